@@ -1,0 +1,55 @@
+# make            everything into .venv, with the Python that `python3` is (3.11 or 3.12)
+# make help       what else there is
+
+.DEFAULT_GOAL := install
+.PHONY: install demo test lint verify wheel constraints clean help
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+# Compiled imports are four times faster, and Ray and MLflow start processes that import much: an empty value means "write them".
+export PYTHONDONTWRITEBYTECODE :=
+# One thread each: the numbers of a job belong to its thread count, and tests run side by side.
+export OMP_NUM_THREADS ?= 1
+# Quiet and offline.
+export NO_ALBUMENTATIONS_UPDATE := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+
+install: $(INSTALLED)  ## LOBE and everything it needs, into .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else "LOBE runs on Python 3.11 and 3.12; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## the newcomer's journey: phantom data, real heads, a leaderboard
+	$(BIN)/lobe demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+test: lint  ## what CI runs
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+verify: test  ## the long checks as well
+	$(BIN)/python -m pytest -m slow
+
+wheel: install  ## the distribution, into dist/
+	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist
+
+constraints: install  ## newest versions pyproject.toml allows, into constraints.txt
+	(sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--quiet --no-header --no-annotate | sed "s/ ; \(sys_platform\|platform_\|implementation_\).*//") > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## what tools left behind; keeps .venv, results and caches of data
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 18

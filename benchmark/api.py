@@ -1,0 +1,219 @@
+"""The verbs, as a notebook calls them: `evaluate`, `plan_jobs`, `report`. The command line adds only words and colours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol as TypingProtocol
+
+from benchmark import registry, resolve
+from benchmark.cards import Job, Protocol, Record
+from benchmark.errors import LobeError, UsageError
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.work import Event, Finished, WorkUnit, units
+from benchmark.plan import Settings, plan
+from benchmark.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, in the words of the command line.
+
+    Attributes:
+        data: `DIR` or `name=path` entries.
+        runs: final runs per task; None takes each card's number.
+    """
+
+    backbones: Sequence[str]
+    tasks: Sequence[str] = ()
+    suite: str | None = None
+    data: Sequence[str] = ()
+    out: Path = Path("lobe-out")
+    cache: Path | None = None
+    executor: Literal["ray", "inline"] = "ray"
+    address: str | None = None
+    protocol: str | None = None
+    runs: int | None = None
+    limit: int | None = None
+    profile: Literal["full", "smoke"] = "full"
+    threads: int = 1
+    retry_failed: bool = False
+    tracking: bool = True
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the user named that cannot be used; the rest goes on without it."""
+
+    what: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Jobs of a request, those already stored, and what had to be left out."""
+
+    request: Request
+    jobs: tuple[Job, ...]
+    done: dict[str, Record]
+    todo: tuple[WorkUnit, ...]
+    protocol: Protocol
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def n_todo(self) -> int:
+        return sum(len(unit.jobs) for unit in self.todo)
+
+
+@dataclass
+class Evaluation:
+    """What came of a request: the records of its jobs, in plan order, failed ones included."""
+
+    planned: Planned
+    records: list[Record] = field(default_factory=list)
+    computed: int = 0
+    tracking_problem: str | None = None
+
+    @property
+    def failures(self) -> list[Record]:
+        return [r for r in self.records if r.status == "failed"]
+
+
+class Watcher(TypingProtocol):
+    """Whoever wants to see an evaluation happen."""
+
+    def planned(self, planned: Planned) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+class Silent:
+    """The watcher of a notebook or a test."""
+
+    def planned(self, planned: Planned) -> None:
+        return None
+
+    def event(self, event: Event) -> None:
+        return None
+
+
+def plan_jobs(request: Request) -> Planned:
+    """Resolves names and folders and plans every job; nothing is computed and nothing is written but caches of digests.
+
+    Raises:
+        LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
+    """
+    if request.limit is not None and request.limit < 2:
+        raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
+    if request.runs is not None and request.runs < 1:
+        raise UsageError(f"--seeds {request.runs}: at least one run.")
+    cards = resolve.tasks(request.tasks, request.suite)
+    suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
+    protocol = registry.protocol(request.protocol or suite_protocol)
+    cache = resolve.cache_folder(request.cache)
+    roots = resolve.data_roots(request.data)
+    problems: list[Problem] = []
+    backbones, datasets = [], {}
+    for name in dict.fromkeys(request.backbones):
+        with _collected(problems, f"backbone {name}"):
+            backbones.append(resolve.backbone(name, cache))
+    for name in dict.fromkeys(card.dataset for card in cards):
+        with _collected(problems, f"dataset {name}"):
+            card = registry.dataset(name)
+            datasets[name] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol)
+    if not backbones or not datasets:
+        raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
+    settings = Settings(
+        runs=request.runs,
+        limit=request.limit,
+        profile=request.profile,
+        device_type=_device_type(),
+        threads=request.threads,
+        suite=request.suite,
+    )
+    usable = [card for card in cards if card.dataset in datasets]
+    jobs = plan(usable, [b.named for b in backbones], {name: d.ref for name, d in datasets.items()}, protocol, settings)
+    jobs = list({job.key: job for job in jobs}.values())
+    store = Store(request.out)
+    stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
+    done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
+    where = resolve.places(backbones, datasets.values(), cache)
+    todo = units([job for job in jobs if job.key not in done], where)
+    warnings = [f"{name}: {text}" for name, d in datasets.items() for text in d.warnings]
+    return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
+
+
+def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
+    """Plans, runs what is not stored yet, stores every record as it comes, and tracks it.
+
+    Raises:
+        LobeError: nothing could start, or the output folder cannot be used (what was stored stays).
+    """
+    watcher = watcher or Silent()
+    store = Store(request.out)
+    with store.lock():
+        planned = plan_jobs(request)
+        watcher.planned(planned)
+        evaluation = Evaluation(planned)
+        found = dict(planned.done)
+        if planned.todo:
+            tracker = _tracker(planned) if request.tracking else None
+            schedule = Schedule(planned.todo, planned.done.values())
+            for event in _executor(request).run(schedule):
+                if isinstance(event, Finished):
+                    record = store.put(event.record, event.files)
+                    found[record.key] = record
+                    evaluation.computed += 1
+                    if tracker is not None:
+                        tracker.record(record, request.out)
+                watcher.event(event)
+            if tracker is not None:
+                tracker.close(sum(r.status == "failed" for r in found.values()))
+                evaluation.tracking_problem = tracker.problem
+        evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
+    return evaluation
+
+
+@contextlib.contextmanager
+def _collected(problems: list[Problem], what: str):
+    try:
+        yield
+    except LobeError as error:
+        problems.append(Problem(what, str(error)))
+
+
+def _device_type() -> Literal["cpu", "cuda"]:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _executor(request: Request):
+    if request.executor == "inline":
+        from benchmark.execute.inline import InlineExecutor
+
+        return InlineExecutor()
+    from benchmark.execute.on_ray import RayExecutor
+
+    return RayExecutor(address=request.address)
+
+
+def _tracker(planned: Planned):
+    from benchmark.tracking import Tracker
+
+    request = planned.request
+    title = f"{request.suite or 'tasks'} · {', '.join(request.backbones)}"
+    parameters = {
+        "backbones": ", ".join(request.backbones),
+        "suite": str(request.suite),
+        "tasks": ", ".join(dict.fromkeys(job.labels.task for job in planned.jobs)),
+        "protocol": planned.protocol.name,
+        "runs": str(request.runs),
+        "limit": str(request.limit),
+        "profile": request.profile,
+        "jobs": str(len(planned.jobs)),
+    }
+    return Tracker(request.out, title, parameters)

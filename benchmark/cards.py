@@ -1,0 +1,458 @@
+"""The vocabulary of the project: every card, job and record as a frozen model.
+
+Here live names and shapes of data, nothing that computes or reads files. Cards are written by people (YAML), jobs by `plan`, records by
+`training`. The split of a `Job` into `Experiment` and `Labels` is the contract behind resume: the key is the hash of the experiment alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+DISCLAIMER = (
+    "Research comparison of representations. Not a medical device, not validated for diagnosis; "
+    "scores do not predict clinical performance or safety."
+)
+
+
+class Card(BaseModel):
+    """Frozen, and strict about names: a misspelt key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------------------------------------------------------- backbones
+
+
+class EncoderMode(StrEnum):
+    FROZEN = "frozen"
+    FINETUNE = "finetune"
+
+
+class Normalisation(Card):
+    """Mean and standard deviation on the [0, 1] scale, one value per channel or one for all."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class BackboneSpec(Card):
+    """What a backbone says of itself.
+
+    Attributes:
+        input_size: side of the square input in pixels; localized suites impose their own frame.
+        in_channels: channels the encoder takes; adaptation from three equal channels happens inside the encoder.
+        strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
+        embed_dim: width of the pooled embedding.
+        normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
+        pretraining: names of pretraining sets; None means unknown, which counts as contaminated.
+    """
+
+    name: str
+    input_size: int = 224
+    in_channels: int = 3
+    strides: dict[int, int]
+    embed_dim: int
+    normalisation: Normalisation | None = None
+    pretraining: tuple[str, ...] | None = None
+
+
+class Contamination(StrEnum):
+    NONE = "none"
+    SOURCE = "source"
+    IMAGES = "images"
+    LABELS = "labels"
+    UNKNOWN = "unknown"
+
+
+class BackboneCard(Card):
+    """A named backbone: how to build it, which file holds its weights, and what is known of them.
+
+    Attributes:
+        family: module in `benchmark/encoders` that builds it.
+        model: architecture name inside the family.
+        weights: None for random initialisation, a library's weight name, or the documented file name to be given as CARD@FILE.
+        minimum_loaded: least share (0..1) of encoder tensors that must come from the file.
+    """
+
+    name: str
+    title: str = ""
+    family: str
+    model: str
+    weights: str | None = None
+    layout: str = "torchvision"
+    minimum_loaded: float = 1.0
+    normalisation: Normalisation | None = None
+    pretraining: tuple[str, ...] | None = None
+    contamination: dict[str, Contamination] = {}
+    paper: str = ""
+    licence: str = ""
+    status: Literal["verified", "reconstructed", "unverified"] = "unverified"
+    notes: str = ""
+
+
+# ----------------------------------------------------------------------------------------------------------------- datasets
+
+
+class SplitCounts(Card):
+    """Expected size of one split and its digests, where known.
+
+    Attributes:
+        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (reference: datasets, "Digest definition").
+        sha256_ordered: the same in file order, for splits whose order matters.
+    """
+
+    n_images: int
+    n_positive: int | None = None
+    n_boxes: int | None = None
+    n_patients: int | None = None
+    sha256_sorted: str | None = None
+    sha256_ordered: str | None = None
+
+
+class SplitRule(Card):
+    """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists."""
+
+    rule: str
+    seed: int | None = None
+    validation_share: float | None = None
+    test_share: float | None = None
+    patients: dict[str, tuple[str, ...]] | None = None
+    expected: dict[str, SplitCounts] = {}
+
+
+class Deviation(Card):
+    """A known blemish of a release that is tolerated up to a count."""
+
+    what: str
+    at_most: int
+    why: str
+
+
+class DatasetCard(Card):
+    """A public release: where it comes from, what is in it, and how it is split.
+
+    Attributes:
+        reader: module in `benchmark/readers`.
+        redistribution: what may leave the output folder (`science` section 11).
+        classes: mask and box classes, in channel order.
+        targets: kinds of ground truth the reader gives.
+        mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice.
+        intensity: pixel rule of LoVT's released conversion for this dataset.
+        statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
+        expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
+        patients_known: False when the release carries no usable patient id; resampling is then by image.
+    """
+
+    name: str
+    title: str
+    reader: str
+    source: str
+    licence: str
+    redistribution: Literal["open", "ids", "none"]
+    folder: str
+    classes: tuple[str, ...]
+    targets: tuple[Literal["masks", "boxes", "labels", "reports"], ...]
+    mask_source: Literal["masks", "boxes"]
+    intensity: Literal["as-stored", "equalised"]
+    statistics: Normalisation
+    patients_known: bool
+    files: dict[str, str] = {}
+    expected: dict[str, int] = {}
+    splits: dict[str, SplitRule]
+    deviations: tuple[Deviation, ...] = ()
+    notes: str = ""
+
+
+# -------------------------------------------------------------------------------------------------------- tasks, protocols
+
+
+class Switches(Card):
+    """Each documented difference between what a paper's code did and what it meant, one named switch each.
+
+    Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks.
+    """
+
+    data_order: Literal["one-seed", "per-run"] = "one-seed"  # [2] Lightning re-seeds at every fit
+    plateau_after_warmup: Literal["undone", "kept"] = "undone"  # [1] learning rate rewritten before every batch
+    batchnorm_at_unfreezing: Literal["next-epoch", "train"] = "next-epoch"  # [15] nobody calls train() in between
+    background_at_positives: Literal["kept", "cleared"] = "kept"  # [5] noobj not cleared at the positive anchor
+    object_cxr_shapes: Literal["released", "true"] = "released"  # [3] swapped width and height, box ellipses, swapped polygons
+
+
+class Protocol(Card):
+    name: str
+    title: str
+    switches: Switches
+    statistics: Literal["dataset", "backbone"]
+    equalise: Literal["as-released", "never"]
+
+
+class Recipe(Card):
+    """How one head is trained. Values of LoVT's table 1.1 and 1.2 unless a card says otherwise.
+
+    Attributes:
+        learning_rate: used as is when `grid` is empty; otherwise the value in the released config, kept for the record.
+        grid: learning rates in the order tried; the first entry wins ties.
+        max_steps: optimiser steps after which training ends, whatever the epoch; None leaves it to epochs and patience.
+        warmup_steps: training batches with a frozen encoder at `warmup_learning_rate` (fine-tuning only).
+        validation_subset: share of the validation list, taken from its head.
+    """
+
+    batch_size: int
+    learning_rate: float
+    grid: tuple[float, ...] = ()
+    max_epochs: int
+    max_steps: int | None = None
+    patience: int
+    min_delta: float = 1e-5
+    warmup_steps: int = 0
+    warmup_learning_rate: float = 1e-3
+    plateau_factor: float = 0.5
+    plateau_patience: int = 3
+    weight_decay: float = 1e-6
+    drop_last: bool = True
+    validation_subset: float = 1.0
+
+
+class TaskCard(Card):
+    """One task: data, head, encoder mode, recipe, and which number is reported.
+
+    Attributes:
+        version: goes up whenever a change alters results.
+        select: validation metric for early stopping, checkpoint and learning rate.
+        report: test metric in tables.
+        published: (table, column) of the paper's number in `results/published`.
+    """
+
+    id: str
+    version: int
+    title: str
+    dataset: str
+    split: str = "lovt"
+    head: str
+    encoder: EncoderMode
+    fraction: float
+    target: Literal["masks", "boxes"]
+    recipe: Recipe
+    select: str
+    report: str
+    higher_is_better: bool = True
+    runs: int = 5
+    protocols: tuple[str, ...]
+    suites: tuple[str, ...] = ()
+    published: tuple[str, str] | None = None
+
+
+class SuiteCard(Card):
+    name: str
+    title: str
+    description: str
+    tasks: tuple[str, ...]
+    default_protocol: str = "published"
+
+
+# -------------------------------------------------------------------------------------------------------------------- jobs
+
+
+class BackboneRef(Card):
+    """A backbone with everything that decides its weights.
+
+    Attributes:
+        digest: SHA-256 of the weights file, of the factory's state dict and sources, or of the library's weights; None = random.
+        init_seed: seed of random initialisation, the run's seed; None for fixed weights.
+        normalisation: statistics used when the protocol asks for the backbone's own.
+    """
+
+    family: str
+    model: str
+    layout: str = "torchvision"
+    digest: str | None
+    init_seed: int | None = None
+    minimum_loaded: float = 1.0
+    normalisation: Normalisation | None = None
+
+
+class DatasetRef(Card):
+    """A dataset with everything that decides which pixels and labels a job sees.
+
+    Attributes:
+        digest: SHA-256 over the label files and the sorted list of (image path, size).
+        frame_size: side of the square padded frame in pixels.
+    """
+
+    name: str
+    digest: str
+    split: str
+    split_rule: SplitRule
+    classes: tuple[str, ...]
+    target: Literal["masks", "boxes"]
+    intensity: Literal["as-stored", "equalised"]
+    statistics: Normalisation
+    frame_size: int = 224
+
+
+class Role(StrEnum):
+    SELECTION = "selection"
+    FINAL = "final"
+
+
+class Experiment(Card):
+    """Every value that can change a digit, and nothing else. Its canonical JSON is hashed to the job's key.
+
+    Attributes:
+        recipe: as in the card; a final job with a grid hashes grid and selection rule, not the chosen value.
+        learning_rate: the single value of a selection job, or of a job without grid; None = the winner of the grid.
+        head_seed: seed of the head's initialisation.
+        order_seed: seed of the training order.
+        threads: CPU threads; part of the result's identity because sums depend on it.
+        limit: at most so many images per split; None = all.
+        profile: "full" or the named step budget.
+    """
+
+    task_version: int
+    backbone: BackboneRef
+    dataset: DatasetRef
+    head: str
+    encoder: EncoderMode
+    fraction: float
+    recipe: Recipe
+    select: str
+    report: str
+    switches: Switches
+    role: Role
+    learning_rate: float | None
+    head_seed: int
+    order_seed: int
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    device_type: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    limit: int | None = None
+    profile: Literal["full", "smoke"] = "full"
+
+
+class Labels(Card):
+    """Names people see. Never hashed: renaming a task or a backbone recomputes nothing."""
+
+    task: str
+    task_title: str
+    suite: str | None
+    protocol: str
+    backbone: str
+    run: int
+    fraction_text: str
+    encoder_text: str
+    metric_title: str
+
+
+class Job(Card):
+    """One training run. `depends_on` holds the keys of the selection jobs whose winner this job trains with."""
+
+    experiment: Experiment
+    labels: Labels
+    depends_on: tuple[str, ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """First 32 hex digits of the SHA-256 of the experiment's canonical JSON."""
+        return digest_of(self.experiment.model_dump(mode="json"))[:32]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and shortest round-trip floats: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------------------------- records
+
+
+class Epoch(Card):
+    """One line of a training curve. `learning_rate` is the rate of the epoch's last batch."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    metrics: dict[str, float]
+
+
+class Failure(Card):
+    kind: str
+    sentence: str
+    traceback: str
+
+
+class Record(Card):
+    """The result of one job, complete enough to re-score, resample and audit without recomputing it.
+
+    Attributes:
+        scale: "limited" for --limit or --profile runs: never ranked, never beside published numbers.
+        phantom: True when the data was generated.
+        metrics: test metrics by name; detection and Dice values are fractions in [0, 1].
+        validation: metrics of the selected epoch on the validation split.
+        counts: images and positives per split as used.
+        sample_digests: SHA-256 of the ordered ids per split.
+        predictions: files with predictions and per-image sufficient statistics, relative to the output folder.
+        account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    job: Job
+    status: Literal["ok", "failed"]
+    scale: Literal["full", "limited"]
+    phantom: bool
+    redistribution: Literal["open", "ids", "none"]
+    metrics: dict[str, float] = {}
+    validation: dict[str, float] = {}
+    counts: dict[str, dict[str, int]] = {}
+    sample_digests: dict[str, str] = {}
+    learning_rate: float | None = None
+    selected_epoch: int | None = None
+    steps: int = 0
+    curve: tuple[Epoch, ...] = ()
+    parameters: dict[str, int] = {}
+    account: dict[str, int] = {}
+    predictions: tuple[str, ...] = ()
+    timings_s: dict[str, float] = {}
+    peak_memory_bytes: int | None = None
+    environment: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    finished_at: str = ""
+
+
+# Values that differ between two runs of one job without the result differing: left out of every comparison of records.
+VOLATILE_FIELDS = frozenset({"timings_s", "peak_memory_bytes", "environment", "finished_at"})
+
+
+class ListedTask(Card):
+    """One row of `lobe list tasks`."""
+
+    id: str
+    title: str
+    dataset: str
+    head: str
+    encoder: str
+    labels_percent: float
+    metric: str
+    suites: tuple[str, ...]
+    protocols: tuple[str, ...]
+    version: int
+    custom: bool = Field(default=False, description="from --include, not shipped")

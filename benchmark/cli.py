@@ -1,0 +1,405 @@
+"""The command `lobe`: words, bars and tables around `benchmark.api`. Thin on purpose, and free of torch, Ray and MLflow until a verb needs them.
+
+Exit codes: 0 all good; 1 some jobs failed, the rest is stored; 2 nothing could start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmark import registry
+from benchmark.errors import LobeError
+
+app = typer.Typer(
+    help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
+data_app = typer.Typer(help="Datasets on this machine: status, verify, prepare, and phantom samples.", no_args_is_help=True)
+app.add_typer(list_app, name="list")
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+DataOption = Annotated[list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
+CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
+    try:
+        app(standalone_mode=True)
+    except LobeError as error:
+        err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+@app.callback()
+def _options(
+    include: Annotated[list[Path], typer.Option("--include", help="Folder with your own tasks/, datasets/, backbones/ cards.")] = [],  # noqa: B006
+) -> None:
+    for folder in include:
+        registry.include(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------------- listing
+
+
+@list_app.command("tasks")
+def list_tasks(suite: Annotated[str | None, typer.Option("--suite", help="Only this suite's tasks.")] = None, as_json: AsJson = False) -> None:
+    """Tasks, with dataset, head, labels and reported metric."""
+    names = registry.suite(suite).tasks if suite else tuple(registry.tasks())
+    suites = {name: [s.name for s in registry.suites().values() if name in s.tasks] for name in names}
+    rows = [
+        {
+            "id": card.id,
+            "title": card.title,
+            "dataset": card.dataset,
+            "head": card.head,
+            "encoder": card.encoder.value,
+            "labels_percent": card.fraction * 100,
+            "metric": card.report,
+            "runs": card.runs,
+            "training_runs": card.runs + (len(card.recipe.grid) if len(card.recipe.grid) > 1 else 0),
+            "suites": suites[name],
+            "protocols": list(card.protocols),
+            "version": card.version,
+            "custom": registry.is_custom(card.id, "tasks"),
+        }
+        for name, card in ((name, registry.task(name)) for name in names)
+    ]
+    _show(rows, as_json, ("id", "title", "metric", "runs", "training_runs", "suites"))
+
+
+@list_app.command("suites")
+def list_suites(as_json: AsJson = False) -> None:
+    """Suites: named groups of tasks."""
+    rows = [
+        {"name": s.name, "title": s.title, "tasks": len(s.tasks), "protocol": s.default_protocol, "description": s.description}
+        for s in registry.suites().values()
+    ]
+    _show(rows, as_json, ("name", "title", "tasks", "protocol", "description"))
+
+
+@list_app.command("datasets")
+def list_datasets(as_json: AsJson = False) -> None:
+    """Datasets, with licence and what may be redistributed."""
+    rows = [
+        {
+            "name": d.name,
+            "title": d.title,
+            "images": d.expected.get("images"),
+            "classes": list(d.classes),
+            "targets": list(d.targets),
+            "licence": d.licence,
+            "redistribution": d.redistribution,
+            "source": d.source,
+        }
+        for d in registry.datasets().values()
+    ]
+    _show(rows, as_json, ("name", "title", "images", "targets", "licence"))
+
+
+@list_app.command("backbones")
+def list_backbones(as_json: AsJson = False) -> None:
+    """Backbone cards. Any torchvision or timm model can be named besides: torchvision:resnet50, timm:resnet50.a1_in1k."""
+    rows = [
+        {"name": b.name, "title": b.title, "family": b.family, "model": b.model, "weights": b.weights or "random", "status": b.status}
+        for b in registry.backbones().values()
+    ]
+    _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------- data
+
+
+@data_app.command("sample")
+def data_sample(
+    folder: Annotated[Path, typer.Argument(help="Where to write; one folder per dataset is made inside.")],
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Dataset to imitate; repeatable. Default: all.")] = [],  # noqa: B006
+    patients: Annotated[int, typer.Option("--patients", min=5, help="Generated patients per dataset.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; the bytes do not depend on it.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Writes phantom corpora: generated radiographs in exactly the public on-disk formats."""
+    from benchmark.phantom.corpus import Plan, write_corpus
+
+    names = dataset or [name for name in registry.datasets()]
+    rows = []
+    for name in names:
+        card = registry.dataset(name)
+        with _bar(f"{name} phantom", as_json) as step:
+            summary = write_corpus(Plan(dataset=name, n_patients=patients, seed=seed), folder / card.folder, progress=step, workers=workers)
+        rows.append({"dataset": name, "folder": str(folder / card.folder), **summary.counts})
+    _show(rows, as_json, tuple(rows[0]))
+    if not as_json:
+        out.print(f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {folder} --limit 32 --seeds 1")
+
+
+@data_app.command("status")
+def data_status(data: DataOption = [], cache: CacheOption = None, as_json: AsJson = False) -> None:  # noqa: B006
+    """Which datasets are there, which release was recognised, and how much of each is cached."""
+    from benchmark.data import status
+
+    rows = status(data, cache)
+    _show(rows, as_json, ("dataset", "state", "release", "phantom", "images", "cached_bytes", "folder"))
+
+
+@data_app.command("verify")
+def data_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
+    data: DataOption = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Compares files, counts, columns and split digests with the card: expected and found."""
+    from benchmark.data import verify
+
+    results = verify(names or [], data)
+    if as_json:
+        _print_json([_verification(v) for v in results])
+    else:
+        for verification in results:
+            _show_verification(verification)
+    if not all(v.ok for v in results):
+        raise typer.Exit(1)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
+    data: DataOption = [],  # noqa: B006
+    cache: CacheOption = None,
+    workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Decodes every image once into the cache. Nothing is ever written into a data folder."""
+    from benchmark.data import prepare
+
+    rows = prepare(names or [], data, cache, workers, lambda title: _bar(title, as_json))
+    _show(rows, as_json, ("dataset", "images", "unreadable", "bytes", "cache"))
+    bad = [sentence for row in rows for sentence in row["problems"]]
+    for sentence in bad[:20]:
+        err.print(_plain(sentence), soft_wrap=True)
+    if bad:
+        raise typer.Exit(1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- run
+
+
+@app.command()
+def run(
+    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function; repeatable.")],
+    suite: Annotated[str | None, typer.Option("--suite", help="All tasks of a suite.")] = None,
+    task: Annotated[list[str], typer.Option("--task", "-t", help="One task; repeatable.")] = [],  # noqa: B006
+    data: DataOption = [],  # noqa: B006
+    out_folder: OutOption = Path("lobe-out"),
+    cache: CacheOption = None,
+    executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
+    address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Trial: at most N images per split; never ranked.")] = None,
+    profile: Annotated[str, typer.Option("--profile", help="full, or smoke: a small step budget; never ranked.")] = "full",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of a job; part of its identity.")] = 1,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed jobs again.")] = False,
+    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Without MLflow.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and what they wait for; compute nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
+    from benchmark.api import Request, evaluate, plan_jobs
+
+    request = Request(
+        backbones=backbone,
+        tasks=task,
+        suite=suite,
+        data=data,
+        out=out_folder,
+        cache=cache,
+        executor=_choice("--executor", executor, ("ray", "inline")),
+        address=address,
+        protocol=protocol,
+        runs=seeds,
+        limit=limit,
+        profile=_choice("--profile", profile, ("full", "smoke")),
+        threads=threads,
+        retry_failed=retry_failed,
+        tracking=not no_tracking,
+    )
+    if dry_run:
+        planned = plan_jobs(request)
+        rows = [_job_row(job, planned.done) for job in planned.jobs]
+        _show(rows, as_json, ("task", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
+        if not as_json:
+            out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
+        raise typer.Exit(1 if planned.problems else 0)
+
+    from benchmark.progress import Live
+
+    with Live(err, quiet=as_json) as live:
+        evaluation = evaluate(request, live)
+    _show_evaluation(evaluation, as_json)
+    if evaluation.failures or evaluation.planned.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) -> None:
+    """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
+    from benchmark.api import write_report
+
+    page = write_report(out_folder)
+    if as_json:
+        _print_json({"page": str(page)})
+    else:
+        out.print(f"Leaderboard: {page}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder for data, results and report.")] = Path("lobe-demo"),
+    executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
+) -> None:
+    """The newcomer's journey: phantom data, two backbones, four tasks, a leaderboard. About five minutes on a laptop."""
+    from benchmark.demo import run_demo
+
+    raise typer.Exit(run_demo(folder, _choice("--executor", executor, ("ray", "inline")), err))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What works on this machine, what does not, and how to mend it."""
+    from benchmark.doctor import examine
+
+    findings = examine()
+    rows = [{"check": f.name, "state": f.state, "detail": f.detail, "mend": f.mend} for f in findings]
+    _show(rows, as_json, ("check", "state", "detail", "mend"))
+    if any(f.state == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(
+    cache: CacheOption = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the listed caches.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lists caches with their sizes; --remove deletes them. Results are never touched."""
+    from benchmark.data import caches, remove_caches
+
+    rows = caches(cache)
+    _show(rows, as_json, ("dataset", "bytes", "folder"))
+    if remove:
+        remove_caches(rows)
+        if not as_json:
+            out.print(f"Removed {len(rows)} caches, {sum(r['bytes'] for r in rows) / 2**20:.0f} MiB.")
+
+
+# -------------------------------------------------------------------------------------------------------------------- output
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise typer.BadParameter(f"{value!r}: choose one of {', '.join(allowed)}.", param_hint=option)
+    return value
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _plain(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _plain(text: str) -> str:
+    """Text with the console's markup escaped: names and paths may hold brackets."""
+    return text.replace("[", r"\[")
+
+
+def _bar(title: str, quiet: bool):
+    from benchmark.progress import bar
+
+    return bar(err, title, quiet)
+
+
+def _job_row(job, done: dict) -> dict[str, Any]:
+    e = job.experiment
+    return {
+        "task": job.labels.task,
+        "backbone": job.labels.backbone,
+        "role": e.role.value,
+        "run": job.labels.run,
+        "learning_rate": e.learning_rate if e.learning_rate is not None else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid),
+        "waits_for": len(job.depends_on) or None,
+        "state": done[job.key].status if job.key in done else "to compute",
+        "key": job.key,
+    }
+
+
+def _verification(verification) -> dict[str, Any]:
+    checks = [{"what": c.what, "expected": c.expected, "found": c.found, "verdict": c.verdict, "hint": c.hint} for c in verification.checks]
+    return {"dataset": verification.dataset, "release": verification.release, "phantom": verification.phantom, "ok": verification.ok, "checks": checks}
+
+
+def _show_verification(verification) -> None:
+    kind = "phantom" if verification.phantom else "public release"
+    out.print(f"[bold]{verification.dataset}[/] · {_plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}")
+    _show(_verification(verification)["checks"], False, ("verdict", "what", "expected", "found", "hint"))
+
+
+def _show_evaluation(evaluation, as_json: bool) -> None:
+    planned = evaluation.planned
+    for problem in planned.problems:
+        err.print(f"[yellow]left out:[/] {_plain(problem.what)}: {_plain(problem.sentence)}", soft_wrap=True)
+    for record in evaluation.failures:
+        assert record.failure is not None
+        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run}"
+        err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
+    if evaluation.tracking_problem:
+        err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)
+    from benchmark.report.rows import rows_of
+    from benchmark.report.tables import to_dicts, to_rich
+
+    rows = rows_of(evaluation.records, planned=planned.jobs)
+    if as_json:
+        _print_json({"computed": evaluation.computed, "stored": len(planned.done), **to_dicts(rows)})
+        return
+    out.print(to_rich(rows))
+    out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {_plain(str(planned.request.out))}.")
+    out.print(f"Next: lobe report --out {_plain(str(planned.request.out))}")
+
+

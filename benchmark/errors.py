@@ -1,0 +1,70 @@
+"""Every error LOBE raises on purpose. Each says what is wrong, where, and what to do next.
+
+A `LobeError` is for the user: the command line prints its sentence without a traceback. Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LobeError(Exception):
+    """Base of all errors with a sentence for the user."""
+
+
+class UsageError(LobeError):
+    """The command or call makes no sense as given."""
+
+
+class CardError(LobeError):
+    """A card (YAML) is missing, malformed or contradicts itself."""
+
+
+class UnknownName(UsageError):
+    """A task, dataset, backbone or suite that does not exist; carries the nearest names."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        nearest = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        super().__init__(f"There is no {kind} called {name!r}.{hint} `lobe list {kind}s` shows all.")
+
+
+class DataError(LobeError):
+    """A dataset folder is not what its card says: missing, truncated, edited or inconsistent files."""
+
+
+class ImageError(DataError):
+    """One image cannot be read. Names file and id."""
+
+
+class SplitError(DataError):
+    """A split leaks ids, misses ids or does not match its digest."""
+
+
+class TooFewImages(DataError):
+    """Fewer training images than one batch. Names both numbers."""
+
+
+class CheckpointError(LobeError):
+    """A weights file cannot be read, or too little of the encoder was loaded from it."""
+
+
+class ConformanceError(LobeError):
+    """A backbone breaks its contract. Names the method at fault."""
+
+
+class FrameMismatch(LobeError):
+    """Predictions and ground truth were measured in different frames."""
+
+
+class StoreError(LobeError):
+    """The output folder cannot be used: read-only, full, locked by another driver, or holding a damaged record."""
+
+
+class TrainingError(LobeError):
+    """A job produced no trustworthy result: NaN loss, an encoder that never unfroze, a validation split without positives."""
+
+
+class EnvironmentProblem(LobeError):
+    """A package or device this job needs is missing. Says how to mend it."""

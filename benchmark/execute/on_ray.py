@@ -1,0 +1,98 @@
+"""Runs units on a Ray cluster, or on a local one it starts. Every unit is a streaming task, so events arrive as they happen.
+
+Ray places, retries and isolates; what a unit computes is `work.run_unit`, the same function the inline executor calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from benchmark.errors import EnvironmentProblem, LobeError
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.work import Event, Finished, WorkUnit, failed, run_unit
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
+
+
+class WorkerLost(LobeError):
+    """The process that ran a job died: killed, out of memory, or its node went away."""
+
+
+class RayExecutor:
+    """
+    Args:
+        address: cluster address; None starts Ray on this machine and stops it afterwards.
+        cpus: cores of the local Ray; None takes what the machine has.
+    """
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None, cpus: int | None = None):
+        self.address, self.cpus = address, cpus
+
+    def run(self, schedule: Schedule) -> Iterator[Event]:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        try:
+            import ray
+        except ImportError as error:
+            raise EnvironmentProblem(f"Ray cannot be imported ({error}). Use --executor inline, or `lobe doctor` for the cure.") from None
+        own = not ray.is_initialized()
+        if own:
+            ray.init(address=self.address, num_cpus=self.cpus if self.address is None else None, log_to_driver=False, include_dashboard=False)
+        try:
+            yield from self._drive(ray, schedule)
+        finally:
+            if own:
+                ray.shutdown()
+
+    def _drive(self, ray, schedule: Schedule) -> Iterator[Event]:
+        slots = int(ray.cluster_resources().get("CPU", 1))
+        streams: dict = {}
+        while True:
+            while sum(unit.jobs[0].experiment.threads for unit, *_ in streams.values()) < slots and (unit := schedule.next()) is not None:
+                streams[_submit(ray, unit)] = (unit, set(), 0)
+            if not streams:
+                return
+            ready, _ = ray.wait(list(streams), num_returns=1, timeout=1.0)
+            for stream in ready:
+                unit, done, losses = streams[stream]
+                try:
+                    event: Event = ray.get(next(stream))
+                except StopIteration:
+                    del streams[stream]
+                    continue
+                except ray.exceptions.RayError as error:
+                    del streams[stream]
+                    left = tuple(job for job in unit.jobs if job.key not in done)
+                    if losses < RETRIES and left:
+                        again = schedule.refreshed(replace(unit, jobs=left))
+                        streams[_submit(ray, again)] = (again, done, losses + 1)
+                        continue
+                    for job in left:
+                        lost = Finished(failed(job, unit.place, WorkerLost(_why(job.labels.task, losses + 1, error))))
+                        schedule.note(lost)
+                        yield lost
+                    continue
+                if isinstance(event, Finished):
+                    done.add(event.record.key)
+                schedule.note(event)
+                yield event
+
+
+def _submit(ray, unit: WorkUnit):
+    threads = unit.jobs[0].experiment.threads
+    gpus = 1 if unit.jobs[0].experiment.device_type == "cuda" else 0
+    remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, num_returns="streaming")(_remote_unit)
+    return remote.remote(unit)
+
+
+def _remote_unit(unit: WorkUnit) -> Iterator[Event]:
+    yield from run_unit(unit)
+
+
+def _why(task: str, losses: int, error: Exception) -> str:
+    return f"The process running {task} died {losses} times ({type(error).__name__}). Most often this is memory: see `lobe doctor`."

@@ -1,0 +1,96 @@
+"""What a head owes. The training loop knows heads only through this page.
+
+A head reads some levels of a feature pyramid (and perhaps the image), gives a loss from targets, and turns its outputs into predictions.
+Module `benchmark/heads/<name>.py` offers `build(request) -> Head`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.cards import Switches
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """What a head is built from.
+
+    Attributes:
+        channels: stride -> channels the encoder offers.
+        n_classes: mask or box classes.
+        frame_size: side of the square input in pixels.
+        switches: documented quirks, for heads that have some.
+    """
+
+    channels: Mapping[int, int]
+    n_classes: int
+    frame_size: int
+    switches: Switches
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of one batch, on the device of the batch.
+
+    Attributes:
+        masks: (B, C, S, S) float32 of 0 and 1, or None.
+        boxes_xywh: (B, M, 4) float32 in frame pixels, padded with zeros to the batch's largest count, or None.
+        box_labels: (B, M) int64.
+        box_valid: (B, M) bool, False on padding.
+    """
+
+    masks: Tensor | None = None
+    boxes_xywh: Tensor | None = None
+    box_labels: Tensor | None = None
+    box_valid: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """Detections of one image: (n, 4) float32 xywh in frame pixels, (n,) float32 confidence falling, (n,) int64 labels."""
+
+    boxes_xywh: Tensor
+    confidence: Tensor
+    labels: Tensor
+
+
+class Head(nn.Module):
+    """Base of all heads.
+
+    Attributes:
+        kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections.
+        strides: pyramid levels the head reads; only these are computed.
+        reads_image: True when the normalised image is a further input (the U-Net's last skip).
+    """
+
+    kind: ClassVar[Literal["segmentation", "detection"]]
+    strides: tuple[int, ...]
+    reads_image: bool = False
+
+    @abstractmethod
+    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:
+        """
+        Args:
+            pyramid: stride -> (B, C, S/stride, S/stride).
+            images: (B, 3, S, S) normalised, when `reads_image`.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Targets) -> Tensor:
+        """Scalar float32 loss of the batch, computed outside autocast."""
+
+    @abstractmethod
+    def predict(self, outputs: Any) -> Tensor | list[ImageDetections]: ...
+
+
+def seeded_init(build, seed: int):
+    """Builds a module with its random initialisation drawn from `seed`, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()

@@ -1,0 +1,50 @@
+"""LoVT's linear segmentation head: one 1 x 1 convolution on the deepest features, logits upsampled to the frame.
+
+No trained layer stands between encoder and convolution, so the score is the representation's. Frozen features can be cached: the head
+reads one level and nothing of the image. Loss: `dice_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.heads.base import Head, HeadRequest, Targets
+from benchmark.heads.dice_loss import dice_loss
+
+GRID_STRIDE = 32  # 7 x 7 at 224 px; a finer grid would win by geometry alone (docs: tracks)
+
+
+def build(request: HeadRequest) -> Linear:
+    """The head on the encoder's deepest level. 2,049 parameters at 2,048 channels and one class, 16,392 at eight."""
+    return Linear(request)
+
+
+class Linear(Head):
+    """Predicts (B, C, S, S) probabilities. A deepest level finer than stride 32 is average-pooled to the stride-32 grid first."""
+
+    kind = "segmentation"
+
+    def __init__(self, request: HeadRequest):
+        super().__init__()
+        deepest = max(request.channels)
+        self.strides = (deepest,)
+        self.frame_size = request.frame_size
+        self.grid = request.frame_size // max(GRID_STRIDE, deepest)
+        self.classify = nn.Conv2d(request.channels[deepest], request.n_classes, kernel_size=1)
+
+    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
+        """(B, C, S, S) float32 logits."""
+        features = pyramid[self.strides[0]]
+        if features.shape[-1] != self.grid:
+            features = F.adaptive_avg_pool2d(features, self.grid)
+        logits = self.classify(features).float()
+        return F.interpolate(logits, size=(self.frame_size, self.frame_size), mode="bilinear", align_corners=False)
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        return dice_loss(outputs, targets.masks)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.float().sigmoid()

@@ -1,0 +1,194 @@
+"""LoVT's YOLOv3: mmdet's neck, head, anchors and decoding, with LoVT's targets, loss, initialisation, scoring and suppression.
+
+mmdet builds everything from its registry; the subclass below overrides only where LoVT's code differs (docs/protocols/lovt.md).
+Target assignment and loss are in `yolov3_targets`; scores of detections belong to the metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import ConformanceError, UsageError
+from benchmark.heads import mmcv_ops
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets
+from benchmark.heads.yolov3_targets import assign, scale_loss
+
+mmcv_ops.install()
+
+from mmcv.ops import nms  # noqa: E402  mmcv and mmdet must find the operators installed
+from mmdet.models.dense_heads import YOLOV3Head  # noqa: E402
+from mmdet.registry import MODELS  # noqa: E402
+from mmengine.config import ConfigDict  # noqa: E402
+
+STRIDES = (8, 16, 32)
+WIDTHS = (512, 256, 128)  # from the deepest level
+# (width, height) at 224 px: 0.54 times the COCO anchors, except the first width, 64.64 in the released code where 62.64 was meant.
+ANCHORS_224 = (
+    ((64.64, 48.6), (84.24, 106.92), (201.42, 176.04)),
+    ((16.2, 32.94), (33.48, 24.3), (31.86, 64.26)),
+    ((5.4, 7.02), (8.64, 16.2), (17.82, 12.42)),
+)
+ANCHOR_FRAME = 224
+
+# Detections kept: all that LoVT's metrics read (confidence >= 0.2, no cap), and for the full metrics those down to 0.001 while an image
+# has fewer than 100. One suppression serves both: greedy suppression goes by falling confidence, so what happens below 0.2 never changes
+# which boxes above it survive.
+LOVT_CONFIDENCE = 0.2
+LEAST_CONFIDENCE = 0.001
+FULL_DETECTIONS = 100
+# LoVT removes a box at IoU >= 0.4, mmcv at IoU > threshold: the float32 below 0.4 makes the two the same.
+NMS_THRESHOLD = torch.nextafter(torch.tensor(0.4), torch.tensor(0.0)).item()
+PIXEL_OFFSET = 1
+FIRST_TRIED = 512
+
+
+def build(request: HeadRequest) -> YoloV3:
+    """Neck and head for the encoder's levels 8, 16 and 32; 21,626,934 parameters at (512, 1024, 2048) channels and one class.
+
+    Anchors scale with the frame. `switches.background_at_positives` decides whether a positive of poor shape is background too.
+
+    Raises:
+        ConformanceError: the encoder lacks one of the strides 8, 16, 32.
+        UsageError: the frame is no multiple of 32.
+    """
+    missing = [stride for stride in STRIDES if stride not in request.channels]
+    if missing:
+        offered = ", ".join(map(str, sorted(request.channels)))
+        raise ConformanceError(f"The YOLOv3 head reads strides 8, 16 and 32; the encoder offers {offered} and lacks {missing[0]}.")
+    if request.frame_size % max(STRIDES):
+        raise UsageError(f"The YOLOv3 head needs a frame that is a multiple of 32; {request.frame_size} px is not.")
+    return YoloV3(request)
+
+
+class YoloV3(Head):
+    """Outputs: three raw maps (B, 3 (5 + C), H, W), deepest first. Predicts a list of ImageDetections, one per image."""
+
+    kind = "detection"
+    strides = STRIDES
+
+    def __init__(self, request: HeadRequest):
+        super().__init__()
+        deepest_first = [request.channels[stride] for stride in reversed(STRIDES)]
+        scale = request.frame_size / ANCHOR_FRAME
+        self.neck = MODELS.build(ConfigDict(type="YOLOV3Neck", num_scales=len(STRIDES), in_channels=deepest_first, out_channels=WIDTHS))
+        self.bbox_head = MODELS.build(
+            ConfigDict(
+                type="LovtYOLOV3Head",
+                num_classes=request.n_classes,
+                in_channels=WIDTHS,
+                out_channels=[2 * width for width in WIDTHS],
+                anchor_generator=ConfigDict(
+                    type="YOLOAnchorGenerator",
+                    base_sizes=[[(w * scale, h * scale) for w, h in level] for level in ANCHORS_224],
+                    strides=list(reversed(STRIDES)),
+                ),
+                featmap_strides=list(reversed(STRIDES)),
+                background_at_positives=request.switches.background_at_positives,
+            )
+        )
+        _default_init(self)
+
+    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> tuple[Tensor, ...]:
+        features = self.neck([pyramid[stride] for stride in STRIDES])
+        (maps,) = self.bbox_head(features)
+        return maps
+
+    def loss(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
+        terms = self.bbox_head.loss_by_feat(outputs, targets)
+        return torch.stack([value for scale in terms for value in scale.values()]).sum()
+
+    @torch.no_grad()
+    def predict(self, outputs: Sequence[Tensor]) -> list[ImageDetections]:
+        return self.bbox_head.predict_by_feat(outputs)
+
+
+@MODELS.register_module(force=True)
+class LovtYOLOV3Head(YOLOV3Head):
+    """mmdet's head with LoVT's loss, initialisation, scoring and suppression.
+
+    The two `_by_feat` methods take and give the project's own types instead of mmdet's per-image structures: that is what keeps
+    target assignment free of loops.
+    """
+
+    def __init__(self, *args, background_at_positives: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.background_at_positives = background_at_positives
+
+    def init_weights(self) -> None:
+        _default_init(self)
+
+    def loss_by_feat(self, pred_maps: Sequence[Tensor], targets: Targets) -> list[dict[str, Tensor]]:
+        """Loss terms per scale, deepest first, in float32 outside autocast; their sum is the loss."""
+        terms = []
+        with torch.autocast(pred_maps[0].device.type, enabled=False):
+            for pred_map, stride, sizes in zip(pred_maps, self.featmap_strides, self.prior_generator.base_sizes, strict=True):
+                predictions = self._by_anchor(pred_map)
+                anchors = torch.tensor(sizes, dtype=torch.float32, device=pred_map.device)
+                assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives)
+                terms.append(scale_loss(predictions, assigned))
+        return terms
+
+    def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
+        """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""
+        with torch.autocast(pred_maps[0].device.type, enabled=False):
+            boxes_xyxy, confidence, labels = self._decode(pred_maps)
+            return [_survivors(*image) for image in zip(boxes_xyxy, confidence, labels, strict=True)]
+
+    def _decode(self, pred_maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then row, column, anchor."""
+        priors = self.prior_generator.grid_priors([pred_map.shape[-2:] for pred_map in pred_maps], device=pred_maps[0].device)
+        decoded, confidence, labels = [], [], []
+        for pred_map, prior, stride in zip(pred_maps, priors, self.featmap_strides, strict=True):
+            predictions = self._by_anchor(pred_map).permute(0, 2, 3, 1, 4).flatten(1, 3)
+            deltas = torch.cat([predictions[..., :2].sigmoid(), predictions[..., 2:4]], dim=-1)
+            decoded.append(self.bbox_coder.decode(prior, deltas, stride))
+            confidence.append(predictions[..., 4].sigmoid())
+            labels.append(predictions[..., 5:].argmax(dim=-1))
+        return torch.cat(decoded, dim=1), torch.cat(confidence, dim=1), torch.cat(labels, dim=1)
+
+    def _by_anchor(self, pred_map: Tensor) -> Tensor:
+        """(B, A (5 + C), H, W) to float32 (B, A, H, W, 5 + C): channels are anchor-major."""
+        n_images, _, height, width = pred_map.shape
+        return pred_map.float().reshape(n_images, self.num_base_priors, self.num_attrib, height, width).permute(0, 1, 3, 4, 2)
+
+
+def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor) -> ImageDetections:
+    """Threshold, suppression per class, and the cap on detections below LoVT's threshold, for one image."""
+    candidates = confidence >= LEAST_CONFIDENCE
+    confidence, order = confidence[candidates].sort(descending=True, stable=True)
+    boxes_xyxy, labels = boxes_xyxy[candidates][order], labels[candidates][order]
+    n_lovt = int((confidence >= LOVT_CONFIDENCE).sum())
+    n_tried = max(n_lovt, FIRST_TRIED)
+    while True:
+        # What survives among the first n is what survives of them among all: more are looked at only while too few are left.
+        keep = _suppress(boxes_xyxy[:n_tried], labels[:n_tried])
+        limit = max(int((keep < n_lovt).sum()), FULL_DETECTIONS)
+        if len(keep) >= limit or n_tried >= len(order):
+            break
+        n_tried *= 4
+    keep = keep[:limit]
+    corners = boxes_xyxy[keep]
+    boxes_xywh = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+    return ImageDetections(boxes_xywh, confidence[keep], labels[keep])
+
+
+def _suppress(boxes_xyxy: Tensor, labels: Tensor) -> Tensor:
+    """Rising indices of the boxes that survive, given boxes by falling confidence."""
+    # Ranks in place of scores: equal confidences then fall the same way with every implementation of the operator.
+    ranks = torch.arange(len(labels), 0, -1, device=labels.device, dtype=torch.float32)
+    survivors = [labels.new_empty(0)]
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        _, kept = nms(boxes_xyxy[members], ranks[members], iou_threshold=NMS_THRESHOLD, offset=PIXEL_OFFSET)
+        survivors.append(members[kept])
+    return torch.cat(survivors).sort().values
+
+
+def _default_init(module: nn.Module) -> None:
+    """PyTorch's own initialisation, as LoVT's code has it: mmcv's layers draw theirs anew when built."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+            layer.reset_parameters()

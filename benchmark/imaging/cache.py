@@ -1,0 +1,399 @@
+"""Decode once: each dataset as memory-mapped arrays at the task's size, filled on demand and shared by all processes of a node.
+
+Nothing is decided here about splits or labels; which rows are wanted is the caller's business. Writes go through `pwrite`, never through
+the map: a full disk is then an error with a sentence, where a sparse map would kill the process with a bus error.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from filelock import FileLock
+from pydantic import ValidationError
+
+from benchmark.cards import Card, digest_of
+from benchmark.errors import DataError, ImageError, StoreError
+from benchmark.imaging.equalise import equalise
+from benchmark.imaging.geometry import Frame
+
+Intensity = Literal["as-stored", "equalised"]
+
+LAYOUT = 1  # goes up when the files change meaning or the pixels change without any decoder changing
+RECIPE_FILE = "recipe.json"
+
+_EMPTY, _DONE = 0, 1
+_BATCH = 32  # rows between two commits: at most so many images are lost to a kill
+_ROW = np.dtype([("height", "<i4"), ("width", "<i4"), ("stamp", "u1", 32), ("sha256", "u1", 32)])
+
+
+class Source(Protocol):
+    """What the cache needs of a sample; `benchmark.readers.base.Sample` has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def image(self) -> Callable[[], np.ndarray]: ...
+    @property
+    def masks(self) -> Callable[[tuple[int, int]], np.ndarray] | None: ...
+    @property
+    def files(self) -> tuple[Path, ...]: ...
+
+
+class CacheRecipe(Card):
+    """Everything that decides the bytes of a cache.
+
+    Attributes:
+        dataset_digest: of label files and of image paths with sizes, and of anything else that alters masks.
+        n_classes: mask channels; ignored without masks.
+        decoders: name -> version of what turns files into pixels.
+    """
+
+    dataset: str
+    dataset_digest: str
+    intensity: Intensity
+    size: int
+    n_classes: int
+    with_masks: bool
+    decoders: dict[str, str]
+
+
+class Bad(NamedTuple):
+    """An image that cannot be cached, with the sentence that says why."""
+
+    id: str
+    sentence: str
+
+
+class CacheEntry(NamedTuple):
+    """One cache folder of `list_caches`; `recipe` is None where it cannot be read."""
+
+    path: Path
+    dataset: str
+    bytes: int
+    recipe: CacheRecipe | None
+
+
+def prepare_image(sample: Source, intensity: Intensity, size: int) -> tuple[np.ndarray, Frame, np.ndarray | None]:
+    """The pure function behind the cache: decode, apply the dataset's intensity rule, place in the padded frame.
+
+    Returns:
+        (size, size) uint8, the image's frame, and (C, size, size) bool, or None for a sample without masks.
+
+    Raises:
+        DataError: the image or its masks cannot be read, or 16-bit pixels meet the rule "as-stored", which is defined on 8 bits only.
+    """
+    grey = sample.image()
+    if intensity == "equalised":
+        grey = equalise(grey)
+    if grey.dtype != np.uint8:
+        raise ImageError(f"Image {sample.id} has 16-bit pixels, but the dataset card keeps intensities as stored, which needs 8 bits.")
+    height, width = grey.shape
+    frame = Frame.of(height, width, size)
+    masks = None if sample.masks is None else frame.place_masks(sample.masks((height, width)))
+    return frame.place_image(grey), frame, masks
+
+
+class ImageCache:
+    """Images and masks of one dataset at one size. Open it with `ImageCache.open`; reading needs `fill` first.
+
+    Files (all row-major, one row per id): `images.u8` (N, S, S) uint8; `masks.bits` (N, C, ceil(S*S/8)) uint8, packed, first pixel in the
+    highest bit; `rows.bin` original size, stamp (digest of the source files' sizes and times) and SHA-256 of their bytes; `state.u8`
+    0 or 1. A row's state is written after its data has reached the disk, so a kill at any point costs at most one batch.
+    """
+
+    def __init__(self, path: Path, recipe: CacheRecipe, ids: Sequence[str]):
+        self.path = path
+        self.recipe = recipe
+        self._row = {sample_id: row for row, sample_id in enumerate(ids)}
+        self._ids = tuple(ids)
+        self._n_pixels = recipe.size * recipe.size
+        self._bytes_per_mask = (self._n_pixels + 7) // 8
+        shapes = _shapes(recipe, len(ids))
+        self._images = self._map("images.u8", np.dtype(np.uint8), shapes["images.u8"])
+        self._masks = self._map("masks.bits", np.dtype(np.uint8), shapes["masks.bits"]) if recipe.with_masks else None
+        self._rows = self._map("rows.bin", _ROW, shapes["rows.bin"][:1])
+        self._state = self._map("state.u8", np.dtype(np.uint8), shapes["state.u8"])
+
+    @classmethod
+    def open(cls, folder: Path, recipe: CacheRecipe, ids: Sequence[str]) -> ImageCache:
+        """Opens, or lays out empty, the cache of `recipe` below `folder`.
+
+        Args:
+            ids: all ids of the dataset, in an order that does not change: row i belongs to ids[i]. Pass all of them even if few are
+                wanted, so that every job shares one cache; unfilled rows take no space.
+
+        Raises:
+            StoreError: the folder cannot be written, or holds a damaged cache.
+        """
+        if not ids or len(set(ids)) != len(ids):
+            raise DataError(
+                f"{recipe.dataset}: the image cache needs distinct ids, at least one; got {len(ids):,}, {len(set(ids)):,} distinct."
+            )
+        content = {"layout": LAYOUT, "recipe": recipe.model_dump(mode="json"), "ids": digest_of(list(ids)), "n_images": len(ids)}
+        path = folder / f"{recipe.dataset}-{digest_of(content)[:16]}"
+        with _store_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            with FileLock(path / "lock"):
+                if not (path / RECIPE_FILE).exists():
+                    _lay_out(path, _shapes(recipe, len(ids)), content)
+        return cls(path, recipe, ids)
+
+    def row_of(self, sample_id: str) -> int:
+        """Row of an id. Raises DataError for an id the cache was not opened with."""
+        if sample_id not in self._row:
+            raise DataError(
+                f"{self.recipe.dataset}: id {sample_id} is not one of the {len(self._row):,} images of the cache {self.path.name}."
+            )
+        return self._row[sample_id]
+
+    def fill(self, samples: Iterable[Source], progress: Callable[[int, int], None] | None = None, workers: int = 1) -> list[Bad]:
+        """Decodes what is missing or has changed on disk since; safe for several processes at once, and resumed by calling again.
+
+        One process decodes at a time, a batch at a time; the others wait and then find the rows done.
+
+        Args:
+            progress: called after each batch with (images seen, images wanted).
+            workers: decoding threads.
+
+        Returns:
+            The images that cannot be read, each with a sentence; the others are cached.
+
+        Raises:
+            StoreError: the disk is full or the cache folder cannot be written.
+        """
+        wanted = list(samples)
+        bad: list[Bad] = []
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode")) if workers > 1 else None
+            for start in range(0, len(wanted), _BATCH):
+                batch = wanted[start : start + _BATCH]
+                bad += self._fill_batch(batch, pool)
+                if progress is not None:
+                    progress(start + len(batch), len(wanted))
+        return bad
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """(n, S, S) uint8, a copy. Raises DataError for rows that were not filled."""
+        self._require_filled(rows)
+        return np.asarray(self._images[rows])
+
+    def masks(self, rows: np.ndarray) -> np.ndarray:
+        """(n, C, S, S) bool, a copy. Raises DataError for rows that were not filled, or a cache without masks."""
+        if self._masks is None:
+            raise DataError(f"{self.recipe.dataset}: the cache {self.path.name} was made without masks.")
+        self._require_filled(rows)
+        bits = np.unpackbits(np.asarray(self._masks[rows]), axis=-1, count=self._n_pixels)
+        return bits.view(np.bool_).reshape(*bits.shape[:2], self.recipe.size, self.recipe.size)
+
+    def frames(self, rows: np.ndarray) -> list[Frame]:
+        """Original size and placement of each row. Raises DataError for rows that were not filled."""
+        self._require_filled(rows)
+        table = self._rows[rows]
+        return [Frame.of(int(h), int(w), self.recipe.size) for h, w in zip(table["height"], table["width"], strict=True)]
+
+    def source_digests(self, rows: np.ndarray) -> list[str]:
+        """SHA-256 (hex) over the bytes of each row's source files, as they were when cached."""
+        self._require_filled(rows)
+        return [digest.tobytes().hex() for digest in np.asarray(self._rows[rows]["sha256"])]
+
+    def size_bytes(self) -> int:
+        """Bytes on disk; unfilled rows take none."""
+        return _bytes_on_disk(self.path)
+
+    # ------------------------------------------------------------------------------------------------------------- inside
+
+    def _fill_batch(self, batch: Sequence[Source], pool: ThreadPoolExecutor | None) -> list[Bad]:
+        if all(self._is_current(s) for s in batch):
+            return []
+        with _store_errors(self.path), FileLock(self.path / "lock"), ExitStack() as stack:
+            files = {name: stack.enter_context(_descriptor(self.path / name)) for name in _shapes(self.recipe, len(self._ids))}
+            stale = [s for s in batch if not self._is_current(s) and not self._is_only_touched(s, files["rows.bin"])]
+            self._mark([s for s in stale if self._state[self.row_of(s.id)] == _DONE], _EMPTY, files["state.u8"])
+            bad: list[Bad] = []
+            done: list[Source] = []
+            for sample, prepared in zip(stale, (pool.map if pool else map)(self._prepare, stale), strict=True):
+                if isinstance(prepared, Bad):
+                    bad.append(prepared)
+                    continue
+                self._write(self.row_of(sample.id), prepared, files)
+                done.append(sample)
+            for name in files:
+                if name != "state.u8":
+                    os.fsync(files[name])
+            self._mark(done, _DONE, files["state.u8"])
+        return bad
+
+    def _prepare(self, sample: Source) -> dict[str, bytes] | Bad:
+        """The bytes of one row, by file name."""
+        source = sample if self.recipe.with_masks else _Unmasked(sample)
+        try:
+            stamp, sha256 = _stamp(sample.files), _sha256(sample.files)
+            image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
+        except DataError as error:
+            return Bad(sample.id, str(error))
+        except OSError as error:
+            return Bad(sample.id, f"{error.filename} (id {sample.id}) cannot be read: {error.strerror}. Is the image folder complete?")
+        row = np.zeros((), dtype=_ROW)
+        row["height"], row["width"] = frame.height, frame.width
+        row["stamp"], row["sha256"] = np.frombuffer(stamp, np.uint8), np.frombuffer(sha256, np.uint8)
+        prepared = {"images.u8": image.tobytes(), "rows.bin": row.tobytes()}
+        if self.recipe.with_masks:
+            expected = (self.recipe.n_classes, self.recipe.size, self.recipe.size)
+            if masks is None or masks.shape != expected:
+                found = "none" if masks is None else masks.shape
+                raise DataError(f"{self.recipe.dataset}: masks of {sample.id} are {found}, the card's classes need {expected}.")
+            prepared["masks.bits"] = np.packbits(masks.reshape(self.recipe.n_classes, -1), axis=-1).tobytes()
+        return prepared
+
+    def _write(self, row: int, prepared: dict[str, bytes], files: dict[str, int]) -> None:
+        for name, content in prepared.items():
+            _write_at(files[name], content, row * len(content))
+
+    def _mark(self, samples: Iterable[Source], state: int, file: int) -> None:
+        rows = [self.row_of(s.id) for s in samples]
+        for row in rows:
+            _write_at(file, bytes([state]), row)
+        if rows:
+            os.fsync(file)
+
+    def _is_current(self, sample: Source) -> bool:
+        row = self.row_of(sample.id)
+        if self._state[row] != _DONE:
+            return False
+        try:
+            return self._rows[row]["stamp"].tobytes() == _stamp(sample.files)
+        except FileNotFoundError:
+            return False
+
+    def _is_only_touched(self, sample: Source, file: int) -> bool:
+        """True when a cached row's files have a new time but the same bytes; the new stamp is then kept."""
+        row = self.row_of(sample.id)
+        if self._state[row] != _DONE:
+            return False
+        try:
+            stamp = _stamp(sample.files)
+            if _sha256(sample.files) != self._rows[row]["sha256"].tobytes():
+                return False
+        except FileNotFoundError:
+            return False
+        _write_at(file, stamp, row * _ROW.itemsize + _ROW.fields["stamp"][1])
+        return True
+
+    def _require_filled(self, rows: np.ndarray) -> None:
+        unfilled = np.flatnonzero(self._state[rows] != _DONE)
+        if len(unfilled):
+            first = int(np.atleast_1d(rows)[unfilled[0]])
+            raise DataError(
+                f"{self.recipe.dataset}: {len(unfilled):,} of the images asked for are not in the cache yet, first {self._ids[first]}; "
+                f"fill it with `lobe data prepare {self.recipe.dataset}`."
+            )
+
+    def _map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.path / name
+        expected = int(np.prod(shape)) * dtype.itemsize
+        found = path.stat().st_size if path.exists() else -1
+        if found != expected:
+            raise StoreError(
+                f"The image cache {self.path} is damaged ({name}: {found:,} bytes, expected {expected:,}). Remove it with `lobe clean`."
+            )
+        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+
+
+class _Unmasked:
+    """A sample without its masks, for caches that hold none: they need not be drawn."""
+
+    masks = None
+
+    def __init__(self, sample: Source):
+        self.id, self.image, self.files = sample.id, sample.image, sample.files
+
+
+def list_caches(root: Path) -> list[CacheEntry]:
+    """Every cache folder below `root`, the largest first; sizes are bytes on disk."""
+    entries = []
+    for path in sorted(p.parent for p in root.glob(f"*/{RECIPE_FILE}")):
+        try:
+            recipe = CacheRecipe.model_validate(json.loads((path / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"])
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            recipe = None
+        entries.append(CacheEntry(path, recipe.dataset if recipe else path.name.rpartition("-")[0], _bytes_on_disk(path), recipe))
+    return sorted(entries, key=lambda entry: -entry.bytes)
+
+
+def _shapes(recipe: CacheRecipe, n_images: int) -> dict[str, tuple[int, ...]]:
+    """File name -> shape in bytes."""
+    shapes: dict[str, tuple[int, ...]] = {"images.u8": (n_images, recipe.size, recipe.size)}
+    if recipe.with_masks:
+        shapes["masks.bits"] = (n_images, recipe.n_classes, (recipe.size * recipe.size + 7) // 8)
+    return {**shapes, "rows.bin": (n_images, _ROW.itemsize), "state.u8": (n_images,)}
+
+
+def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict) -> None:
+    """Sparse files of the final size; the recipe comes last and by rename, so its presence means that all is there."""
+    for name, shape in shapes.items():
+        with (path / name).open("wb") as handle:
+            handle.truncate(int(np.prod(shape)))
+    unfinished = path / f"{RECIPE_FILE}.part"
+    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(unfinished, path / RECIPE_FILE)
+
+
+def _stamp(files: Iterable[Path]) -> bytes:
+    """32 bytes that change when a file's size or modification time does."""
+    sha = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        sha.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return sha.digest()
+
+
+def _sha256(files: Iterable[Path]) -> bytes:
+    sha = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        sha.update(f"{len(content)}\n".encode() + content)
+    return sha.digest()
+
+
+@contextmanager
+def _descriptor(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, content: bytes, offset: int) -> None:
+    written = 0
+    while written < len(content):  # a nearly full disk takes a part first and refuses the rest
+        written += os.pwrite(descriptor, content[written:], offset + written)
+
+
+@contextmanager
+def _store_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = next(p for p in (path, *path.parents) if p.exists())
+            free = shutil.disk_usage(where).free
+            raise StoreError(
+                f"The disk is full: the image cache {path} cannot grow ({free / 1e6:,.0f} MB free). What was cached is kept; free some "
+                "space (`lobe clean` lists caches with sizes) or choose another folder with --cache, then run the same command again."
+            ) from error
+        raise StoreError(f"The image cache {path} cannot be written ({error}). Choose another folder with --cache.") from error
+
+
+def _bytes_on_disk(path: Path) -> int:
+    return sum(p.stat().st_blocks * 512 for p in path.iterdir() if p.is_file())

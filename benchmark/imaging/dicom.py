@@ -1,0 +1,217 @@
+"""One radiograph out of one DICOM file: grey pixels as stored, and the three header fields that may be kept.
+
+No resizing, windowing or equalisation here. Every transfer syntax names exactly one decoder, because decoders differ by a grey level:
+"whichever plugin is installed" would give two machines two datasets.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import PIL.features
+import PIL.Image
+import pydicom
+from pydicom import uid
+from pydicom.encaps import get_frame
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import get_decoder
+
+from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.imaging.picture import require_strict_pillow
+
+NATIVE = "pydicom"
+
+# Transfer syntax -> pydicom's plugin. RSNA and SIIM are JPEG Baseline: Pillow's libjpeg-turbo takes 7.5 ms where the others take 25-29 ms,
+# and differs from them by a grey level. The lossless ones agree among plugins (environment, section 6); HTJ2K has only one.
+DECODERS: dict[str, str] = {
+    uid.ImplicitVRLittleEndian: NATIVE,
+    uid.ExplicitVRLittleEndian: NATIVE,
+    uid.ExplicitVRBigEndian: NATIVE,
+    uid.DeflatedExplicitVRLittleEndian: NATIVE,
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.JPEGExtended12Bit: "pylibjpeg",
+    uid.JPEGLossless: "pylibjpeg",
+    uid.JPEGLosslessSV1: "pylibjpeg",
+    uid.JPEGLSLossless: "pylibjpeg",
+    uid.JPEGLSNearLossless: "pylibjpeg",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.HTJ2KLossless: "pylibjpeg",
+    uid.HTJ2K: "pylibjpeg",
+    uid.RLELossless: "pydicom",
+}
+
+OLDEST_DECADE = 90
+OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (datasets, section 1): unknown, not very old
+
+_VIEWS = frozenset({"PA", "AP", "LL", "RL", "LATERAL"})
+_DISTRIBUTIONS = ("pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+_END_OF_CODESTREAM = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """One grey frame and what may be kept of its header.
+
+    Attributes:
+        pixels: (H, W) uint8 or uint16, larger is brighter, unscaled stored values.
+        bits_stored: significant bits of a pixel: values lie in [0, 2**bits_stored).
+        view: "PA", "AP", ... or None.
+        sex: "M", "F" or None.
+        age_decade: 0, 10, ... 90 in years; 90 stands for 90 and above; None where missing or not credible.
+        transfer_syntax: the UID.
+        decoder: the plugin that decoded the pixels.
+    """
+
+    pixels: np.ndarray
+    bits_stored: int
+    view: str | None
+    sex: str | None
+    age_decade: int | None
+    transfer_syntax: str
+    decoder: str
+
+
+def read_dicom(path: Path, sample_id: str) -> DicomImage:
+    """Decodes a single-frame grey DICOM file with the decoder its transfer syntax names.
+
+    MONOCHROME1 is inverted over the stored bit range, so that larger is always brighter. Rescale and window tags are ignored, as LoVT does.
+
+    Raises:
+        ImageError: not DICOM, cut off, without pixel data, several frames, colour, signed, or a codestream that contradicts the header.
+        EnvironmentProblem: the decoder of this transfer syntax is not installed.
+    """
+    dataset = _parse(path, sample_id)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise ImageError(f"{path} (id {sample_id}): the file does not say its transfer syntax; is it a damaged copy?")
+    if syntax not in DECODERS:
+        raise ImageError(f"{path} (id {sample_id}): transfer syntax {syntax} ({syntax.name}) has no named decoder; convert the file first.")
+    _require_single_grey_frame(dataset, path, sample_id)
+    pixels = _decode(dataset, syntax, path, sample_id)
+    bits_stored = int(dataset.BitsStored)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        pixels = ((1 << bits_stored) - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
+    return DicomImage(
+        pixels=pixels,
+        bits_stored=bits_stored,
+        view=_view(dataset),
+        sex=_sex(dataset),
+        age_decade=age_decade(str(dataset.get("PatientAge", "") or "")),
+        transfer_syntax=str(syntax),
+        decoder=DECODERS[syntax],
+    )
+
+
+def age_decade(text: str) -> int | None:
+    """The decade of a DICOM age string, top-coded: '062Y' -> 60, '62' -> 60 (RSNA has no unit), '018M' -> 0, '95' -> 90, '155' -> None."""
+    match = re.fullmatch(r"\s*(\d{1,4})\s*([YMWD]?)\s*", text)
+    if match is None:
+        return None
+    number, unit = int(match[1]), match[2] or "Y"
+    years = number // {"Y": 1, "M": 12, "W": 52, "D": 365}[unit]
+    if years > OLDEST_CREDIBLE_AGE:
+        return None
+    return min(years // 10 * 10, OLDEST_DECADE)
+
+
+@cache
+def _decoder_versions() -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    turbo = PIL.features.version_feature("libjpeg_turbo") or PIL.features.version_codec("jpg")
+    found["pillow libjpeg"] = str(turbo)
+    return tuple(sorted(found.items()))
+
+
+def decoder_versions() -> dict[str, str]:
+    """Name -> version of everything that turns files into pixels, for the cache key and the record; "absent" where not installed."""
+    return dict(_decoder_versions())
+
+
+def _parse(path: Path, sample_id: str) -> pydicom.FileDataset:
+    try:
+        return pydicom.dcmread(path, force=False)
+    except FileNotFoundError:
+        raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
+    except InvalidDicomError:
+        raise ImageError(f"{path} (id {sample_id}): not a DICOM file (no DICM marker after the preamble). Download it again.") from None
+    except Exception as error:  # a damaged header fails in as many ways as there are tags
+        raise ImageError(
+            f"{path} (id {sample_id}): the DICOM header cannot be read ({type(error).__name__}). Download it again."
+        ) from error
+
+
+def _require_single_grey_frame(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> None:
+    if "PixelData" not in dataset or not dataset.PixelData:
+        raise ImageError(f"{path} (id {sample_id}): no pixel data; the file is cut off or is not an image. Download it again.")
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    if frames != 1:
+        raise ImageError(f"{path} (id {sample_id}): {frames} frames, expected one radiograph.")
+    kind = dataset.get("PhotometricInterpretation", "nothing")
+    if dataset.get("SamplesPerPixel", 1) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ImageError(f"{path} (id {sample_id}): colour or palette pixels ({kind}), expected MONOCHROME1 or MONOCHROME2.")
+    if dataset.get("PixelRepresentation", 0) != 0:
+        raise ImageError(f"{path} (id {sample_id}): signed pixels, expected unsigned ones as in a radiograph.")
+    if dataset.get("BitsAllocated") not in (8, 16):
+        raise ImageError(f"{path} (id {sample_id}): {dataset.get('BitsAllocated')} bits allocated per pixel, expected 8 or 16.")
+
+
+def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> np.ndarray:
+    plugin = DECODERS[syntax]
+    decoder = get_decoder(syntax)
+    if syntax.is_encapsulated and plugin not in decoder.available_plugins:
+        raise EnvironmentProblem(
+            f"{path} (id {sample_id}) is {syntax.name}; its decoder, pydicom's {plugin!r} plugin, is not installed "
+            f"({'; '.join(decoder.missing_dependencies)}). `lobe doctor` says how to mend it; another decoder would give other grey levels."
+        )
+    require_strict_pillow()
+    try:
+        if syntax.is_encapsulated and syntax != uid.RLELossless:
+            _require_whole_codestream(dataset, syntax, path, sample_id)
+        pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin if syntax.is_encapsulated else "")
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever their C library tells them
+        raise ImageError(f"{path} (id {sample_id}): the pixel data cannot be decoded, it is cut off or damaged ({error}).") from error
+    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path} (id {sample_id}): decoded to {pixels.dtype} {pixels.shape}, expected (H, W) of uint8 or uint16.")
+    return np.ascontiguousarray(pixels)
+
+
+def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> None:
+    """A codestream without its end marker decodes to a picture with an invented lower part; swapped rows and columns to a sheared one."""
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if not frame.rstrip(b"\0").endswith(_END_OF_CODESTREAM):
+        raise ImageError(f"{path} (id {sample_id}): the pixel data is cut off (no end marker). Download it again.")
+    if DECODERS[syntax] != "pillow":
+        return
+    with PIL.Image.open(io.BytesIO(frame), formats=("JPEG",)) as picture:
+        expected = (dataset.Columns, dataset.Rows)
+        if picture.size != expected:
+            raise ImageError(
+                f"{path} (id {sample_id}): the header says {expected[1]} rows x {expected[0]} columns, "
+                f"the JPEG inside has {picture.size[1]} x {picture.size[0]}. Is this an edited copy?"
+            )
+        if picture.mode != "L":
+            raise ImageError(f"{path} (id {sample_id}): the header says grey, the JPEG inside is {picture.mode}.")
+
+
+def _view(dataset: pydicom.FileDataset) -> str | None:
+    view = str(dataset.get("ViewPosition", "") or "").strip().upper()
+    return view if view in _VIEWS else None
+
+
+def _sex(dataset: pydicom.FileDataset) -> str | None:
+    sex = str(dataset.get("PatientSex", "") or "").strip().upper()
+    return sex if sex in ("M", "F") else None

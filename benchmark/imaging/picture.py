@@ -1,0 +1,133 @@
+"""Grey radiographs and masks out of PNG, JPEG and GIF files.
+
+No resizing here. Two silent failures are closed: colour turned grey by another rule than the release's users had, and masks read through
+their palette, which makes 0/1 files look empty and 0/255 files look right.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+
+from benchmark.errors import EnvironmentProblem, ImageError
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I")
+_COLOUR = ("RGB", "RGBA", "P", "PA")
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+
+
+class GreyRule(StrEnum):
+    """How colour becomes grey; equal channels give the same grey under both.
+
+    MEAN: mean of red, green and blue in float, rounded to the nearest integer. LoVT on COVID Rural. The mean of three integers is never
+        halfway between two, so nearest is unambiguous, and grey stored as colour keeps its exact value (truncation would too, but would
+        darken true colour by a third of a level on average).
+    LUMA: Pillow's mode L (ITU-R 601-2). LoVT on Object-CXR and NIH.
+    """
+
+    MEAN = "mean"
+    LUMA = "luma"
+
+
+def read_grey(path: Path, sample_id: str, rule: GreyRule = GreyRule.LUMA) -> np.ndarray:
+    """Decodes a picture to grey. An alpha channel is dropped, not blended.
+
+    Returns:
+        (H, W) uint8, or uint16 for 16-bit files.
+
+    Raises:
+        ImageError: missing, cut off, not a picture, or in a colour model radiographs do not have.
+    """
+    picture = _open(path, sample_id)
+    if picture.mode in _SIXTEEN_BIT:
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{path} (id {sample_id}): pixel values outside 0..65535.")
+        return values.astype(np.uint16)
+    if picture.mode in ("L", "1"):
+        return np.array(picture.convert("L"))
+    if picture.mode == "LA":
+        return np.array(picture.getchannel("L"))
+    if picture.mode not in _COLOUR:
+        raise ImageError(f"{path} (id {sample_id}): colour model {picture.mode}, expected grey or RGB.")
+    colour = picture.convert("RGB") if picture.mode != "RGB" else picture
+    if rule is GreyRule.LUMA:
+        return np.array(colour.convert("L"))
+    total = np.asarray(colour).astype(np.uint16).sum(axis=2, dtype=np.uint16)
+    return ((total + 1) // 3).astype(np.uint8)  # equals rounding total / 3: remainders 0, 1, 2 go down, down, up
+
+
+def read_mask(path: Path, sample_id: str) -> np.ndarray:
+    """Reads a binary mask; files of 0/1, of 0/255 and with a palette read the same.
+
+    Palettes are not looked through: the stored index decides, as in LoVT's loader.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ImageError: missing, cut off, lossy (JPEG), colour, or values other than 0 and 1, or 0 and 255.
+    """
+    picture = _open(path, sample_id)
+    if picture.format == "JPEG":
+        raise ImageError(f"{path} (id {sample_id}): a JPEG cannot hold a mask, its edges are noise. Expected PNG or GIF.")
+    if picture.mode not in ("1", "L", "P"):
+        raise ImageError(f"{path} (id {sample_id}): a mask of mode {picture.mode}, expected one channel of 0/1 or 0/255.")
+    if picture.mode == "P" and picture.getpalette()[:3] != [0, 0, 0]:
+        # GIF writers compact palettes: a mask that is white everywhere then has index 0 everywhere and would read as empty.
+        raise ImageError(f"{path} (id {sample_id}): palette entry 0 is not black, so background and mask cannot be told apart.")
+    values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    levels = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+    if not (set(levels) <= {0, 1} or set(levels) <= {0, 255}):
+        shown = ", ".join(map(str, levels[:5])) + (", ..." if len(levels) > 5 else "")
+        raise ImageError(f"{path} (id {sample_id}): a mask holds 0 and 1, or 0 and 255; found {shown}. Is this the mask file?")
+    return values > 0
+
+
+def size_of(path: Path, sample_id: str) -> tuple[int, int]:
+    """(height, width) from the file's header, without decoding."""
+    try:
+        with PIL.Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} (id {sample_id}): not a readable picture ({error}).") from error
+
+
+def require_strict_pillow() -> None:
+    """Pillow has a process-wide switch that turns cut-off files into half-grey pictures without a word.
+
+    Raises:
+        EnvironmentProblem: somebody turned it on.
+    """
+    if PIL.ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise EnvironmentProblem(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: cut-off images would be read as half-grey ones. Turn it off in your backbone file."
+        )
+
+
+def _open(path: Path, sample_id: str) -> PIL.Image.Image:
+    require_strict_pillow()
+    try:
+        picture = PIL.Image.open(path)
+        with picture:
+            picture.load()
+    except FileNotFoundError:
+        raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
+    except PIL.UnidentifiedImageError:
+        raise ImageError(f"{path} (id {sample_id}): not a picture file. Download it again.") from None
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} (id {sample_id}): cannot be decoded, it is cut off or damaged ({error}).") from error
+    if picture.format == "JPEG":
+        _require_jpeg_end(path, sample_id)
+    return picture
+
+
+def _require_jpeg_end(path: Path, sample_id: str) -> None:
+    """A JPEG whose tail is zeros (an interrupted download into a reserved file) decodes without an error: ask for the end marker."""
+    content = path.read_bytes()
+    if content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
+        raise ImageError(f"{path} (id {sample_id}): the JPEG is cut off (no end marker). Download it again.")

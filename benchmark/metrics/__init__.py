@@ -1,0 +1,1 @@
+"""Metrics: pure functions of arrays. One module a family; families never share a name."""

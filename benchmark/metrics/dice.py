@@ -1,0 +1,171 @@
+"""Overlap of masks by counting pixels: everything that follows from TP, FP and FN per image and class.
+
+Lesions, surfaces and the ranking of pixels by probability have modules of their own. Counts, not averages, are what a record stores:
+every pooled value of a split or a resample is a sum of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.errors import TrainingError, UsageError
+
+MASK_THRESHOLD = 0.5  # LoVT section 4.3: sigmoid >= 0.5 is foreground
+SOFT_DICE_EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class DiceCounts:
+    """Pixel counts: tp, fp, fn, each (N, C) int64 over N images and C classes."""
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+
+    @property
+    def positive(self) -> np.ndarray:
+        """(N, C) bool: the ground truth has a pixel of this class."""
+        return self.tp + self.fn > 0
+
+
+def binarise(probabilities: np.ndarray) -> np.ndarray:
+    """Foreground where the probability is at least 0.5.
+
+    Raises:
+        TrainingError: a probability is not a number in [0, 1].
+    """
+    # Written so that NaN fails.
+    if probabilities.size and not (probabilities.min() >= 0 and probabilities.max() <= 1):
+        raise TrainingError(
+            f"Predicted probabilities leave [0, 1]: {probabilities.min()} to {probabilities.max()}. The head diverged or gave logits."
+        )
+    return probabilities >= MASK_THRESHOLD
+
+
+def count_overlap(predicted: np.ndarray, masks: np.ndarray) -> DiceCounts:
+    """Counts pixels of (N, C, H, W) bool predictions against masks of the same shape.
+
+    Raises:
+        UsageError: shapes differ, or one of them is not bool.
+    """
+    if predicted.shape != masks.shape or predicted.ndim != 4:
+        raise UsageError(
+            f"Predictions of shape {predicted.shape} cannot be counted against masks of shape {masks.shape}; both are (N, C, H, W)."
+        )
+    if predicted.dtype != bool or masks.dtype != bool:
+        raise UsageError(f"Masks are bool, found {predicted.dtype} and {masks.dtype}; give probabilities to `dice_counts`.")
+    n_predicted, n_true, n_both = _pixels(predicted), _pixels(masks), _pixels(predicted & masks)
+    return DiceCounts(n_both, n_predicted - n_both, n_true - n_both)
+
+
+def dice_counts(probabilities: np.ndarray, masks: np.ndarray, chunk: int = 64) -> DiceCounts:
+    """Counts of (N, C, H, W) float probabilities at the threshold 0.5, `chunk` images at a time; either may be a memory map."""
+    if len(probabilities) != len(masks):
+        raise UsageError(f"Predictions cover {len(probabilities)} images, masks {len(masks)}.")
+    starts = range(0, max(len(masks), 1), chunk)
+    return join(
+        [count_overlap(binarise(np.asarray(probabilities[s : s + chunk])), np.asarray(masks[s : s + chunk], dtype=bool)) for s in starts]
+    )
+
+
+def join(parts: Sequence[DiceCounts]) -> DiceCounts:
+    """Counts of consecutive chunks as one split."""
+    return DiceCounts(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("tp", "fp", "fn")))
+
+
+def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndarray:
+    """(C,) Dice over all pixels of all images, 2 TP / (2 TP + FP + FN), 0 where TP is 0 (also for empty against empty).
+
+    Args:
+        weights: (N,) how often each image stands in a resample; None takes every image once.
+
+    Source: LoVT section 4.3 (`<target>_dice`).
+    """
+    tp, fp, fn = totals(counts, weights)
+    return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(len(tp)), where=tp > 0)
+
+
+def avg_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float:
+    """Unweighted mean of the micro Dice over classes (LoVT's `avg_dice`)."""
+    return float(micro_dice(counts, weights).mean())
+
+
+def pooled_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float:
+    """Micro Dice with the pixels of all classes in one pool; large classes dominate."""
+    tp, fp, fn = (float(t.sum()) for t in totals(counts, weights))
+    return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
+
+
+def image_dice(counts: DiceCounts) -> np.ndarray:
+    """(N, C) Dice of every image on its own, 0 where TP is 0. Only cells with `counts.positive` mean something."""
+    return np.divide(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn, out=np.zeros(counts.tp.shape), where=counts.tp > 0)
+
+
+def pos_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """LoVT's `pos_dice`: per class the mean of per-image Dice over images with that class, then the mean over the classes that occur."""
+    weight = counts.positive * _weights(counts, weights)[:, None]
+    n_positive = weight.sum(axis=0)
+    occurs = n_positive > 0
+    return float(((image_dice(counts) * weight).sum(axis=0)[occurs] / n_positive[occurs]).mean()) if occurs.any() else None
+
+
+def image_dice_positives(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """Mean of per-image Dice over all (image, class) with ground truth, each counted alike; None without any."""
+    weight = counts.positive * _weights(counts, weights)[:, None]
+    return float((image_dice(counts) * weight).sum() / weight.sum()) if weight.any() else None
+
+
+def negatives_empty(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """Share of the (image, class) without ground truth whose prediction is empty, too; None when there are none."""
+    weight = ~counts.positive * _weights(counts, weights)[:, None]
+    return float(((counts.fp == 0) * weight).sum() / weight.sum()) if weight.any() else None
+
+
+def precision(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """TP / (TP + FP) over the pixels of all classes; None when nothing was predicted."""
+    tp, fp, _ = (float(t.sum()) for t in totals(counts, weights))
+    return tp / (tp + fp) if tp + fp else None
+
+
+def recall(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """TP / (TP + FN) over the pixels of all classes; None without ground truth. LoVT logs this value under the name "IoU" (section 4.3)."""
+    tp, _, fn = (float(t.sum()) for t in totals(counts, weights))
+    return tp / (tp + fn) if tp + fn else None
+
+
+def iou(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """True intersection over union, TP / (TP + FP + FN), over the pixels of all classes; None when both sides are empty."""
+    tp, fp, fn = (float(t.sum()) for t in totals(counts, weights))
+    return tp / (tp + fp + fn) if tp + fp + fn else None
+
+
+def soft_dice_loss(probabilities: np.ndarray, masks: np.ndarray) -> float:
+    """The training loss of all segmentation heads as a number: 1 - 2 sum(p y) / max(sum(p + y), 1e-7) over a batch.
+
+    0 without a positive pixel.
+
+    Source: LoVT section 3.1. The differentiable one belongs to the heads; this one checks it.
+    """
+    if not masks.any():
+        return 0.0
+    p, y = np.asarray(probabilities, np.float64), np.asarray(masks, np.float64)
+    return float(1 - 2 * (p * y).sum() / max((p + y).sum(), SOFT_DICE_EPSILON))
+
+
+def totals(counts: DiceCounts, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """TP, FP, FN summed over the images of the split or resample, each (C,) float64 (exact below 2**53 pixels)."""
+    weight = _weights(counts, weights)
+    return tuple(weight @ part.astype(np.float64) for part in (counts.tp, counts.fp, counts.fn))
+
+
+def _weights(counts: DiceCounts, weights: np.ndarray | None) -> np.ndarray:
+    return np.ones(len(counts.tp)) if weights is None else np.asarray(weights, np.float64)
+
+
+def _pixels(masks: np.ndarray) -> np.ndarray:
+    # One call a mask: numpy counts contiguous bool an order of magnitude faster than it sums along axes.
+    flat = masks.reshape(-1, masks.shape[2] * masks.shape[3])
+    return np.array([np.count_nonzero(mask) for mask in flat], np.int64).reshape(masks.shape[:2])

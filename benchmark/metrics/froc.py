@@ -1,0 +1,132 @@
+"""Free-response ROC: sensitivity against false positives per image, after LoVT's scorer and without its truncation.
+
+Box overlap plays no part here: a detection is its centre. The two families differ in pool and in reading the curve, never share a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.detection import full_pool, lovt_pool
+from benchmark.metrics.overlaps import Overlaps, overlaps
+
+FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Froc:
+    """Sensitivity in [0, 1] at each rate of false positives per image, and their mean. For LoVT's rule the list is as filled up."""
+
+    rates: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.sensitivity))
+
+
+@dataclass(frozen=True)
+class CentreHits:
+    """What FROC needs of a split: per detection by falling confidence, how many boxes it hits first and whether it is a false positive.
+
+    Attributes:
+        image: (n,) int64; confidence: (n,) float64, falling.
+        new_hits: (n,) int64; false_positive: (n,) bool.
+        truth_image: (m,) int64.
+        n_images: images in the split.
+    """
+
+    image: np.ndarray
+    confidence: np.ndarray
+    new_hits: np.ndarray
+    false_positive: np.ndarray
+    truth_image: np.ndarray
+    n_images: int
+
+
+def froc_lovt(detections: Detections, truth: Boxes, rates: Sequence[float] = FROC_RATES) -> Froc:
+    """LoVT's FROC with its carry-forward, column `froc`.
+
+    Over detections of confidence 0.2 or more, by falling confidence (equal ones keep image order, then the head's order). A detection hits
+    every box of its image and class that contains its centre (edges included); inside boxes already hit it is neither hit nor false
+    positive; inside none it is a false positive. After each detection, if false positives / images reaches the current rate, the current
+    sensitivity is recorded and the next rate becomes current. Rates never reached take the last recorded value, so hits after it are lost;
+    if none was recorded all take the final sensitivity, which is 1 without boxes.
+
+    Args:
+        detections: all images of a split after NMS, xywh in pixels of the frame.
+        truth: ground-truth boxes in the same frame; images without boxes count in the denominator.
+        rates: false positives per image, rising.
+
+    Raises:
+        FrameMismatch: the two were measured in different frames.
+
+    Source: LoVT section 4.2; the class rule is ours (LoVT's FROC tasks have one class).
+    """
+    return read_carrying_forward(centre_hits(lovt_pool(overlaps(detections, truth))), rates=rates)
+
+
+def froc_full(detections: Detections, truth: Boxes, rates: Sequence[float] = FROC_RATES) -> Froc | None:
+    """FROC over confidence of at least 0.001 and 100 boxes per image, interpolated and counting late hits; column `froc_full`.
+
+    Hits as in `froc_lovt`. Detections of equal confidence enter together, so their order cannot matter. The curve joins, for each number of
+    false positives, the highest sensitivity reached, linearly, from (0, hits before the first false positive); beyond its end it stays
+    at the final sensitivity. None without ground truth.
+    """
+    return read_interpolating(centre_hits(full_pool(overlaps(detections, truth))), rates=rates)
+
+
+def centre_hits(table: Overlaps) -> CentreHits:
+    """Counts hits and false positives per detection; the pool is the caller's."""
+    inside = table.pair_centre
+    detection, truth = table.pair_detection[inside], table.pair_truth[inside]
+    # Pairs are sorted by detection, so the first pair of a box is its first hit.
+    _, first = np.unique(truth, return_index=True)
+    new_hits = np.bincount(detection[first], minlength=table.n_detections)
+    false_positive = np.ones(table.n_detections, bool)
+    false_positive[detection] = False
+    return CentreHits(table.image, table.confidence, new_hits, false_positive, table.truth_image, table.n_images)
+
+
+def read_carrying_forward(hits: CentreHits, weights: np.ndarray | None = None, rates: Sequence[float] = FROC_RATES) -> Froc:
+    """LoVT's reading of the curve (`froc_lovt`). `weights`: (n_images,) how often each image stands in a resample."""
+    n_images, n_truth, repeat = _resampled(hits, weights)
+    # Copies of a detection follow each other, as they would in a list of resampled images; the second copy of a box is a box of its own.
+    found = np.cumsum(np.repeat(hits.new_hits, repeat))
+    per_image = np.cumsum(np.repeat(hits.false_positive, repeat)) / n_images
+    recorded: list[float] = []
+    earliest = 0
+    for rate in rates:
+        at = max(int(np.searchsorted(per_image, rate, side="left")), earliest)
+        if at >= len(per_image):
+            break
+        recorded.append(float(found[at] / max(n_truth, 1)))
+        earliest = at + 1
+    if recorded:
+        last = recorded[-1]
+    else:
+        last = float(found[-1] / n_truth) if n_truth and len(found) else float(n_truth == 0)
+    return Froc(tuple(rates), tuple(recorded + [last] * (len(rates) - len(recorded))))
+
+
+def read_interpolating(hits: CentreHits, weights: np.ndarray | None = None, rates: Sequence[float] = FROC_RATES) -> Froc | None:
+    """The full reading of the curve (`froc_full`). `weights`: (n_images,) how often each image stands in a resample."""
+    n_images, n_truth, repeat = _resampled(hits, weights)
+    if n_truth == 0:
+        return None
+    ends = np.flatnonzero(np.r_[hits.confidence[1:] != hits.confidence[:-1], True][: len(hits.confidence)])
+    found = np.r_[0, np.cumsum(hits.new_hits * repeat)[ends]] / n_truth
+    per_image = np.r_[0, np.cumsum(hits.false_positive * repeat)[ends]] / n_images
+    last_at_rate = np.r_[per_image[1:] != per_image[:-1], True]
+    sensitivity = np.interp(rates, per_image[last_at_rate], found[last_at_rate])
+    return Froc(tuple(rates), tuple(sensitivity.tolist()))
+
+
+def _resampled(hits: CentreHits, weights: np.ndarray | None) -> tuple[int, int, np.ndarray]:
+    """Images, boxes, and copies of every detection in the resample."""
+    weights = np.ones(hits.n_images, np.int64) if weights is None else np.asarray(weights, np.int64)
+    return int(weights.sum()), int(weights[hits.truth_image].sum()), weights[hits.image]

@@ -1,0 +1,60 @@
+"""The ceiling of a feature grid: what a linear head could score if its features knew the mask exactly.
+
+A row's Dice is read against it: a coarse grid loses small findings by geometry alone. Nothing here is trained.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmark.errors import UsageError
+
+_LEVELS = 4096
+
+
+def grid_oracle(masks: np.ndarray, grid: int, chunk: int = 64) -> np.ndarray:
+    """(C,) micro Dice of masks averaged to a grid and upsampled again, at the best of 4,096 thresholds per class.
+
+    Each cell holds the share of its area inside the mask (cells of a grid that does not divide the side share pixels by area); the map is
+    upsampled bilinearly (`align_corners=False`), as the linear head upsamples its logits. It is an oracle by construction, not a bound:
+    free logits per cell could do slightly better. 0 for a class without positive pixels.
+
+    Args:
+        masks: (N, C, S, S) bool, may be a memory map.
+        grid: cells per side, for example 7 for a stride-32 map of a 224-px frame.
+
+    Raises:
+        UsageError: masks are not square, or the grid is finer than the pixels.
+    """
+    n_images, n_classes, side, width = masks.shape
+    if side != width or not 1 <= grid <= side:
+        raise UsageError(f"A grid of {grid} x {grid} cells needs square masks of at least that size; these are {side} x {width}.")
+    down, up = pooling_matrix(side, grid), upsampling_matrix(grid, side)
+    counts = np.zeros((2, n_classes, _LEVELS), np.int64)  # pixels by level: outside, inside the mask
+    for start in range(0, n_images, chunk):
+        part = np.asarray(masks[start : start + chunk], dtype=bool)
+        for label in range(n_classes):
+            inside = part[:, label]
+            # Images without the class upsample to zero, which no useful threshold counts.
+            inside = inside[inside.any(axis=(1, 2))]
+            share = up @ (down @ inside.astype(np.float32) @ down.T) @ up.T
+            level = np.minimum((share * _LEVELS).astype(np.int32), _LEVELS - 1)
+            counts[1, label] += np.bincount(level[inside], minlength=_LEVELS)
+            counts[0, label] += np.bincount(level[~inside], minlength=_LEVELS)
+    fp, tp = np.cumsum(counts[:, :, :0:-1], axis=2)  # foreground from some level upwards; level 0 alone is never foreground
+    n_true = counts[1].sum(axis=1, keepdims=True)
+    return (2 * tp / np.maximum(tp + fp + n_true, 1)).max(axis=1)
+
+
+def pooling_matrix(side: int, grid: int) -> np.ndarray:
+    """(grid, side) float32: row k averages the pixels of cell k by the area they share."""
+    edges = np.arange(grid + 1) * side / grid
+    pixel = np.arange(side)
+    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.maximum(shared, 0) * grid / side).astype(np.float32)
+
+
+def upsampling_matrix(grid: int, side: int) -> np.ndarray:
+    """(side, grid) float32: bilinear interpolation between cell centres, constant beyond the outer ones (`align_corners=False`)."""
+    position = np.clip((np.arange(side) + 0.5) * grid / side - 0.5, 0, grid - 1)
+    return np.maximum(1 - np.abs(position[:, None] - np.arange(grid)), 0).astype(np.float32)

@@ -1,0 +1,194 @@
+"""Which detection touches which ground-truth box, computed once per split; every detection metric reads this table.
+
+Matching, averaging and counting live in `detection` and `froc`. The table is sparse, so that a resample of images costs no new geometry:
+it is also what a record keeps (`statistics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Detections of a split by falling confidence, and every pair of detection and truth of one image and class that touch.
+
+    Equal confidences keep image order, then the order in which the head returned them.
+
+    Attributes:
+        n_images: images in the split, those without boxes included.
+        frame: coordinate frame both sides were measured in.
+        image, label: (n,) int64 of the detections; confidence: (n,) float64 in [0, 1], falling.
+        truth_image, truth_label: (m,) int64 of the ground-truth boxes, in the order given.
+        pair_detection, pair_truth: (p,) int64, indices into the two lists above, sorted by detection, then truth.
+        pair_iou: (p,) float64 in [0, 1], intersection over union with LoVT's one pixel added to every side.
+        pair_centre: (p,) bool, the detection's centre lies in the truth (edges included). A pair is kept when this or the IoU is not zero.
+    """
+
+    n_images: int
+    frame: str
+    image: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray
+    truth_image: np.ndarray
+    truth_label: np.ndarray
+    pair_detection: np.ndarray
+    pair_truth: np.ndarray
+    pair_iou: np.ndarray
+    pair_centre: np.ndarray
+
+    @property
+    def n_detections(self) -> int:
+        return len(self.image)
+
+    @property
+    def n_truth(self) -> int:
+        return len(self.truth_image)
+
+    def select(self, chosen: np.ndarray) -> Overlaps:
+        """The table of the detections where `chosen` ((n,) bool) holds; ground truth and order stay."""
+        position = np.cumsum(chosen) - 1
+        kept = chosen[self.pair_detection]
+        return Overlaps(
+            n_images=self.n_images,
+            frame=self.frame,
+            image=self.image[chosen],
+            label=self.label[chosen],
+            confidence=self.confidence[chosen],
+            truth_image=self.truth_image,
+            truth_label=self.truth_label,
+            pair_detection=position[self.pair_detection[kept]],
+            pair_truth=self.pair_truth[kept],
+            pair_iou=self.pair_iou[kept],
+            pair_centre=self.pair_centre[kept],
+        )
+
+
+def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
+    """Builds the table for all images of a split.
+
+    IoU has one pixel added to widths and heights (LoVT section 4.1); boxes may leave the frame, as LoVT does not clip them.
+
+    Raises:
+        FrameMismatch: the two were measured in different frames or over different images.
+        TrainingError: a coordinate or confidence is not finite.
+        UsageError: arrays of unequal length, or an image index outside the split.
+    """
+    require_same_frame(detections, truth)
+    _check("detections", detections)
+    _check("ground truth", truth)
+    order = np.lexsort((np.arange(len(detections.image)), detections.image, -detections.confidence))
+    image = np.asarray(detections.image, np.int64)[order]
+    label = np.asarray(detections.label, np.int64)[order]
+    truth_image, truth_label = np.asarray(truth.image, np.int64), np.asarray(truth.label, np.int64)
+    pair_detection, pair_truth = _pairs_of_one_image_and_class(image, label, truth_image, truth_label)
+    detected = _corners(detections.xywh)[order][pair_detection]
+    true = _corners(truth.xywh)[pair_truth]
+    iou = _iou_plus_one(detected, true)
+    centre = (detected[:, :2] + detected[:, 2:]) / 2
+    inside = np.all((centre >= true[:, :2]) & (centre <= true[:, 2:]), axis=1)
+    touching = (iou > 0) | inside
+    return Overlaps(
+        n_images=truth.n_images,
+        frame=truth.frame,
+        image=image,
+        label=label,
+        confidence=np.asarray(detections.confidence, np.float64)[order],
+        truth_image=truth_image,
+        truth_label=truth_label,
+        pair_detection=pair_detection[touching],
+        pair_truth=pair_truth[touching],
+        pair_iou=iou[touching],
+        pair_centre=inside[touching],
+    )
+
+
+def rank_within_image(image: np.ndarray) -> np.ndarray:
+    """(n,) int64: how many detections of the same image stand earlier in the list. `image`: (n,) int64 in falling confidence."""
+    order = np.argsort(image, kind="stable")
+    ordered = image[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    rank = np.empty(len(image), np.int64)
+    rank[order] = np.arange(len(image)) - first
+    return rank
+
+
+def stack(first: Overlaps, second: Overlaps) -> Overlaps:
+    """Two methods over the same images as one split of twice the length; image i of `second` becomes image n_images + i.
+
+    With image weights this expresses any exchange of predictions between the two methods.
+    """
+    if first.n_images != second.n_images or first.frame != second.frame:
+        raise UsageError(f"Cannot compare {first.n_images} images in {first.frame!r} with {second.n_images} images in {second.frame!r}.")
+    order = np.argsort(-np.concatenate([first.confidence, second.confidence]), kind="stable")
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    pair_detection = position[np.concatenate([first.pair_detection, second.pair_detection + first.n_detections])]
+    pair_truth = np.concatenate([first.pair_truth, second.pair_truth + first.n_truth])
+    by_pair = np.lexsort((pair_truth, pair_detection))
+    return Overlaps(
+        n_images=2 * first.n_images,
+        frame=first.frame,
+        image=np.concatenate([first.image, second.image + first.n_images])[order],
+        label=np.concatenate([first.label, second.label])[order],
+        confidence=np.concatenate([first.confidence, second.confidence])[order],
+        truth_image=np.concatenate([first.truth_image, second.truth_image + first.n_images]),
+        truth_label=np.concatenate([first.truth_label, second.truth_label]),
+        pair_detection=pair_detection[by_pair],
+        pair_truth=pair_truth[by_pair],
+        pair_iou=np.concatenate([first.pair_iou, second.pair_iou])[by_pair],
+        pair_centre=np.concatenate([first.pair_centre, second.pair_centre])[by_pair],
+    )
+
+
+def _check(what: str, boxes: Boxes) -> None:
+    lengths = {f.name: len(getattr(boxes, f.name)) for f in fields(boxes) if f.name not in ("n_images", "frame")}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"The {what} have arrays of different length: {lengths}.")
+    if np.shape(boxes.xywh) != (len(boxes.image), 4):
+        raise UsageError(f"The {what} need boxes of shape ({len(boxes.image)}, 4), found {np.shape(boxes.xywh)}.")
+    outside = (boxes.image < 0) | (boxes.image >= boxes.n_images)
+    if outside.any():
+        raise UsageError(f"The {what} name image {boxes.image[outside][0]}, but the split has {boxes.n_images} images, counted from 0.")
+    if np.min(boxes.label, initial=0) < 0:
+        raise UsageError(f"The {what} have a class of {np.min(boxes.label)}; classes count from 0.")
+    numbers = [boxes.xywh.ravel()] + ([boxes.confidence] if isinstance(boxes, Detections) else [])
+    bad = sum(int(np.count_nonzero(~np.isfinite(n))) for n in numbers)
+    if bad:
+        raise TrainingError(f"The {what} hold {bad} values that are not finite; the job that made them diverged.")
+
+
+def _pairs_of_one_image_and_class(
+    image: np.ndarray, label: np.ndarray, truth_image: np.ndarray, truth_label: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    n_labels = 1 + max(label.max(initial=0), truth_label.max(initial=0))
+    group, truth_group = image * n_labels + label, truth_image * n_labels + truth_label
+    by_group = np.argsort(truth_group, kind="stable")
+    start, stop = (np.searchsorted(truth_group[by_group], group, side=side) for side in ("left", "right"))
+    count = stop - start
+    pair_detection = np.repeat(np.arange(len(group)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return pair_detection, by_group[np.repeat(start, count) + within]
+
+
+def _corners(xywh: np.ndarray) -> np.ndarray:
+    """(n, 4) float64 x1, y1, x2, y2."""
+    xywh = np.asarray(xywh, np.float64)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def _iou_plus_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(p,) IoU of corner boxes, row by row; operations in the order of `mean_average_precision`, so that ties at a threshold agree."""
+
+    def area(box: np.ndarray) -> np.ndarray:
+        return (box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0)
+
+    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
+    sides = np.maximum(high - low + 1.0, 0.0)
+    shared = sides[:, 0] * sides[:, 1]
+    return shared / (area(second) + area(first) - shared)

@@ -1,0 +1,152 @@
+"""What a job calls: all metrics of a split by name, with the statistics its record keeps.
+
+Selection functions give only what validation needs every epoch. No definition lives here: those are in the families' modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import UsageError
+from benchmark.metrics import detection, dice, froc, lesions, surface
+from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.overlaps import overlaps
+from benchmark.metrics.pixels import PixelHistogram
+from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
+
+_CHUNK = 64
+
+_WHY_UNDEFINED = {
+    "pos_dice": "no image has a positive pixel",
+    "image_dice_positives": "no image has a positive pixel",
+    "negatives_empty": "every image has positive pixels of every class",
+    "precision": "nothing was predicted",
+    "recall": "no image has a positive pixel",
+    "iou": "prediction and ground truth are empty",
+    "pixel_ap": "no image has a positive pixel",
+    "nsd": "no image has a positive pixel",
+    "calibration_error": "no detection has a confidence of at least 0.001",
+    **{f"lesion_sensitivity_{size}": f"no lesion falls into the {size} third" for size in lesions.SIZES},
+}
+_NO_BOX = "no image has a box"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of one split.
+
+    Attributes:
+        metrics: value by name, fractions in [0, 1], never NaN.
+        statistics: per-image sufficient statistics, ready for JSON (`metrics.statistics`).
+        undefined: why a metric has no value here, by name.
+    """
+
+    metrics: dict[str, float]
+    statistics: dict[str, Any]
+    undefined: dict[str, str]
+
+
+def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> dict[str, float]:
+    """Validation metrics of a segmentation head: `<class>_dice` for every class, and `avg_dice`."""
+    per_class = dice.micro_dice(counts)
+    return {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)} | {"avg_dice": dice.avg_dice(counts)}
+
+
+def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
+    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`, `froc` (left out when no image has a box)."""
+    pool = detection.lovt_pool(overlaps(detections, truth))
+    found = detection.pooled_map(detection.match(pool, n_classes=len(class_names)))
+    metrics = {"mAP": found.mean, "mAP@0.5": found.at(0.5), "mAP@0.75": found.at(0.75)}
+    if pool.n_truth:
+        metrics["froc"] = froc.read_carrying_forward(froc.centre_hits(pool)).mean
+    return metrics
+
+
+def score_segmentation(
+    probabilities: np.ndarray | Iterable[np.ndarray], masks: np.ndarray, class_names: Sequence[str], true_masks: bool
+) -> Scores:
+    """All segmentation metrics of a split, in one pass over the predictions.
+
+    Args:
+        probabilities: (N, C, S, S) float32 in [0, 1], or consecutive chunks of it.
+        masks: (N, C, S, S) bool in the same frame, may be a memory map.
+        class_names: C names, in channel order.
+        true_masks: False for filled boxes, whose outlines mean nothing: no surface distance then.
+
+    Raises:
+        UsageError: chunks and masks disagree in shape or number.
+        TrainingError: a probability is not a number in [0, 1].
+    """
+    histogram = PixelHistogram(len(class_names))
+    counts, found, surfaces = [], [], []
+    n_images = 0
+    for chunk in _chunks(probabilities):
+        mask = np.asarray(masks[n_images : n_images + len(chunk)], dtype=bool)
+        if chunk.shape != mask.shape or chunk.shape[1] != len(class_names):
+            raise UsageError(
+                f"Predictions of shape {chunk.shape} do not fit masks of shape {mask.shape} "
+                f"from image {n_images} on, with {len(class_names)} classes."
+            )
+        predicted = dice.binarise(chunk)
+        counts.append(dice.count_overlap(predicted, mask))
+        found.append(lesions.find_lesions(predicted, mask, first_image=n_images))
+        if true_masks:
+            surfaces.append(surface.surface_distances(predicted, mask, first_image=n_images))
+        histogram.add(chunk, mask)
+        n_images += len(chunk)
+    if n_images != len(masks) or n_images == 0:
+        raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
+    statistics = SegmentationStatistics(
+        tuple(class_names), dice.join(counts), lesions.join(found), surface.join(surfaces) if true_masks else None
+    )
+    per_class = histogram.average_precision()
+    occurs = ~np.isnan(per_class)
+    return _scores(statistics, {"pixel_ap": float(per_class[occurs].mean()) if occurs.any() else None})
+
+
+def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> Scores:
+    """All detection metrics of a split.
+
+    Args:
+        detections: all images of the split after NMS, as confident as 0.001 or less: every family cuts for itself.
+        truth: ground-truth boxes in the same frame.
+        class_names: names of the labels 0 .. C - 1.
+
+    Raises:
+        FrameMismatch: the two were measured in different frames.
+        UsageError: a label is not a class, or arrays disagree in length.
+        TrainingError: a value is not finite.
+    """
+    statistics = detection_statistics(overlaps(detections, truth), class_names)
+    coco = detection.coco_ap(detections, truth, n_classes=len(class_names))
+    return _scores(
+        statistics,
+        {
+            "coco_AP": coco.ap,
+            "coco_AP50": coco.ap50,
+            "coco_AP75": coco.ap75,
+            "calibration_error": detection.objectness_calibration_error(statistics.table),
+            "lost_at_0.2": detection.share_lost_at(statistics.table),
+        },
+    )
+
+
+def _scores(statistics: Statistics, further: dict[str, float | None]) -> Scores:
+    values = {name: metric(None) for name, metric in pooled_metrics(statistics).items()} | further
+    return Scores(
+        metrics={name: value for name, value in values.items() if value is not None},
+        statistics=to_json(statistics),
+        undefined={name: _WHY_UNDEFINED.get(name, _NO_BOX) for name, value in values.items() if value is None},
+    )
+
+
+def _chunks(probabilities: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    if isinstance(probabilities, np.ndarray):
+        yield from (probabilities[start : start + _CHUNK] for start in range(0, len(probabilities), _CHUNK))
+    else:
+        yield from (np.asarray(chunk) for chunk in probabilities)

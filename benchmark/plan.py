@@ -1,0 +1,163 @@
+"""From resolved references to jobs. Pure: no files, no torch, the same jobs for the same input in the same order.
+
+Every rule about runs, seeds and grids lives here; what a job does with them lives in `training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmark.cards import (
+    BackboneRef,
+    DatasetRef,
+    EncoderMode,
+    Experiment,
+    Job,
+    Labels,
+    Protocol,
+    Recipe,
+    Role,
+    TaskCard,
+)
+from benchmark.errors import UsageError
+
+BASE_SEED = 12345  # LoVT, configs/base_config.yaml
+SMOKE_STEPS = {"yolov3": 150, "unet": 60, "linear": 200}
+
+METRIC_TITLES = {"mAP": "mAP (LoVT)", "froc": "FROC (LoVT)", "avg_dice": "mean Dice"}
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A resolved backbone under the name people see."""
+
+    label: str
+    ref: BackboneRef
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an evaluation is run, as far as it changes results.
+
+    Attributes:
+        runs: final runs per task; None takes each card's number.
+        limit: at most so many images per split.
+        threads: CPU threads of a job.
+    """
+
+    runs: int | None = None
+    limit: int | None = None
+    profile: Literal["full", "smoke"] = "full"
+    device_type: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    suite: str | None = None
+
+
+def plan(
+    tasks: Sequence[TaskCard],
+    backbones: Sequence[NamedBackbone],
+    datasets: Mapping[str, DatasetRef],
+    protocol: Protocol,
+    settings: Settings,
+) -> list[Job]:
+    """All jobs of an evaluation, selection jobs before the final jobs that wait for them.
+
+    Args:
+        datasets: dataset name -> reference; `split`, `target` and `statistics` are filled in from task and protocol.
+
+    Raises:
+        UsageError: a task does not offer the protocol.
+    """
+    jobs: list[Job] = []
+    for backbone in backbones:
+        for task in tasks:
+            if protocol.name not in task.protocols:
+                raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
+            jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
+    return jobs
+
+
+def is_limited(job: Job) -> bool:
+    """Limited runs are never ranked and never stand beside published numbers."""
+    return job.experiment.limit is not None or job.experiment.profile != "full"
+
+
+def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
+    """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
+    return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
+
+
+def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings) -> Iterable[Job]:
+    recipe = _recipe(task, settings)
+    grid = recipe.grid
+    searched = len(grid) > 1
+    alone = recipe.model_copy(update={"grid": ()})
+    selection = [_job(task, backbone, dataset, protocol, settings, alone, Role.SELECTION, rate, run=0) for rate in grid] if searched else []
+    yield from selection
+    keys = tuple(job.key for job in selection)
+    fixed = None if searched else (grid[0] if grid else recipe.learning_rate)
+    for run in range(settings.runs if settings.runs is not None else task.runs):
+        final = _job(task, backbone, dataset, protocol, settings, recipe if searched else alone, Role.FINAL, fixed, run)
+        yield final.model_copy(update={"depends_on": keys})
+
+
+def _recipe(task: TaskCard, settings: Settings) -> Recipe:
+    if settings.profile == "full":
+        return task.recipe
+    steps = SMOKE_STEPS[task.head]
+    # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first.
+    update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": task.recipe.grid[:1]}
+    return task.recipe.model_copy(update=update)
+
+
+def _job(
+    task: TaskCard,
+    backbone: NamedBackbone,
+    dataset: DatasetRef,
+    protocol: Protocol,
+    settings: Settings,
+    recipe: Recipe,
+    role: Role,
+    learning_rate: float | None,
+    run: int,
+) -> Job:
+    seed = BASE_SEED + run
+    ref = backbone.ref
+    if ref.digest is None:
+        # A random backbone is drawn anew for every run, so that its interval includes the draw.
+        ref = ref.model_copy(update={"init_seed": seed})
+    experiment = Experiment(
+        task_version=task.version,
+        backbone=ref,
+        dataset=dataset.model_copy(update={"split": task.split, "target": task.target}),
+        head=task.head,
+        encoder=task.encoder,
+        fraction=task.fraction,
+        recipe=recipe,
+        select=task.select,
+        report=task.report,
+        switches=protocol.switches,
+        role=role,
+        learning_rate=learning_rate,
+        head_seed=seed,
+        order_seed=BASE_SEED if protocol.switches.data_order == "one-seed" else seed,
+        precision="float16" if settings.device_type == "cuda" else "float32",
+        device_type=settings.device_type,
+        threads=settings.threads,
+        limit=settings.limit,
+        profile=settings.profile,
+    )
+    labels = Labels(
+        task=task.id,
+        task_title=task.title,
+        suite=settings.suite,
+        protocol=protocol.name,
+        backbone=backbone.label,
+        run=run,
+        fraction_text=f"{task.fraction * 100:g} %",
+        encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
+        metric_title=METRIC_TITLES.get(task.report, task.report.replace("_dice", " Dice")),
+    )
+    return Job(experiment=experiment, labels=labels)

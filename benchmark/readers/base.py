@@ -1,0 +1,160 @@
+"""What a reader owes: samples of a split, and a check of the folder against its card.
+
+A reader turns one public release, as it lies on disk, into `Sample`s. It reads label files when opened and image files only when asked;
+it never writes into the data folder and never resizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from benchmark import registry
+from benchmark.cards import DatasetCard, SplitRule
+from benchmark.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+PHANTOM_FILE = "PHANTOM.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its ground truth, in pixels of the original image.
+
+    Attributes:
+        id: identifier in the split lists.
+        patient_id: None where the release carries none.
+        image: call to decode: (H, W) uint8, or uint16 where the release has more bits. Raises ImageError.
+        masks: call with the image's (H, W) for its masks: (C, H, W) bool in the card's class order; None when the dataset has no mask target.
+        boxes_xywh: (n, 4) float64, top-left x, y, width, height.
+        box_labels: (n,) int64, index into the card's classes.
+        files: files whose bytes decide `image` and `masks`; their digests enter the cache.
+        positive: whether any finding is annotated, where label files say so without opening an image; else None.
+        report: report text, never logged.
+    """
+
+    id: str
+    patient_id: str | None
+    image: Callable[[], np.ndarray]
+    masks: Callable[[tuple[int, int]], np.ndarray] | None
+    boxes_xywh: np.ndarray
+    box_labels: np.ndarray
+    files: tuple[Path, ...]
+    positive: bool | None = None
+    report: str | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `lobe data verify`: what was compared, expected and found."""
+
+    what: str
+    expected: str
+    found: str
+    verdict: Literal["ok", "warning", "error", "unknown"]
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    dataset: str
+    release: str
+    phantom: bool
+    checks: tuple[Check, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return all(check.verdict != "error" for check in self.checks)
+
+
+class Reader(ABC):
+    """Base of all readers. Opening parses the label files and raises DataError for anything inconsistent in them."""
+
+    def __init__(self, card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released"):
+        """
+        Args:
+            card: the dataset's card.
+            root: the dataset's own folder, as the public release unpacks.
+            shapes: for readers whose published conversion altered the shapes (Object-CXR); others ignore it.
+        """
+        self.card = card
+        self.root = root
+        self.shapes = shapes
+        self.warnings: list[str] = []
+        if not root.is_dir():
+            raise DataError(f"{card.name}: no folder {root}. Expected the public release there: {card.source}.")
+        if not any(root.iterdir()):
+            raise DataError(f"{card.name}: the folder {root} is empty. Expected {', '.join(card.files) or 'the public release'}.")
+        self.open()
+
+    @abstractmethod
+    def open(self) -> None:
+        """Reads label files and lists images; sets `release`."""
+
+    release: str
+
+    @property
+    @abstractmethod
+    def ids(self) -> tuple[str, ...]:
+        """All usable ids, in the order the split rules start from."""
+
+    @abstractmethod
+    def sample(self, sample_id: str) -> Sample: ...
+
+    @abstractmethod
+    def label_files(self) -> tuple[Path, ...]:
+        """Files that decide ids, boxes, masks and splits."""
+
+    @abstractmethod
+    def image_files(self) -> tuple[Path, ...]: ...
+
+    @abstractmethod
+    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        """Ids of train, validation and test in the rule's order. Raises SplitError for leaks and unknown ids."""
+
+    @abstractmethod
+    def checks(self) -> Iterable[Check]:
+        """Counts, columns and digests against the card, for `verify`."""
+
+    @cached_property
+    def phantom(self) -> dict | None:
+        """The content of PHANTOM.json, or None for a public release."""
+        path = self.root / PHANTOM_FILE
+        if not path.exists():
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def samples(self, rule: SplitRule, split: str) -> list[Sample]:
+        return [self.sample(i) for i in self.split(rule)[split]]
+
+    def digest(self) -> str:
+        """SHA-256 over the label files' bytes and the sorted list of (relative image path, size)."""
+        sha = hashlib.sha256()
+        for path in sorted(self.label_files()):
+            sha.update(path.relative_to(self.root).as_posix().encode() + b"\0" + path.read_bytes())
+        for line in sorted(f"{p.relative_to(self.root).as_posix()}\t{p.stat().st_size}" for p in self.image_files()):
+            sha.update(line.encode() + b"\n")
+        return sha.hexdigest()
+
+    def verify(self) -> Verification:
+        return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()))
+
+
+def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:
+    """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`."""
+    return registry.plugin("readers", card.reader).DatasetReader(card, root, shapes)
+
+
+def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
+    """SHA-256 of ids joined by a newline: in the given order, or distinct and sorted (the published definition)."""
+    listed = list(ids) if ordered else sorted(set(ids))
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Lines of `lobe data verify` about counts: a release against its card, a phantom against its PHANTOM.json, blemishes against their limit.
+
+Which counts there are, the readers know; digests of splits are compared in `splits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmark.cards import DatasetCard
+from benchmark.readers.base import Check, ids_digest
+from benchmark.readers.splits import compare
+
+
+def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:
+    """Every expected count against what was found; a count the reader does not know is `unknown`, never ok."""
+    for name, number in expected.items():
+        what = name.replace("_", " ")
+        yield compare(what, number, found[name], hint) if name in found else Check(what, f"{number:,}", "not counted", "unknown")
+
+
+def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: Sequence[str]) -> Iterator[Check]:
+    """Counts and id digests of a generated corpus against its PHANTOM.json."""
+    hint = "The corpus was changed after it was generated; write it again with `lobe data sample`."
+    yield from count_checks(manifest.get("counts", {}), found, hint)
+    digests = manifest.get("digests", {})
+    for name, ordered in (("ids_sha256_ordered", True), ("ids_sha256_sorted", False)):
+        if name in digests:
+            yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
+
+
+def tolerated(card: DatasetCard, what: str, found: int) -> Check:
+    """A known blemish: a warning up to the card's count, an error beyond it, ok when absent."""
+    known = next((d for d in card.deviations if d.what == what), None)
+    at_most, why = (known.at_most, known.why) if known else (0, "No copy of this release is known to have any.")
+    verdict = "ok" if found == 0 else "warning" if found <= at_most else "error"
+    return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
+
+
+def as_warning(check: Check, hint: str) -> Check:
+    """The same line, with an error turned into a warning: for re-releases that are known to differ there."""
+    return replace(check, verdict="warning", hint=hint) if check.verdict == "error" else check

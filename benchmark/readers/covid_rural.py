@@ -1,0 +1,139 @@
+"""COVID Rural: opacity masks over JPEG radiographs of the COVID-19-AR collection.
+
+The folder holds more radiographs than annotations: an image counts only when it has a mask file or a LabelMe file. Splits follow LoVT's
+patient lists, because LoVT's own rule depended on the order of an unsorted directory listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError
+from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.splits import check_digests, split_by_rule
+from benchmark.readers.tables import find_files, first_folder_with, locate
+
+ANNOTATED = "covid_rural_annot"
+IMAGES, OUTLINES, MASKS = "jpgs", "jsons", "pngs_masks"
+WITHOUT_MASK = "images without a mask file"
+
+
+class DatasetReader(Reader):
+    """The annotation repository, opened at its top folder, around it, or at `covid_rural_annot` itself."""
+
+    def open(self) -> None:
+        base = first_folder_with(self.root, (IMAGES, ANNOTATED))
+        if base is not None and not (base / IMAGES).is_dir():
+            base /= ANNOTATED
+        if base is None or not (base / IMAGES).is_dir() or not (base / MASKS).is_dir():
+            raise DataError(
+                f"{self.card.name}: no {ANNOTATED}/{IMAGES} and {ANNOTATED}/{MASKS} in {self.root}. Unpack the whole repository there: "
+                f"{self.card.source}."
+            )
+        self._base = base
+        self._mask_files = _only_files(find_files(base / MASKS, ".png"))
+        outlines = find_files(base / IMAGES / OUTLINES, ".json")
+        self._ids = tuple(sorted({*self._mask_files, *outlines}))
+        if not self._ids:
+            raise DataError(f"{self.card.name}: no mask in {base / MASKS}, no outline in {base / IMAGES / OUTLINES}. Is the copy complete?")
+        self._images = locate(self._ids, find_files(base / IMAGES, ".jpg"), self.card.name, f"{MASKS} and {IMAGES}/{OUTLINES}")
+        self.release = "annotation repository, default branch"
+        self._unmasked = tuple(i for i in self._ids if i not in self._mask_files)
+        if self._unmasked:
+            self.warnings.append(
+                f"{self.card.name}: {len(self._unmasked)} annotated images have no mask file and count as all background: "
+                f"{', '.join(self._unmasked)}."
+            )
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """File stems of the annotated images, sorted."""
+        return self._ids
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: no annotated image {sample_id!r} in {self._base}.")
+        mask = self._mask_files.get(sample_id)
+        image = self._images[sample_id]
+        return Sample(
+            id=sample_id,
+            patient_id=patient_of(sample_id),
+            image=partial(read_grey, image, sample_id, GreyRule.MEAN),
+            masks=partial(self._masks, sample_id),
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, dtype=np.int64),
+            files=(image,) if mask is None else (image, mask),
+            positive=False if mask is None else None,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return tuple(self._mask_files.values())
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images[i] for i in self._ids)
+
+    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        """Patients in the order of the card's lists, a patient's images by name; of the lists, only what the folder holds."""
+        return split_by_rule(self.ids, rule, patient_of)
+
+    def checks(self) -> Iterable[Check]:
+        counts = {"images": len(self._ids), "patients": len({patient_of(i) for i in self._ids}), "masks": len(self._mask_files)}
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self._ids)
+        else:
+            yield from self._release_checks(counts)
+        yield tolerated(self.card, WITHOUT_MASK, len(self._unmasked))
+        yield self._check_sizes()
+
+    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
+        yield from count_checks(self.card.expected, counts, "Was the repository unpacked completely?")
+        for name, rule in self.card.splits.items():
+            splits = self.split(rule)
+            for line in check_digests(splits, rule.expected, patient_of=patient_of):
+                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
+            left = len(self._ids) - sum(map(len, splits.values()))
+            hint = "Their patients are not in the card's lists." if left else ""
+            yield Check(f"{name} images in no split", "0", f"{left:,}", "error" if left else "ok", hint)
+
+    def _check_sizes(self) -> Check:
+        """Mask and image sizes by their headers alone."""
+        expected = "the size of their images"
+        for sample_id, path in self._mask_files.items():
+            try:
+                mask, image = size_of(path, sample_id), size_of(self._images[sample_id], sample_id)
+            except ImageError as error:
+                return Check("masks", expected, str(error), "error", "Fetch this file again.")
+            if mask != image:
+                return Check("masks", expected, _sizes(sample_id, mask, image), "error", "Do jpgs and pngs_masks belong together?")
+        return Check("masks", expected, f"all {len(self._mask_files):,} agree", "ok")
+
+    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+        """(1, H, W) bool, all background without a mask file. Raises ImageError when the mask is not of the image's size."""
+        path = self._mask_files.get(sample_id)
+        if path is None:
+            return np.zeros((1, *shape), dtype=bool)
+        mask = read_mask(path, sample_id)
+        if mask.shape != tuple(shape):
+            raise ImageError(f"{path}: {_sizes(sample_id, mask.shape, shape)}. Do jpgs and pngs_masks belong together?")
+        return mask[None]
+
+
+def patient_of(sample_id: str) -> str:
+    """The text before the first underscore: COVID-19-AR-<8 digits>_<date>-XR."""
+    return sample_id.split("_", 1)[0]
+
+
+def _sizes(sample_id: str, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
+    return f"the mask of {sample_id} has {mask[0]:,} rows x {mask[1]:,} columns, its image {image[0]:,} x {image[1]:,}"
+
+
+def _only_files(found: dict[str, tuple[Path, ...]]) -> dict[str, Path]:
+    """One path per stem; masks lie in one folder, so the first is the only one."""
+    return {stem: paths[0] for stem, paths in found.items()}

@@ -1,0 +1,328 @@
+"""NIH ChestX-ray14, the 880 images with boxes and a sample of normal ones: boxes of eight classes, masks filled from them.
+
+Whole-image labels are read only to find images without a finding. The box list's header has more names than its rows have cells, so every
+table here is read by position.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.imaging.picture import GreyRule, read_grey
+from benchmark.readers.base import SPLITS, Check, Reader, Sample
+from benchmark.readers.box_masks import box_masks
+from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
+from benchmark.readers.tables import Table, find_files, first_folder_with, locate, read_table
+
+SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
+RULE = "patients-and-normals"
+
+# LoVT adds 100 images without a finding to 880 with boxes; a smaller release keeps the proportion.
+N_NORMAL, N_BOXED = 100, 880
+
+BOX_TABLE, TEST_LIST, TRAIN_VAL_LIST = "BBox_List_2017.csv", "test_list.txt", "train_val_list.txt"
+ENTRY_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+NORMAL = "No Finding"
+OTHER_NAMES = {"Infiltration": "Infiltrate"}  # label table -> box list
+
+_ID = re.compile(r"[0-9]{8}_[0-9]{3}")
+_N_BOX_CELLS, _N_ENTRY_CELLS = 6, 11
+
+
+@dataclass(frozen=True)
+class _Boxed:
+    """Boxes of one image in file order: xywh, (n, 4) float64 in pixels; class index, (n,) int64."""
+
+    line: int
+    xywh: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Entry:
+    findings: frozenset[str]
+    view: str | None
+
+
+class DatasetReader(Reader):
+    """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
+
+    def open(self) -> None:
+        self._base = first_folder_with(self.root, [BOX_TABLE])
+        if self._base is None:
+            raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
+        entry_path = next((self._base / name for name in ENTRY_TABLES if (self._base / name).exists()), None)
+        if entry_path is None:
+            raise DataError(f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self._base}. It is part of the public release.")
+        self._entries = self._read_entries(read_table(entry_path, self.card.name))
+        self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
+        self._test_list = self._read_list(TEST_LIST)
+        listed = set(self._test_list)
+        self._normal = tuple(i for i, e in self._entries.items() if e.findings == {NORMAL} and i in listed)
+        self._images = self._find_images()
+        self._label_files = tuple(
+            p for p in (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST) if p.exists()
+        )
+        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {self._layout()}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Images with boxes in order of first appearance, then images of the official test list without a finding, in table order."""
+        return (*self._boxed, *self._normal)
+
+    @property
+    def positive_ids(self) -> frozenset[str]:
+        return frozenset(self._boxed)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: no file of {sample_id!r} among images with boxes and normal images of {TEST_LIST}.")
+        boxed = self._boxed.get(sample_id)
+        boxes = boxed.xywh if boxed else np.zeros((0, 4))
+        labels = boxed.labels if boxed else np.zeros(0, dtype=np.int64)
+        return Sample(
+            id=sample_id,
+            patient_id=patient_of(sample_id),
+            image=partial(self._image, sample_id),
+            masks=partial(self._masks, sample_id, boxes, labels),
+            boxes_xywh=boxes,
+            box_labels=labels,
+            files=(self._images[sample_id],),
+            view=self._entries[sample_id].view,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return self._label_files
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images.values())
+
+    def split(self, rule: SplitRule) -> Splits:
+        """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched" (science, section 6)."""
+        name, _, variant = (part.strip() for part in rule.rule.partition(","))
+        if name != RULE or rule.seed is None or rule.validation_share is None or rule.test_share is None:
+            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and two shares; found {rule.rule!r}.")
+        splits = split_with_normals(tuple(self._boxed), self._normal, rule.seed, rule.validation_share, rule.test_share)
+        check_disjoint(splits)
+        locate([i for split in SPLITS for i in splits[split]], {i: (p,) for i, p in self._images.items()}, self.card.name, "the split")
+        if not variant:
+            return splits
+        disjoint = drop_patients_of_test(splits, patient_of)
+        if variant == "patient-disjoint":
+            return disjoint
+        if variant == "size-matched":
+            return size_matched(splits, disjoint, rule.seed)
+        raise SplitError(f"There is no variant {variant!r} of a split rule; known are 'patient-disjoint' and 'size-matched'.")
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, tuple(self._entries))
+        else:
+            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the NIH.")
+        for rule in self.card.splits.values():
+            splits = self.split(rule)
+            if self.phantom is None:
+                yield from check_digests(splits, rule.expected, self._n_boxes, self._boxed.__contains__, patient_of)
+            for (one, other), n_shared in shared_patients(splits, patient_of).items():
+                yield tolerated(self.card, f"patients in both {one} and {other}", n_shared)
+        yield tolerated(self.card, "boxes whose class is not among the image's labels", sum(self._contradictions()))
+        yield tolerated(self.card, "images with boxes outside the official test list", len(set(self._boxed) - set(self._test_list)))
+
+    def _read_boxes(self, table: Table) -> dict[str, _Boxed]:
+        header = [name.strip().lower() for name in table.header]
+        if header[:2] != ["image index", "finding label"] or not header[2:] or not header[2].startswith("bbox"):
+            raise DataError(f"{self.card.name}: {table.path.name} starts with the columns {', '.join(table.header[:3])}; "
+                            "expected Image Index, Finding Label, Bbox [x, ...")  # fmt: skip
+        boxes: dict[str, dict[int, tuple[float, ...]]] = {}
+        lines: dict[str, int] = {}
+        for line, cells in table.rows:
+            where = f"{self.card.name}: {table.path.name} line {line:,}"
+            if len(cells) < _N_BOX_CELLS or any(cell.strip() for cell in cells[_N_BOX_CELLS:]):
+                raise DataError(f"{where} has {len(cells)} cells, expected {_N_BOX_CELLS}: image, class, x, y, width, height.")
+            sample_id = self._id_of(cells[0], where)
+            label = self._class_of(cells[1].strip(), where)
+            if label in boxes.setdefault(sample_id, {}):
+                raise DataError(f"{where} ({sample_id}): a second {self.card.classes[label]} box. The release has one per image and class.")
+            boxes[sample_id][label] = _box(cells[2:_N_BOX_CELLS], f"{where} ({sample_id})")
+            lines.setdefault(sample_id, line)
+        for sample_id, line in lines.items():
+            where = f"{self.card.name}: {table.path.name} line {line:,} ({sample_id})"
+            if sample_id not in self._entries:
+                raise DataError(f"{where}: the image has no row in the Data_Entry table. Do the two files belong together?")
+            if NORMAL in self._entries[sample_id].findings:
+                raise DataError(f"{where}: the image has a box and the label {NORMAL!r}. Do the two files belong together?")
+        return {
+            i: _Boxed(lines[i], np.array(list(found.values()), dtype=np.float64), np.array(list(found), dtype=np.int64))
+            for i, found in boxes.items()
+        }
+
+    def _read_entries(self, table: Table) -> dict[str, _Entry]:
+        if [name.strip() for name in table.header[:2]] != ["Image Index", "Finding Labels"]:
+            raise DataError(f"{self.card.name}: {table.path.name} starts with the columns {', '.join(table.header[:2])}; "
+                            "expected Image Index, Finding Labels.")  # fmt: skip
+        entries: dict[str, _Entry] = {}
+        for line, cells in table.rows:
+            where = f"{self.card.name}: {table.path.name} line {line:,}"
+            # The 2017 file ends each line with a comma, the 2020 one does not.
+            if len(cells) < _N_ENTRY_CELLS or any(cell.strip() for cell in cells[_N_ENTRY_CELLS:]):
+                raise DataError(f"{where} has {len(cells)} cells, expected {_N_ENTRY_CELLS}: is the file cut off?")
+            sample_id = self._id_of(cells[0], where)
+            if sample_id in entries:
+                raise DataError(f"{where}: image {sample_id} is listed a second time. Each image has one row.")
+            view = cells[6].strip()
+            entries[sample_id] = _Entry(frozenset(cells[1].strip().split("|")), view if view in ("PA", "AP") else None)
+        return entries
+
+    def _read_list(self, name: str) -> tuple[str, ...]:
+        path = self._base / name
+        if not path.exists():
+            raise DataError(f"{self.card.name}: {name} is missing in {self._base}. LoVT's normal images are drawn from it.")
+        lines = [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)]
+        listed = [self._id_of(line, f"{self.card.name}: {name} line {k:,}") for k, line in lines if line]
+        twice = [i for i, n in Counter(listed).items() if n > 1]
+        if twice:
+            raise DataError(f"{self.card.name}: {name} lists {twice[0]} twice. The official list names each image once.")
+        return tuple(listed)
+
+    def _find_images(self) -> dict[str, Path]:
+        # Only `images*` folders: LoVT's preparation leaves equalised copies under the same names in `processed_images`.
+        found = {p.stem: (p,) for p in self._base.glob("*.png")}
+        for folder in sorted(p for p in self._base.glob("images*") if p.is_dir()):
+            for stem, paths in find_files(folder, ".png").items():
+                found[stem] = (*found.get(stem, ()), *paths)
+        images = locate(self._boxed, found, self.card.name, BOX_TABLE)
+        # Normal images outside the drawn sample may be missing: the split asks for those it draws.
+        return images | locate([i for i in self._normal if i in found], found, self.card.name, TEST_LIST)
+
+    def _layout(self) -> str:
+        depth = len(next(iter(self._images.values())).relative_to(self._base).parts) if self._images else 0
+        return "in archive folders" if depth > 2 else "in one folder"
+
+    def _image(self, sample_id: str) -> np.ndarray:
+        pixels = read_grey(self._images[sample_id], sample_id, GreyRule.LUMA)
+        self._require_size(pixels.shape, sample_id)
+        return pixels
+
+    def _masks(self, sample_id: str, boxes: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        self._require_size(shape, sample_id)
+        return box_masks(boxes, labels, len(self.card.classes), shape)
+
+    def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
+        if tuple(shape) != (SIDE, SIDE):
+            raise ImageError(
+                f"{self._images[sample_id]} (id {sample_id}): {shape[0]} rows x {shape[1]} columns, but {BOX_TABLE} is in pixels of "
+                f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
+            )
+
+    def _id_of(self, cell: str, where: str) -> str:
+        stem = cell.strip().removesuffix(".png")
+        if not _ID.fullmatch(stem):
+            raise DataError(f"{where}: {cell.strip()!r} is no image name such as 00000011_004.png.")
+        return stem
+
+    def _class_of(self, name: str, where: str) -> int:
+        name = OTHER_NAMES.get(name, name)
+        if name not in self.card.classes:
+            raise DataError(f"{where}: class {name!r}; expected one of {', '.join(self.card.classes)}.")
+        return self.card.classes.index(name)
+
+    def _contradictions(self) -> Iterator[int]:
+        """Boxes per image whose class its whole-image labels do not name."""
+        for sample_id, boxed in self._boxed.items():
+            findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings}
+            yield sum(self.card.classes[label] not in findings for label in boxed.labels)
+
+    def _n_boxes(self, sample_id: str) -> int:
+        return len(self._boxed[sample_id].labels) if sample_id in self._boxed else 0
+
+    def _counts(self) -> dict[str, int]:
+        counts = {
+            "images": len(self._entries),
+            "patients": len({patient_of(i) for i in self._entries}),
+            "boxes": sum(map(self._n_boxes, self._boxed)),
+            "boxed_images": len(self._boxed),
+            "positives": len(self._boxed),
+            "boxed_patients": len({patient_of(i) for i in self._boxed}),
+            "normal_test_images": len(self._normal),
+            "test_list": len(self._test_list),
+        }
+        if (self._base / TRAIN_VAL_LIST).exists():
+            counts["train_val_list"] = len(self._read_list(TRAIN_VAL_LIST))
+        per_class = Counter(int(label) for boxed in self._boxed.values() for label in boxed.labels)
+        return counts | {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
+
+
+def patient_of(sample_id: str) -> str:
+    """The eight digits before the underscore."""
+    return sample_id.partition("_")[0]
+
+
+def split_with_normals(
+    boxed: Sequence[str], normal: Sequence[str], seed: int, validation_share: float, test_share: float
+) -> dict[str, tuple[str, ...]]:
+    """LoVT's split: images with boxes by patient, then a sample of normal images by patient, all drawn from one generator in this order.
+
+    The two halves do not know of each other, so a patient may have a box image in one split and a normal one in another (quirk 8.8).
+
+    Args:
+        boxed: images with boxes, in order of first appearance in the box list.
+        normal: images of the official test list without a finding, in the order of the Data_Entry table.
+
+    Raises:
+        SplitError: fewer normal images than the sample needs.
+
+    Source: datasets reference, section 5; lovt, section 5.1.
+    """
+    n_normal = round(len(boxed) * N_NORMAL / N_BOXED)
+    if n_normal > len(normal):
+        raise SplitError(
+            f"{len(normal):,} images of {TEST_LIST} have no finding, but {n_normal} are drawn for {len(boxed):,} images with boxes. "
+            f"Are {TEST_LIST} and the Data_Entry table complete?"
+        )
+    random = np.random.RandomState(seed)
+    first = _by_patient(boxed, random, validation_share, test_share)
+    drawn = [normal[i] for i in random.permutation(len(normal))[:n_normal]]
+    second = _by_patient(drawn, random, validation_share, test_share)
+    return {split: first[split] + second[split] for split in SPLITS}
+
+
+def _by_patient(ids: Sequence[str], random: np.random.RandomState, validation_share: float, test_share: float) -> Mapping[str, tuple]:
+    """Whole patients in random order: test until it has its share of images, then validation, then train."""
+    images: dict[str, list[str]] = {}
+    for sample_id in ids:
+        images.setdefault(patient_of(sample_id), []).append(sample_id)
+    patients = list(images)
+    filled: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
+    full_at = {"test": round(test_share * len(ids)), "validation": round(validation_share * len(ids)), "train": len(ids)}
+    waiting = [patients[i] for i in random.permutation(len(patients))]
+    for split, n_images in full_at.items():
+        while waiting and len(filled[split]) < n_images:
+            filled[split].extend(images[waiting.pop(0)])
+    return {split: tuple(listed) for split, listed in filled.items()}
+
+
+def _box(cells: Sequence[str], where: str) -> tuple[float, ...]:
+    try:
+        x, y, width, height = (float(cell) for cell in cells)
+    except ValueError:
+        raise DataError(f"{where}: {', '.join(cells)} are not four numbers x, y, width, height.") from None
+    if not all(map(math.isfinite, (x, y, width, height))) or min(width, height) <= 0:
+        raise DataError(f"{where}: box {x:g}, {y:g}, {width:g}, {height:g} has no area.")
+    if min(x, y) < 0 or max(x + width, y + height) > SIDE:
+        raise DataError(
+            f"{where}: the box leaves the image (x {x:g} to {x + width:g}, y {y:g} to {y + height:g}, image 0 to {SIDE:,}). "
+            "The original release has no such box: is this an edited copy?"
+        )
+    return x, y, width, height

@@ -1,0 +1,281 @@
+"""RSNA Pneumonia Detection Challenge, stage 2: one DICOM per id, one label row per box.
+
+The order of first appearance in the label file is kept, because LoVT's split is a permutation of it. The release's `patientId` is an image:
+real patients are known only through RSNA's own mapping to NIH ChestX-ray14, where that file lies beside the labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError
+from benchmark.imaging.dicom import read_dicom
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.box_masks import box_masks
+from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.splits import check_digests, split_by_rule
+from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, require_columns
+
+SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
+LABELS = "stage_2_train_labels.csv"
+TRAIN_IMAGES, TEST_IMAGES = "stage_2_train_images", "stage_2_test_images"
+COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
+
+# RSNA's mapping to NIH. Name and keys as public users of the file read them; the file itself was not at hand: not verified.
+MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
+MAPPING_ID, MAPPING_NIH = "subset_img_id", "img_id"
+
+# Known copies that are not the release: (label rows, ids) -> name (reference: datasets, section 1).
+KNOWN_COPIES = {(30_142, 26_605): "truncated public copy (30,142 of 30,227 rows, 26,605 of 26,684 ids)"}
+
+_TARGETS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+
+
+@dataclass(frozen=True)
+class RsnaLabels:
+    """The label file.
+
+    Attributes:
+        ids: in order of first appearance.
+        boxes_xywh: id -> (n, 4) float64 in pixels of the 1024 x 1024 image, in file order; (0, 4) for negatives.
+        n_rows: data rows.
+        separator: "," or ";".
+    """
+
+    ids: tuple[str, ...]
+    boxes_xywh: dict[str, np.ndarray]
+    n_rows: int
+    separator: str
+
+
+class DatasetReader(Reader):
+    """RSNA stage 2 with its label file as released or re-saved with semicolons."""
+
+    def open(self) -> None:
+        self._base = first_folder_with(self.root, (LABELS,))
+        if self._base is None:
+            raise DataError(f"{self.card.name}: {LABELS} is missing in {self.root}. It is part of the public release: {self.card.source}.")
+        self._labels = read_labels(self._base / LABELS, self.card.name)
+        form = "as released" if self._labels.separator == "," else "re-saved with semicolons"
+        self._copy = KNOWN_COPIES.get((self._labels.n_rows, len(self.ids)))
+        self.release = self._copy or f"stage 2, labels {form}"
+        if self._copy is not None:
+            self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
+        self._find_images()
+        self._patients = self._read_mapping()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All labelled ids in order of first appearance in the label file."""
+        return self._labels.ids
+
+    def sample(self, sample_id: str) -> Sample:
+        """Raises DataError for an id without a label row. The view is in the DICOM header, which is read with the pixels, not here."""
+        if sample_id not in self._labels.boxes_xywh:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in {LABELS}.")
+        boxes = self._labels.boxes_xywh[sample_id]
+        labels = np.zeros(len(boxes), dtype=np.int64)
+        return Sample(
+            id=sample_id,
+            patient_id=self._patients.get(sample_id),
+            image=partial(self._image, sample_id),
+            masks=partial(box_masks, boxes, labels, len(self.card.classes)),
+            boxes_xywh=boxes,
+            box_labels=labels,
+            files=(self._images[sample_id],),
+            positive=len(boxes) > 0,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        mapping = self._base / MAPPING
+        return (self._base / LABELS, mapping) if mapping.exists() else (self._base / LABELS,)
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images[i] for i in self.ids)
+
+    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        return split_by_rule(self.ids, rule, self._patients.get)
+
+    def checks(self) -> Iterable[Check]:
+        counts = {
+            "label_rows": self._labels.n_rows,
+            "images": len(self.ids),
+            "image_files": self._n_files,
+            "boxes": sum(map(self._n_boxes, self.ids)),
+            "positives": sum(map(self._is_positive, self.ids)),
+        }
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from self._release_checks(counts)
+        yield self._check_first_image()
+
+    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
+        hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
+        yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
+        yield from count_checks(self.card.expected, counts, "Is this the complete, unedited stage 2 release?")
+        for name, rule in self.card.splits.items():
+            if not rule.expected:
+                continue
+            splits = {"all": self.ids, **self.split(rule)}
+            for line in check_digests(splits, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
+                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
+        known = f"{len(self._patients):,} of {len(self.ids):,} images"
+        hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."
+        yield Check("patients known", MAPPING, known, "ok" if self._patients else "unknown", "" if self._patients else hint)
+
+    def _check_first_image(self) -> Check:
+        expected = f"{SIDE} x {SIDE}"
+        try:
+            pixels = self._image(self.ids[0])
+        except ImageError as error:
+            return Check("first image", expected, str(error), "error", "Unpack the images again.")
+        return Check("first image", expected, f"{pixels.shape[0]} x {pixels.shape[1]}", "ok")
+
+    def _find_images(self) -> None:
+        train, test = find_files(self._base / TRAIN_IMAGES, ".dcm"), find_files(self._base / TEST_IMAGES, ".dcm")
+        both = {i: (*paths, *test.get(i, ())) for i, paths in train.items()}
+        self._n_files = len(train)
+        self._images = locate(self.ids, both, self.card.name, f"{LABELS} (folder {TRAIN_IMAGES})")
+        unlabelled = [i for i in train if i not in self._labels.boxes_xywh]
+        if unlabelled:
+            left_out = f"{len(unlabelled):,} images have no row in {LABELS} and are left out, first {unlabelled[0]}"
+            self.warnings.append(f"{self.card.name}: {left_out}.")
+
+    def _read_mapping(self) -> dict[str, str]:
+        """Image id -> NIH patient (first part of the NIH file name); empty without the mapping file."""
+        path = self._base / MAPPING
+        if not path.exists():
+            return {}
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{self.card.name}: {path.name} is not RSNA's mapping to NIH ({type(error).__name__}: {error}); expected a list of entries "
+                f"with {MAPPING_ID} and {MAPPING_NIH}. Fetch it again, or remove it to go without patients."
+            ) from None
+        known = {i: patients[i] for i in self.ids if i in patients}
+        if not known:
+            raise DataError(f"{self.card.name}: {path.name} maps none of the {len(self.ids):,} images. Is it the mapping of this release?")
+        return known
+
+    def _image(self, sample_id: str) -> np.ndarray:
+        path = self._images[sample_id]
+        pixels = read_dicom(path, sample_id).pixels
+        if pixels.shape != (SIDE, SIDE):
+            raise ImageError(
+                f"{path} (id {sample_id}): the image has {pixels.shape[0]} rows x {pixels.shape[1]} columns, and the boxes are in pixels "
+                f"of {SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
+            )
+        return pixels
+
+    def _n_boxes(self, sample_id: str) -> int:
+        return len(self._labels.boxes_xywh[sample_id])
+
+    def _is_positive(self, sample_id: str) -> bool:
+        return self._n_boxes(sample_id) > 0
+
+
+def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
+    """Parses the label file, comma- or semicolon-separated.
+
+    Raises:
+        DataError: other columns, a cell that is not a number, a box that is incomplete, empty, repeated or outside the image, or an id
+            that is both negative and positive; each with its line.
+    """
+    table, separator = _read_table(path, dataset)
+    require_columns(table, COLUMNS, dataset)
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    first_line: dict[str, int] = {}
+    for line, cells in cells_of(table, len(COLUMNS), dataset):
+        sample_id, *coordinates, target = (cell.strip() for cell in cells)
+        where = f"{path.name} line {line:,}"
+        if not sample_id:
+            raise DataError(f"{dataset}: {where}: the patientId is empty.")
+        box = _box(coordinates, target, f"{dataset}: {where} ({sample_id})")
+        if sample_id not in boxes:
+            boxes[sample_id], first_line[sample_id] = [], line
+        elif box is None or not boxes[sample_id]:
+            raise DataError(_repeated(dataset, sample_id, where, first_line[sample_id], box is None, not boxes[sample_id]))
+        if box is None:
+            continue
+        _require_inside(box, len(boxes[sample_id]) + 1, sample_id, dataset, where)
+        if box in boxes[sample_id]:
+            raise DataError(f"{dataset}: {where}: the same box of patient {sample_id} once more. The original release has no such row.")
+        boxes[sample_id].append(box)
+    if not boxes:
+        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
+    arrays = {i: np.array(listed, dtype=np.float64).reshape(-1, 4) for i, listed in boxes.items()}
+    return RsnaLabels(tuple(boxes), arrays, len(table.rows), separator)
+
+
+def _read_table(path: Path, dataset: str) -> tuple[Table, str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            header = handle.readline()
+            separator = ";" if ";" in header else ","
+            handle.seek(0)
+            reader = csv.reader(handle, delimiter=separator, strict=True)
+            rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
+    if not rows:
+        raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")
+    return Table(path, rows[0][1], rows[1:]), separator
+
+
+def _box(cells: list[str], target: str, where: str) -> tuple[float, ...] | None:
+    """x, y, width, height; None for a negative row."""
+    if target not in _TARGETS:
+        raise DataError(f"{where}: Target is {target!r}, expected 0 or 1.")
+    filled = sum(cell != "" for cell in cells)
+    if _TARGETS[target] == 0 and filled == 0:
+        return None
+    if filled != 4:
+        found = f"{filled} of x, y, width, height are filled and Target is {target}"
+        raise DataError(f"{where}: {found}; expected all four with 1, none with 0.")
+    if _TARGETS[target] == 0:
+        raise DataError(f"{where}: a box, but Target is 0.")
+    try:
+        box = tuple(float(cell) for cell in cells)
+    except ValueError:
+        raise DataError(f"{where}: x, y, width, height are {', '.join(cells)}; expected four numbers.") from None
+    if not all(math.isfinite(value) for value in box):
+        raise DataError(f"{where}: x, y, width, height are {', '.join(cells)}; expected four finite numbers.")
+    if box[2] <= 0 or box[3] <= 0:
+        raise DataError(f"{where}: a box of {box[2]:g} x {box[3]:g} pixels is empty.")
+    return box
+
+
+def _require_inside(box: tuple[float, ...], number: int, sample_id: str, dataset: str, where: str) -> None:
+    x, y, width, height = box
+    for text, leaves in (
+        (f"x = {x:,g} < 0", x < 0),
+        (f"y = {y:,g} < 0", y < 0),
+        (f"x + width = {x + width:,g} > {SIDE:,}", x + width > SIDE),
+        (f"y + height = {y + height:,g} > {SIDE:,}", y + height > SIDE),
+    ):
+        if leaves:
+            raise DataError(
+                f"{dataset}: box {number} of patient {sample_id} leaves the image ({text}), {where}.\n"
+                f"The original release has no such box: is this an edited copy? Compare with `lobe data verify {dataset}`."
+            )
+
+
+def _repeated(dataset: str, sample_id: str, where: str, first_line: int, is_negative: bool, was_negative: bool) -> str:
+    if is_negative and was_negative:
+        return f"{dataset}: {where}: patient {sample_id} is listed as negative once more, first in line {first_line:,}."
+    return (
+        f"{dataset}: {where}: patient {sample_id} is both negative and positive, first in line {first_line:,}. "
+        "In the original release Target is constant within an id."
+    )

@@ -1,0 +1,252 @@
+"""SIIM-ACR Pneumothorax: one mask per image, from a run-length table over a DICOM tree, or from the PNG re-release.
+
+Where labels and where pictures come from are two questions, answered separately: a run-length table decides ids, their order and the masks
+whenever there is one, because LoVT's split is a permutation of that order. The PNG re-release alone has the same images in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError
+from benchmark.imaging.dicom import read_dicom
+from benchmark.imaging.picture import read_grey, read_mask
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import as_warning, count_checks, phantom_checks, tolerated
+from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
+from benchmark.readers.splits import check_digests, compare, split_by_rule
+from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table, require_columns
+
+SIDE = 1024  # every image and mask of the release, in pixels
+RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")
+PNG_TABLES = ("stage_1_train_images.csv", "stage_1_test_images.csv")
+
+MERGED, STAGE_1, STAGE_2, PNG = "merged stage 1 and 2", "stage 1", "stage 2", "PNG re-release"
+UNLABELLED = "DICOM files without a label row"
+
+_NO_ROWS = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Label:
+    """Label rows of one image: (line, code) per instance, or the mask file and the flag of the PNG re-release."""
+
+    line: int
+    codes: tuple[tuple[int, str], ...] = ()
+    positive: bool = False
+
+
+class DatasetReader(Reader):
+    """SIIM-ACR as the merged mirror, either competition stage, or the PNG re-release. The release carries no usable patient id."""
+
+    def open(self) -> None:
+        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES))
+        if self._base is None:
+            raise DataError(
+                f"{self.card.name}: no label table in {self.root}. Expected {' or '.join(RLE_TABLES)} beside dicom-images-train, "
+                f"or {' and '.join(PNG_TABLES)} beside png_images."
+            )
+        self._png_names: dict[str, str] = {}
+        self._labels: dict[str, _Label] = {}
+        self._tables = tuple(self._base / name for name in PNG_TABLES if (self._base / name).exists())
+        if self._tables:
+            self._read_png_tables()
+        rle = [self._base / name for name in RLE_TABLES if (self._base / name).exists()]
+        self._coded = bool(rle)
+        if self._coded:
+            self._tables += (rle[0],)
+            self._read_codes(read_table(rle[0], self.card.name))
+        else:
+            self.release = PNG
+        if len(rle) > 1:
+            self.warnings.append(f"{self.card.name}: {rle[1].name} is ignored, labels come from {rle[0].name}.")
+        self._find_images()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """SOP instance ids in order of first appearance in the label table."""
+        return tuple(self._labels)
+
+    @property
+    def positive_ids(self) -> frozenset[str]:
+        return frozenset(i for i, label in self._labels.items() if label.positive)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._labels:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in {', '.join(p.name for p in self._tables)}.")
+        files = (self._images[sample_id],) if self._coded else (self._images[sample_id], self._mask_files[sample_id])
+        boxes, labels = _NO_ROWS
+        return Sample(
+            id=sample_id,
+            patient_id=None,
+            image=partial(self._image, sample_id),
+            masks=partial(self._masks, sample_id),
+            boxes_xywh=boxes,
+            box_labels=labels,
+            files=files,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return self._tables
+
+    def image_files(self) -> tuple[Path, ...]:
+        return (*self._images.values(), *self._mask_files.values())
+
+    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        return split_by_rule(self.ids, rule, patient_of=lambda _: None)
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from self._release_checks(counts)
+        if self._coded:
+            yield self._check_codes()
+        yield tolerated(self.card, UNLABELLED, self._n_unlabelled)
+
+    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
+        prefix = "stage_1_" if self.release == STAGE_1 else ""
+        for name, number in self.card.expected.items():
+            if name.startswith("stage_1_") == bool(prefix) and (self._coded or name.removeprefix(prefix) in ("images", "positives")):
+                yield from count_checks({name.removeprefix(prefix): number}, counts, "The table was edited or cut; fetch it again.")
+        other_order = (
+            f"The {self.release} release does not carry the order LoVT permuted: splits made from it are other splits. "
+            "Put the merged train-rle.csv (12,954 rows) beside it."
+        )
+        for rule in self.card.splits.values():
+            for line in check_digests(self.split(rule), rule.expected, positive=self.positive_ids.__contains__):
+                yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
+
+    def _check_codes(self) -> Check:
+        """Every run-length code of the table, without drawing masks."""
+        n_codes = sum(len(label.codes) for label in self._labels.values())
+        try:
+            for sample_id, label in self._labels.items():
+                for line, code in label.codes:
+                    runs_relative(code, SIDE * SIDE, self._where(line, sample_id))
+        except DataError as error:
+            return Check("run-length codes", f"{n_codes:,} readable", str(error), "error", "Fetch the label table again.")
+        return compare("run-length codes readable", n_codes, n_codes)
+
+    def _read_codes(self, table: Table) -> None:
+        require_columns(table, ("ImageId", "EncodedPixels"), self.card.name)
+        codes: dict[str, list[tuple[int, str]]] = {}
+        for line, (cell, code) in cells_of(table, 2, self.card.name):
+            sample_id = cell.strip()
+            if not sample_id:
+                raise DataError(f"{self.card.name}: {table.path.name} line {line:,}: the ImageId is empty.")
+            codes.setdefault(sample_id, []).append((line, code))
+        if not codes:
+            raise DataError(f"{self.card.name}: {table.path.name} has a header and no rows. Fetch the file again.")
+        self._rle_name = table.path.name
+        self._labels = {i: self._label(i, rows) for i, rows in codes.items()}
+        self.release = _name_of(table)
+
+    def _label(self, sample_id: str, rows: list[tuple[int, str]]) -> _Label:
+        empty = [line for line, code in rows if code.strip() == EMPTY]
+        if empty and len(rows) > 1:
+            other = next((line for line, code in rows if code.strip() != EMPTY), None)
+            what = f"a mask in line {other:,}" if other else f"-1 again in line {empty[1]:,}"
+            raise DataError(f"{self._where(empty[0], sample_id)}: -1 here and {what}. An image has one row of -1, or only masks.")
+        masks = () if empty else tuple(rows)
+        return _Label(line=rows[0][0], codes=masks, positive=bool(masks))
+
+    def _read_png_tables(self) -> None:
+        for path in self._tables:
+            table = read_table(path, self.card.name)
+            require_columns(table, ("new_filename", "ImageId", "has_pneumo"), self.card.name)
+            for line, cells in cells_of(table, 3, self.card.name):
+                name, sample_id, flag = (cell.strip() for cell in cells)
+                where = f"{self.card.name}: {path.name} line {line:,} ({sample_id or 'no ImageId'})"
+                if not sample_id or not name or flag not in ("0", "1"):
+                    raise DataError(f"{where}: expected a file name, an ImageId and 0 or 1; found {name!r}, {sample_id!r}, {flag!r}.")
+                if sample_id in self._labels:
+                    raise DataError(f"{where}: the image is already listed. Each image has one row in one of {' and '.join(PNG_TABLES)}.")
+                self._labels[sample_id] = _Label(line, positive=flag == "1")
+                self._png_names[sample_id] = Path(name).stem
+
+    def _find_images(self) -> None:
+        dicoms = find_files(self._base, ".dcm")
+        listed_in = self._tables[-1].name
+        self._n_unlabelled, self._mask_files = 0, {}
+        if dicoms and self._coded:
+            self._images = locate(self._labels, dicoms, self.card.name, listed_in)
+            # Files of the official test set never have a row; only those of the training tree are worth a word.
+            unlabelled = [i for i, paths in dicoms.items() if i not in self._labels and not self._in_test_tree(paths[0])]
+            self._n_unlabelled = len(unlabelled)
+            if unlabelled:
+                self.warnings.append(f"{self.card.name}: {len(unlabelled):,} DICOM files have no row in {listed_in} and are left out.")
+            return
+        unnamed = [i for i in self._labels if i not in self._png_names]
+        if unnamed:
+            raise DataError(
+                f"{self.card.name}: {len(unnamed):,} of {len(self._labels):,} images of {listed_in} have no file, for example "
+                f"{', '.join(unnamed[:3])}. Expected dicom-images-train/<study>/<series>/<ImageId>.dcm."
+            )
+        self._images = self._pngs("png_images")
+        if not self._coded:
+            self._mask_files = self._pngs("png_masks")
+
+    def _pngs(self, folder: str) -> dict[str, Path]:
+        names = {i: self._png_names[i] for i in self._labels}
+        paths = locate(names.values(), find_files(self._base / folder, ".png"), self.card.name, f"the tables (folder {folder})")
+        return {i: paths[name] for i, name in names.items()}
+
+    def _in_test_tree(self, path: Path) -> bool:
+        return "test" in path.relative_to(self._base).parts[0]
+
+    def _image(self, sample_id: str) -> np.ndarray:
+        path = self._images[sample_id]
+        pixels = read_dicom(path, sample_id).pixels if path.suffix.lower() == ".dcm" else read_grey(path, sample_id)
+        self._require_size("image", pixels.shape, sample_id)
+        return pixels
+
+    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+        self._require_size("image", shape, sample_id)
+        if not self._coded:
+            mask = read_mask(self._mask_files[sample_id], sample_id)
+            self._require_size("mask", mask.shape, sample_id)
+            if mask.any() != self._labels[sample_id].positive:
+                raise ImageError(
+                    f"{self._mask_files[sample_id]} (id {sample_id}): the mask is {'filled' if mask.any() else 'empty'}, "
+                    f"but has_pneumo says {int(self._labels[sample_id].positive)}. Do png_masks and the tables belong together?"
+                )
+            return mask[None]
+        # Instances of one image overlap in 183 images of the release: union, never a sum.
+        union = np.zeros((SIDE, SIDE), dtype=bool)
+        for line, code in self._labels[sample_id].codes:
+            union |= decode_relative(code, SIDE, SIDE, self._where(line, sample_id))
+        return union[None]
+
+    def _require_size(self, what: str, shape: tuple[int, ...], sample_id: str) -> None:
+        if tuple(shape) != (SIDE, SIDE):
+            raise ImageError(
+                f"{self._images[sample_id]} (id {sample_id}): the {what} has {shape[0]} rows x {shape[1]} columns, and the masks are drawn "
+                f"on {SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
+            )
+
+    def _where(self, line: int, sample_id: str) -> str:
+        return f"{self.card.name}: {self._rle_name} line {line:,} ({sample_id})"
+
+    def _counts(self) -> dict[str, int]:
+        n_images, n_positive = len(self._labels), len(self.positive_ids)
+        counts = {"images": n_images, "positives": n_positive, "negatives": n_images - n_positive}
+        if self._coded:
+            counts["masks"] = sum(len(label.codes) for label in self._labels.values())
+            counts["label_rows"] = counts["masks"] + counts["negatives"]
+        return counts
+
+
+def _name_of(table: Table) -> str:
+    """The three published variants of the run-length table differ in blanks only: after the comma of the header, and before values."""
+    blank_in_header, blank_in_values = table.header[1].startswith(" "), table.rows[0][1][1].startswith(" ")
+    if blank_in_values:
+        return STAGE_1
+    return MERGED if blank_in_header else STAGE_2

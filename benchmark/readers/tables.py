@@ -1,0 +1,105 @@
+"""Label tables with line numbers, and image files by name: what several readers need before they know their release.
+
+No meaning lives here: columns, ids and values belong to the readers. Rows keep their cells as written, because blanks tell releases apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comma-separated file.
+
+    Attributes:
+        header: cells of the first line, as written.
+        rows: (line number from 1, cells as written); blank lines are left out.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+
+def read_table(path: Path, dataset: str) -> Table:
+    """The whole table in file order.
+
+    Raises:
+        DataError: no such file, an empty one, bytes that are not UTF-8, or quoting that does not close.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, strict=True)
+            rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
+    except FileNotFoundError:
+        raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. It is part of the public release.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
+    if not rows:
+        raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")
+    return Table(path, rows[0][1], rows[1:])
+
+
+def require_columns(table: Table, expected: Iterable[str], dataset: str) -> None:
+    """Raises DataError unless the header holds these names in this order, blanks around them aside."""
+    expected, found = tuple(expected), tuple(name.strip() for name in table.header)
+    if found != expected:
+        raise DataError(
+            f"{dataset}: {table.path.name} has the columns {', '.join(found)}; expected {', '.join(expected)}. "
+            f"Compare with `lobe data verify {dataset}`."
+        )
+
+
+def cells_of(table: Table, n_cells: int, dataset: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Rows with their line number. Raises DataError at the first row that has not `n_cells` cells."""
+    for line, cells in table.rows:
+        if len(cells) != n_cells:
+            raise DataError(f"{dataset}: {table.path.name} line {line:,} has {len(cells)} cells, expected {n_cells}: is the file cut off?")
+        yield line, cells
+
+
+def find_files(folder: Path, suffix: str) -> dict[str, tuple[Path, ...]]:
+    """Files below `folder` by stem, at any depth, in a fixed order."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() == suffix and not name.startswith("."):
+                found[stem] = (*found.get(stem, ()), Path(place, name))
+    return found
+
+
+def locate(ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str) -> dict[str, Path]:
+    """The one image file of each id.
+
+    Raises:
+        DataError: an id without a file (three ids and the count), or with two, which may differ.
+    """
+    ids = tuple(ids)
+    missing = [i for i in ids if i not in found]
+    if missing:
+        raise DataError(
+            f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder, "
+            f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
+        )
+    for sample_id in ids:
+        if len(found[sample_id]) > 1:
+            raise DataError(f"{dataset}: image {sample_id} exists twice: {' and '.join(map(str, found[sample_id][:2]))}. Remove one copy.")
+    return {i: found[i][0] for i in ids}
+
+
+def first_folder_with(root: Path, names: Iterable[str]) -> Path | None:
+    """`root` or the first folder in it (by name) that holds one of `names`: archives unpack with or without their top folder."""
+    names = tuple(names)
+    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
+        if any((folder / name).exists() for name in names):
+            return folder
+    return None

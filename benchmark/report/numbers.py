@@ -1,0 +1,107 @@
+"""Intervals over runs, and numbers as people read them.
+
+Fractions come in, per cent goes out, with as many digits as the uncertainty justifies. Nothing here knows records or tables; intervals that
+resample patients live in `metrics`, because they need predictions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means (same unit as the values) with the half width of its 95 % interval; None without a spread."""
+
+    value: float
+    half_width: float | None
+
+    @property
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.value - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.value + self.half_width
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def standard_deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation (n - 1); needs two values."""
+    centre = mean(values)
+    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def t_half_width(values: Sequence[float]) -> float | None:
+    """Half width of the 95 % t interval of the mean over runs; None for fewer than two."""
+    n = len(values)
+    if n < 2:
+        return None
+    return float(stats.t.ppf(0.975, n - 1)) * standard_deviation(values) / math.sqrt(n)
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Mean of `first - second`, run by run, for runs that share their seeds."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return Difference(mean(differences), t_half_width(differences))
+
+
+def welch_difference(mean_a: float, s_a: float | None, n_a: int, mean_b: float, s_b: float | None, n_b: int) -> Difference:
+    """Difference of independent means, t interval with Satterthwaite's degrees of freedom; no interval when one side has no spread.
+
+    Args:
+        s_a, s_b: sample standard deviations over runs, None where fewer than two distinct runs are known.
+    """
+    value = mean_a - mean_b
+    if s_a is None or s_b is None or n_a < 2 or n_b < 2:
+        return Difference(value, None)
+    v_a, v_b = s_a**2 / n_a, s_b**2 / n_b
+    if v_a + v_b == 0:
+        return Difference(value, 0.0)
+    freedom = (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1))
+    return Difference(value, float(stats.t.ppf(0.975, freedom)) * math.sqrt(v_a + v_b))
+
+
+def decimals_for(half_width: float | None) -> int:
+    """Decimals an uncertainty justifies: two of its digits up to 3.54, else one (the Particle Data Group's rule); at most two decimals."""
+    if half_width is None or half_width <= 0 or not math.isfinite(half_width):
+        return 1
+    exponent = math.floor(math.log10(half_width))
+    leading = round(half_width / 10.0**exponent, 2)
+    digits = 2 if leading < 3.55 or leading >= 9.5 else 1
+    if leading >= 9.5:
+        exponent += 1
+    return min(2, max(0, digits - 1 - exponent))
+
+
+def percent(value: float, half_width: float | None = None) -> str:
+    """`16.4 ± 1.3` from fractions; without an interval one decimal and no `±`."""
+    return points(100 * value, None if half_width is None else 100 * half_width)
+
+
+def points(value: float, half_width: float | None = None) -> str:
+    """The same for numbers already in per cent."""
+    decimals = decimals_for(half_width)
+    if half_width is None:
+        return f"{_unsigned_zero(value, decimals):.{decimals}f}"
+    return f"{_unsigned_zero(value, decimals):.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def signed_points(value: float, half_width: float | None = None) -> str:
+    """A difference in percentage points: `+2.1 ± 0.8`."""
+    text = points(value, half_width)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _unsigned_zero(value: float, decimals: int) -> float:
+    """-0.04 printed with one decimal is 0.0, not -0.0."""
+    return 0.0 if round(value, decimals) == 0 else value

@@ -1,0 +1,37 @@
+"""How HTML pages are made: one jinja2 environment with escaping on, one way of writing files.
+
+Everything a template prints is escaped; the only script data is JSON made safe for `<script>`. What stands on a page is `site` and `reproduce_pages`.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from benchmark.cards import DISCLAIMER
+
+
+@cache
+def environment() -> Environment:
+    """Templates of this package, with escaping always on and undefined names an error."""
+    made = Environment(
+        loader=PackageLoader("benchmark.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["disclaimer"] = DISCLAIMER
+    return made
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Writes a file whole or not at all, so that a reader never opens half a page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,305 @@
+"""From records to tidy rows: one per backbone, task, protocol, scale and kind of data.
+
+Only what belongs together is summarised: runs of one row differ in their seeds and in nothing else, and a row with a gap has no mean.
+How rows look on paper or screen is `tables`; nothing is recomputed from predictions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmark import registry
+from benchmark.cards import Contamination, Experiment, Job, Record, Role, digest_of
+from benchmark.report import numbers
+from benchmark.report.escape import one_line
+
+LIMITED = "limited run: never ranked, never beside published numbers"
+PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
+CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these images"
+WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
+
+ContaminationOf = Callable[[str, str], Contamination]
+Entry = tuple[Job, Record | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One final run: its number, its seeds and its test value as a fraction, None where there is none."""
+
+    run: int
+    key: str
+    head_seed: int
+    order_seed: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of a leaderboard with everything needed to judge it.
+
+    Attributes:
+        variant: what tells this row from others of the same names (for example "limit=32"); mostly empty.
+        random: the backbone is untrained.
+        runs: final runs on record, by run number.
+        mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
+        missing: why there is no mean; empty when there is one.
+    """
+
+    backbone: str
+    variant: str
+    task: str
+    task_title: str
+    dataset: str
+    head: str
+    encoder: str
+    fraction_text: str
+    fraction: float
+    metric: str
+    metric_title: str
+    protocol: str
+    scale: Literal["full", "limited"]
+    phantom: bool
+    random: bool
+    architecture: str
+    runs: tuple[Run, ...]
+    n_expected: int
+    n_ok: int
+    n_failed: int
+    mean: float | None
+    half_width: float | None
+    missing: str
+    warnings: tuple[str, ...]
+
+    @property
+    def n_missing(self) -> int:
+        return self.n_expected - self.n_ok - self.n_failed
+
+    @property
+    def label(self) -> str:
+        return f"{self.backbone} [{self.variant}]" if self.variant else self.backbone
+
+    @property
+    def values(self) -> list[float]:
+        return [run.value for run in self.runs if run.value is not None]
+
+    @property
+    def text(self) -> str:
+        """`16.4 ± 1.3` in per cent, or a dash."""
+        return numbers.DASH if self.mean is None else numbers.percent(self.mean, self.half_width)
+
+
+def rows_of(records: Iterable[Record], *, planned: Iterable[Job] = (), contamination: ContaminationOf | None = None) -> list[Row]:
+    """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
+
+    Args:
+        planned: the jobs that were to run; those without a record count as missing. Without a plan a row is taken to need as many runs
+            as the fullest row of its task.
+        contamination: (backbone label, dataset) -> what is known. None: untrained backbones are clean, the rest unknown.
+    """
+    records, planned = list(records), list(planned)
+    on_record = {r.key for r in records}
+    entries: list[Entry] = [(r.job, r) for r in records]
+    entries += [(job, None) for job in planned if job.key not in on_record]
+    phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
+    searched_for = {key: identity(job.experiment) for job, _ in entries for key in job.depends_on}
+
+    groups: dict[tuple, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for job, record in entries:
+        scale = record.scale if record else _scale_of(job.experiment)
+        phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
+        names = (job.labels.backbone, job.labels.task, job.labels.protocol, scale, phantom)
+        # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
+        groups[names][searched_for.get(job.key) or identity(job.experiment)].append((job, record))
+
+    fullest: dict[tuple, int] = defaultdict(int)
+    for names, variants in groups.items():
+        for members in variants.values():
+            fullest[names[1:]] = max(fullest[names[1:]], sum(job.experiment.role is Role.FINAL for job, _ in members))
+    failures = {r.key: r for r in records if r.status == "failed"}
+    rows = []
+    for names, variants in groups.items():
+        texts = _variant_texts([_representative(members).experiment for members in variants.values()])
+        for members, text in zip(variants.values(), texts, strict=True):
+            rows.append(_row(names, members, text, 1 if planned else fullest[names[1:]], failures, contamination or _what_a_label_tells))
+    return sorted(rows, key=_order)
+
+
+def identity(experiment: Experiment) -> str:
+    """Digest of everything but the seeds and the place in the search: equal for runs that may be averaged."""
+    values = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate"})
+    values["backbone"].pop("init_seed")
+    return digest_of(values)
+
+
+def is_random(experiment: Experiment) -> bool:
+    return experiment.backbone.digest is None
+
+
+def sentence_of(record: Record) -> str:
+    """Why a record failed, as far as the dataset's agreement lets a report say it."""
+    if record.failure is None:
+        return ""
+    if record.redistribution == "none":
+        return f"{record.failure.kind} ({WITHHELD})"
+    return one_line(record.failure.sentence) or record.failure.kind
+
+
+def warnings_of(record: Record) -> tuple[str, ...]:
+    """The record's warnings, as far as the dataset's agreement lets a report say them."""
+    if record.warnings and record.redistribution == "none":
+        return (f"{len(record.warnings)} warning(s); {WITHHELD}",)
+    return tuple(one_line(warning) for warning in record.warnings)
+
+
+def metric_title(job: Job) -> str:
+    """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice (science 1)."""
+    title = job.labels.metric_title or job.experiment.report
+    card = registry.datasets().get(job.experiment.dataset.name)
+    if card is not None and card.mask_source == "boxes" and "box-mask" not in title:
+        return title.replace("Dice", "box-mask Dice")
+    return title
+
+
+def reported_value(record: Record) -> float | None:
+    """The reported test metric as a fraction; None when it is absent or not finite."""
+    value = record.metrics.get(record.job.experiment.report)
+    return value if record.status == "ok" and value is not None and math.isfinite(value) else None
+
+
+def _row(
+    names: tuple,
+    members: list[Entry],
+    variant: str,
+    fullest: int,
+    failures: dict[str, Record],
+    contamination: ContaminationOf,
+) -> Row:
+    backbone, task, protocol, scale, phantom = names
+    job = _representative(members)
+    experiment, labels = job.experiment, job.labels
+    finals = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
+    runs = tuple(
+        Run(j.labels.run, r.key, j.experiment.head_seed, j.experiment.order_seed, reported_value(r)) for j, r in finals if r is not None
+    )
+    values = [run.value for run in runs if run.value is not None]
+    n_expected = max(fullest, len(finals), 1)
+    n_failed = len(runs) - len(values)
+    complete = len(values) == n_expected
+    return Row(
+        backbone=one_line(backbone),
+        variant=variant,
+        task=task,
+        task_title=labels.task_title or task,
+        dataset=experiment.dataset.name,
+        head=experiment.head,
+        encoder=experiment.encoder.value,
+        fraction_text=labels.fraction_text,
+        fraction=experiment.fraction,
+        metric=experiment.report,
+        metric_title=metric_title(job),
+        protocol=protocol,
+        scale=scale,
+        phantom=phantom,
+        random=is_random(experiment),
+        architecture=f"{experiment.backbone.family}:{experiment.backbone.model}",
+        runs=runs,
+        n_expected=n_expected,
+        n_ok=len(values),
+        n_failed=n_failed,
+        mean=numbers.mean(values) if complete else None,
+        half_width=numbers.t_half_width(values) if complete else None,
+        missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures),
+        warnings=tuple(_warnings(names, members, runs, complete, contamination)),
+    )
+
+
+def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, failures: dict[str, Record]) -> str:
+    """What a dash stands for, in one sentence without a full stop."""
+    counts = f"{n_ok} of {n_expected} runs"
+    if n_failed:
+        counts += f", {n_failed} failed"
+    if n_expected - n_ok - n_failed:
+        counts += f", {n_expected - n_ok - n_failed} missing"
+    for job, record in members:
+        if record is not None and record.status == "ok" and job.experiment.role is Role.FINAL and reported_value(record) is None:
+            return f"{counts}: {job.experiment.report} of run {job.labels.run} is absent or not finite"
+    causes = [r for _, r in members if r is not None and r.status == "failed"]
+    causes += [failures[key] for job, _ in members for key in job.depends_on if key in failures]
+    if causes:
+        role = "learning-rate search" if causes[0].job.experiment.role is Role.SELECTION else f"run {causes[0].job.labels.run}"
+        return f"{counts}: {role}: {sentence_of(causes[0])}".rstrip(".")
+    if n_ok == 0 and any(job.experiment.role is Role.SELECTION and record is not None for job, record in members):
+        return f"{counts}: so far only the learning-rate search is on record"
+    return f"{counts}: not run yet"
+
+
+def _warnings(names: tuple, members: list[Entry], runs: Sequence[Run], complete: bool, contamination: ContaminationOf) -> Iterable[str]:
+    backbone, _, _, scale, phantom = names
+    experiment = _representative(members).experiment
+    if phantom:
+        yield PHANTOM
+    if scale == "limited":
+        yield LIMITED
+    known = Contamination.NONE if is_random(experiment) else contamination(backbone, experiment.dataset.name)
+    if known is Contamination.UNKNOWN:
+        yield CONTAMINATION_UNKNOWN
+    elif known is not Contamination.NONE:
+        yield f"pretraining overlaps this dataset: {known.value}"
+    yield from _repeated(runs)
+    if complete and len(runs) == 1:
+        yield "one run: no interval"
+    yield from sorted({w for _, record in members if record is not None for w in warnings_of(record)})
+
+
+def _repeated(runs: Sequence[Run]) -> Iterable[str]:
+    """Different seeds must not give the same digits: a warning where they do."""
+    by_value: dict[float, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.value is not None:
+            by_value[run.value].append(run)
+    for same in by_value.values():
+        if len({(run.head_seed, run.order_seed) for run in same}) > 1:
+            listed = ", ".join(str(run.run) for run in same)
+            yield f"identical results from different seeds (runs {listed}): the interval is too narrow"
+
+
+def _what_a_label_tells(backbone: str, dataset: str) -> Contamination:
+    """Without a card nothing is known; untrained backbones never get here."""
+    return Contamination.UNKNOWN
+
+
+def _representative(members: Sequence[Entry]) -> Job:
+    """A final job where there is one: it names recipe and grid; a search only names one rate of them."""
+    return min((job for job, _ in members), key=lambda job: (job.experiment.role is not Role.FINAL, job.labels.run, job.key))
+
+
+def _scale_of(experiment: Experiment) -> Literal["full", "limited"]:
+    return "limited" if experiment.limit is not None or experiment.profile != "full" else "full"
+
+
+def _variant_texts(experiments: Sequence[Experiment]) -> list[str]:
+    """What differs between experiments that carry the same names; empty texts for a single one."""
+    if len(experiments) == 1:
+        return [""]
+    flat = [_flatten(e.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate"})) for e in experiments]
+    paths = [p for p in sorted(set().union(*flat)) if p != "backbone.init_seed" and len({f.get(p) for f in flat}) > 1]
+    return [", ".join(f"{path}={_short(values.get(path))}" for path in paths[:3]) for values in flat]
+
+
+def _flatten(value: object, path: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {p: v for key, inner in value.items() for p, v in _flatten(inner, f"{path}.{key}" if path else str(key)).items()}
+    return {path: str(value)}
+
+
+def _short(text: str | None) -> str:
+    return "none" if text is None else text if len(text) <= 16 else f"{text[:8]}…"
+
+
+def _order(row: Row) -> tuple:
+    kind = (row.phantom, row.scale == "limited", row.protocol)
+    return (*kind, row.dataset, row.head, row.encoder, row.fraction, row.task, not row.random, row.backbone.lower(), row.variant)

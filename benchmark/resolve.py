@@ -1,0 +1,189 @@
+"""Turns what the user named into references with digests: the only room where names meet files.
+
+Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie goes into `Place`s, which no key ever sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from benchmark import registry
+from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, TaskCard
+from benchmark.encoders import naming
+from benchmark.errors import CheckpointError, DataError, UsageError
+from benchmark.plan import NamedBackbone
+from benchmark.readers.base import open_reader
+from benchmark.store import write_atomically
+from benchmark.training.place import Place
+
+
+@dataclass(frozen=True)
+class ResolvedBackbone:
+    """A backbone as planned, with the name and file a worker builds it from."""
+
+    named: NamedBackbone
+    name: str
+    weights: Path | None
+
+
+@dataclass(frozen=True)
+class ResolvedDataset:
+    ref: DatasetRef
+    card: DatasetCard
+    root: Path
+    release: str
+    phantom: bool
+    known_release: bool
+    warnings: tuple[str, ...]
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """The folder of all caches: --cache, $LOBE_CACHE, or the user's cache folder."""
+    if given is None and os.environ.get("LOBE_CACHE"):
+        given = Path(os.environ["LOBE_CACHE"])
+    return (given or user_cache_path("lobe")).expanduser().resolve()
+
+
+def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
+    """Folders from `--data DIR` or `--data name=path`; the key None is the common root. Default $LOBE_DATA.
+
+    Raises:
+        UsageError: nothing given, or an unknown dataset name.
+    """
+    given = list(given) or ([os.environ["LOBE_DATA"]] if os.environ.get("LOBE_DATA") else [])
+    if not given:
+        raise UsageError("Where is the data? Give --data DIR (one folder per dataset inside), --data name=path, or set LOBE_DATA.")
+    roots: dict[str | None, Path] = {}
+    for entry in given:
+        name, equals, path = entry.partition("=")
+        if equals:
+            registry.dataset(name)
+            roots[name] = Path(path).expanduser().resolve()
+        else:
+            roots[None] = Path(entry).expanduser().resolve()
+    return roots
+
+
+def dataset_root(card: DatasetCard, roots: dict[str | None, Path]) -> Path:
+    """The dataset's own folder. Raises DataError naming where it was looked for."""
+    if card.name in roots:
+        return roots[card.name]
+    if None in roots:
+        return roots[None] / card.folder
+    raise DataError(f"{card.name}: no folder given. Add --data {card.name}=PATH, or --data DIR with a folder {card.folder!r} inside.")
+
+
+def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt") -> ResolvedDataset:
+    """Opens a dataset folder, checks it against its card, and digests it.
+
+    Raises:
+        DataError: label files or folder are not what the card says.
+    """
+    reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
+    verification = reader.verify()
+    ref = DatasetRef(
+        name=card.name,
+        digest=reader.digest(),
+        split=split,
+        # What is expected of a split checks it and decides no digit, so it stays out of the key.
+        split_rule=card.splits[split].model_copy(update={"expected": {}}),
+        classes=card.classes,
+        target="masks",
+        intensity=card.intensity if protocol.equalise == "as-released" else "as-stored",
+        statistics=card.statistics,
+    )
+    return ResolvedDataset(
+        ref=ref,
+        card=card,
+        root=root,
+        release=verification.release,
+        phantom=verification.phantom,
+        known_release=verification.ok,
+        warnings=tuple(reader.warnings),
+    )
+
+
+def backbone(name: str, cache: Path) -> ResolvedBackbone:
+    """Resolves a backbone's name to a reference whose digest fixes its weights.
+
+    Raises:
+        UnknownName, UsageError: no such source, card or file.
+        CheckpointError: the weights file cannot be read.
+    """
+    parsed = naming.parse(name)
+    weights = parsed.weights if isinstance(parsed.weights, Path) else None
+    if weights is not None:
+        digest = _file_digest(weights, cache)
+    elif parsed.family == "python-file":
+        digest = naming.factory_digest(parsed)
+    elif parsed.weights is None:
+        digest = None
+    else:
+        digest = f"library:{parsed.family}:{parsed.model}:{parsed.weights}"
+    ref = BackboneRef(
+        family=parsed.family,
+        model=parsed.model,
+        layout=parsed.layout,
+        digest=digest,
+        minimum_loaded=parsed.minimum_loaded,
+        normalisation=parsed.normalisation,
+    )
+    return ResolvedBackbone(NamedBackbone(parsed.label, ref), name, weights)
+
+
+def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path) -> dict[tuple[str, str], Place]:
+    """(backbone label, dataset name) -> where their inputs lie."""
+    return {
+        (b.named.label, d.card.name): Place(
+            card=d.card,
+            dataset_root=d.root,
+            cache=cache / "images",
+            backbone=b.name,
+            weights=b.weights,
+            release=d.release,
+            phantom=d.phantom,
+            known_release=d.known_release,
+        )
+        for b in backbones
+        for d in datasets
+    }
+
+
+def tasks(names: Sequence[str], suite: str | None) -> list[TaskCard]:
+    """Task cards of a suite, or by name, without repetition."""
+    if bool(names) == bool(suite):
+        raise UsageError("Give either --suite S or --task T (repeatable). `lobe list suites` and `lobe list tasks` show what there is.")
+    wanted = registry.suite(suite).tasks if suite else names
+    return [registry.task(name) for name in dict.fromkeys(wanted)]
+
+
+def _file_digest(path: Path, cache: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and modification time."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
+    memory = cache / "digests.json"
+    known = {}
+    if memory.exists():
+        try:
+            known = json.loads(memory.read_text())
+        except ValueError:
+            known = {}
+    stamp = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    if stamp not in known:
+        try:
+            with path.open("rb") as handle:
+                known[stamp] = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, json.dumps(known, indent=1).encode())
+    return known[stamp]

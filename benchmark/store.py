@@ -1,0 +1,182 @@
+"""Records on disk: one JSON file a job, named by its key, written atomically and never changed.
+
+`<out>/records/<key>.json` and `<out>/predictions/<key>/...`. Only the driver writes here, under a lock that says who holds it.
+A valid record is never recomputed: resuming is running the same command again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark.cards import SCHEMA_VERSION, Record
+from benchmark.errors import StoreError
+
+HEARTBEAT_S = 5.0
+STALE_S = 60.0
+
+
+class Store:
+    """The output folder of evaluations.
+
+    Raises:
+        StoreError: the folder cannot be created or written.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.records_folder = out / "records"
+        self.predictions_folder = out / "predictions"
+        try:
+            self.records_folder.mkdir(parents=True, exist_ok=True)
+            self.predictions_folder.mkdir(exist_ok=True)
+            probe = self.records_folder / f".probe-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(f"Cannot write to the output folder {out}: {error.strerror}. Choose another with --out.") from None
+
+    def path(self, key: str) -> Path:
+        return self.records_folder / f"{key}.json"
+
+    def get(self, key: str) -> Record | None:
+        """The stored record, or None. A damaged file is an error: it is evidence, not garbage to overwrite."""
+        path = self.path(key)
+        if not path.exists():
+            return None
+        return _read(path)
+
+    def all(self) -> list[Record]:
+        """Every record, sorted by key."""
+        return [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
+
+    def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
+        """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
+
+        Returns:
+            The record with the files' names.
+        """
+        try:
+            if files:
+                folder = self.predictions_folder / record.key
+                folder.mkdir(exist_ok=True)
+                for name, content in files.items():
+                    write_atomically(folder / name, content)
+                record = record.model_copy(update={"predictions": tuple(f"predictions/{record.key}/{name}" for name in sorted(files))})
+            write_atomically(self.path(record.key), record.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise StoreError(
+                f"Could not store the result of {record.job.labels.task} in {self.out}: {error.strerror}. "
+                "Results stored so far are safe; make room or fix permissions and run the same command again."
+            ) from None
+        return record
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Makes this process the only driver of the folder; a heartbeat shows that it lives.
+
+        Raises:
+            StoreError: another living driver holds the folder; names host, process and start.
+        """
+        path = self.out / "driver.lock"
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        _take(path, owner)
+        stop = threading.Event()
+        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True, name="store-heartbeat")
+        beat.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            beat.join()
+            path.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read(path: Path) -> Record:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.get("schema_version", 0) > SCHEMA_VERSION:
+            raise StoreError(f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it.")
+        record = Record.model_validate(raw)
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise StoreError(f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
+    if record.key != path.stem or record.job.key != record.key:
+        raise StoreError(f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again.")
+    return record
+
+
+def _take(path: Path, owner: dict) -> None:
+    for _ in range(2):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            if _abandoned(path):
+                path.unlink(missing_ok=True)
+                continue
+            held = _owner(path)
+            raise StoreError(
+                f"{path.parent} is in use by process {held.get('pid', '?')} on {held.get('host', '?')} since {held.get('since', '?')}. "
+                "Wait for it, or choose another --out."
+            ) from None
+        with os.fdopen(handle, "w") as file:
+            json.dump(owner, file)
+        return
+    raise StoreError(f"Could not take the lock {path}; another driver took it at the same moment. Try again.")
+
+
+def _owner(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _abandoned(path: Path) -> bool:
+    held = _owner(path)
+    if held.get("host") == socket.gethostname() and isinstance(held.get("pid"), int):
+        try:
+            os.kill(held["pid"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > STALE_S
+    except FileNotFoundError:
+        return True
+
+
+def _beat(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        try:
+            os.utime(path)
+        except OSError:
+            return

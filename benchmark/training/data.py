@@ -1,0 +1,219 @@
+"""The images and labels of one job: split, fraction, limit, then rows of the decode-once cache.
+
+Which ids a job sees is decided here and nowhere else. Pixels come from the cache as uint8; boxes are moved to the frame once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from benchmark.cards import Experiment
+from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
+from benchmark.heads.base import Targets
+from benchmark.imaging.cache import CacheRecipe, ImageCache
+from benchmark.imaging.dicom import decoder_versions
+from benchmark.imaging.geometry import Frame
+from benchmark.metrics.boxes import Boxes
+from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
+from benchmark.readers.splits import check_disjoint, prefix
+from benchmark.training.place import Place
+
+MINIMUM_POSITIVES = 4  # of a limited split
+FILL_CHUNK = 32  # images decoded between two signs of life
+MINIMUM_LIMITED = 8  # a fraction below this is filled up in a limited run
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as a job uses it.
+
+    Attributes:
+        rows: (n,) int64, row of each image in the cache.
+        boxes: per image (k, 4) float32 xywh in frame pixels.
+        labels: per image (k,) int64.
+        patients: patient id per image, None where unknown.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    rows: np.ndarray
+    boxes: tuple[np.ndarray, ...]
+    labels: tuple[np.ndarray, ...]
+    patients: tuple[str | None, ...]
+    cache: ImageCache
+    target: str
+    frame_name: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def images(self, index: np.ndarray) -> torch.Tensor:
+        """(b, S, S) uint8."""
+        return torch.from_numpy(self.cache.images(self.rows[index]))
+
+    def masks(self, index: np.ndarray) -> np.ndarray:
+        """(b, C, S, S) bool."""
+        return self.cache.masks(self.rows[index])
+
+    def targets(self, index: np.ndarray, device: torch.device) -> Targets:
+        if self.target == "masks":
+            return Targets(masks=torch.from_numpy(self.masks(index)).to(device, dtype=torch.float32))
+        padded, labels, valid = self._padded
+        most = max(int(valid[index].sum(axis=1).max(initial=0)), 1)
+        return Targets(
+            boxes_xywh=torch.from_numpy(padded[index, :most]).to(device),
+            box_labels=torch.from_numpy(labels[index, :most]).to(device),
+            box_valid=torch.from_numpy(valid[index, :most]).to(device),
+        )
+
+    def truth(self) -> Boxes:
+        """Ground-truth boxes of the part in the frame."""
+        counts = [len(b) for b in self.boxes]
+        return Boxes(
+            image=np.repeat(np.arange(len(self)), counts).astype(np.int64),
+            xywh=np.concatenate([*self.boxes, np.zeros((0, 4), np.float32)]).astype(np.float64),
+            label=np.concatenate([*self.labels, np.zeros(0, np.int64)]).astype(np.int64),
+            n_images=len(self),
+            frame=self.frame_name,
+        )
+
+    def n_positive(self) -> int:
+        if self.target == "boxes":
+            return sum(len(b) > 0 for b in self.boxes)
+        return sum(int(self.masks(np.array([i])).any()) for i in range(len(self)))
+
+    def digest(self) -> str:
+        return ids_digest(self.ids, ordered=True)
+
+    @cached_property
+    def _padded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        most = max([len(b) for b in self.boxes] + [1])
+        boxes = np.zeros((len(self), most, 4), np.float32)
+        labels = np.zeros((len(self), most), np.int64)
+        valid = np.zeros((len(self), most), bool)
+        for i, (b, k) in enumerate(zip(self.boxes, self.labels, strict=True)):
+            boxes[i, : len(b)], labels[i, : len(b)], valid[i, : len(b)] = b, k, True
+        return boxes, labels, valid
+
+
+@dataclass(frozen=True)
+class JobData:
+    train: Part
+    validation: Part
+    test: Part
+    batch_size: int
+    warmup_steps: int
+    warnings: tuple[str, ...]
+
+
+def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, JobData]:
+    """Opens the dataset, decides the ids of each split, and fills the cache with exactly these images, yielding (done, total).
+
+    Raises:
+        DataError: the folder is not what the card says, or an image needed here cannot be read (all such ids are named).
+        TooFewImages: an unlimited job has fewer training images than one batch.
+    """
+    reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+    if not place.known_release and experiment.limit is None:
+        raise DataError(
+            f"{place.card.name}: {place.dataset_root} is not the public release ({place.release}). "
+            f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
+        )
+    chosen = choose(experiment, reader)
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
+    wanted, bad = [s for samples in chosen.values() for s in samples], []
+    for start in range(0, len(wanted), FILL_CHUNK):
+        bad += cache.fill(wanted[start : start + FILL_CHUNK], workers=place.decode_workers)
+        yield min(start + FILL_CHUNK, len(wanted)), len(wanted)
+    if bad:
+        listed = " ".join(sentence for _, sentence in bad[:3])
+        raise ImageError(listed if len(bad) <= 3 else f"{listed} And {len(bad) - 3} more unreadable images of {place.card.name}.")
+    parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
+    n_train, batch = len(parts["train"]), experiment.recipe.batch_size
+    warmup = experiment.recipe.warmup_steps
+    if experiment.limit is not None:
+        batch = max(min(batch, n_train // 2), 1)
+        warmup = min(warmup, max(n_train // batch, 1))
+    elif n_train < batch:
+        raise TooFewImages(
+            f"{place.card.name}: {n_train} training images at {experiment.fraction * 100:g} % are fewer than one batch of {batch}. "
+            "Use a larger fraction, or --limit N for a trial run with a smaller batch."
+        )
+    return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=tuple(reader.warnings))
+
+
+def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheRecipe:
+    """What decides the bytes of the cache."""
+    data = experiment.dataset
+    return CacheRecipe(
+        dataset=data.name,
+        dataset_digest=f"{data.digest}:{reader.shapes}",
+        intensity=data.intensity,
+        size=data.frame_size,
+        n_classes=len(data.classes),
+        with_masks="masks" in place.card.targets,
+        decoders=decoder_versions(),
+    )
+
+
+def choose(experiment: Experiment, reader: Reader) -> dict[str, list[Sample]]:
+    """The samples of each split after fraction, validation subset and limit, in the split's order.
+
+    Raises:
+        SplitError: the splits share ids, or one is empty.
+    """
+    splits = reader.split(experiment.dataset.split_rule)
+    check_disjoint(splits)
+    shares = {"train": experiment.fraction, "validation": experiment.recipe.validation_subset, "test": 1.0}
+    chosen = {}
+    for name in SPLITS:
+        everything = tuple(splits[name])
+        kept = tuple(prefix(everything, shares[name]))
+        if experiment.limit is None:
+            samples = [reader.sample(i) for i in kept]
+        else:
+            if len(kept) < min(experiment.limit, MINIMUM_LIMITED):
+                kept = everything[: min(experiment.limit, MINIMUM_LIMITED)]
+            samples = limit_samples([reader.sample(i) for i in kept], [reader.sample(i) for i in everything], experiment.limit)
+        if not samples:
+            raise SplitError(f"{reader.card.name}: the {name} split of rule {experiment.dataset.split!r} has no image in {reader.root}.")
+        chosen[name] = samples
+    return chosen
+
+
+def limit_samples(kept: Sequence[Sample], everything: Sequence[Sample], limit: int) -> list[Sample]:
+    """The first `limit` samples, with at least four positives: late negatives give way to the next positives of the list."""
+    first = list(kept[:limit])
+    if any(s.positive is None for s in first):
+        return first
+    missing = min(MINIMUM_POSITIVES, limit) - sum(bool(s.positive) for s in first)
+    held = {s.id for s in first}
+    spare = [s for s in everything if s.positive and s.id not in held]
+    for extra in spare[: max(missing, 0)]:
+        negatives = [i for i, s in enumerate(first) if not s.positive]
+        if len(first) < limit or not negatives:
+            first.append(extra)
+        else:
+            first[negatives[-1]] = extra
+    return first
+
+
+def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: Experiment) -> Part:
+    rows = np.array([cache.row_of(s.id) for s in samples], np.int64)
+    frames: list[Frame] = cache.frames(rows)
+    return Part(
+        name=name,
+        ids=tuple(s.id for s in samples),
+        rows=rows,
+        boxes=tuple(f.to_frame(s.boxes_xywh).astype(np.float32).reshape(-1, 4) for f, s in zip(frames, samples, strict=True)),
+        labels=tuple(np.asarray(s.box_labels, np.int64) for s in samples),
+        patients=tuple(s.patient_id for s in samples),
+        cache=cache,
+        target=experiment.dataset.target,
+        frame_name=frames[0].name,
+    )

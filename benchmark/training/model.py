@@ -1,0 +1,66 @@
+"""Encoder and head as one trainable thing, with the one place that decides which of them learns.
+
+Frozen tasks may read features from a bank; the numbers are those of running the encoder for every batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.heads.base import Head
+from benchmark.training.data import Part
+from benchmark.training.features import FeatureBank
+
+
+class Model:
+    """
+    Args:
+        encoder: sealed encoder, on `device`.
+        head: on `device`.
+        bank: frozen features; None runs the encoder for every batch.
+    """
+
+    def __init__(self, encoder: SealedEncoder, head: Head, bank: FeatureBank | None, device: torch.device):
+        self.encoder, self.head, self.bank, self.device = encoder, head, bank, device
+
+    def outputs(self, part: Part, index: np.ndarray) -> Any:
+        """The head's outputs for the given images of a part."""
+        images = part.images(index).to(self.device) if self.bank is None or self.head.reads_image else None
+        if self.bank is None:
+            pyramid = self.encoder.pyramid(images, self.head.strides)
+        else:
+            pyramid = {stride: level.to(self.device) for stride, level in self.bank.pyramid(part, index).items()}
+        return self.head(pyramid, self.encoder.normalise(images) if self.head.reads_image else None)
+
+    def start_epoch(self) -> None:
+        """Everything to train mode, as a training framework does after validation; freezing is decided before each batch."""
+        self.head.train()
+        self.encoder.set_mode("training")
+
+    def freeze_encoder(self) -> None:
+        """Evaluation mode and no gradient, before every batch of a frozen encoder or a warm-up."""
+        self.encoder.set_mode("frozen")
+
+    def unfreeze_encoder(self, *, batchnorm_trains: bool) -> None:
+        """Gradients from here on. Without `batchnorm_trains`, BatchNorm stays in evaluation mode until the next epoch (LoVT 2.4)."""
+        self.encoder.set_mode("training" if batchnorm_trains else "training-fixed-statistics")
+
+    def start_evaluation(self) -> None:
+        self.head.eval()
+        self.encoder.set_mode("eval")
+
+    def trained_modules(self, finetune: bool) -> nn.ModuleList:
+        """What the optimiser sees: the head, and the encoder only in fine-tuning."""
+        return nn.ModuleList([self.head, self.encoder]) if finetune else nn.ModuleList([self.head])
+
+    def snapshot(self, finetune: bool) -> dict[str, torch.Tensor]:
+        return copy.deepcopy(self.trained_modules(finetune).state_dict())
+
+    def restore(self, state: dict[str, torch.Tensor], finetune: bool) -> None:
+        self.trained_modules(finetune).load_state_dict(state)

@@ -1,0 +1,37 @@
+"""Where a job's inputs lie on this machine. Never hashed: moving data changes no result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.cards import DatasetCard
+
+
+@dataclass(frozen=True)
+class Place:
+    """Paths and cards a worker needs; it looks nothing up.
+
+    Attributes:
+        card: the resolved dataset card.
+        dataset_root: folder of the public release.
+        cache: folder of the decode-once caches.
+        backbone: the backbone as the user named it, for families that build from a file.
+        weights: weights file, or None.
+        release: which release or re-release the reader recognised.
+        phantom: True when the data was generated.
+        known_release: True when counts and digests are those of the card (or of the phantom's own description).
+        feature_budget_bytes: memory for the features of frozen encoders; what does not fit is recomputed for every batch.
+        decode_workers: threads that decode images.
+    """
+
+    card: DatasetCard
+    dataset_root: Path
+    cache: Path
+    backbone: str
+    weights: Path | None
+    release: str
+    phantom: bool
+    known_release: bool
+    feature_budget_bytes: int = 2 * 2**30
+    decode_workers: int = 1

@@ -1,0 +1,168 @@
+"""Predictions and per-image statistics as files, in the task's frame and unrounded, with what is needed to map them back.
+
+Detections are COCO-style JSON, masks COCO RLE; string ids map to integers by the table `images` in the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from benchmark.cards import SCHEMA_VERSION, Job
+from benchmark.errors import FrameMismatch, UsageError
+from benchmark.metrics.boxes import Detections
+from benchmark.training.data import Part
+from benchmark.training.evaluate import Tested
+
+DETECTIONS_FILE = "detections.json"
+MASKS_FILE = "masks.json"
+STATISTICS_FILE = "statistics.json"
+EXAMPLES_FILE = "examples.npz"
+N_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image for the eye, with its truth in frame pixels.
+
+    Attributes:
+        index: position in the test split and in the predictions file.
+        image: (S, S) uint8.
+        boxes_xywh: (n, 4) float32, or None for masks.
+        masks: (C, S, S) bool, or None for boxes.
+    """
+
+    index: int
+    image: np.ndarray
+    boxes_xywh: np.ndarray | None
+    masks: np.ndarray | None
+
+
+def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: bool) -> None:
+    """Writes predictions and statistics of a tested part into `folder`, and a few images for overlays where the data agreement allows."""
+    if result.detections is not None:
+        _dump(folder / DETECTIONS_FILE, {**_header(job, part), "annotations": _detections(result.detections)})
+    if result.masks is not None:
+        _dump(folder / MASKS_FILE, {**_header(job, part), "annotations": _masks(result.masks)})
+    _dump(folder / STATISTICS_FILE, {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients), **result.statistics})
+    if with_examples:
+        _write_examples(folder / EXAMPLES_FILE, part)
+
+
+def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
+    """The detections of a file and its image ids in order; a file without a frame is refused."""
+    content = _load(path)
+    rows = content["annotations"]
+    index = {image["id"]: i for i, image in enumerate(content["images"])}
+    category = {c["id"]: i for i, c in enumerate(content["categories"])}
+    detections = Detections(
+        image=np.array([index[r["image_id"]] for r in rows], np.int64),
+        xywh=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
+        label=np.array([category[r["category_id"]] for r in rows], np.int64),
+        n_images=len(index),
+        frame=content["frame"],
+        confidence=np.array([r["score"] for r in rows], np.float64),
+    )
+    return detections, tuple(image["name"] for image in content["images"])
+
+
+def read_masks(path: Path) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """(N, C, S, S) bool masks of a file, the image ids in order, and the frame."""
+    content = _load(path)
+    size = int(content["frame"].rsplit("-", 1)[1])
+    index = {image["id"]: i for i, image in enumerate(content["images"])}
+    category = {c["id"]: i for i, c in enumerate(content["categories"])}
+    masks = np.zeros((len(index), len(category), size, size), bool)
+    for row in content["annotations"]:
+        rle = {"size": row["segmentation"]["size"], "counts": row["segmentation"]["counts"].encode()}
+        masks[index[row["image_id"]], category[row["category_id"]]] = coco_mask.decode(rle).astype(bool)
+    return masks, tuple(image["name"] for image in content["images"]), content["frame"]
+
+
+def read_examples(path: Path) -> list[Example]:
+    """The example images of a tested part; empty when there are none."""
+    if not path.exists():
+        return []
+    with np.load(path, allow_pickle=False) as stored:
+        kept = {name: stored[name] for name in stored.files}
+    masks, boxes = kept.get("masks"), kept.get("boxes_xywh")
+    return [
+        Example(
+            index=int(index),
+            image=kept["images"][k],
+            boxes_xywh=None if boxes is None else boxes[kept["box_owner"] == k],
+            masks=None if masks is None else masks[k],
+        )
+        for k, index in enumerate(kept["index"])
+    ]
+
+
+def _write_examples(path: Path, part: Part) -> None:
+    """The first positive images of the split, in its order."""
+    positive = [i for i in range(len(part)) if (len(part.boxes[i]) if part.target == "boxes" else part.masks(np.array([i])).any())]
+    index = np.array(positive[:N_EXAMPLES], np.int64)
+    if not len(index):
+        return
+    truth = {"masks": part.masks(index)}
+    if part.target == "boxes":
+        boxes = [part.boxes[i] for i in index]
+        truth = {"boxes_xywh": np.concatenate(boxes), "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in boxes])}
+    np.savez_compressed(path, index=index, images=part.images(index).numpy(), **truth)
+
+
+def _header(job: Job, part: Part) -> dict[str, Any]:
+    frames = part.cache.frames(part.rows)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": job.key,
+        "task": job.labels.task,
+        "frame": part.frame_name,
+        "images": [
+            {
+                "id": i + 1,
+                "name": name,
+                "height": frame.height,
+                "width": frame.width,
+                "pad": [frame.pad_left, frame.pad_top],
+                "scale": [frame.scale_x, frame.scale_y],
+            }
+            for i, (name, frame) in enumerate(zip(part.ids, frames, strict=True))
+        ],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(job.experiment.dataset.classes)],
+    }
+
+
+def _detections(found: Detections) -> list[dict[str, Any]]:
+    return [
+        {"image_id": int(i) + 1, "category_id": int(k) + 1, "bbox": [float(v) for v in box], "score": float(c)}
+        for i, k, box, c in zip(found.image, found.label, found.xywh, found.confidence, strict=True)
+    ]
+
+
+def _masks(masks: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    for i, image in enumerate(masks):
+        encoded = coco_mask.encode(np.asfortranarray(image.transpose(1, 2, 0).astype(np.uint8)))
+        for c, rle in enumerate(encoded):
+            rows.append({"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
+    return rows
+
+
+def _dump(path: Path, content: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as handle:
+        json.dump(content, handle, separators=(",", ":"), allow_nan=False)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
+    if not isinstance(content, dict) or "frame" not in content:
+        raise FrameMismatch(f"{path} does not say in which frame it was measured: a key `frame` such as \"padded-224\" is needed.")
+    return content

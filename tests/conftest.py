@@ -1,0 +1,31 @@
+"""What every test may rely on: quiet libraries, one thread, compiled imports in child processes, and the shared real files where present.
+
+Nothing about any one room lives here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any import of torch, Ray or Hugging Face, and inherited by every child process and Ray worker.
+os.environ.update(
+    NO_ALBUMENTATIONS_UPDATE="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.pop("LOBE_DATA", None)
+
+
+@pytest.fixture(scope="session")
+def real_files() -> Path:
+    """Folder `shared/data` beside the checkout: small public files that are never committed. Skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder of real files beside the checkout")
+    return folder

@@ -1,0 +1,166 @@
+"""Where things lie: every package and content folder is in the wheel, one pin per package, and no machine's address in any file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from benchmark import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+CONTENT = ("tasks", "datasets", "backbones", "results")
+
+DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+DEVELOPMENT = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["dev"]]
+
+
+def repository_files() -> list[Path]:
+    """Files under version control, and new ones not ignored; all but caches where there is no repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode == 0:
+        names = [name for name in listed.stdout.split("\0") if name]
+    else:
+        skipped = {".venv", ".git", "build", "dist"}
+        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.relative_to(ROOT).parts)]
+    return [ROOT / name for name in names if (ROOT / name).is_file()]
+
+
+def pins() -> dict[str, list[str]]:
+    """Distribution -> its lines in constraints.txt."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            found.setdefault(normal(Requirement(line).name), []).append(line)
+    return found
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# -------------------------------------------------------------------------------------------------------------- the wheel
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    on_disk = {".".join(init.parent.relative_to(ROOT).parts) for init in (ROOT / "benchmark").rglob("__init__.py")}
+    listed = {name for name in SETUPTOOLS["packages"] if not name.startswith("benchmark.content")}
+    assert listed == on_disk
+
+
+@pytest.mark.parametrize("folder", CONTENT)
+def test_content_folder_is_mapped_into_the_wheel(folder: str) -> None:
+    package = f"benchmark.content.{folder}"
+    assert package in SETUPTOOLS["packages"]
+    assert SETUPTOOLS["package-dir"][package] == folder
+    assert SETUPTOOLS["package-data"][package]
+    assert not list((ROOT / folder).rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", CONTENT)
+def test_every_file_of_a_content_folder_is_shipped(folder: str) -> None:
+    patterns = [*SETUPTOOLS["package-data"][f"benchmark.content.{folder}"], "*.py", "**/*.md"]  # modules ship by themselves; notes stay
+    shipped = {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
+    inside = [path for path in repository_files() if (ROOT / folder) in path.parents]
+    assert inside, f"{folder}/ is empty"
+    assert [str(path) for path in inside if path not in shipped] == []
+
+
+def test_templates_and_tables_inside_the_package_are_shipped() -> None:
+    package = ROOT / "benchmark"
+    shipped = {path for pattern in SETUPTOOLS["package-data"]["benchmark"] for path in package.glob(pattern)}
+    inside = [path for path in repository_files() if package in path.parents and path.suffix != ".py"]
+    assert [str(path) for path in inside if path not in shipped] == []
+
+
+@pytest.mark.parametrize("folder", CONTENT)
+def test_checkout_finds_content_beside_the_package(folder: str) -> None:
+    assert registry.content(folder) == ROOT / folder
+
+
+def test_installed_wheel_finds_content_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "benchmark" / "content" / "tasks"
+    inside.mkdir(parents=True)
+    (tmp_path / "tasks").mkdir()
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "benchmark" / "registry.py"))
+    assert registry.content("tasks") == inside
+
+
+def test_no_importable_package_shadows_a_common_name() -> None:
+    """A top-level package called `datasets` would hide the one many users have."""
+    top_level = {name.partition(".")[0] for name in SETUPTOOLS["packages"]}
+    assert top_level == {"benchmark"}
+
+
+# ----------------------------------------------------------------------------------------------------------- dependencies
+
+
+@pytest.mark.parametrize("requirement", DEPENDENCIES + DEVELOPMENT, ids=lambda requirement: requirement.name)
+def test_dependency_has_an_upper_bound_and_a_pin_within_it(requirement: Requirement) -> None:
+    assert any(spec.operator in ("<", "==") for spec in requirement.specifier), f"{requirement} has no upper bound"
+    lines = pins().get(normal(requirement.name), [])
+    assert lines, f"{requirement.name} is not in constraints.txt"
+    for line in lines:
+        (pin,) = Requirement(line).specifier
+        assert pin.operator == "=="
+        assert pin.version in requirement.specifier
+
+
+def test_constraints_pin_each_package_once_for_a_python() -> None:
+    for name, lines in pins().items():
+        markers = {str(Requirement(line).marker) for line in lines}
+        assert len(markers) == len(lines), f"{name} is pinned twice: {lines}"
+        assert len(lines) == 1 or "None" not in markers
+
+
+def test_constraints_hold_versions_only() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "--" not in text
+    assert "@" not in text
+
+
+@pytest.mark.parametrize("requirement", DEPENDENCIES + DEVELOPMENT, ids=lambda requirement: requirement.name)
+def test_every_dependency_has_a_line_of_reason(requirement: Requirement) -> None:
+    assert f"`{requirement.name}`" in (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------------------ addresses
+
+# A home, scratch or checkout folder of somebody's machine. Public system paths (/usr, /dev, /proc) are not.
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:home|Users|root|work|tmp|mnt|scratch)/[\w.-]+")
+# Package indexes are a machine's configuration, and belong in no file of the project.
+REGISTRIES = re.compile(
+    r"(?:index-url|extra-index|find-links|trusted-host)[ =]\S|\bhttps?://[^\s/]*(?:pypi|pythonhosted|artifactory|nexus)", re.I
+)
+
+
+def test_no_file_names_a_path_of_one_machine_or_a_package_index() -> None:
+    found = []
+    for path in repository_files():
+        if path == Path(__file__).resolve() or path.suffix in (".png", ".ico", ".npz", ".parquet"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            found += [
+                f"{path.relative_to(ROOT)}:{number}: {m[0]}" for pattern in (MACHINE_PATHS, REGISTRIES) for m in pattern.finditer(line)
+            ]
+    assert found == []
+
+
+@pytest.mark.parametrize("line", ["see /home/anna/data", "root = '/work/main'", "pip --index-url https://x", "https://pypi.example/simple"])
+def test_watch_on_addresses_would_notice(line: str) -> None:
+    assert MACHINE_PATHS.search(line) or REGISTRIES.search(line)
+
+
+@pytest.mark.parametrize("line", ["/dev/shm", "GET /results/work/1", "https://github.com/philip-mueller/lovt", "home/of/files"])
+def test_watch_on_addresses_lets_public_names_pass(line: str) -> None:
+    assert not MACHINE_PATHS.search(line)
+    assert not REGISTRIES.search(line)

@@ -1,0 +1,105 @@
+"""What plan promises: 136 runs for LoVT-18, keys that change with the experiment alone, seeds and grids as the protocol says."""
+
+from __future__ import annotations
+
+
+import pytest
+
+from benchmark import registry
+from benchmark.cards import BackboneRef, DatasetRef, Normalisation, Role, SplitRule
+from benchmark.errors import UsageError
+from benchmark.plan import BASE_SEED, SMOKE_STEPS, NamedBackbone, Settings, is_limited, plan, select_learning_rate
+
+
+def dataset_ref(name: str) -> DatasetRef:
+    return DatasetRef(
+        name=name,
+        digest=f"digest of {name}",
+        split="lovt",
+        split_rule=SplitRule(rule="permutation", seed=123),
+        classes=("opacity",),
+        target="masks",
+        intensity="as-stored",
+        statistics=Normalisation(mean=(0.5,), std=(0.25,)),
+    )
+
+
+def named(label: str = "resnet50 (pretrained)", digest: str | None = "abc") -> NamedBackbone:
+    return NamedBackbone(label, BackboneRef(family="torchvision", model="resnet50", digest=digest))
+
+
+DATASETS = {name: dataset_ref(name) for name in ("rsna", "covid-rural", "siim", "object-cxr", "nih-cxr")}
+
+
+def lovt_jobs(settings: Settings | None = None, protocol: str = "published", backbone: NamedBackbone | None = None):
+    cards = [registry.task(name) for name in registry.suite("lovt-18").tasks]
+    return plan(cards, [backbone or named()], DATASETS, registry.protocol(protocol), settings or Settings())
+
+
+def test_lovt_18_is_136_training_runs_46_for_selection_and_90_final():
+    jobs = lovt_jobs()
+    roles = [job.experiment.role for job in jobs]
+    assert (roles.count(Role.SELECTION), roles.count(Role.FINAL), len({job.key for job in jobs})) == (46, 90, 136)
+
+
+def test_final_jobs_wait_for_every_entry_of_their_grid():
+    finals = [job for job in lovt_jobs() if job.experiment.role is Role.FINAL]
+    for job in finals:
+        assert len(job.depends_on) == len(job.experiment.recipe.grid)
+        assert (job.experiment.learning_rate is None) == (len(job.experiment.recipe.grid) > 1)
+    never_tuned = [job for job in finals if job.labels.task == "rsna-yolov3-frozen-10"]
+    assert {job.experiment.learning_rate for job in never_tuned} == {1e-3}
+
+
+def test_published_runs_share_the_data_order_and_differ_in_the_head():
+    finals = [job.experiment for job in lovt_jobs() if job.labels.task == "rsna-linear-frozen-100" and job.experiment.role is Role.FINAL]
+    assert {e.order_seed for e in finals} == {BASE_SEED}
+    assert len({e.head_seed for e in finals}) == 5
+
+
+def test_corrected_runs_differ_in_data_order_too():
+    jobs = lovt_jobs(protocol="corrected")
+    finals = [job.experiment for job in jobs if job.labels.task == "rsna-linear-frozen-100" and job.experiment.role is Role.FINAL]
+    assert len({e.order_seed for e in finals}) == 5
+
+
+def test_a_random_backbone_is_drawn_anew_for_every_run_and_fixed_weights_are_shared():
+    random = [j.experiment.backbone.init_seed for j in lovt_jobs(Settings(runs=3), backbone=named("r", None)) if j.labels.task == "rsna-yolov3-frozen-10"]
+    fixed = [j.experiment.backbone.init_seed for j in lovt_jobs(Settings(runs=3)) if j.labels.task == "rsna-yolov3-frozen-10"]
+    assert len(set(random)) == 3
+    assert set(fixed) == {None}
+
+
+def test_an_added_learning_rate_keeps_the_keys_of_the_selection_runs_there_are():
+    card = registry.task("rsna-linear-frozen-100")
+    wider = card.model_copy(update={"recipe": card.recipe.model_copy(update={"grid": (*card.recipe.grid, 1.0)})})
+    keys = [{j.key for j in plan([c], [named()], DATASETS, registry.protocol("published"), Settings()) if j.experiment.role is Role.SELECTION} for c in (card, wider)]
+    assert keys[0] < keys[1]
+
+
+def test_smoke_takes_the_first_grid_value_and_a_step_budget():
+    jobs = lovt_jobs(Settings(profile="smoke", limit=16, runs=1))
+    assert len(jobs) == 18
+    for job in jobs:
+        card = registry.task(job.labels.task)
+        assert job.experiment.recipe.max_steps == SMOKE_STEPS[job.experiment.head]
+        assert job.experiment.learning_rate == (card.recipe.grid[0] if card.recipe.grid else card.recipe.learning_rate)
+        assert is_limited(job)
+
+
+def test_the_earlier_entry_of_the_grid_wins_a_tie():
+    assert select_learning_rate((3e-2, 1e-2, 3e-3), {3e-3: 0.5, 1e-2: 0.5, 3e-2: 0.4}) == 1e-2
+
+
+def test_a_protocol_a_task_does_not_offer_is_named():
+    card = registry.task("rsna-linear-frozen-100").model_copy(update={"protocols": ("published",)})
+    with pytest.raises(UsageError, match="corrected"):
+        plan([card], [named()], DATASETS, registry.protocol("corrected"), Settings())
+
+
+def test_planning_is_linear_in_jobs():
+    """Not a timing test: twice the backbones give twice the jobs, all with keys of their own."""
+    few, many = ([named(f"b{i}", f"digest {i}") for i in range(n)] for n in (2, 4))
+    cards = [registry.task(name) for name in registry.suite("lovt-18").tasks]
+    counts = [len({j.key for j in plan(cards, b, DATASETS, registry.protocol("published"), Settings())}) for b in (few, many)]
+    assert counts == [272, 544]

@@ -1,0 +1,261 @@
+"""What finding content promises: LoVT's recipes to the digit, errors that name file and key, and no framework dragged in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from benchmark.cards import TaskCard
+from benchmark.errors import CardError, UnknownName
+
+TASK = """
+tasks:
+  - id: my-linear-frozen-100
+    version: 1
+    title: Mine
+    dataset: rsna
+    head: linear
+    encoder: frozen
+    fraction: 1.0
+    target: masks
+    recipe: { batch_size: 8, learning_rate: 0.01, max_epochs: 5, patience: 2 }
+    select: opacity_dice
+    report: opacity_dice
+    protocols: [published]
+"""
+
+# Reference (lovt), table 1.1: number, id, batch, rate in the configuration, grid in the order tried, epochs, patience, warm-up, metric.
+LOVT = [
+    (1, "rsna-yolov3-finetune-1", 8, 1e-4, (3e-4, 1e-4), 500, 20, 100, "mAP"),
+    (2, "rsna-yolov3-finetune-10", 64, 3e-4, (3e-4, 1e-3), 100, 10, 100, "mAP"),
+    (3, "rsna-yolov3-finetune-100", 64, 1e-4, (3e-4, 1e-4), 50, 10, 100, "mAP"),
+    (4, "rsna-yolov3-frozen-1", 8, 1e-3, (1e-3, 3e-4), 500, 20, 0, "mAP"),
+    (5, "rsna-yolov3-frozen-10", 64, 1e-3, (), 100, 10, 0, "mAP"),
+    (6, "rsna-yolov3-frozen-100", 64, 1e-3, (3e-4, 1e-3), 50, 10, 0, "mAP"),
+    (7, "rsna-linear-frozen-1", 8, 1e-2, (3e-2, 1e-2, 3e-3, 1e-4), 500, 20, 0, "opacity_dice"),
+    (8, "rsna-linear-frozen-10", 64, 3e-2, (3e-2, 1e-2, 3e-3, 1e-3), 100, 10, 0, "opacity_dice"),
+    (9, "rsna-linear-frozen-100", 64, 1e-2, (3e-2, 1e-2, 3e-3, 1e-3), 50, 10, 0, "opacity_dice"),
+    (10, "covid-rural-unet-finetune-100", 8, 1e-4, (1e-4, 3e-4), 100, 20, 20, "opacity_dice"),
+    (11, "covid-rural-unet-frozen-100", 8, 3e-4, (1e-4, 3e-4, 1e-3), 100, 20, 0, "opacity_dice"),
+    (12, "covid-rural-linear-frozen-100", 8, 3e-2, (3e-2, 1e-2, 3e-3, 1e-3), 100, 20, 0, "opacity_dice"),
+    (13, "siim-unet-finetune-100", 64, 1e-3, (3e-5, 1e-5), 50, 10, 100, "pneumothorax_dice"),
+    (14, "siim-unet-frozen-100", 64, 1e-3, (3e-5, 1e-5), 50, 10, 0, "pneumothorax_dice"),
+    (15, "object-cxr-yolov3-finetune-100", 64, 3e-4, (1e-3, 3e-4), 100, 10, 100, "froc"),
+    (16, "object-cxr-yolov3-frozen-100", 64, 1e-3, (1e-3, 3e-3), 100, 10, 0, "froc"),
+    (17, "object-cxr-linear-frozen-100", 64, 1e-2, (3e-1, 1e-1, 3e-2, 1e-2), 100, 10, 0, "avg_dice"),
+    (18, "nih-cxr-linear-frozen-100", 64, 1e-2, (1e-1, 3e-2, 1e-2), 100, 10, 0, "avg_dice"),
+]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A user's folder with one task of their own, forgotten again afterwards."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yaml").write_text(TASK, encoding="utf-8")
+    before = list(registry._included)
+    yield tmp_path
+    registry._included[:] = before
+    for cached in (registry.tasks, registry.suites, registry.protocols, registry.datasets, registry.backbones):
+        cached.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------------- shipped content
+
+
+@pytest.mark.parametrize(("number", "task_id", "batch", "rate", "grid", "epochs", "patience", "warmup", "metric"), LOVT)
+def test_lovt_recipe_is_that_of_the_released_configuration(
+    number: int, task_id: str, batch: int, rate: float, grid: tuple, epochs: int, patience: int, warmup: int, metric: str
+) -> None:
+    task = registry.task(task_id)
+    recipe = task.recipe
+    assert (recipe.batch_size, recipe.learning_rate, recipe.grid) == (batch, rate, grid)
+    assert (recipe.max_epochs, recipe.patience, recipe.max_steps) == (epochs, patience, None)
+    assert recipe.warmup_steps == warmup
+    assert (task.select, task.report) == (metric, metric)
+    assert registry.suite("lovt-18").tasks[number - 1] == task_id
+    assert task.published == ("lovt", task_id)
+
+
+@pytest.mark.parametrize("task_id", [row[1] for row in LOVT])
+def test_lovt_settings_common_to_all_tasks(task_id: str) -> None:
+    """Reference (lovt), table 1.2."""
+    task = registry.task(task_id)
+    recipe = task.recipe
+    assert recipe.weight_decay == 1e-6
+    assert (recipe.plateau_factor, recipe.plateau_patience) == (0.5, 3)
+    assert recipe.min_delta == 1e-5
+    assert recipe.warmup_learning_rate == 1e-3
+    assert recipe.drop_last
+    assert task.runs == 5
+    assert task.protocols == ("published", "corrected")
+    # Only the RSNA configurations validate on a part.
+    assert recipe.validation_subset == (0.1 if task.dataset == "rsna" else 1.0)
+
+
+@pytest.mark.parametrize("task_id", [row[1] for row in LOVT])
+def test_id_of_a_lovt_task_says_dataset_head_mode_and_share(task_id: str) -> None:
+    task = registry.task(task_id)
+    assert task_id == f"{task.dataset}-{task.head}-{task.encoder}-{task.fraction * 100:.0f}"
+    assert task.target == ("boxes" if task.head == "yolov3" else "masks")
+
+
+def test_suite_lovt_18_is_the_eighteen_tasks_in_the_papers_order() -> None:
+    assert registry.suite("lovt-18").tasks == tuple(row[1] for row in LOVT)
+
+
+def test_suites_and_tasks_agree_on_who_belongs_where() -> None:
+    for suite in registry.suites().values():
+        assert suite.default_protocol in registry.protocols()
+        for task_id in suite.tasks:
+            task = registry.task(task_id)
+            assert suite.name in task.suites
+            assert suite.default_protocol in task.protocols
+    for task in registry.tasks().values():
+        assert set(task.protocols) <= set(registry.protocols())
+        for suite in task.suites:
+            assert task.id in registry.suite(suite).tasks
+
+
+def test_demo_has_a_small_task_for_each_head() -> None:
+    tasks = [registry.task(name) for name in registry.suite("demo").tasks]
+    assert {task.head for task in tasks} == {"linear", "unet", "yolov3"}
+    for task in tasks:
+        assert task.id.endswith("-demo")
+        assert task.published is None
+        assert task.runs == 1
+        assert task.recipe.grid == ()
+        assert task.recipe.max_steps is not None
+        # The step budget ends training: at one batch an epoch, neither epochs nor patience do so earlier.
+        assert min(task.recipe.max_epochs, task.recipe.patience) >= task.recipe.max_steps
+
+
+def test_corrected_differs_from_published_in_every_switch_and_nothing_else() -> None:
+    published, corrected = registry.protocol("published"), registry.protocol("corrected")
+    before, after = published.switches.model_dump(), corrected.switches.model_dump()
+    assert all(before[name] != after[name] for name in before)
+    assert (published.statistics, published.equalise) == (corrected.statistics, corrected.equalise)
+
+
+@pytest.mark.parametrize("task", registry.tasks().values(), ids=lambda task: task.id)
+def test_card_of_every_shipped_task_names_a_shipped_dataset_and_head(task: TaskCard) -> None:
+    assert task.dataset in registry.datasets()
+    assert (Path(registry.__file__).parent / "heads" / f"{task.head}.py").is_file()
+
+
+# ----------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_unknown_task_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"'rsna-yolo-frozen-10'.*Did you mean rsna-yolov3-frozen-10"):
+        registry.task("rsna-yolo-frozen-10")
+
+
+def test_unknown_name_far_from_all_says_where_to_look() -> None:
+    with pytest.raises(UnknownName) as caught:
+        registry.suite("zzzzzz")
+    assert "Did you mean" not in str(caught.value)
+    assert "lobe list suites" in str(caught.value)
+
+
+def test_unknown_plugin_suggests_the_nearest_module() -> None:
+    with pytest.raises(UnknownName, match="Did you mean yolov3"):
+        registry.plugin("heads", "yolov33")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("patience: 2", "patiance: 2", ["recipe.patience", "recipe.patiance"]),
+        ("encoder: frozen", "encoder: thawed", ["encoder"]),
+        ("fraction: 1.0", "fraction: all", ["fraction"]),
+        ("    dataset: rsna\n", "", ["dataset"]),
+    ],
+)
+def test_mistake_in_a_card_is_named_with_file_card_and_key(own: Path, old: str, new: str, named: list[str]) -> None:
+    assert old in TASK
+    (own / "tasks" / "mine.yaml").write_text(TASK.replace(old, new), encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError) as caught:
+        registry.tasks()
+    text = str(caught.value)
+    assert "mine.yaml" in text
+    assert "my-linear-frozen-100" in text
+    assert any(f"'{key}'" in text for key in named)
+
+
+def test_duplicate_id_is_named_with_both_files(own: Path) -> None:
+    (own / "tasks" / "mine.yaml").write_text(TASK.replace("my-linear-frozen-100", "rsna-linear-frozen-100"), encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError, match=r"mine\.yaml.*rsna-linear-frozen-100.*lovt-18\.yaml"):
+        registry.tasks()
+
+
+@pytest.mark.parametrize("text", ["tasks: [", "- a\n- b\n", "just words"])
+def test_file_that_is_no_card_is_named(own: Path, text: str) -> None:
+    (own / "tasks" / "mine.yaml").write_text(text, encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError, match=r"mine\.yaml"):
+        registry.tasks()
+
+
+# ---------------------------------------------------------------------------------------------------------- own content
+
+
+def test_included_cards_are_found_and_marked_custom(own: Path) -> None:
+    registry.include(own)
+    assert registry.task("my-linear-frozen-100").recipe.batch_size == 8
+    assert registry.is_custom("my-linear-frozen-100", "tasks")
+    assert not registry.is_custom("rsna-linear-frozen-100", "tasks")
+
+
+def test_including_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="no such folder"):
+        registry.include(tmp_path / "nowhere")
+
+
+# ------------------------------------------------------------------------------------------------------------ light imports
+
+FRAMEWORKS = ("torch", "torchvision", "ray", "mlflow", "pandas", "transformers", "mmdet", "cv2")
+
+
+def loaded_frameworks(code: str) -> list[str]:
+    """Frameworks in a fresh interpreter after running `code`."""
+    script = f"{textwrap.dedent(code)}\nimport sys\nprint(*[name for name in {FRAMEWORKS!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_reading_all_cards_imports_no_framework() -> None:
+    code = """
+    from benchmark import cards, errors, registry
+    registry.tasks(), registry.suites(), registry.protocols(), registry.datasets(), registry.backbones()
+    """
+    assert loaded_frameworks(code) == []
+
+
+def test_planning_imports_no_framework() -> None:
+    assert loaded_frameworks("import benchmark.plan") == []
+
+
+@pytest.mark.skipif(not (Path(registry.__file__).parent / "cli.py").is_file(), reason="the command line is not written yet")
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "suites"]], ids=" ".join)
+def test_help_and_listings_import_no_framework(arguments: list[str]) -> None:
+    code = f"""
+    import contextlib, sys
+    sys.argv = ["lobe", *{arguments!r}]
+    from benchmark.cli import main
+    with contextlib.suppress(SystemExit):
+        main()
+    """
+    assert loaded_frameworks(code) == []
+
+
+def test_watch_on_imports_would_notice_a_framework() -> None:
+    assert loaded_frameworks("import cv2") == ["cv2"]
