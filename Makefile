@@ -18,6 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
 install: $(INSTALLED)  ## LOBE and everything it needs, into .venv
+	@:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else "LOBE runs on Python 3.11 and 3.12; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v)'
@@ -25,11 +26,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
 	@touch $@
+	@echo 'Installed. Next: make demo'
 
 demo: install  ## the newcomer's journey: phantom data, real heads, a leaderboard
 	$(BIN)/lobe demo
 
-lint: install
+lint: install  ## ruff, and the rule that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
@@ -43,8 +45,8 @@ wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist
 
 constraints: install  ## newest versions pyproject.toml allows, into constraints.txt
-	(sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--quiet --no-header --no-annotate | sed "s/ ; \(sys_platform\|platform_\|implementation_\).*//") > constraints.new
+	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--quiet --no-header --no-annotate | sed -E 's/ ; \(*(sys_platform|platform_|implementation_).*//'; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:  ## what tools left behind; keeps .venv, results and caches of data
@@ -52,4 +54,4 @@ clean:  ## what tools left behind; keeps .venv, results and caches of data
 	find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 18
+	@awk -F ':.*## +' '/^[a-z]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile

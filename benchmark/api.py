@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +176,22 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
                 evaluation.tracking_problem = tracker.problem
         evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
+
+
+def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
+    """Writes the site, tables and plots of everything stored in `out`; returns the page. Computes nothing.
+
+    Raises:
+        UsageError: there is no record to report on.
+    """
+    from benchmark.report import gallery
+    from benchmark.report.site import write_site
+
+    records = Store(out).all() if (out / "records").is_dir() else []
+    if not records:
+        raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
+    with tempfile.TemporaryDirectory() as folder:
+        return write_site(records, out, title=title, overlays=gallery.draw(records, out, Path(folder)))
 
 
 @contextlib.contextmanager

@@ -362,6 +362,11 @@ class Job(Card):
     labels: Labels
     depends_on: tuple[str, ...] = ()
 
+    @property
+    def limited(self) -> bool:
+        """True for --limit and --profile runs: never ranked, never beside published numbers."""
+        return self.experiment.limit is not None or self.experiment.profile != "full"
+
     @cached_property
     def key(self) -> str:
         """First 32 hex digits of the SHA-256 of the experiment's canonical JSON."""

@@ -34,8 +34,9 @@ DataOption = Annotated[list[str], typer.Option("--data", help="Root folder with 
 OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A pipe or a file has no width of its own; 160 columns keep tables in one line each.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 
 
 def main() -> None:
@@ -268,6 +269,29 @@ def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) ->
         _print_json({"page": str(page)})
     else:
         out.print(f"Leaderboard: {page}")
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Option("--task", "-t", help="Task whose test split the predictions are of.")],
+    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="detections.json or masks.json of a run, or made like one.")],
+    data: DataOption = [],  # noqa: B006
+    cache: CacheOption = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="published or corrected.")] = "published",
+    limit: Annotated[int | None, typer.Option("--limit", help="The limit of the run that made the predictions.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scores saved predictions again; they must say in which frame they were measured."""
+    from benchmark.submission import score as rescore
+
+    found = rescore(task, predictions, data, cache, protocol, limit)
+    if as_json:
+        _print_json({**vars(found)})
+        return
+    rows = [{"metric": name, "per cent": f"{value * 100:.2f}"} for name, value in found.metrics.items()]
+    rows += [{"metric": name, "per cent": f"– ({why})"} for name, why in found.undefined.items()]
+    out.print(f"{found.task}, {found.n_images:,} test images, protocol {found.protocol}; reported metric: {found.report}")
+    _show(rows, False, ("metric", "per cent"))
 
 
 @app.command()

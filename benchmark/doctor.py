@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
+from benchmark import resolve
 
 # A frame of 224 x 224 is 50 kB: LoVT's five datasets, some 49,000 images, take 2.5 GB. One ResNet-50's features of RSNA take 11 GB more.
 CACHE_NEEDED_BYTES = 3 * 10**9
@@ -42,7 +42,7 @@ def examine(cache: Path | None = None) -> list[Finding]:
     """Examines Python, packages, devices and disk. Takes some ten seconds, nearly all of it imports.
 
     Args:
-        cache: folder of decoded images and features; None = the user's cache folder. It need not exist and is not created.
+        cache: folder of decoded images and features; None = $LOBE_CACHE or the user's cache folder. It need not exist and is not created.
 
     Returns:
         Findings in the order of the checks, at least one for each. A check that itself fails is a finding with state "error".
@@ -245,7 +245,7 @@ def _mlflow() -> Iterator[Finding]:
 
 
 def _disk(cache: Path | None) -> Iterator[Finding]:
-    folder = cache if cache is not None else Path(platformdirs.user_cache_dir("lobe"))
+    folder = resolve.cache_folder(cache)
     standing = folder
     while not standing.exists():
         standing = standing.parent

@@ -79,11 +79,6 @@ def plan(
     return jobs
 
 
-def is_limited(job: Job) -> bool:
-    """Limited runs are never ranked and never stand beside published numbers."""
-    return job.experiment.limit is not None or job.experiment.profile != "full"
-
-
 def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
     """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
     return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.encoders import naming
+from benchmark.encoders.describe import describe
 from benchmark.errors import CheckpointError, DataError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import open_reader
@@ -26,10 +27,10 @@ from benchmark.training.place import Place
 
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone as planned, with the name and file a worker builds it from."""
+    """A backbone as planned, with the model (or factory) and the file a worker builds it from."""
 
     named: NamedBackbone
-    name: str
+    model: str
     weights: Path | None
 
 
@@ -118,24 +119,31 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         CheckpointError: the weights file cannot be read.
     """
     parsed = naming.parse(name)
-    weights = parsed.weights if isinstance(parsed.weights, Path) else None
-    if weights is not None:
-        digest = _file_digest(weights, cache)
-    elif parsed.family == "python-file":
-        digest = naming.factory_digest(parsed)
+    model, label, weights = parsed.model, parsed.label, None
+    if parsed.family == "python_file":
+        found = describe(parsed.model)
+        digest = found.weights
+        # The path is not part of the result's identity; the function and the code around it are.
+        model = f"{parsed.model.rpartition(':')[2]}:{found.sources}"
+        label = label if digest else f"{label} (random)"
     elif parsed.weights is None:
         digest = None
+    elif isinstance(parsed.weights, Path):
+        weights = parsed.weights
+        digest = _file_digest(weights, cache)
     else:
-        digest = f"library:{parsed.family}:{parsed.model}:{parsed.weights}"
+        library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
+        weights, label = library.path, f"{parsed.model} ({parsed.weights})"
+        digest = _file_digest(weights, cache)
     ref = BackboneRef(
         family=parsed.family,
-        model=parsed.model,
+        model=model,
         layout=parsed.layout,
         digest=digest,
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
     )
-    return ResolvedBackbone(NamedBackbone(parsed.label, ref), name, weights)
+    return ResolvedBackbone(NamedBackbone(label, ref), parsed.model, weights)
 
 
 def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path) -> dict[tuple[str, str], Place]:
@@ -145,7 +153,7 @@ def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDat
             card=d.card,
             dataset_root=d.root,
             cache=cache / "images",
-            backbone=b.name,
+            backbone_model=b.model,
             weights=b.weights,
             release=d.release,
             phantom=d.phantom,

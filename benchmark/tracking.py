@@ -46,8 +46,8 @@ class Tracker:
 
     def _open(self, out: Path, title: str, parameters: dict[str, str]) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        logging.getLogger("alembic").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self.uri)

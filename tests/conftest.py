@@ -20,6 +20,7 @@ os.environ.update(
 )
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("LOBE_DATA", None)
+os.environ.pop("LOBE_CACHE", None)
 
 
 @pytest.fixture(scope="session")

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from benchmark import registry
+from benchmark.cards import DISCLAIMER
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
+LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lobe-out", ".hypothesis"} | {
+    f".{tool}_cache" for tool in ("pytest", "ruff", "import_linter")
+}
 CONTENT = ("tasks", "datasets", "backbones", "results")
 
 DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 DEVELOPMENT = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["dev"]]
 
 
-def repository_files() -> list[Path]:
-    """Files under version control, and new ones not ignored; all but caches where there is no repository."""
+@cache
+def repository_files() -> tuple[Path, ...]:
+    """Files under version control and new ones not ignored; in an unpacked archive, all but what tools leave behind."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listed.returncode == 0:
-        names = [name for name in listed.stdout.split("\0") if name]
-    else:
-        skipped = {".venv", ".git", "build", "dist"}
-        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.relative_to(ROOT).parts)]
-    return [ROOT / name for name in names if (ROOT / name).is_file()]
+        return tuple(ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+    found: list[Path] = []
+    for folder, below, names in os.walk(ROOT):
+        below[:] = [name for name in below if name not in LEFT_BEHIND and not name.endswith(".egg-info")]
+        found += [Path(folder) / name for name in names]
+    return tuple(found)
 
 
 def pins() -> dict[str, list[str]]:
@@ -65,20 +76,37 @@ def test_content_folder_is_mapped_into_the_wheel(folder: str) -> None:
     assert not list((ROOT / folder).rglob("__init__.py"))
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from a copy of the repository's files: building leaves traces beside pyproject.toml."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for path in repository_files():
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    out = tmp_path_factory.mktemp("wheel")
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", build, str(out)], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    inside = {path.relative_to(ROOT).as_posix() for path in repository_files() if ROOT / "benchmark" in path.parents}
+    assert inside - set(wheel.namelist()) == set()
+
+
 @pytest.mark.parametrize("folder", CONTENT)
-def test_every_file_of_a_content_folder_is_shipped(folder: str) -> None:
-    patterns = [*SETUPTOOLS["package-data"][f"benchmark.content.{folder}"], "*.py", "**/*.md"]  # modules ship by themselves; notes stay
-    shipped = {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
-    inside = [path for path in repository_files() if (ROOT / folder) in path.parents]
+def test_every_file_of_a_content_folder_is_in_the_wheel(wheel: zipfile.ZipFile, folder: str) -> None:
+    inside = [path.relative_to(ROOT).as_posix() for path in repository_files() if ROOT / folder in path.parents]
     assert inside, f"{folder}/ is empty"
-    assert [str(path) for path in inside if path not in shipped] == []
+    expected = {f"benchmark/content/{name}" for name in inside if not name.endswith(".md")}  # notes for editors stay behind
+    assert expected - set(wheel.namelist()) == set()
 
 
-def test_templates_and_tables_inside_the_package_are_shipped() -> None:
-    package = ROOT / "benchmark"
-    shipped = {path for pattern in SETUPTOOLS["package-data"]["benchmark"] for path in package.glob(pattern)}
-    inside = [path for path in repository_files() if package in path.parents and path.suffix != ".py"]
-    assert [str(path) for path in inside if path not in shipped] == []
+def test_wheel_holds_the_package_its_content_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    assert {name.partition("/")[0].partition("-")[0] for name in wheel.namelist()} == {"benchmark", "lobe_bench"}
 
 
 @pytest.mark.parametrize("folder", CONTENT)
@@ -133,6 +161,26 @@ def test_every_dependency_has_a_line_of_reason(requirement: Requirement) -> None
     assert f"`{requirement.name}`" in (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
 
 
+# ---------------------------------------------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
+def test_readme_carries_the_disclaimer() -> None:
+    assert DISCLAIMER in (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+
+
 # ------------------------------------------------------------------------------------------------------------ addresses
 
 # A home, scratch or checkout folder of somebody's machine. Public system paths (/usr, /dev, /proc) are not.
@@ -146,9 +194,10 @@ REGISTRIES = re.compile(
 def test_no_file_names_a_path_of_one_machine_or_a_package_index() -> None:
     found = []
     for path in repository_files():
-        if path == Path(__file__).resolve() or path.suffix in (".png", ".ico", ".npz", ".parquet"):
+        raw = path.read_bytes()
+        if path == Path(__file__).resolve() or b"\0" in raw:  # this page's own examples, and pictures
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(raw.decode("utf-8").splitlines(), start=1):
             found += [
                 f"{path.relative_to(ROOT)}:{number}: {m[0]}" for pattern in (MACHINE_PATHS, REGISTRIES) for m in pattern.finditer(line)
             ]

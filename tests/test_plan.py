@@ -8,7 +8,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Normalisation, Role, SplitRule
 from benchmark.errors import UsageError
-from benchmark.plan import BASE_SEED, SMOKE_STEPS, NamedBackbone, Settings, is_limited, plan, select_learning_rate
+from benchmark.plan import BASE_SEED, SMOKE_STEPS, NamedBackbone, Settings, plan, select_learning_rate
 
 
 def dataset_ref(name: str) -> DatasetRef:
@@ -84,7 +84,7 @@ def test_smoke_takes_the_first_grid_value_and_a_step_budget():
         card = registry.task(job.labels.task)
         assert job.experiment.recipe.max_steps == SMOKE_STEPS[job.experiment.head]
         assert job.experiment.learning_rate == (card.recipe.grid[0] if card.recipe.grid else card.recipe.learning_rate)
-        assert is_limited(job)
+        assert job.limited
 
 
 def test_the_earlier_entry_of_the_grid_wins_a_tie():

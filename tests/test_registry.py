@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 import textwrap
@@ -148,6 +149,23 @@ def test_card_of_every_shipped_task_names_a_shipped_dataset_and_head(task: TaskC
     assert (Path(registry.__file__).parent / "heads" / f"{task.head}.py").is_file()
 
 
+@pytest.mark.parametrize("task", registry.tasks().values(), ids=lambda task: task.id)
+def test_dice_a_task_reports_is_of_a_class_of_its_dataset(task: TaskCard) -> None:
+    known = (
+        {"avg_dice", *(f"{name}_dice" for name in registry.dataset(task.dataset).classes)} if task.target == "masks" else {"mAP", "froc"}
+    )
+    assert {task.select, task.report} <= known
+
+
+def test_every_published_number_a_task_names_is_in_that_table() -> None:
+    for task in registry.tasks().values():
+        if task.published is None:
+            continue
+        paper, column = task.published
+        with (registry.content("results") / "published" / f"{paper}.csv").open(encoding="utf-8", newline="") as handle:
+            assert column in {row["task_id"] for row in csv.DictReader(handle)}
+
+
 # ----------------------------------------------------------------------------------------------------------------- errors
 
 
@@ -244,7 +262,6 @@ def test_planning_imports_no_framework() -> None:
     assert loaded_frameworks("import benchmark.plan") == []
 
 
-@pytest.mark.skipif(not (Path(registry.__file__).parent / "cli.py").is_file(), reason="the command line is not written yet")
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "suites"]], ids=" ".join)
 def test_help_and_listings_import_no_framework(arguments: list[str]) -> None:
     code = f"""

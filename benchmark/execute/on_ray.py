@@ -5,6 +5,7 @@ Ray places, retries and isolates; what a unit computes is `work.run_unit`, the s
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,7 +43,13 @@ class RayExecutor:
             raise EnvironmentProblem(f"Ray cannot be imported ({error}). Use --executor inline, or `lobe doctor` for the cure.") from None
         own = not ray.is_initialized()
         if own:
-            ray.init(address=self.address, num_cpus=self.cpus if self.address is None else None, log_to_driver=False, include_dashboard=False)
+            ray.init(
+                address=self.address,
+                num_cpus=self.cpus if self.address is None else None,
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
         try:
             yield from self._drive(ray, schedule)
         finally:

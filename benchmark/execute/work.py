@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
 from benchmark.errors import LobeError
-from benchmark.plan import is_limited, select_learning_rate
+from benchmark.plan import select_learning_rate
 from benchmark.training.place import Place
 
 
@@ -137,7 +137,7 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
         key=job.key,
         job=job,
         status="failed",
-        scale="limited" if is_limited(job) else "full",
+        scale="limited" if job.limited else "full",
         phantom=place.phantom,
         redistribution=place.card.redistribution,
         timings_s={"total": round(seconds, 3)},

@@ -28,7 +28,7 @@ def install() -> Literal["compiled", "torchvision"]:
 
     May be called any number of times. Also sets mmengine's logger to errors only: it prints a line per initialised parameter otherwise.
     """
-    MMLogger.get_instance("mmengine", log_level="ERROR")
+    MMLogger.get_instance("mmengine").setLevel("ERROR")
     if isinstance(sys.modules.get(NAME), _TorchvisionOps):
         return "torchvision"
     try:
@@ -97,9 +97,7 @@ def _roi_align_backward(
     size, ratio = grad_input.shape, _sampling(sampling_ratio)
     rois = rois.to(grad_output.dtype)
     grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, spatial_scale, aligned_height, aligned_width, *size, ratio, aligned
-        )
+        torch.ops.torchvision._roi_align_backward(grad_output, rois, spatial_scale, aligned_height, aligned_width, *size, ratio, aligned)
     )
 
 
@@ -112,9 +110,7 @@ def _roi_pool_forward(input, rois, output, argmax, pooled_height, pooled_width, 
 def _roi_pool_backward(grad_output, rois, argmax, grad_input, pooled_height, pooled_width, spatial_scale) -> None:
     rois = rois.to(grad_output.dtype)
     grad_input.copy_(
-        torch.ops.torchvision._roi_pool_backward(
-            grad_output, rois, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape
-        )
+        torch.ops.torchvision._roi_pool_backward(grad_output, rois, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape)
     )
 
 

@@ -92,6 +92,8 @@ def _check(request: HeadRequest) -> None:
     deepest = max(request.channels)
     odd = sorted(stride for stride in request.channels if stride & (stride - 1))
     if odd:
-        raise ConformanceError(f"The U-Net head doubles the grid at each level and cannot use stride {odd[0]}: offer strides 2, 4, 8, 16, 32.")
+        raise ConformanceError(
+            f"The U-Net head doubles the grid at each level and cannot use stride {odd[0]}: offer strides 2, 4, 8, 16, 32."
+        )
     if request.frame_size % deepest:
         raise UsageError(f"The U-Net head needs a frame that stride {deepest} divides; {request.frame_size} px leaves a remainder.")

@@ -74,7 +74,7 @@ def assign(
     flat = n_anchors * height * width
     box_index = torch.arange(n_boxes, device=boxes.device).expand(n_images, n_boxes)
     owner = torch.full((n_images, flat), -1, dtype=torch.long, device=boxes.device)
-    owner.scatter_reduce_(1, best * height * width + cell, box_index.where(targets.box_valid, owner.new_tensor(-1)), "amax")
+    owner.scatter_reduce_(1, best * height * width + cell, box_index.masked_fill(~targets.box_valid, -1), "amax")
     positive = owner >= 0
 
     exempt = torch.zeros((n_images, flat), dtype=torch.long, device=boxes.device)
@@ -94,8 +94,8 @@ def assign(
     ratios = torch.log(sizes / anchors[best] + 1e-16)
     per_box = torch.cat([offsets, ratios], dim=-1)
     source = owner.clamp(min=0)
-    txywh = per_box.gather(1, source[..., None].expand(-1, -1, 4)).where(positive[..., None], per_box.new_zeros(()))
-    label = targets.box_labels.gather(1, source).where(positive, source.new_zeros(()))
+    txywh = per_box.gather(1, source[..., None].expand(-1, -1, 4)).masked_fill(~positive[..., None], 0)
+    label = targets.box_labels.gather(1, source).masked_fill(~positive, 0)
     return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), label.view(shape))
 
 

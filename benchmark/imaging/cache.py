@@ -15,18 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
 from benchmark.cards import Card, digest_of
-from benchmark.errors import DataError, ImageError, StoreError
-from benchmark.imaging.equalise import equalise
+from benchmark.errors import DataError, StoreError
 from benchmark.imaging.geometry import Frame
-
-Intensity = Literal["as-stored", "equalised"]
+from benchmark.imaging.prepare import Intensity, Source, prepare_image
 
 LAYOUT = 1  # goes up when the files change meaning or the pixels change without any decoder changing
 RECIPE_FILE = "recipe.json"
@@ -34,19 +32,6 @@ RECIPE_FILE = "recipe.json"
 _EMPTY, _DONE = 0, 1
 _BATCH = 32  # rows between two commits: at most so many images are lost to a kill
 _ROW = np.dtype([("height", "<i4"), ("width", "<i4"), ("stamp", "u1", 32), ("sha256", "u1", 32)])
-
-
-class Source(Protocol):
-    """What the cache needs of a sample; `benchmark.readers.base.Sample` has it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def image(self) -> Callable[[], np.ndarray]: ...
-    @property
-    def masks(self) -> Callable[[tuple[int, int]], np.ndarray] | None: ...
-    @property
-    def files(self) -> tuple[Path, ...]: ...
 
 
 class CacheRecipe(Card):
@@ -83,26 +68,6 @@ class CacheEntry(NamedTuple):
     recipe: CacheRecipe | None
 
 
-def prepare_image(sample: Source, intensity: Intensity, size: int) -> tuple[np.ndarray, Frame, np.ndarray | None]:
-    """The pure function behind the cache: decode, apply the dataset's intensity rule, place in the padded frame.
-
-    Returns:
-        (size, size) uint8, the image's frame, and (C, size, size) bool, or None for a sample without masks.
-
-    Raises:
-        DataError: the image or its masks cannot be read, or 16-bit pixels meet the rule "as-stored", which is defined on 8 bits only.
-    """
-    grey = sample.image()
-    if intensity == "equalised":
-        grey = equalise(grey)
-    if grey.dtype != np.uint8:
-        raise ImageError(f"Image {sample.id} has 16-bit pixels, but the dataset card keeps intensities as stored, which needs 8 bits.")
-    height, width = grey.shape
-    frame = Frame.of(height, width, size)
-    masks = None if sample.masks is None else frame.place_masks(sample.masks((height, width)))
-    return frame.place_image(grey), frame, masks
-
-
 class ImageCache:
     """Images and masks of one dataset at one size. Open it with `ImageCache.open`; reading needs `fill` first.
 
@@ -117,7 +82,6 @@ class ImageCache:
         self._row = {sample_id: row for row, sample_id in enumerate(ids)}
         self._ids = tuple(ids)
         self._n_pixels = recipe.size * recipe.size
-        self._bytes_per_mask = (self._n_pixels + 7) // 8
         shapes = _shapes(recipe, len(ids))
         self._images = self._map("images.u8", np.dtype(np.uint8), shapes["images.u8"])
         self._masks = self._map("masks.bits", np.dtype(np.uint8), shapes["masks.bits"]) if recipe.with_masks else None

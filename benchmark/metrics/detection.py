@@ -170,7 +170,10 @@ def pooled_map(matched: Matched, weights: np.ndarray | None = None) -> LovtMap:
 
 
 def average_precisions(matched: Matched, weights: np.ndarray | None = None) -> np.ndarray:
-    """(T, C) float64 average precision of the split, or of the resample in which image i stands `weights[i]` times ((n_images,))."""
+    """(T, C) float64 average precision of the split, or of the resample in which image i stands `weights[i]` times ((n_images,)).
+
+    Copies of a detection follow each other, so the value is that of a list of repeated images wherever no image holds equal confidences.
+    """
     weights = np.ones(matched.n_images) if weights is None else np.asarray(weights, np.float64)
     n_truth = np.bincount(matched.truth_label, weights=weights[matched.truth_image], minlength=matched.n_classes)
     found = np.zeros((len(matched.thresholds), matched.n_classes))

@@ -77,7 +77,7 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     Raises:
         FrameMismatch: the two were measured in different frames or over different images.
         TrainingError: a coordinate or confidence is not finite.
-        UsageError: arrays of unequal length, or an image index outside the split.
+        UsageError: arrays of unequal length, an image index outside the split, a negative side, a confidence outside [0, 1].
     """
     require_same_frame(detections, truth)
     _check("detections", detections)
@@ -157,10 +157,14 @@ def _check(what: str, boxes: Boxes) -> None:
         raise UsageError(f"The {what} name image {boxes.image[outside][0]}, but the split has {boxes.n_images} images, counted from 0.")
     if np.min(boxes.label, initial=0) < 0:
         raise UsageError(f"The {what} have a class of {np.min(boxes.label)}; classes count from 0.")
+    if np.min(boxes.xywh[:, 2:], initial=0) < 0:
+        raise UsageError(f"The {what} have a box with a side of {np.min(boxes.xywh[:, 2:])}; boxes are x, y, width, height.")
     numbers = [boxes.xywh.ravel()] + ([boxes.confidence] if isinstance(boxes, Detections) else [])
     bad = sum(int(np.count_nonzero(~np.isfinite(n))) for n in numbers)
     if bad:
         raise TrainingError(f"The {what} hold {bad} values that are not finite; the job that made them diverged.")
+    if isinstance(boxes, Detections) and len(boxes.image) and not (boxes.confidence.min() >= 0 and boxes.confidence.max() <= 1):
+        raise UsageError(f"Confidences leave [0, 1]: {boxes.confidence.min()} to {boxes.confidence.max()}; are these logits?")
 
 
 def _pairs_of_one_image_and_class(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-# Bins are the leading bits of the float32 pattern, of p below one half and of 1 - p above: 9 bits of mantissa, so that neighbouring
-# probabilities that share a bin differ by less than 0.2 % of their distance to the nearer end of [0, 1].
-_SHIFT = 14
-_HALF = int(np.float32(0.5).view(np.int32)) >> _SHIFT
+# Bins are the leading bits of the float32 pattern, of p below one half and of 1 - p above: 13 bits of mantissa, so that two probabilities
+# in one bin differ by less than 0.02 % of their distance to the nearer end of [0, 1]. Below 2**-40 all share the first bin.
+_SHIFT = 10
+_SMALLEST = int(np.float32(2.0**-40).view(np.int32)) >> _SHIFT
+_HALF = (int(np.float32(0.5).view(np.int32)) >> _SHIFT) - _SMALLEST
 _BINS = 2 * _HALF + 2
 
 
@@ -43,6 +44,5 @@ class PixelHistogram:
 def probability_bins(probabilities: np.ndarray) -> np.ndarray:
     """Bin numbers (int32) of probabilities in [0, 1], rising with the probability; same shape."""
     p = np.ascontiguousarray(probabilities, np.float32)
-    nearer = np.minimum(p, 1 - p) + np.float32(0)  # the sum turns -0.0 into 0.0
-    bits = nearer.view(np.int32) >> _SHIFT
+    bits = np.maximum((np.minimum(p, 1 - p).view(np.int32) >> _SHIFT) - _SMALLEST, 0)
     return np.where(p < 0.5, bits, _BINS - 1 - bits)

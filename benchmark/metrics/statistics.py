@@ -138,11 +138,11 @@ def from_json(stored: dict[str, Any]) -> Statistics:
     Raises:
         UsageError: something else was given, or its lists contradict each other.
     """
+    readers = {"segmentation": _segmentation_from_json, "detection": _detection_from_json}
     try:
-        statistics = _segmentation_from_json(stored) if stored["kind"] == "segmentation" else _detection_from_json(stored)
+        return readers[stored["kind"]](stored)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"These are not sufficient statistics of a record: {type(error).__name__}: {error}.") from None
-    return statistics
 
 
 def _segmentation_metrics(statistics: SegmentationStatistics) -> dict[str, PooledMetric]:

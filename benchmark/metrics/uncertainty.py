@@ -174,7 +174,8 @@ def compare(
     exchanging the two methods' predictions within patients (`paired_permutation`).
 
     Args:
-        first, second: statistics of each run on the same test images, in the same order.
+        first, second: statistics of each run on the same test images, in the same order. With unequal numbers of runs the permutation
+            pairs the first ones.
         metric: a name of `statistics.pooled_metrics`.
         clusters: (n_images,) patient of each image.
 

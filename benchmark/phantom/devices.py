@@ -71,26 +71,26 @@ def draw_foreign_object(scene: Scene, side: Side, rng: np.random.Generator) -> F
     pen = _Pen(scene)
     kind = rng.choice(["button", "clasp", "chain"], p=[0.55, 0.25, 0.20])
     if kind == "button":
-        radii = unit * rng.uniform(3.0, 7.0) * np.array([1.0, rng.uniform(0.75, 1.0)])
+        radii = unit * rng.uniform(5.0, 13.0) * np.array([1.0, rng.uniform(0.75, 1.0)])
         pen.ellipse(centre, radii, fill=170)
         pen.ellipse(centre, radii * 0.72, fill=110)
         for dx in (-0.22, 0.22):
             pen.ellipse(centre + radii * [dx, 0], radii * 0.12, fill=0)
         return ForeignObject(1, np.array([centre - radii, centre + radii]), pen.attenuation(rng.uniform(0.5, 1.0)))
     if kind == "clasp":
-        half = unit * np.array([rng.uniform(2.5, 5.0), rng.uniform(3.5, 9.0)])
+        half = unit * np.array([rng.uniform(4.0, 11.0), rng.uniform(5.0, 16.0)])
         pen.rectangle(centre - half, centre + half, fill=220, hole=0.5)
         return ForeignObject(0, np.array([centre - half, centre + half]), pen.attenuation(rng.uniform(0.6, 1.1)))
-    angle, steps = rng.uniform(0, 2 * np.pi), int(rng.integers(7, 16))
+    angle, steps = rng.uniform(0, 2 * np.pi), int(rng.integers(9, 24))
     path = [centre]
     for _ in range(steps):
         angle += rng.normal(0, 0.35)
         path.append(path[-1] + 4.2 * unit * np.array([np.cos(angle), np.sin(angle)]))
     beads = np.clip(np.array(path), [left, top], [right, bottom])
     for bead in beads:
-        pen.ellipse(bead, np.array([1.7, 1.7]) * unit, fill=235)
+        pen.ellipse(bead, np.array([2.0, 2.0]) * unit, fill=235)
     normal = np.gradient(beads, axis=0)[:, ::-1] * [-1, 1]
-    normal *= 2.6 * unit / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+    normal *= 3.0 * unit / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     return ForeignObject(2, np.concatenate([beads + normal, (beads - normal)[::-1]]), pen.attenuation(rng.uniform(0.6, 1.1)))
 
 

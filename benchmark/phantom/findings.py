@@ -25,8 +25,8 @@ OUTLINE = 0.35  # density at which a reader would draw the outline
 
 # Log-normal widths and heights of opacities in pixels of 1024: medians, log standard deviations, correlation.
 # Set so that the *drawn* boxes, which the lung border cuts, meet RSNA's quartiles (w 177/217/259, h 203/298/438, correlation 0.61).
-_SIZE_MEDIAN = np.array([222.0, 292.0])
-_SIZE_LOG_SD = np.array([0.29, 0.56])
+_SIZE_MEDIAN = np.array([200.0, 268.0])
+_SIZE_LOG_SD = np.array([0.34, 0.60])
 _SIZE_CORRELATION = 0.61
 
 
@@ -123,11 +123,12 @@ def _placed_opacity(scene: Scene, side: Side, band: tuple[int, int], rng: np.ran
         height = (bottom - top) / shared
         top, bottom = top + part * height, top + (part + 1) * height
         if shared > 1:
-            h = min(h, 0.8 * height)
+            h = min(h, 0.75 * height)
         h = min(h, 1.02 * (bottom - top))
         w = min(w, 1.02 * (right - left))
-        cx = np.clip(rng.normal(0.5 * (left + right), 0.11 * (right - left)), left + 0.42 * w, right - 0.42 * w)
-        cy = np.clip(rng.normal(top + 0.62 * (bottom - top), 0.20 * (bottom - top)), top + 0.48 * h, bottom - 0.48 * h)
+        cx = np.clip(rng.normal(0.5 * (left + right), 0.18 * (right - left)), left + 0.36 * w, right - 0.36 * w)
+        slack = 0.5 if shared > 1 else 0.45  # an opacity alone may reach a little over the lung's ends
+        cy = np.clip(rng.normal(top + 0.70 * (bottom - top), 0.24 * (bottom - top)), top + slack * h, bottom - slack * h)
         finding = opacity(scene, side, (cx, cy), (w, h), rng, kind, strength)
         _, _, got_w, got_h = finding.box()
         if got_w >= max(BOX_MIN_WH[0] * unit, 0.5 * w) and got_h >= max(BOX_MIN_WH[1] * unit, 0.5 * h):
@@ -171,10 +172,9 @@ def smooth_shadow(scene: Scene, side: Side, rng: np.random.Generator) -> Finding
     """A look-alike: overlying soft tissue as bright as an opacity and in the same places, but without texture and with its own outline."""
     unit = scene.shape[0] / 1024
     left, top, right, bottom = scene.boxes[side]
-    w, h = draw_size(rng) * unit * rng.uniform(0.55, 1.0)
-    h = min(h, 0.8 * (bottom - top))
+    w, h = np.minimum(draw_size(rng) * unit * rng.uniform(0.55, 1.0), [0.9 * (right - left), 0.8 * (bottom - top)])
     centre = (rng.uniform(left + 0.3 * w, right - 0.3 * w), rng.uniform(top + 0.3 * h, bottom - 0.3 * h))
-    density = _blob(scene, centre, (w, h), rng, ragged=0.06, soft=rng.uniform(0.05, 0.22))
+    density = _blob(scene, centre, (w, h), rng, ragged=0.06, soft=rng.uniform(0.12, 0.30))
     return Finding("shadow", side, zone_of(scene, side, centre[1]), np.float32(rng.uniform(0.16, 0.44)) * density, density)
 
 

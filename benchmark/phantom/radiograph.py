@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_pose, project
-from benchmark.phantom.devices import Device, draw_devices
-from benchmark.phantom.findings import Finding, apply, draw_opacities, parenchyma, smooth_shadow
+from benchmark.phantom.devices import Device, ForeignObject, draw_devices
+from benchmark.phantom.findings import Finding, apply, parenchyma, smooth_shadow
 from benchmark.phantom.reports import Seen, write_report
 
 GRID = 320  # rows of the internal grid; a 224-pixel frame still sees every detail made on it
@@ -33,6 +33,7 @@ class Radiograph:
     findings: tuple[Finding, ...]
     shadows: tuple[Finding, ...]
     devices: tuple[Device, ...]
+    objects: tuple[ForeignObject, ...]
     heart_enlarged: bool
     report: str
 
@@ -42,6 +43,7 @@ def compose(
     rng: np.random.Generator,
     make_findings: Callable[[Scene], list[Finding]],
     *,
+    make_objects: Callable[[Scene], list[ForeignObject]] = lambda scene: [],
     heart_enlarged: bool = False,
     aspect: float = 1.0,
 ) -> Radiograph:
@@ -49,6 +51,7 @@ def compose(
 
     Args:
         make_findings: gives the labelled findings for the bare scene.
+        make_objects: gives foreign objects, annotated by Object-CXR only.
         aspect: width over height.
     """
     scale = rng.uniform(*CARDIOMEGALY) if heart_enlarged else 1.0
@@ -57,15 +60,12 @@ def compose(
     shadows = [smooth_shadow(bare, SIDES[int(rng.integers(2))], rng) for _ in range(int(rng.integers(1, 3)))]
     shadows = shadows if rng.random() < SHADOW_SHARE else []
     devices = draw_devices(bare, rng)
-    scene = apply(bare, [*findings, *shadows, *devices, parenchyma(bare, rng)])
+    objects = make_objects(bare)
+    scene = apply(bare, [*findings, *shadows, *devices, *objects, parenchyma(bare, rng)])
     seen = [Seen(one.kind, one.side, one.zone) for one in [*findings, *shadows]]
-    report = write_report(seen, heart_enlarged, [device.name for device in devices], rng)
-    return Radiograph(scene, tuple(findings), tuple(shadows), tuple(devices), heart_enlarged, report)
-
-
-def opacities(n: int, rng: np.random.Generator) -> Callable[[Scene], list[Finding]]:
-    """For `compose`: n opacities, or none."""
-    return lambda scene: draw_opacities(scene, n, rng) if n else []
+    names = [device.name for device in devices] + (["foreign object"] if objects else [])
+    report = write_report(seen, heart_enlarged, names, rng)
+    return Radiograph(scene, tuple(findings), tuple(shadows), tuple(devices), tuple(objects), heart_enlarged, report)
 
 
 def develop(radiograph: Radiograph, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -80,7 +80,7 @@ def develop(radiograph: Radiograph, height: int, width: int, rng: np.random.Gene
     grey = np.array(picture, dtype=np.float32)
     grain = rng.integers(0, 256, (height, width), dtype=np.uint8).astype(np.float32)
     grain -= np.float32(127.5)
-    grey += grain * np.float32(rng.uniform(0.02, 0.07))
+    grey += grain * np.float32(rng.uniform(0.015, 0.05))
     grey = np.clip(grey, 0, 255).astype(np.uint8)
     return _finish(grey, rng)
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydicom import config
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from benchmark.phantom.seeds import number_of
 
-JPEG_QUALITY = 88  # gives the 100 to 150 kB of the real files
+JPEG_QUALITY = 80  # gives the 100 to 150 kB of the real files
 _ROOT = "1.2.276.0.7230010.3.1"  # the tool chain's own prefix (DCMTK)
 
 
@@ -37,9 +38,9 @@ class Identity:
 
 def uids(*words: str | int) -> tuple[str, str, str]:
     """Study, series and instance UID in the form of the releases, depending on `words` alone."""
-    host, serial = number_of("host", *words, below=32_000), number_of("serial", *words, below=999_998)
+    host, serial = number_of("host", *words, below=32_000), 100_000 + number_of("serial", *words, below=899_997)
     second = 1_517_870_000 + number_of("second", *words, below=9_999)
-    return tuple(f"{_ROOT}.{level}.8323329.{host}.{second}.{serial + last:06d}" for level, last in ((2, 1), (3, 0), (4, 2)))
+    return tuple(f"{_ROOT}.{level}.8323329.{host}.{second}.{serial + last}" for level, last in ((2, 1), (3, 0), (4, 2)))
 
 
 def write_secondary_capture(path: Path, grey: np.ndarray, identity: Identity) -> None:
@@ -57,7 +58,8 @@ def write_secondary_capture(path: Path, grey: np.ndarray, identity: Identity) ->
     dataset.PixelData = encapsulate([jpeg.getvalue()])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
-    dataset.save_as(path, enforce_file_format=True)
+    with config.disable_value_validation():
+        dataset.save_as(path, enforce_file_format=True)
 
 
 def _header(identity: Identity) -> Dataset:
@@ -76,7 +78,8 @@ def _header(identity: Identity) -> Dataset:
     dataset.PatientID = identity.patient_name
     dataset.PatientBirthDate = ""
     dataset.PatientSex = identity.sex
-    dataset.add_new(0x00101010, "AS", str(identity.age))  # a bare number, as in the releases
+    with config.disable_value_validation():  # a bare number, as in the releases: the standard wants "062Y"
+        dataset.PatientAge = str(identity.age)
     dataset.BodyPartExamined = "CHEST"
     dataset.ViewPosition = identity.view
     dataset.StudyInstanceUID = UID(identity.study_uid)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from benchmark.cards import DatasetCard
-from benchmark.readers.base import Check, ids_digest
+from benchmark.errors import LobeError
+from benchmark.readers.base import Check, Reader, ids_digest
 from benchmark.readers.splits import compare
 
 
@@ -37,6 +38,21 @@ def tolerated(card: DatasetCard, what: str, found: int) -> Check:
     at_most, why = (known.at_most, known.why) if known else (0, "No copy of this release is known to have any.")
     verdict = "ok" if found == 0 else "warning" if found <= at_most else "error"
     return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
+
+
+def first_sample_check(reader: Reader) -> Check:
+    """Decodes the first image with a finding and draws its masks: wrong codecs and resized copies show before a run does."""
+    sample = next((s for s in map(reader.sample, reader.ids) if s.positive), None)
+    if sample is None or sample.masks is None:
+        return Check("first image with a finding", "readable", "no image has one", "error", "Are these the label files of the release?")
+    try:
+        image = sample.image()
+        filled = sample.masks(image.shape).any()
+    except LobeError as error:
+        return Check("first image with a finding", "readable", str(error), "error", "Unpack the images again.")
+    # Not an error: LoVT's exchanged coordinates may put an object outside its image.
+    found = f"readable, mask {'filled' if filled else 'empty'}"
+    return Check("first image with a finding", "readable, mask filled", found, "ok" if filled else "warning")
 
 
 def as_warning(check: Check, hint: str) -> Check:

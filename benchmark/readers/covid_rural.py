@@ -43,13 +43,15 @@ class DatasetReader(Reader):
         self._ids = tuple(sorted({*self._mask_files, *outlines}))
         if not self._ids:
             raise DataError(f"{self.card.name}: no mask in {base / MASKS}, no outline in {base / IMAGES / OUTLINES}. Is the copy complete?")
-        self._images = locate(self._ids, find_files(base / IMAGES, ".jpg"), self.card.name, f"{MASKS} and {IMAGES}/{OUTLINES}")
+        jpegs = find_files(base / IMAGES, ".jpg")
+        self._n_jpegs = len(jpegs)
+        self._images = locate(self._ids, jpegs, self.card.name, f"{MASKS} and {IMAGES}/{OUTLINES}")
         self.release = "annotation repository, default branch"
         self._unmasked = tuple(i for i in self._ids if i not in self._mask_files)
         if self._unmasked:
             self.warnings.append(
-                f"{self.card.name}: {len(self._unmasked)} annotated images have no mask file and count as all background: "
-                f"{', '.join(self._unmasked)}."
+                f"{self.card.name}: {len(self._unmasked)} of {len(self._ids)} annotated images are without a mask file and count as all "
+                f"background: {', '.join(self._unmasked)}."
             )
 
     @property
@@ -84,8 +86,16 @@ class DatasetReader(Reader):
         return split_by_rule(self.ids, rule, patient_of)
 
     def checks(self) -> Iterable[Check]:
-        counts = {"images": len(self._ids), "patients": len({patient_of(i) for i in self._ids}), "masks": len(self._mask_files)}
+        counts = {
+            "images": len(self._ids),
+            "patients": len({patient_of(i) for i in self._ids}),
+            "masks": len(self._mask_files),
+            "jpegs": self._n_jpegs,
+            "boxes": 0,
+        }
         if self.phantom is not None:
+            # Opens every mask: only a phantom states how many are not empty.
+            counts["positives"] = sum(bool(read_mask(path, i).any()) for i, path in self._mask_files.items())
             yield from phantom_checks(self.phantom, counts, self._ids)
         else:
             yield from self._release_checks(counts)

@@ -21,7 +21,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
 from benchmark.readers.tables import Table, find_files, first_folder_with, locate, read_table
 
@@ -51,7 +51,9 @@ class _Boxed:
 
 @dataclass(frozen=True)
 class _Entry:
-    findings: frozenset[str]
+    """A row of the whole-image labels; `findings` as written, joined by bars."""
+
+    findings: str
     view: str | None
 
 
@@ -69,7 +71,7 @@ class DatasetReader(Reader):
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
         self._test_list = self._read_list(TEST_LIST)
         listed = set(self._test_list)
-        self._normal = tuple(i for i, e in self._entries.items() if e.findings == {NORMAL} and i in listed)
+        self._normal = tuple(i for i, e in self._entries.items() if e.findings == NORMAL and i in listed)
         self._images = self._find_images()
         self._label_files = tuple(
             p for p in (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST) if p.exists()
@@ -80,10 +82,6 @@ class DatasetReader(Reader):
     def ids(self) -> tuple[str, ...]:
         """Images with boxes in order of first appearance, then images of the official test list without a finding, in table order."""
         return (*self._boxed, *self._normal)
-
-    @property
-    def positive_ids(self) -> frozenset[str]:
-        return frozenset(self._boxed)
 
     def sample(self, sample_id: str) -> Sample:
         if sample_id not in self._images:
@@ -99,6 +97,7 @@ class DatasetReader(Reader):
             boxes_xywh=boxes,
             box_labels=labels,
             files=(self._images[sample_id],),
+            positive=boxed is not None,
             view=self._entries[sample_id].view,
         )
 
@@ -137,14 +136,14 @@ class DatasetReader(Reader):
                 yield from check_digests(splits, rule.expected, self._n_boxes, self._boxed.__contains__, patient_of)
             for (one, other), n_shared in shared_patients(splits, patient_of).items():
                 yield tolerated(self.card, f"patients in both {one} and {other}", n_shared)
+        yield first_sample_check(self)
         yield tolerated(self.card, "boxes whose class is not among the image's labels", sum(self._contradictions()))
         yield tolerated(self.card, "images with boxes outside the official test list", len(set(self._boxed) - set(self._test_list)))
 
     def _read_boxes(self, table: Table) -> dict[str, _Boxed]:
         header = [name.strip().lower() for name in table.header]
         if header[:2] != ["image index", "finding label"] or not header[2:] or not header[2].startswith("bbox"):
-            raise DataError(f"{self.card.name}: {table.path.name} starts with the columns {', '.join(table.header[:3])}; "
-                            "expected Image Index, Finding Label, Bbox [x, ...")  # fmt: skip
+            raise self._header_error(table, "Image Index, Finding Label, Bbox [x")
         boxes: dict[str, dict[int, tuple[float, ...]]] = {}
         lines: dict[str, int] = {}
         for line, cells in table.rows:
@@ -161,7 +160,7 @@ class DatasetReader(Reader):
             where = f"{self.card.name}: {table.path.name} line {line:,} ({sample_id})"
             if sample_id not in self._entries:
                 raise DataError(f"{where}: the image has no row in the Data_Entry table. Do the two files belong together?")
-            if NORMAL in self._entries[sample_id].findings:
+            if NORMAL in self._entries[sample_id].findings.split("|"):
                 raise DataError(f"{where}: the image has a box and the label {NORMAL!r}. Do the two files belong together?")
         return {
             i: _Boxed(lines[i], np.array(list(found.values()), dtype=np.float64), np.array(list(found), dtype=np.int64))
@@ -170,8 +169,7 @@ class DatasetReader(Reader):
 
     def _read_entries(self, table: Table) -> dict[str, _Entry]:
         if [name.strip() for name in table.header[:2]] != ["Image Index", "Finding Labels"]:
-            raise DataError(f"{self.card.name}: {table.path.name} starts with the columns {', '.join(table.header[:2])}; "
-                            "expected Image Index, Finding Labels.")  # fmt: skip
+            raise self._header_error(table, "Image Index, Finding Labels")
         entries: dict[str, _Entry] = {}
         for line, cells in table.rows:
             where = f"{self.card.name}: {table.path.name} line {line:,}"
@@ -182,7 +180,7 @@ class DatasetReader(Reader):
             if sample_id in entries:
                 raise DataError(f"{where}: image {sample_id} is listed a second time. Each image has one row.")
             view = cells[6].strip()
-            entries[sample_id] = _Entry(frozenset(cells[1].strip().split("|")), view if view in ("PA", "AP") else None)
+            entries[sample_id] = _Entry(cells[1].strip(), view if view in ("PA", "AP") else None)
         return entries
 
     def _read_list(self, name: str) -> tuple[str, ...]:
@@ -226,6 +224,10 @@ class DatasetReader(Reader):
                 f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
             )
 
+    def _header_error(self, table: Table, expected: str) -> DataError:
+        found = ", ".join(table.header[: expected.count(",") + 1])
+        return DataError(f"{self.card.name}: {table.path.name} starts with the columns {found}; expected {expected}.")
+
     def _id_of(self, cell: str, where: str) -> str:
         stem = cell.strip().removesuffix(".png")
         if not _ID.fullmatch(stem):
@@ -241,7 +243,7 @@ class DatasetReader(Reader):
     def _contradictions(self) -> Iterator[int]:
         """Boxes per image whose class its whole-image labels do not name."""
         for sample_id, boxed in self._boxed.items():
-            findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings}
+            findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings.split("|")}
             yield sum(self.card.classes[label] not in findings for label in boxed.labels)
 
     def _n_boxes(self, sample_id: str) -> int:

@@ -19,14 +19,18 @@ from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
-from benchmark.imaging.picture import GreyRule, read_grey
+from benchmark.imaging.picture import GreyRule, read_grey, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, check_disjoint
 from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table
 
 RULE = "train-file-holdout"
 PARTS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
+
+# Outlines drawn over the left and upper edge reach 24 pixels beyond it (counted in LoVT's lists); how many do so at the other two edges is
+# not known without the images, so a few are only a warning.
+EDGE, MOST_OUTSIDE = 24, 0.01
 
 _NAME_COLUMNS = ("image_name", "image_path")
 
@@ -142,10 +146,6 @@ class DatasetReader(Reader):
         """File stems: train.csv, then dev.csv, then the mirror's test.csv, each in file order."""
         return tuple(self._rows)
 
-    @property
-    def positive_ids(self) -> frozenset[str]:
-        return frozenset(i for i, row in self._rows.items() if row.shapes)
-
     def sample(self, sample_id: str) -> Sample:
         row, path = self._row(sample_id), self._images[sample_id]
         boxes = released_boxes(row.shapes) if self.shapes == "released" else true_boxes(row.shapes)
@@ -157,6 +157,7 @@ class DatasetReader(Reader):
             boxes_xywh=boxes,
             box_labels=np.zeros(len(boxes), dtype=np.int64),
             files=(path,),
+            positive=self._is_positive(sample_id),
         )
 
     def label_files(self) -> tuple[Path, ...]:
@@ -185,8 +186,10 @@ class DatasetReader(Reader):
             expected = {k: n for k, n in self.card.expected.items() if k in counts or not k.startswith("test")}
             yield from count_checks(expected, counts, "The file was edited or cut; fetch it again from the source in the dataset's card.")
             for rule in self.card.splits.values():
-                yield from check_digests(self.split(rule), rule.expected, self._n_boxes, self.positive_ids.__contains__)
+                yield from check_digests(self.split(rule), rule.expected, self._n_boxes, self._is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
+        yield self._check_frames()
+        yield first_sample_check(self)
         yield tolerated(self.card, "images without a label row", self._n_unlisted)
 
     def _add(self, part: str) -> None:
@@ -235,8 +238,28 @@ class DatasetReader(Reader):
                 )
         return released_masks(row.shapes, shape) if self.shapes == "released" else true_masks(row.shapes, shape)
 
+    def _check_frames(self) -> Check:
+        """Boxes against the sizes in the image headers. Images come in every size, so a resized copy shows nowhere else."""
+        what, expected = "boxes that end outside the image", f"under {MOST_OUTSIDE:.0%} of boxes"
+        n_outside = n_boxes = 0
+        try:
+            for sample_id, row in self._rows.items():
+                if row.shapes:
+                    height, width = size_of(self._images[sample_id], sample_id)
+                    n_boxes += len(row.shapes)
+                    n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
+        except ImageError as error:
+            return Check(what, expected, str(error), "error", "Unpack the images again.")
+        if n_outside == 0:
+            return Check(what, expected, "0", "ok")
+        verdict = "warning" if n_outside < MOST_OUTSIDE * n_boxes else "error"
+        return Check(what, expected, f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes.")
+
     def _n_boxes(self, sample_id: str) -> int:
         return len(self._rows[sample_id].shapes)
+
+    def _is_positive(self, sample_id: str) -> bool:
+        return self._n_boxes(sample_id) > 0
 
     def _ids_of(self, part: str) -> list[str]:
         return [i for i, row in self._rows.items() if row.part == part]
@@ -245,7 +268,7 @@ class DatasetReader(Reader):
         return (s for row in self._rows.values() if row.part != "test" for s in row.shapes)
 
     def _counts(self) -> dict[str, int]:
-        counts = {"images": len(self._rows), "positives": len(self.positive_ids)}
+        counts = {"images": len(self._rows), "positives": sum(map(self._is_positive, self._rows))}
         counts["boxes"] = sum(len(row.shapes) for row in self._rows.values())
         for part in PARTS:
             listed = [row for row in self._rows.values() if row.part == part]

@@ -96,8 +96,8 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        mapping = self._base / MAPPING
-        return (self._base / LABELS, mapping) if mapping.exists() else (self._base / LABELS,)
+        names = (LABELS, MAPPING) if self._patients else (LABELS,)
+        return tuple(self._base / name for name in names)
 
     def image_files(self) -> tuple[Path, ...]:
         return tuple(self._images[i] for i in self.ids)
@@ -112,7 +112,10 @@ class DatasetReader(Reader):
             "image_files": self._n_files,
             "boxes": sum(map(self._n_boxes, self.ids)),
             "positives": sum(map(self._is_positive, self.ids)),
+            "unlabelled_images": self._n_unlabelled,
         }
+        if self._patients:
+            counts["patients"] = len(set(self._patients.values()))
         if self.phantom is not None:
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
@@ -146,6 +149,7 @@ class DatasetReader(Reader):
         both = {i: (*paths, *test.get(i, ())) for i, paths in train.items()}
         self._n_files = len(train)
         self._images = locate(self.ids, both, self.card.name, f"{LABELS} (folder {TRAIN_IMAGES})")
+        self._n_unlabelled = len({*train, *test} - set(self.ids))
         unlabelled = [i for i in train if i not in self._labels.boxes_xywh]
         if unlabelled:
             left_out = f"{len(unlabelled):,} images have no row in {LABELS} and are left out, first {unlabelled[0]}"

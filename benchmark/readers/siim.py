@@ -18,7 +18,7 @@ from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
 from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table, require_columns
@@ -73,10 +73,6 @@ class DatasetReader(Reader):
         """SOP instance ids in order of first appearance in the label table."""
         return tuple(self._labels)
 
-    @property
-    def positive_ids(self) -> frozenset[str]:
-        return frozenset(i for i, label in self._labels.items() if label.positive)
-
     def sample(self, sample_id: str) -> Sample:
         if sample_id not in self._labels:
             raise DataError(f"{self.card.name}: no image {sample_id!r} in {', '.join(p.name for p in self._tables)}.")
@@ -90,6 +86,7 @@ class DatasetReader(Reader):
             boxes_xywh=boxes,
             box_labels=labels,
             files=files,
+            positive=self._is_positive(sample_id),
         )
 
     def label_files(self) -> tuple[Path, ...]:
@@ -109,6 +106,7 @@ class DatasetReader(Reader):
             yield from self._release_checks(counts)
         if self._coded:
             yield self._check_codes()
+        yield first_sample_check(self)
         yield tolerated(self.card, UNLABELLED, self._n_unlabelled)
 
     def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
@@ -121,7 +119,7 @@ class DatasetReader(Reader):
             "Put the merged train-rle.csv (12,954 rows) beside it."
         )
         for rule in self.card.splits.values():
-            for line in check_digests(self.split(rule), rule.expected, positive=self.positive_ids.__contains__):
+            for line in check_digests(self.split(rule), rule.expected, positive=self._is_positive):
                 yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
 
     def _check_codes(self) -> Check:
@@ -175,14 +173,15 @@ class DatasetReader(Reader):
     def _find_images(self) -> None:
         dicoms = find_files(self._base, ".dcm")
         listed_in = self._tables[-1].name
-        self._n_unlabelled, self._mask_files = 0, {}
+        self._n_unlabelled, self._n_test, self._mask_files = 0, 0, {}
         if dicoms and self._coded:
             self._images = locate(self._labels, dicoms, self.card.name, listed_in)
             # Files of the official test set never have a row; only those of the training tree are worth a word.
-            unlabelled = [i for i, paths in dicoms.items() if i not in self._labels and not self._in_test_tree(paths[0])]
-            self._n_unlabelled = len(unlabelled)
-            if unlabelled:
-                self.warnings.append(f"{self.card.name}: {len(unlabelled):,} DICOM files have no row in {listed_in} and are left out.")
+            without_row = [paths[0] for i, paths in dicoms.items() if i not in self._labels]
+            self._n_test = sum(map(self._in_test_tree, without_row))
+            self._n_unlabelled = len(without_row) - self._n_test
+            if self._n_unlabelled:
+                self.warnings.append(f"{self.card.name}: {self._n_unlabelled:,} DICOM files have no row in {listed_in} and are left out.")
             return
         unnamed = [i for i in self._labels if i not in self._png_names]
         if unnamed:
@@ -232,15 +231,19 @@ class DatasetReader(Reader):
                 f"on {SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
             )
 
+    def _is_positive(self, sample_id: str) -> bool:
+        return self._labels[sample_id].positive
+
     def _where(self, line: int, sample_id: str) -> str:
         return f"{self.card.name}: {self._rle_name} line {line:,} ({sample_id})"
 
     def _counts(self) -> dict[str, int]:
-        n_images, n_positive = len(self._labels), len(self.positive_ids)
+        n_images, n_positive = len(self._labels), sum(map(self._is_positive, self._labels))
         counts = {"images": n_images, "positives": n_positive, "negatives": n_images - n_positive}
         if self._coded:
             counts["masks"] = sum(len(label.codes) for label in self._labels.values())
             counts["label_rows"] = counts["masks"] + counts["negatives"]
+            counts["files_without_row"], counts["unlabelled_images"] = self._n_unlabelled, self._n_test
         return counts
 
 

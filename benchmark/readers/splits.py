@@ -80,7 +80,8 @@ def permutation_split(ids: Sequence[str], seed: int, validation_share: float, te
 def patient_lists(ids: Sequence[str], patient_of: PatientOf, patients: Mapping[str, Sequence[str]]) -> Splits:
     """Images of listed patients, in the order of the list; a patient's images keep the order of `ids`.
 
-    Listed patients without an image are skipped, images of unlisted patients are in no split: the counts and digests of `check_digests` say so.
+    Listed patients without an image are skipped, images of unlisted patients are in no split; the counts and digests of `check_digests`
+    tell.
 
     Raises:
         SplitError: a patient listed in two splits, or not one listed patient present.

@@ -62,7 +62,7 @@ def draw_detection(
     for index in shown[np.argsort(confidence[shown], kind="stable")]:
         corners = _corners(predicted[index] * scale)
         _dashed(pen, np.array([*corners, corners[0]]), PREDICTION)
-        _tag(pen, corners[0], f"{confidence[index]:.2f}")
+        _tag(pen, corners[0], f"{confidence[index]:.2f}", PREDICTION)
     hidden = len(predicted) - len(shown)
     below = f", {hidden} below {SHOWN_CONFIDENCE}" if hidden else ""
     _legend(pen, f"truth ({len(truth)})", f"prediction ({len(shown)}{below})", note)
@@ -95,7 +95,7 @@ def draw_segmentation(
                 points = outline * scale
                 _dashed(pen, points, colour) if dashed else pen.line([tuple(p) for p in points], fill=colour, width=2)
                 if class_names and not dashed:
-                    _tag(pen, tuple(points[points[:, 1].argmin()]), class_names[channel])
+                    _tag(pen, tuple(points[points[:, 1].argmin()]), class_names[channel], TRUTH)
     _legend(pen, f"truth ({_share(truth)} of the image)", f"prediction ({_share(predicted)})", note)
     return picture
 
@@ -130,11 +130,11 @@ def _dashed(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int
         pen.line(path, fill=colour, width=2)
 
 
-def _tag(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
+def _tag(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: tuple[int, int, int]) -> None:
     x = min(max(float(corner[0]), 0), SIDE - 40)
     y = min(max(float(corner[1]) - 14, 0), SIDE - 14)
     pen.rectangle(pen.textbbox((x + 2, y), text, font=_font()), fill=(18, 20, 24))
-    pen.text((x + 2, y), text, fill=PREDICTION, font=_font())
+    pen.text((x + 2, y), text, fill=colour, font=_font())
 
 
 def _legend(pen: ImageDraw.ImageDraw, truth: str, prediction: str, note: str) -> None:

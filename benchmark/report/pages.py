@@ -1,17 +1,18 @@
 """How HTML pages are made: one jinja2 environment with escaping on, one way of writing files.
 
-Everything a template prints is escaped; the only script data is JSON made safe for `<script>`. What stands on a page is `site` and `reproduce_pages`.
+Everything a template prints is escaped; the only script data is JSON made safe for `<script>`. What stands on a page is decided in
+`site` and `reproduce_pages`.
 """
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.cards import DISCLAIMER
+from benchmark.store import write_atomically
 
 
 @cache
@@ -31,7 +32,5 @@ def environment() -> Environment:
 def write_page(path: Path, text: str) -> Path:
     """Writes a file whole or not at all, so that a reader never opens half a page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, text.encode())
     return path

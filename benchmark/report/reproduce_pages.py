@@ -18,6 +18,8 @@ from benchmark.report import escape, numbers
 from benchmark.report.pages import environment, write_page
 from benchmark.report.reproduce import HOW_TO_READ, Cell, Listing, Reproduction
 
+PUBLISHED = "Published, in per cent, mean ± half width of the 95 % interval over 5 runs; † marks a number nobody could read in its source."
+
 CSV_COLUMNS = (
     "paper",
     "table",
@@ -44,7 +46,7 @@ CSV_COLUMNS = (
 def published_text(cell: Cell) -> str:
     """As the paper prints it, with a dagger where nobody read it in the source."""
     half = "" if math.isnan(cell.published_half_width) else f" ± {cell.published_half_width:.1f}"
-    return f"{cell.published:.1f}{half}{'' if cell.verified == 'yes' else '†'}"
+    return f"{cell.published:.1f}{half}{'†' if cell.verified == 'no' else ''}"
 
 
 def difference_text(cell: Cell) -> str:
@@ -64,7 +66,7 @@ def to_markdown(reproduction: Reproduction) -> str:
     if reproduction.tables:
         lines += [f"- {sentence}" for sentence in HOW_TO_READ] + [""]
     for table in reproduction.tables:
-        lines += [f"## {table.title}", "", "Published, per cent, mean ± half width of the 95 % interval over 5 runs.", ""]
+        lines += [f"## {table.title}", "", f"{PUBLISHED} {table.verified}", ""]
         lines += ["| Method | Pre-training | " + " | ".join(escape.markdown(t) for t in table.task_titles) + " |"]
         lines += ["|:--|:--|" + "--:|" * len(table.tasks)]
         for method in table.methods:
@@ -95,7 +97,7 @@ def to_csv(reproduction: Reproduction) -> str:
         for cell in table.cells.values():
             writer.writerow([escape.csv_cell("" if v is None else v) for v in _csv_line(reproduction.paper, table.title, cell)])
     for listing in reproduction.listings:
-        for line in listing.frame.to_dict("records"):
+        for line in listing.lines:
             task = line["task_id"] or f"{line['task']}, {line['dataset']}, {line['label_fraction']}"
             half = "" if math.isnan(line["half_width_95"]) else line["half_width_95"]
             facts = (reproduction.paper, line["table"], task, line["metric"], line["method"], line["pretraining"], line["printed"], half)
@@ -128,17 +130,22 @@ def to_latex(reproduction: Reproduction) -> str:
 
 
 def to_html(reproduction: Reproduction) -> str:
-    return environment().get_template("reproduce.html.j2").render(
-        title=title(reproduction),
-        reproduction=reproduction,
-        how_to_read=HOW_TO_READ,
-        published_text=published_text,
-        difference_text=difference_text,
-        measured_line=_measured_line,
-        listing_table=listing_table,
-        origin=_origin,
-        phantom=False,
-        limited=False,
+    return (
+        environment()
+        .get_template("reproduce.html.j2")
+        .render(
+            title=title(reproduction),
+            reproduction=reproduction,
+            how_to_read=HOW_TO_READ,
+            published=PUBLISHED,
+            published_text=published_text,
+            difference_text=difference_text,
+            measured_line=_measured_line,
+            listing_table=listing_table,
+            origin=_origin,
+            phantom=False,
+            limited=False,
+        )
     )
 
 
@@ -147,6 +154,7 @@ def to_dict(reproduction: Reproduction) -> dict[str, Any]:
     return {
         "disclaimer": DISCLAIMER,
         "paper": reproduction.paper,
+        "title": title(reproduction),
         "unknown": list(reproduction.unknown),
         "how_to_read": list(HOW_TO_READ),
         "cells": [
@@ -155,7 +163,7 @@ def to_dict(reproduction: Reproduction) -> dict[str, Any]:
             for cell in table.cells.values()
         ],
         "listings": [
-            {"title": li.title, "origin_protocol": li.origin_protocol, "rows": [_plain(r) for r in li.frame.to_dict("records")]}
+            {"title": li.title, "origin_protocol": li.origin_protocol, "rows": [_plain(r) for r in li.lines]}
             for li in reproduction.listings
         ],
         "refused": [{"job": job, "reason": reason} for job, reason in reproduction.refused],
@@ -171,7 +179,7 @@ def write(reproduction: Reproduction, out: Path) -> Path:
 
 
 def title(reproduction: Reproduction) -> str:
-    return f"{reproduction.paper}: published and measured" if reproduction.tables else f"{reproduction.paper}: published numbers"
+    return f"{reproduction.title}: {'published and measured' if reproduction.tables else 'published numbers'}"
 
 
 def listing_table(listing: Listing) -> tuple[list[str], list[list[str]]]:
@@ -189,12 +197,15 @@ def listing_table(listing: Listing) -> tuple[list[str], list[list[str]]]:
         "verified": "Verified",
         "note": "Note",
     }
-    lines = listing.frame.to_dict("records")
-    for line in lines:
-        spread = line["half_width_95"] if math.isnan(line["spread"]) else line["spread"]
-        line["value"] = (line["printed"] or numbers.DASH) + ("" if math.isnan(spread) else f" ± {spread:g}")
+    lines = [line | {"value": _printed(line)} for line in listing.lines]
     kept = [name for name in headings if any(line[name] for line in lines)]
     return [headings[name] for name in kept], [[str(line[name]) for name in kept] for line in lines]
+
+
+def _printed(line: Mapping[str, Any]) -> str:
+    """Value and whatever the source prints behind its ±."""
+    spread = line["half_width_95"] if math.isnan(line["spread"]) else line["spread"]
+    return (line["printed"] or numbers.DASH) + ("" if math.isnan(spread) else f" ± {spread:g}")
 
 
 def _measured_line(cell: Cell) -> tuple[str, ...]:

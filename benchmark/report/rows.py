@@ -261,10 +261,10 @@ def _repeated(runs: Sequence[Run]) -> Iterable[str]:
     for run in runs:
         if run.value is not None:
             by_value[run.value].append(run)
-    for same in by_value.values():
-        if len({(run.head_seed, run.order_seed) for run in same}) > 1:
-            listed = ", ".join(str(run.run) for run in same)
-            yield f"identical results from different seeds (runs {listed}): the interval is too narrow"
+    repeated = [same for same in by_value.values() if len({(run.head_seed, run.order_seed) for run in same}) > 1]
+    if repeated:
+        listed = "; ".join("runs " + ", ".join(str(run.run) for run in same) for same in repeated)
+        yield f"identical results from different seeds ({listed}): the interval is too narrow"
 
 
 def _what_a_label_tells(backbone: str, dataset: str) -> Contamination:

@@ -125,12 +125,17 @@ class Board:
         ]
 
     def warnings(self) -> dict[str, list[str]]:
-        """Each warning once, with the cells it holds for."""
-        found: dict[str, list[str]] = {}
+        """Each warning once, with where it holds: everywhere, or per backbone on so many tasks."""
+        found: dict[str, dict[str, list[str]]] = {}
         for row in self.rows:
             for warning in row.warnings:
-                found.setdefault(warning, []).append(f"{row.label}, {row.task}")
-        return found
+                found.setdefault(warning, {}).setdefault(row.label, []).append(row.task)
+        return {warning: self._where(by_backbone) for warning, by_backbone in found.items()}
+
+    def _where(self, tasks_of: dict[str, list[str]]) -> list[str]:
+        if sum(map(len, tasks_of.values())) == len(self.cells):
+            return ["all cells"]
+        return [f"{backbone} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}" for backbone, tasks in tasks_of.items()]
 
 
 def boards(rows: Iterable[Row]) -> list[Board]:
@@ -163,7 +168,7 @@ def to_markdown(rows: Iterable[Row], *, title: str = "Leaderboard") -> str:
             lines += [f"- {escape.markdown(b)}, {escape.markdown(c.task)}: {escape.markdown(why)}." for b, c, why in gaps] + [""]
         if warnings := board.warnings():
             lines += ["Warnings:", ""]
-            lines += [f"- {escape.markdown(w)} ({escape.markdown(_cells(where))})." for w, where in warnings.items()] + [""]
+            lines += [f"- {escape.markdown(w)} ({escape.markdown('; '.join(where))})." for w, where in warnings.items()] + [""]
     return "\n".join(lines)
 
 
@@ -222,7 +227,7 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
             table.add_section()
         notes = [row.missing] if row.missing else []
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
-        notes += [w for w in row.warnings if w.startswith(("identical", "pretraining"))]
+        notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
         table.add_row(
             Text("" if place == previous else row.task),
             Text(row.label),
@@ -284,10 +289,6 @@ def _column(row: Row) -> Column:
 
 def _text(row: Row | None) -> str:
     return numbers.DASH if row is None else row.text
-
-
-def _cells(where: Sequence[str]) -> str:
-    return "; ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
 
 
 def _flat(value: object) -> object:

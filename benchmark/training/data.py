@@ -5,7 +5,7 @@ Which ids a job sees is decided here and nowhere else. Pixels come from the cach
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,21 +118,10 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
         DataError: the folder is not what the card says, or an image needed here cannot be read (all such ids are named).
         TooFewImages: an unlimited job has fewer training images than one batch.
     """
-    reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-    if not place.known_release and experiment.limit is None:
-        raise DataError(
-            f"{place.card.name}: {place.dataset_root} is not the public release ({place.release}). "
-            f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
-        )
+    reader = open_known(experiment, place)
     chosen = choose(experiment, reader)
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    wanted, bad = [s for samples in chosen.values() for s in samples], []
-    for start in range(0, len(wanted), FILL_CHUNK):
-        bad += cache.fill(wanted[start : start + FILL_CHUNK], workers=place.decode_workers)
-        yield min(start + FILL_CHUNK, len(wanted)), len(wanted)
-    if bad:
-        listed = " ".join(sentence for _, sentence in bad[:3])
-        raise ImageError(listed if len(bad) <= 3 else f"{listed} And {len(bad) - 3} more unreadable images of {place.card.name}.")
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], place)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
     n_train, batch = len(parts["train"]), experiment.recipe.batch_size
     warmup = experiment.recipe.warmup_steps
@@ -145,6 +134,45 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
             "Use a larger fraction, or --limit N for a trial run with a smaller batch."
         )
     return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=tuple(reader.warnings))
+
+
+def load_part(experiment: Experiment, place: Place, name: str) -> Part:
+    """One split alone, as `load` gives it."""
+    reader = open_known(experiment, place)
+    samples = choose(experiment, reader)[name]
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
+    for _ in fill(cache, samples, place):
+        pass
+    return _part(name, samples, cache, experiment)
+
+
+def open_known(experiment: Experiment, place: Place) -> Reader:
+    """The dataset's reader; an unlimited job needs a release whose counts and digests are known.
+
+    Raises:
+        DataError: the folder is an unknown or edited copy.
+    """
+    if not place.known_release and experiment.limit is None:
+        raise DataError(
+            f"{place.card.name}: {place.dataset_root} is not the public release ({place.release}). "
+            f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
+        )
+    return open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+
+
+def fill(cache: ImageCache, samples: Sequence[Sample], place: Place) -> Iterator[tuple[int, int]]:
+    """Decodes what the cache lacks of `samples`, yielding (done, total).
+
+    Raises:
+        ImageError: some cannot be read; the first three are named, all others are cached.
+    """
+    bad = []
+    for start in range(0, len(samples), FILL_CHUNK):
+        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers)
+        yield min(start + FILL_CHUNK, len(samples)), len(samples)
+    if bad:
+        listed = " ".join(sentence for _, sentence in bad[:3])
+        raise ImageError(listed if len(bad) <= 3 else f"{listed} And {len(bad) - 3} more unreadable images of {place.card.name}.")
 
 
 def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheRecipe:

@@ -16,7 +16,6 @@ from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head, HeadRequest, seeded_init
-from benchmark.plan import is_limited
 from benchmark.registry import plugin
 from benchmark.training import evaluate, predictions
 from benchmark.training.data import JobData, load
@@ -88,7 +87,7 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         key=job.key,
         job=job,
         status="ok",
-        scale="limited" if is_limited(job) else "full",
+        scale="limited" if job.limited else "full",
         phantom=place.phantom,
         redistribution=place.card.redistribution,
         metrics=result.metrics,
@@ -124,9 +123,10 @@ def environment(device: torch.device) -> dict[str, str]:
 def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: Bench) -> tuple[SealedEncoder, dict[str, int]]:
     key = (experiment.backbone.model_dump_json(), experiment.dataset.model_dump_json(exclude={"target", "split", "split_rule"}), str(device))
     if bench.key != key:
-        backbone, account = build_backbone(experiment.backbone, place.weights, named=place.backbone)
+        ref = experiment.backbone.model_copy(update={"model": place.backbone_model})
+        backbone, account = build_backbone(ref, place.weights, init_seed=ref.init_seed)
         bench.encoder = SealedEncoder(backbone, experiment.dataset.statistics).to(device)
-        bench.account, bench.bank, bench.key = account.counts(), None, key
+        bench.account, bench.bank, bench.key = account.counts, None, key
     assert bench.encoder is not None
     return bench.encoder, bench.account
 

@@ -31,12 +31,14 @@ class Model:
 
     def outputs(self, part: Part, index: np.ndarray) -> Any:
         """The head's outputs for the given images of a part."""
-        images = part.images(index).to(self.device) if self.bank is None or self.head.reads_image else None
+        images = None
+        if self.bank is None or self.head.reads_image:
+            images = self.encoder.normalise(part.images(index).to(self.device))
         if self.bank is None:
-            pyramid = self.encoder.pyramid(images, self.head.strides)
+            pyramid = self.encoder.pyramid_of(images, self.head.strides)
         else:
             pyramid = {stride: level.to(self.device) for stride, level in self.bank.pyramid(part, index).items()}
-        return self.head(pyramid, self.encoder.normalise(images) if self.head.reads_image else None)
+        return self.head(pyramid, images)
 
     def start_epoch(self) -> None:
         """Everything to train mode, as a training framework does after validation; freezing is decided before each batch."""
@@ -49,7 +51,7 @@ class Model:
 
     def unfreeze_encoder(self, *, batchnorm_trains: bool) -> None:
         """Gradients from here on. Without `batchnorm_trains`, BatchNorm stays in evaluation mode until the next epoch (LoVT 2.4)."""
-        self.encoder.set_mode("training" if batchnorm_trains else "training-fixed-statistics")
+        self.encoder.set_mode("training" if batchnorm_trains else "unfrozen")
 
     def start_evaluation(self) -> None:
         self.head.eval()

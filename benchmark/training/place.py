@@ -16,7 +16,7 @@ class Place:
         card: the resolved dataset card.
         dataset_root: folder of the public release.
         cache: folder of the decode-once caches.
-        backbone: the backbone as the user named it, for families that build from a file.
+        backbone_model: what the family builds: an architecture, or the file and function of the author's own.
         weights: weights file, or None.
         release: which release or re-release the reader recognised.
         phantom: True when the data was generated.
@@ -28,7 +28,7 @@ class Place:
     card: DatasetCard
     dataset_root: Path
     cache: Path
-    backbone: str
+    backbone_model: str
     weights: Path | None
     release: str
     phantom: bool

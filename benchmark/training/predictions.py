@@ -6,6 +6,7 @@ Detections are COCO-style JSON, masks COCO RLE; string ids map to integers by th
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,28 @@ def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
     return detections, tuple(image["name"] for image in content["images"])
 
 
-def read_masks(path: Path) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """(N, C, S, S) bool masks of a file, the image ids in order, and the frame."""
+def read_masks(path: Path, wanted: Sequence[int] | None = None) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Masks of a file.
+
+    Args:
+        wanted: positions of images to decode; None = all.
+
+    Returns:
+        (N, C, S, S) bool in the order of `wanted`, the ids of all images in order, and the frame.
+    """
     content = _load(path)
     size = int(content["frame"].rsplit("-", 1)[1])
+    names = tuple(image["name"] for image in content["images"])
     index = {image["id"]: i for i, image in enumerate(content["images"])}
     category = {c["id"]: i for i, c in enumerate(content["categories"])}
-    masks = np.zeros((len(index), len(category), size, size), bool)
+    place = {image: k for k, image in enumerate(range(len(names)) if wanted is None else wanted)}
+    masks = np.zeros((len(place), len(category), size, size), bool)
     for row in content["annotations"]:
-        rle = {"size": row["segmentation"]["size"], "counts": row["segmentation"]["counts"].encode()}
-        masks[index[row["image_id"]], category[row["category_id"]]] = coco_mask.decode(rle).astype(bool)
-    return masks, tuple(image["name"] for image in content["images"]), content["frame"]
+        image = index[row["image_id"]]
+        if image in place:
+            rle = {"size": row["segmentation"]["size"], "counts": row["segmentation"]["counts"].encode()}
+            masks[place[image], category[row["category_id"]]] = coco_mask.decode(rle).astype(bool)
+    return masks, names, content["frame"]
 
 
 def read_examples(path: Path) -> list[Example]:

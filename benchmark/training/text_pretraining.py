@@ -50,7 +50,7 @@ def pretrain(corpus: Path, weights: Path, seconds: float, processes: int, progre
     """
     prepare_process(processes)
     images, targets = load(corpus)
-    backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None, init_seed=seed), None, named="torchvision:resnet18")
+    backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None), None, init_seed=seed)
     encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics)
     encoder.set_mode("training")
     words = seeded_init(lambda: nn.Conv2d(backbone.spec.strides[32], targets.shape[1], 1), seed)
@@ -99,7 +99,7 @@ def word_targets(reports: Sequence[str]) -> np.ndarray:
 
 def torchvision_state(encoder: SealedEncoder) -> dict[str, torch.Tensor]:
     """The encoder's tensors under torchvision's names."""
-    return encoder.backbone.torchvision_state_dict()
+    return encoder.backbone.network.state_dict()
 
 
 def _runs(report: str) -> list[str]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from benchmark.errors import DataError
+from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.rle import decode_relative, encode_relative
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 13), st.integers(1, 17)))
@@ -29,13 +30,13 @@ def slow_decode(text: str, height: int, width: int) -> np.ndarray:
 
 
 @given(masks)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_mask_survives_the_round_trip(mask):
     assert np.array_equal(decode_relative(encode_relative(mask), *mask.shape), mask)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_decoding_agrees_with_walking_down_the_columns(height, width, data):
     numbers, left = [], height * width
     while left and len(numbers) < 12:
@@ -44,6 +45,13 @@ def test_decoding_agrees_with_walking_down_the_columns(height, width, data):
     numbers = numbers[: len(numbers) // 2 * 2]
     text = " ".join(map(str, numbers)) or "-1"
     assert np.array_equal(decode_relative(text, height, width), slow_decode(text, height, width))
+
+
+@given(masks)
+@settings(max_examples=100, deadline=None)
+def test_the_phantom_generators_own_encoder_is_read_back(mask):
+    if mask.any():
+        assert np.array_equal(decode_relative(relative_run_lengths(mask), *mask.shape), mask)
 
 
 def test_an_asymmetric_mask_would_show_a_missing_transpose():

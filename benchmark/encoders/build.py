@@ -1,0 +1,86 @@
+"""From a resolved reference to a backbone with its weights, and the account of them.
+
+The one place where random initialisation, a weights file and its digest come together; families build architectures, `checkpoints` loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from benchmark import registry
+from benchmark.cards import BackboneRef
+from benchmark.encoders.base import Backbone
+from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
+from benchmark.encoders.library_weights import LibraryWeights
+from benchmark.errors import CheckpointError, UsageError
+
+# Seed of what is drawn and then overwritten by a file, or of a Python function whose digest stands for its weights.
+FIXED_SEED = 0
+
+
+def build_backbone(ref: BackboneRef, weights_path: Path | None, *, init_seed: int | None) -> tuple[Backbone, TensorAccount]:
+    """Builds the backbone on the CPU.
+
+    Args:
+        ref: family, model, layout and digest; its normalisation, if any, replaces the one in the backbone's spec.
+        weights_path: file with the digest of `ref`; None for random initialisation and for Python functions.
+        init_seed: seed of a random backbone, the run's own.
+
+    Returns:
+        The backbone, and its account: empty where no file was loaded.
+
+    Raises:
+        CheckpointError: the reference has weights but no file was given, the file is another one, or it does not fit.
+        UsageError: a random backbone without a seed.
+    """
+    family = registry.plugin("encoders", ref.family)
+    makes_own_weights = ref.family == "python_file"
+    if weights_path is None and ref.digest is not None and not makes_own_weights:
+        raise CheckpointError(f"{ref.family}:{ref.model} has weights with digest {ref.digest[:12]}…, but no file was given for them.")
+    if weights_path is None and init_seed is None and not makes_own_weights:
+        raise UsageError(f"{ref.family}:{ref.model} is randomly initialised and needs the run's seed.")
+    if weights_path is not None and ref.digest is not None:
+        _require_digest(weights_path, ref.digest)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FIXED_SEED if init_seed is None else init_seed)
+        backbone = family.build(ref.model)
+    account = TensorAccount()
+    if weights_path is not None:
+        # A family that wraps a library's model keeps it in `network`: files name the tensors of that.
+        account = load_checkpoint(getattr(backbone, "network", backbone), weights_path, ref.layout, ref.minimum_loaded)
+    backbone.spec = backbone.spec.model_copy(update=_known_of(ref, weights_path))
+    return backbone, account
+
+
+def library_weights(family: str, model: str, name: str) -> LibraryWeights:
+    """The file behind a library's weight name (`torchvision:resnet18@DEFAULT`), for `resolve` to hash.
+
+    Raises:
+        UnknownName: no such weights.
+        EnvironmentProblem: not on this machine and not to be had from the network.
+    """
+    return registry.plugin("encoders", family).library_weights(model, name)
+
+
+def _known_of(ref: BackboneRef, weights_path: Path | None) -> dict:
+    known: dict = {}
+    if ref.normalisation is not None:
+        known["normalisation"] = ref.normalisation
+    if weights_path is not None:
+        known["pretraining"] = None  # the architecture knows of none; the card may
+    return known
+
+
+def _require_digest(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"There is no weights file {path}.")
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if found != digest:
+        raise CheckpointError(
+            f"{path.name} has SHA-256 {found[:12]}…, the job was planned with {digest[:12]}…: the file was replaced. Plan again."
+        )

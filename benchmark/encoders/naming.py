@@ -1,0 +1,128 @@
+"""What a user may call a backbone, and which family, model and weights that means.
+
+`SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`. Nothing is built or opened here but cards, and torch is not
+imported, so that `lobe list` and `lobe --help` stay quick.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from benchmark import registry
+from benchmark.cards import BackboneCard, Normalisation
+from benchmark.errors import CardError, UnknownName, UsageError
+
+SOURCES = ("torchvision", "timm")
+WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
+_FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A backbone as the user named it.
+
+    Attributes:
+        family: module in `benchmark/encoders` that builds it.
+        model: architecture inside the family; for `python_file` the absolute file and function.
+        weights: None for random initialisation (or whatever a Python function returns), a library's weight name, or a file.
+        label: what tables call it, for example `resnet18 (random)`.
+        layout, minimum_loaded, normalisation: of the card, or the family's defaults; None = the backbone's own statistics.
+        card: the card it came from, if any.
+    """
+
+    family: str
+    model: str
+    weights: str | Path | None
+    label: str
+    layout: str = "torchvision"
+    minimum_loaded: float = 1.0
+    normalisation: Normalisation | None = None
+    card: BackboneCard | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """True when every run draws its own initialisation."""
+        return self.weights is None and self.family != "python_file"
+
+
+def parse(name: str) -> NamedBackbone:
+    """Reads a backbone's name.
+
+    Raises:
+        UsageError: malformed, an unknown source, a missing file, or a card that needs its weights file.
+        UnknownName: no card of that name; suggests near ones.
+        CardError: a card file that cannot be read.
+    """
+    if function := _FUNCTION.fullmatch(name):
+        file = _existing(Path(function["file"]), name)
+        return NamedBackbone("python_file", f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
+    head, at, weights = name.partition("@")
+    if not head or (at and not weights):
+        raise UsageError(f"{name!r} is no backbone's name: write SOURCE:MODEL, SOURCE:MODEL@WEIGHTS, CARD, CARD@FILE or file.py:function.")
+    if head.endswith((".yaml", ".yml")):
+        return _of_card(_card_in(_existing(Path(head), name)), weights)
+    source, colon, model = head.partition(":")
+    if colon:
+        return _of_source(name, source, model, weights)
+    cards = registry.backbones()
+    if head not in cards:
+        raise UnknownName("backbone", head, cards)
+    return _of_card(cards[head], weights)
+
+
+def _of_source(name: str, source: str, model: str, weights: str) -> NamedBackbone:
+    if source not in SOURCES or not model:
+        raise UsageError(f"{name!r}: a backbone's source is {' or '.join(SOURCES)}, as in torchvision:resnet18@DEFAULT.")
+    if not weights:
+        return NamedBackbone(source, model, None, f"{model} (random)", layout=source)
+    if _looks_like_file(weights):
+        file = _existing(Path(weights), name)
+        return NamedBackbone(source, model, file, f"{model} ({file.name})", layout=source)
+    return NamedBackbone(source, model, weights, f"{model} ({weights})", layout=source)
+
+
+def _of_card(card: BackboneCard, file: str) -> NamedBackbone:
+    title = card.title or card.name
+    known = {
+        "layout": card.layout,
+        "minimum_loaded": card.minimum_loaded,
+        "normalisation": card.normalisation,
+        "card": card,
+    }
+    if file:
+        return NamedBackbone(card.family, card.model, _existing(Path(file), f"{card.name}@{file}"), title, **known)
+    if card.weights is None:
+        return NamedBackbone(card.family, card.model, None, f"{title} (random)", **known)
+    if _looks_like_file(card.weights):
+        raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
+    return NamedBackbone(card.family, card.model, card.weights, title, **known)
+
+
+def _card_in(path: Path) -> BackboneCard:
+    """The one card of a file, given plainly or as the only entry of `backbones:`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = content["backbones"] if isinstance(content, dict) and "backbones" in content else [content]
+        if len(entries) != 1:
+            raise CardError(f"{path.name} holds {len(entries)} backbones; a card named by its file holds one.")
+        return BackboneCard.model_validate(entries[0])
+    except yaml.YAMLError as error:
+        raise CardError(f"{path.name} is not valid YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CardError(f"{path.name}: key {'.'.join(map(str, first['loc']))!r}: {first['msg']}.") from None
+
+
+def _looks_like_file(weights: str) -> bool:
+    return "/" in weights or "\\" in weights or Path(weights).suffix in WEIGHT_SUFFIXES
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.is_file():
+        raise UsageError(f"{name!r}: there is no file {path}.")
+    return path.resolve()

@@ -1,0 +1,180 @@
+"""The layout of NIH ChestX-ray14 (datasets section 5): PNG images by patient, whole-image labels, official lists, and 984-style boxes.
+
+The release has boxes on 880 of 112,120 images; a phantom is mostly that part. Boxed images belong to the test list, and there are always
+enough images without a finding for LoVT's sample of 100 to 880. The broken header of the box list is the release's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.errors import UsageError
+from benchmark.phantom.anatomy import SIDES, Scene, Side, draw_patient
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
+from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, nodule, pneumothorax
+from benchmark.phantom.radiograph import GRID, Radiograph, compose, develop
+from benchmark.phantom.seeds import number_of, stream
+
+DEFAULT_POSITIVE_SHARE = 0.7  # of all images: boxed. LoVT's task has 880 of 980; the rest here is the label file's other kinds of images
+SIZE = 1024
+NORMALS_PER_BOXED = 100 / 880  # LoVT's sample, datasets section 5
+BOXES_PER_CLASS = {  # datasets section 5
+    "Atelectasis": 180,
+    "Effusion": 153,
+    "Cardiomegaly": 146,
+    "Infiltrate": 123,
+    "Pneumonia": 120,
+    "Pneumothorax": 98,
+    "Mass": 85,
+    "Nodule": 79,
+}
+CLASSES_PER_IMAGE = {1: 787, 2: 83, 3: 9, 4: 1}  # of the 880 boxed images
+TRAIN_VAL_SHARE = 0.10  # patients of train_val_list.txt; none of their images has a box
+SHARED_NORMAL_SHARE = 0.15  # a boxed patient's other images: seldom without a finding, so that splits share few patients
+SMALLEST_BOX = 24.0  # pixels of 1024
+NO_FINDING = "No Finding"
+ENTRY_HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+RGBA_EVERY = 200  # about 519 of 112,120 in the release
+
+
+def shots(plan: Plan) -> list[Shot]:
+    """Roles: "boxed", "unboxed" (a finding nobody outlined), "normal", and "train" for patients of the other list."""
+    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    if plan.n_patients + len(planned) > 10**6:
+        raise UsageError("nih-cxr: a phantom holds at most about a million patients, because patient numbers have eight digits.")
+    rng = stream("roles", plan.dataset, plan.seed)
+    sick = {one.patient for one in planned if one.positive}
+    well = sorted({one.patient for one in planned} - sick)
+    other = set(rng.permutation(well)[: round(TRAIN_VAL_SHARE * plan.n_patients)].tolist())
+    shots = []
+    for one in planned:
+        if one.positive:
+            role = "boxed"
+        elif one.patient in other:
+            role = "train"
+        else:
+            role = "unboxed" if one.patient in sick and rng.random() >= SHARED_NORMAL_SHARE else "normal"
+        shots.append(replace(one, role=role))
+    n_boxed, n_normal = (sum(one.role == role for one in shots) for role in ("boxed", "normal"))
+    missing = max(0, round(n_boxed * NORMALS_PER_BOXED) + 1 - n_normal)
+    return shots + [Shot(plan.n_patients + k, 0, False, "normal") for k in range(missing)]
+
+
+def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+    rng = shot_stream(plan, shot)
+    patient = draw_patient(patient_key(plan, shot.patient))
+    classes = _draw_classes(rng) if shot.role in ("boxed", "unboxed") else []
+    drawn: list[tuple[str, Finding]] = []
+
+    def findings(scene: Scene) -> list[Finding]:
+        order = [SIDES[k] for k in rng.permutation(2)]
+        for k, name in enumerate(c for c in classes if c != "Cardiomegaly"):
+            drawn.append((name, _large_enough(_DRAW[name], scene, order[k % 2], rng)))
+        return [finding for _, finding in drawn]
+
+    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in classes)
+    boxes = [(name, _scaled(finding.box())) for name, finding in drawn]
+    if "Cardiomegaly" in classes:
+        boxes.append(("Cardiomegaly", _scaled(_heart_box(radiograph))))
+    number = first_patient_number(plan) + shot.patient
+    stem = f"{number:08d}_{shot.index:03d}"
+    folder = root / ("images_001" if shot.patient < plan.n_patients / 2 else "images_002") / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(develop(radiograph, SIZE, SIZE, rng))
+    if (shot.patient, shot.index) == (0, 0) or number_of("rgba", plan.seed, stem, below=RGBA_EVERY) == 0:
+        picture = picture.convert("RGBA")
+    picture.save(folder / f"{stem}.png", compress_level=1)
+    labels = "|".join(sorted("Infiltration" if name == "Infiltrate" else name for name in classes)) or NO_FINDING
+    view = radiograph.scene.pose.view
+    label = {
+        "boxes": boxes if shot.role == "boxed" else [],
+        "row": f"{stem}.png,{labels},{shot.index},{number},{patient.age},{patient.sex},{view},2500,2048,0.168,0.168",
+    }
+    return Written(shot, stem, f"{number:08d}", radiograph.report, (), label)
+
+
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+    order = stream("rows", plan.dataset, plan.seed).permutation(len(written))  # the release's rows are not in file-name order
+    rows = [written[k] for k in order]
+    write_lines(root / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *(one.label["row"] for one in rows)])
+    boxes = [(name, one, box) for name in BOXES_PER_CLASS for one in written for other, box in one.label["boxes"] if other == name]
+    lines = [f"{one.id}.png,{name},{','.join(map(repr, box))}" for name, one, box in boxes]
+    write_lines(root / "BBox_List_2017.csv", ["Image Index,Finding Label,Bbox [x,y,w,h],,,", *lines])
+    train = [one for one in written if one.shot.role == "train"]
+    test = [one for one in written if one.shot.role != "train"]
+    for name, listed in (("train_val_list.txt", train), ("test_list.txt", test)):
+        write_lines(root / name, sorted(f"{one.id}.png" for one in listed))
+    boxed = [one for one in written if one.label["boxes"]]
+    counts = {
+        "images": len(written),
+        "patients": len({one.patient_id for one in written}),
+        "boxes": len(boxes),
+        "boxed_images": len(boxed),
+        "positives": len(boxed),
+        "boxed_patients": len({one.patient_id for one in boxed}),
+        "normal_test_images": sum(one.shot.role == "normal" for one in written),
+        "test_list": len(test),
+        "train_val_list": len(train),
+    }
+    counts |= {f"boxes_{name.lower()}": sum(other == name for other, _, _ in boxes) for name in BOXES_PER_CLASS}
+    return Labels(tuple(one.id for one in rows), counts)
+
+
+def first_patient_number(plan: Plan) -> int:
+    """Patients count upwards from here; far above the release's 30,805, and another stretch for every seed."""
+    return 100_000 + number_of("nih patients", plan.seed, below=98_000_000)
+
+
+def _draw_classes(rng: np.random.Generator) -> list[str]:
+    counts = np.array(list(CLASSES_PER_IMAGE.values()), dtype=float)
+    weights = np.array(list(BOXES_PER_CLASS.values()), dtype=float)
+    n = int(rng.choice(list(CLASSES_PER_IMAGE), p=counts / counts.sum()))
+    return [str(name) for name in rng.choice(list(BOXES_PER_CLASS), n, replace=False, p=weights / weights.sum())]
+
+
+def _opacity(scene: Scene, side: Side, rng: np.random.Generator) -> Finding:
+    while True:
+        finding = draw_opacities(scene, 1, rng)[0]
+        if finding.side == side:
+            return finding
+
+
+# What each class looks like: plates, fluid, a net of lines, patches, a dark crescent, a large and a small disc (radii in pixels of 1024).
+_DRAW: dict[str, Callable[[Scene, Side, np.random.Generator], Finding]] = {
+    "Atelectasis": atelectasis,
+    "Effusion": effusion,
+    "Infiltrate": interstitial,
+    "Pneumonia": _opacity,
+    "Pneumothorax": lambda scene, side, rng: pneumothorax(scene, side, rng, separation=rng.uniform(0.12, 0.45)),
+    "Mass": lambda scene, side, rng: nodule(scene, side, rng, (48, 105), kind="mass"),
+    "Nodule": lambda scene, side, rng: nodule(scene, side, rng, (25, 44)),
+}
+
+
+def _large_enough(
+    draw: Callable[[Scene, Side, np.random.Generator], Finding], scene: Scene, side: Side, rng: np.random.Generator
+) -> Finding:
+    while True:
+        finding = draw(scene, side, rng)
+        _, _, width, height = _scaled(finding.box())
+        if min(width, height) >= SMALLEST_BOX:
+            return finding
+
+
+def _heart_box(radiograph: Radiograph) -> tuple[float, float, float, float]:
+    heart = radiograph.scene.heart > 0.5
+    rows, columns = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1 - columns[0]), float(rows[-1] + 1 - rows[0])
+
+
+def _scaled(box: tuple[float, float, float, float]) -> tuple[float, ...]:
+    """Fractional pixels of 1024, as in the release."""
+    return tuple(value * SIZE / GRID for value in box)

@@ -1,0 +1,115 @@
+"""Re-scoring of saved predictions: anyone who holds the data can check a number without the backbone.
+
+Predictions say in which frame they were measured; without that they are refused, because the same boxes in another frame give another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import registry, resolve
+from benchmark.cards import BackboneRef, Job
+from benchmark.errors import FrameMismatch, UsageError
+from benchmark.metrics import scores
+from benchmark.plan import NamedBackbone, Settings, plan
+from benchmark.training import predictions
+from benchmark.training.data import Part, load_part
+from benchmark.training.place import Place
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """Metrics of a predictions file, fractions in [0, 1].
+
+    Attributes:
+        undefined: metrics that have no value on this split, with the reason.
+    """
+
+    task: str
+    protocol: str
+    report: str
+    n_images: int
+    metrics: dict[str, float]
+    undefined: dict[str, str]
+
+
+def score(task: str, file: Path, data: Sequence[str], cache: Path | None, protocol: str, limit: int | None = None) -> Rescored:
+    """Scores a predictions file on the test split of a task.
+
+    Args:
+        file: COCO-style JSON as a job writes it (`detections.json` or `masks.json`), with `frame` and a table `images`.
+        limit: the limit of the run the predictions come from.
+
+    Raises:
+        FrameMismatch: no frame, or another than the task's.
+        UsageError: images missing, repeated or not of the test split.
+    """
+    card = registry.task(task)
+    rules = registry.protocol(protocol)
+    folder = resolve.cache_folder(cache)
+    dataset_card = registry.dataset(card.dataset)
+    dataset = resolve.dataset(dataset_card, resolve.dataset_root(dataset_card, resolve.data_roots(data)), rules, card.split)
+    nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
+    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit))[-1]
+    part = _test_part(job, dataset, folder)
+    names = dataset_card.classes
+    if card.target == "boxes":
+        found, ids = predictions.read_detections(file)
+        _require_same_images(file, ids, part)
+        _require_frame(file, found.frame, part)
+        order = _positions(ids, part)
+        found = type(found)(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
+        result = scores.score_detection(found, part.truth(), names)
+    else:
+        masks, ids, frame = predictions.read_masks(file)
+        _require_same_images(file, ids, part)
+        _require_frame(file, frame, part)
+        placed = np.empty_like(masks)
+        placed[_positions(ids, part)] = masks
+        truth = part.masks(np.arange(len(part)))
+        result = scores.score_segmentation(placed.astype(np.float32), truth, names, true_masks=dataset_card.mask_source == "masks")
+        # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
+        result.metrics.pop("pixel_ap", None)
+        result.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
+    return Rescored(task, protocol, card.report, len(part), result.metrics, result.undefined)
+
+
+def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
+    place = Place(
+        card=dataset.card,
+        dataset_root=dataset.root,
+        cache=cache / "images",
+        backbone_model="none",
+        weights=None,
+        release=dataset.release,
+        phantom=dataset.phantom,
+        known_release=dataset.known_release,
+    )
+    return load_part(job.experiment, place, "test")
+
+
+def _require_same_images(file: Path, ids: Sequence[str], part: Part) -> None:
+    given, wanted = set(ids), set(part.ids)
+    if len(given) != len(ids):
+        raise UsageError(f"{file}: {len(ids) - len(given)} image names are repeated in its table `images`.")
+    missing, foreign = sorted(wanted - given), sorted(given - wanted)
+    if missing or foreign:
+        some = ", ".join((missing or foreign)[:3])
+        raise UsageError(
+            f"{file}: its images are not the task's {len(wanted):,} test images: {len(missing):,} missing, {len(foreign):,} foreign ({some}). "
+            "Predictions of a limited run need the same --limit."
+        )
+
+
+def _require_frame(file: Path, frame: str, part: Part) -> None:
+    if frame != part.frame_name:
+        raise FrameMismatch(f"{file} was measured in frame {frame!r}, the task is scored in {part.frame_name!r}. Map the predictions first.")
+
+
+def _positions(ids: Sequence[str], part: Part) -> np.ndarray:
+    where = {name: i for i, name in enumerate(part.ids)}
+    return np.array([where[name] for name in ids], np.int64)

@@ -1,0 +1,173 @@
+"""Each broken promise of a backbone is found, and the method at fault named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.cards import BackboneSpec, Normalisation
+from benchmark.encoders.base import Backbone
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.errors import ConformanceError
+
+GREY = Normalisation(mean=(0.49,), std=(0.25,))
+
+
+class Good(Backbone):
+    """Two levels: stride 4 and 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = BackboneSpec(name="tiny", strides={4: 6, 8: 8}, embed_dim=8)
+        self.first = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.BatchNorm2d(6), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(6, 8, 2, 2), nn.BatchNorm2d(8), nn.ReLU())
+
+    def prepare(self, images):
+        return images
+
+    def pyramid(self, images, strides=None):
+        fine = self.first(self.prepare(images))
+        maps = {4: fine, 8: self.second(fine)}
+        return maps if strides is None else {stride: maps[stride] for stride in strides}
+
+    def pooled(self, images):
+        return self.pyramid(images)[8].mean((2, 3))
+
+
+class WrongStrides(Good):
+    def pyramid(self, images, strides=None):
+        return {2 * stride: features for stride, features in super().pyramid(images, strides).items()}
+
+
+class SwappedLevels(Good):
+    def pyramid(self, images, strides=None):
+        maps = super().pyramid(images)
+        maps = {4: maps[8], 8: maps[4]}
+        return maps if strides is None else {stride: maps[stride] for stride in strides}
+
+
+class IgnoresRequest(Good):
+    def pyramid(self, images, strides=None):
+        return super().pyramid(images)
+
+
+class ReturnsList(Good):
+    def pyramid(self, images, strides=None):
+        return list(super().pyramid(images).values())
+
+
+class NotFinite(Good):
+    def pyramid(self, images, strides=None):
+        return {stride: features / 0 for stride, features in super().pyramid(images, strides).items()}
+
+
+class DropoutLeftOn(Good):
+    def prepare(self, images):
+        return nn.functional.dropout(images, 0.5, training=True)
+
+
+class BatchNormLeftOn(Good):
+    def pyramid(self, images, strides=None):
+        self.first.train()
+        return super().pyramid(images, strides)
+
+
+class MixesImages(Good):
+    def pyramid(self, images, strides=None):
+        return {stride: features - features.mean(0, keepdim=True) for stride, features in super().pyramid(images, strides).items()}
+
+
+class NormalisesAgain(Good):
+    def prepare(self, images):
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        return (images - mean) / std
+
+
+class StandardisesEachImage(Good):
+    def prepare(self, images):
+        return (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
+
+
+class CutsGradient(Good):
+    def pyramid(self, images, strides=None):
+        with torch.no_grad():
+            return super().pyramid(images, strides)
+
+
+class Detaches(Good):
+    def pyramid(self, images, strides=None):
+        maps = super().pyramid(images, strides)
+        return {stride: features.detach().requires_grad_() for stride, features in maps.items()}
+
+
+class WrongEmbedding(Good):
+    def pooled(self, images):
+        return self.pyramid(images)[4].mean((2, 3))
+
+
+class Crashes(Good):
+    def pyramid(self, images, strides=None):
+        raise ValueError("shapes cannot be multiplied")
+
+
+class NoSpec(Good):
+    def __init__(self):
+        super().__init__()
+        self.spec = {"name": "tiny"}
+
+
+def _check(backbone_class):
+    torch.manual_seed(0)
+    encoder = SealedEncoder(backbone_class(), GREY)
+    encoder.conformance(32)
+    return encoder
+
+
+def test_good_backbone_passes_and_is_left_as_it_was():
+    torch.manual_seed(0)
+    encoder = SealedEncoder(Good(), GREY)
+    encoder.set_mode("training")
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    encoder.conformance(32)
+    assert encoder.mode == "training"
+    assert encoder.backbone.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (WrongStrides, r"pyramid\(\).*\[8, 16\].*\[4, 8\]"),
+        (SwappedLevels, r"pyramid\(\).*shape"),
+        (IgnoresRequest, r"pyramid\(\).*asked for stride 4 alone"),
+        (ReturnsList, r"pyramid\(\).*list"),
+        (NotFinite, r"pyramid\(\).*NaN or infinity"),
+        (DropoutLeftOn, r"pyramid\(\).*dropout"),
+        (BatchNormLeftOn, r"pyramid\(\)"),
+        (MixesImages, r"pyramid\(\).*alone than in a batch"),
+        (NormalisesAgain, r"pyramid\(\).*second time"),
+        (StandardisesEachImage, r"pyramid\(\).*second time"),
+        (CutsGradient, r"pyramid\(\).*without gradient"),
+        (Detaches, r"pyramid\(\).*no gradient"),
+        (WrongEmbedding, r"pooled\(\).*\(2, 6\).*\(2, 8\)"),
+        (Crashes, r"pyramid\(\).*shapes cannot be multiplied"),
+        (NoSpec, r"spec"),
+    ],
+)
+def test_broken_backbone_is_found_and_the_method_named(broken, message):
+    with pytest.raises(ConformanceError, match=message):
+        _check(broken)
+
+
+def test_grey_stem_is_no_second_normalisation():
+    class GreyStem(Good):
+        def __init__(self):
+            super().__init__()
+            self.first[0] = nn.Conv2d(1, 6, 4, 4)
+
+        def prepare(self, images):
+            return images[:, :1]
+
+    _check(GreyStem)

@@ -1,0 +1,109 @@
+"""What a backbone's name means, and what is said about one that means nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmark import registry
+from benchmark.encoders.naming import parse
+from benchmark.errors import CardError, UnknownName, UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "model", "weights", "label"),
+    [
+        ("torchvision:resnet18", "torchvision", "resnet18", None, "resnet18 (random)"),
+        ("torchvision:resnet50@DEFAULT", "torchvision", "resnet50", "DEFAULT", "resnet50 (DEFAULT)"),
+        ("timm:convnext_atto", "timm", "convnext_atto", None, "convnext_atto (random)"),
+        ("timm:resnet50@a1_in1k", "timm", "resnet50", "a1_in1k", "resnet50 (a1_in1k)"),
+        ("random-resnet18", "torchvision", "resnet18", None, "ResNet-18 (random)"),
+        ("imagenet-resnet50", "torchvision", "resnet50", "IMAGENET1K_V1", "ResNet-50 ImageNet"),
+    ],
+)
+def test_name_gives_family_model_weights_and_label(name, family, model, weights, label):
+    named = parse(name)
+    assert (named.family, named.model, named.weights, named.label) == (family, model, weights, label)
+    assert named.is_random == (weights is None)
+
+
+def test_layout_follows_the_source():
+    assert parse("torchvision:resnet18").layout == "torchvision"
+    assert parse("timm:resnet18").layout == "timm"
+
+
+def test_file_of_weights_is_kept_as_a_path(tmp_path):
+    file = tmp_path / "mine.pt"
+    file.touch()
+    named = parse(f"torchvision:resnet18@{file}")
+    assert named.weights == file
+    assert named.label == "resnet18 (mine.pt)"
+
+
+def test_card_with_a_file_takes_layout_and_minimum_from_the_card(tmp_path):
+    file = tmp_path / "pretrain.ckpt"
+    file.touch()
+    named = parse(f"lovt@{file}")
+    assert (named.layout, named.weights, named.card.name) == ("lovt", file, "lovt")
+
+
+def test_python_function_is_named_by_file_and_function(tmp_path):
+    file = tmp_path / "mine.py"
+    file.touch()
+    named = parse(f"{file}:build")
+    assert (named.family, named.model, named.label) == ("python_file", f"{file}:build", "mine:build")
+    assert not named.is_random
+
+
+@pytest.mark.parametrize(
+    "text", ["name: mine\nfamily: timm\nmodel: resnet10t\n", "backbones:\n- {name: mine, family: timm, model: resnet10t}\n"]
+)
+def test_card_file_of_ones_own(tmp_path, text):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    named = parse(str(file))
+    assert (named.family, named.model, named.label) == ("timm", "resnet10t", "mine (random)")
+
+
+@pytest.mark.parametrize(
+    "name", ["hf:some/model", "torchvision:", "resnet18@", "", "@x", "torchvision:resnet18@missing.pt", "missing.py:build"]
+)
+def test_malformed_name_is_a_usage_error(name):
+    with pytest.raises(UsageError):
+        parse(name)
+
+
+def test_unknown_card_suggests_the_nearest():
+    with pytest.raises(UnknownName, match="imagenet-resnet50"):
+        parse("imagenet-resnet5")
+
+
+def test_card_that_needs_its_file_says_how_to_give_it():
+    with pytest.raises(UsageError, match="lovt@path/to/"):
+        parse("lovt")
+
+
+def test_misspelt_key_of_a_card_file_is_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nfamily: timm\nmodel: resnet10t\nwieghts: x\n")
+    with pytest.raises(CardError, match="wieghts"):
+        parse(str(file))
+
+
+def test_parsing_imports_no_torch():
+    code = "import sys; from benchmark.encoders.naming import parse; parse('imagenet-resnet50'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shipped_cards_name_models_that_exist():
+    import timm
+
+    from benchmark.encoders import checkpoints, torchvision
+
+    for card in registry.backbones().values():
+        checkpoints.layout_of(card.layout)
+        known = torchvision.ARCHITECTURES if card.family == "torchvision" else timm.list_models()
+        assert card.model in known, card.name
+        assert card.family == "torchvision" or f"{card.model}.{card.weights}" in timm.list_pretrained(f"{card.model}.*"), card.name

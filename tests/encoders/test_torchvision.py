@@ -1,0 +1,93 @@
+"""torchvision's backbones give the features torchvision computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+
+from benchmark.cards import IMAGENET
+from benchmark.encoders import torchvision as family
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.errors import EnvironmentProblem, UnknownName
+
+CHANNELS = {
+    "resnet18": (64, 64, 128, 256, 512),
+    "resnet34": (64, 64, 128, 256, 512),
+    "resnet50": (64, 256, 512, 1024, 2048),
+    "resnet101": (64, 256, 512, 1024, 2048),
+    "densenet121": (64, 256, 512, 1024, 1024),
+}
+
+
+@pytest.mark.parametrize("model", sorted(CHANNELS))
+def test_levels_have_the_promised_shapes(model):
+    with torch.device("meta"):
+        backbone = family.build(model)
+        maps = backbone.pyramid(torch.empty(1, 3, 224, 224))
+    assert {s: tuple(f.shape[1:]) for s, f in maps.items()} == {
+        2**k: (c, 224 // 2**k, 224 // 2**k) for k, c in enumerate(CHANNELS[model], 1)
+    }
+    assert backbone.spec.strides == {s: f.shape[1] for s, f in maps.items()}
+
+
+@pytest.mark.parametrize("model", ["resnet18", "densenet121"])
+def test_backbone_keeps_its_contract(model):
+    torch.manual_seed(0)
+    SealedEncoder(family.build(model), IMAGENET).conformance(64)
+
+
+@pytest.mark.parametrize(("model", "classifier"), [("resnet18", "fc"), ("densenet121", "classifier")])
+def test_pooled_is_what_torchvision_gives_its_classifier(model, classifier):
+    torch.manual_seed(0)
+    backbone = family.build(model).eval()
+    reference = getattr(torchvision.models, model)(weights=None).eval()
+    reference.load_state_dict(backbone.network.state_dict(), strict=False)
+    setattr(reference, classifier, torch.nn.Identity())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.pooled(images), reference(images), atol=1e-5, rtol=1e-4)
+
+
+def test_stages_beyond_the_deepest_wanted_level_are_not_run():
+    backbone = family.build("resnet18").eval()
+    backbone.network.layer3.register_forward_pre_hook(lambda *_: pytest.fail("layer3 was run"))
+    assert set(backbone.pyramid(torch.randn(1, 3, 64, 64), (2, 8))) == {2, 8}
+
+
+def test_first_level_is_after_the_activation_and_before_pooling():
+    backbone = family.build("resnet18").eval()
+    images = torch.randn(1, 3, 64, 64)
+    network = backbone.network
+    assert torch.equal(backbone.pyramid(images, (2,))[2], network.relu(network.bn1(network.conv1(images))))
+
+
+def test_unknown_architecture_suggests_the_nearest():
+    with pytest.raises(UnknownName, match="resnet18"):
+        family.build("resnet19")
+
+
+def test_unknown_weights_suggest_the_nearest():
+    with pytest.raises(UnknownName, match="IMAGENET1K_V1"):
+        family.library_weights("resnet18", "IMAGENET1K_V9")
+
+
+def test_library_weights_come_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    cached = tmp_path / "checkpoints" / url.rsplit("/", 1)[-1]
+    cached.write_bytes(b"weights")
+    found = family.library_weights("resnet18", "DEFAULT")
+    assert found.path == cached
+    assert found.pretraining == ("imagenet-1k",)
+
+
+def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(tmp_path, monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(EnvironmentProblem, match=r"resnet18@DEFAULT.*unreachable.*resnet18@FILE"):
+        family.library_weights("resnet18", "DEFAULT")

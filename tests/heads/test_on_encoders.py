@@ -1,0 +1,50 @@
+"""Every head on a pyramid with all levels and on one without the fine ones: loss, gradients, predictions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.cards import IMAGENET, Switches
+from benchmark.encoders import timm, torchvision
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.registry import plugin
+
+SIZE = 64
+TARGETS = Targets(
+    masks=(torch.arange(SIZE).view(1, 1, 1, SIZE) > 40).float().expand(2, 1, SIZE, SIZE),
+    boxes_xywh=torch.tensor([[[10.0, 20, 30, 25]], [[0, 0, 0, 0]]]),
+    box_labels=torch.zeros(2, 1, dtype=torch.long),
+    box_valid=torch.tensor([[True], [False]]),
+)
+
+
+@pytest.fixture(scope="module", params=["resnet18", "test_vit"])
+def encoder(request):
+    family = torchvision if request.param == "resnet18" else timm
+    return SealedEncoder(seeded_init(lambda: family.build(request.param), 0), IMAGENET)
+
+
+@pytest.mark.parametrize("name", ["linear", "unet", "yolov3"])
+@pytest.mark.parametrize("mode", ["frozen", "training"])
+def test_head_trains_on_the_encoder(encoder, name, mode):
+    encoder.set_mode(mode)
+    encoder.zero_grad(set_to_none=True)
+    request = HeadRequest(channels=encoder.backbone.spec.strides, n_classes=1, frame_size=SIZE, switches=Switches())
+    head = seeded_init(lambda: plugin("heads", name).build(request), 0)
+    images = encoder.normalise(torch.randint(0, 256, (2, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    outputs = head(encoder.pyramid_of(images, head.strides), images if head.reads_image else None)
+    loss = head.loss(outputs, TARGETS)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    assert any(parameter.grad is not None for parameter in encoder.parameters()) == (mode == "training")
+    predicted = head.predict(outputs)
+    if head.kind == "segmentation":
+        assert predicted.shape == TARGETS.masks.shape
+        assert predicted.min() >= 0
+        assert predicted.max() <= 1
+    else:
+        assert len(predicted) == 2
+        assert all((image.confidence.diff() <= 0).all() for image in predicted)

@@ -1,0 +1,227 @@
+"""LoVT reference, section 3.3: target assignment and loss, against its table and a slow loop written from its text."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from benchmark.heads.base import Targets
+from benchmark.heads.yolov3_targets import assign, scale_loss
+
+# The tests of this file need no mmdet, so the anchors stand here again, from the reference's table.
+ANCHORS = {
+    32: [(64.64, 48.6), (84.24, 106.92), (201.42, 176.04)],
+    16: [(16.2, 32.94), (33.48, 24.3), (31.86, 64.26)],
+    8: [(5.4, 7.02), (8.64, 16.2), (17.82, 12.42)],
+}
+STRIDES = (32, 16, 8)
+
+
+def _targets(*images, labels=None):
+    """Images are lists of xywh boxes; padding goes to the front and the back of the lists in turn."""
+    most = max(map(len, images), default=0)
+    boxes, classes = torch.zeros(len(images), most, 4), torch.zeros(len(images), most, dtype=torch.long)
+    valid = torch.zeros(len(images), most, dtype=torch.bool)
+    for n, image in enumerate(images):
+        start = (most - len(image)) * (n % 2)
+        for m, box in enumerate(image, start):
+            boxes[n, m], valid[n, m] = torch.tensor(box, dtype=torch.float32), True
+            classes[n, m] = labels[n][m - start] if labels else 0
+    return Targets(boxes_xywh=boxes, box_labels=classes, box_valid=valid)
+
+
+def _assign(targets, stride, switch="kept", frame=224):
+    return assign(targets, torch.tensor(ANCHORS[stride]), stride, (frame // stride, frame // stride), switch)
+
+
+def _slow_assign(images, labels, stride, switch="kept", frame=224):
+    """Section 3.3, steps 1 to 6, one box at a time, in float32 as the released code."""
+    f = np.float32
+    grid = frame // stride
+    positive = np.zeros((len(images), 3, grid, grid), bool)
+    background = np.ones_like(positive)
+    txywh = np.zeros((*positive.shape, 4), f)
+    label = np.zeros(positive.shape, int)
+    anchors = [(f(w) / f(stride), f(h) / f(stride)) for w, h in ANCHORS[stride]]
+    for n, image in enumerate(images):
+        for box, box_label in zip(image, labels[n], strict=True):
+            x, y, gw, gh = (f(value) / f(stride) for value in box)
+            gx, gy = x + gw / f(2), y + gh / f(2)
+            i, j = min(int(gx), grid - 1), min(int(gy), grid - 1)
+            ious = []
+            for aw, ah in anchors:
+                shared = (min(gw, aw) + f(1)) * (min(gh, ah) + f(1))
+                ious.append(shared / ((gw + f(1)) * (gh + f(1)) + (aw + f(1)) * (ah + f(1)) - shared))
+            for a, iou in enumerate(ious):
+                if iou > 0.5:
+                    background[n, a, j, i] = False
+            best = ious.index(max(ious))
+            positive[n, best, j, i] = True
+            aw, ah = anchors[best]
+            txywh[n, best, j, i] = (gx - i, gy - j, np.log(gw / aw + f(1e-16)), np.log(gh / ah + f(1e-16)))
+            label[n, best, j, i] = box_label
+    if switch == "cleared":
+        background &= ~positive
+    return positive, background, txywh, label
+
+
+def _quarters(low, high):
+    return st.integers(4 * low, 4 * high).map(lambda quarter: quarter / 4)
+
+
+_box = st.one_of(
+    st.tuples(_quarters(0, 200), _quarters(0, 200), _quarters(1, 224), _quarters(1, 224)),
+    st.sampled_from([(223.75, 223.75, 0.25, 0.25), (0.0, 0.0, 224.0, 224.0), (224.0, 100.0, 0.0, 0.0), (96.0, 96.0, 64.0, 64.0)]),
+    st.tuples(_quarters(96, 104), _quarters(96, 104), _quarters(20, 30), _quarters(20, 30)),  # crowded: shared cells and anchors
+).map(lambda box: (box[0], box[1], min(box[2], 224 - box[0]), min(box[3], 224 - box[1])))  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    images=st.lists(st.lists(st.tuples(_box, st.integers(0, 2)), max_size=6), min_size=1, max_size=3),
+    stride=st.sampled_from(STRIDES),
+    switch=st.sampled_from(["kept", "cleared"]),
+)
+def test_assignment_equals_a_slow_loop(images, stride, switch):
+    boxes, labels = [[box for box, _ in image] for image in images], [[label for _, label in image] for image in images]
+    found = _assign(_targets(*boxes, labels=labels), stride, switch)
+    positive, background, txywh, label = _slow_assign(boxes, labels, stride, switch)
+    assert np.array_equal(found.positive.numpy(), positive)
+    assert np.array_equal(found.background.numpy(), background)
+    assert np.array_equal(found.label.numpy(), label)
+    np.testing.assert_allclose(found.txywh.numpy(), txywh, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("stride", "where", "txywh", "cleared"),
+    [
+        (32, (0, 3, 3), (0.90625, 0.125, -0.25681, 0.49840), {0, 1}),
+        (16, (2, 6, 7), (0.8125, 0.25, 0.45067, 0.21909), {2}),
+        (8, (2, 12, 15), (0.625, 0.5, 1.03170, 1.86272), set()),
+    ],
+)
+def test_reference_box_is_assigned_as_in_the_table(stride, where, txywh, cleared):
+    found = _assign(_targets([(100, 60, 50, 80)]), stride)
+    anchor, row, column = where
+    assert found.positive[0].nonzero().tolist() == [[anchor, row, column]]
+    assert found.txywh[0, anchor, row, column].tolist() == pytest.approx(txywh, abs=5e-6)
+    assert {a for a, j, i in (~found.background[0]).nonzero().tolist() if (j, i) == (row, column)} == cleared
+    assert int((~found.background).sum()) == len(cleared)
+
+
+@pytest.mark.parametrize(("stride", "cell", "ious"), [
+    (32, (0, 0), (0.1854, 0.0894, 0.0297)), (16, (0, 0), (0.3071, 0.2427, 0.1260)), (8, (1, 1), (0.8947, 0.4867, 0.3717)),
+])  # fmt: skip
+def test_six_pixel_box_takes_anchor_zero_on_every_scale(stride, cell, ious):
+    from benchmark.heads.yolov3_targets import _shape_iou
+
+    found = _assign(_targets([(10, 10, 6, 6)]), stride)
+    assert found.positive[0].nonzero().tolist() == [[0, *cell]]
+    shape = _shape_iou(torch.tensor([[[6.0, 6.0]]]) / stride, torch.tensor(ANCHORS[stride]) / stride)[0, 0]
+    assert shape.tolist() == pytest.approx(ious, abs=5e-5)
+
+
+def _zero_predictions(stride, n_images=1, n_classes=1):
+    return torch.zeros(n_images, 3, 224 // stride, 224 // stride, 5 + n_classes)
+
+
+# Reference table: L_x = L_y, L_w, L_h, L_conf, scale loss.
+LOSSES = {
+    32: (0.004715, 0.000449, 0.001690, 0.346574, 0.375496),
+    16: (0.001179, 0.000345, 0.000082, 0.347163, 0.354125),
+    8: (0.000295, 0.000453, 0.001475, 0.346868, 0.353161),
+}
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+def test_loss_of_zero_logits_is_the_tables(stride):
+    lx, lw, lh, confidence, total = LOSSES[stride]
+    terms = scale_loss(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride))
+    assert terms["xy"].item() == pytest.approx(2.5 * 2 * lx, abs=3e-6)
+    assert terms["wh"].item() == pytest.approx(2.5 * (lw + lh), abs=3e-6)
+    assert terms["confidence"].item() == pytest.approx(confidence, abs=5e-7)
+    assert terms["class"].item() == 0
+    assert sum(term.item() for term in terms.values()) == pytest.approx(total, abs=5e-7)
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("images", [([],), ([], [])])
+def test_loss_without_boxes_is_half_log_two(stride, images):
+    terms = scale_loss(_zero_predictions(stride, len(images)), _assign(_targets(*images), stride))
+    assert sum(term.item() for term in terms.values()) == pytest.approx(0.5 * math.log(2), abs=1e-6)
+    assert terms["xy"].item() == terms["wh"].item() == 0
+
+
+def test_padding_changes_nothing():
+    boxes = [(100, 60, 50, 80), (10, 10, 6, 6)]
+    tight, padded = _targets(boxes), _targets(boxes, [(1, 1, 1, 1)] * 5)
+    for stride in STRIDES:
+        one, two = _assign(tight, stride), _assign(padded, stride)
+        for field in ("positive", "background", "txywh", "label"):
+            assert torch.equal(getattr(one, field)[0], getattr(two, field)[0])
+
+
+def test_last_of_two_boxes_with_one_cell_and_anchor_wins():
+    first, last = (100, 60, 50, 80), (101, 61, 50, 80)
+    for order in ([first, last], [last, first]):
+        found = _assign(_targets(order, labels=[[1, 2]]), 32)
+        alone = _assign(_targets(order[1:]), 32)
+        assert torch.equal(found.txywh, alone.txywh)
+        assert found.label[found.positive].tolist() == [2]
+
+
+def test_positive_of_poor_shape_is_background_too_unless_cleared():
+    targets = _targets([(100, 60, 50, 80)])
+    kept, cleared = _assign(targets, 8, "kept"), _assign(targets, 8, "cleared")
+    assert (kept.positive & kept.background).sum() == 1
+    assert (cleared.positive & cleared.background).sum() == 0
+    difference = scale_loss(_zero_predictions(8), kept)["confidence"] - scale_loss(_zero_predictions(8), cleared)["confidence"]
+    assert difference.item() == pytest.approx(0.5 * math.log(2) / 2352, abs=1e-7)
+
+
+def test_loss_equals_cross_entropy_on_probabilities_in_double_precision():
+    torch.manual_seed(0)
+    targets, predictions = _targets([(100, 60, 50, 80), (10, 10, 6, 6)], [(30, 40, 100, 90)]), 4 * torch.randn(2, 3, 14, 14, 6)
+    found, n = _assign(targets, 16), 2 * 3 * 14 * 14
+    mask, wide = found.positive.double(), predictions.double()
+    p = wide.sigmoid()
+    bce = F.binary_cross_entropy(p[..., :2], found.txywh[..., :2].double(), reduction="none")
+    wh = (wide[..., 2:4] - found.txywh[..., 2:].double()).square()
+    confidence = F.binary_cross_entropy(p[..., 4], mask, reduction="none")
+    negative = -(1 - p[..., 4]).log().clamp(min=-100)
+    terms = scale_loss(predictions, found)
+    assert terms["xy"].item() == pytest.approx(float(2.5 * (bce * mask[..., None]).sum() / n), abs=1e-6)
+    assert terms["wh"].item() == pytest.approx(float(2.5 * (wh * mask[..., None]).sum() / n), abs=1e-6)
+    expected = ((confidence * mask).sum() + 0.5 * (negative * found.background).sum()) / n
+    assert terms["confidence"].item() == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_saturated_confidence_costs_a_hundred_at_most():
+    found = _assign(_targets([(100, 60, 50, 80)]), 32)
+    predictions = _zero_predictions(32)
+    predictions[..., 4] = -1e4
+    assert scale_loss(predictions, found)["confidence"].item() == pytest.approx(100 / 147, rel=1e-6)
+
+
+def test_class_term_is_a_mean_over_cells_and_classes_of_positives():
+    torch.manual_seed(0)
+    predictions = torch.randn(1, 3, 7, 7, 8)
+    found = _assign(_targets([(100, 60, 50, 80)], labels=[[2]]), 32)
+    logits = predictions[0, 0, 3, 3, 5:]
+    expected = F.binary_cross_entropy(logits.sigmoid(), torch.tensor([0.0, 0.0, 1.0]), reduction="sum") / (147 * 3)
+    assert scale_loss(predictions, found)["class"].item() == pytest.approx(expected.item(), abs=1e-7)
+
+
+def test_gradient_reaches_only_what_is_trained():
+    predictions = _zero_predictions(8).requires_grad_()
+    found = _assign(_targets([(100, 60, 50, 80)]), 8)
+    sum(scale_loss(predictions, found).values()).backward()
+    trained = predictions.grad[..., :4].abs().sum(-1) > 0
+    assert torch.equal(trained, found.positive)
+    assert (predictions.grad[..., 5].abs().max()) == 0

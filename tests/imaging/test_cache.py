@@ -1,0 +1,396 @@
+"""Promises of `benchmark.imaging.cache`: decoded once, shared, resumed after a kill, and never a row that was not written whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.errors import DataError, ImageError, StoreError
+from benchmark.imaging.cache import RECIPE_FILE, CacheRecipe, ImageCache, list_caches
+from benchmark.imaging.equalise import equalise
+from benchmark.imaging.prepare import prepare_image
+
+SIZE = 24
+RECIPE = CacheRecipe(
+    dataset="toy", dataset_digest="d", intensity="as-stored", size=SIZE, n_classes=2, with_masks=True, decoders={"pillow": "1"}
+)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A sample as the cache sees it; decoding reads the file, so that edited files show."""
+
+    id: str
+    image: Callable[[], np.ndarray]
+    masks: Callable[[tuple[int, int]], np.ndarray] | None
+    files: tuple[Path, ...]
+
+
+def draw(path: Path, log: Path | None = None) -> np.ndarray:
+    """Reads the seed in `path` and draws the image; notes the call in `log`."""
+    if log is not None:
+        with log.open("a") as handle:
+            handle.write(f"{path.stem}\n")
+    random = np.random.RandomState(int(path.read_text()))
+    return random.randint(0, 256, (20 + random.randint(30), 20 + random.randint(30))).astype(np.uint8)
+
+
+def paint(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    return np.random.RandomState(int(path.read_text())).rand(2, *shape) > 0.6
+
+
+def toys(folder: Path, n: int, log: Path | None = None) -> list[Toy]:
+    folder.mkdir(exist_ok=True)
+    listed = []
+    for i in range(n):
+        path = folder / f"image-{i}.txt"
+        if not path.exists():
+            path.write_text(str(i))
+        listed.append(Toy(path.stem, partial(draw, path, log), partial(paint, path), (path,)))
+    return listed
+
+
+def opened(folder: Path, samples: list[Toy], recipe: CacheRecipe = RECIPE) -> ImageCache:
+    return ImageCache.open(folder / "cache", recipe, [s.id for s in samples])
+
+
+def assert_holds(cache: ImageCache, samples: list[Toy]) -> None:
+    rows = np.array([cache.row_of(s.id) for s in samples])
+    for sample, image, masks, frame in zip(samples, cache.images(rows), cache.masks(rows), cache.frames(rows), strict=True):
+        expected = prepare_image(sample, "as-stored", SIZE)
+        assert (image == expected[0]).all()
+        assert frame == expected[1]
+        assert (masks == expected[2]).all()
+
+
+# ------------------------------------------------------------------------------------------------------ filling and reading
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_come_back_as_they_were_prepared(tmp_path: Path, workers: int) -> None:
+    samples = toys(tmp_path / "data", 70)
+    cache = opened(tmp_path, samples)
+    seen: list[tuple[int, int]] = []
+    assert cache.fill(samples, lambda done, total: seen.append((done, total)), workers=workers) == []
+    assert seen == [(32, 70), (64, 70), (70, 70)]
+    assert_holds(cache, samples)
+    assert cache.images(np.array([3, 1])).dtype == np.uint8
+    assert cache.masks(np.array([3, 1])).shape == (2, 2, SIZE, SIZE)
+
+
+def test_a_second_process_of_the_same_recipe_finds_everything_done(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 5, log)
+    opened(tmp_path, samples).fill(samples)
+    again = opened(tmp_path, samples)
+    assert again.fill(samples) == []
+    assert len(log.read_text().split()) == 5
+    assert_holds(again, toys(tmp_path / "data", 5))
+
+
+def test_only_wanted_rows_are_decoded_and_others_cannot_be_read(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 6, log)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples[2:4])
+    assert log.read_text().split() == ["image-2", "image-3"]
+    assert cache.images(np.array([2, 3])).shape == (2, SIZE, SIZE)
+    for read in (cache.images, cache.masks, cache.frames, cache.source_digests):
+        with pytest.raises(DataError, match="image-4"):
+            read(np.array([3, 4]))
+
+
+def test_a_bad_image_stops_no_other_and_is_returned_with_its_sentence(tmp_path: Path) -> None:
+    def broken() -> np.ndarray:
+        raise ImageError("image-1.png (id image-1): cut off.")
+
+    samples = toys(tmp_path / "data", 5)
+    samples[1] = replace(samples[1], image=broken)
+    samples[3].files[0].unlink()
+    cache = opened(tmp_path, samples)
+    bad = cache.fill(samples, workers=2)
+    assert [b.id for b in bad] == ["image-1", "image-3"]
+    assert bad[0].sentence == "image-1.png (id image-1): cut off."
+    assert "image-3.txt" in bad[1].sentence
+    assert_holds(cache, [samples[i] for i in (0, 2, 4)])
+    with pytest.raises(DataError, match="image-1"):
+        cache.images(np.array([1]))
+
+
+def test_equalised_caches_hold_equalised_pixels(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    cache = opened(tmp_path, samples, RECIPE.model_copy(update={"intensity": "equalised"}))
+    cache.fill(samples)
+    _, frame, _ = prepare_image(samples[0], "as-stored", SIZE)
+    assert (cache.images(np.array([0]))[0] == frame.place_image(equalise(samples[0].image()))).all()
+
+
+def test_a_cache_without_masks_draws_none(tmp_path: Path) -> None:
+    def never(shape: tuple[int, int]) -> np.ndarray:
+        raise AssertionError("masks were drawn")
+
+    samples = [replace(s, masks=never) for s in toys(tmp_path / "data", 3)]
+    cache = opened(tmp_path, samples, RECIPE.model_copy(update={"with_masks": False}))
+    assert cache.fill(samples) == []
+    assert not (cache.path / "masks.bits").exists()
+    with pytest.raises(DataError, match="without masks"):
+        cache.masks(np.array([0]))
+
+
+@given(st.integers(1, 19), st.integers(1, 3), st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_masks_survive_packing_at_every_size(tmp_path_factory: pytest.TempPathFactory, size: int, n_classes: int, seed: int) -> None:
+    folder = tmp_path_factory.mktemp("packed")
+    path = folder / "image-0.txt"
+    path.write_text(str(seed))
+    masks = np.random.RandomState(seed).rand(n_classes, size, size) > 0.5
+    sample = Toy("image-0", lambda: np.zeros((size, size), np.uint8), lambda shape: masks, (path,))
+    cache = opened(folder, [sample], RECIPE.model_copy(update={"size": size, "n_classes": n_classes}))
+    cache.fill([sample])
+    assert (cache.masks(np.array([0]))[0] == masks).all()
+
+
+def test_masks_of_another_class_count_than_the_card_are_an_error(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 1)
+    cache = opened(tmp_path, samples, RECIPE.model_copy(update={"n_classes": 3}))
+    with pytest.raises(DataError, match=r"\(2, 24, 24\).*\(3, 24, 24\)"):
+        cache.fill(samples)
+
+
+def test_unknown_and_repeated_ids_are_errors(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    with pytest.raises(DataError, match="image-9"):
+        opened(tmp_path, samples).row_of("image-9")
+    with pytest.raises(DataError, match="distinct"):
+        opened(tmp_path, [samples[0], samples[0]])
+    with pytest.raises(DataError, match="distinct"):
+        opened(tmp_path, [])
+
+
+# --------------------------------------------------------------------------------------------------------- what decides bytes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset_digest": "other"},
+        {"intensity": "equalised"},
+        {"size": 25},
+        {"n_classes": 1},
+        {"with_masks": False},
+        {"decoders": {"pillow": "2"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_everything_that_decides_bytes_opens_another_cache(tmp_path: Path, change: dict) -> None:
+    samples = toys(tmp_path / "data", 2)
+    one, other = opened(tmp_path, samples), opened(tmp_path, samples, RECIPE.model_copy(update=change))
+    assert one.path != other.path
+    assert opened(tmp_path, samples).path == one.path
+    assert one.path.name.startswith("toy-")
+    assert len(one.path.name) == len("toy-") + 16
+
+
+def test_another_order_of_ids_opens_another_cache(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    assert opened(tmp_path, samples).path != opened(tmp_path, samples[::-1]).path
+
+
+def test_an_edited_source_file_is_decoded_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 3, log)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    before = cache.source_digests(np.arange(3))
+    samples[1].files[0].write_text("7001")
+    cache.fill(samples)
+    assert log.read_text().split()[3:] == ["image-1"]
+    assert_holds(cache, toys(tmp_path / "data", 3))
+    after = cache.source_digests(np.arange(3))
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_an_edit_of_the_same_length_is_noticed_by_its_time(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 1)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    samples[0].files[0].write_text("5")
+    os.utime(samples[0].files[0], ns=(1, 1))
+    cache.fill(samples)
+    assert_holds(cache, samples)
+
+
+def test_a_copied_folder_is_hashed_once_more_but_not_decoded(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 3, log)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    for sample in samples:
+        os.utime(sample.files[0], ns=(1, 1))
+    cache.fill(samples)
+    assert len(log.read_text().split()) == 3
+    assert all(cache._is_current(s) for s in samples)
+
+
+def test_a_changed_file_that_cannot_be_read_leaves_no_old_pixels(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    samples[1].files[0].unlink()
+    assert [b.id for b in cache.fill(samples)] == ["image-1"]
+    with pytest.raises(DataError, match="image-1"):
+        cache.images(np.array([1]))
+
+
+# --------------------------------------------------------------------------------------------- kills, other processes, disks
+
+
+def die_at(path: Path, fatal: str, log: Path) -> np.ndarray:
+    if path.stem == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(path, log)
+
+
+def fill_until_killed(folder: Path, n: int, fatal: str, log: Path) -> None:
+    samples = [replace(s, image=partial(die_at, s.files[0], fatal, log)) for s in toys(folder / "data", n)]
+    opened(folder, samples).fill(samples)
+
+
+def test_a_killed_fill_is_resumed_and_loses_at_most_one_batch(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    toys(tmp_path / "data", 100)
+    child = multiprocessing.get_context("fork").Process(target=fill_until_killed, args=(tmp_path, 100, "image-90", log))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    samples = toys(tmp_path / "data", 100, log)
+    cache = opened(tmp_path, samples)
+    done = [s for s in samples if cache._is_current(s)]
+    assert len(done) == 64  # two batches were committed, the third was under way
+    log.unlink()
+    assert cache.fill(samples) == []
+    assert len(log.read_text().split()) == 36
+    assert_holds(cache, toys(tmp_path / "data", 100))
+
+
+def slow(path: Path, log: Path) -> np.ndarray:
+    time.sleep(0.002)
+    return draw(path, log)
+
+
+def fill_all(folder: Path, n: int, log: Path, order: int) -> None:
+    samples = [replace(s, image=partial(slow, s.files[0], log)) for s in toys(folder / "data", n)]
+    bad = opened(folder, samples).fill(samples[::order], workers=2)
+    os._exit(len(bad))
+
+
+def test_several_processes_fill_one_cache_and_decode_each_image_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 90)
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=fill_all, args=(tmp_path, 90, log, order)) for order in (1, 1, -1)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert sorted(log.read_text().split()) == sorted(s.id for s in samples)
+    assert_holds(opened(tmp_path, samples), samples)
+
+
+def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = toys(tmp_path / "data", 80)
+    cache = opened(tmp_path, samples)
+    write, written = os.pwrite, []
+
+    def nearly_full(descriptor: int, content: bytes, offset: int) -> int:
+        written.append(len(content))
+        if sum(written) > 40_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    with pytest.raises(StoreError, match=r"disk is full.*--cache"):
+        cache.fill(samples)
+    monkeypatch.undo()
+    done = [s for s in samples if cache._is_current(s)]
+    assert len(done) == 32
+    assert_holds(cache, done)
+    assert cache.fill(samples) == []
+    assert_holds(cache, samples)
+
+
+def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, offset: write(descriptor, content[:7], offset))
+    samples = toys(tmp_path / "data", 3)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    assert_holds(cache, samples)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="--cache"):
+        opened(tmp_path, toys(tmp_path / "data", 1))
+
+
+def test_a_damaged_cache_is_never_read(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 3)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    os.truncate(cache.path / "images.u8", SIZE * SIZE * 2)
+    with pytest.raises(StoreError, match=r"images\.u8.*lobe clean"):
+        opened(tmp_path, samples)
+
+
+def test_a_layout_cut_off_by_a_kill_is_made_anew(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 3)
+    cache = opened(tmp_path, samples)
+    (cache.path / RECIPE_FILE).unlink()
+    os.truncate(cache.path / "masks.bits", 5)
+    again = opened(tmp_path, samples)
+    assert again.fill(samples) == []
+    assert_holds(again, samples)
+
+
+# --------------------------------------------------------------------------------------------------------------------- sizes
+
+
+def test_unfilled_rows_take_no_space(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"size": 224})
+    samples = toys(tmp_path / "data", 1)
+    cache = ImageCache.open(tmp_path / "cache", recipe, [samples[0].id, *(f"absent-{i}" for i in range(20_000))])
+    assert (cache.path / "images.u8").stat().st_size > 10**9
+    empty = cache.size_bytes()
+    assert empty < 10**6
+    cache.fill(samples)
+    assert empty < cache.size_bytes() < empty + 10**6
+
+
+def test_caches_are_listed_with_their_sizes(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 40)
+    large, small = opened(tmp_path, samples), opened(tmp_path, samples, RECIPE.model_copy(update={"dataset": "a-b", "size": 8}))
+    large.fill(samples)
+    entries = list_caches(tmp_path / "cache")
+    assert [(e.path, e.dataset, e.bytes) for e in entries] == [
+        (large.path, "toy", large.size_bytes()),
+        (small.path, "a-b", small.size_bytes()),
+    ]
+    assert entries[0].recipe == RECIPE
+    (small.path / RECIPE_FILE).write_text(json.dumps({"recipe": {"unknown": 1}}))
+    assert list_caches(tmp_path / "cache")[1][1::2] == ("a-b", None)
+    assert list_caches(tmp_path / "nothing") == []

@@ -1,0 +1,266 @@
+"""Promises of `benchmark.imaging.dicom`: one decoder per transfer syntax, larger is brighter, and no damaged file passes as an image."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import gdcm
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+import pydicom
+import pytest
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
+
+from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.imaging import dicom
+from benchmark.imaging.dicom import DECODERS, age_decade, decoder_versions, read_dicom
+
+REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
+
+
+def gradient(height: int = 48, width: int = 72, bits: int = 8) -> np.ndarray:
+    """Every pixel differs from its mirror images, so that a swap or a flip shows."""
+    values = np.arange(height * width).reshape(height, width) * 7 % (1 << bits)
+    return values.astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def dataset_of(pixels: np.ndarray, bits: int = 8, syntax: str = uid.ExplicitVRLittleEndian, **header: object) -> pydicom.Dataset:
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = uid.SecondaryCaptureImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = uid.generate_uid()
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = 8 if bits == 8 else 16
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
+    dataset.PixelData = pixels.tobytes()
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def write(folder: Path, dataset: pydicom.Dataset) -> Path:
+    path = folder / "image.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def baseline(pixels: np.ndarray, **header: object) -> pydicom.Dataset:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+    dataset = dataset_of(pixels, syntax=uid.JPEGBaseline8Bit, **header)
+    dataset.PixelData = encapsulate([stream.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
+
+def recompressed(source: Path, target: Path, syntax: int) -> Path:
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(source))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(target))
+    assert writer.Write()
+    return target
+
+
+# ----------------------------------------------------------------------------------------------------------------- decoding
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_uncompressed_pixels_come_back_as_stored(tmp_path: Path, bits: int) -> None:
+    pixels = gradient(bits=bits)
+    image = read_dicom(write(tmp_path, dataset_of(pixels, bits)), "a")
+    assert image.pixels.dtype == pixels.dtype
+    assert (image.pixels == pixels).all()
+    assert (image.bits_stored, image.decoder) == (bits, "pydicom")
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless])
+def test_lossless_syntaxes_written_by_pydicom_decode_exactly(tmp_path: Path, syntax: uid.UID, bits: int) -> None:
+    dataset = dataset_of(gradient(bits=bits), bits)
+    dataset.compress(syntax)
+    image = read_dicom(write(tmp_path, dataset), "a")
+    assert (image.pixels == gradient(bits=bits)).all()
+    assert image.decoder == DECODERS[syntax]
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize("name", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless"])
+def test_lossless_syntaxes_written_by_gdcm_decode_exactly(tmp_path: Path, name: str, bits: int) -> None:
+    source = write(tmp_path, dataset_of(gradient(bits=bits), bits))
+    target = recompressed(source, tmp_path / "compressed.dcm", getattr(gdcm.TransferSyntax, name))
+    assert pydicom.dcmread(target).file_meta.TransferSyntaxUID.is_compressed
+    assert (read_dicom(target, "a").pixels == gradient(bits=bits)).all()
+
+
+def test_jpeg_baseline_is_decoded_by_pillow(tmp_path: Path) -> None:
+    pixels = np.repeat(np.arange(0, 240, 6, dtype=np.uint8)[None], 24, axis=0)
+    dataset = baseline(pixels)
+    image = read_dicom(write(tmp_path, dataset), "a")
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+    assert image.decoder == "pillow"
+    assert (image.pixels == np.asarray(PIL.Image.open(stream))).all()
+
+
+@pytest.mark.parametrize(("bits", "top"), [(8, 255), (12, 4095)])
+def test_monochrome1_is_inverted_over_the_stored_bits(tmp_path: Path, bits: int, top: int) -> None:
+    pixels = gradient(bits=bits)
+    image = read_dicom(write(tmp_path, dataset_of(pixels, bits, PhotometricInterpretation="MONOCHROME1")), "a")
+    assert (image.pixels == top - pixels.astype(int)).all()
+
+
+def test_only_view_sex_and_age_decade_leave_the_header(tmp_path: Path) -> None:
+    header = {"ViewPosition": "PA", "PatientSex": "F", "PatientAge": "047Y", "PatientName": "Doe^Jane", "PatientID": "secret-7"}
+    image = read_dicom(write(tmp_path, dataset_of(gradient(), **header)), "a")
+    assert (image.view, image.sex, image.age_decade) == ("PA", "F", 40)
+    assert "secret-7" not in repr(image)
+    assert "Doe" not in repr(image)
+
+
+@pytest.mark.parametrize(
+    ("text", "decade"),
+    [("062Y", 60), ("62", 60), ("018M", 0), ("013M", 0), ("95", 90), ("100Y", 90), ("155", None), ("", None), ("abc", None), ("003W", 0)],
+)
+def test_ages_become_decades_top_coded_at_90(text: str, decade: int | None) -> None:
+    assert age_decade(text) == decade
+
+
+def test_every_plugin_of_the_table_has_a_version_in_the_cache_key() -> None:
+    versions = decoder_versions()
+    assert {"pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pillow libjpeg"} == set(versions)
+    assert all(version != "absent" and version[0].isdigit() for version in versions.values())
+    assert all(plugin in versions for plugin in DECODERS.values())
+
+
+# ------------------------------------------------------------------------------------------------------------ damaged files
+
+
+def assert_named(error: pytest.ExceptionInfo[Exception], path: Path) -> None:
+    assert str(path) in str(error.value)
+    assert "case-7" in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+@pytest.mark.parametrize("make", [baseline, dataset_of], ids=["jpeg", "uncompressed"])
+def test_a_cut_off_file_is_an_error_naming_file_and_id(tmp_path: Path, make: object, share: float) -> None:
+    path = write(tmp_path, make(gradient(200, 300)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ImageError) as error:
+        read_dicom(path, "case-7")
+    assert_named(error, path)
+
+
+def test_a_jpeg_whose_tail_was_never_downloaded_is_an_error(tmp_path: Path) -> None:
+    dataset = baseline(gradient(200, 300))
+    whole = dataset.PixelData
+    dataset.PixelData = whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2)
+    with pytest.raises(ImageError, match="cut off") as error:
+        read_dicom(write(tmp_path, dataset), "case-7")
+    assert_named(error, tmp_path / "image.dcm")
+
+
+def test_a_jpeg_of_other_rows_and_columns_than_the_header_is_an_error(tmp_path: Path) -> None:
+    dataset = baseline(gradient(24, 40))
+    dataset.Rows, dataset.Columns = 40, 24
+    with pytest.raises(ImageError, match="40 rows x 24 columns, the JPEG inside has 24 x 40"):
+        read_dicom(write(tmp_path, dataset), "case-7")
+
+
+def test_a_colour_jpeg_under_a_grey_header_is_an_error(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(np.stack([gradient()] * 3, axis=-1)).save(stream, "JPEG")
+    dataset = baseline(gradient())
+    dataset.PixelData = encapsulate([stream.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    with pytest.raises(ImageError, match="the JPEG inside is RGB"):
+        read_dicom(write(tmp_path, dataset), "case-7")
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ({"PixelData": None}, "no pixel data"),
+        ({"NumberOfFrames": 2}, "2 frames"),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0}, "colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
+        ({"PixelRepresentation": 1}, "signed"),
+        ({"BitsAllocated": 32}, "32 bits"),
+    ],
+)
+def test_what_is_not_one_grey_radiograph_is_an_error(tmp_path: Path, header: dict, sentence: str) -> None:
+    dataset = dataset_of(gradient(), **{k: v for k, v in header.items() if v is not None})
+    if header.get("PixelData", ...) is None:
+        del dataset.PixelData
+    path = write(tmp_path, dataset)
+    with pytest.raises(ImageError, match=sentence) as error:
+        read_dicom(path, "case-7")
+    assert_named(error, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a not a DICOM file at all", bytes(4000)], ids=["empty", "text", "zeros"])
+def test_bytes_that_are_not_dicom_are_never_forced(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="not a DICOM file") as error:
+        read_dicom(path, "case-7")
+    assert_named(error, path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        read_dicom(tmp_path / "gone.dcm", "case-7")
+
+
+def test_a_transfer_syntax_without_a_named_decoder_is_an_error(tmp_path: Path) -> None:
+    dataset = baseline(gradient())
+    dataset.file_meta.TransferSyntaxUID = uid.MPEG2MPML
+    with pytest.raises(ImageError, match="no named decoder"):
+        read_dicom(write(tmp_path, dataset), "case-7")
+
+
+def test_a_decoder_that_is_not_installed_is_never_replaced_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = set(get_decoder(uid.JPEGLSLossless).missing_dependencies)
+    if not missing:
+        pytest.skip("every plugin for JPEG-LS is installed")
+    source = write(tmp_path, dataset_of(gradient()))
+    target = recompressed(source, tmp_path / "compressed.dcm", gdcm.TransferSyntax.JPEGLSLossless)
+    monkeypatch.setitem(dicom.DECODERS, uid.JPEGLSLossless, "pyjpegls")
+    with pytest.raises(EnvironmentProblem, match=r"pyjpegls.*lobe doctor"):
+        read_dicom(target, "case-7")
+
+
+def test_pillows_switch_for_cut_off_files_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, baseline(gradient()))
+    monkeypatch.setattr(PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(EnvironmentProblem, match="LOAD_TRUNCATED_IMAGES"):
+        read_dicom(path, "case-7")
+
+
+# --------------------------------------------------------------------------------------------------------------- a real file
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not beside the checkout")
+def test_a_real_rsna_radiograph_decodes() -> None:
+    path = next(REAL.glob("rsna_*.dcm"))
+    image = read_dicom(path, path.stem)
+    assert image.pixels.shape == (1024, 1024)
+    assert image.pixels.dtype == np.uint8
+    assert (image.view, image.sex, image.age_decade, image.decoder) == ("PA", "M", 60, "pillow")
+    dataset = pydicom.dcmread(path)
+    other, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, decoding_plugin="pylibjpeg")
+    assert abs(image.pixels.astype(int) - other).max() <= 3  # plugins differ in the last digit, which is why one is named

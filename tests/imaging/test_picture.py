@@ -1,0 +1,190 @@
+"""Promises of `benchmark.imaging.picture`: one rule from colour to grey, and masks that read the same however they were saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
+
+REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
+COLOURS = np.random.RandomState(0).randint(0, 256, (30, 50, 3)).astype(np.uint8)
+GREY = COLOURS[:, :, 0]
+MASK = np.zeros((30, 50), dtype=np.uint8)
+MASK[3:9, 20:45] = 1
+
+
+def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:
+    PIL.Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# --------------------------------------------------------------------------------------------------------------------- grey
+
+
+def test_mean_rule_rounds_the_mean_of_three_channels_to_nearest(tmp_path: Path) -> None:
+    path = saved(tmp_path / "colour.png", COLOURS)
+    assert (read_grey(path, "a", GreyRule.MEAN) == np.rint(COLOURS.mean(axis=2))).all()
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_mean_of_three_channels_has_no_ties(colour: tuple[int, int, int]) -> None:
+    assert abs(sum(colour) / 3 - sum(colour) // 3 - 0.5) > 0.1
+
+
+def test_luma_rule_is_pillows_mode_l(tmp_path: Path) -> None:
+    path = saved(tmp_path / "colour.png", COLOURS)
+    assert (read_grey(path, "a", GreyRule.LUMA) == np.asarray(PIL.Image.fromarray(COLOURS).convert("L"))).all()
+    assert (read_grey(path, "a", GreyRule.LUMA) != read_grey(path, "a", GreyRule.MEAN)).any()
+
+
+@pytest.mark.parametrize("rule", list(GreyRule))
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_grey_survives_every_mode_it_may_be_stored_in(tmp_path: Path, mode: str, rule: GreyRule) -> None:
+    picture = PIL.Image.fromarray(GREY)
+    if mode in ("LA", "RGBA"):
+        picture = picture.convert(mode)
+        picture.putalpha(PIL.Image.fromarray(COLOURS[:, :, 1]))  # transparency must not darken
+    else:
+        picture = picture.convert(mode)
+    path = tmp_path / "grey.png"
+    picture.save(path)
+    assert PIL.Image.open(path).mode == mode
+    assert (read_grey(path, "a", rule) == GREY).all()
+
+
+def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    pixels = (np.arange(1500).reshape(30, 50) * 43).astype(np.uint16)
+    grey = read_grey(saved(tmp_path / "deep.png", pixels), "a")
+    assert grey.dtype == np.uint16
+    assert (grey == pixels).all()
+
+
+def test_size_is_height_then_width(tmp_path: Path) -> None:
+    assert size_of(saved(tmp_path / "grey.png", GREY), "a") == (30, 50)
+
+
+# ------------------------------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_cut_off_picture_is_an_error_naming_file_and_id(tmp_path: Path, ending: str, share: float) -> None:
+    path = saved(tmp_path / f"image.{ending}", COLOURS.repeat(6, axis=0))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ImageError) as error:
+        read_grey(path, "case-7")
+    assert str(path) in str(error.value)
+    assert "case-7" in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_picture_whose_tail_was_never_downloaded_is_an_error(tmp_path: Path, ending: str) -> None:
+    path = saved(tmp_path / f"image.{ending}", COLOURS.repeat(6, axis=0))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(ImageError, match="cut off"):
+        read_grey(path, "case-7")
+
+
+def test_missing_files_and_other_bytes_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "page.png").write_text("<html>404</html>")
+    with pytest.raises(ImageError, match="not a picture"):
+        read_grey(tmp_path / "page.png", "case-7")
+    with pytest.raises(ImageError, match="no such file"):
+        read_grey(tmp_path / "gone.png", "case-7")
+    with pytest.raises(ImageError, match="not a readable picture"):
+        size_of(tmp_path / "page.png", "case-7")
+
+
+def test_a_printers_colour_model_is_an_error(tmp_path: Path) -> None:
+    PIL.Image.fromarray(COLOURS).convert("CMYK").save(tmp_path / "print.jpg")
+    with pytest.raises(ImageError, match="CMYK"):
+        read_grey(tmp_path / "print.jpg", "case-7")
+
+
+def test_pillows_switch_for_cut_off_files_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "grey.png", GREY)
+    monkeypatch.setattr(PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(EnvironmentProblem):
+        read_grey(path, "case-7")
+
+
+# -------------------------------------------------------------------------------------------------------------------- masks
+
+
+def palette_file(path: Path, entries: list[int]) -> Path:
+    picture = PIL.Image.fromarray(MASK).convert("P")
+    picture = PIL.Image.frombytes("P", (50, 30), MASK.tobytes())
+    picture.putpalette(entries)
+    picture.save(path)
+    return path
+
+
+def test_masks_read_the_same_however_they_were_saved(tmp_path: Path) -> None:
+    files = [
+        saved(tmp_path / "one.png", MASK),
+        saved(tmp_path / "white.png", MASK * 255),
+        saved(tmp_path / "bits.png", MASK.astype(bool)),
+        saved(tmp_path / "lovt.gif", MASK * 255),  # Pillow compacts the palette: indices 0 and 1
+        palette_file(tmp_path / "dark.png", [0, 0, 0, 1, 1, 1]),
+        palette_file(tmp_path / "red.png", [0, 0, 0, 128, 0, 0]),
+    ]
+    assert [PIL.Image.open(f).mode for f in files] == ["L", "L", "1", "P", "P", "P"]
+    for path in files:
+        mask = read_mask(path, "a")
+        assert mask.dtype == np.bool_
+        assert (mask == (MASK > 0)).all(), path.name
+
+
+def test_an_empty_mask_is_empty_in_every_form(tmp_path: Path) -> None:
+    empty = np.zeros_like(MASK)
+    for path in (saved(tmp_path / "e.png", empty), saved(tmp_path / "e.gif", empty)):
+        assert not read_mask(path, "a").any()
+
+
+def test_a_mask_that_is_white_everywhere_does_not_read_as_empty(tmp_path: Path) -> None:
+    full = np.full_like(MASK, 255)
+    assert read_mask(saved(tmp_path / "full.png", full), "a").all()
+    gif = saved(tmp_path / "full.gif", full)
+    if (np.asarray(PIL.Image.open(gif)) == 0).all():  # what a compacted palette does to it
+        with pytest.raises(ImageError, match="palette entry 0"):
+            read_mask(gif, "a")
+
+
+@pytest.mark.parametrize("levels", [(0, 17), (0, 1, 255), (0, 128, 255)])
+def test_other_values_than_a_mask_are_an_error(tmp_path: Path, levels: tuple[int, ...]) -> None:
+    pixels = np.resize(np.array(levels, dtype=np.uint8), (30, 50))
+    with pytest.raises(ImageError, match=f"found {', '.join(map(str, levels))}"):
+        read_mask(saved(tmp_path / "mask.png", pixels), "case-7")
+
+
+def test_lossy_colour_and_cut_off_masks_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="JPEG"):
+        read_mask(saved(tmp_path / "mask.jpg", MASK * 255), "case-7")
+    with pytest.raises(ImageError, match="RGB"):
+        read_mask(saved(tmp_path / "colour.png", COLOURS), "case-7")
+    path = saved(tmp_path / "cut.png", GREY)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ImageError, match="cut off"):
+        read_mask(path, "case-7")
+
+
+# --------------------------------------------------------------------------------------------------------------- real files
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not beside the checkout")
+@pytest.mark.parametrize(("name", "shape"), [("16747_3_1.jpg", (885, 1036)), ("nih_00000001_000.png", (512, 512))])
+def test_real_radiographs_read_the_same_under_both_rules(name: str, shape: tuple[int, int]) -> None:
+    grey = read_grey(REAL / name, name, GreyRule.MEAN)
+    assert grey.shape == shape
+    assert grey.dtype == np.uint8
+    assert (grey == read_grey(REAL / name, name, GreyRule.LUMA)).all()  # grey stored as colour

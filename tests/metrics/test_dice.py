@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index, binary_precision, binary_recall
+
+from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics import dice
+
+seeds = st.integers(0, 2**32 - 1)
+often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+
+# Reference lovt.md 4.4, vector Dice-1: three images of 2 x 3 pixels.
+PROBABILITIES = np.array(
+    [[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]], np.float32
+)[:, None]
+MASKS = np.array([[[1, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1]]], bool)[:, None]
+
+
+def test_vector_dice_1_of_the_reference():
+    counts = dice.dice_counts(PROBABILITIES, MASKS)
+    assert [part.sum() for part in (counts.tp, counts.fp, counts.fn)] == [3, 2, 1]
+    assert counts.tp.dtype == np.int64
+    assert counts.tp.shape == (3, 1)
+    assert dice.micro_dice(counts)[0] == pytest.approx(0.666667, abs=5e-7)
+    assert dice.avg_dice(counts) == dice.pooled_dice(counts) == dice.micro_dice(counts)[0]
+    assert dice.pos_dice(counts) == dice.image_dice_positives(counts) == pytest.approx(0.833333, abs=5e-7)
+    assert dice.image_dice(counts).mean() == pytest.approx(0.555556, abs=5e-7)
+    assert dice.precision(counts) == pytest.approx(0.6)
+    assert dice.recall(counts) == pytest.approx(0.75)
+    assert dice.iou(counts) == pytest.approx(0.5)
+    assert dice.negatives_empty(counts) == 0.0
+    assert dice.soft_dice_loss(PROBABILITIES, MASKS) == pytest.approx(0.430031, abs=5e-7)
+    assert dice.soft_dice_loss(PROBABILITIES[1], MASKS[1]) == 0.0
+
+
+@often
+@given(seed=seeds, share=st.sampled_from([0.0, 0.02, 0.3, 1.0]))
+def test_pooled_values_equal_torchmetrics(seed, share):
+    probabilities, masks = _random(seed, share, shape=(3, 2, 4, 5))
+    counts = dice.dice_counts(probabilities, masks, chunk=2)
+    # torchmetrics applies a sigmoid when values leave [0, 1] and takes > 0.5: given decisions, the definitions coincide.
+    decided, true = torch.from_numpy(probabilities >= 0.5).int(), torch.from_numpy(masks).int()
+    for label in range(2):
+        assert dice.micro_dice(counts)[label] == pytest.approx(float(binary_f1_score(decided[:, label], true[:, label])), abs=1e-6)
+    for ours, theirs in ((dice.precision, binary_precision), (dice.recall, binary_recall), (dice.iou, binary_jaccard_index)):
+        assert (ours(counts) or 0.0) == pytest.approx(float(theirs(decided, true)), abs=1e-6)
+    assert dice.pooled_dice(counts) == pytest.approx(float(binary_f1_score(decided, true)), abs=1e-6)
+
+
+@often
+@given(seed=seeds, share=st.sampled_from([0.02, 0.1, 0.3]))
+def test_image_values_equal_a_loop_over_images(seed, share):
+    probabilities, masks = _random(seed, share, shape=(6, 2, 3, 3))
+    counts = dice.dice_counts(probabilities, masks)
+    per_class, pooled, empty = [], [], []
+    for label in range(2):
+        values = []
+        for p, y in zip(probabilities[:, label] >= 0.5, masks[:, label], strict=True):
+            if y.any():
+                values.append(2 * (p & y).sum() / (p.sum() + y.sum()))
+            else:
+                empty.append(not p.any())
+        per_class += [np.mean(values)] if values else []
+        pooled += values
+    for found, expected in (
+        (dice.pos_dice(counts), per_class),
+        (dice.image_dice_positives(counts), pooled),
+        (dice.negatives_empty(counts), empty),
+    ):
+        assert found == (pytest.approx(np.mean(expected)) if len(expected) else None)
+
+
+@settings(often, max_examples=100)
+@given(seed=seeds)
+def test_weights_equal_a_list_of_repeated_images(seed):
+    probabilities, masks = _random(seed, 0.2, shape=(6, 2, 3, 3))
+    weights = np.random.default_rng(seed).integers(0, 3, 6)
+    counts = dice.dice_counts(probabilities, masks)
+    repeated = dice.DiceCounts(*(np.repeat(part, weights, axis=0) for part in (counts.tp, counts.fp, counts.fn)))
+    np.testing.assert_allclose(dice.micro_dice(counts, weights), dice.micro_dice(repeated))
+    for metric in (dice.pos_dice, dice.image_dice_positives, dice.negatives_empty, dice.precision, dice.recall, dice.iou, dice.pooled_dice):
+        expected = metric(repeated)
+        assert metric(counts, weights) == (None if expected is None else pytest.approx(expected))
+
+
+def test_trivial_all_positive_predictor_scores_twice_the_share_over_one_plus_the_share():
+    # Reference lovt.md 8.13: RSNA's 2.7305 % of positive pixels give 5.316 % micro Dice.
+    masks = np.zeros((1, 1, 200, 1000), bool)
+    masks.ravel()[:5461] = True
+    counts = dice.count_overlap(np.ones_like(masks), masks)
+    assert dice.micro_dice(counts)[0] == pytest.approx(0.05316, abs=5e-6)
+
+
+def test_empty_against_empty_is_zero_pooled_and_undefined_per_image():
+    counts = dice.count_overlap(np.zeros((2, 1, 3, 3), bool), np.zeros((2, 1, 3, 3), bool))
+    assert dice.micro_dice(counts)[0] == dice.avg_dice(counts) == dice.pooled_dice(counts) == 0.0
+    assert dice.negatives_empty(counts) == 1.0
+    assert [m(counts) for m in (dice.pos_dice, dice.image_dice_positives, dice.precision, dice.recall, dice.iou)] == [None] * 5
+
+
+def test_counts_do_not_depend_on_the_chunk():
+    probabilities, masks = _random(0, 0.3, shape=(7, 3, 5, 5))
+    whole = dice.dice_counts(probabilities, masks, chunk=100)
+    for chunk in (1, 3, 7):
+        parts = dice.dice_counts(probabilities, masks, chunk=chunk)
+        for name in ("tp", "fp", "fn"):
+            np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.5, -3.0, np.inf])
+def test_logits_and_nan_are_not_taken_for_probabilities(value):
+    probabilities = PROBABILITIES.copy()
+    probabilities[1, 0, 0, 0] = value
+    with pytest.raises(TrainingError, match=r"leave \[0, 1\]"):
+        dice.dice_counts(probabilities, MASKS)
+
+
+def test_unequal_shapes_and_types_are_refused():
+    with pytest.raises(UsageError, match="2 images"):
+        dice.dice_counts(PROBABILITIES[:2], MASKS)
+    with pytest.raises(UsageError, match="cannot be counted"):
+        dice.count_overlap(MASKS[..., :2], MASKS)
+    with pytest.raises(UsageError, match="uint8"):
+        dice.count_overlap(MASKS.astype(np.uint8), MASKS)
+
+
+def _random(seed, share, shape):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.random(shape, np.float32) ** rng.choice([0.3, 1, 4])
+    probabilities[rng.random(shape) < 0.1] = 0.5
+    return probabilities, rng.random(shape) < share

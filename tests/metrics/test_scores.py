@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmark.errors import FrameMismatch, TrainingError, UsageError
+from benchmark.metrics import detection, dice
+from benchmark.metrics.froc import froc_full, froc_lovt
+from benchmark.metrics.overlaps import overlaps
+from benchmark.metrics.scores import detection_selection, score_detection, score_segmentation, segmentation_selection
+from benchmark.metrics.statistics import from_json, pooled_metrics
+
+SEGMENTATION = {
+    "avg_dice",
+    "pooled_dice",
+    "pos_dice",
+    "image_dice_positives",
+    "negatives_empty",
+    "pixel_ap",
+    "lesion_sensitivity_small",
+    "lesion_sensitivity_medium",
+    "lesion_sensitivity_large",
+    "precision",
+    "recall",
+    "iou",
+}
+DETECTION = {
+    "mAP",
+    "mAP@0.5",
+    "mAP@0.75",
+    "pos_mAP",
+    "froc",
+    "AP40_75_full",
+    "froc_full",
+    "coco_AP",
+    "coco_AP50",
+    "coco_AP75",
+    "calibration_error",
+    "lost_at_0.2",
+}
+
+
+def test_box_masks_get_every_metric_but_the_surface_distance():
+    scores = score_segmentation(*_segmentation(), ["a", "b"], true_masks=False)
+    assert set(scores.metrics) | set(scores.undefined) == SEGMENTATION | {"a_dice", "b_dice"}
+    assert scores.undefined == {}
+    assert "nsd" in score_segmentation(*_segmentation(), ["a", "b"], true_masks=True).metrics
+
+
+def test_values_are_those_of_the_families():
+    probabilities, masks = _segmentation()
+    scores = score_segmentation(probabilities, masks, ["a", "b"], true_masks=True)
+    counts = dice.dice_counts(probabilities, masks)
+    assert scores.metrics["b_dice"] == dice.micro_dice(counts)[1]
+    assert scores.metrics["avg_dice"] == pytest.approx((scores.metrics["a_dice"] + scores.metrics["b_dice"]) / 2)
+    assert segmentation_selection(counts, ["a", "b"]) == {name: scores.metrics[name] for name in ("a_dice", "b_dice", "avg_dice")}
+
+
+def test_statistics_give_every_pooled_metric_again():
+    scores = score_segmentation(*_segmentation(), ["a", "b"], true_masks=True)
+    again = {name: m(None) for name, m in pooled_metrics(from_json(json.loads(json.dumps(scores.statistics)))).items()}
+    assert again == {name: value for name, value in scores.metrics.items() if name != "pixel_ap"}
+
+
+def test_chunks_of_predictions_score_like_the_whole():
+    probabilities, masks = _segmentation(n_images=150)
+    whole = score_segmentation(probabilities, masks, ["a", "b"], true_masks=True)
+    parts = score_segmentation((probabilities[s : s + 37] for s in range(0, 150, 37)), masks, ["a", "b"], true_masks=True)
+    assert parts == whole
+
+
+def test_undefined_metrics_are_left_out_with_a_reason_and_nothing_is_nan():
+    masks = np.zeros((3, 1, 8, 8), bool)
+    scores = score_segmentation(np.zeros(masks.shape, np.float32), masks, ["a"], true_masks=True)
+    assert scores.metrics == {"a_dice": 0.0, "avg_dice": 0.0, "pooled_dice": 0.0, "negatives_empty": 1.0}
+    assert set(scores.undefined) == SEGMENTATION - set(scores.metrics) | {"nsd"}
+    assert all(scores.undefined.values())
+    json.dumps(dataclasses.asdict(scores), allow_nan=False)
+
+
+def test_predictions_that_do_not_fit_the_masks_are_refused():
+    probabilities, masks = _segmentation()
+    with pytest.raises(UsageError, match="11 images, masks 12"):
+        score_segmentation(probabilities[:11], masks, ["a", "b"], true_masks=False)
+    with pytest.raises(UsageError, match="do not fit"):
+        score_segmentation(probabilities[:, :1], masks, ["a", "b"], true_masks=False)
+    with pytest.raises(UsageError, match="with 1 classes"):
+        score_segmentation(probabilities, masks, ["a"], true_masks=False)
+    with pytest.raises(TrainingError):
+        score_segmentation(np.full_like(probabilities, np.nan), masks, ["a", "b"], true_masks=False)
+
+
+def test_detection_scores_are_those_of_the_families(random_split):
+    pair = random_split(5, n_images=30, low=0.001)
+    scores = score_detection(*pair, ["a"])
+    assert set(scores.metrics) == DETECTION
+    assert scores.undefined == {}
+    lovt, coco = detection.lovt_map(*pair), detection.coco_ap(*pair)
+    expected = {
+        "mAP": lovt.mean,
+        "mAP@0.5": lovt.at(0.5),
+        "mAP@0.75": lovt.at(0.75),
+        "pos_mAP": lovt.pos_mean,
+        "froc": froc_lovt(*pair).mean,
+        "AP40_75_full": detection.ap40_75_full(*pair).mean,
+        "froc_full": froc_full(*pair).mean,
+        "coco_AP": coco.ap,
+        "coco_AP50": coco.ap50,
+        "coco_AP75": coco.ap75,
+        "calibration_error": detection.objectness_calibration_error(overlaps(*pair)),
+        "lost_at_0.2": detection.share_lost_at(overlaps(*pair)),
+    }
+    assert scores.metrics == expected
+    assert expected["lost_at_0.2"] > 0
+    assert expected["AP40_75_full"] > expected["mAP"]
+    cheap = detection_selection(*pair, ["a"])
+    assert cheap == {name: expected[name] for name in ("mAP", "mAP@0.5", "mAP@0.75", "froc")}
+    again = {name: m(None) for name, m in pooled_metrics(from_json(json.loads(json.dumps(scores.statistics)))).items()}
+    assert again.items() <= scores.metrics.items()
+    assert len(again) == 7
+
+
+def test_several_classes_are_scored_one_by_one_too(random_split):
+    pair = random_split(6, n_images=30, n_classes=2)
+    scores = score_detection(*pair, ["a", "b"])
+    np.testing.assert_allclose([scores.metrics["a_mAP"], scores.metrics["b_mAP"]], detection.lovt_map(*pair, n_classes=2).per_class)
+
+
+def test_split_without_boxes_has_zero_map_and_no_froc(split):
+    pair = split([([(0, 0, 9, 9, 0.9)], []), ([], [])])
+    scores = score_detection(*pair, ["a"])
+    assert scores.metrics == {"mAP": 0.0, "mAP@0.5": 0.0, "mAP@0.75": 0.0, "pos_mAP": 0.0, "AP40_75_full": 0.0, "calibration_error": 0.9}
+    assert set(scores.undefined) == DETECTION - set(scores.metrics)
+    assert "froc" not in detection_selection(*pair, ["a"])
+
+
+def test_other_frames_are_refused(split):
+    detections, truth = split([([(0, 0, 9, 9, 0.9)], [(0, 0, 9, 9)])])
+    elsewhere = dataclasses.replace(truth, frame="original")
+    for call in (score_detection, detection_selection):
+        with pytest.raises(FrameMismatch):
+            call(detections, elsewhere, ["a"])
+
+
+def test_metrics_need_no_torch():
+    code = (
+        "import sys, benchmark.metrics.scores, benchmark.metrics.uncertainty, benchmark.metrics.ranking, benchmark.metrics.grid_oracle;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _segmentation(n_images=12):
+    rng = np.random.default_rng(0)
+    masks = rng.random((n_images, 2, 8, 8)) < 0.15
+    masks[::3] = False
+    probabilities = np.clip(rng.random(masks.shape) * 0.6 + 0.3 * masks, 0, 1).astype(np.float32)
+    probabilities[0] = 0.1
+    return probabilities, masks

@@ -1,0 +1,57 @@
+"""Intervals and digits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from benchmark.report import numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "text"),
+    [
+        (0.16378, 0.0128, "16.4 ± 1.3"),
+        (0.0845, 0.0085, "8.5 ± 0.9"),
+        (0.4917, 0.0465, "49 ± 5"),
+        (0.5155, 0.0, "51.5 ± 0.0"),
+        (0.46329, 0.00023, "46.33 ± 0.02"),
+        (0.5, 0.2, "50 ± 20"),
+        (0.4, 0.00951, "40.0 ± 1.0"),
+        (0.1, None, "10.0"),
+        (-0.0004, None, "0.0"),
+    ],
+)
+def test_digits_follow_the_uncertainty(value, half_width, text):
+    assert numbers.percent(value, half_width) == text
+
+
+def test_differences_always_carry_a_sign():
+    assert numbers.signed_points(2.13, 0.8) == "+2.1 ± 0.8"
+    assert numbers.signed_points(-2.13, 0.8) == "-2.1 ± 0.8"
+
+
+def test_t_interval_of_five_values_by_hand():
+    # mean 3, s = sqrt(2.5), t(0.975, 4) = 2.7764
+    assert numbers.t_half_width([1, 2, 3, 4, 5]) == pytest.approx(2.7764451 * math.sqrt(2.5 / 5), rel=1e-6)
+    assert numbers.t_half_width([1.0]) is None
+
+
+def test_welch_agrees_with_scipy():
+    a, b = [0.21, 0.25, 0.19, 0.22, 0.30], [0.15, 0.18, 0.16]
+    ours = numbers.welch_difference(numbers.mean(a), numbers.standard_deviation(a), 5, numbers.mean(b), numbers.standard_deviation(b), 3)
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_pairing_removes_what_both_share():
+    first, second = [0.2, 0.3, 0.4], [0.1, 0.2, 0.3]
+    assert numbers.paired_difference(first, second).value == pytest.approx(0.1)
+    assert numbers.paired_difference(first, second).half_width == pytest.approx(0, abs=1e-12)
+    assert numbers.welch_difference(0.3, 0.1, 3, 0.2, 0.1, 3).half_width > 0.2
+
+
+def test_no_spread_no_interval():
+    assert numbers.welch_difference(0.3, None, 1, 0.2, 0.1, 3) == numbers.Difference(pytest.approx(0.1), None)

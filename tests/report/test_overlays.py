@@ -1,0 +1,70 @@
+"""Overlays show truth and prediction where they are, told apart without colour, and not at all where the data agreement forbids it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmark.report import overlays
+
+BLACK = np.zeros((224, 224), np.uint8)
+
+
+def _pixels(picture, colour) -> np.ndarray:
+    return (np.asarray(picture)[: overlays.SIDE] == colour).all(axis=2)
+
+
+def test_truth_is_a_solid_box_at_its_place():
+    picture = overlays.draw_detection(BLACK, np.array([[50, 60, 40, 30]]), np.zeros((0, 4)), np.zeros(0))
+    drawn = _pixels(picture, overlays.TRUTH)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    assert np.abs([rows[0] - 120, rows[-1] - 180, columns[0] - 100, columns[-1] - 180]).max() <= 2
+    assert drawn[119:122, 100:180].any(axis=0).all()
+
+
+def test_prediction_is_dashed_and_carries_its_confidence():
+    bare = overlays.draw_detection(BLACK, np.zeros((0, 4)), np.array([[50, 60, 80, 90]]), np.array([0.83]))
+    other = overlays.draw_detection(BLACK, np.zeros((0, 4)), np.array([[50, 60, 80, 90]]), np.array([0.21]))
+    drawn = _pixels(bare, overlays.PREDICTION)
+    bottom = drawn[299:302, 100:260].any(axis=0)
+    assert 0.4 < bottom.mean() < 0.85
+    assert (np.asarray(bare) != np.asarray(other)).any()
+
+
+def test_boxes_below_the_threshold_are_counted_not_drawn():
+    weak = overlays.draw_detection(BLACK, np.zeros((0, 4)), np.array([[50, 60, 80, 90]]), np.array([0.1]))
+    assert not _pixels(weak, overlays.PREDICTION).any()
+    none = overlays.draw_detection(BLACK, np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))
+    assert (np.asarray(weak)[overlays.SIDE :] != np.asarray(none)[overlays.SIDE :]).any()
+
+
+def test_mask_outlines_follow_the_masks_edge():
+    mask = np.zeros((1, 224, 224), bool)
+    mask[0, 40:80, 100:150] = True
+    picture = overlays.draw_segmentation(BLACK, mask, np.zeros_like(mask))
+    drawn = _pixels(picture, overlays.TRUTH)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    assert np.abs([rows[0] - 80, rows[-1] - 160, columns[0] - 200, columns[-1] - 300]).max() <= 3
+
+
+def test_a_mask_that_fills_the_frame_still_has_an_outline():
+    full = np.ones((1, 224, 224), bool)
+    assert _pixels(overlays.draw_segmentation(BLACK, full, ~full), overlays.TRUTH).any()
+
+
+def test_empty_prediction_leaves_the_image_as_it_is():
+    grey = np.full((64, 64), 90, np.uint8)
+    empty = np.zeros((2, 64, 64), bool)
+    picture = np.asarray(overlays.draw_segmentation(grey, empty, empty))[: overlays.SIDE]
+    assert (picture == 90).all()
+
+
+def test_datasets_without_redistribution_are_refused_with_a_reason(make):
+    assert overlays.refusal(make.record(0.1)) == ""
+    assert "rsna" in overlays.refusal(make.record(0.1, redistribution="none"))
+
+
+@pytest.mark.parametrize("image", [np.zeros((10, 12), np.uint8), np.zeros((10, 10), np.float32)])
+def test_wrong_images_are_refused(image):
+    with pytest.raises(ValueError, match="square grey uint8"):
+        overlays.draw_detection(image, np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))

@@ -1,0 +1,205 @@
+"""Published beside measured: the right numbers, fair differences, and plain words where nothing is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from benchmark import registry
+from benchmark.report import numbers, published, reproduce_pages
+from benchmark.report.reproduce import MARGINS, lovt_method, published_spread, reproduce, verdict
+
+TASK = "rsna-yolov3-frozen-10"
+LOVT_100 = ("LoVT", "100% of frontal MIMIC-CXR")
+LOVT_30 = ("LoVT", "30% of frontal MIMIC-CXR")
+BYOL_30 = ("BYOL", "30% of frontal MIMIC-CXR")
+CARD = {"backbone": "lovt-100", "digest": "a" * 64}
+
+
+@pytest.fixture(autouse=True)
+def no_cards(monkeypatch):
+    monkeypatch.setattr(registry, "datasets", dict)
+
+
+def _cell(reproduction, method=LOVT_100, task=TASK):
+    return next(table.cells[method, task] for table in reproduction.tables if task in table.tasks)
+
+
+def test_without_records_the_two_published_tables_stand_alone():
+    reproduction = reproduce("lovt")
+    assert [len(table.tasks) for table in reproduction.tables] == [9, 9]
+    assert [len(table.methods) for table in reproduction.tables] == [16, 16]
+    assert sum(len(table.cells) for table in reproduction.tables) == 288
+    text = reproduce_pages.to_markdown(reproduction)
+    assert "| LoVT | 100% of frontal MIMIC-CXR | 8.5 ± 0.8 | 13.2 ± 0.6 |" in text
+    assert text.count("Nothing measured for this table yet.") == 2
+
+
+def test_difference_interval_and_verdict_of_a_measured_cell(make):
+    values = [0.160, 0.162, 0.166, 0.164, 0.168]
+    cell = _cell(reproduce("lovt", make.runs(values, **CARD)))
+    distinct = sorted({100 * v for v in _released(TASK, "100")})
+    assert len(distinct) == 4
+    expected = numbers.welch_difference(
+        16.4, numbers.standard_deviation([100 * v for v in values]), 5, 16.4, numbers.standard_deviation(distinct), 4
+    )
+    assert cell.difference.value == pytest.approx(0.0, abs=1e-9)
+    assert cell.difference.half_width == pytest.approx(expected.half_width)
+    assert not cell.lower_bound
+    assert cell.verdict == "undecided"  # half width about 2.5 points, wider than the margin of 2
+
+
+def _released(task, share):
+    runs = published.load_runs("lovt")
+    mine = (
+        (runs["task_id"] == task)
+        & (runs["method"] == "LoVT")
+        & (runs["pretraining"].str.startswith(f"{share}%"))
+        & (runs["metric"] == "mAP")
+    )
+    return list(runs[mine]["value"])
+
+
+def test_a_clear_difference_is_called_different(make):
+    cell = _cell(reproduce("lovt", make.runs([0.30, 0.31, 0.32], **CARD)))
+    assert cell.verdict == "different"
+    assert cell.difference.low > MARGINS["mAP"]
+
+
+def test_margins_are_those_fixed_beforehand():
+    assert MARGINS == {"mAP": 2.0, "fROC": 2.0, "Dice": 1.5, "Avg Dice": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "expected"),
+    [
+        (0.0, 1.9, "equivalent"),
+        (1.5, 0.5, "equivalent"),
+        (1.5, 0.6, "undecided"),
+        (2.5, 0.4, "different"),
+        (-2.5, 0.4, "different"),
+        (2.5, 0.6, "undecided"),
+        (0.0, None, "undecided"),
+    ],
+)
+def test_verdict_compares_the_interval_with_the_margin(value, half_width, expected):
+    assert verdict(numbers.Difference(value, half_width), 2.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"phantom": True}, "phantom"),
+        ({"limit": 16}, "limited"),
+        ({"protocol": "corrected", "order_seed": 7}, "corrected"),
+        ({"sample_digests": {"test": "0" * 64}}, "published split"),
+        ({"sample_digests": {}}, "published split"),
+    ],
+)
+def test_records_that_must_not_stand_beside_published_numbers_are_refused_with_a_reason(make, options, reason):
+    reproduction = reproduce("lovt", make.runs([0.1, 0.2], **CARD, **options))
+    assert _cell(reproduction).measured is None
+    assert len(reproduction.refused) == 2
+    assert reason in reproduction.refused[0][1]
+
+
+def test_the_callers_own_split_check_is_used(make):
+    asked = []
+    reproduction = reproduce("lovt", make.runs([0.1, 0.2], **CARD), same_split=lambda record: asked.append(record.key) or False)
+    assert len(asked) == 2
+    assert _cell(reproduction).measured is None
+
+
+def test_an_incomplete_row_has_no_difference(make):
+    cell = _cell(reproduce("lovt", [make.record(0.1, **CARD), make.record(failure="NaN.", run=1, **CARD)]))
+    assert cell.difference is None
+    assert "1 failed" in cell.why_not
+
+
+def test_spread_comes_from_distinct_runs_where_they_are_known():
+    # Task 5, LoVT 30 %: 18.72 once and 17.75 four times. Task 16 reports FROC, not its mAP; task 17 prints its mean over one class as Dice.
+    repeated = published_spread(TASK, "mAP", LOVT_30, 0.4)
+    assert repeated.n == 2
+    assert repeated.deviation == pytest.approx((18.72 - 17.75) / math.sqrt(2), abs=0.01)
+    assert published_spread("object-cxr-yolov3-frozen-100", "fROC", LOVT_100, 0.5).n == 3
+    assert published_spread("object-cxr-linear-frozen-100", "Dice", LOVT_100, 0.0).n == 5
+    known = published_spread("rsna-linear-frozen-10", "Dice", BYOL_30, 0.2)
+    assert known.lower_bound
+    assert known.deviation == pytest.approx(0.2 * math.sqrt(5) / 1.96)
+
+
+def test_one_measured_run_leaves_the_verdict_undecided(make):
+    cell = _cell(reproduce("lovt", [make.record(0.49, **CARD)]))
+    assert (cell.verdict, cell.difference.half_width) == ("undecided", None)
+    assert "no interval" in cell.why_not
+
+
+@pytest.mark.parametrize(
+    ("label", "digest", "model", "method"),
+    [
+        ("resnet50 (random)", None, "resnet50", ("Random", "none")),
+        ("resnet18 (random)", None, "resnet18", None),
+        ("torchvision:resnet50@IMAGENET1K_V1", "a", "resnet50", ("ImageNet", "none")),
+        ("torchvision:resnet50@IMAGENET1K_V2", "a", "resnet50", None),
+        ("lovt-100", "a", "resnet50", LOVT_100),
+        ("lovt-30@/some/file.ckpt", "a", "resnet50", LOVT_30),
+        ("lovt-clip-100", "a", "resnet50", ("CLIP*", "100% of frontal MIMIC-CXR")),
+        ("mine.py:build", "a", "resnet50", None),
+    ],
+)
+def test_backbones_find_their_line_in_the_papers_table(make, label, digest, model, method):
+    assert lovt_method(make.record(0.1, backbone=label, digest=digest, model=model)) == method
+
+
+def test_a_backbone_the_paper_does_not_list_stands_apart(make):
+    reproduction = reproduce("lovt", make.runs([0.1, 0.2], backbone="mine", digest="a" * 64))
+    assert [row.backbone for row in reproduction.others] == ["mine"]
+    assert not any(table.measured_cells() for table in reproduction.tables)
+
+
+@pytest.mark.parametrize(
+    ("paper", "words"), [("prior", "None of the paper's own tables could be read"), ("lrclr", "only name and abstract are known")]
+)
+def test_what_is_not_known_of_a_paper_is_said(paper, words):
+    reproduction = reproduce(paper)
+    for text in (reproduce_pages.to_markdown(reproduction), reproduce_pages.to_html(reproduction)):
+        assert words.replace("'", "&#39;") in text or words in text
+    assert reproduction.tables == ()
+
+
+def test_other_papers_are_listed_by_table_and_origin():
+    listings = reproduce("g2d").listings
+    assert sum(len(listing.lines) for listing in listings) == 758
+    table_1 = [listing for listing in listings if listing.title.endswith("Table 1")]
+    assert [bool(listing.origin_protocol) for listing in table_1] == [False, True]
+    assert len(table_1[1].lines) == 9
+
+
+@pytest.mark.parametrize("paper", ["lovt", "prior", "lrclr", "mgca"])
+def test_a_paper_of_every_kind_can_be_written_in_every_format(paper, tmp_path):
+    reproduction = reproduce(paper)
+    page = reproduce_pages.write(reproduction, tmp_path)
+    assert page.name.endswith(".html")
+    assert len(list(page.parent.iterdir())) == 4
+    json.dumps(reproduce_pages.to_dict(reproduction), allow_nan=False)
+
+
+def test_measured_numbers_reach_every_format(make, tmp_path):
+    reproduction = reproduce("lovt", make.runs([0.30, 0.31, 0.32], **CARD))
+    (line,) = [li for li in csv.DictReader(io.StringIO(reproduce_pages.to_csv(reproduction))) if li["measured"]]
+    assert float(line["measured"]) == pytest.approx(31.0)
+    assert float(line["difference"]) == pytest.approx(14.6)
+    assert line["verdict"] == "different"
+    for text in (reproduce_pages.to_markdown(reproduction), reproduce_pages.to_html(reproduction), reproduce_pages.to_latex(reproduction)):
+        assert "(different)" in text
+
+
+def test_lower_bounds_are_marked(make):
+    records = make.runs([0.050, 0.052, 0.055], task="rsna-yolov3-frozen-10")
+    cell = _cell(reproduce("lovt", records), ("Random", "none"))
+    assert cell.lower_bound
+    assert "± ≥" in reproduce_pages.difference_text(cell)

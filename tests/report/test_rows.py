@@ -1,0 +1,141 @@
+"""From records to rows: what is averaged, what is not, and what is said about it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmark import registry
+from benchmark.cards import Contamination, DatasetCard, Role
+from benchmark.report import rows as rows_module
+from benchmark.report.rows import CONTAMINATION_UNKNOWN, LIMITED, PHANTOM, rows_of
+
+TRAINED = {"backbone": "mine", "digest": "a" * 64}
+
+
+@pytest.fixture(autouse=True)
+def no_cards(monkeypatch):
+    monkeypatch.setattr(registry, "datasets", dict)
+
+
+def test_runs_of_one_experiment_become_one_row_with_mean_and_t_interval(make):
+    (row,) = rows_of(make.runs([0.10, 0.12, 0.14]))
+    assert row.mean == pytest.approx(0.12)
+    assert row.half_width == pytest.approx(4.3026527 * 0.02 / math.sqrt(3), rel=1e-6)
+    assert (row.n_ok, row.n_failed, row.n_missing, row.missing) == (3, 0, 0, "")
+
+
+def test_a_single_run_has_no_interval_and_says_so(make):
+    (row,) = rows_of([make.record(0.2)])
+    assert (row.mean, row.half_width) == (0.2, None)
+    assert "one run: no interval" in row.warnings
+
+
+def test_no_mean_over_a_failed_run(make):
+    records = [*make.runs([0.1, 0.2]), make.record(failure="The loss became NaN.", run=2)]
+    (row,) = rows_of(records)
+    assert row.mean is None
+    assert row.text == "–"
+    assert row.missing == "2 of 3 runs, 1 failed: run 2: The loss became NaN"
+
+
+def test_no_mean_over_runs_that_were_planned_but_are_missing(make):
+    planned = [make.job(run=run) for run in range(5)]
+    (row,) = rows_of(make.runs([0.1, 0.2, 0.3]), planned=planned)
+    assert row.mean is None
+    assert row.missing == "3 of 5 runs, 2 missing: not run yet"
+
+
+def test_planned_task_without_any_record_is_a_row_with_a_reason(make):
+    rows = rows_of(make.runs([0.1]), planned=[make.job(), make.job(task="siim-unet-frozen-100")])
+    assert {row.task: row.n_missing for row in rows} == {"rsna-yolov3-frozen-10": 0, "siim-unet-frozen-100": 1}
+
+
+def test_without_a_plan_the_fullest_row_of_a_task_sets_the_number_of_runs(make):
+    rows = rows_of(make.runs([0.1, 0.2, 0.3]) + make.runs([0.2, 0.3], **TRAINED))
+    assert {row.backbone: row.missing for row in rows} == {"resnet50 (random)": "", "mine": "2 of 3 runs, 1 missing: not run yet"}
+
+
+def test_absent_or_infinite_metric_is_a_gap_not_a_zero(make):
+    for metrics in ({}, {"mAP": math.inf}):
+        (row,) = rows_of([make.record(metrics=metrics)])
+        assert row.mean is None
+        assert "mAP of run 0 is absent or not finite" in row.missing
+
+
+def test_failed_search_explains_the_runs_that_wait_for_it(make):
+    search = make.job(role=Role.SELECTION, learning_rate=0.01)
+    final = make.job(grid=(0.01, 0.1), learning_rate=None, depends_on=(search.key,))
+    (row,) = rows_of([make.record(job=search, failure="Out of memory.")], planned=[search, final])
+    assert row.mean is None
+    assert row.missing == "0 of 1 runs, 1 missing: learning-rate search: Out of memory"
+
+
+def test_search_results_never_count_as_runs(make):
+    search = make.job(role=Role.SELECTION, learning_rate=0.01)
+    final = make.job(grid=(0.01, 0.1), learning_rate=None, depends_on=(search.key,))
+    (row,) = rows_of([make.record(0.9, job=search), make.record(0.2, job=final)])
+    assert (row.mean, row.n_expected) == (0.2, 1)
+    (only_search,) = rows_of([make.record(0.9, job=search)])
+    assert only_search.mean is None
+    assert "only the learning-rate search" in only_search.missing
+
+
+def test_experiments_that_differ_beyond_seeds_are_never_averaged(make):
+    rows = rows_of([make.record(0.1, threads=1), make.record(0.3, threads=2)])
+    assert sorted((row.label, row.mean) for row in rows) == [("resnet50 (random) [threads=1]", 0.1), ("resnet50 (random) [threads=2]", 0.3)]
+
+
+def test_two_weight_files_under_one_label_stay_apart(make):
+    rows = rows_of([make.record(0.1, backbone="mine", digest="a" * 64), make.record(0.3, backbone="mine", digest="b" * 64)])
+    assert [row.variant for row in rows] == ["backbone.digest=aaaaaaaa…", "backbone.digest=bbbbbbbb…"]
+
+
+def test_protocol_scale_and_phantom_split_rows(make):
+    records = [
+        make.record(0.1),
+        make.record(0.2, protocol="corrected", order_seed=1),
+        make.record(0.3, limit=16),
+        make.record(0.4, phantom=True, threads=3),
+    ]
+    assert len(rows_of(records)) == 4
+
+
+def test_identical_results_from_different_seeds_raise_a_warning(make):
+    (row,) = rows_of(make.runs([0.1872, 0.1775, 0.1775, 0.1775]))
+    assert "identical results from different seeds (runs 1, 2, 3): the interval is too narrow" in row.warnings
+    (clean,) = rows_of(make.runs([0.1, 0.2, 0.3]))
+    assert not any("identical" in warning for warning in clean.warnings)
+
+
+def test_limited_and_phantom_rows_say_so(make):
+    (row,) = rows_of([make.record(0.1, limit=16, phantom=True)])
+    assert {LIMITED, PHANTOM} <= set(row.warnings)
+
+
+def test_unknown_pretraining_data_is_a_warning_except_for_untrained_networks(make):
+    random, mine = rows_of([make.record(0.1), make.record(0.2, **TRAINED)])
+    assert CONTAMINATION_UNKNOWN not in random.warnings
+    assert CONTAMINATION_UNKNOWN in mine.warnings
+    (known,) = rows_of([make.record(0.2, **TRAINED)], contamination=lambda backbone, dataset: Contamination.IMAGES)
+    assert "pretraining overlaps this dataset: images" in known.warnings
+
+
+def test_sentences_about_datasets_without_redistribution_are_withheld(make):
+    secret = "box 2 of patient 0bbb2222 leaves the image"
+    records = [
+        make.record(failure=secret, redistribution="none"),
+        make.record(0.1, run=1, warnings=(secret,), redistribution="none"),
+    ]
+    (row,) = rows_of(records)
+    assert "0bbb2222" not in row.missing + "".join(row.warnings)
+    assert "TrainingError" in row.missing
+    assert rows_module.sentence_of(make.record(failure=secret)) == secret
+
+
+def test_dice_against_filled_boxes_is_called_box_mask_dice(make, monkeypatch):
+    card = DatasetCard.model_construct(mask_source="boxes")
+    monkeypatch.setattr(registry, "datasets", lambda: {"rsna": card})
+    (row,) = rows_of([make.record(0.1, task="rsna-linear-frozen-10")])
+    assert row.metric_title == "opacity box-mask Dice"
