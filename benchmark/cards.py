@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -367,7 +366,7 @@ class Job(Card):
         """True for --limit and --profile runs: never ranked, never beside published numbers."""
         return self.experiment.limit is not None or self.experiment.profile != "full"
 
-    @cached_property
+    @property
     def key(self) -> str:
         """First 32 hex digits of the SHA-256 of the experiment's canonical JSON."""
         return digest_of(self.experiment.model_dump(mode="json"))[:32]

@@ -411,7 +411,7 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
         err.print(f"[yellow]left out:[/] {_plain(problem.what)}: {_plain(problem.sentence)}", soft_wrap=True)
     for record in evaluation.failures:
         assert record.failure is not None
-        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run}"
+        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"
         err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:
         err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)

@@ -30,3 +30,14 @@ def real_files() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of real files beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small phantom corpora of RSNA and COVID Rural, made once; tests that damage files copy them first."""
+    from benchmark.phantom.corpus import Plan, write_corpus
+
+    root = tmp_path_factory.mktemp("corpora")
+    write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
+    write_corpus(Plan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
+    return root

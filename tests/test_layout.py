@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 
-from benchmark import registry
+from benchmark import cli, registry
 from benchmark.cards import DISCLAIMER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,11 +165,26 @@ def test_every_dependency_has_a_line_of_reason(requirement: Requirement) -> None
 # ---------------------------------------------------------------------------------------------------------------- pages
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_a_page_exist(page: Path) -> None:
+    root = typer.main.get_command(cli.app)
+    unknown = []
+    for words in re.findall(r"(?:`|^|/)lobe((?: --include \S+)?(?: [a-z][a-z-]*){1,2})", page.read_text(encoding="utf-8"), flags=re.M):
+        verb, *rest = re.sub(r" --include \S+", "", words).split()
+        group = root.commands.get(verb)
+        if group is None or (rest and hasattr(group, "commands") and rest[0] not in group.commands):
+            unknown.append(f"lobe{words}")
+    assert unknown == []
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -2,7 +2,7 @@
 
 An author writes a `Backbone` that returns feature maps. Everything that can be silently wrong (normalisation, channels, freezing with its
 BatchNorm mode, device, precision) is applied by `SealedEncoder` and cannot be forgotten.
-Module `benchmark/encoders/<family>.py` offers `build(model, weights, layout) -> Backbone`.
+Module `benchmark/encoders/<family>.py` offers `build(model) -> Backbone`; weights are loaded by `checkpoints`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Backbone(nn.Module):
 
     Attributes:
         spec: name, channels by stride, own normalisation, pretraining data.
+        network (optional): the library's model inside, whose tensors a weights file names; default the backbone itself.
+        input_multiple (optional): side of a patch; inputs are resized to the nearest multiple.
     """
 
     spec: BackboneSpec

@@ -21,7 +21,7 @@ from benchmark.metrics.overlaps import Overlaps, overlaps, rank_within_image
 # LoVT section 4.1; the list of the RSNA challenge, but not the challenge's metric.
 LOVT_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 LOVT_CONFIDENCE = 0.2
-# `arange` and not `linspace`: 0.35 is 0.35000000000000003 here, and a recall of exactly 7/20 does not reach it. LoVT counts so.
+# Multiples of 0.01, not hundredths: level 35 is 0.35000000000000003, and a recall of exactly 7/20 does not reach it. LoVT counts so.
 RECALL_LEVELS = np.arange(0, 1.01, 0.01)
 # The wide pool of section 7 of the science notes: what a calibrated head would not need.
 FULL_CONFIDENCE = 0.001

@@ -137,6 +137,19 @@ def test_weights_equal_a_list_of_repeated_images(random_split, repeat_images, se
     np.testing.assert_allclose(weighted, lovt_map(*repeated).average_precision, atol=1e-12)
 
 
+def test_recall_of_seven_twentieths_does_not_reach_level_35(split):
+    # 35 * 0.01 is 0.35000000000000003 in double precision: 35 levels are reached, as the package counts, not 36.
+    boxes = [(20 * k, 0, 10, 10) for k in range(20)]
+    assert lovt_map(*split([([(*box, 0.9) for box in boxes[:7]], boxes)])).mean == pytest.approx(35 / 101)
+
+
+def test_of_boxes_with_equal_iou_the_later_one_is_taken(split):
+    # The first detection lies half-way between both boxes; the second fits only the earlier one, which must still be free.
+    left, right, between = (0, 0, 40, 40), (8, 0, 40, 40), (4, 0, 40, 40)
+    assert lovt_map(*split([([(*between, 0.9), (*left, 0.8)], [left, right])])).at(0.75) == pytest.approx(1.0)
+    assert lovt_map(*split([([(*between, 0.9), (*left, 0.8)], [right, left])])).at(0.75) == pytest.approx(51 / 101)
+
+
 def test_detections_under_the_cut_do_not_exist_for_lovt(split):
     images = [([(0, 0, 9, 9, 0.2), (50, 50, 9, 9, 0.1999)], [(0, 0, 9, 9), (50, 50, 9, 9)])]
     assert lovt_map(*split(images)).mean == pytest.approx(51 / 101)

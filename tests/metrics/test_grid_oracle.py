@@ -83,7 +83,7 @@ def test_ceilings_of_real_nih_nodules_are_those_of_the_science_notes():
                 pairs = zip(row["boxes"].split("|"), row["classes"].split("|"), strict=True)
                 found = [[float(v) for v in box.split(";")] for box, name in pairs if name == "5"]
                 nodules += [found] if found else []
-    assert _ceilings(nodules) == pytest.approx([44, 73, 90], abs=4.0)
+    assert _ceilings(nodules) == pytest.approx([44, 73, 90], abs=1.0)
 
 
 def _ceilings(images):

@@ -1,0 +1,270 @@
+"""The main job end to end, as a user types it: run, resume, track, report; and every kind of bad input with its sentence and exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark.store import Store
+
+LINEAR = "rsna-linear-frozen-100"
+QUICK = ["--limit", "12", "--seeds", "1", "--profile", "smoke"]
+
+
+@pytest.fixture
+def lobe(monkeypatch, capsys, tmp_path):
+    """Calls the command as its entry point does; gives exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from benchmark.cli import main
+
+        monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
+        monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 6, "unet": 6, "linear": 12})
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def rsna(corpora: Path, tmp_path: Path) -> Path:
+    """A private copy of the RSNA phantom, to be damaged at will; the root to give as --data."""
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    return tmp_path / "data"
+
+
+def run(data: Path, out: Path, *more: object) -> tuple:
+    return ("run", "--backbone", "torchvision:resnet18", "--data", data, "--out", out, *QUICK, *more)
+
+
+def labels_of(data: Path) -> Path:
+    return data / "rsna" / "stage_2_train_labels.csv"
+
+
+def used_image(data: Path, lobe, out: Path) -> Path:
+    """An image file that the quick job reads."""
+    assert lobe(*run(data, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
+    record = Store(out).all()[0]
+    first = json.loads((out / "predictions" / record.key / "masks.json").read_text())["images"][0]["name"]
+    return data / "rsna" / "stage_2_train_images" / f"{first}.dcm"
+
+
+# ------------------------------------------------------------------------------------------------------------------ the job
+
+
+def test_real_dicom_inline_and_ray_give_the_same_bits(rsna: Path, real_files: Path, lobe, tmp_path: Path):
+    real = real_files / "real" / "rsna_16d7f894-55d7-4d95-8957-d18987f0e981.dcm"
+    name = real.stem.removeprefix("rsna_")
+    shutil.copy(real, rsna / "rsna" / "stage_2_train_images" / f"{name}.dcm")
+    with labels_of(rsna).open("a") as handle:
+        handle.write(f"{name},300.0,420.0,210.0,260.0,1\n")
+    outs = [tmp_path / "inline", tmp_path / "ray"]
+    for out in outs:
+        code, _, err = lobe("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", rsna, "--limit", 32, "--seeds", 1, "--profile", "smoke", "--out", out, "--executor", out.name)
+        assert code == 0, err
+    first, second = (Store(out).all() for out in outs)
+    assert [r.key for r in first] == [r.key for r in second]
+    for a, b in zip(first, second, strict=True):
+        assert (a.metrics, a.validation, a.curve, a.selected_epoch) == (b.metrics, b.validation, b.curve, b.selected_epoch)
+        for file in a.predictions:
+            assert (outs[0] / file).read_bytes() == (outs[1] / file).read_bytes(), file
+
+
+def test_same_command_again_computes_nothing_and_a_removed_record_comes_back_to_the_digit(corpora: Path, lobe, tmp_path: Path):
+    out = tmp_path / "out"
+    command = (*run(corpora, out, "--task", LINEAR, "--task", "rsna-linear-frozen-10", "--executor", "inline", "--no-tracking", "--json"),)
+    code, text, _ = lobe(*command)
+    assert (code, json.loads(text)["computed"]) == (0, 2)
+    before = {r.key: r for r in Store(out).all()}
+    assert json.loads(lobe(*command)[1])["computed"] == 0
+    gone = sorted(before)[0]
+    Store(out).path(gone).unlink()
+    assert json.loads(lobe(*command)[1])["computed"] == 1
+    after = Store(out).get(gone)
+    assert (after.metrics, after.curve, after.predictions) == (before[gone].metrics, before[gone].curve, before[gone].predictions)
+
+
+def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Path):
+    tasks = ["rsna-yolov3-finetune-1", "rsna-yolov3-frozen-1", "covid-rural-unet-finetune-100", "covid-rural-unet-frozen-100", "covid-rural-linear-frozen-100"]
+    named = [word for task in tasks for word in ("--task", task)]
+    code, text, err = lobe(*run(corpora, tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--json"))
+    assert code == 0, err
+    records = Store(tmp_path / "out").all()
+    assert {r.job.labels.task for r in records} == set(tasks)
+    assert all(r.phantom and r.scale == "limited" for r in records)
+    for record in records:
+        trained = record.parameters["head"] + (record.parameters["encoder"] if record.job.experiment.encoder == "finetune" else 0)
+        assert record.parameters["trained"] == trained
+
+
+def test_mlflow_holds_a_parent_run_with_children_parameters_epochs_and_artifacts(corpora: Path, lobe, tmp_path: Path):
+    from mlflow import MlflowClient
+
+    out = tmp_path / "out"
+    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline"))[0] == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("lobe").experiment_id])
+    parent = next(r for r in runs if r.data.tags["lobe.kind"] == "evaluation")
+    (child,) = (r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id)
+    record = Store(out).all()[0]
+    assert child.data.params["task"] == LINEAR
+    assert child.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
+    assert len(client.get_metric_history(child.info.run_id, "train_loss")) == len(record.curve)
+    assert {a.path for a in client.list_artifacts(child.info.run_id)} >= {"job.json", "record.json"}
+    assert {parent.info.status, child.info.status} == {"FINISHED"}
+
+
+def test_report_makes_a_page_with_overlays_from_stored_records_alone(corpora: Path, lobe, tmp_path: Path):
+    out = tmp_path / "out"
+    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
+    code, text, _ = lobe("report", "--out", out, "--json")
+    page = Path(json.loads(text)["page"])
+    assert code == 0
+    assert "resnet18 (random)" in page.read_text()
+    assert list(page.parent.rglob("*.png"))
+
+
+def test_saved_predictions_score_to_the_same_number_and_need_their_frame(corpora: Path, lobe, tmp_path: Path):
+    out = tmp_path / "out"
+    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
+    record = Store(out).all()[0]
+    file = out / "predictions" / record.key / "masks.json"
+    code, text, _ = lobe("score", "-t", LINEAR, "-p", file, "--data", corpora, "--limit", 12, "--json")
+    assert (code, json.loads(text)["metrics"]["opacity_dice"]) == (0, record.metrics["opacity_dice"])
+    content = json.loads(file.read_text())
+    (tmp_path / "frameless.json").write_text(json.dumps({k: v for k, v in content.items() if k != "frame"}))
+    code, _, err = lobe("score", "-t", LINEAR, "-p", tmp_path / "frameless.json", "--data", corpora, "--limit", 12)
+    assert (code, "frame" in err) == (2, True)
+
+
+def test_dry_run_lists_jobs_and_writes_no_record(corpora: Path, lobe, tmp_path: Path):
+    arguments = ("run", "-b", "torchvision:resnet18", "-t", "rsna-linear-frozen-100", "--data", corpora, "--out", tmp_path / "out", "--dry-run", "--json")
+    code, text, _ = lobe(*arguments)
+    rows = json.loads(text)
+    assert (code, len(rows), [r["role"] for r in rows].count("selection")) == (0, 9, 4)
+    assert not list((tmp_path / "out" / "records").glob("*.json"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_truncated_dicom_fails_its_dataset_names_file_and_id_and_other_jobs_finish(rsna: Path, corpora: Path, lobe, tmp_path: Path):
+    image = used_image(rsna, lobe, tmp_path / "first")
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    more = ("--data", f"covid-rural={corpora / 'covid-rural'}", "--task", LINEAR, "--task", "covid-rural-linear-frozen-100")
+    code, _, err = lobe(*run(rsna, tmp_path / "out", *more, "--executor", "inline", "--no-tracking"))
+    assert code == 1
+    assert image.stem in err and image.name in err
+    assert {r.job.labels.task: r.status for r in Store(tmp_path / "out").all()} == {LINEAR: "failed", "covid-rural-linear-frozen-100": "ok"}
+
+
+def test_a_dicom_that_is_no_image_is_named(rsna: Path, lobe, tmp_path: Path):
+    image = used_image(rsna, lobe, tmp_path / "first")
+    import pydicom
+
+    dataset = pydicom.dcmread(image)
+    del dataset.PixelData
+    dataset.save_as(image)
+    code, _, err = lobe(*run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline", "--no-tracking"))
+    assert (code, image.stem in err) == (1, True)
+
+
+def test_a_failed_job_is_kept_and_retried_on_request(rsna: Path, lobe, tmp_path: Path):
+    image = used_image(rsna, lobe, tmp_path / "first")
+    good = image.read_bytes()
+    image.write_bytes(b"not a DICOM file")
+    command = run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline", "--no-tracking")
+    assert lobe(*command)[0] == 1
+    image.write_bytes(good)
+    # The folder's digest counts sizes, so the mended folder is the first one again: only the image's bytes had changed.
+    assert lobe(*command, "--retry-failed")[0] == 0
+
+
+def test_a_label_row_without_its_image_stops_the_dataset(rsna: Path, lobe, tmp_path: Path):
+    with labels_of(rsna).open("a") as handle:
+        handle.write("11111111-2222-4333-8444-555555555555,,,,,0\n")
+    code, _, err = lobe(*run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline"))
+    assert (code, "11111111-2222-4333-8444-555555555555" in err) == (2, True)
+
+
+def test_a_box_outside_its_image_stops_the_dataset_and_names_the_line(rsna: Path, lobe, tmp_path: Path):
+    text = labels_of(rsna).read_text()
+    positive = next(line for line in text.splitlines() if line.endswith(",1")).split(",")[0]
+    labels_of(rsna).write_text(text + f"{positive},1000.0,10.0,100.0,100.0,1\n")
+    code, _, err = lobe(*run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline"))
+    assert code == 2
+    assert positive in err and "leaves the image" in err and str(len(text.splitlines()) + 1) in err.replace(",", "")
+
+
+def test_a_repeated_label_row_stops_the_dataset(rsna: Path, lobe, tmp_path: Path):
+    text = labels_of(rsna).read_text()
+    row = next(line for line in text.splitlines() if line.endswith(",1"))
+    labels_of(rsna).write_text(text + row + "\n")
+    code, _, err = lobe(*run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline"))
+    assert (code, row.split(",")[0] in err) == (2, True)
+
+
+def test_an_empty_data_folder_says_what_was_expected(lobe, tmp_path: Path):
+    (tmp_path / "data" / "rsna").mkdir(parents=True)
+    code, _, err = lobe(*run(tmp_path / "data", tmp_path / "out", "--task", LINEAR))
+    assert (code, "empty" in err, "stage_2_train_labels.csv" in err) == (2, True, True)
+
+
+def test_a_wrong_task_name_suggests_the_nearest(corpora: Path, lobe, tmp_path: Path):
+    code, _, err = lobe(*run(corpora, tmp_path / "out", "--task", "rsna-linear-frozen-99"))
+    assert (code, LINEAR in err) == (2, True)
+
+
+def test_an_unreadable_weights_file_is_named_and_other_backbones_go_on(corpora: Path, lobe, tmp_path: Path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"this is no checkpoint")
+    command = run(corpora, tmp_path / "out", "--task", LINEAR, "--backbone", f"torchvision:resnet18@{weights}", "--executor", "inline", "--no-tracking")
+    code, _, err = lobe(*command)
+    assert (code, "weights.pth" in err) == (1, True)
+    assert sorted(r.status for r in Store(tmp_path / "out").all()) == ["failed", "ok"]
+
+
+def test_an_output_path_that_cannot_be_written_stops_before_any_work(corpora: Path, lobe, tmp_path: Path):
+    (tmp_path / "out").write_text("a file, not a folder")
+    code, _, err = lobe(*run(corpora, tmp_path / "out", "--task", LINEAR))
+    assert (code, "Cannot write to the output folder" in err) == (2, True)
+
+
+def test_a_disk_that_fills_up_stops_with_a_sentence_and_keeps_what_is_stored(corpora: Path, lobe, tmp_path: Path, monkeypatch):
+    out = tmp_path / "out"
+    stored = []
+    put = Store.put
+
+    def put_once(self, record, files=None):
+        if stored:
+            monkeypatch.setattr("benchmark.store.write_atomically", no_space)
+        stored.append(record.key)
+        return put(self, record, files)
+
+    def no_space(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "put", put_once)
+    code, _, err = lobe(*run(corpora, out, "--task", LINEAR, "--task", "rsna-linear-frozen-10", "--executor", "inline", "--no-tracking"))
+    assert (code, "No space left on device" in err) == (2, True)
+    assert len(Store(out).all()) == 1
+
+
+def test_too_few_images_for_one_batch_names_both_numbers(corpora: Path, lobe, tmp_path: Path):
+    command = ("run", "-b", "torchvision:resnet18", "-t", "rsna-linear-frozen-10", "--data", corpora, "--out", tmp_path / "out", "--seeds", 1, "--executor", "inline", "--no-tracking")
+    code, _, err = lobe(*command)
+    assert code == 1
+    assert "fewer than one batch of 64" in err
+
+
+def test_a_lost_tracking_server_costs_no_result(corpora: Path, lobe, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'no such folder' / 'mlflow.db'}")
+    code, _, err = lobe(*run(corpora, tmp_path / "out", "--task", LINEAR, "--executor", "inline"))
+    assert (code, "Tracking stopped" in err) == (0, True)
+    assert len(Store(tmp_path / "out").all()) == 1
