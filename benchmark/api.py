@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol as TypingProtocol
+from typing import TYPE_CHECKING, Literal
+from typing import Protocol as TypingProtocol
 
 from benchmark import registry, resolve
-from benchmark.cards import Job, Protocol, Record
+from benchmark.cards import Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Event, Finished, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.report.reproduce import Reproduction
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Request:
 
     Attributes:
         data: `DIR` or `name=path` entries.
+        split: a split of the dataset cards; None takes each task card's.
+        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
     """
 
@@ -40,6 +46,8 @@ class Request:
     limit: int | None = None
     profile: Literal["full", "smoke"] = "full"
     threads: int = 1
+    split: str | None = None
+    splits: Path | None = None
     retry_failed: bool = False
     tracking: bool = True
 
@@ -111,20 +119,24 @@ def plan_jobs(request: Request) -> Planned:
         raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
     if request.runs is not None and request.runs < 1:
         raise UsageError(f"--seeds {request.runs}: at least one run.")
+    if request.split is not None and request.splits is not None:
+        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     cards = resolve.tasks(request.tasks, request.suite)
     suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
     protocol = registry.protocol(request.protocol or suite_protocol)
     cache = resolve.cache_folder(request.cache)
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
-    backbones, datasets = [], {}
+    backbones: list[resolve.ResolvedBackbone] = []
+    datasets: dict[tuple[str, str], resolve.ResolvedDataset] = {}
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
             backbones.append(resolve.backbone(name, cache))
-    for name in dict.fromkeys(card.dataset for card in cards):
+    for name, split in dict.fromkeys((card.dataset, request.split or card.split) for card in cards):
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
-            datasets[name] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol)
+            lists = None if request.splits is None else request.splits / name
+            datasets[name, split] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
     settings = Settings(
@@ -135,15 +147,13 @@ def plan_jobs(request: Request) -> Planned:
         threads=request.threads,
         suite=request.suite,
     )
-    usable = [card for card in cards if card.dataset in datasets]
-    jobs = plan(usable, [b.named for b in backbones], {name: d.ref for name, d in datasets.items()}, protocol, settings)
-    jobs = list({job.key: job for job in jobs}.values())
+    jobs = list({job.key: job for job in _jobs(cards, backbones, datasets, request, protocol, settings)}.values())
     store = Store(request.out)
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
     where = resolve.places(backbones, datasets.values(), cache)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [f"{name}: {text}" for name, d in datasets.items() for text in d.warnings]
+    warnings = [f"{name}: {text}" for (name, _), d in datasets.items() for text in d.warnings]
     return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
 
 
@@ -192,6 +202,35 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
         raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
     with tempfile.TemporaryDirectory() as folder:
         return write_site(records, out, title=title, overlays=gallery.draw(records, out, Path(folder)))
+
+
+def reproduce(paper: str, out: Path | None = None) -> Reproduction:
+    """A paper's tables with what `out` holds beside them; without `out`, or without records in it, as published.
+
+    Raises:
+        UnknownName: no such paper.
+    """
+    from benchmark.report import reproduce as reproducing
+
+    records = Store(out).all() if out is not None and (out / "records").is_dir() else []
+    return reproducing.reproduce(paper, records)
+
+
+def _jobs(
+    cards: Sequence[TaskCard],
+    backbones: Sequence[resolve.ResolvedBackbone],
+    datasets: Mapping[tuple[str, str], resolve.ResolvedDataset],
+    request: Request,
+    protocol: Protocol,
+    settings: Settings,
+) -> list[Job]:
+    """Jobs of every task whose dataset can be used; tasks that share a split are planned together."""
+    jobs: list[Job] = []
+    for split in dict.fromkeys(request.split or card.split for card in cards):
+        refs = {name: d.ref for (name, of), d in datasets.items() if of == split}
+        usable = [card for card in cards if (request.split or card.split) == split and card.dataset in refs]
+        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings)
+    return jobs
 
 
 @contextlib.contextmanager

@@ -120,7 +120,10 @@ class SplitCounts(Card):
 
 
 class SplitRule(Card):
-    """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists."""
+    """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists.
+
+    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.lists`).
+    """
 
     rule: str
     seed: int | None = None
@@ -411,8 +414,10 @@ class Record(Card):
         metrics: test metrics by name; detection and Dice values are fractions in [0, 1].
         validation: metrics of the selected epoch on the validation split.
         counts: images and positives per split as used.
-        sample_digests: SHA-256 of the ordered ids per split.
+        sample_digests: SHA-256 of the ordered ids per split; under `<split> sorted` of the sorted ids, as papers' lists are compared;
+            under `<split> files` of the bytes of their image files.
         predictions: files with predictions and per-image sufficient statistics, relative to the output folder.
+        leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
     """
 
@@ -427,6 +432,7 @@ class Record(Card):
     validation: dict[str, float] = {}
     counts: dict[str, dict[str, int]] = {}
     sample_digests: dict[str, str] = {}
+    leakage: dict[str, int] = {}
     learning_rate: float | None = None
     selected_epoch: int | None = None
     steps: int = 0

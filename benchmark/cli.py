@@ -32,6 +32,9 @@ app.add_typer(data_app, name="data")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 DataOption = Annotated[list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
+SplitsOption = Annotated[
+    Path | None, typer.Option("--splits", help="Folder with split lists in LoVT's format, one sub-folder per dataset, instead of a rule.")
+]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
 # A pipe or a file has no width of its own; 160 columns keep tables in one line each.
@@ -164,12 +167,13 @@ def data_status(data: DataOption = [], cache: CacheOption = None, as_json: AsJso
 def data_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
     data: DataOption = [],  # noqa: B006
+    splits: SplitsOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compares files, counts, columns and split digests with the card: expected and found."""
+    """Compares files, counts, columns and split digests with the card, and counts the patients that splits share."""
     from benchmark.data import verify
 
-    results = verify(names or [], data)
+    results = verify(names or [], data, splits)
     if as_json:
         _print_json([_verification(v) for v in results])
     else:
@@ -214,6 +218,8 @@ def run(
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="lovt, patient-disjoint or size-matched. Default: the task card's.")] = None,
+    splits: SplitsOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Trial: at most N images per split; never ranked.")] = None,
     profile: Annotated[str, typer.Option("--profile", help="full, or smoke: a small step budget; never ranked.")] = "full",
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of a job; part of its identity.")] = 1,
@@ -239,13 +245,16 @@ def run(
         limit=limit,
         profile=_choice("--profile", profile, ("full", "smoke")),
         threads=threads,
+        split=split,
+        splits=splits,
         retry_failed=retry_failed,
         tracking=not no_tracking,
     )
     if dry_run:
         planned = plan_jobs(request)
         rows = [_job_row(job, planned.done) for job in planned.jobs]
-        _show(rows, as_json, ("task", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
+        _show(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
+        _show_problems(planned.problems)
         if not as_json:
             out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
         raise typer.Exit(1 if planned.problems else 0)
@@ -269,6 +278,26 @@ def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) ->
         _print_json({"page": str(page)})
     else:
         out.print(f"Leaderboard: {page}")
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="lovt, gloria, prior, g2d, lrclr, mgca or benchx.")],
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder with results; the pages are written to its report/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints a paper's published numbers, beside what was measured where that is a fair comparison."""
+    from benchmark.api import reproduce as reproduced
+    from benchmark.report import published, reproduce_pages
+
+    found = reproduced(_choice("PAPER", paper, tuple(published.papers())), out_folder)
+    page = reproduce_pages.write(found, out_folder) if out_folder is not None else None
+    if as_json:
+        _print_json({**reproduce_pages.to_dict(found), "page": None if page is None else str(page)})
+        return
+    out.print(reproduce_pages.to_rich(found))
+    if page is not None:
+        out.print(f"Pages: {_plain(str(page))}, and .md, .csv and .tex beside it.")
 
 
 @app.command()
@@ -384,6 +413,7 @@ def _job_row(job, done: dict) -> dict[str, Any]:
     e = job.experiment
     return {
         "task": job.labels.task,
+        "split": e.dataset.split,
         "backbone": job.labels.backbone,
         "role": e.role.value,
         "run": job.labels.run,
@@ -405,10 +435,14 @@ def _show_verification(verification) -> None:
     _show(_verification(verification)["checks"], False, ("verdict", "what", "expected", "found", "hint"))
 
 
+def _show_problems(problems) -> None:
+    for problem in problems:
+        err.print(f"[yellow]left out:[/] {_plain(problem.what)}: {_plain(problem.sentence)}", soft_wrap=True)
+
+
 def _show_evaluation(evaluation, as_json: bool) -> None:
     planned = evaluation.planned
-    for problem in planned.problems:
-        err.print(f"[yellow]left out:[/] {_plain(problem.what)}: {_plain(problem.sentence)}", soft_wrap=True)
+    _show_problems(planned.problems)
     for record in evaluation.failures:
         assert record.failure is not None
         name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"

@@ -5,15 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
-from benchmark.errors import DataError, LobeError
+from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
-from benchmark.readers.base import Reader, Verification, open_reader
+from benchmark.readers.audit import leakage, leakage_checks, summary_check
+from benchmark.readers.base import Check, Reader, Verification, open_reader
+from benchmark.readers.lists import NAME as LISTS
+from benchmark.readers.lists import lists_rule, published_rule, read_lists
+from benchmark.readers.splits import PatientOf
 
 FRAME_SIZE = 224  # LoVT 2.3
 CHUNK = 32
@@ -41,13 +47,16 @@ def status(data: Sequence[str], cache: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def verify(names: Sequence[str], data: Sequence[str]) -> list[Verification]:
-    """Checks of each named dataset, or of every one that is there.
+def verify(names: Sequence[str], data: Sequence[str], splits: Path | None = None) -> list[Verification]:
+    """Checks of each named dataset, or of every one that is there, and how far its splits leak.
+
+    Args:
+        splits: folder with one sub-folder of split lists per dataset, checked as well.
 
     Raises:
         DataError: a named dataset cannot be opened, or none is there.
     """
-    return [open_reader(card, root).verify() for card, root in _present(names, data)]
+    return [_verified(open_reader(card, root), splits) for card, root in _present(names, data)]
 
 
 def prepare(
@@ -85,6 +94,41 @@ def caches(cache: Path | None) -> list[dict[str, Any]]:
 def remove_caches(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         shutil.rmtree(row["folder"])
+
+
+def _verified(reader: Reader, splits: Path | None) -> Verification:
+    found = reader.verify()
+    checks = list(found.checks)
+    patient_of = remembered(lambda sample_id: reader.sample(sample_id).patient_id)
+    for name, rule in reader.card.splits.items():
+        try:
+            counts = leakage(reader.split(rule), patient_of)
+        except SplitError as error:
+            checks.append(Check(f"split {name}", "possible", "not possible", "unknown", str(error)))
+        else:
+            checks += leakage_checks(reader.card, name, counts) if name == "lovt" else [summary_check(name, counts)]
+    if splits is not None:
+        checks += _checks_of_lists(reader, splits / reader.card.name, patient_of)
+    return replace(found, checks=tuple(checks))
+
+
+def _checks_of_lists(reader: Reader, folder: Path, patient_of: PatientOf) -> Iterator[Check]:
+    """Lists against the release, against LoVT's own, and what they leak."""
+    if not folder.is_dir():
+        yield Check("split lists", str(folder), "no such folder", "unknown")
+        return
+    try:
+        listed = read_lists(reader, folder)
+    except LobeError as error:
+        yield Check("split lists", "ids and boxes of the release", "differ", "error", str(error))
+        return
+    yield Check("split lists", "ids and boxes of the release", ", ".join(f"{split} {len(ids):,}" for split, ids in listed.items()), "ok")
+    published = published_rule(reader.card)
+    if published is not None:
+        same = lists_rule(listed) == published
+        hint = "" if same else "Results with these lists do not stand beside published numbers."
+        yield Check("split lists are LoVT's", "in content and order", "yes" if same else "no", "ok" if same else "warning", hint)
+    yield from leakage_checks(reader.card, LISTS, leakage(listed, patient_of))
 
 
 def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCard, Path]]:

@@ -65,7 +65,7 @@ def plan(
     """All jobs of an evaluation, selection jobs before the final jobs that wait for them.
 
     Args:
-        datasets: dataset name -> reference; `split`, `target` and `statistics` are filled in from task and protocol.
+        datasets: dataset name -> reference with its split; `target` is filled in from the task.
 
     Raises:
         UsageError: a task does not offer the protocol.
@@ -126,7 +126,7 @@ def _job(
     experiment = Experiment(
         task_version=task.version,
         backbone=ref,
-        dataset=dataset.model_copy(update={"split": task.split, "target": task.target}),
+        dataset=dataset.model_copy(update={"target": task.target}),
         head=task.head,
         encoder=task.encoder,
         fraction=task.fraction,

@@ -5,6 +5,7 @@ Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie g
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,14 +16,18 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, TaskCard
+from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe
-from benchmark.errors import CheckpointError, DataError, UsageError
+from benchmark.errors import CheckpointError, DataError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
-from benchmark.readers.base import open_reader
+from benchmark.readers.base import Reader, open_reader
+from benchmark.readers.lists import NAME as LISTS
+from benchmark.readers.lists import lists_rule, read_lists
 from benchmark.store import write_atomically
-from benchmark.training.place import Place
+from benchmark.training.place import Place, place_key
+
+PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class ResolvedDataset:
     phantom: bool
     known_release: bool
     warnings: tuple[str, ...]
+    lists: Path | None = None
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -81,20 +87,28 @@ def dataset_root(card: DatasetCard, roots: dict[str | None, Path]) -> Path:
     raise DataError(f"{card.name}: no folder given. Add --data {card.name}=PATH, or --data DIR with a folder {card.folder!r} inside.")
 
 
-def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt") -> ResolvedDataset:
+def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt", lists: Path | None = None) -> ResolvedDataset:
     """Opens a dataset folder, checks it against its card, and digests it.
 
+    Args:
+        split: a split of the card.
+        lists: folder of the dataset's split lists; they take the place of `split`.
+
     Raises:
-        DataError: label files or folder are not what the card says.
+        DataError: label files or folder are not what the card says, or the lists hold other boxes.
+        SplitError: the card or the folder does not allow this split.
     """
+    if lists is None:
+        rule_of_card(card, split)
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
     verification = reader.verify()
+    split, rule, lists = _split(reader, split, lists)
     ref = DatasetRef(
         name=card.name,
         digest=reader.digest(),
         split=split,
         # What is expected of a split checks it and decides no digit, so it stays out of the key.
-        split_rule=card.splits[split].model_copy(update={"expected": {}}),
+        split_rule=rule.model_copy(update={"expected": {}}),
         classes=card.classes,
         target="masks",
         intensity=card.intensity if protocol.equalise == "as-released" else "as-stored",
@@ -108,7 +122,37 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
         phantom=verification.phantom,
         known_release=verification.ok,
         warnings=tuple(reader.warnings),
+        lists=lists,
     )
+
+
+def rule_of_card(card: DatasetCard, split: str) -> SplitRule:
+    """The card's split of that name.
+
+    Raises:
+        SplitError: the card has none, with the reason where patients are the reason.
+    """
+    if split in card.splits:
+        return card.splits[split]
+    offered = ", ".join(card.splits)
+    if not card.patients_known and split in PATIENT_SPLITS:
+        raise SplitError(f"{card.name}: no split {split!r}: the release does not say which images belong to one patient. It offers: {offered}.")
+    raise SplitError(f"{card.name}: there is no split {split!r}. It offers: {offered}.")
+
+
+def _split(reader: Reader, split: str, lists: Path | None) -> tuple[str, SplitRule, Path | None]:
+    """Name, rule and folder of the split; lists that say what the rule says are that rule, and the same jobs."""
+    if lists is not None:
+        splits = read_lists(reader, lists)
+        for name, rule in reader.card.splits.items():
+            with contextlib.suppress(SplitError):
+                if reader.split(rule) == splits:
+                    return name, rule, None
+        return LISTS, lists_rule(splits), lists
+    rule = rule_of_card(reader.card, split)
+    if split != "lovt":
+        reader.split(rule)  # what a folder cannot give, such as unknown patients, is said before any job is planned
+    return split, rule, None
 
 
 def backbone(name: str, cache: Path) -> ResolvedBackbone:
@@ -147,9 +191,9 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
 
 
 def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path) -> dict[tuple[str, str], Place]:
-    """(backbone label, dataset name) -> where their inputs lie."""
+    """`place_key` of backbone and dataset -> where their inputs lie."""
     return {
-        (b.named.label, d.card.name): Place(
+        place_key(b.named.ref, d.card.name): Place(
             card=d.card,
             dataset_root=d.root,
             cache=cache / "images",
@@ -158,6 +202,7 @@ def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDat
             release=d.release,
             phantom=d.phantom,
             known_release=d.known_release,
+            lists=d.lists,
         )
         for b in backbones
         for d in datasets

@@ -75,12 +75,13 @@ class Tracker:
         run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._log(run, _parameters(record.job), _metrics(record))
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "job.json").write_text(record.job.model_dump_json(indent=1), encoding="utf-8")
-            summary = record.model_dump(mode="json", exclude={"job", "failure"})
+            job, summary = _shareable(record)
+            (Path(folder) / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
             (Path(folder) / "record.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
             self._client.log_artifacts(run, folder)
         if record.failure is not None:
-            self._client.set_tag(run, "lobe.failure", record.failure.sentence[:4000])
+            withheld = record.redistribution == "none"
+            self._client.set_tag(run, "lobe.failure", record.failure.kind if withheld else record.failure.sentence[:4000])
         if record.redistribution == "open":
             for name in record.predictions:
                 self._client.log_artifact(run, str(out / name), "predictions")
@@ -100,6 +101,17 @@ class Tracker:
             action(*arguments)
         except Exception as error:  # a lost tracking server must not cost a result
             self.problem = f"Tracking stopped ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Results are complete without it."
+
+
+def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Job and record as the dataset's agreement lets them leave the output folder: with `none` aggregates only, no ids in lists or words."""
+    job = record.job.model_dump(mode="json")
+    summary = record.model_dump(mode="json", exclude={"job", "failure"})
+    if record.redistribution == "none":
+        job["experiment"]["dataset"]["split_rule"]["patients"] = None
+        for carries_ids in ("warnings", "sample_digests", "predictions"):
+            del summary[carries_ids]
+    return job, summary
 
 
 def _parameters(job: Job) -> dict[str, str]:

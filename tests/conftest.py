@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,3 +42,108 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
     write_corpus(Plan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
     return root
+
+
+TINY = """
+import os, signal
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark.cards import BackboneSpec
+from benchmark.encoders.base import Backbone
+
+WIDTHS = {{2: 4, 4: 8, 8: 8, 16: 8, 32: 16}}
+
+
+class Tiny(Backbone):
+    def __init__(self):
+        super().__init__()
+        self.spec = BackboneSpec(name="tiny", strides=WIDTHS, embed_dim=WIDTHS[32])
+        self.stages = nn.ModuleDict()
+        incoming = 3
+        for stride, width in WIDTHS.items():
+            convolution = nn.Conv2d(incoming, width, 3, stride=2, padding=1)
+            self.stages[str(stride)] = nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout({dropout}))
+            incoming = width
+
+    def pyramid(self, images, strides=None):
+        maps = {{}}
+        {at_pyramid}
+        for stride in WIDTHS:
+            images = self.stages[str(stride)](images)
+            maps[stride] = images
+        return {{s: maps[s] for s in strides or WIDTHS}}
+
+    def pooled(self, images):
+        return self.pyramid(images, (32,))[32].mean(dim=(2, 3))
+
+
+def build():
+    {at_build}
+    return Tiny()
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path):
+    """Writes a backbone of five small convolutions to a file of its own folder; the arguments are lines of its code."""
+
+    def write(name: str = "tiny", *, at_build: str = "torch.manual_seed(5)", at_pyramid: str = "pass", dropout: float = 0.0) -> Path:
+        file = tmp_path / name / "mine.py"
+        file.parent.mkdir()
+        file.write_text(TINY.format(at_build=at_build, at_pyramid=at_pyramid, dropout=dropout))
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of decoded images for all tests that do not look into it."""
+    return tmp_path_factory.mktemp("image-cache")
+
+
+@pytest.fixture
+def small(corpora: Path, image_cache: Path, tmp_path: Path):
+    """Jobs that train in a second: 64-pixel frames, few images, few steps. `small.plan(task, file)` and `small.fit(job, place)`."""
+    from benchmark import registry, resolve
+    from benchmark.cards import BackboneRef
+    from benchmark.encoders import python_file
+    from benchmark.encoders.describe import sources_digest, state_digest
+    from benchmark.plan import NamedBackbone, Settings, plan
+
+    def backbone(file: Path, *, random: bool = False, label: str = "tiny"):
+        model = f"{file}:build"
+        digest = None if random else state_digest(python_file.build(model))
+        ref = BackboneRef(family="python_file", model=f"build:{sources_digest(file.parent)}", digest=digest)
+        return resolve.ResolvedBackbone(NamedBackbone(label, ref), model, None)
+
+    def planned(task: str, backbones, *, root: Path = corpora, limit: int | None = 12, runs: int = 1, size: int = 64, data=None, card=None, **recipe):
+        """Jobs of one task on some backbones (files or resolved), and where their inputs lie by `place_key`."""
+        given = registry.task(task)
+        recipe = {"max_steps": 4, "max_epochs": 4, "patience": 4, "grid": ()} | recipe
+        given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
+        about = registry.dataset(given.dataset)
+        protocol = registry.protocol("published")
+        dataset = resolve.dataset(about, root / about.folder, protocol)
+        ref = dataset.ref.model_copy(update={"frame_size": size, **(data or {})})
+        built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
+        jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit))
+        return jobs, resolve.places(built, [dataset], image_cache)
+
+    def one(task: str, file: Path, **options):
+        """The only (or last) job of a task on one backbone, and its place."""
+        jobs, places = planned(task, [file], **options)
+        return jobs[-1], next(iter(places.values()))
+
+    def fit(job, place, *, bench=None, produced: Path | None = None, learning_rate: float = 1e-2):
+        """The record of a job."""
+        from benchmark.training import fit as fitting
+
+        folder = produced or tmp_path / "produced"
+        folder.mkdir(exist_ok=True)
+        return list(fitting.fit(job, place, folder, learning_rate, bench or fitting.Bench()))[-1]
+
+    return SimpleNamespace(backbone=backbone, plan=planned, one=one, fit=fit)

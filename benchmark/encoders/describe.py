@@ -11,8 +11,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.errors import ConformanceError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,19 @@ def describe(model: str) -> FactoryDigest:
     return FactoryDigest(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _state_digest(model: str, seed: int) -> str:
+def state_digest(backbone: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and bytes of a module's tensors."""
     import torch
 
-    from benchmark.encoders import python_file
-
-    torch.manual_seed(seed)
     sha = hashlib.sha256()
-    for name, tensor in sorted(python_file.build(model).state_dict().items()):
+    for name, tensor in sorted(backbone.state_dict().items()):
         sha.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 
-def _sources_digest(folder: Path) -> str:
+def sources_digest(folder: Path) -> str:
+    """SHA-256 of the names and bytes of every `.py` file in a folder."""
     sha = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -61,9 +64,17 @@ def _sources_digest(folder: Path) -> str:
 
 
 def _main(model: str) -> None:
-    first, second = (_state_digest(model, seed) for seed in (0, 1))
+    import torch
+
+    from benchmark.encoders import python_file
+
+    weights = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        weights.append(state_digest(python_file.build(model)))
+    first, second = weights
     file = Path(model.rpartition(":")[0])
-    print(json.dumps({"weights": first if first == second else None, "sources": _sources_digest(file.parent)}))
+    print(json.dumps({"weights": first if first == second else None, "sources": sources_digest(file.parent)}))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
 from benchmark.errors import LobeError
 from benchmark.plan import select_learning_rate
-from benchmark.training.place import Place
+from benchmark.training.place import Place, place_key
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,19 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
     """Groups jobs: those of one task on one frozen backbone together, every fine-tuning job alone.
 
     Args:
-        places: (backbone label, dataset name) -> place.
+        places: `place_key` of backbone and dataset -> place.
     """
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
         e, names = job.experiment, job.labels
-        shared = (names.backbone, names.task, names.protocol)
+        where = place_key(e.backbone, e.dataset.name)
+        shared = (where, names.task, names.protocol)
         groups.setdefault(shared if e.encoder is EncoderMode.FROZEN else (*shared, job.key), []).append(job)
     return [
         WorkUnit(
             name=f"{group[0].labels.task} · {group[0].labels.backbone}",
             jobs=tuple(group),
-            place=places[group[0].labels.backbone, group[0].experiment.dataset.name],
+            place=places[place_key(group[0].experiment.backbone, group[0].experiment.dataset.name)],
         )
         for group in groups.values()
     ]

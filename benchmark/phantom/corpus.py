@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
@@ -25,9 +26,8 @@ from benchmark.phantom.base import Plan, Shot, Written
 PHANTOM_VERSION = 1  # goes up whenever the same plan gives other bytes
 PHANTOM_FILE = "PHANTOM.json"
 REPORTS_FILE = "phantom_reports.csv"
-WRITERS = ("rsna", "covid-rural", "siim", "object-cxr", "nih-cxr")
 
-__all__ = ["PHANTOM_FILE", "PHANTOM_VERSION", "REPORTS_FILE", "WRITERS", "Plan", "Summary", "write_corpus"]
+__all__ = ["PHANTOM_FILE", "PHANTOM_VERSION", "REPORTS_FILE", "Plan", "Summary", "write_corpus", "writers"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ def write_corpus(plan: Plan, out: Path, progress: Callable[[int, int], None] | N
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something. A phantom corpus is written into a new or empty folder.")
     shots = writer.shots(plan)
-    part = out.with_name(out.name + ".partial")
+    part = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
     try:
-        if part.exists():
-            shutil.rmtree(part)
         part.mkdir(parents=True)
         written = []
         for one in _images(plan, shots, part, workers):
@@ -79,15 +77,23 @@ def write_corpus(plan: Plan, out: Path, progress: Callable[[int, int], None] | N
             out.rmdir()
         part.rename(out)
     except OSError as error:
-        raise StoreError(
-            f"Cannot write the phantom corpus to {out}: {error.strerror or error}. Free some space or choose another folder."
-        ) from error
+        reason = error.strerror or error
+        raise StoreError(f"Cannot write the phantom corpus to {out}: {reason}. Free some space or choose another folder.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return Summary(out, plan, labels.counts, digests)
 
 
+@cache
+def writers() -> tuple[str, ...]:
+    """Datasets with a writer: the modules of this folder that can write an image."""
+    stems = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    return tuple(stem.replace("_", "-") for stem in stems if hasattr(registry.plugin("phantom", stem), "write_image"))
+
+
 def _writer(dataset: str) -> ModuleType:
-    if dataset not in WRITERS or importlib.util.find_spec(f"benchmark.phantom.{dataset.replace('-', '_')}") is None:
-        raise UnknownName("dataset", dataset, WRITERS)
+    if dataset not in writers():
+        raise UnknownName("dataset", dataset, writers())
     return registry.plugin("phantom", dataset)
 
 

@@ -40,7 +40,8 @@ def uids(*words: str | int) -> tuple[str, str, str]:
     """Study, series and instance UID in the form of the releases, depending on `words` alone."""
     host, serial = number_of("host", *words, below=32_000), 100_000 + number_of("serial", *words, below=899_997)
     second = 1_517_870_000 + number_of("second", *words, below=9_999)
-    return tuple(f"{_ROOT}.{level}.8323329.{host}.{second}.{serial + last}" for level, last in ((2, 1), (3, 0), (4, 2)))
+    study, series, instance = (f"{_ROOT}.{level}.8323329.{host}.{second}.{serial + last}" for level, last in ((2, 1), (3, 0), (4, 2)))
+    return study, series, instance
 
 
 def write_secondary_capture(path: Path, grey: np.ndarray, identity: Identity) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError
+from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
@@ -103,6 +103,12 @@ class DatasetReader(Reader):
         return tuple(self._images[i] for i in self.ids)
 
     def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        """LoVT's permutation; variants that need patients need RSNA's mapping file."""
+        if "," in rule.rule and not self._patients:
+            raise SplitError(
+                f"{self.card.name}: the split {rule.rule!r} needs to know the patients, and {MAPPING} is not beside {LABELS}. "
+                "It is RSNA's own mapping of its images to NIH ChestX-ray14; put it there, or use the split lovt."
+            )
         return split_by_rule(self.ids, rule, self._patients.get)
 
     def checks(self) -> Iterable[Check]:

@@ -44,7 +44,7 @@ def gains(rows: Iterable[Row]) -> list[Gain]:
 
 
 def _place(row: Row) -> tuple:
-    return (row.task, row.metric, row.protocol, row.scale, row.phantom, row.architecture)
+    return (row.task, row.split, row.metric, row.protocol, row.scale, row.phantom, row.architecture)
 
 
 def _gain(trained: Row, random: Row) -> Gain:

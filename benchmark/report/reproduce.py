@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from benchmark import registry
 from benchmark.cards import Record, Role
+from benchmark.readers.lists import NAME as LISTS
 from benchmark.report import numbers, published
 from benchmark.report.rows import ContaminationOf, Row, rows_of
 
@@ -178,7 +180,7 @@ def reproduce(
     Args:
         paper: a file of `results/published` ("lovt", "gloria", "prior", ...).
         records: of any kind; those that may not stand beside published numbers are listed with the reason.
-        same_split: whether a record was tested on the paper's test images; default `on_published_test_split`.
+        same_split: whether a record used the paper's images; default `on_published_split`.
         method_of: which line of the paper's table a record measures, None for none; default `lovt_method`.
         contamination: (backbone label, dataset) -> what is known of the pretraining data.
 
@@ -190,7 +192,7 @@ def reproduce(
     if paper != ORIGIN:
         return Reproduction(paper, unknown, (), tuple(_listings(frame)))
 
-    admitted, refused = _admit(list(records), same_split or on_published_test_split)
+    admitted, refused = _admit(list(records), same_split or on_published_split)
     method_of = method_of or lovt_method
     rows = rows_of(admitted, contamination=contamination)
     by_key = {record.key: record for record in admitted}
@@ -218,13 +220,22 @@ def verdict(difference: numbers.Difference, margin: float) -> Verdict:
     return "different" if low > margin or high < -margin else "undecided"
 
 
-def on_published_test_split(record: Record) -> bool:
-    """The test ids digest to what the dataset card gives for the released test split, in file order or sorted."""
-    expected = record.job.experiment.dataset.split_rule.expected.get("test")
-    if expected is None:
+def on_published_split(record: Record) -> bool:
+    """Whether a record was trained, selected and tested on the paper's images: its ids digest to what the dataset card gives for them.
+
+    Training and validation count too: a patient-disjoint split keeps the test images and is not what the paper did.
+    """
+    experiment = record.job.experiment
+    card = registry.datasets().get(experiment.dataset.name)
+    if card is None or "lovt" not in card.splits or experiment.dataset.split not in ("lovt", LISTS):
         return False
-    known = {expected.sha256_ordered, expected.sha256_sorted} - {None}
-    return record.sample_digests.get("test") in known
+    expected = card.splits["lovt"].expected
+    shares = {"train": experiment.fraction, "validation": experiment.recipe.validation_subset, "test": 1.0}
+    known = {split: expected.get(split if share == 1 else f"{split}_{round(100 * share)}pct") for split, share in shares.items()}
+    return all(
+        counts is not None and counts.sha256_sorted is not None and counts.sha256_sorted == record.sample_digests.get(f"{split} sorted")
+        for split, counts in known.items()
+    )
 
 
 def lovt_method(record: Record) -> Method | None:
@@ -239,7 +250,7 @@ def lovt_method(record: Record) -> Method | None:
     if ref.digest is None:
         return ("Random", "none")
     label = record.job.labels.backbone.partition("@")
-    if label[0].endswith("resnet50") and label[2] == "IMAGENET1K_V1":
+    if record.job.labels.backbone == "resnet50 (IMAGENET1K_V1)" or (label[0].endswith("resnet50") and label[2] == "IMAGENET1K_V1"):
         return ("ImageNet", "none")
     name, _, share = label[0].lower().replace("_", "-").removeprefix("lovt-").rpartition("-")
     for method in _FROM_MIMIC:
@@ -280,7 +291,7 @@ def _why_refused(record: Record, same_split: Callable[[Record], bool]) -> str | 
         return f"protocol {record.job.labels.protocol!r}; only 'published' repeats what the paper did"
     # Searches and failures have no test result to compare: they only explain a dash.
     if record.status == "ok" and record.job.experiment.role is Role.FINAL and not same_split(record):
-        return "its test images are not those of the published split"
+        return f"its images are not those of the published lists (split {record.job.experiment.dataset.split!r})"
     return None
 
 

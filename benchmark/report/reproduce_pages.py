@@ -9,14 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import DISCLAIMER
 from benchmark.report import escape, numbers
 from benchmark.report.pages import environment, write_page
 from benchmark.report.reproduce import HOW_TO_READ, Cell, Listing, Reproduction
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
 
 PUBLISHED = "Published, in per cent, mean ± half width of the 95 % interval over 5 runs; † marks a number nobody could read in its source."
 
@@ -129,6 +133,35 @@ def to_latex(reproduction: Reproduction) -> str:
     return "\n".join(parts) + "\n"
 
 
+def to_rich(reproduction: Reproduction) -> Group:
+    """The same for a terminal: the paper's tables, what was measured beside them, and what was not compared."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [Text(title(reproduction), style="bold"), *map(Text, reproduction.unknown)]
+    for table in reproduction.tables:
+        heads = ("Method", "Pre-training", *table.task_titles)
+        short = {method: method[1].replace(" of frontal MIMIC-CXR", " MIMIC") for method in table.methods}
+        body = [(m[0], short[m], *(published_text(table.cells[m, task]) for task in table.tasks)) for m in table.methods]
+        parts.append(_rich_table(table.title, heads, body, n_text=2))
+        measured = [_measured_line(cell) for cell in table.measured_cells()]
+        heads = ("Task", "Method", "Published", "Measured", "Runs", "Difference (verdict)", "Note")
+        parts.append(_rich_table("Measured here", heads, measured, n_text=2) if measured else Text("Nothing measured for this table yet.\n"))
+    if reproduction.tables and reproduction.listings:
+        names = ", ".join(listing.title for listing in reproduction.listings)
+        parts.append(Text(f"Further published tables, in the pages that --out writes and in --json: {names}.\n"))
+    for listing in () if reproduction.tables else reproduction.listings:
+        heads, lines = listing_table(listing)
+        parts += [_rich_table(listing.title, heads, lines, n_text=len(heads)), Text(_origin(listing) + "\n", style="dim")]
+    if reproduction.others:
+        body = [(row.task, row.label, row.metric_title, row.text) for row in reproduction.others]
+        parts.append(_rich_table("Measured here, not in the paper", ("Task", "Backbone", "Metric", "Measured"), body, n_text=3))
+    parts += [Text(f"Not compared: {job}: {reason}.") for job, reason in reproduction.refused]
+    if reproduction.tables:
+        parts.append(Text(PUBLISHED, style="dim"))
+    return Group(*parts, Text(DISCLAIMER, style="dim"))
+
+
 def to_html(reproduction: Reproduction) -> str:
     return (
         environment()
@@ -200,6 +233,19 @@ def listing_table(listing: Listing) -> tuple[list[str], list[list[str]]]:
     lines = [line | {"value": _printed(line)} for line in listing.lines]
     kept = [name for name in headings if any(line[name] for line in lines)]
     return [headings[name] for name in kept], [[str(line[name]) for name in kept] for line in lines]
+
+
+def _rich_table(heading: str, heads: Sequence[str], body: Iterable[Sequence[str]], *, n_text: int) -> Table:
+    """A terminal table whose columns beyond the first `n_text` are numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(heading), title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for i, head in enumerate(heads):
+        made.add_column(Text(head), justify="left" if i < n_text else "right", overflow="fold")
+    for line in body:
+        made.add_row(*map(Text, line))
+    return made
 
 
 def _printed(line: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""From records to tidy rows: one per backbone, task, protocol, scale and kind of data.
+"""From records to tidy rows: one per backbone, task, split, protocol, scale and kind of data.
 
 Only what belongs together is summarised: runs of one row differ in their seeds and in nothing else, and a row with a gap has no mean.
 How rows look on paper or screen is `tables`; nothing is recomputed from predictions.
@@ -20,6 +20,7 @@ from benchmark.report.escape import one_line
 LIMITED = "limited run: never ranked, never beside published numbers"
 PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
 CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these images"
+LOVT_SPLIT = "lovt"
 WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
 
 ContaminationOf = Callable[[str, str], Contamination]
@@ -54,6 +55,7 @@ class Row:
     task: str
     task_title: str
     dataset: str
+    split: str
     head: str
     encoder: str
     fraction_text: str
@@ -111,7 +113,7 @@ def rows_of(records: Iterable[Record], *, planned: Iterable[Job] = (), contamina
     for job, record in entries:
         scale = record.scale if record else _scale_of(job.experiment)
         phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
-        names = (job.labels.backbone, job.labels.task, job.labels.protocol, scale, phantom)
+        names = (job.labels.backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
         # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
         groups[names][searched_for.get(job.key) or identity(job.experiment)].append((job, record))
 
@@ -178,7 +180,7 @@ def _row(
     failures: dict[str, Record],
     contamination: ContaminationOf,
 ) -> Row:
-    backbone, task, protocol, scale, phantom = names
+    backbone, task, split, protocol, scale, phantom = names
     job = _representative(members)
     experiment, labels = job.experiment, job.labels
     finals = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
@@ -195,6 +197,7 @@ def _row(
         task=task,
         task_title=labels.task_title or task,
         dataset=experiment.dataset.name,
+        split=split,
         head=experiment.head,
         encoder=experiment.encoder.value,
         fraction_text=labels.fraction_text,
@@ -238,7 +241,7 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
 
 
 def _warnings(names: tuple, members: list[Entry], runs: Sequence[Run], complete: bool, contamination: ContaminationOf) -> Iterable[str]:
-    backbone, _, _, scale, phantom = names
+    backbone, _, _, _, scale, phantom = names
     experiment = _representative(members).experiment
     if phantom:
         yield PHANTOM
@@ -250,6 +253,7 @@ def _warnings(names: tuple, members: list[Entry], runs: Sequence[Run], complete:
     elif known is not Contamination.NONE:
         yield f"pretraining overlaps this dataset: {known.value}"
     yield from _repeated(runs)
+    yield from _changed_files(record for _, record in members if record is not None)
     if complete and len(runs) == 1:
         yield "one run: no interval"
     yield from sorted({w for _, record in members if record is not None for w in warnings_of(record)})
@@ -265,6 +269,18 @@ def _repeated(runs: Sequence[Run]) -> Iterable[str]:
     if repeated:
         listed = "; ".join("runs " + ", ".join(str(run.run) for run in same) for same in repeated)
         yield f"identical results from different seeds ({listed}): the interval is too narrow"
+
+
+def _changed_files(records: Iterable[Record]) -> Iterable[str]:
+    """Runs of one row read the same image files; a file can change and keep its name and size, which is all that the key knows of it."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for what, digest in record.sample_digests.items():
+            if what.endswith(" files"):
+                seen[what].add(digest)
+    changed = [what.removesuffix(" files") for what, digests in sorted(seen.items()) if len(digests) > 1]
+    if changed:
+        yield f"image files of {', '.join(changed)} changed between runs: their numbers are not of the same images"
 
 
 def _what_a_label_tells(backbone: str, dataset: str) -> Contamination:
@@ -302,4 +318,4 @@ def _short(text: str | None) -> str:
 
 def _order(row: Row) -> tuple:
     kind = (row.phantom, row.scale == "limited", row.protocol)
-    return (*kind, row.dataset, row.head, row.encoder, row.fraction, row.task, not row.random, row.backbone.lower(), row.variant)
+    return (*kind, row.dataset, row.head, row.encoder, row.fraction, row.task, row.split != LOVT_SPLIT, row.split, not row.random, row.backbone.lower(), row.variant)

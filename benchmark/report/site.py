@@ -15,17 +15,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import UsageError
+from benchmark.readers.audit import leak_sentence
+from benchmark.readers.base import SPLITS
 from benchmark.report import escape, figures, tables
 from benchmark.report import overlays as drawing
 from benchmark.report.differences import Gain, gains
 from benchmark.report.pages import environment, write_page
 from benchmark.report.rows import ContaminationOf, rows_of, sentence_of, warnings_of
-from benchmark.report.tables import Board
+from benchmark.report.tables import Board, Column
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
 
@@ -49,11 +52,11 @@ class BoardView:
     gains: list[Gain]
     forest_id: str
     gains_id: str
-    reasons: dict[tuple[str, str, str], int]
+    reasons: dict[tuple[str, Column], int]
 
     @property
     def numbered_gaps(self) -> list[tuple[int, str, str, str]]:
-        return [(self.reasons[b, c.task, c.metric], b, c.title, why) for b, c, why in self.board.gaps()]
+        return [(self.reasons[b, c], b, c.title, why) for b, c, why in self.board.gaps()]
 
 
 def write_site(
@@ -98,6 +101,7 @@ def write_site(
             curve_ids=curve_ids,
             galleries=_galleries(records, overlays or {}, report),
             failures=[_failure(record) for record in records if record.status == "failed"],
+            audits=_audits(records),
             provenance=[_provenance(record) for record in sorted(records, key=_job_order)],
             interval=tables.INTERVAL,
             no_ranking=tables.NO_RANKING,
@@ -151,22 +155,23 @@ def _view(board: Board, number: int, plots: dict[str, Any]) -> BoardView:
     if found:
         plots[gains_id] = figures.gain_forest(found, figures.styles_of(board))
     whys = list(dict.fromkeys(why for _, _, why in board.gaps()))
-    reasons = {(b, c.task, c.metric): whys.index(why) + 1 for b, c, why in board.gaps()}
+    reasons = {(b, c): whys.index(why) + 1 for b, c, why in board.gaps()}
     return BoardView(board, found, forest_id, gains_id, reasons)
 
 
 def _curves(records: Sequence[Record], plots: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Adds one figure per task and protocol; returns (id, heading, number of jobs)."""
-    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    """Adds one figure per task, split and protocol; returns (id, heading, number of jobs)."""
+    grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=_job_order):
         if record.curve:
-            grouped[record.job.labels.task, record.job.labels.protocol].append(record)
+            grouped[record.job.labels.task, record.job.experiment.dataset.split, record.job.labels.protocol].append(record)
     styles = figures.curve_styles(records)
     found = []
-    for number, ((_, protocol), members) in enumerate(grouped.items()):
+    for number, ((_, split, protocol), members) in enumerate(grouped.items()):
         name = f"curves-{number}"
         plots[name] = figures.curves(members, styles)
-        found.append((name, f"{members[0].job.labels.task_title} · {protocol}", len(members)))
+        heading = " · ".join(filter(None, (members[0].job.labels.task_title, tables.split_text(split), protocol)))
+        found.append((name, heading, len(members)))
     return found
 
 
@@ -230,6 +235,29 @@ def _facts(records: Sequence[Record], *, rows_backbones: int, planned: Sequence[
     ]
 
 
+def _audits(records: Sequence[Record]) -> list[dict[str, str]]:
+    """What the splits of each dataset shared, once for each set of images used; aggregates only."""
+    found: dict[tuple, dict[str, str]] = {}
+    for record in sorted(records, key=_job_order):
+        counts, experiment = record.leakage, record.job.experiment
+        if not counts:
+            continue
+        used = ", ".join(f"{split} {counts[f'{split}_images']:,}" for split in SPLITS)
+        marks = ["phantom"] * record.phantom + ["limited"] * (record.scale == "limited")
+        known = any(counts[f"{split}_patients"] for split in SPLITS)
+        pairs = list(combinations(SPLITS, 2))
+        line = {
+            "Dataset": " · ".join((experiment.dataset.name, *marks)),
+            "Split": experiment.dataset.split,
+            "Images used": used,
+            "Images in two splits": f"{sum(counts[f'shared_images_{a}_{b}'] for a, b in pairs):,}",
+            "Patients in two splits": ", ".join(f"{a} and {b} {counts[f'shared_patients_{a}_{b}']:,}" for a, b in pairs) if known else "unknown",
+            "Test images": leak_sentence(counts),
+        }
+        found.setdefault(tuple(line.values()), line)
+    return list(found.values())
+
+
 def _failure(record: Record) -> dict[str, str]:
     labels = record.job.labels
     search = record.job.experiment.role is Role.SELECTION
@@ -259,6 +287,7 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Epoch": "" if record.selected_epoch is None else f"{record.selected_epoch} ({record.steps} steps)",
         "Images": ", ".join(f"{split} {counts.get('images', 0)}" for split, counts in record.counts.items()),
         "Parameters": f"{parameters.get('trained', 0):,} trained, {parameters.get('frozen', 0):,} frozen" if parameters else "",
+        "Split": experiment.dataset.split,
         "Backbone digest": (experiment.backbone.digest or "random")[:16],
         "Dataset digest": experiment.dataset.digest[:16],
         "Test ids digest": record.sample_digests.get("test", "")[:16],

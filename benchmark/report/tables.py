@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import DISCLAIMER
 from benchmark.report import escape, numbers
-from benchmark.report.rows import Row
+from benchmark.report.rows import LOVT_SPLIT, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,6 +31,7 @@ CSV_COLUMNS = (
     "variant",
     "task",
     "dataset",
+    "split",
     "head",
     "encoder",
     "label_fraction",
@@ -56,9 +57,10 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Column:
-    """One task under one metric."""
+    """One task on one split under one metric."""
 
     task: str
+    split: str
     title: str
     dataset: str
     head: str
@@ -73,7 +75,8 @@ class Column:
 
     @property
     def short(self) -> str:
-        return " · ".join(part for part in (_ENCODERS.get(self.encoder, self.encoder), self.fraction_text) if part)
+        parts = (_ENCODERS.get(self.encoder, self.encoder), self.fraction_text, split_text(self.split))
+        return " · ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,11 @@ def boards(rows: Iterable[Row]) -> list[Board]:
     for row in rows:
         grouped.setdefault((row.phantom, row.scale, row.protocol), []).append(row)
     return [_board(*key, members) for key, members in sorted(grouped.items())]
+
+
+def split_text(split: str) -> str:
+    """How a title names a split: not at all where it is LoVT's, as in the paper."""
+    return "" if split == LOVT_SPLIT else f"{split} split"
 
 
 def head_text(head: str) -> str:
@@ -222,14 +230,14 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
     table.add_column("notes")
     previous = None
     for row in rows:
-        place = (row.phantom, row.scale, row.protocol, row.task)
+        place = (row.phantom, row.scale, row.protocol, row.task, row.split)
         if previous is not None and place != previous:
             table.add_section()
         notes = [row.missing] if row.missing else []
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
         notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
         table.add_row(
-            Text("" if place == previous else row.task),
+            Text("" if place == previous else " · ".join(filter(None, (row.task, split_text(row.split))))),
             Text(row.label),
             *(Text(row.text if metric == row.metric_title else "") for metric in metrics),
             Text(f"{row.n_ok}/{row.n_expected}"),
@@ -246,6 +254,7 @@ def row_dict(row: Row) -> dict[str, Any]:
         row.variant,
         row.task,
         row.dataset,
+        row.split,
         row.head,
         row.encoder,
         row.fraction,
@@ -284,7 +293,8 @@ def _board(phantom: bool, scale: str, protocol: str, rows: list[Row]) -> Board:
 
 
 def _column(row: Row) -> Column:
-    return Column(row.task, row.task_title, row.dataset, row.head, row.encoder, row.fraction_text, row.metric, row.metric_title)
+    title = " · ".join(filter(None, (row.task_title, split_text(row.split))))
+    return Column(row.task, row.split, title, row.dataset, row.head, row.encoder, row.fraction_text, row.metric, row.metric_title)
 
 
 def _text(row: Row | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Boxes
 from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
+from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training.place import Place
 
@@ -90,6 +92,10 @@ class Part:
     def digest(self) -> str:
         return ids_digest(self.ids, ordered=True)
 
+    def files_digest(self) -> str:
+        """SHA-256 over the bytes of the part's source files, as they were when decoded: names and sizes may stay when pixels change."""
+        return ids_digest(self.cache.source_digests(self.rows), ordered=True)
+
     @cached_property
     def _padded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         most = max([len(b) for b in self.boxes] + [1])
@@ -119,7 +125,7 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
         TooFewImages: an unlimited job has fewer training images than one batch.
     """
     reader = open_known(experiment, place)
-    chosen = choose(experiment, reader)
+    chosen = choose(experiment, reader, place.lists)
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], place)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
@@ -139,7 +145,7 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
 def load_part(experiment: Experiment, place: Place, name: str) -> Part:
     """One split alone, as `load` gives it."""
     reader = open_known(experiment, place)
-    samples = choose(experiment, reader)[name]
+    samples = choose(experiment, reader, place.lists)[name]
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     for _ in fill(cache, samples, place):
         pass
@@ -150,14 +156,20 @@ def open_known(experiment: Experiment, place: Place) -> Reader:
     """The dataset's reader; an unlimited job needs a release whose counts and digests are known.
 
     Raises:
-        DataError: the folder is an unknown or edited copy.
+        DataError: the folder is an unknown or edited copy, or changed since planning.
     """
     if not place.known_release and experiment.limit is None:
         raise DataError(
             f"{place.card.name}: {place.dataset_root} is not the public release ({place.release}). "
             f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
         )
-    return open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+    reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+    if reader.digest() != experiment.dataset.digest:
+        raise DataError(
+            f"{place.card.name}: label or image files in {place.dataset_root} are not those the job was planned with. "
+            "Run the same command again to plan with the files as they are now."
+        )
+    return reader
 
 
 def fill(cache: ImageCache, samples: Sequence[Sample], place: Place) -> Iterator[tuple[int, int]]:
@@ -189,13 +201,16 @@ def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheR
     )
 
 
-def choose(experiment: Experiment, reader: Reader) -> dict[str, list[Sample]]:
+def choose(experiment: Experiment, reader: Reader, lists: Path | None = None) -> dict[str, list[Sample]]:
     """The samples of each split after fraction, validation subset and limit, in the split's order.
+
+    Args:
+        lists: folder of split lists, for a split given by lists.
 
     Raises:
         SplitError: the splits share ids, or one is empty.
     """
-    splits = reader.split(experiment.dataset.split_rule)
+    splits = splits_of(reader, experiment.dataset.split_rule, lists)
     check_disjoint(splits)
     shares = {"train": experiment.fraction, "validation": experiment.recipe.validation_subset, "test": 1.0}
     chosen = {}

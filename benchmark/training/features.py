@@ -6,7 +6,8 @@ asks first and in whatever order, an image gets the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -18,16 +19,23 @@ BATCH = 16
 
 
 class FeatureBank:
-    """Frozen features of one encoder on one cache.
+    """Frozen features of one encoder on one cache, on the encoder's device and in the precision it runs in.
 
     Args:
         encoder: in frozen mode.
         strides: pyramid levels kept.
         budget_bytes: features are kept while they fit; beyond, they are recomputed for every batch.
+        autocast: the job's precision, under which the plain path would run the encoder as well (LoVT 1.2: all but the loss in fp16).
     """
 
-    def __init__(self, encoder: SealedEncoder, strides: tuple[int, ...], budget_bytes: int):
-        self.encoder, self.strides, self.budget_bytes = encoder, strides, budget_bytes
+    def __init__(
+        self,
+        encoder: SealedEncoder,
+        strides: tuple[int, ...],
+        budget_bytes: int,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        self.encoder, self.strides, self.budget_bytes, self.autocast = encoder, strides, budget_bytes, autocast
         self._slot: dict[int, int] = {}
         self._levels: dict[int, list[torch.Tensor]] = {s: [] for s in strides}
         self._bytes = 0
@@ -58,7 +66,7 @@ class FeatureBank:
 
     def _compute(self, part: Part, index: np.ndarray) -> dict[int, torch.Tensor]:
         padded = np.concatenate([index, np.repeat(index[-1:], BATCH - len(index))])
-        with torch.no_grad():
-            pyramid = self.encoder.pyramid(part.images(padded), self.strides)
+        with torch.no_grad(), self.autocast():
+            pyramid = self.encoder.pyramid(part.images(padded).to(self.encoder.mean.device), self.strides)
         # A copy frees the padded rows; contiguous maps make every later batch of one layout.
         return {stride: pyramid[stride][: len(index)].contiguous().clone() for stride in self.strides}

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import torch
 
-from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
+from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Record
+from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
+from benchmark.encoders.describe import sources_digest, state_digest
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.errors import CheckpointError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
+from benchmark.readers.audit import leakage
+from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
 from benchmark.training import evaluate, predictions
 from benchmark.training.data import JobData, load
@@ -35,6 +40,18 @@ class Bench:
     encoder: SealedEncoder | None = None
     bank: FeatureBank | None = None
     account: dict[str, int] = field(default_factory=dict)
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def require_unchanged(self) -> None:
+        """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""
+        assert self.encoder is not None
+        now = self.encoder.state_dict()
+        moved = [name for name, tensor in self.state.items() if not torch.equal(tensor, now[name])]
+        if moved:
+            raise TrainingError(
+                f"The encoder of a frozen task changed while the head was trained: {len(moved)} tensors, first {moved[0]}. "
+                "Does the backbone switch itself to train mode, or update something in pyramid()?"
+            )
 
 
 def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Bench) -> Iterator[tuple[int, int] | Epoch | Record]:
@@ -57,6 +74,8 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     clock = time.monotonic()
     data: JobData = yield from load(experiment, place)
     timings["data"], clock = _lap(clock)
+    if data.validation.n_positive() == 0:
+        raise TrainingError(f"{experiment.select} cannot be computed: the validation split has no positive image. Use more images.")
 
     finetune = experiment.encoder is EncoderMode.FINETUNE
     encoder, account = _encoder(experiment, place, device, bench if not finetune else Bench())
@@ -64,7 +83,7 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     bank = None
     if not finetune:
         bank = bench.bank if bench.bank is not None and set(head.strides) <= set(bench.bank.strides) else None
-        bank = bank or FeatureBank(encoder, head.strides, place.feature_budget_bytes)
+        bank = bank or FeatureBank(encoder, head.strides, place.feature_budget_bytes, _autocast(experiment))
         bench.bank = bank
         encoder.set_mode("frozen")
         for part in (data.train, data.validation, data.test):
@@ -74,12 +93,16 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     model = Model(encoder, head, bank, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
+    torch.manual_seed(experiment.head_seed)
     selected = yield from train(model, data, experiment, learning_rate, experiment.dataset.classes)
     timings["training"], clock = _lap(clock)
 
     model.restore(selected.state, finetune)
     result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
     timings["test"], clock = _lap(clock)
+    if not finetune:
+        bench.require_unchanged()
     predictions.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
 
@@ -93,7 +116,8 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         metrics=result.metrics,
         validation=selected.metrics,
         counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
-        sample_digests={p.name: p.digest() for p in _parts(data)},
+        sample_digests=_sample_digests(data),
+        leakage=_leakage(data),
         learning_rate=learning_rate,
         selected_epoch=selected.epoch,
         steps=selected.steps,
@@ -125,10 +149,22 @@ def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: 
     if bench.key != key:
         ref = experiment.backbone.model_copy(update={"model": place.backbone_model})
         backbone, account = build_backbone(ref, place.weights, init_seed=ref.init_seed)
+        if experiment.backbone.family == "python_file":
+            _require_planned(experiment.backbone, backbone, place.backbone_model)
         bench.encoder = SealedEncoder(backbone, experiment.dataset.statistics).to(device)
+        bench.encoder.conformance(experiment.dataset.frame_size)
+        bench.state = {name: tensor.clone() for name, tensor in bench.encoder.state_dict().items()}
         bench.account, bench.bank, bench.key = account.counts, None, key
     assert bench.encoder is not None
     return bench.encoder, bench.account
+
+
+def _require_planned(ref: BackboneRef, backbone: Backbone, model: str) -> None:
+    """The author's file and what it builds must be what the job's key stands for: either may have been edited since planning."""
+    same_sources = ref.model.rpartition(":")[2] == sources_digest(Path(model.rpartition(":")[0]).parent)
+    if not same_sources or (ref.digest is not None and ref.digest != state_digest(backbone)):
+        what = "builds other weights than those" if same_sources else "and the files beside it are not those"
+        raise CheckpointError(f"{Path(model).name} {what} the job was planned with. Run the same command again to plan with what is there now.")
 
 
 def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) -> Head:
@@ -153,6 +189,18 @@ def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str,
 
 def _parts(data: JobData):
     return (data.train, data.validation, data.test)
+
+
+def _sample_digests(data: JobData) -> dict[str, str]:
+    digests = {}
+    for part in _parts(data):
+        digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
+    return digests
+
+
+def _leakage(data: JobData) -> dict[str, int]:
+    patients = {i: patient for part in _parts(data) for i, patient in zip(part.ids, part.patients, strict=True)}
+    return leakage({part.name: part.ids for part in _parts(data)}, patients.get)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.cards import DatasetCard
+from benchmark.cards import BackboneRef, DatasetCard, digest_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Place:
         known_release: True when counts and digests are those of the card (or of the phantom's own description).
         feature_budget_bytes: memory for the features of frozen encoders; what does not fit is recomputed for every batch.
         decode_workers: threads that decode images.
+        lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
     """
 
     card: DatasetCard
@@ -35,3 +36,9 @@ class Place:
     known_release: bool
     feature_budget_bytes: int = 2 * 2**30
     decode_workers: int = 1
+    lists: Path | None = None
+
+
+def place_key(backbone: BackboneRef, dataset: str) -> tuple[str, str]:
+    """What a place is found by: the backbone's identity and the dataset's name. Labels will not do, two backbones may share one."""
+    return digest_of(backbone.model_copy(update={"init_seed": None}).model_dump(mode="json")), dataset

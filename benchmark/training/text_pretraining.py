@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,8 @@ def load(corpus: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (N, S, S) uint8 and word targets (N, W) float32 of a phantom corpus with reports."""
     reader = open_reader(registry.dataset("rsna"), corpus)
     reports = pd.read_csv(corpus / REPORTS_FILE, dtype=str, keep_default_na=False).set_index("id")["report"]
-    images = np.stack([prepare_image(reader.sample(i), reader.card.intensity, SIZE)[0] for i in reader.ids])
+    without_masks = (replace(reader.sample(i), masks=None) for i in reader.ids)
+    images = np.stack([prepare_image(sample, reader.card.intensity, SIZE)[0] for sample in without_masks])
     targets = word_targets([reports[i] for i in reader.ids])
     return torch.from_numpy(images), torch.from_numpy(targets)
 

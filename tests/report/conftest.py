@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmark import registry
 from benchmark.cards import (
     BackboneRef,
     DatasetRef,
@@ -20,13 +21,12 @@ from benchmark.cards import (
     Recipe,
     Record,
     Role,
-    SplitCounts,
     SplitRule,
     Switches,
 )
 
 GREY = Normalisation(mean=(0.49,), std=(0.25,))
-TEST_DIGEST = "9" * 64
+CARDS = dict(registry.datasets())  # some tests go without cards; digests of lists are facts all the same
 
 # task id -> dataset, head, encoder, fraction, metric, title of the metric
 TASKS = {
@@ -53,6 +53,7 @@ def make_job(
     protocol: str = "published",
     limit: int | None = None,
     threads: int = 1,
+    split: str = "lovt",
     order_seed: int = 12345,
     depends_on: tuple[str, ...] = (),
 ) -> Job:
@@ -64,8 +65,8 @@ def make_job(
         dataset=DatasetRef(
             name=dataset,
             digest=f"{dataset:0<64}",
-            split="lovt",
-            split_rule=SplitRule(rule="permutation", expected={"test": SplitCounts(n_images=10, sha256_ordered=TEST_DIGEST)}),
+            split=split,
+            split_rule=SplitRule(rule="permutation" if split == "lovt" else f"permutation, {split}"),
             classes=("opacity",),
             target="boxes" if head == "yolov3" else "masks",
             intensity="as-stored",
@@ -97,6 +98,14 @@ def make_job(
         metric_title=title,
     )
     return Job(experiment=experiment, labels=labels, depends_on=depends_on)
+
+
+def published_digests(job: Job) -> dict[str, str]:
+    """What a job on LoVT's own lists records: the digests of the dataset card."""
+    expected = CARDS[job.experiment.dataset.name].splits["lovt"].expected
+    train = "train" if job.experiment.fraction == 1 else f"train_{job.experiment.fraction * 100:.0f}pct"
+    parts = {"train": train, "validation": "validation", "test": "test"}
+    return {f"{split} sorted": expected[name].sha256_sorted for split, name in parts.items()}
 
 
 def make_record(value: float | None = 0.2, *, job: Job | None = None, phantom: bool = False, failure: str = "", **options) -> Record:
@@ -137,7 +146,7 @@ def make_record(value: float | None = 0.2, *, job: Job | None = None, phantom: b
             "steps": 30,
             "learning_rate": 1e-3,
             "counts": {"train": {"images": 160, "positives": 36}, "test": {"images": 100, "positives": 22}},
-            "sample_digests": {"test": TEST_DIGEST},
+            "sample_digests": published_digests(job),
             "parameters": {"trained": 21_626_934, "frozen": 23_508_032},
             "peak_memory_bytes": 900 * 2**20,
         }
@@ -150,5 +159,5 @@ def make_runs(values: list[float], **options) -> list[Record]:
 
 @pytest.fixture(scope="session")
 def make() -> Callable:
-    """`make.job`, `make.record`, `make.runs`."""
-    return SimpleNamespace(job=make_job, record=make_record, runs=make_runs, tasks=TASKS)
+    """`make.job`, `make.record`, `make.runs`, `make.digests`."""
+    return SimpleNamespace(job=make_job, record=make_record, runs=make_runs, digests=published_digests, tasks=TASKS)

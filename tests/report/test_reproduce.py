@@ -9,7 +9,6 @@ import math
 
 import pytest
 
-from benchmark import registry
 from benchmark.report import numbers, published, reproduce_pages
 from benchmark.report.reproduce import MARGINS, lovt_method, published_spread, reproduce, verdict
 
@@ -18,11 +17,6 @@ LOVT_100 = ("LoVT", "100% of frontal MIMIC-CXR")
 LOVT_30 = ("LoVT", "30% of frontal MIMIC-CXR")
 BYOL_30 = ("BYOL", "30% of frontal MIMIC-CXR")
 CARD = {"backbone": "lovt-100", "digest": "a" * 64}
-
-
-@pytest.fixture(autouse=True)
-def no_cards(monkeypatch):
-    monkeypatch.setattr(registry, "datasets", dict)
 
 
 def _cell(reproduction, method=LOVT_100, task=TASK):
@@ -96,8 +90,9 @@ def test_verdict_compares_the_interval_with_the_margin(value, half_width, expect
         ({"phantom": True}, "phantom"),
         ({"limit": 16}, "limited"),
         ({"protocol": "corrected", "order_seed": 7}, "corrected"),
-        ({"sample_digests": {"test": "0" * 64}}, "published split"),
-        ({"sample_digests": {}}, "published split"),
+        ({"sample_digests": {}}, "published lists"),
+        ({"split": "patient-disjoint"}, "published lists"),
+        ({"split": "size-matched"}, "published lists"),
     ],
 )
 def test_records_that_must_not_stand_beside_published_numbers_are_refused_with_a_reason(make, options, reason):
@@ -105,6 +100,17 @@ def test_records_that_must_not_stand_beside_published_numbers_are_refused_with_a
     assert _cell(reproduction).measured is None
     assert len(reproduction.refused) == 2
     assert reason in reproduction.refused[0][1]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_images_of_every_split_must_be_the_published_ones(make, split):
+    digests = make.digests(make.job()) | {f"{split} sorted": "0" * 64}
+    reproduction = reproduce("lovt", make.runs([0.1, 0.2], **CARD, sample_digests=digests))
+    assert (_cell(reproduction).measured, len(reproduction.refused)) == (None, 2)
+
+
+def test_lists_that_are_the_published_ones_may_be_compared(make):
+    assert _cell(reproduce("lovt", make.runs([0.1, 0.2], **CARD, split="lists"))).difference is not None
 
 
 def test_the_callers_own_split_check_is_used(make):
@@ -143,6 +149,8 @@ def test_one_measured_run_leaves_the_verdict_undecided(make):
     [
         ("resnet50 (random)", None, "resnet50", ("Random", "none")),
         ("resnet18 (random)", None, "resnet18", None),
+        ("resnet50 (IMAGENET1K_V1)", "a", "resnet50", ("ImageNet", "none")),
+        ("resnet50 (IMAGENET1K_V2)", "a", "resnet50", None),
         ("torchvision:resnet50@IMAGENET1K_V1", "a", "resnet50", ("ImageNet", "none")),
         ("torchvision:resnet50@IMAGENET1K_V2", "a", "resnet50", None),
         ("lovt-100", "a", "resnet50", LOVT_100),

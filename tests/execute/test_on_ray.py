@@ -1,0 +1,70 @@
+"""On Ray: the numbers of any other executor, and a killed process costs what it was doing and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from benchmark.cards import VOLATILE_FIELDS
+from benchmark.execute.inline import InlineExecutor
+from benchmark.execute.on_ray import QUIET, RayExecutor
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.work import Finished, units
+
+LINEAR = "rsna-linear-frozen-100"
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.fixture(scope="module")
+def ray():
+    import os
+
+    os.environ.update(QUIET)
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray
+    ray.shutdown()
+
+
+def counting(counter: Path, then: str = "pass") -> str:
+    """Lines of a backbone's build(): notes the call, and may end the process."""
+    return f"calls = Path({str(counter)!r}); calls.open('a').write('x'); n = len(calls.read_text())\n    {then}"
+
+
+def records(executor, planned) -> dict:
+    return {e.record.key: e.record for e in executor.run(Schedule(planned)) if isinstance(e, Finished)}
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_alone(small, tiny, tmp_path: Path):
+    once, always, never = tmp_path / "once", tmp_path / "always", tmp_path / "never"
+    files = {
+        # A random backbone is built anew for every run: the second run of this unit is killed the first time.
+        "once": tiny("a", at_build=counting(once, f"if n == 2: {KILL}")),
+        "always": tiny("b", at_build=counting(always, KILL)),
+        "never": tiny("c", at_build=counting(never)),
+    }
+    # Planned as random backbones without being built here.
+    backbones = [small.backbone(file, random=True, label=name) for name, file in files.items()]
+    jobs, places = small.plan(LINEAR, backbones, runs=3)
+    planned = units(jobs, places)
+    assert [len(unit.jobs) for unit in planned] == [3, 3, 3]
+
+    found = records(RayExecutor(), planned)
+
+    assert set(found) == {job.key for job in jobs}
+    status = {name: [found[j.key].status for j in jobs if j.labels.backbone == name] for name in files}
+    assert status == {"once": ["ok"] * 3, "always": ["failed"] * 3, "never": ["ok"] * 3}
+    assert len(once.read_text()) == 4  # run 0, run 1 (killed), run 1 again, run 2
+    assert len(never.read_text()) == 3
+    assert len(always.read_text()) == 3  # the first attempt and two more
+    lost = next(r for r in found.values() if r.job.labels.backbone == "always")
+    assert lost.failure.kind == "WorkerLost"
+    assert "died 3 times" in lost.failure.sentence
+
+    unharmed = [unit for unit in planned if unit.jobs[0].labels.backbone == "never"]
+    for key, record in records(InlineExecutor(), unharmed).items():
+        assert found[key].model_dump(exclude=VOLATILE_FIELDS) == record.model_dump(exclude=VOLATILE_FIELDS)

@@ -1,0 +1,98 @@
+"""What may start when: selection before the final runs that wait for it, the longest first, and a failed selection fails its finals."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmark.cards import EncoderMode, Role
+from benchmark.execute.schedule import Schedule, expected_seconds
+from benchmark.execute.work import Finished, Outcome, WorkUnit, failed, outcome_of, run_unit, units
+
+LINEAR = "rsna-linear-frozen-100"
+GRID = (0.01, 0.1)
+
+
+@pytest.fixture
+def apart(small, tiny):
+    """Selection and final jobs as units of their own, as fine-tuning has them."""
+    jobs, places = small.plan(LINEAR, [tiny()], card={"encoder": EncoderMode.FINETUNE}, grid=GRID, runs=2)
+    return units(jobs, places)
+
+
+def names(unit: WorkUnit) -> list[str]:
+    return [f"{job.experiment.role.value} {job.experiment.learning_rate or job.labels.run}" for job in unit.jobs]
+
+
+def test_final_runs_wait_for_every_selection_run(apart):
+    schedule = Schedule(reversed(apart))
+    first, second = schedule.next(), schedule.next()
+    assert {job.experiment.role for unit in (first, second) for job in unit.jobs} == {Role.SELECTION}
+    assert schedule.next() is None
+    done = [next(e for e in run_unit(unit) if isinstance(e, Finished)) for unit in (first, second)]
+    schedule.note(done[0])
+    assert schedule.next() is None
+    schedule.note(done[1])
+    final = schedule.next()
+    assert {(o.key, o.value) for o in final.outcomes} == {(e.record.key, e.record.validation["opacity_dice"]) for e in done}
+    record = next(e.record for e in run_unit(final) if isinstance(e, Finished))
+    best = max(done, key=lambda e: e.record.validation["opacity_dice"])
+    assert record.learning_rate == best.record.job.experiment.learning_rate
+
+
+def test_a_final_run_trains_with_the_earlier_rate_of_a_tie(apart, small):
+    final = apart[-1]
+    outcomes = tuple(Outcome(key, rate, 0.5) for key, rate in zip(final.jobs[0].depends_on, GRID, strict=True))
+    from dataclasses import replace
+
+    record = next(e.record for e in run_unit(replace(final, outcomes=outcomes)) if isinstance(e, Finished))
+    assert record.learning_rate == GRID[0]
+
+
+def test_a_failed_selection_run_fails_the_final_runs_with_its_rate(apart):
+    schedule = Schedule(apart)
+    for _ in GRID:
+        unit = schedule.next()
+        schedule.note(Finished(failed(unit.jobs[0], unit.place, RuntimeError("broken"))))
+    for _ in range(2):
+        (record,) = (e.record for e in run_unit(schedule.next()) if isinstance(e, Finished))
+        assert record.status == "failed"
+        assert record.failure.sentence == (
+            "The learning rate could not be selected: the selection run at 0.01, 0.1 failed. See its own record."
+        )
+    assert schedule.next() is None
+
+
+def test_selection_runs_stored_earlier_need_not_run_again(apart):
+    selection, finals = apart[:2], apart[2:]
+    stored = [next(e.record for e in run_unit(unit) if isinstance(e, Finished)) for unit in selection]
+    schedule = Schedule(finals, stored)
+    unit = schedule.next()
+    assert unit is not None
+    assert unit.outcomes == tuple(sorted((outcome_of(r) for r in stored), key=lambda o: o.key))
+
+
+def test_a_frozen_unit_holds_its_selection_and_its_final_runs(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], grid=GRID, runs=2)
+    (unit,) = units(jobs, places)
+    assert names(unit) == ["selection 0.01", "selection 0.1", "final 0", "final 1"] or len(unit.jobs) == 4
+    assert Schedule([unit]).next() == unit
+
+
+def test_the_longest_unit_starts_first(small, tiny):
+    file = tiny()
+    planned = []
+    for task in (LINEAR, "rsna-yolov3-frozen-100", "covid-rural-unet-frozen-100"):
+        jobs, places = small.plan(task, [file], max_steps=None)
+        planned += units(jobs, places)
+    schedule = Schedule(planned)
+    order = [schedule.next() for _ in planned]
+    costs = [sum(map(expected_seconds, unit.jobs)) for unit in order]
+    assert costs == sorted(costs, reverse=True)
+    assert order[-1].jobs[0].experiment.head == "linear"
+
+
+def test_fine_tuning_is_expected_to_take_longer_than_frozen(small, tiny):
+    file = tiny()
+    frozen, _ = small.one(LINEAR, file)
+    tuned, _ = small.one(LINEAR, file, card={"encoder": EncoderMode.FINETUNE})
+    assert expected_seconds(tuned) > expected_seconds(frozen)

@@ -1,0 +1,88 @@
+"""A unit of work: who shares one, what it tells on its way, and that one failure stays one failure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmark.cards import EncoderMode
+from benchmark.execute.inline import InlineExecutor
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, WorkUnit, run_unit, units
+from benchmark.training.place import place_key
+
+LINEAR = "rsna-linear-frozen-100"
+
+
+def records(events) -> list:
+    return [e.record for e in events if isinstance(e, Finished)]
+
+
+def test_frozen_runs_share_a_unit_and_fine_tuned_ones_do_not(small, tiny):
+    file = tiny()
+    frozen, places = small.plan(LINEAR, [file], runs=3)
+    assert [len(unit.jobs) for unit in units(frozen, places)] == [3]
+    tuned, places = small.plan(LINEAR, [file], runs=3, card={"encoder": EncoderMode.FINETUNE})
+    assert [len(unit.jobs) for unit in units(tuned, places)] == [1, 1, 1]
+
+
+def test_two_backbones_never_share_a_unit_even_under_one_label(small, tiny):
+    files = [tiny("one"), tiny("two", at_build="torch.manual_seed(6)")]
+    jobs, places = small.plan(LINEAR, [small.backbone(file, label="mine") for file in files])
+    planned = units(jobs, places)
+    assert [unit.place.backbone_model for unit in planned] == [f"{file}:build" for file in files]
+    for unit in planned:
+        assert unit.place == places[place_key(unit.jobs[0].experiment.backbone, "rsna")]
+
+
+def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2)
+    (unit,) = units(jobs, places)
+    events = list(run_unit(unit))
+    per_job = [[e for e in events if getattr(e, "key", None) == job.key or (isinstance(e, Finished) and e.record.key == job.key)] for job in jobs]
+    for mine in per_job:
+        assert isinstance(mine[0], Started)
+        assert isinstance(mine[-1], Finished)
+        assert tuple(e.epoch for e in mine[1:-1]) == mine[-1].record.curve
+        assert mine[-1].files.keys() >= {"masks.json", "statistics.json"}
+    assert all(isinstance(e, Started | Decoding | EpochEnded | Finished) for e in events)
+    last = [e for e in events if isinstance(e, Decoding)][-1]
+    assert last.done == last.total > 0
+
+
+def test_a_job_that_fails_leaves_the_others_of_its_unit_alone(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=3)
+    broken = jobs[1].model_copy(update={"experiment": jobs[1].experiment.model_copy(update={"select": "no such metric"})})
+    (unit,) = units([jobs[0], broken, jobs[2]], places)
+    found = records(run_unit(unit))
+    assert [r.status for r in found] == ["ok", "failed", "ok"]
+    assert "no such metric" in found[1].failure.sentence
+    alone = records(run_unit(replace(unit, jobs=(jobs[2],))))
+    assert found[2].metrics == alone[0].metrics
+
+
+def test_a_bug_keeps_its_traceback_and_a_sentence_for_the_user_does_not(small, tiny):
+    bug, place = small.one(LINEAR, tiny("bug", at_pyramid="raise KeyError('author')"))
+    (record,) = records(run_unit(WorkUnit("bug", (bug,), place)))
+    assert "KeyError" in record.failure.sentence
+    wrong, place = small.one(LINEAR, tiny("wrong"))
+    missing = replace(place, dataset_root=place.dataset_root / "nowhere")
+    (record,) = records(run_unit(WorkUnit("wrong", (wrong,), missing)))
+    assert (record.failure.kind, record.failure.traceback) == ("DataError", "")
+    assert "nowhere" in record.failure.sentence
+    out_of_range = wrong.model_copy(update={"experiment": wrong.experiment.model_copy(update={"order_seed": -(2**80)})})
+    (record,) = records(run_unit(WorkUnit("range", (out_of_range,), place)))
+    assert "loop.py" in record.failure.traceback
+
+
+def test_a_failed_record_says_what_it_stands_for(small, tiny):
+    job, place = small.one(LINEAR, tiny())
+    (record,) = records(run_unit(WorkUnit("x", (job,), replace(place, dataset_root=place.dataset_root / "nowhere"))))
+    assert (record.key, record.status, record.scale, record.phantom, record.redistribution) == (job.key, "failed", "limited", True, "ids")
+    assert not record.metrics
+
+
+def test_inline_executor_runs_everything_that_can_run(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2, card={"encoder": EncoderMode.FINETUNE}, grid=(0.01, 0.1))
+    found = records(InlineExecutor().run(Schedule(units(jobs, places))))
+    assert {r.key for r in found} == {job.key for job in jobs}
+    assert all(r.status == "ok" for r in found)

@@ -1,0 +1,192 @@
+"""Which images a job sees, in which order, and what it is told of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.errors import DataError, TooFewImages
+from benchmark.readers.base import Sample, open_reader
+from benchmark.readers.splits import prefix
+from benchmark.training import data
+
+LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"
+
+
+def sample(name: str, positive: bool | None) -> Sample:
+    return Sample(name, None, lambda: None, None, np.zeros((0, 4)), np.zeros(0, np.int64), (), positive)
+
+
+def samples(positive: list[bool | None]) -> list[Sample]:
+    return [sample(str(i), p) for i, p in enumerate(positive)]
+
+
+def loaded(job, place) -> data.JobData:
+    steps = data.load(job.experiment, place)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            return ended.value
+
+
+# ------------------------------------------------------------------------------------------------------------ limited runs
+
+
+@pytest.mark.parametrize(
+    ("positive", "limit", "expected"),
+    [
+        ([True, False] * 6, 8, [0, 1, 2, 3, 4, 5, 6, 7]),  # four positives among the first: untouched
+        ([False] * 6 + [True] * 6, 6, [0, 1, 9, 8, 7, 6]),  # the last negatives give way to the next positives
+        ([False] * 6 + [True] * 2, 6, [0, 1, 2, 3, 7, 6]),  # no more than there are
+        ([False, False, True, True, True], 2, [3, 2]),  # a limit below four is itself the minimum
+        ([None] * 6, 4, [0, 1, 2, 3]),  # positives unknown without opening images: the list's order
+    ],
+)
+def test_limit_keeps_the_order_and_swaps_late_negatives_for_the_next_positives(positive, limit, expected):
+    everything = samples(positive)
+    assert [int(s.id) for s in data.limit_samples(everything, everything, limit)] == expected
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(2, 40))
+def test_limit_is_never_exceeded_and_four_positives_are_there_where_they_exist(positive, limit):
+    chosen = data.limit_samples(samples(positive), samples(positive), limit)
+    assert len(chosen) == min(limit, len(positive))
+    assert len({s.id for s in chosen}) == len(chosen)
+    assert sum(bool(s.positive) for s in chosen) >= min(data.MINIMUM_POSITIVES, limit, sum(positive))
+
+
+@given(st.lists(st.booleans(), min_size=8, max_size=80), st.integers(8, 40), st.floats(0.01, 1))
+def test_limited_fraction_is_a_part_of_the_limited_whole(positive, limit, fraction):
+    everything = samples(positive)
+    kept = everything[: max(round(fraction * len(everything)), min(limit, data.MINIMUM_LIMITED))]
+    part = {s.id for s in data.limit_samples(kept, everything, limit)}
+    whole = {s.id for s in data.limit_samples(everything, everything, limit)}
+    assert part <= whole
+
+
+def test_a_fraction_too_small_for_a_limited_run_is_filled_up_by_the_same_order(small, tiny):
+    job, place = small.one("rsna-linear-frozen-1", tiny())
+    reader = open_reader(place.card, place.dataset_root)
+    split = reader.split(job.experiment.dataset.split_rule)["train"]
+    assert len(prefix(split, 0.01)) < data.MINIMUM_LIMITED
+    chosen = data.choose(job.experiment, reader)["train"]
+    assert data.MINIMUM_LIMITED <= len(chosen) <= 12
+    assert sum(bool(s.positive) for s in chosen) >= data.MINIMUM_POSITIVES
+    kept = [s.id for s in chosen if s.id in split[: data.MINIMUM_LIMITED]]
+    assert kept == [i for i in split if i in kept]
+
+
+@pytest.mark.parametrize(("card_batch", "card_warmup", "batch", "warmup"), [(64, 500, 6, 2), (4, 500, 4, 3), (64, 1, 6, 1)])
+def test_limited_batch_and_warmup_shrink_with_the_images_and_never_grow(small, tiny, card_batch, card_warmup, batch, warmup):
+    job, place = small.one(LINEAR, tiny(), batch_size=card_batch, warmup_steps=card_warmup)
+    given = loaded(job, place)
+    assert len(given.train) == 12
+    assert (given.batch_size, given.warmup_steps) == (batch, warmup)
+
+
+# ------------------------------------------------------------------------------------------------------------ whole splits
+
+
+def test_label_budgets_are_prefixes_of_each_other_and_leave_validation_and_test_alone(small, tiny):
+    file, chosen = tiny(), {}
+    for percent in (1, 10, 100):
+        job, place = small.one(f"rsna-linear-frozen-{percent}", file, limit=None, card={"fraction": max(percent, 4) / 100})
+        chosen[percent] = {n: [s.id for s in v] for n, v in data.choose(job.experiment, open_reader(place.card, place.dataset_root)).items()}
+    for one, more in ((1, 10), (10, 100)):
+        assert 0 < len(chosen[one]["train"]) < len(chosen[more]["train"])
+        assert chosen[one]["train"] == chosen[more]["train"][: len(chosen[one]["train"])]
+    assert chosen[1]["validation"] == chosen[100]["validation"]
+    assert chosen[1]["test"] == chosen[100]["test"]
+
+
+def test_unlimited_fewer_images_than_one_batch_names_both_numbers(small, tiny):
+    job, place = small.one(LINEAR, tiny(), limit=None)
+    n_train = len(open_reader(place.card, place.dataset_root).split(job.experiment.dataset.split_rule)["train"])
+    with pytest.raises(TooFewImages, match=f"{n_train} training images at 100 % are fewer than one batch of 64"):
+        loaded(job, place)
+
+
+def test_an_unknown_release_is_refused_unless_limited(small, tiny):
+    import dataclasses
+
+    job, place = small.one(LINEAR, tiny(), limit=None, batch_size=4)
+    unknown = dataclasses.replace(place, known_release=False)
+    with pytest.raises(DataError, match="not the public release"):
+        data.open_known(job.experiment, unknown)
+    assert data.open_known(job.experiment.model_copy(update={"limit": 8}), unknown).ids
+
+
+def test_a_folder_that_changed_since_planning_is_refused(small, tiny, corpora: Path, tmp_path: Path):
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    job, place = small.one(LINEAR, tiny(), root=tmp_path / "data")
+    labels = tmp_path / "data" / "rsna" / "stage_2_train_labels.csv"
+    rows = labels.read_text().splitlines()
+    box = next(i for i, row in enumerate(rows) if row.endswith(",1"))
+    name, x, *rest = rows[box].split(",")
+    rows[box] = ",".join([name, str(float(x) + 1), *rest])
+    labels.write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="not those the job was planned with"):
+        loaded(job, place)
+
+
+# ------------------------------------------------------------------------------------------------------------ one split
+
+
+@pytest.fixture
+def part(small, tiny) -> data.Part:
+    job, place = small.one(DETECTION, tiny())
+    return data.load_part(job.experiment, place, "train")
+
+
+def test_boxes_arrive_in_the_frame(part, corpora: Path):
+    import csv
+
+    with (corpora / "rsna" / "stage_2_train_labels.csv").open() as handle:
+        rows = [row for row in csv.DictReader(handle) if row["Target"] == "1"]
+    for i, name in enumerate(part.ids):
+        expected = [[float(row[k]) * 64 / 1024 for k in ("x", "y", "width", "height")] for row in rows if row["patientId"] == name]
+        assert np.array_equal(part.boxes[i], np.array(expected, np.float32).reshape(-1, 4))
+    assert part.frame_name == "padded-64"
+    assert part.images(np.arange(2)).shape == (2, 64, 64)
+
+
+def test_box_targets_are_padded_to_the_batch_and_say_which_are_real(part):
+    index = np.arange(len(part))
+    most = max(len(b) for b in part.boxes)
+    assert most >= 2
+    targets = part.targets(index, torch.device("cpu"))
+    assert targets.boxes_xywh.shape == (len(part), most, 4)
+    assert targets.box_valid.sum(1).tolist() == [len(b) for b in part.boxes]
+    for i, boxes in enumerate(part.boxes):
+        assert np.array_equal(targets.boxes_xywh[i][targets.box_valid[i]].numpy(), boxes)
+        assert not targets.boxes_xywh[i][~targets.box_valid[i]].any()
+
+
+def test_a_batch_of_negatives_still_has_one_padded_box(part):
+    negatives = np.array([i for i, b in enumerate(part.boxes) if not len(b)])
+    targets = part.targets(negatives, torch.device("cpu"))
+    assert targets.boxes_xywh.shape == (len(negatives), 1, 4)
+    assert not targets.box_valid.any()
+
+
+def test_truth_lists_every_box_with_its_image(part):
+    truth = part.truth()
+    assert truth.n_images == len(part)
+    assert [int((truth.image == i).sum()) for i in range(len(part))] == [len(b) for b in part.boxes]
+    assert part.n_positive() == sum(len(b) > 0 for b in part.boxes) >= data.MINIMUM_POSITIVES
+
+
+def test_mask_targets_are_the_filled_boxes(small, tiny):
+    job, place = small.one(LINEAR, tiny())
+    part = data.load_part(job.experiment, place, "train")
+    masks = part.targets(np.arange(len(part)), torch.device("cpu")).masks
+    assert masks.shape == (len(part), 1, 64, 64)
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    assert [bool(m.any()) for m in masks] == [len(b) > 0 for b in part.boxes]

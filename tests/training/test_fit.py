@@ -1,0 +1,193 @@
+"""One job from images to record: the same bits again, the same numbers by every path, and no result where none can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.cards import VOLATILE_FIELDS, EncoderMode, Record
+from benchmark.encoders.python_file import build
+from benchmark.errors import CheckpointError, ConformanceError, TrainingError
+from benchmark.training import fit as fitting
+
+LINEAR, DETECTION, FROC, UNET = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100", "object-cxr-yolov3-frozen-100", "covid-rural-unet-frozen-100"
+FINETUNE = {"encoder": EncoderMode.FINETUNE}
+
+
+def content(record: Record) -> dict:
+    return record.model_dump(exclude=VOLATILE_FIELDS)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def in_another_process(job, place, folder: Path, pipe) -> None:
+    from benchmark.training.determinism import prepare_process
+
+    prepare_process(1)
+    pipe.send(list(fitting.fit(job, place, folder, 1e-2, fitting.Bench()))[-1])
+
+
+# ------------------------------------------------------------------------------------------------------------ determinism
+
+
+@pytest.mark.parametrize("card", [{}, FINETUNE], ids=["frozen", "finetune"])
+def test_the_same_job_twice_gives_the_same_bits(small, tiny, tmp_path: Path, card):
+    job, place = small.one(LINEAR, tiny(dropout=0.2), card=card, warmup_steps=1)
+    one, other = small.fit(job, place, produced=tmp_path / "one"), small.fit(job, place, produced=tmp_path / "other")
+    assert content(one) == content(other)
+    assert files(tmp_path / "one") == files(tmp_path / "other")
+
+
+def test_what_ran_before_in_the_process_does_not_change_a_job(small, tiny):
+    import torch
+
+    job, place = small.one(LINEAR, tiny(dropout=0.2), card=FINETUNE)
+    one = small.fit(job, place)
+    torch.rand(1000)
+    small.fit(job.model_copy(update={"experiment": job.experiment.model_copy(update={"head_seed": 1})}), place)
+    assert content(small.fit(job, place)) == content(one)
+
+
+def test_another_process_gives_the_same_bits(small, tiny, tmp_path: Path):
+    job, place = small.one(LINEAR, tiny())
+    here = small.fit(job, place, produced=tmp_path / "here")
+    (tmp_path / "there").mkdir()
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(job, place, tmp_path / "there", sending))
+    process.start()
+    assert receiving.poll(120)
+    there = receiving.recv()
+    process.join()
+    assert content(here) == content(there)
+    assert files(tmp_path / "here") == files(tmp_path / "there")
+
+
+def test_another_seed_gives_another_head(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2)
+    (place,) = places.values()
+    one, other = (small.fit(job, place) for job in jobs)
+    assert one.curve[0].train_loss != other.curve[0].train_loss
+
+
+# ------------------------------------------------------------------------------------------------------- one job, two paths
+
+
+@pytest.mark.parametrize("task", [LINEAR, UNET])
+def test_fast_path_and_plain_path_give_the_same_numbers(small, tiny, task, monkeypatch):
+    job, place = small.one(task, tiny(), batch_size=4)
+    fast = small.fit(job, place)
+    train = fitting.train
+
+    def plain(model, *rest):
+        model.bank = None
+        return train(model, *rest)
+
+    monkeypatch.setattr(fitting, "train", plain)
+    slow = small.fit(job, place)
+    assert [e.step for e in fast.curve] == [e.step for e in slow.curve]
+    for one, other in zip(fast.curve, slow.curve, strict=True):
+        assert np.allclose([one.train_loss, one.validation_loss], [other.train_loss, other.validation_loss], atol=1e-5, rtol=1e-5)
+    assert fast.metrics == pytest.approx(slow.metrics, abs=1e-4)
+
+
+def test_features_that_do_not_fit_into_memory_give_the_same_bits(small, tiny):
+    job, place = small.one(LINEAR, tiny())
+    tight = dataclasses.replace(place, feature_budget_bytes=0)
+    assert content(small.fit(job, place)) == content(small.fit(job, tight))
+
+
+def test_a_job_is_the_same_alone_or_after_others_of_its_unit(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=3)
+    (place,) = places.values()
+    bench = fitting.Bench()
+    together = [small.fit(job, place, bench=bench) for job in jobs]
+    assert content(together[-1]) == content(small.fit(jobs[-1], place))
+
+
+# ------------------------------------------------------------------------------------------------------------- the record
+
+
+def test_record_says_what_was_trained_on_what(small, tiny):
+    file = tiny()
+    job, place = small.one(LINEAR, file, card=FINETUNE)
+    record = small.fit(job, place)
+    n_encoder = sum(p.numel() for p in build(f"{file}:build").parameters())
+    assert record.parameters["encoder"] == n_encoder
+    assert record.parameters["trained"] == record.parameters["head"] + n_encoder
+    assert (record.status, record.scale, record.phantom, record.learning_rate) == ("ok", "limited", True, 1e-2)
+    assert record.counts["train"]["images"] == 12
+    assert {"train", "validation", "test", "train files"} <= set(record.sample_digests)
+    assert record.validation == max(record.curve, key=lambda e: e.metrics["opacity_dice"]).metrics
+    assert set(record.timings_s) == {"data", "features", "training", "test", "storing"}
+
+
+def test_head_alone_is_trained_on_a_frozen_encoder(small, tiny):
+    record = small.fit(*small.one(LINEAR, tiny()))
+    assert record.parameters["trained"] == record.parameters["head"] > 0
+    assert record.parameters["frozen"] == record.parameters["encoder"] > 0
+
+
+# ----------------------------------------------------------------------------------------------------- no trustworthy result
+
+
+def test_a_loss_that_is_not_finite_is_no_result(small, tiny):
+    job, place = small.one(LINEAR, tiny(), card=FINETUNE)
+    with pytest.raises(TrainingError, match=r"not finite in epoch \d .*learning rate 1e\+30|leave \[0, 1\]"):
+        small.fit(job, place, learning_rate=1e30)
+
+
+def test_an_encoder_that_never_unfroze_is_no_fine_tuning(small, tiny):
+    job, place = small.one(LINEAR, tiny(), card=FINETUNE, warmup_steps=500, max_steps=1, batch_size=6)
+    with pytest.raises(TrainingError, match="never fine-tuned: 1 steps, all inside the warm-up of 2"):
+        small.fit(job, place)
+
+
+@pytest.mark.parametrize("metric", ["froc", "mAP"])
+def test_validation_without_positives_is_no_selection(small, tiny, metric, monkeypatch):
+    from benchmark.training import data
+
+    job, place = small.one(DETECTION, tiny(), card={"select": metric, "report": metric}, batch_size=4)
+    choose = data.choose
+
+    def without_positives(*arguments):
+        chosen = choose(*arguments)
+        return chosen | {"validation": [s for s in chosen["validation"] if not s.positive]}
+
+    monkeypatch.setattr(data, "choose", without_positives)
+    with pytest.raises(TrainingError, match=f"{metric} cannot be computed: the validation split has no positive image"):
+        small.fit(job, place)
+
+
+def test_a_frozen_encoder_that_moves_is_no_frozen_encoder(small, tiny):
+    # Passes the contract on two random images, then counts the batches it sees.
+    drifting = "self.n = getattr(self, 'n', 0) + 1; self.n > 12 and self.stages['2'][0].bias.data.add_(1e-3)"
+    with pytest.raises(TrainingError, match=r"changed while the head was trained: 1 tensors, first backbone\.stages\.2\.0\.bias"):
+        small.fit(*small.one(LINEAR, tiny(at_pyramid=drifting)))
+
+
+def test_a_backbone_that_breaks_its_contract_is_named_before_training(small, tiny):
+    with pytest.raises(ConformanceError, match=r"tiny: pyramid\(\)"):
+        small.fit(*small.one(LINEAR, tiny(at_pyramid="self.train()")))
+
+
+def test_a_backbone_file_edited_since_planning_is_refused(small, tiny):
+    file = tiny()
+    job, place = small.one(LINEAR, file)
+    file.write_text(file.read_text() + "# another line\n")
+    with pytest.raises(CheckpointError, match="files beside it are not those the job was planned with"):
+        small.fit(job, place)
+
+
+def test_weights_that_a_backbone_file_reads_and_that_changed_since_planning_are_refused(small, tiny, tmp_path: Path):
+    seed = tmp_path / "seed.txt"
+    seed.write_text("5")
+    job, place = small.one(LINEAR, tiny(at_build=f"torch.manual_seed(int(Path({str(seed)!r}).read_text()))"))
+    seed.write_text("6")
+    with pytest.raises(CheckpointError, match="builds other weights than those the job was planned with"):
+        small.fit(job, place)

@@ -1,0 +1,57 @@
+"""The demo's pre-training: targets out of words alone, and a file that loads whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmark.encoders.checkpoints import load_checkpoint
+from benchmark.encoders.torchvision import build
+from benchmark.training import text_pretraining
+from benchmark.training.text_pretraining import word_targets
+
+REPORTS = ["No opacity. Heart normal.", "Opacity in the left lung.", "Opacity in the right lung; heart normal."]
+
+
+def columns(reports) -> set[tuple[int, ...]]:
+    return {tuple(column) for column in word_targets(reports).T.astype(int)}
+
+
+def test_a_target_is_a_run_of_words_that_some_reports_use_and_others_do_not():
+    targets = word_targets(REPORTS)
+    assert targets.dtype == np.float32
+    assert set(np.unique(targets)) == {0.0, 1.0}
+    assert targets.any(axis=0).all()
+    assert not targets.all(axis=0).any()  # "opacity" is in every report and teaches nothing
+    assert columns(REPORTS) == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}  # 2 of 3 reports is above the common share
+
+
+def test_runs_do_not_cross_sentences_and_ignore_case():
+    padding = ["nothing"] * 2
+    assert word_targets(["heart large. lung clear", *padding]).shape[1] == 2 * 3 - 0  # heart, large, lung, clear and two pairs
+    assert word_targets(["heart large lung clear", *padding]).shape[1] == 4 + 3 + 2
+    assert np.array_equal(word_targets(["Heart LARGE", *padding]), word_targets(["heart large", *padding]))
+
+
+def test_common_and_rare_words_are_left_out():
+    reports = ["common"] * 100
+    assert word_targets(reports).size == 0
+    assert word_targets(["rare", *reports]).size == 0
+    assert word_targets([*["known"] * 10, *reports]).shape[1] == 1
+
+
+def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpora: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(text_pretraining, "SIZE", 64)
+    monkeypatch.setattr("benchmark.readers.rsna.box_masks", lambda *_: (_ for _ in ()).throw(AssertionError("masks were read")))
+    steps = []
+    weights = tmp_path / "weights.safetensors"
+    found = text_pretraining.pretrain(corpora / "rsna", weights, seconds=0.5, processes=1, progress=lambda done, total: steps.append(done))
+    assert found["images"] >= text_pretraining.BATCH
+    assert found["words"] > 0
+    assert np.isfinite(found["loss"])
+    assert len(steps) == found["images"] / text_pretraining.BATCH
+    torch.manual_seed(0)
+    network = build("resnet18").network
+    assert load_checkpoint(network, weights, "torchvision", 1.0).counts["missing"] == 0
