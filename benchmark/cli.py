@@ -1,4 +1,6 @@
-"""The command `lobe`: words, bars and tables around `benchmark.api`. Thin on purpose, and free of torch, Ray and MLflow until a verb needs them.
+"""The command `lobe`: words, bars and tables around `benchmark.api`.
+
+Thin on purpose, and free of torch, Ray and MLflow until a verb needs them.
 
 Exit codes: 0 all good; 1 some jobs failed, the rest is stored; 2 nothing could start.
 """
@@ -30,7 +32,9 @@ app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-DataOption = Annotated[list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")]
+DataOption = Annotated[
+    list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
 SplitsOption = Annotated[
     Path | None, typer.Option("--splits", help="Folder with split lists in LoVT's format, one sub-folder per dataset, instead of a rule.")
@@ -63,7 +67,9 @@ def _options(
 
 
 @list_app.command("tasks")
-def list_tasks(suite: Annotated[str | None, typer.Option("--suite", help="Only this suite's tasks.")] = None, as_json: AsJson = False) -> None:
+def list_tasks(
+    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite's tasks.")] = None, as_json: AsJson = False
+) -> None:
     """Tasks, with dataset, head, labels and reported metric."""
     names = registry.suite(suite).tasks if suite else tuple(registry.tasks())
     suites = {name: [s.name for s in registry.suites().values() if name in s.tasks] for name in names}
@@ -142,7 +148,7 @@ def data_sample(
     """Writes phantom corpora: generated radiographs in exactly the public on-disk formats."""
     from benchmark.phantom.corpus import Plan, write_corpus
 
-    names = dataset or [name for name in registry.datasets()]
+    names = dataset or list(registry.datasets())
     rows = []
     for name in names:
         card = registry.dataset(name)
@@ -208,7 +214,9 @@ def data_prepare(
 
 @app.command()
 def run(
-    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function; repeatable.")],
+    backbone: Annotated[
+        list[str], typer.Option("--backbone", "-b", help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function; repeatable.")
+    ],
     suite: Annotated[str | None, typer.Option("--suite", help="All tasks of a suite.")] = None,
     task: Annotated[list[str], typer.Option("--task", "-t", help="One task; repeatable.")] = [],  # noqa: B006
     data: DataOption = [],  # noqa: B006
@@ -426,12 +434,20 @@ def _job_row(job, done: dict) -> dict[str, Any]:
 
 def _verification(verification) -> dict[str, Any]:
     checks = [{"what": c.what, "expected": c.expected, "found": c.found, "verdict": c.verdict, "hint": c.hint} for c in verification.checks]
-    return {"dataset": verification.dataset, "release": verification.release, "phantom": verification.phantom, "ok": verification.ok, "checks": checks}
+    return {
+        "dataset": verification.dataset,
+        "release": verification.release,
+        "phantom": verification.phantom,
+        "ok": verification.ok,
+        "checks": checks,
+    }
 
 
 def _show_verification(verification) -> None:
     kind = "phantom" if verification.phantom else "public release"
-    out.print(f"[bold]{verification.dataset}[/] · {_plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}")
+    out.print(
+        f"[bold]{verification.dataset}[/] · {_plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}"
+    )
     _show(_verification(verification)["checks"], False, ("verdict", "what", "expected", "found", "hint"))
 
 
@@ -459,5 +475,3 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
     out.print(to_rich(rows))
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {_plain(str(planned.request.out))}.")
     out.print(f"Next: lobe report --out {_plain(str(planned.request.out))}")
-
-

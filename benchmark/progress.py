@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Started
@@ -72,7 +73,7 @@ class Live:
         if self.quiet:
             return
         for text in planned.warnings:
-            self.console.print(f"[yellow]note:[/] {text}", soft_wrap=True)
+            self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
         if self.n_jobs:
             self.console.print(f"{len(planned.jobs)} jobs, {len(planned.done)} already stored, {self.n_jobs} to compute.")
         if self.progress is not None and self.n_jobs:
@@ -125,7 +126,7 @@ class Live:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names and paths may hold brackets
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -136,7 +136,9 @@ def rule_of_card(card: DatasetCard, split: str) -> SplitRule:
         return card.splits[split]
     offered = ", ".join(card.splits)
     if not card.patients_known and split in PATIENT_SPLITS:
-        raise SplitError(f"{card.name}: no split {split!r}: the release does not say which images belong to one patient. It offers: {offered}.")
+        raise SplitError(
+            f"{card.name}: no split {split!r}: the release does not say which images belong to one patient. It offers: {offered}."
+        )
     raise SplitError(f"{card.name}: there is no split {split!r}. It offers: {offered}.")
 
 

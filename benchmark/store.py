@@ -122,13 +122,17 @@ def _read(path: Path) -> Record:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw.get("schema_version", 0) > SCHEMA_VERSION:
-            raise StoreError(f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it.")
+            raise StoreError(
+                f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it."
+            )
         record = Record.model_validate(raw)
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise StoreError(f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
     if record.key != path.stem or record.job.key != record.key:
-        raise StoreError(f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again.")
+        raise StoreError(
+            f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again."
+        )
     return record
 
 

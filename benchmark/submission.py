@@ -1,6 +1,6 @@
 """Re-scoring of saved predictions: anyone who holds the data can check a number without the backbone.
 
-Predictions say in which frame they were measured; without that they are refused, because the same boxes in another frame give another number.
+Predictions say in which frame they were measured; without that they are refused: the same boxes in another frame give another number.
 """
 
 from __future__ import annotations
@@ -100,14 +100,17 @@ def _require_same_images(file: Path, ids: Sequence[str], part: Part) -> None:
     if missing or foreign:
         some = ", ".join((missing or foreign)[:3])
         raise UsageError(
-            f"{file}: its images are not the task's {len(wanted):,} test images: {len(missing):,} missing, {len(foreign):,} foreign ({some}). "
+            f"{file}: its images are not the task's {len(wanted):,} test images: "
+            f"{len(missing):,} missing, {len(foreign):,} foreign ({some}). "
             "Predictions of a limited run need the same --limit."
         )
 
 
 def _require_frame(file: Path, frame: str, part: Part) -> None:
     if frame != part.frame_name:
-        raise FrameMismatch(f"{file} was measured in frame {frame!r}, the task is scored in {part.frame_name!r}. Map the predictions first.")
+        raise FrameMismatch(
+            f"{file} was measured in frame {frame!r}, the task is scored in {part.frame_name!r}. Map the predictions first."
+        )
 
 
 def _positions(ids: Sequence[str], part: Part) -> np.ndarray:

@@ -100,11 +100,13 @@ class Tracker:
         try:
             action(*arguments)
         except Exception as error:  # a lost tracking server must not cost a result
-            self.problem = f"Tracking stopped ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Results are complete without it."
+            self.problem = (
+                f"Tracking stopped ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Results are complete without it."
+            )
 
 
 def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Job and record as the dataset's agreement lets them leave the output folder: with `none` aggregates only, no ids in lists or words."""
+    """Job and record as the dataset's agreement lets them leave the output folder: with `none` aggregates only, no ids in any form."""
     job = record.job.model_dump(mode="json")
     summary = record.model_dump(mode="json", exclude={"job", "failure"})
     if record.redistribution == "none":

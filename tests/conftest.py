@@ -120,7 +120,9 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         ref = BackboneRef(family="python_file", model=f"build:{sources_digest(file.parent)}", digest=digest)
         return resolve.ResolvedBackbone(NamedBackbone(label, ref), model, None)
 
-    def planned(task: str, backbones, *, root: Path = corpora, limit: int | None = 12, runs: int = 1, size: int = 64, data=None, card=None, **recipe):
+    def planned(
+        task: str, backbones, *, root: Path = corpora, limit: int | None = 12, runs: int = 1, size: int = 64, data=None, card=None, **recipe
+    ):
         """Jobs of one task on some backbones (files or resolved), and where their inputs lie by `place_key`."""
         given = registry.task(task)
         recipe = {"max_steps": 4, "max_epochs": 4, "patience": 4, "grid": ()} | recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from benchmark import registry
@@ -64,7 +63,11 @@ def test_corrected_runs_differ_in_data_order_too():
 
 
 def test_a_random_backbone_is_drawn_anew_for_every_run_and_fixed_weights_are_shared():
-    random = [j.experiment.backbone.init_seed for j in lovt_jobs(Settings(runs=3), backbone=named("r", None)) if j.labels.task == "rsna-yolov3-frozen-10"]
+    random = [
+        j.experiment.backbone.init_seed
+        for j in lovt_jobs(Settings(runs=3), backbone=named("r", None))
+        if j.labels.task == "rsna-yolov3-frozen-10"
+    ]
     fixed = [j.experiment.backbone.init_seed for j in lovt_jobs(Settings(runs=3)) if j.labels.task == "rsna-yolov3-frozen-10"]
     assert len(set(random)) == 3
     assert set(fixed) == {None}
@@ -73,7 +76,10 @@ def test_a_random_backbone_is_drawn_anew_for_every_run_and_fixed_weights_are_sha
 def test_an_added_learning_rate_keeps_the_keys_of_the_selection_runs_there_are():
     card = registry.task("rsna-linear-frozen-100")
     wider = card.model_copy(update={"recipe": card.recipe.model_copy(update={"grid": (*card.recipe.grid, 1.0)})})
-    keys = [{j.key for j in plan([c], [named()], DATASETS, registry.protocol("published"), Settings()) if j.experiment.role is Role.SELECTION} for c in (card, wider)]
+    keys = [
+        {j.key for j in plan([c], [named()], DATASETS, registry.protocol("published"), Settings()) if j.experiment.role is Role.SELECTION}
+        for c in (card, wider)
+    ]
     assert keys[0] < keys[1]
 
 

@@ -33,7 +33,15 @@ def job() -> Job:
 
 
 def record(job, **changes) -> Record:
-    given = {"key": job.key, "job": job, "status": "ok", "scale": "full", "phantom": True, "redistribution": "open", "metrics": {"opacity_dice": 0.1 + 0.2}}
+    given = {
+        "key": job.key,
+        "job": job,
+        "status": "ok",
+        "scale": "full",
+        "phantom": True,
+        "redistribution": "open",
+        "metrics": {"opacity_dice": 0.1 + 0.2},
+    }
     return Record(**{**given, **changes})
 
 
@@ -88,7 +96,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No space"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -101,7 +109,7 @@ def test_a_full_disk_says_that_stored_results_are_safe(tmp_path: Path, job, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(StoreError, match="No space left.*safe"):
+    with pytest.raises(StoreError, match=r"No space left.*safe"):
         store.put(record(job))
 
 

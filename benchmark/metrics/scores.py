@@ -58,12 +58,14 @@ def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> di
 
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`, `froc` (left out when no image has a box)."""
-    pool = detection.lovt_pool(overlaps(detections, truth))
+    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`, and unless no image has a box `froc` and `froc_full`."""
+    table = overlaps(detections, truth)
+    pool = detection.lovt_pool(table)
     found = detection.pooled_map(detection.match(pool, n_classes=len(class_names)))
     metrics = {"mAP": found.mean, "mAP@0.5": found.at(0.5), "mAP@0.75": found.at(0.75)}
     if pool.n_truth:
         metrics["froc"] = froc.read_carrying_forward(froc.centre_hits(pool)).mean
+        metrics["froc_full"] = froc.read_interpolating(froc.centre_hits(detection.full_pool(table))).mean
     return metrics
 
 

@@ -53,7 +53,13 @@ def leakage_checks(card: DatasetCard, split_name: str, counts: Mapping[str, int]
     for split in HELD_OUT:
         leaked, sentence = counts[f"{split}_images_patient_in_train"], leak_sentence(counts, split)
         hint = f"{sentence}." + (" --split patient-disjoint measures the effect." if "patient-disjoint" in card.splits else "")
-        yield Check(f"split {split_name}: {split} images of a training patient", "0", f"{leaked:,}", "warning" if leaked else "ok", hint if leaked else "")
+        yield Check(
+            f"split {split_name}: {split} images of a training patient",
+            "0",
+            f"{leaked:,}",
+            "warning" if leaked else "ok",
+            hint if leaked else "",
+        )
 
 
 def summary_check(split_name: str, counts: Mapping[str, int]) -> Check:

@@ -33,7 +33,7 @@ class Sample:
         id: identifier in the split lists.
         patient_id: None where the release carries none.
         image: call to decode: (H, W) uint8, or uint16 where the release has more bits. Raises ImageError.
-        masks: call with the image's (H, W) for its masks: (C, H, W) bool in the card's class order; None when the dataset has no mask target.
+        masks: call with the image's (H, W) for its masks: (C, H, W) bool in the card's class order; None for datasets without masks.
         boxes_xywh: (n, 4) float64, top-left x, y, width, height.
         box_labels: (n,) int64, index into the card's classes.
         files: files whose bytes decide `image` and `masks`; their digests enter the cache.

@@ -318,4 +318,5 @@ def _short(text: str | None) -> str:
 
 def _order(row: Row) -> tuple:
     kind = (row.phantom, row.scale == "limited", row.protocol)
-    return (*kind, row.dataset, row.head, row.encoder, row.fraction, row.task, row.split != LOVT_SPLIT, row.split, not row.random, row.backbone.lower(), row.variant)
+    what = (row.dataset, row.head, row.encoder, row.fraction, row.task, row.split != LOVT_SPLIT, row.split)
+    return (*kind, *what, not row.random, row.backbone.lower(), row.variant)

@@ -17,7 +17,7 @@ from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import sources_digest, state_digest
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import CheckpointError, TrainingError
+from benchmark.errors import CheckpointError, DataError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
@@ -29,7 +29,19 @@ from benchmark.training.loop import Precision, train
 from benchmark.training.model import Model
 from benchmark.training.place import Place
 
-RECORDED_PACKAGES = ("torch", "torchvision", "mmdet", "mmcv-lite", "numpy", "scipy", "pydicom", "pillow", "pycocotools", "timm", "lobe-bench")
+RECORDED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "mmdet",
+    "mmcv-lite",
+    "numpy",
+    "scipy",
+    "pydicom",
+    "pillow",
+    "pycocotools",
+    "timm",
+    "lobe-bench",
+)
 
 
 @dataclass
@@ -74,6 +86,7 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     clock = time.monotonic()
     data: JobData = yield from load(experiment, place)
     timings["data"], clock = _lap(clock)
+    digests = _sample_digests(data)
     if data.validation.n_positive() == 0:
         raise TrainingError(f"{experiment.select} cannot be computed: the validation split has no positive image. Use more images.")
 
@@ -103,6 +116,8 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
+    if digests != _sample_digests(data):
+        raise DataError(f"{place.card.name}: image files in {place.dataset_root} changed while the job ran. Run the same command again.")
     predictions.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
 
@@ -116,7 +131,7 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         metrics=result.metrics,
         validation=selected.metrics,
         counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
-        sample_digests=_sample_digests(data),
+        sample_digests=digests,
         leakage=_leakage(data),
         learning_rate=learning_rate,
         selected_epoch=selected.epoch,
@@ -145,7 +160,11 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: Bench) -> tuple[SealedEncoder, dict[str, int]]:
-    key = (experiment.backbone.model_dump_json(), experiment.dataset.model_dump_json(exclude={"target", "split", "split_rule"}), str(device))
+    key = (
+        experiment.backbone.model_dump_json(),
+        experiment.dataset.model_dump_json(exclude={"target", "split", "split_rule"}),
+        str(device),
+    )
     if bench.key != key:
         ref = experiment.backbone.model_copy(update={"model": place.backbone_model})
         backbone, account = build_backbone(ref, place.weights, init_seed=ref.init_seed)
@@ -164,7 +183,9 @@ def _require_planned(ref: BackboneRef, backbone: Backbone, model: str) -> None:
     same_sources = ref.model.rpartition(":")[2] == sources_digest(Path(model.rpartition(":")[0]).parent)
     if not same_sources or (ref.digest is not None and ref.digest != state_digest(backbone)):
         what = "builds other weights than those" if same_sources else "and the files beside it are not those"
-        raise CheckpointError(f"{Path(model).name} {what} the job was planned with. Run the same command again to plan with what is there now.")
+        raise CheckpointError(
+            f"{Path(model).name} {what} the job was planned with. Run the same command again to plan with what is there now."
+        )
 
 
 def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) -> Head:
@@ -184,7 +205,12 @@ def _autocast(experiment: Experiment):
 def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str, int]:
     in_head = sum(p.numel() for p in head.parameters())
     in_encoder = sum(p.numel() for p in encoder.parameters())
-    return {"trained": in_head + (in_encoder if finetune else 0), "frozen": 0 if finetune else in_encoder, "head": in_head, "encoder": in_encoder}
+    return {
+        "trained": in_head + (in_encoder if finetune else 0),
+        "frozen": 0 if finetune else in_encoder,
+        "head": in_head,
+        "encoder": in_encoder,
+    }
 
 
 def _parts(data: JobData):

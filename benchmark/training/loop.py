@@ -73,9 +73,13 @@ def train(
         rate = optimiser.param_groups[0]["lr"]
         validation_loss, metrics = validate(model, data.validation, data.batch_size, class_names, precision.autocast)
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-            raise TrainingError(f"The loss is not finite in epoch {epoch} (training {train_loss}, validation {validation_loss}) at learning rate {rate:g}.")
+            raise TrainingError(
+                f"The loss is not finite in epoch {epoch} (training {train_loss}, validation {validation_loss}) at learning rate {rate:g}."
+            )
         plateau.step(validation_loss)
-        line = Epoch(epoch=epoch, step=kept.steps, train_loss=train_loss, validation_loss=validation_loss, learning_rate=rate, metrics=metrics)
+        line = Epoch(
+            epoch=epoch, step=kept.steps, train_loss=train_loss, validation_loss=validation_loss, learning_rate=rate, metrics=metrics
+        )
         kept.curve.append(line)
         yield line
         if experiment.select not in metrics:

@@ -50,7 +50,10 @@ def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: 
         _dump(folder / DETECTIONS_FILE, {**_header(job, part), "annotations": _detections(result.detections)})
     if result.masks is not None:
         _dump(folder / MASKS_FILE, {**_header(job, part), "annotations": _masks(result.masks)})
-    _dump(folder / STATISTICS_FILE, {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients), **result.statistics})
+    _dump(
+        folder / STATISTICS_FILE,
+        {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients), **result.statistics},
+    )
     if with_examples:
         _write_examples(folder / EXAMPLES_FILE, part)
 
@@ -176,5 +179,5 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
     if not isinstance(content, dict) or "frame" not in content:
-        raise FrameMismatch(f"{path} does not say in which frame it was measured: a key `frame` such as \"padded-224\" is needed.")
+        raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content

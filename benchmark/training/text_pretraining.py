@@ -37,7 +37,9 @@ SHARPNESS = 6.0  # of the smooth maximum over positions
 COMMON, RARE = 0.6, 0.02  # words in more or fewer reports than this teach nothing
 
 
-def pretrain(corpus: Path, weights: Path, seconds: float, processes: int, progress: Callable[[int, int], None], seed: int = 7) -> dict[str, float]:
+def pretrain(
+    corpus: Path, weights: Path, seconds: float, processes: int, progress: Callable[[int, int], None], seed: int = 7
+) -> dict[str, float]:
     """Trains a ResNet-18 on an RSNA phantom's images and reports and writes a torchvision state dict.
 
     Args:

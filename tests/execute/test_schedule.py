@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.cards import EncoderMode, Role
@@ -39,11 +41,9 @@ def test_final_runs_wait_for_every_selection_run(apart):
     assert record.learning_rate == best.record.job.experiment.learning_rate
 
 
-def test_a_final_run_trains_with_the_earlier_rate_of_a_tie(apart, small):
+def test_a_final_run_trains_with_the_earlier_rate_of_a_tie(apart):
     final = apart[-1]
     outcomes = tuple(Outcome(key, rate, 0.5) for key, rate in zip(final.jobs[0].depends_on, GRID, strict=True))
-    from dataclasses import replace
-
     record = next(e.record for e in run_unit(replace(final, outcomes=outcomes)) if isinstance(e, Finished))
     assert record.learning_rate == GRID[0]
 
@@ -74,7 +74,7 @@ def test_selection_runs_stored_earlier_need_not_run_again(apart):
 def test_a_frozen_unit_holds_its_selection_and_its_final_runs(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], grid=GRID, runs=2)
     (unit,) = units(jobs, places)
-    assert names(unit) == ["selection 0.01", "selection 0.1", "final 0", "final 1"] or len(unit.jobs) == 4
+    assert names(unit) == ["selection 0.01", "selection 0.1", "final 0", "final 1"]
     assert Schedule([unit]).next() == unit
 
 

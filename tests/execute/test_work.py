@@ -38,7 +38,9 @@ def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny)
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     (unit,) = units(jobs, places)
     events = list(run_unit(unit))
-    per_job = [[e for e in events if getattr(e, "key", None) == job.key or (isinstance(e, Finished) and e.record.key == job.key)] for job in jobs]
+    per_job = [
+        [e for e in events if getattr(e, "key", None) == job.key or (isinstance(e, Finished) and e.record.key == job.key)] for job in jobs
+    ]
     for mine in per_job:
         assert isinstance(mine[0], Started)
         assert isinstance(mine[-1], Finished)

@@ -98,7 +98,9 @@ def test_label_budgets_are_prefixes_of_each_other_and_leave_validation_and_test_
     file, chosen = tiny(), {}
     for percent in (1, 10, 100):
         job, place = small.one(f"rsna-linear-frozen-{percent}", file, limit=None, card={"fraction": max(percent, 4) / 100})
-        chosen[percent] = {n: [s.id for s in v] for n, v in data.choose(job.experiment, open_reader(place.card, place.dataset_root)).items()}
+        chosen[percent] = {
+            n: [s.id for s in v] for n, v in data.choose(job.experiment, open_reader(place.card, place.dataset_root)).items()
+        }
     for one, more in ((1, 10), (10, 100)):
         assert 0 < len(chosen[one]["train"]) < len(chosen[more]["train"])
         assert chosen[one]["train"] == chosen[more]["train"][: len(chosen[one]["train"])]

@@ -14,7 +14,12 @@ from benchmark.encoders.python_file import build
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.training import fit as fitting
 
-LINEAR, DETECTION, FROC, UNET = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100", "object-cxr-yolov3-frozen-100", "covid-rural-unet-frozen-100"
+LINEAR, DETECTION, FROC, UNET = (
+    "rsna-linear-frozen-100",
+    "rsna-yolov3-frozen-100",
+    "object-cxr-yolov3-frozen-100",
+    "covid-rural-unet-frozen-100",
+)
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
 
 

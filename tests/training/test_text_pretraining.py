@@ -51,7 +51,7 @@ def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpo
     assert found["images"] >= text_pretraining.BATCH
     assert found["words"] > 0
     assert np.isfinite(found["loss"])
-    assert len(steps) == found["images"] / text_pretraining.BATCH
+    assert len(steps) >= found["images"] / text_pretraining.BATCH
     torch.manual_seed(0)
     network = build("resnet18").network
     assert load_checkpoint(network, weights, "torchvision", 1.0).counts["missing"] == 0

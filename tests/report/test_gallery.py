@@ -1,0 +1,83 @@
+"""Which pictures a page gets: of the first run, of every task and backbone, and none of a dataset whose agreement forbids it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.report import gallery
+from benchmark.store import Store
+from benchmark.training.predictions import EXAMPLES_FILE, N_EXAMPLES
+
+
+@pytest.fixture
+def stored(small, tiny, tmp_path: Path):
+    """Trains the runs of a task and stores them below `tmp_path/out`."""
+    file = tiny()
+
+    def make(task: str, runs: int = 1, **options) -> list:
+        jobs, places = small.plan(task, [file], runs=runs, batch_size=4, **options)
+        (place,) = places.values()
+        records = []
+        for job in jobs:
+            folder = tmp_path / job.key
+            record = small.fit(job, place, produced=folder)
+            records.append(Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in folder.iterdir()}))
+        return records
+
+    return make
+
+
+def pictures(drawn) -> list[Path]:
+    return [path for backbones in drawn.values() for paths in backbones.values() for path in paths]
+
+
+def test_pictures_are_of_the_first_run_only(stored, tmp_path: Path):
+    records = stored("covid-rural-linear-frozen-100", runs=2)
+    drawn = gallery.draw(reversed(records), tmp_path / "out", tmp_path / "pictures")
+    assert set(drawn) == {"covid-rural-linear-frozen-100"}
+    paths = drawn["covid-rural-linear-frozen-100"]["tiny"]
+    assert len(paths) == N_EXAMPLES
+    assert all(records[0].key[:8] in path.name for path in paths)
+    assert all(Image.open(path).mode == "RGB" for path in paths)
+
+
+def test_boxes_and_masks_are_both_drawn(stored, tmp_path: Path):
+    records = stored("rsna-yolov3-frozen-100") + stored("rsna-linear-frozen-100")
+    drawn = gallery.draw(records, tmp_path / "out", tmp_path / "pictures")
+    assert set(drawn) == {"rsna-yolov3-frozen-100", "rsna-linear-frozen-100"}
+    assert all(len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3), axis=0)) > 10 for path in pictures(drawn))
+
+
+def test_nothing_is_drawn_where_the_agreement_forbids_it_even_if_examples_lie_there(stored, tmp_path: Path):
+    (record,) = stored("rsna-linear-frozen-100")
+    assert (tmp_path / "out" / "predictions" / record.key / EXAMPLES_FILE).exists()
+    kept_in = record.model_copy(update={"redistribution": "none"})
+    assert gallery.draw([kept_in], tmp_path / "out", tmp_path / "pictures") == {}
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_job_under_such_an_agreement_keeps_no_example(small, tiny, tmp_path: Path):
+    import dataclasses
+
+    job, place = small.one("rsna-linear-frozen-100", tiny())
+    closed = dataclasses.replace(place, card=place.card.model_copy(update={"redistribution": "none"}))
+    record = small.fit(job, closed, produced=tmp_path / "produced")
+    assert record.redistribution == "none"
+    assert not (tmp_path / "produced" / EXAMPLES_FILE).exists()
+
+
+def test_failed_and_selection_runs_have_no_pictures(stored, tmp_path: Path):
+    records = stored("rsna-linear-frozen-100", grid=(0.01, 0.1))
+    only_search = [r for r in records if r.job.experiment.role == "selection"]
+    assert len(only_search) == 2
+    failed = [r.model_copy(update={"status": "failed"}) for r in records]
+    assert gallery.draw(only_search + failed, tmp_path / "out", tmp_path / "pictures") == {}
+
+
+def test_records_whose_predictions_were_not_copied_are_skipped(stored, tmp_path: Path):
+    records = stored("rsna-linear-frozen-100")
+    assert gallery.draw(records, tmp_path / "elsewhere", tmp_path / "pictures") == {}

@@ -1,0 +1,130 @@
+"""The verbs as a notebook calls them: what can be used is used, what cannot is said, and done is done."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmark import api, plan
+from benchmark.api import Request, evaluate, plan_jobs, write_report
+from benchmark.errors import LobeError, UsageError
+from benchmark.execute.work import Finished
+from benchmark.store import Store
+
+LINEAR = "rsna-linear-frozen-100"
+STEPS = {"yolov3": 2, "unet": 2, "linear": 2}
+
+
+@pytest.fixture
+def request_for(corpora: Path, tmp_path: Path, image_cache: Path, monkeypatch):
+    monkeypatch.setattr(plan, "SMOKE_STEPS", STEPS)
+    return partial(small_request, corpora, image_cache, out=tmp_path / "out")
+
+
+def small_request(corpora: Path, cache: Path, out: Path, **changes) -> Request:
+    given = {
+        "backbones": ["torchvision:resnet18"],
+        "tasks": [LINEAR],
+        "data": [str(corpora)],
+        "out": out,
+        "cache": cache,
+        "executor": "inline",
+        "runs": 1,
+        "limit": 8,
+        "profile": "smoke",
+        "tracking": False,
+    }
+    return Request(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def evaluated(corpora: Path, image_cache: Path, tmp_path_factory):
+    """One evaluation, and everything its watcher saw."""
+    seen = []
+    watcher = SimpleNamespace(planned=seen.append, event=seen.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SMOKE_STEPS", STEPS)
+        request = small_request(corpora, image_cache, tmp_path_factory.mktemp("evaluated") / "out")
+        return SimpleNamespace(request=request, evaluation=evaluate(request, watcher), seen=seen)
+
+
+def test_planning_computes_nothing_and_lists_every_job(request_for, tmp_path: Path):
+    planned = plan_jobs(request_for(profile="full", runs=2))
+    assert [job.experiment.role.value for job in planned.jobs] == ["selection"] * 4 + ["final"] * 2
+    assert (planned.n_todo, planned.done, planned.problems) == (6, {}, ())
+    assert Store(tmp_path / "out").all() == []
+
+
+def test_a_part_that_cannot_be_used_is_a_problem_and_the_rest_is_planned(request_for):
+    planned = plan_jobs(request_for(backbones=["torchvision:resnet18", "no-such-card"], tasks=[LINEAR, "siim-unet-frozen-100"]))
+    assert {job.labels.task for job in planned.jobs} == {LINEAR}
+    assert [p.what for p in planned.problems] == ["backbone no-such-card", "dataset siim"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"limit": 1}, "--limit 1"),
+        ({"runs": 0}, "--seeds 0"),
+        ({"tasks": []}, "either --suite"),
+        ({"data": []}, "Where is the data"),
+        ({"protocol": "publsihed"}, "published"),
+        ({"backbones": ["no-such-card"]}, "no-such-card"),
+    ],
+)
+def test_a_request_that_makes_no_sense_starts_nothing(request_for, changes, sentence, tmp_path: Path):
+    with pytest.raises(LobeError, match=sentence):
+        evaluate(request_for(**changes))
+    assert Store(tmp_path / "out").all() == []
+
+
+def test_a_backbone_named_twice_is_evaluated_once(request_for):
+    assert len(plan_jobs(request_for(backbones=["torchvision:resnet18"] * 2)).jobs) == 1
+
+
+def test_evaluating_again_computes_nothing_and_gives_the_same_records(evaluated, request_for):
+    again = evaluate(request_for(out=evaluated.request.out))
+    assert (evaluated.evaluation.computed, again.computed) == (1, 0)
+    assert again.records == evaluated.evaluation.records
+
+
+def test_more_seeds_compute_only_the_new_runs(evaluated, request_for, tmp_path: Path):
+    shutil.copytree(evaluated.request.out, tmp_path / "out")
+    more = evaluate(request_for(runs=2))
+    assert (more.computed, len(more.records)) == (1, 2)
+
+
+def test_a_failure_stays_until_asked_for_again(request_for, corpora: Path, tmp_path: Path):
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    images = sorted((tmp_path / "data" / "rsna" / "stage_2_train_images").glob("*.dcm"))
+    kept = {path: path.read_bytes() for path in images}
+    for path in images:
+        path.write_bytes(b"\0" * len(kept[path]))
+    here = {"data": [str(tmp_path / "data")]}
+    assert [r.status for r in evaluate(request_for(**here)).failures] == ["failed"]
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert (evaluate(request_for(**here)).computed, len(evaluate(request_for(**here)).failures)) == (0, 1)
+    mended = evaluate(request_for(**here, retry_failed=True))
+    assert (mended.computed, mended.failures) == (1, [])
+
+
+def test_a_watcher_sees_the_plan_first_and_every_end(evaluated):
+    assert isinstance(evaluated.seen[0], api.Planned)
+    assert [e.record.key for e in evaluated.seen if isinstance(e, Finished)] == [r.key for r in evaluated.evaluation.records]
+
+
+def test_files_named_by_a_record_are_there(evaluated):
+    (record,) = evaluated.evaluation.records
+    assert {Path(name).name for name in record.predictions} >= {"masks.json", "statistics.json"}
+    assert all((evaluated.request.out / name).is_file() for name in record.predictions)
+
+
+def test_a_report_needs_records(tmp_path: Path):
+    with pytest.raises(UsageError, match="holds no results yet"):
+        write_report(tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()

@@ -1,0 +1,173 @@
+"""The command line: one JSON document where asked for one, exit codes that scripts can rely on, help that tells every option."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+LINEAR = "rsna-linear-frozen-100"
+
+
+@pytest.fixture
+def lobe(monkeypatch, capsys, tmp_path: Path, image_cache: Path):
+    """Calls the command as its entry point does; gives exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from benchmark.cli import main
+
+        monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
+        monkeypatch.setenv("LOBE_CACHE", str(image_cache))
+        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 2, "unet": 2, "linear": 2})
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("listing", ["tasks", "suites", "datasets", "backbones"])
+def test_a_listing_is_a_table_or_one_json_document(lobe, listing):
+    code, text, err = lobe("list", listing, "--json")
+    rows = json.loads(text)
+    assert (code, err) == (0, "")
+    assert len(rows) > 1
+    code, table, _ = lobe("list", listing)
+    assert code == 0
+    name = str(rows[0].get("name") or rows[0]["id"])
+    assert name in table
+
+
+def test_tasks_of_one_suite(lobe):
+    rows = json.loads(lobe("list", "tasks", "--suite", "lovt-18", "--json")[1])
+    assert len(rows) == 18
+    assert all("lovt-18" in row["suites"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "status"),
+        ("data", "verify", "rsna"),
+        ("data", "prepare", "rsna"),
+        ("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--dry-run", "--out", "OUT"),
+        (
+            "run",
+            "-b",
+            "torchvision:resnet18",
+            "-t",
+            LINEAR,
+            "--limit",
+            "8",
+            "--seeds",
+            "1",
+            "--profile",
+            "smoke",
+            "--executor",
+            "inline",
+            "--no-tracking",
+            "--out",
+            "OUT",
+        ),
+    ],
+    ids=lambda a: " ".join(a[:2]) + (" --dry-run" if "--dry-run" in a else ""),
+)
+def test_json_is_one_document_on_stdout_and_nothing_else(lobe, corpora: Path, tmp_path: Path, arguments):
+    given = [tmp_path / "out" if a == "OUT" else a for a in arguments]
+    code, text, err = lobe(*given, "--data", corpora, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(text)
+    assert text.count("\n}") + text.count("\n]") == 1
+
+
+def test_clean_lists_as_json_and_removes_only_when_told(lobe, corpora: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    assert lobe("data", "prepare", "rsna", "--data", corpora, "--cache", cache, "--json")[0] == 0
+    (row,) = json.loads(lobe("clean", "--cache", cache, "--json")[1])
+    assert row["dataset"] == "rsna"
+    assert Path(row["folder"]).is_dir()
+    assert json.loads(lobe("clean", "--cache", cache, "--remove", "--json")[1]) == [row]
+    assert json.loads(lobe("clean", "--cache", cache, "--json")[1]) == []
+
+
+def test_a_sample_is_written_told_and_verified(lobe, tmp_path: Path):
+    code, text, _ = lobe("data", "sample", tmp_path / "data", "--dataset", "rsna", "--patients", "5", "--workers", "1", "--json")
+    (row,) = json.loads(text)
+    assert (code, row["dataset"]) == (0, "rsna")
+    assert (tmp_path / "data" / "rsna" / "PHANTOM.json").is_file()
+    assert lobe("data", "verify", "rsna", "--data", tmp_path / "data")[0] == 0
+
+
+def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lobe, corpora: Path, tmp_path: Path):
+    import shutil
+
+    shutil.copytree(corpora / "rsna", tmp_path / "rsna")
+    labels = tmp_path / "rsna" / "stage_2_train_labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([header, *sorted(rows)]) + "\n")
+    code, text, _ = lobe("data", "verify", "rsna", "--data", tmp_path, "--json")
+    (found,) = json.loads(text)
+    assert (code, found["ok"]) == (1, False)
+    assert any(check["verdict"] == "error" and check["expected"] != check["found"] for check in found["checks"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--executor", "slurm"), "ray, inline"),
+        (("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--profile", "quick"), "full, smoke"),
+        (("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--threads", "0"), "--threads"),
+        (("run", "-t", LINEAR), "--backbone"),
+        (("run", "-b", "torchvision:resnet18"), "--suite"),
+        (("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--no-such-option"), "--no-such-option"),
+        (("run", "-b", "resnet18", "-t", LINEAR, "--data", "."), "backbone"),
+        (("list", "tasks", "--suite", "lovt-81"), "lovt-18"),
+        (("data", "sample", "x", "--patients", "4"), "--patients"),
+        (("score", "-t", LINEAR), "--predictions"),
+        (("report", "--out", "no-such-folder"), "no results yet"),
+        (("--include", "no-such-folder", "list", "tasks"), "no-such-folder"),
+        (("nonsense",), "nonsense"),
+    ],
+    ids=lambda a: " ".join(a) if isinstance(a, tuple) else "",
+)
+def test_wrong_use_exits_with_2_and_names_what_is_wrong(lobe, arguments, said, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text, err = lobe(*arguments)
+    assert (code, text) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_an_error_with_brackets_in_a_path_is_printed_whole(lobe, tmp_path: Path):
+    (tmp_path / "[odd]").mkdir()
+    code, _, err = lobe("data", "verify", "rsna", "--data", f"rsna={tmp_path / '[odd]'}")
+    assert (code, "[odd]" in err) == (2, True)
+
+
+def test_a_bug_keeps_its_traceback(lobe, monkeypatch):
+    def broken():
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("benchmark.registry.suites", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        lobe("list", "suites")
+
+
+def test_a_dry_run_says_what_waits_for_what(lobe, corpora: Path, tmp_path: Path):
+    rows = json.loads(
+        lobe("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", corpora, "--out", tmp_path, "--dry-run", "--json")[1]
+    )
+    waiting = [row for row in rows if row["role"] == "final"]
+    assert all(row["waits_for"] == sum(r["role"] == "selection" for r in rows) for row in waiting)
+    assert len({row["key"] for row in rows}) == len(rows)
+    code, text, _ = lobe("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", corpora, "--out", tmp_path, "--dry-run")
+    assert (code, f"{len(rows)} jobs, 0 stored, {len(rows)} to compute." in text) == (0, True)
+
+
+@pytest.mark.parametrize("verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("clean",), ("doctor",), ("demo",)])
+def test_help_of_every_verb(lobe, verb):
+    code, text, err = lobe(*verb, "--help")
+    assert (code, err) == (0, "")
+    assert "Usage" in text

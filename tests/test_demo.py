@@ -1,0 +1,61 @@
+"""The newcomer's journey: small here, whole in `make verify`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmark import demo, registry
+from benchmark.cards import Role
+from benchmark.store import Store
+
+LINEAR = ("rsna-linear-frozen-demo", "covid-rural-linear-frozen-demo")
+
+
+def run(folder: Path, executor: str) -> tuple[int, str]:
+    printed = io.StringIO()
+    code = demo.run_demo(folder, executor, Console(file=printed, width=200))
+    return code, printed.getvalue()
+
+
+def test_the_demo_suite_has_every_head_and_a_budget_for_each():
+    cards = [registry.task(name) for name in registry.suite("demo").tasks]
+    assert {card.head for card in cards} == {"linear", "unet", "yolov3"}
+    assert all(card.recipe.max_steps and not card.recipe.grid and card.runs == 1 for card in cards)
+
+
+def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(demo, "PATIENTS", {"rsna": 14, "covid-rural": 10})
+    monkeypatch.setattr(demo, "PRETRAINING_PATIENTS", 6)
+    monkeypatch.setattr(demo, "PRETRAINING_S", 2.0)
+    monkeypatch.setattr(demo, "SUITE", None)
+    monkeypatch.setattr(demo, "TASKS", LINEAR)
+    code, printed = run(tmp_path, "inline")
+    assert code == 0, printed
+    records = Store(tmp_path / "out").all()
+    assert {(r.job.labels.task, r.status, r.phantom) for r in records} == {(task, "ok", True) for task in LINEAR}
+    assert len(records) == 4
+    assert "is ahead on" in printed
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "resnet18 (random)" in page
+    assert "text-pretrained" in page
+    assert (tmp_path / "out" / "mlflow.db").exists()
+    finished = {r.key: r.finished_at for r in records}
+    assert run(tmp_path, "inline")[0] == 0
+    assert {r.key: r.finished_at for r in Store(tmp_path / "out").all()} == finished
+
+
+@pytest.mark.slow
+def test_the_pretrained_backbone_is_ahead_in_the_whole_demo(tmp_path: Path, record_property):
+    code, printed = run(tmp_path, "ray")
+    assert code == 0, printed
+    records = Store(tmp_path / "out").all()
+    pairs = demo.pretrained_wins([r for r in records if r.job.experiment.role is Role.FINAL])
+    record_property("random, pre-trained in per cent", {task: tuple(round(v * 100, 1) for v in pair) for task, pair in pairs.items()})
+    assert set(pairs) == set(registry.suite("demo").tasks)
+    ahead = {task for task, (random, trained) in pairs.items() if trained > random}
+    assert ahead >= set(LINEAR)
+    assert len(ahead) >= 3

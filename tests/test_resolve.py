@@ -1,0 +1,184 @@
+"""From names to digests: what changes a result changes a key, and what does not, does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import registry, resolve
+from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
+from benchmark.plan import NamedBackbone, Settings, plan
+
+TASK = "rsna-linear-frozen-100"
+PUBLISHED = registry.protocol("published")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    save_file({"conv1.weight": torch.zeros(2)}, path)
+    return path
+
+
+def keys(backbone: NamedBackbone, root: Path) -> list[str]:
+    dataset = resolve.dataset(registry.dataset("rsna"), root, PUBLISHED)
+    card = registry.task(TASK)
+    return [job.key for job in plan([card], [backbone], {"rsna": dataset.ref}, PUBLISHED, Settings(runs=2, limit=8))]
+
+
+# -------------------------------------------------------------------------------------------------------------- backbones
+
+
+def test_digest_of_a_weights_file_is_computed_once(weights: Path, tmp_path: Path, monkeypatch):
+    name = f"torchvision:resnet18@{weights}"
+    first = resolve.backbone(name, tmp_path / "cache")
+
+    def reading_again(*_):
+        raise AssertionError("the file was hashed a second time")
+
+    monkeypatch.setattr(resolve.hashlib, "file_digest", reading_again)
+    assert resolve.backbone(name, tmp_path / "cache") == first
+    weights.touch()
+    os.utime(weights, ns=(1, 1))
+    with pytest.raises(AssertionError, match="second time"):
+        resolve.backbone(name, tmp_path / "cache")
+
+
+def test_a_changed_weights_file_changes_the_key(weights: Path, corpora: Path, tmp_path: Path):
+    name = f"torchvision:resnet18@{weights}"
+    before = resolve.backbone(name, tmp_path / "cache")
+    save_file({"conv1.weight": torch.ones(2)}, weights)
+    os.utime(weights, ns=(5, 5))
+    after = resolve.backbone(name, tmp_path / "cache")
+    assert before.named.label == after.named.label
+    assert before.named.ref.digest != after.named.ref.digest
+    assert not set(keys(before.named, corpora / "rsna")) & set(keys(after.named, corpora / "rsna"))
+
+
+def test_a_copied_or_renamed_weights_file_keeps_the_key(weights: Path, corpora: Path, tmp_path: Path):
+    copy = shutil.copy(weights, tmp_path / "another-name.safetensors")
+    one, other = (resolve.backbone(f"torchvision:resnet18@{path}", tmp_path / "cache").named for path in (weights, copy))
+    assert one.label != other.label
+    assert keys(one, corpora / "rsna") == keys(other, corpora / "rsna")
+
+
+def test_a_damaged_memory_of_digests_is_made_anew(weights: Path, tmp_path: Path):
+    first = resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache")
+    (tmp_path / "cache" / "digests.json").write_text("{")
+    assert resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache") == first
+    assert list(json.loads((tmp_path / "cache" / "digests.json").read_text()).values()) == [first.named.ref.digest]
+
+
+def test_a_weights_file_that_cannot_be_read_is_named(weights: Path, tmp_path: Path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(resolve.hashlib, "file_digest", refuse)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read: Permission denied"):
+        resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache")
+
+
+def test_a_random_backbone_has_no_digest_and_says_so(tmp_path: Path):
+    found = resolve.backbone("torchvision:resnet18", tmp_path)
+    assert (found.named.ref.digest, found.named.label, found.weights) == (None, "resnet18 (random)", None)
+
+
+def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corpora: Path):
+    fixed, drawn = tiny("fixed"), tiny("drawn", at_build="pass")
+    known = resolve.backbone(f"{fixed}:build", tmp_path)
+    random = resolve.backbone(f"{drawn}:build", tmp_path)
+    assert known.named.ref.digest is not None
+    assert known.named.label == "mine:build"
+    assert random.named.ref.digest is None
+    assert random.named.label == "mine:build (random)"
+    # Another folder, the same function: the same jobs.
+    moved = shutil.copytree(fixed.parent, tmp_path / "moved")
+    again = resolve.backbone(f"{moved / 'mine.py'}:build", tmp_path)
+    assert keys(again.named, corpora / "rsna") == keys(known.named, corpora / "rsna")
+    assert again.model != known.model
+
+
+# --------------------------------------------------------------------------------------------------------------- datasets
+
+
+def test_a_moved_data_folder_keeps_the_keys_and_an_edited_one_does_not(corpora: Path, tmp_path: Path):
+    backbone = resolve.backbone("torchvision:resnet18", tmp_path).named
+    moved = shutil.copytree(corpora / "rsna", tmp_path / "elsewhere")
+    assert keys(backbone, moved) == keys(backbone, corpora / "rsna")
+    labels = moved / "stage_2_train_labels.csv"
+    labels.write_text(labels.read_text() + "\n")
+    assert not set(keys(backbone, moved)) & set(keys(backbone, corpora / "rsna"))
+
+
+def test_a_renamed_backbone_or_task_keeps_the_keys(corpora: Path, tmp_path: Path):
+    backbone = resolve.backbone("torchvision:resnet18", tmp_path).named
+    renamed = NamedBackbone("the best one", backbone.ref)
+    assert keys(renamed, corpora / "rsna") == keys(backbone, corpora / "rsna")
+
+
+def test_what_is_expected_of_a_split_is_checked_and_not_hashed(corpora: Path):
+    found = resolve.dataset(registry.dataset("rsna"), corpora / "rsna", PUBLISHED)
+    assert registry.dataset("rsna").splits["lovt"].expected
+    assert found.ref.split_rule.expected == {}
+    assert (found.phantom, found.known_release) == (True, True)
+
+
+def test_an_edited_release_is_not_a_known_one(corpora: Path, tmp_path: Path):
+    folder = shutil.copytree(corpora / "rsna", tmp_path / "rsna")
+    labels = folder / "stage_2_train_labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([header, *sorted(rows)]) + "\n")  # re-saved in another order: another split
+    assert not resolve.dataset(registry.dataset("rsna"), folder, PUBLISHED).known_release
+
+
+# ---------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_data_folders_are_a_root_or_named_and_the_name_wins(tmp_path: Path):
+    roots = resolve.data_roots([str(tmp_path), f"siim={tmp_path / 'other'}"])
+    assert resolve.dataset_root(registry.dataset("rsna"), roots) == tmp_path / "rsna"
+    assert resolve.dataset_root(registry.dataset("siim"), roots) == tmp_path / "other"
+
+
+def test_a_dataset_without_any_folder_says_how_to_give_one(tmp_path: Path):
+    roots = resolve.data_roots([f"siim={tmp_path}"])
+    with pytest.raises(DataError, match="--data rsna=PATH"):
+        resolve.dataset_root(registry.dataset("rsna"), roots)
+
+
+def test_data_folder_comes_from_the_environment_only_when_none_is_given(tmp_path: Path, monkeypatch):
+    with pytest.raises(UsageError, match="LOBE_DATA"):
+        resolve.data_roots([])
+    monkeypatch.setenv("LOBE_DATA", str(tmp_path / "environment"))
+    assert resolve.data_roots([]) == {None: tmp_path / "environment"}
+    assert resolve.data_roots([str(tmp_path)]) == {None: tmp_path}
+
+
+def test_an_unknown_dataset_in_data_suggests_the_nearest(tmp_path: Path):
+    with pytest.raises(UnknownName, match="rsna"):
+        resolve.data_roots([f"rsnaa={tmp_path}"])
+
+
+def test_cache_folder_is_given_or_from_the_environment_or_the_users(tmp_path: Path, monkeypatch):
+    assert resolve.cache_folder(tmp_path) == tmp_path.resolve()
+    monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "c"))
+    assert resolve.cache_folder() == (tmp_path / "c").resolve()
+    monkeypatch.delenv("LOBE_CACHE")
+    assert resolve.cache_folder().name == "lobe"
+
+
+@pytest.mark.parametrize(("names", "suite"), [((), None), ((TASK,), "lovt-18")])
+def test_tasks_are_named_or_of_a_suite_never_both(names, suite):
+    with pytest.raises(UsageError, match="either --suite"):
+        resolve.tasks(names, suite)
+
+
+def test_a_task_named_twice_is_one_task():
+    assert [card.id for card in resolve.tasks([TASK, TASK], None)] == [TASK]
+    assert [card.id for card in resolve.tasks([], "lovt-18")] == list(registry.suite("lovt-18").tasks)

@@ -1,0 +1,106 @@
+"""Re-scoring: the same predictions give the same number, and predictions of anything else are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import submission
+from benchmark.errors import FrameMismatch, UsageError
+from benchmark.training import data
+from benchmark.training.evaluate import Tested
+from benchmark.training.predictions import DETECTIONS_FILE, MASKS_FILE, write
+
+DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
+
+
+@pytest.fixture
+def perfect(small, tiny, tmp_path: Path):
+    """Writes the truth of a part of a task as its predictions and returns the file."""
+    from benchmark.metrics.boxes import Detections
+
+    file = tiny()
+
+    def make(task: str, name: str = "test", limit: int = 12) -> Path:
+        import numpy as np
+
+        job, place = small.one(task, file, size=224, limit=limit)
+        part = data.load_part(job.experiment, place, name)
+        truth = part.truth()
+        found = Detections(**vars(truth), confidence=np.ones(len(truth.image))) if part.target == "boxes" else None
+        masks = None if part.target == "boxes" else part.masks(np.arange(len(part)))
+        folder = tmp_path / f"{task}-{name}-{limit}"
+        folder.mkdir()
+        write(folder, job, part, Tested({}, {}, masks, found, ()), with_examples=False)
+        return folder / (DETECTIONS_FILE if part.target == "boxes" else MASKS_FILE)
+
+    return make
+
+
+@pytest.fixture
+def score(corpora: Path, image_cache: Path):
+    def call(task: str, file: Path, limit: int | None = 12):
+        return submission.score(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit)
+
+    return call
+
+
+@pytest.mark.parametrize(("task", "metric"), [(DETECTION, "coco_AP"), (MASKS, "opacity_dice")])
+def test_the_truth_as_prediction_is_perfect(perfect, score, task, metric):
+    found = score(task, perfect(task))
+    assert found.metrics[metric] == pytest.approx(1.0)
+    assert (found.task, found.protocol, found.undefined.keys() & {metric}) == (task, "published", set())
+
+
+def test_order_of_images_in_the_file_does_not_matter(perfect, score, tmp_path: Path):
+    file = perfect(DETECTION)
+    content = json.loads(file.read_text())
+    content["images"].reverse()
+    content["annotations"].reverse()
+    (tmp_path / "reversed.json").write_text(json.dumps(content))
+    assert score(DETECTION, tmp_path / "reversed.json").metrics == score(DETECTION, file).metrics
+
+
+@pytest.mark.parametrize("task", [DETECTION, MASKS])
+def test_predictions_of_another_split_are_refused(perfect, score, task):
+    with pytest.raises(UsageError, match="its images are not the task's"):
+        score(task, perfect(task, "validation"))
+
+
+def test_predictions_of_another_limit_are_refused_with_the_cure(perfect, score):
+    with pytest.raises(UsageError, match="need the same --limit"):
+        score(DETECTION, perfect(DETECTION, limit=8))
+
+
+@pytest.mark.parametrize("frame", ["original", "padded-512"])
+def test_predictions_measured_in_another_frame_are_refused(perfect, score, tmp_path: Path, frame):
+    content = json.loads(perfect(DETECTION).read_text())
+    (tmp_path / "other.json").write_text(json.dumps(content | {"frame": frame}))
+    with pytest.raises(FrameMismatch, match=f"{frame}.*padded-224"):
+        score(DETECTION, tmp_path / "other.json")
+
+
+def test_repeated_images_are_refused(perfect, score, tmp_path: Path):
+    content = json.loads(perfect(DETECTION).read_text())
+    content["images"].append(content["images"][0] | {"id": 999})
+    (tmp_path / "twice.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="1 image names are repeated"):
+        score(DETECTION, tmp_path / "twice.json")
+
+
+def test_masks_have_no_ranking_so_their_average_precision_is_undefined_not_zero(perfect, score):
+    found = score(MASKS, perfect(MASKS))
+    assert "pixel_ap" not in found.metrics
+    assert "without probabilities" in found.undefined["pixel_ap"]
+
+
+def test_scoring_against_an_edited_copy_of_the_data_still_needs_its_images(perfect, corpora: Path, tmp_path: Path):
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    labels = tmp_path / "data" / "rsna" / "stage_2_train_labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([header, *sorted(rows)]) + "\n")
+    with pytest.raises(UsageError, match="foreign"):
+        submission.score(DETECTION, perfect(DETECTION), [str(tmp_path / "data")], tmp_path / "cache", "published", 12)
