@@ -6,6 +6,7 @@ The pretraining corpus has another seed and so other patients; its images come w
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,28 +19,40 @@ from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.progress import Live, bar
 
 EVALUATION_SEED, PRETRAINING_SEED = 1, 1001
-PATIENTS = {"rsna": 64, "covid-rural": 36}
-PRETRAINING_PATIENTS = 200
-# More findings than in the real releases, so that so few images hold enough of them to learn from and to be scored on.
-POSITIVE_SHARE = 0.5
-PRETRAINING_S = 55.0
 PROCESSES = 2
-SUITE: str | None = "demo"
-TASKS: tuple[str, ...] = ()  # of the suite; a test names fewer
 
 
-def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console) -> int:
+@dataclass(frozen=True)
+class Journey:
+    """How much of everything; the default fits five minutes on two cores.
+
+    Attributes:
+        patients: generated patients by dataset.
+        positive_share: of RSNA images; more findings than in the real release, so that so few images hold enough of them.
+        pretraining_s: time budget of pre-training; a faster machine sees more images.
+        tasks: all of the suite `demo`.
+    """
+
+    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 64, "covid-rural": 36})
+    pretraining_patients: int = 200
+    positive_share: float = 0.5
+    pretraining_s: float = 55.0
+    tasks: tuple[str, ...] = field(default_factory=lambda: registry.suite("demo").tasks)
+
+
+def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console, journey: Journey | None = None) -> int:
     """Runs the whole journey in `folder`; run again, it computes only what is missing.
 
     Returns:
         Exit code: 0 all good, 1 some job failed.
     """
+    journey = journey or Journey()
     started = time.monotonic()
     console.print(
         "LOBE demo: generated radiographs in the public formats, two backbones, four tasks, one page. About five minutes on two cores."
     )
-    for name, patients in PATIENTS.items():
-        share = POSITIVE_SHARE if name == "rsna" else None
+    for name, patients in journey.patients.items():
+        share = journey.positive_share if name == "rsna" else None
         _corpus(
             Plan(dataset=name, n_patients=patients, seed=EVALUATION_SEED, positive_share=share),
             folder / "data" / registry.dataset(name).folder,
@@ -48,17 +61,15 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console)
     weights = folder / "resnet18-text-pretrained.safetensors"
     if not weights.exists():
         corpus = folder / "pretraining-data" / "rsna"
-        _corpus(
-            Plan(dataset="rsna", n_patients=PRETRAINING_PATIENTS, seed=PRETRAINING_SEED, positive_share=POSITIVE_SHARE), corpus, console
-        )
+        plan = Plan("rsna", journey.pretraining_patients, PRETRAINING_SEED, positive_share=journey.positive_share)
+        _corpus(plan, corpus, console)
         from benchmark.training.text_pretraining import pretrain
 
         with bar(console, "pre-training on report text") as step:
-            pretrain(corpus, weights, seconds=PRETRAINING_S, processes=PROCESSES, progress=step)
+            pretrain(corpus, weights, seconds=journey.pretraining_s, processes=PROCESSES, progress=step)
     request = Request(
         backbones=["torchvision:resnet18", f"torchvision:resnet18@{weights}"],
-        suite=SUITE,
-        tasks=TASKS,
+        tasks=journey.tasks,
         data=[str(folder / "data")],
         out=folder / "out",
         cache=folder / "cache",

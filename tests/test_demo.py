@@ -15,9 +15,9 @@ from benchmark.store import Store
 LINEAR = ("rsna-linear-frozen-demo", "covid-rural-linear-frozen-demo")
 
 
-def run(folder: Path, executor: str) -> tuple[int, str]:
+def run(folder: Path, executor: str, journey: demo.Journey | None = None) -> tuple[int, str]:
     printed = io.StringIO()
-    code = demo.run_demo(folder, executor, Console(file=printed, width=200))
+    code = demo.run_demo(folder, executor, Console(file=printed, width=200), journey)
     return code, printed.getvalue()
 
 
@@ -27,13 +27,9 @@ def test_the_demo_suite_has_every_head_and_a_budget_for_each():
     assert all(card.recipe.max_steps and not card.recipe.grid and card.runs == 1 for card in cards)
 
 
-def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(demo, "PATIENTS", {"rsna": 14, "covid-rural": 10})
-    monkeypatch.setattr(demo, "PRETRAINING_PATIENTS", 6)
-    monkeypatch.setattr(demo, "PRETRAINING_S", 2.0)
-    monkeypatch.setattr(demo, "SUITE", None)
-    monkeypatch.setattr(demo, "TASKS", LINEAR)
-    code, printed = run(tmp_path, "inline")
+def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path):
+    journey = demo.Journey({"rsna": 14, "covid-rural": 10}, pretraining_patients=6, pretraining_s=2.0, tasks=LINEAR)
+    code, printed = run(tmp_path, "inline", journey)
     assert code == 0, printed
     records = Store(tmp_path / "out").all()
     assert {(r.job.labels.task, r.status, r.phantom) for r in records} == {(task, "ok", True) for task in LINEAR}
@@ -44,7 +40,7 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert "text-pretrained" in page
     assert (tmp_path / "out" / "mlflow.db").exists()
     finished = {r.key: r.finished_at for r in records}
-    assert run(tmp_path, "inline")[0] == 0
+    assert run(tmp_path, "inline", journey)[0] == 0
     assert {r.key: r.finished_at for r in Store(tmp_path / "out").all()} == finished
 
 

@@ -327,7 +327,8 @@ def test_too_few_images_for_one_batch_names_both_numbers(corpora: Path, lobe, tm
 
 
 def test_a_lost_tracking_server_costs_no_result(corpora: Path, lobe, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'no such folder' / 'mlflow.db'}")
+    (tmp_path / "a file").write_text("")  # MLflow makes missing folders
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'a file' / 'mlflow.db'}")
     code, _, err = lobe(*run(corpora, tmp_path / "out", "--task", LINEAR, "--executor", "inline"))
     assert (code, "Tracking stopped" in err) == (0, True)
     assert len(Store(tmp_path / "out").all()) == 1

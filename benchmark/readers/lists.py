@@ -75,8 +75,8 @@ def read_lists(reader: Reader, folder: Path) -> Splits:
         foreign = [i for i in lists.splits[split] if i not in known]
         if foreign:
             raise SplitError(
-                f"{reader.card.name}: {len(foreign):,} of {len(lists.splits[split]):,} ids of {folder / f'{split}.csv'} are not in the release, "
-                f"for example {', '.join(foreign[:3])}. Are these the lists of this dataset?"
+                f"{reader.card.name}: {len(foreign):,} of {len(lists.splits[split]):,} ids of {folder / f'{split}.csv'} are not in the "
+                f"release, for example {', '.join(foreign[:3])}. Are these the lists of this dataset?"
             )
     _require_same_boxes(reader, lists, folder)
     return lists.splits

@@ -99,8 +99,8 @@ def test_a_missing_folder_or_file_is_named(reader: Reader, tmp_path: Path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda boxes: boxes + [1.0, 0, 0, 0],
-        lambda boxes: boxes[:, [0, 1, 3, 2]] + [0, 0, 0, 0.01],
+        lambda boxes: boxes + np.array([1.0, 0, 0, 0]),
+        lambda boxes: boxes[:, [0, 1, 3, 2]] + np.array([0, 0, 0, 0.01]),
         lambda boxes: boxes[:0],
     ],
     ids=["moved by one pixel", "transposed", "none"],

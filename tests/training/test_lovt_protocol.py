@@ -217,10 +217,10 @@ UNFREEZING = [
 
 @pytest.fixture(scope="module", params=UNFREEZING, ids=[row[0] for row in UNFREEZING])
 def released(request) -> tuple:
-    """A row of the table with the trace of training it as released, for two epochs beyond unfreezing."""
+    """A row of the table with the trace of training it as released, until the epoch after unfreezing."""
     task, n_train, steps, first, norm_epoch = request.param
     card = registry.task(task)
-    job = experiment(card.recipe.model_copy(update={"max_epochs": first[0] + 3}), finetune=True)
+    job = experiment(card.recipe.model_copy(update={"max_epochs": first[0] + 2}), finetune=True)
     with pytest.MonkeyPatch.context() as patched:
         return card, n_train, steps, first, norm_epoch, run(patched, job, n_train)
 
