@@ -146,7 +146,8 @@ def to_rich(reproduction: Reproduction) -> Group:
         parts.append(_rich_table(table.title, heads, body, n_text=2))
         measured = [_measured_line(cell) for cell in table.measured_cells()]
         heads = ("Task", "Method", "Published", "Measured", "Runs", "Difference (verdict)", "Note")
-        parts.append(_rich_table("Measured here", heads, measured, n_text=2) if measured else Text("Nothing measured for this table yet.\n"))
+        nothing = Text("Nothing measured for this table yet.\n")
+        parts.append(_rich_table("Measured here", heads, measured, n_text=2) if measured else nothing)
     if reproduction.tables and reproduction.listings:
         names = ", ".join(listing.title for listing in reproduction.listings)
         parts.append(Text(f"Further published tables, in the pages that --out writes and in --json: {names}.\n"))

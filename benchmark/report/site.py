@@ -246,12 +246,13 @@ def _audits(records: Sequence[Record]) -> list[dict[str, str]]:
         marks = ["phantom"] * record.phantom + ["limited"] * (record.scale == "limited")
         known = any(counts[f"{split}_patients"] for split in SPLITS)
         pairs = list(combinations(SPLITS, 2))
+        shared = ", ".join(f"{a} and {b} {counts[f'shared_patients_{a}_{b}']:,}" for a, b in pairs)
         line = {
             "Dataset": " · ".join((experiment.dataset.name, *marks)),
             "Split": experiment.dataset.split,
             "Images used": used,
             "Images in two splits": f"{sum(counts[f'shared_images_{a}_{b}'] for a, b in pairs):,}",
-            "Patients in two splits": ", ".join(f"{a} and {b} {counts[f'shared_patients_{a}_{b}']:,}" for a, b in pairs) if known else "unknown",
+            "Patients in two splits": shared if known else "unknown",
             "Test images": leak_sentence(counts),
         }
         found.setdefault(tuple(line.values()), line)

@@ -173,17 +173,17 @@ def page(effects: Mapping[str, Effect]) -> str:
             "",
             "Written by `tests/verify/test_quirk_effects.py`, part of `make verify`; do not edit.",
             "",
-            "`published` against the same protocol with one switch corrected, paired by seed. Generated images, one small untrained backbone "
-            f"(`backbones/template.py`), {RUNS} runs, one learning rate and the budgets below. The interval covers "
-            " seeds alone. It shows that a switch acts and how such an effect is read; sign and size on real data, and whether it "
+            "`published` against the same protocol with one switch corrected, paired by seed. Generated images, one small untrained "
+            f"backbone (`backbones/template.py`), {RUNS} runs, one learning rate and the budgets below. The interval covers "
+            "seeds alone. It shows that a switch acts and how such an effect is read; sign and size on real data, and whether it "
             "reorders backbones, are not measured here.",
             "",
             "| Switch | `published` → corrected | Task | Metric | Mean score (%) | Difference (points, 95 % interval) | Runs |",
             "|:--|:--|:--|:--|--:|--:|--:|",
             *(effect.line for effect in effects.values()),
             "",
-            "`object_cxr_shapes` changes the ground truth as well: its two scores are measured against different masks. `data_order` leaves the "
-            "first run as it is; its purpose is an interval that covers the order, not another mean.",
+            "`object_cxr_shapes` changes the ground truth as well: its two scores are measured against different masks. `data_order` "
+            "leaves the first run as it is; its purpose is an interval that covers the order, not another mean.",
             "",
             "Budgets:",
             "",
