@@ -50,6 +50,9 @@ def main() -> None:
     """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
     try:
         app(standalone_mode=True)
+    except KeyboardInterrupt:
+        err.print("Stopped. What is stored stays; the same command goes on from there.")
+        sys.exit(1)
     except LobeError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)

@@ -23,7 +23,7 @@ def lobe(monkeypatch, capsys, tmp_path):
 
         monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
         monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 6, "unet": 6, "linear": 12})
+        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12})
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -117,7 +117,7 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Pa
         "covid-rural-linear-frozen-100",
     ]
     named = [word for task in tasks for word in ("--task", task)]
-    code, _, err = lobe(*run(corpora, tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--json"))
+    code, _, err = lobe(*run(corpora, tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, "--json"))
     assert code == 0, err
     records = Store(tmp_path / "out").all()
     assert {r.job.labels.task for r in records} == set(tasks)
@@ -125,6 +125,18 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Pa
     for record in records:
         trained = record.parameters["head"] + (record.parameters["encoder"] if record.job.experiment.encoder == "finetune" else 0)
         assert record.parameters["trained"] == trained
+
+
+def test_the_other_datasets_run_from_their_own_formats(lobe, tmp_path: Path):
+    from benchmark.phantom.corpus import Plan, write_corpus
+
+    tasks = ["siim-unet-frozen-100", "object-cxr-linear-frozen-100", "nih-cxr-linear-frozen-100"]
+    for name in ("siim", "object-cxr", "nih-cxr"):
+        write_corpus(Plan(dataset=name, n_patients=14, seed=3), tmp_path / "data" / name)
+    named = [word for task in tasks for word in ("--task", task)]
+    code, _, err = lobe(*run(tmp_path / "data", tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, "--json"))
+    assert code == 0, err
+    assert {r.job.labels.task: r.status for r in Store(tmp_path / "out").all()} == dict.fromkeys(tasks, "ok")
 
 
 def test_mlflow_holds_a_parent_run_with_children_parameters_epochs_and_artifacts(corpora: Path, lobe, tmp_path: Path):
