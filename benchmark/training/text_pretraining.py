@@ -25,15 +25,17 @@ from benchmark.cards import BackboneRef
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import seeded_init
-from benchmark.imaging.cache import prepare_image
+from benchmark.imaging.equalise import equalise
+from benchmark.imaging.prepare import prepare_image
 from benchmark.readers.base import open_reader
 from benchmark.training.determinism import prepare_process
 
 REPORTS_FILE = "phantom_reports.csv"
 SIZE = 224
-BATCH = 16
-PEAK_RATE = 2e-3
-SHARPNESS = 6.0  # of the smooth maximum over positions
+SMALL, SMALL_SHARE = 112, 0.75  # a quarter of the pixels for most of the time shows four times as many images
+BATCH = 8
+PEAK_RATE = 1e-3
+SHARPNESS = 4.0  # of the smooth maximum over positions
 COMMON, RARE = 0.6, 0.02  # words in more or fewer reports than this teach nothing
 
 
@@ -65,8 +67,10 @@ def pretrain(
     while (elapsed := time.monotonic() - started) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * _schedule(elapsed / seconds)
-        index = torch.randint(len(images), (BATCH,), generator=order)
-        pyramid = encoder.pyramid(images[index], (32,))
+        index = torch.randint(len(targets), (BATCH,), generator=order)
+        equalised = torch.randint(2, (BATCH,), generator=order)
+        batch = _at_size(images[equalised, index], SMALL if elapsed < SMALL_SHARE * seconds else SIZE)
+        pyramid = encoder.pyramid(batch, (32,))
         maps = words(pyramid[32]).flatten(2)
         logits = (torch.logsumexp(SHARPNESS * maps, 2) - math.log(maps.shape[2])) / SHARPNESS
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[index], pos_weight=weight)
@@ -84,17 +88,19 @@ def pretrain(
 
 
 def load(corpus: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, S, S) uint8 and word targets (N, W) float32 of a phantom corpus with reports."""
+    """Images (2, N, S, S) uint8, as stored and with equalised histogram, and word targets (N, W) float32 of a phantom with reports."""
     reader = open_reader(registry.dataset("rsna"), corpus)
     reports = pd.read_csv(corpus / REPORTS_FILE, dtype=str, keep_default_na=False).set_index("id")["report"]
     without_masks = (replace(reader.sample(i), masks=None) for i in reader.ids)
-    images = np.stack([prepare_image(sample, reader.card.intensity, SIZE)[0] for sample in without_masks])
+    stored = [prepare_image(sample, reader.card.intensity, SIZE)[0] for sample in without_masks]
+    # Four of LoVT's five datasets are equalised: an encoder for all of them has to know both looks.
+    images = np.stack([stored, [equalise(image) for image in stored]])
     targets = word_targets([reports[i] for i in reader.ids])
     return torch.from_numpy(images), torch.from_numpy(targets)
 
 
 def word_targets(reports: Sequence[str]) -> np.ndarray:
-    """(N, W) float32: which runs of one to three words, inside a sentence, each report uses; W counts those neither common nor rare."""
+    """(N, W) float32: which words and pairs of words, inside a sentence, each report uses; W counts those neither common nor rare."""
     used = [set(_runs(report)) for report in reports]
     counts = Counter(run for runs in used for run in runs)
     kept = sorted(run for run, n in counts.items() if RARE * len(reports) <= n <= COMMON * len(reports))
@@ -110,8 +116,13 @@ def _runs(report: str) -> list[str]:
     runs = []
     for sentence in re.split(r"[.:;\n]", report.lower()):
         words = re.findall(r"[a-z]+", sentence)
-        runs += [" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)]
+        runs += [" ".join(words[i : i + n]) for n in (1, 2) for i in range(len(words) - n + 1)]
     return runs
+
+
+def _at_size(images: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, 1, size, size) float32 in [0, 1] of (B, S, S) uint8."""
+    return nn.functional.interpolate(images[:, None].float() / 255, size=(size, size), mode="area")
 
 
 def _schedule(share: float) -> float:
