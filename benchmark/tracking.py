@@ -71,7 +71,7 @@ class Tracker:
             "lobe.scale": record.scale,
             "lobe.phantom": str(record.phantom).lower(),
         }
-        name = f"{labels.task} · {labels.backbone} · run {labels.run}"
+        name = f"{labels.task} · {labels.backbone} · run {labels.run + 1}"
         run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._log(run, _parameters(record.job), _metrics(record))
         with tempfile.TemporaryDirectory() as folder:

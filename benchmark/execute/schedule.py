@@ -8,7 +8,7 @@ from dataclasses import replace
 from benchmark.cards import Job, Record, Role
 from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
 
-# Seconds per image and step on one CPU core with ResNet-18, for ordering only; measured, docs/performance.md.
+# Rough seconds per image and step on one CPU core with ResNet-18: good enough to put the longest unit first, and used for nothing else.
 COST_S = {"linear": 0.001, "unet": 0.15, "yolov3": 0.1}
 FINETUNE_COST_S = 0.06
 

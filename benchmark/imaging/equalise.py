@@ -1,6 +1,6 @@
 """Global histogram equalisation as LoVT's conversion applied it to four of its five datasets.
 
-Computed on the table of grey levels instead of on every pixel: the same bytes as scikit-image, some ten times faster. A test holds the two
+Computed on the table of grey levels instead of on every pixel: the same bytes as scikit-image, several times faster. A test holds the two
 equal on real and random images.
 """
 
