@@ -149,3 +149,21 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         return list(fitting.fit(job, place, folder, learning_rate, bench or fitting.Bench()))[-1]
 
     return SimpleNamespace(backbone=backbone, plan=planned, one=one, fit=fit)
+
+
+@pytest.fixture
+def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from benchmark.cli import main
+
+        monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
+        monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12})
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call

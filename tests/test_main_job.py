@@ -15,24 +15,6 @@ QUICK = ["--limit", "12", "--seeds", "1", "--profile", "smoke"]
 
 
 @pytest.fixture
-def lobe(monkeypatch, capsys, tmp_path):
-    """Calls the command as its entry point does; gives exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        from benchmark.cli import main
-
-        monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
-        monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12})
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def rsna(corpora: Path, tmp_path: Path) -> Path:
     """A private copy of the RSNA phantom, to be damaged at will; the root to give as --data."""
     shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")

@@ -40,22 +40,6 @@ def request(data: Path, tmp_path: Path, **more) -> Request:
     )
 
 
-@pytest.fixture
-def lobe(monkeypatch, capsys, tmp_path):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        from benchmark.cli import main
-
-        monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
-        monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 4, "unet": 4, "linear": 4})
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
 def lists_from(data: Path, folder: Path, split: str = "lovt") -> Path:
     reader = open_reader(dataset("rsna"), data / "rsna")
     (folder / "rsna").mkdir(parents=True)
