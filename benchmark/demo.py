@@ -29,14 +29,15 @@ class Journey:
     Attributes:
         patients: generated patients by dataset.
         positive_share: of RSNA images; more findings than in the real release, so that so few images hold enough of them.
-        pretraining_s: time budget of pre-training; a faster machine sees more images.
+        pretraining_images, pretraining_s: budget of pre-training; whichever comes first ends it.
         tasks: all of the suite `demo`.
     """
 
-    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 64, "covid-rural": 36})
-    pretraining_patients: int = 200
+    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 90, "covid-rural": 60})
+    pretraining_patients: int = 240
     positive_share: float = 0.5
-    pretraining_s: float = 55.0
+    pretraining_images: int = 1280
+    pretraining_s: float = 60.0
     tasks: tuple[str, ...] = field(default_factory=lambda: registry.suite("demo").tasks)
 
 
@@ -66,7 +67,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         from benchmark.training.text_pretraining import pretrain
 
         with bar(console, "pre-training on report text") as step:
-            pretrain(corpus, weights, seconds=journey.pretraining_s, processes=PROCESSES, progress=step)
+            pretrain(corpus, weights, journey.pretraining_images, journey.pretraining_s, processes=PROCESSES, progress=step)
     request = Request(
         backbones=["torchvision:resnet18", f"torchvision:resnet18@{weights}"],
         tasks=journey.tasks,

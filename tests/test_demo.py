@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,18 @@ def test_the_demo_suite_has_every_head_and_a_budget_for_each():
 
 
 def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path):
-    journey = demo.Journey({"rsna": 14, "covid-rural": 10}, pretraining_patients=6, pretraining_s=2.0, tasks=LINEAR)
+    journey = demo.Journey(
+        {"rsna": 80, "covid-rural": 10}, pretraining_patients=200, pretraining_images=960, pretraining_s=math.inf, tasks=LINEAR
+    )
     code, printed = run(tmp_path, "inline", journey)
     assert code == 0, printed
     records = Store(tmp_path / "out").all()
     assert {(r.job.labels.task, r.status, r.phantom) for r in records} == {(task, "ok", True) for task in LINEAR}
     assert len(records) == 4
     assert "is ahead on" in printed
+    # A linear task trains nothing but a projection, so it shows what the encoder holds; COVID Rural has too few images here to tell.
+    random, trained = demo.pretrained_wins(records)["rsna-linear-frozen-demo"]
+    assert trained > random
     page = (tmp_path / "out" / "report" / "index.html").read_text()
     assert "resnet18 (random)" in page
     assert "text-pretrained" in page
@@ -52,6 +58,4 @@ def test_the_pretrained_backbone_is_ahead_in_the_whole_demo(tmp_path: Path, reco
     pairs = demo.pretrained_wins([r for r in records if r.job.experiment.role is Role.FINAL])
     record_property("random, pre-trained in per cent", {task: tuple(round(v * 100, 1) for v in pair) for task, pair in pairs.items()})
     assert set(pairs) == set(registry.suite("demo").tasks)
-    # Linear tasks train nothing but a projection, so they show what the encoder holds; the other heads learn much by themselves, and in
-    # so few steps and test images they do not tell the two encoders apart. The page shows all four.
-    assert {task for task, (random, trained) in pairs.items() if trained > random} >= set(LINEAR)
+    assert [task for task, (random, trained) in pairs.items() if trained <= random] == []

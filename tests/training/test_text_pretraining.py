@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,41 @@ def test_common_and_rare_words_are_left_out():
 def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpora: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(text_pretraining, "SIZE", 64)
     monkeypatch.setattr("benchmark.readers.rsna.box_masks", lambda *_: (_ for _ in ()).throw(AssertionError("masks were read")))
-    steps = []
     weights = tmp_path / "weights.safetensors"
-    found = text_pretraining.pretrain(corpora / "rsna", weights, seconds=0.5, processes=1, progress=lambda done, total: steps.append(done))
-    assert found["images"] >= text_pretraining.BATCH
+    steps, found = pretrain(corpora, weights, images=24)
+    assert found["images"] == 24
+    assert steps[-1] == 24
     assert found["words"] > 0
     assert np.isfinite(found["loss"])
-    assert len(steps) >= found["images"] / text_pretraining.BATCH
     torch.manual_seed(0)
     network = build("resnet18").network
     assert load_checkpoint(network, weights, "torchvision", 1.0).counts["missing"] == 0
+
+
+def test_within_its_time_the_weights_depend_on_nothing_but_corpus_and_seed(corpora: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(text_pretraining, "SIZE", 64)
+    monkeypatch.setattr(text_pretraining, "SMALL", 32)
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for file in files:
+        pretrain(corpora, file, images=16)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_time_limit_ends_pretraining_before_all_images_were_shown(corpora: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(text_pretraining, "SIZE", 64)
+    monkeypatch.setattr(text_pretraining, "SMALL", 32)
+    _, found = pretrain(corpora, tmp_path / "weights.safetensors", images=10**6, seconds=0.2)
+    assert 0 < found["images"] < 10**6
+
+
+def test_the_reader_of_words_tells_where_a_feature_lies():
+    reader = text_pretraining.WordReader(channels=8, n_words=3)
+    corner = torch.zeros(1, 8, 8, 8)
+    corner[:, :, 0, 0] = 9.0
+    assert not torch.allclose(reader(corner), reader(corner.flip(3)))
+
+
+def pretrain(corpora: Path, weights: Path, images: int, seconds: float = math.inf):
+    steps: list[int] = []
+    found = text_pretraining.pretrain(corpora / "rsna", weights, images, seconds, processes=1, progress=lambda done, _: steps.append(done))
+    return steps, found
