@@ -153,7 +153,8 @@ class Reader(ABC):
         missing = [i for i in self.ids if not patients.get(i)]
         if missing:
             raise DataError(
-                f"{self.card.name}: {path.name} names no patient for {len(missing):,} of {len(self.ids):,} images, first {missing[0]}. {cure}"
+                f"{self.card.name}: {path.name} names no patient for {len(missing):,} of {len(self.ids):,} images, "
+                f"first {missing[0]}. {cure}"
             )
         return {i: patients[i] for i in self.ids}
 
