@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,14 +195,20 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
     Raises:
         UsageError: there is no record to report on.
     """
-    from benchmark.report import gallery
+    from benchmark.report import gallery, resampling
     from benchmark.report.site import write_site
 
     records = Store(out).all() if (out / "records").is_dir() else []
     if not records:
         raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
     with tempfile.TemporaryDirectory() as folder:
-        return write_site(records, out, title=title, overlays=gallery.draw(records, out, Path(folder)))
+        return write_site(
+            records,
+            out,
+            title=title,
+            overlays=gallery.draw(records, out, Path(folder)),
+            resampled=functools.partial(resampling.of_record, out=out),
+        )
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:

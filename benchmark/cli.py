@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -473,10 +474,11 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
         err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:
         err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)
+    from benchmark.report import resampling
     from benchmark.report.rows import rows_of
     from benchmark.report.tables import to_dicts, to_rich
 
-    rows = rows_of(evaluation.records, planned=planned.jobs)
+    rows = rows_of(evaluation.records, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
     if as_json:
         _print_json({"computed": evaluation.computed, "stored": len(planned.done), **to_dicts(rows)})
         return
