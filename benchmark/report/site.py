@@ -37,7 +37,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Overlays of one task: backbone label -> picture paths relative to the page; or why there are none."""
+    """Overlays of one task: name of a row -> picture paths relative to the page; or why there are none."""
 
     task: str
     pictures: dict[str, list[str]]
@@ -74,7 +74,7 @@ def write_site(
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
-        overlays: task id -> backbone label -> PNG files, copied beside the page unless the dataset forbids it.
+        overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
         contamination: (backbone label, dataset) -> what is known of the pretraining data.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
