@@ -18,6 +18,7 @@ from benchmark.metrics.uncertainty import cluster_bootstrap
 from benchmark.report import resampling
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
+from benchmark.report.site import write_site
 from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
@@ -130,3 +131,12 @@ def test_a_damaged_cache_is_computed_again(store, resampled, tmp_path: Path):
     first = resampled(record)
     (tmp_path / resampling.FOLDER / f"{record.key}.json").write_text("{")
     assert resampled(record) == first
+
+
+def test_the_page_shows_the_leak_and_what_intervals_cover(store, resampled, tmp_path: Path):
+    records = store(split="size-matched", shift=20) + store(split="patient-disjoint")
+    page = write_site(records, tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
+    assert "What the leak of patients is worth" in page
+    assert "runs paired by seed, 40 test patients, n = 3" in page
+    assert "runs and 40 test patients" in (tmp_path / "report" / "leaderboard.csv").read_text()
+    assert "What the leak" not in write_site(records[:3], tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
