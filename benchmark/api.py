@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from typing import Protocol as TypingProtocol
 
 from benchmark import registry, resolve
-from benchmark.cards import Job, Protocol, Record, TaskCard
+from benchmark.cards import Contamination, Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Event, Finished, WorkUnit, units
@@ -167,6 +168,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     store = Store(request.out)
     with store.lock():
         planned = plan_jobs(request)
+        store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
         found = dict(planned.done)
@@ -194,14 +196,31 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
     Raises:
         UsageError: there is no record to report on.
     """
-    from benchmark.report import gallery
+    from benchmark.report import gallery, resampling
     from benchmark.report.site import write_site
 
     records = Store(out).all() if (out / "records").is_dir() else []
     if not records:
         raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
     with tempfile.TemporaryDirectory() as folder:
-        return write_site(records, out, title=title, overlays=gallery.draw(records, out, Path(folder)))
+        return write_site(
+            records,
+            out,
+            title=title,
+            overlays=gallery.draw(records, out, Path(folder)),
+            planned=Store(out).planned(),
+            contamination=contamination,
+            resampled=functools.partial(resampling.of_record, out=out),
+        )
+
+
+def contamination(backbone: str, dataset: str) -> Contamination:
+    """What a backbone's card says of its pretraining and a dataset (science 6); unknown where no card stands behind the label."""
+    for card in registry.backbones().values():
+        named = (card.title or card.name, f"{card.model} ({card.weights})")
+        if card.weights is not None and backbone in named:  # a card without weights tells nothing of a file given with it
+            return card.contamination.get(dataset, Contamination.UNKNOWN)
+    return Contamination.UNKNOWN
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:

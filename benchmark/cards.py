@@ -252,7 +252,6 @@ class TaskCard(Card):
     higher_is_better: bool = True
     runs: int = 5
     protocols: tuple[str, ...]
-    suites: tuple[str, ...] = ()
     published: tuple[str, str] | None = None
 
 

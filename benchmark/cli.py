@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ DataOption = Annotated[
     list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="lovt, patient-disjoint or size-matched. Default: the task card's.")]
 SplitsOption = Annotated[
     Path | None, typer.Option("--splits", help="Folder with split lists in LoVT's format, one sub-folder per dataset, instead of a rule.")
 ]
@@ -229,7 +231,7 @@ def run(
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="lovt, patient-disjoint or size-matched. Default: the task card's.")] = None,
+    split: SplitOption = None,
     splits: SplitsOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Trial: at most N images per split; never ranked.")] = None,
     profile: Annotated[str, typer.Option("--profile", help="full, or smoke: a small step budget; never ranked.")] = "full",
@@ -318,19 +320,23 @@ def score(
     data: DataOption = [],  # noqa: B006
     cache: CacheOption = None,
     protocol: Annotated[str, typer.Option("--protocol", help="published or corrected.")] = "published",
+    split: SplitOption = None,
+    splits: SplitsOption = None,
     limit: Annotated[int | None, typer.Option("--limit", help="The limit of the run that made the predictions.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scores saved predictions again; they must say in which frame they were measured."""
     from benchmark.submission import score as rescore
 
-    found = rescore(task, predictions, data, cache, protocol, limit)
+    found = rescore(task, predictions, data, cache, protocol, limit, split, splits)
     if as_json:
         _print_json({**vars(found)})
         return
     rows = [{"metric": name, "per cent": f"{value * 100:.2f}"} for name, value in found.metrics.items()]
     rows += [{"metric": name, "per cent": f"– ({why})"} for name, why in found.undefined.items()]
-    out.print(f"{found.task}, {found.n_images:,} test images, protocol {found.protocol}; reported metric: {found.report}")
+    out.print(
+        f"{found.task}, {found.n_images:,} test images, split {found.split}, protocol {found.protocol}; reported metric: {found.report}"
+    )
     _show(rows, False, ("metric", "per cent"))
 
 
@@ -468,10 +474,11 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
         err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:
         err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)
+    from benchmark.report import resampling
     from benchmark.report.rows import rows_of
     from benchmark.report.tables import to_dicts, to_rich
 
-    rows = rows_of(evaluation.records, planned=planned.jobs)
+    rows = rows_of(evaluation.records, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
     if as_json:
         _print_json({"computed": evaluation.computed, "stored": len(planned.done), **to_dicts(rows)})
         return

@@ -11,15 +11,16 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmark.cards import SCHEMA_VERSION, Record
+from benchmark.cards import SCHEMA_VERSION, Job, Record
 from benchmark.errors import StoreError
 
+PLANNED = "planned.json"
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
 
@@ -57,6 +58,26 @@ class Store:
     def all(self) -> list[Record]:
         """Every record, sorted by key."""
         return [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
+
+    def planned(self) -> list[Job]:
+        """Every job that was ever planned here, done or not; empty in folders of an older LOBE.
+
+        Raises:
+            StoreError: the file was damaged.
+        """
+        path = self.out / PLANNED
+        if not path.exists():
+            return []
+        try:
+            jobs = [Job.model_validate(job) for job in json.loads(path.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({str(error).splitlines()[0]}). Move it away; the next `lobe run` writes it.") from None
+        return jobs
+
+    def plan(self, jobs: Iterable[Job]) -> None:
+        """Remembers what is to run, so that a report can name what is missing. Jobs planned earlier stay."""
+        known = {job.key: job for job in (*self.planned(), *jobs)}
+        write_atomically(self.out / PLANNED, json.dumps([known[key].model_dump(mode="json") for key in sorted(known)]).encode())
 
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
         """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
@@ -132,6 +153,12 @@ def _read(path: Path) -> Record:
     if record.key != path.stem or record.job.key != record.key:
         raise StoreError(
             f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again."
+        )
+    scale = "limited" if record.job.limited else "full"
+    if record.scale != scale:
+        raise StoreError(
+            f"The record {path} says that its run was {record.scale}, but its job is {scale}: it was edited. "
+            "Move it away to have the job computed again."
         )
     return record
 

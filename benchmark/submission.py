@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import registry, resolve
-from benchmark.cards import BackboneRef, Job
+from benchmark.cards import BackboneRef, DatasetRef, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics import scores
 from benchmark.plan import NamedBackbone, Settings, plan
+from benchmark.readers.lists import NAME as LISTS
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part
 from benchmark.training.place import Place
@@ -31,30 +32,48 @@ class Rescored:
 
     task: str
     protocol: str
+    split: str
     report: str
     n_images: int
     metrics: dict[str, float]
     undefined: dict[str, str]
 
 
-def score(task: str, file: Path, data: Sequence[str], cache: Path | None, protocol: str, limit: int | None = None) -> Rescored:
+def score(
+    task: str,
+    file: Path,
+    data: Sequence[str],
+    cache: Path | None,
+    protocol: str,
+    limit: int | None = None,
+    split: str | None = None,
+    splits: Path | None = None,
+) -> Rescored:
     """Scores a predictions file on the test split of a task.
 
     Args:
         file: COCO-style JSON as a job writes it (`detections.json` or `masks.json`), with `frame` and a table `images`.
         limit: the limit of the run the predictions come from.
+        split: a split of the dataset card; None takes the task card's.
+        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
 
     Raises:
         FrameMismatch: no frame, or another than the task's.
-        UsageError: images missing, repeated or not of the test split.
+        UsageError: images missing, repeated or not of the test split, or a file that names another split: two splits may share their test
+            images and differ in what was trained on.
     """
+    if split is not None and splits is not None:
+        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     card = registry.task(task)
     rules = registry.protocol(protocol)
     folder = resolve.cache_folder(cache)
     dataset_card = registry.dataset(card.dataset)
-    dataset = resolve.dataset(dataset_card, resolve.dataset_root(dataset_card, resolve.data_roots(data)), rules, card.split)
+    root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
+    lists = None if splits is None else splits / card.dataset
+    dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists)
     nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
     job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit))[-1]
+    _require_same_split(file, dataset.ref)
     part = _test_part(job, dataset, folder)
     names = dataset_card.classes
     if card.target == "boxes":
@@ -75,7 +94,7 @@ def score(task: str, file: Path, data: Sequence[str], cache: Path | None, protoc
         # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
         result.metrics.pop("pixel_ap", None)
         result.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
-    return Rescored(task, protocol, card.report, len(part), result.metrics, result.undefined)
+    return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined)
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
@@ -88,8 +107,21 @@ def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
         release=dataset.release,
         phantom=dataset.phantom,
         known_release=dataset.known_release,
+        lists=dataset.lists,
     )
     return load_part(job.experiment, place, "test")
+
+
+def _require_same_split(file: Path, dataset: DatasetRef) -> None:
+    """A file that does not name its split is judged by its images alone."""
+    made_for = predictions.read_split(file)
+    if made_for is None or made_for == (dataset.split, dataset.split_rule.rule):
+        return
+    name, rule = made_for
+    cure = "the same lists with --splits" if name == LISTS else f"--split {name}"
+    raise UsageError(
+        f"{file} was made for the split {name} ({rule}), not for {dataset.split} ({dataset.split_rule.rule}). Score it with {cure}."
+    )
 
 
 def _require_same_images(file: Path, ids: Sequence[str], part: Part) -> None:

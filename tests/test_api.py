@@ -128,3 +128,28 @@ def test_a_report_needs_records(tmp_path: Path):
     with pytest.raises(UsageError, match="holds no results yet"):
         write_report(tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_the_report_names_how_many_planned_runs_are_missing(evaluated, tmp_path: Path):
+    out = tmp_path / "copy"
+    shutil.copytree(evaluated.request.out, out)
+    store = Store(out)
+    assert {job.key for job in store.planned()} == {record.key for record in store.all()}
+    (job,) = store.planned()
+    later = job.model_copy(
+        update={
+            "experiment": job.experiment.model_copy(update={"head_seed": 9}),
+            "labels": job.labels.model_copy(update={"run": 1}),
+        }
+    )
+    store.plan([later])
+    assert "1 of 2 runs, 1 missing" in write_report(out).read_text()
+
+
+@pytest.mark.parametrize(
+    ("label", "known"),
+    [("LoVT", "none"), ("resnet18 (IMAGENET1K_V1)", "none"), ("LoVT baseline", "none"), ("mine:build", "unknown"), ("", "unknown")],
+)
+def test_contamination_is_the_cards_word_and_unknown_without_a_card(label, known):
+    assert api.contamination(label, "rsna") == known
+    assert api.contamination(label, "no-such-dataset") == "unknown"

@@ -110,17 +110,14 @@ def test_suite_lovt_18_is_the_eighteen_tasks_in_the_papers_order() -> None:
     assert registry.suite("lovt-18").tasks == tuple(row[1] for row in LOVT)
 
 
-def test_suites_and_tasks_agree_on_who_belongs_where() -> None:
+def test_suites_name_tasks_and_protocols_that_exist() -> None:
     for suite in registry.suites().values():
         assert suite.default_protocol in registry.protocols()
         for task_id in suite.tasks:
             task = registry.task(task_id)
-            assert suite.name in task.suites
             assert suite.default_protocol in task.protocols
     for task in registry.tasks().values():
         assert set(task.protocols) <= set(registry.protocols())
-        for suite in task.suites:
-            assert task.id in registry.suite(suite).tasks
 
 
 def test_demo_has_a_small_task_for_each_head() -> None:

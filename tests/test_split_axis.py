@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.api import Request, plan_jobs
 from benchmark.errors import LobeError, UsageError
-from benchmark.readers.base import open_reader
+from benchmark.readers.base import PHANTOM_REPORTS, open_reader
 from benchmark.readers.rsna import MAPPING
 from benchmark.registry import dataset
 from benchmark.report import tables
@@ -31,6 +31,13 @@ def rsna(corpora: Path, tmp_path: Path) -> Path:
     entries = [{"subset_img_id": i, "img_id": f"{n % n_patients:08d}_{n:03d}.png"} for n, i in enumerate(reader.ids)]
     (reader.root / MAPPING).write_text(json.dumps(entries))
     return tmp_path / "data"
+
+
+@pytest.fixture
+def anonymous(corpora: Path, tmp_path: Path) -> Path:
+    """An RSNA phantom that, like the release, does not say which images belong to one patient."""
+    shutil.copytree(corpora / "rsna", tmp_path / "anonymous" / "rsna", ignore=shutil.ignore_patterns(PHANTOM_REPORTS))
+    return tmp_path / "anonymous"
 
 
 def request(data: Path, tmp_path: Path, **more) -> Request:
@@ -62,9 +69,14 @@ def test_each_split_has_jobs_of_its_own_and_the_default_is_the_cards(rsna: Path,
     assert {split: found.jobs[0].experiment.dataset.split for split, found in planned.items() if split} == {s: s for s in planned if s}
 
 
-def test_rsna_without_its_mapping_names_the_file(corpora: Path, tmp_path: Path):
+def test_rsna_without_its_mapping_names_the_file(anonymous: Path, tmp_path: Path):
     with pytest.raises(LobeError, match=MAPPING):
-        plan_jobs(request(corpora, tmp_path, split="patient-disjoint"))
+        plan_jobs(request(anonymous, tmp_path, split="patient-disjoint"))
+
+
+def test_a_phantom_needs_no_mapping(corpora: Path, tmp_path: Path):
+    for split in ("patient-disjoint", "size-matched"):
+        assert plan_jobs(request(corpora, tmp_path, split=split)).jobs[0].experiment.dataset.split == split
 
 
 @pytest.mark.parametrize("name", ["siim", "object-cxr"])
@@ -191,8 +203,8 @@ def test_verify_counts_leaks_and_checks_lists(rsna: Path, lobe, tmp_path: Path):
     assert (code, lines["split lists"]["verdict"], "nobody" in lines["split lists"]["hint"]) == (1, "error", True)
 
 
-def test_verify_says_where_patients_are_unknown(corpora: Path, lobe):
-    _, text, _ = lobe("data", "verify", "rsna", "--data", corpora, "--json")
+def test_verify_says_where_patients_are_unknown(anonymous: Path, lobe):
+    _, text, _ = lobe("data", "verify", "rsna", "--data", anonymous, "--json")
     lines = {line["what"]: line for line in json.loads(text)[0]["checks"]}
     assert lines["split lovt: patients in two splits"]["found"] == "patients unknown"
     assert MAPPING in lines["split patient-disjoint"]["hint"]

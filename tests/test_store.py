@@ -37,7 +37,7 @@ def record(job, **changes) -> Record:
         "key": job.key,
         "job": job,
         "status": "ok",
-        "scale": "full",
+        "scale": "limited",
         "phantom": True,
         "redistribution": "open",
         "metrics": {"opacity_dice": 0.1 + 0.2},
@@ -77,6 +77,17 @@ def test_an_edited_experiment_no_longer_belongs_to_its_key(tmp_path: Path, job):
     path.write_text(json.dumps(raw))
     with pytest.raises(StoreError, match="does not belong to its key"):
         store.get(job.key)
+
+
+def test_a_limited_run_edited_to_look_full_is_refused(tmp_path: Path, job):
+    store = Store(tmp_path)
+    store.put(record(job))
+    path = store.path(job.key)
+    path.write_text(path.read_text().replace('"scale": "limited"', '"scale": "full"'))
+    with pytest.raises(StoreError, match="says that its run was full, but its job is limited"):
+        store.get(job.key)
+    with pytest.raises(StoreError, match="was edited"):
+        store.all()
 
 
 def test_a_record_of_a_newer_schema_asks_for_an_update(tmp_path: Path, job):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import submission
+from benchmark import registry, submission
 from benchmark.errors import FrameMismatch, UsageError
+from benchmark.readers.base import open_reader
 from benchmark.training import data
 from benchmark.training.evaluate import Tested
 from benchmark.training.predictions import DETECTIONS_FILE, MASKS_FILE, write
@@ -24,15 +25,16 @@ def perfect(small, tiny, tmp_path: Path):
 
     file = tiny()
 
-    def make(task: str, name: str = "test", limit: int = 12) -> Path:
+    def make(task: str, name: str = "test", limit: int = 12, split: str = "lovt") -> Path:
         import numpy as np
 
-        job, place = small.one(task, file, size=224, limit=limit)
+        rule = registry.dataset(registry.task(task).dataset).splits[split].model_copy(update={"expected": {}})
+        job, place = small.one(task, file, size=224, limit=limit, data={"split": split, "split_rule": rule})
         part = data.load_part(job.experiment, place, name)
         truth = part.truth()
         found = Detections(**vars(truth), confidence=np.ones(len(truth.image))) if part.target == "boxes" else None
         masks = None if part.target == "boxes" else part.masks(np.arange(len(part)))
-        folder = tmp_path / f"{task}-{name}-{limit}"
+        folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
         write(folder, job, part, Tested({}, {}, masks, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if part.target == "boxes" else MASKS_FILE)
@@ -42,8 +44,8 @@ def perfect(small, tiny, tmp_path: Path):
 
 @pytest.fixture
 def score(corpora: Path, image_cache: Path):
-    def call(task: str, file: Path, limit: int | None = 12):
-        return submission.score(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit)
+    def call(task: str, file: Path, limit: int | None = 12, **more):
+        return submission.score(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit, **more)
 
     return call
 
@@ -68,6 +70,48 @@ def test_order_of_images_in_the_file_does_not_matter(perfect, score, tmp_path: P
 def test_predictions_of_another_split_are_refused(perfect, score, task):
     with pytest.raises(UsageError, match="its images are not the task's"):
         score(task, perfect(task, "validation"))
+
+
+def lists_of(corpora: Path, folder: Path, split: str, turned: bool = False) -> Path:
+    """Split lists of the RSNA phantom; `turned` exchanges the first two training images, which makes them other lists."""
+    reader = open_reader(registry.dataset("rsna"), corpora / "rsna")
+    (folder / "rsna").mkdir(parents=True)
+    for name, ids in reader.split(reader.card.splits[split]).items():
+        ids = (ids[1], ids[0], *ids[2:]) if turned and name == "train" else ids
+        (folder / "rsna" / f"{name}.csv").write_text("\n".join(["ID", *ids]) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("split", ["lovt", "patient-disjoint", "size-matched"])
+def test_predictions_are_scored_on_the_split_they_were_made_for_and_on_no_other(perfect, score, split):
+    file = perfect(DETECTION, split=split)
+    found = score(DETECTION, file, split=split)
+    assert (found.split, found.metrics["coco_AP"]) == (split, pytest.approx(1.0))
+    for other in {"lovt", "patient-disjoint", "size-matched"} - {split}:
+        # The three splits share their test images: only what the file says of itself tells them apart.
+        with pytest.raises(UsageError, match=f"made for the split {split} .* not for {other} .*--split {split}"):
+            score(DETECTION, file, split=other)
+
+
+def test_lists_stand_for_the_rule_that_gives_them_and_other_lists_are_refused(perfect, score, corpora: Path, tmp_path: Path):
+    file = perfect(DETECTION, split="patient-disjoint")
+    same = lists_of(corpora, tmp_path / "same", "patient-disjoint")
+    assert score(DETECTION, file, splits=same).metrics == score(DETECTION, file, split="patient-disjoint").metrics
+    other = lists_of(corpora, tmp_path / "other", "patient-disjoint", turned=True)
+    with pytest.raises(UsageError, match="not for lists"):
+        score(DETECTION, file, splits=other)
+
+
+def test_a_file_that_does_not_name_its_split_is_judged_by_its_images(perfect, score, tmp_path: Path):
+    content = json.loads(perfect(DETECTION).read_text())
+    del content["split"], content["split_rule"]
+    (tmp_path / "silent.json").write_text(json.dumps(content))
+    assert score(DETECTION, tmp_path / "silent.json", split="patient-disjoint").split == "patient-disjoint"
+
+
+def test_a_rule_and_lists_at_once_are_refused(perfect, score, tmp_path: Path):
+    with pytest.raises(UsageError, match="use either"):
+        score(DETECTION, perfect(DETECTION), split="lovt", splits=tmp_path)
 
 
 def test_predictions_of_another_limit_are_refused_with_the_cure(perfect, score):

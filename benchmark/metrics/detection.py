@@ -1,21 +1,19 @@
-"""Average precision of boxes: LoVT's own rule, its wide-pool variant, COCO's, and two diagnostics of the confidence.
+"""Average precision of boxes: LoVT's own rule, its wide-pool variant, and two diagnostics of the confidence.
 
-FROC lives in `froc`, geometry in `overlaps`. Each family has its own result type, so that no table can mix them by accident.
-All but COCO's take image weights: a bootstrap resample is the same matches counted again.
+FROC lives in `froc`, COCO's rule in `coco`, geometry in `overlaps`. Each family has its own result type, so that no table can mix them by
+accident. All take image weights: a bootstrap resample is the same matches counted again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
+from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.overlaps import Overlaps, overlaps, rank_within_image
 
 # LoVT section 4.1; the list of the RSNA challenge, but not the challenge's metric.
@@ -67,15 +65,6 @@ class LovtMap:
         if threshold not in self.thresholds:
             raise UsageError(f"No average precision at IoU {threshold}; computed were {list(self.thresholds)}.")
         return float(self.average_precision[self.thresholds.index(threshold)].mean())
-
-
-@dataclass(frozen=True)
-class CocoAp:
-    """COCO's box AP (fractions). None where no image has a box, for which COCO gives -1."""
-
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
 
 
 @dataclass(frozen=True)
@@ -184,79 +173,70 @@ def average_precisions(matched: Matched, weights: np.ndarray | None = None) -> n
             continue
         seen = np.cumsum(weight[chosen])
         for t, hit in enumerate(matched.hit[:, chosen]):
-            hits = np.cumsum(weight[chosen] * hit)
+            at = np.flatnonzero(hit)  # precision peaks at hits, and only they move recall
+            hits = np.cumsum(weight[chosen[at]])
             recall = hits / max(n_truth[label], 1.0)
-            best_from_here = np.maximum.accumulate((hits / seen)[::-1])[::-1]
+            best_from_here = np.maximum.accumulate((hits / seen[at])[::-1])[::-1]
             reached = np.searchsorted(recall, RECALL_LEVELS, side="left")
             found[t, label] = best_from_here[reached[reached < len(recall)]].sum() / len(RECALL_LEVELS)
     return found
 
 
-def coco_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> CocoAp:
-    """COCO's AP at IoU 0.50:0.95, 0.50 and 0.75 by pycocotools, over confidence of at least 0.001 and 100 boxes per image.
-
-    Plain IoU, `>=`, classes without truth left out, all box areas. Prints nothing.
-
-    Raises:
-        FrameMismatch: the two were measured in different frames.
-    """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    require_same_frame(detections, truth)
-    if len(truth.image) == 0:
-        return CocoAp(None, None, None)
-    kept = detections.confidence >= FULL_CONFIDENCE
-    image, label, box, confidence = (a[kept] for a in (detections.image, detections.label, detections.xywh, detections.confidence))
-    if len(image) == 0:
-        return CocoAp(0.0, 0.0, 0.0)
-    with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-        reference, found = COCO(), COCO()
-        images = [{"id": i} for i in range(truth.n_images)]
-        categories = [{"id": c} for c in range(n_classes)]
-        reference.dataset = {"images": images, "categories": categories, "annotations": _annotations(truth.image, truth.label, truth.xywh)}
-        found.dataset = {"images": images, "categories": categories, "annotations": _annotations(image, label, box, confidence)}
-        reference.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(reference, found, "bbox")
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [FULL_PER_IMAGE]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, 0]  # (10 thresholds, 101 recalls, classes)
-    precision = precision[:, :, (precision > -1).any(axis=(0, 1))]
-    return CocoAp(float(precision.mean()), float(precision[0].mean()), float(precision[5].mean()))
-
-
-def objectness_calibration_error(table: Overlaps) -> float | None:
-    """Expected calibration error of the confidence as the probability of a hit, in [0, 1].
+def calibration(table: Overlaps) -> Callable[[np.ndarray | None], float | None]:
+    """Expected calibration error of the confidence as the probability of a hit, in [0, 1], as a function of image weights.
 
     Over the wide pool: detections fall into ten equal bins of confidence ([0, 0.1), ..., [0.9, 1]); the error is the mean over detections
     of |mean confidence - share of hits| of their bin. A hit is a match of `lovt_map` at IoU > 0.5, so duplicates of a found box are misses.
     None without detections.
     """
     pool = full_pool(table)
-    if pool.n_detections == 0:
-        return None
     hit = np.zeros((1, pool.n_detections), bool)
     _assign(pool, np.array([CALIBRATION_IOU]), hit)
     bin_of = np.minimum((pool.confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    gap = np.bincount(bin_of, weights=pool.confidence - hit[0], minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / pool.n_detections)
+    gap = pool.confidence - hit[0]
+
+    def error(weights: np.ndarray | None = None) -> float | None:
+        weight = _per_entry(weights, pool.image)
+        n_detections = weight.sum()
+        by_bin = np.bincount(bin_of, weights=weight * gap, minlength=CALIBRATION_BINS)
+        return float(np.abs(by_bin).sum() / n_detections) if n_detections else None
+
+    return error
 
 
-def share_lost_at(table: Overlaps, confidence: float = LOVT_CONFIDENCE, iou: float = LOVT_THRESHOLDS[0]) -> float | None:
+def lost_at(
+    table: Overlaps, confidence: float = LOVT_CONFIDENCE, iou: float = LOVT_THRESHOLDS[0]
+) -> Callable[[np.ndarray | None], float | None]:
     """Share of all ground-truth boxes, in [0, 1], that a detection of the wide pool finds at `iou`, but none of at least `confidence`.
 
-    Taking detections by falling confidence, those under the cut cannot take a box away from those above: the lost boxes are the hits below.
-    None without ground truth.
+    As a function of image weights. Taking detections by falling confidence, those under the cut cannot take a box away from those above:
+    the lost boxes are the hits below. None without ground truth.
     """
-    if table.n_truth == 0:
-        return None
     pool = full_pool(table)
     hit = np.zeros((1, pool.n_detections), bool)
     _assign(pool, np.array([iou]), hit)
-    return float(np.count_nonzero(hit[0] & (pool.confidence < confidence)) / table.n_truth)
+    image_of_lost = pool.image[hit[0] & (pool.confidence < confidence)]
+
+    def share(weights: np.ndarray | None = None) -> float | None:
+        n_truth = _per_entry(weights, table.truth_image).sum()
+        return float(_per_entry(weights, image_of_lost).sum() / n_truth) if n_truth else None
+
+    return share
+
+
+def objectness_calibration_error(table: Overlaps) -> float | None:
+    """`calibration` of the split itself."""
+    return calibration(table)(None)
+
+
+def share_lost_at(table: Overlaps, confidence: float = LOVT_CONFIDENCE, iou: float = LOVT_THRESHOLDS[0]) -> float | None:
+    """`lost_at` of the split itself."""
+    return lost_at(table, confidence, iou)(None)
+
+
+def _per_entry(weights: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    """Weight of each entry's image; ones for the split itself."""
+    return np.ones(len(image)) if weights is None else np.asarray(weights, np.float64)[image]
 
 
 def _assign(table: Overlaps, limits: np.ndarray, hit: np.ndarray) -> None:
@@ -282,13 +262,3 @@ def _assign(table: Overlaps, limits: np.ndarray, hit: np.ndarray) -> None:
         found = best >= 0
         hit[:, ranked[first]] = found
         taken[row, options[best]] |= found
-
-
-def _annotations(image: np.ndarray, label: np.ndarray, xywh: np.ndarray, score: np.ndarray | None = None) -> list[dict]:
-    """COCO annotations. Numbers start at 1: pycocotools takes an id of 0 for "no match"."""
-    rows = enumerate(zip(image.tolist(), label.tolist(), xywh.tolist(), strict=True), start=1)
-    made = [{"id": k, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0} for k, (i, c, box) in rows]
-    if score is not None:
-        for annotation, value in zip(made, score.tolist(), strict=True):
-            annotation["score"] = value
-    return made

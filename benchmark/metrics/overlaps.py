@@ -82,7 +82,7 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     require_same_frame(detections, truth)
     _check("detections", detections)
     _check("ground truth", truth)
-    order = np.lexsort((np.arange(len(detections.image)), detections.image, -detections.confidence))
+    order = falling(detections)
     image = np.asarray(detections.image, np.int64)[order]
     label = np.asarray(detections.label, np.int64)[order]
     truth_image, truth_label = np.asarray(truth.image, np.int64), np.asarray(truth.label, np.int64)
@@ -106,6 +106,11 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
         pair_iou=iou[touching],
         pair_centre=inside[touching],
     )
+
+
+def falling(detections: Detections) -> np.ndarray:
+    """(n,) int64 order of an `Overlaps` table: falling confidence, then image, then the order given."""
+    return np.lexsort((np.arange(len(detections.image)), detections.image, -detections.confidence))
 
 
 def rank_within_image(image: np.ndarray) -> np.ndarray:

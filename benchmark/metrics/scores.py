@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import detection, dice, froc, lesions, surface
+from benchmark.metrics import detection, dice, froc, lesions, pixels, surface
 from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.coco import coco_hits
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.pixels import PixelHistogram
 from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
 
 _CHUNK = 64
@@ -84,8 +84,7 @@ def score_segmentation(
         UsageError: chunks and masks disagree in shape or number.
         TrainingError: a probability is not a number in [0, 1].
     """
-    histogram = PixelHistogram(len(class_names))
-    counts, found, surfaces = [], [], []
+    counts, found, surfaces, by_probability = [], [], [], []
     n_images = 0
     for chunk in _chunks(probabilities):
         mask = np.asarray(masks[n_images : n_images + len(chunk)], dtype=bool)
@@ -99,16 +98,14 @@ def score_segmentation(
         found.append(lesions.find_lesions(predicted, mask, first_image=n_images))
         if true_masks:
             surfaces.append(surface.surface_distances(predicted, mask, first_image=n_images))
-        histogram.add(chunk, mask)
+        by_probability.append(pixels.count_pixels(chunk, mask))
         n_images += len(chunk)
     if n_images != len(masks) or n_images == 0:
         raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
-    statistics = SegmentationStatistics(
-        tuple(class_names), dice.join(counts), lesions.join(found), surface.join(surfaces) if true_masks else None
+    outlines = surface.join(surfaces) if true_masks else None
+    return _scores(
+        SegmentationStatistics(tuple(class_names), dice.join(counts), lesions.join(found), outlines, pixels.join(by_probability))
     )
-    per_class = histogram.average_precision()
-    occurs = ~np.isnan(per_class)
-    return _scores(statistics, {"pixel_ap": float(per_class[occurs].mean()) if occurs.any() else None})
 
 
 def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> Scores:
@@ -124,22 +121,12 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a value is not finite.
     """
-    statistics = detection_statistics(overlaps(detections, truth), class_names)
-    coco = detection.coco_ap(detections, truth, n_classes=len(class_names))
-    return _scores(
-        statistics,
-        {
-            "coco_AP": coco.ap,
-            "coco_AP50": coco.ap50,
-            "coco_AP75": coco.ap75,
-            "calibration_error": detection.objectness_calibration_error(statistics.table),
-            "lost_at_0.2": detection.share_lost_at(statistics.table),
-        },
-    )
+    hits = coco_hits(detections, truth, n_classes=len(class_names))
+    return _scores(detection_statistics(overlaps(detections, truth), class_names, hits))
 
 
-def _scores(statistics: Statistics, further: dict[str, float | None]) -> Scores:
-    values = {name: metric(None) for name, metric in pooled_metrics(statistics).items()} | further
+def _scores(statistics: Statistics) -> Scores:
+    values = {name: metric(None) for name, metric in pooled_metrics(statistics).items()}
     return Scores(
         metrics={name: value for name, value in values.items() if value is not None},
         statistics=to_json(statistics),

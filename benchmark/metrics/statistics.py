@@ -1,7 +1,7 @@
 """What a record keeps of a split's predictions: per-image sufficient statistics, from which every pooled metric is computed again.
 
-The names of all pooled metrics are given here, once. Two metrics need the predictions themselves and live in `scores`: pixel AP, COCO AP.
-Metrics take image weights, so bootstrap and permutation (`uncertainty`) need no predictions.
+The names of all pooled metrics are given here, once. Metrics take image weights, so bootstrap and permutation (`uncertainty`) need no
+predictions.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import detection, dice, froc, lesions, surface
+from benchmark.metrics import coco, detection, dice, froc, lesions, pixels, surface
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.overlaps import Overlaps, rank_within_image, stack
+from benchmark.metrics.pixels import PixelCounts
 from benchmark.metrics.surface import Surfaces
 
 # (n_images,) int64 copies of each image, or None for the split itself -> value; None when undefined.
@@ -26,12 +27,13 @@ PooledMetric = Callable[[np.ndarray | None], float | None]
 
 @dataclass(frozen=True)
 class SegmentationStatistics:
-    """Pixel counts, lesions and (true masks only) surfaces of a split."""
+    """Pixel counts, lesions, (true masks only) surfaces, and pixels by probability where there are probabilities and not only masks."""
 
     class_names: tuple[str, ...]
     counts: DiceCounts
     lesions: Lesions
     surfaces: Surfaces | None
+    pixels: PixelCounts | None = None
 
     @property
     def n_images(self) -> int:
@@ -40,10 +42,15 @@ class SegmentationStatistics:
 
 @dataclass(frozen=True)
 class DetectionStatistics:
-    """Scored detections of a split with their IoU and centre hit on every ground-truth box they touch."""
+    """Scored detections of a split with their IoU and centre hit on every ground-truth box they touch.
+
+    Attributes:
+        coco: (n,) int64 of `coco.coco_hits`, detection by detection; None where only LoVT's geometry was kept.
+    """
 
     class_names: tuple[str, ...]
     table: Overlaps
+    coco: np.ndarray | None = None
 
     @property
     def n_images(self) -> int:
@@ -53,11 +60,11 @@ class DetectionStatistics:
 Statistics = SegmentationStatistics | DetectionStatistics
 
 
-def detection_statistics(table: Overlaps, class_names: Sequence[str]) -> DetectionStatistics:
+def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
     """Keeps the detections that some pool reads: confidence at least 0.001, and of those under 0.2 the 100 most confident per image."""
     among_first = rank_within_image(table.image) < detection.FULL_PER_IMAGE
     read = (table.confidence >= detection.FULL_CONFIDENCE) & (among_first | (table.confidence >= detection.LOVT_CONFIDENCE))
-    return DetectionStatistics(tuple(class_names), table.select(read))
+    return DetectionStatistics(tuple(class_names), table.select(read), None if coco_hits is None else coco_hits[read])
 
 
 def pooled_metrics(statistics: Statistics) -> dict[str, PooledMetric]:
@@ -91,7 +98,11 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
             f"with {second.n_images} images, classes {list(second.class_names)}."
         )
     if isinstance(first, DetectionStatistics):
-        return DetectionStatistics(first.class_names, stack(first.table, second.table))
+        hits = None
+        if first.coco is not None and second.coco is not None:
+            order = np.argsort(-np.concatenate([first.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
+            hits = np.concatenate([first.coco, second.coco])[order]
+        return DetectionStatistics(first.class_names, stack(first.table, second.table), hits)
     n = first.n_images
     later = second.lesions
     surfaces = None
@@ -102,6 +113,7 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
         dice.join([first.counts, second.counts]),
         lesions.join([first.lesions, Lesions(later.image + n, later.label, later.area, later.covered)]),
         surfaces,
+        None if first.pixels is None or second.pixels is None else pixels.join([first.pixels, second.pixels]),
     )
 
 
@@ -114,6 +126,7 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
             "counts": _lists(statistics.counts, ("tp", "fp", "fn")),
             "lesions": _lists(statistics.lesions, ("image", "label", "area", "covered")),
             "surfaces": None if statistics.surfaces is None else _lists(statistics.surfaces, ("image", "label", "nsd")),
+            "pixels": None if statistics.pixels is None else pixels.to_json(statistics.pixels),
         }
     table = statistics.table
     return {
@@ -122,6 +135,7 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
         "frame": table.frame,
         "n_images": table.n_images,
         "detections": _lists(table, ("image", "label", "confidence")),
+        "coco": None if statistics.coco is None else statistics.coco.tolist(),
         "truth": {"image": table.truth_image.tolist(), "label": table.truth_label.tolist()},
         "pairs": {
             "detection": table.pair_detection.tolist(),
@@ -162,6 +176,8 @@ def _segmentation_metrics(statistics: SegmentationStatistics) -> dict[str, Poole
         metrics[f"lesion_sensitivity_{size}"] = partial(of_size, size)
     if statistics.surfaces is not None:
         metrics["nsd"] = partial(surface.mean_nsd, statistics.surfaces)
+    if statistics.pixels is not None:
+        metrics["pixel_ap"] = partial(pixels.pixel_ap, statistics.pixels)
     return metrics
 
 
@@ -190,7 +206,14 @@ def _detection_metrics(statistics: DetectionStatistics) -> dict[str, PooledMetri
         "froc": carried_forward,
         "AP40_75_full": partial(_mean_ap, matched_full),
         "froc_full": interpolated,
+        "calibration_error": detection.calibration(table),
+        "lost_at_0.2": detection.lost_at(table),
     }
+    if statistics.coco is not None:
+        found = coco.CocoHits(table.n_images, table.image, table.label, statistics.coco, table.truth_image, table.truth_label)
+        metrics["coco_AP"] = partial(coco.average_precision, found, None)
+        metrics["coco_AP50"] = partial(coco.average_precision, found, 0)
+        metrics["coco_AP75"] = partial(coco.average_precision, found, 5)
     if n_classes > 1:
         for label, name in enumerate(statistics.class_names):
             metrics[f"{name}_mAP"] = partial(_mean_ap_of_class, matched, label)
@@ -215,7 +238,11 @@ def _segmentation_from_json(stored: dict[str, Any]) -> SegmentationStatistics:
     found = Lesions(*(np.array(stored["lesions"][name], np.int64) for name in ("image", "label", "area", "covered")))
     kept = stored["surfaces"]
     surfaces = kept and Surfaces(np.array(kept["image"], np.int64), np.array(kept["label"], np.int64), np.array(kept["nsd"], np.float64))
-    return SegmentationStatistics(classes, counts, found, surfaces)
+    by_probability = stored.get("pixels")
+    counted = by_probability and pixels.from_json(by_probability)
+    if counted is not None and counted.seen.shape[:2] != counts.tp.shape:
+        raise ValueError("pixel counts of other images or classes")
+    return SegmentationStatistics(classes, counts, found, surfaces, counted)
 
 
 def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
@@ -247,4 +274,7 @@ def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
             raise ValueError(f"a {name} index outside 0 to {n - 1}")
     if np.any(np.diff(table.confidence) > 0):
         raise ValueError("detections are not sorted by falling confidence")
-    return DetectionStatistics(tuple(stored["classes"]), table)
+    hits = None if stored.get("coco") is None else np.array(stored["coco"], np.int64)
+    if hits is not None and (len(hits) != table.n_detections or np.any((hits < coco.UNCOUNTED) | (hits >= 2**coco.N_THRESHOLDS))):
+        raise ValueError("COCO hits that do not fit the detections")
+    return DetectionStatistics(tuple(stored["classes"]), table, hits)

@@ -140,6 +140,12 @@ def satterthwaite(components: Sequence[tuple[float, float]]) -> tuple[float, flo
     return total, (total**2 / spread if spread > 0 else float("inf"))
 
 
+def half_width(components: Sequence[tuple[float, float]]) -> float:
+    """Half width of the 95 % t interval of a sum of independent variances, with Satterthwaite's degrees of freedom."""
+    total, freedom = satterthwaite(components)
+    return float(stats.t.ppf(0.975, freedom) * np.sqrt(total))
+
+
 def seed_components(first: Sequence[float], second: Sequence[float], seeds: Literal["shared", "independent"]) -> list[tuple[float, float]]:
     """V_seed of the difference of two means over runs, as (variance, degrees of freedom) pairs.
 
@@ -192,9 +198,10 @@ def compare(
     n_clusters = len(np.unique(np.asarray(clusters)))
     by_seed = seed_components(values_a, values_b, seeds)
     v_patient = float(np.var(_defined(cluster_bootstrap(difference_in, clusters, n_resamples, seed)), ddof=1))
-    total, freedom = satterthwaite([*by_seed, (v_patient, n_clusters - 1)])
+    components = [*by_seed, (v_patient, n_clusters - 1)]
+    _, freedom = satterthwaite(components)
     difference = float(np.mean(values_a) - np.mean(values_b))
-    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(total))
+    half = half_width(components)
     p_value = None
     if n_clusters >= FEWEST_CLUSTERS:
         stacked = [pooled_metric(stack_statistics(a, b), metric) for a, b in zip(first, second, strict=False)]

@@ -6,6 +6,7 @@ it never writes into the data folder and never resizes.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ from benchmark.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
+PHANTOM_REPORTS = "phantom_reports.csv"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,29 @@ class Reader(ABC):
         if not path.exists():
             return None
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def phantom_patients(self) -> dict[str, str]:
+        """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
+
+        Raises:
+            DataError: the table has other columns, or lacks an image.
+        """
+        path = self.root / PHANTOM_REPORTS
+        if self.phantom is None or not path.exists():
+            return {}
+        cure = "The corpus was changed after it was generated; write it again with `lobe data sample`."
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = csv.DictReader(handle)
+            if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{self.card.name}: {path.name} has no columns id and patient_id. {cure}")
+            patients = {row["id"]: row["patient_id"] for row in rows}
+        missing = [i for i in self.ids if not patients.get(i)]
+        if missing:
+            raise DataError(
+                f"{self.card.name}: {path.name} names no patient for {len(missing):,} of {len(self.ids):,} images, "
+                f"first {missing[0]}. {cure}"
+            )
+        return {i: patients[i] for i in self.ids}
 
     def samples(self, rule: SplitRule, split: str) -> list[Sample]:
         return [self.sample(i) for i in self.split(rule)[split]]

@@ -276,6 +276,8 @@ class DatasetReader(Reader):
                 counts[f"{part}_images"] = len(listed)
                 counts[f"{part}_positives"] = sum(bool(row.shapes) for row in listed)
                 counts[f"{part}_boxes"] = sum(len(row.shapes) for row in listed)
+        if self.phantom is not None:
+            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
     def _name_release(self, parts: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """RSNA Pneumonia Detection Challenge, stage 2: one DICOM per id, one label row per box.
 
 The order of first appearance in the label file is kept, because LoVT's split is a permutation of it. The release's `patientId` is an image:
-real patients are known only through RSNA's own mapping to NIH ChestX-ray14, where that file lies beside the labels.
+real patients are known only through RSNA's own mapping to NIH ChestX-ray14, where that file lies beside the labels. A phantom names them
+in its report table.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.splits import check_digests, split_by_rule
@@ -71,7 +72,7 @@ class DatasetReader(Reader):
         if self._copy is not None:
             self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
         self._find_images()
-        self._patients = self._read_mapping()
+        self._patients_file, self._patients = self._read_patients()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -96,8 +97,7 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        names = (LABELS, MAPPING) if self._patients else (LABELS,)
-        return tuple(self._base / name for name in names)
+        return (self._base / LABELS, *([self._patients_file] if self._patients_file is not None else []))
 
     def image_files(self) -> tuple[Path, ...]:
         return tuple(self._images[i] for i in self.ids)
@@ -161,11 +161,15 @@ class DatasetReader(Reader):
             left_out = f"{len(unlabelled):,} images have no row in {LABELS} and are left out, first {unlabelled[0]}"
             self.warnings.append(f"{self.card.name}: {left_out}.")
 
-    def _read_mapping(self) -> dict[str, str]:
-        """Image id -> NIH patient (first part of the NIH file name); empty without the mapping file."""
-        path = self._base / MAPPING
-        if not path.exists():
-            return {}
+    def _read_patients(self) -> tuple[Path | None, dict[str, str]]:
+        """The file that names patients, and image id -> patient; (None, {}) where no file does."""
+        if (self._base / MAPPING).exists():
+            return self._base / MAPPING, self._read_mapping(self._base / MAPPING)
+        generated = self.phantom_patients()
+        return (self.root / PHANTOM_REPORTS, generated) if generated else (None, {})
+
+    def _read_mapping(self, path: Path) -> dict[str, str]:
+        """Image id -> NIH patient (first part of the NIH file name)."""
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
             patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}

@@ -239,11 +239,13 @@ class DatasetReader(Reader):
 
     def _counts(self) -> dict[str, int]:
         n_images, n_positive = len(self._labels), sum(map(self._is_positive, self._labels))
-        counts = {"images": n_images, "positives": n_positive, "negatives": n_images - n_positive}
+        counts = {"images": n_images, "positives": n_positive, "negatives": n_images - n_positive, "boxes": 0}
         if self._coded:
             counts["masks"] = sum(len(label.codes) for label in self._labels.values())
             counts["label_rows"] = counts["masks"] + counts["negatives"]
             counts["files_without_row"], counts["unlabelled_images"] = self._n_unlabelled, self._n_test
+        if self.phantom is not None:
+            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
 

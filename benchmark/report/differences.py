@@ -1,7 +1,7 @@
-"""What pretraining adds: each backbone against the untrained network of the same architecture, task by task.
+"""Differences of two rows, task by task: what pretraining adds, and what a leak of patients is worth.
 
-The interval covers runs only (seeds), not the choice of test patients; that needs predictions and lives in `metrics`. A difference exists
-only where both rows are complete and were made under one protocol, one scale and the same kind of data.
+The interval covers runs and, where both rows saw the same resamples, test patients: V_seed + V_patient, paired (science 8). A difference
+exists only where both rows are complete and were made under one protocol, one scale and the same kind of data.
 """
 
 from __future__ import annotations
@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width, seed_components
 from benchmark.report import numbers
+from benchmark.report.resampling import Resampled, difference_of
 from benchmark.report.rows import Row
+
+LEAKY, DISJOINT = "size-matched", "patient-disjoint"
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Pre-trained minus untrained, as fractions; `paired` when the runs share their seeds."""
+class Compared:
+    """A difference of two rows as fractions.
 
-    trained: Row
-    random: Row
+    Attributes:
+        paired: the runs share their seeds and are compared one by one.
+        patients: the difference in resamples of the test patients; None where the interval covers runs only.
+    """
+
     difference: numbers.Difference
     paired: bool
+    patients: Resampled | None
 
     @property
     def text(self) -> str:
@@ -33,26 +41,69 @@ class Gain:
         low, high = self.difference.low, self.difference.high
         if low is None or high is None:
             return "no interval: one run"
-        return "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+        word = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+        few = self.patients is not None and self.patients.n_clusters < FEWEST_CLUSTERS
+        return f"{word} (descriptive)" if few else word
+
+    @property
+    def covers(self) -> str:
+        """What the interval covers, and how runs were compared."""
+        runs = "runs paired by seed" if self.paired else "independent runs"
+        if self.difference.half_width is None or self.patients is None:
+            return f"{runs} only"
+        return f"{runs}, {self.patients.n_clusters} test {'patients' if self.patients.by_patient else 'images'}"
+
+
+@dataclass(frozen=True)
+class Gain(Compared):
+    """Pre-trained minus untrained."""
+
+    trained: Row
+    random: Row
+
+
+@dataclass(frozen=True)
+class Leak(Compared):
+    """Size-matched minus patient-disjoint: same test images, as many training images, with and without those of test patients."""
+
+    leaky: Row
+    disjoint: Row
 
 
 def gains(rows: Iterable[Row]) -> list[Gain]:
     """Differences to the untrained row of the same architecture; rows without such a partner are left out."""
     rows = [row for row in rows if row.mean is not None]
     untrained = {(_place(row), row.variant): row for row in rows if row.random}
-    return [_gain(row, untrained[_place(row), row.variant]) for row in rows if not row.random and (_place(row), row.variant) in untrained]
+    pairs = [(row, untrained.get((_place(row), row.variant))) for row in rows if not row.random]
+    return [Gain(*_difference(row, base), trained=row, random=base) for row, base in pairs if base is not None]
+
+
+def leaks(rows: Iterable[Row]) -> list[Leak]:
+    """What the leak of patients is worth, for every backbone and task that was run on both splits (science 6)."""
+    rows = [row for row in rows if row.mean is not None]
+    disjoint = {_but_split(row): row for row in rows if row.split == DISJOINT}
+    pairs = [(row, disjoint.get(_but_split(row))) for row in rows if row.split == LEAKY]
+    return [Leak(*_difference(row, base), leaky=row, disjoint=base) for row, base in pairs if base is not None]
 
 
 def _place(row: Row) -> tuple:
     return (row.task, row.split, row.metric, row.protocol, row.scale, row.phantom, row.architecture)
 
 
-def _gain(trained: Row, random: Row) -> Gain:
-    seeds = [[(run.run, run.head_seed, run.order_seed) for run in row.runs] for row in (trained, random)]
-    if seeds[0] == seeds[1] and len(seeds[0]) > 1:
-        return Gain(trained, random, numbers.paired_difference(trained.values, random.values), paired=True)
-    spread = [numbers.standard_deviation(row.values) if len(row.values) > 1 else None for row in (trained, random)]
-    difference = numbers.welch_difference(
-        numbers.mean(trained.values), spread[0], len(trained.values), numbers.mean(random.values), spread[1], len(random.values)
-    )
-    return Gain(trained, random, difference, paired=False)
+def _but_split(row: Row) -> tuple:
+    return (row.task, row.metric, row.protocol, row.scale, row.phantom, row.architecture, row.label)
+
+
+def _difference(first: Row, second: Row) -> tuple[numbers.Difference, bool, Resampled | None]:
+    """First minus second, whether its runs are paired, and its resamples."""
+    seeds = [[(run.run, run.head_seed, run.order_seed) for run in row.runs] for row in (first, second)]
+    paired = seeds[0] == seeds[1] and len(seeds[0]) > 1
+    value = numbers.mean(first.values) - numbers.mean(second.values)
+    if min(len(first.values), len(second.values)) < 2:
+        return numbers.Difference(value, None), paired, None
+    components = seed_components(first.values, second.values, "shared" if paired else "independent")
+    patients = difference_of(first.resampled, second.resampled)
+    v_patient = None if patients is None else patients.variance
+    if patients is None or v_patient is None or patients.n_clusters < 2:
+        return numbers.Difference(value, half_width(components)), paired, None
+    return numbers.Difference(value, half_width([*components, (v_patient, patients.n_clusters - 1)])), paired, patients

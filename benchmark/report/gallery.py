@@ -1,10 +1,11 @@
-"""Overlay pictures of stored predictions: the first run of each backbone on each task, on the few images its job kept for the eye.
+"""Overlay pictures of stored predictions: the first run of each row, on the few images its job kept for the eye.
 
 Reads only the output folder. Whether a picture may be shown at all is `overlays.refusal`'s word.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 from benchmark.cards import Record, Role
 from benchmark.metrics.boxes import Detections
 from benchmark.report import escape, overlays
+from benchmark.report.rows import identity
+from benchmark.report.tables import split_text
 from benchmark.training.predictions import DETECTIONS_FILE, EXAMPLES_FILE, MASKS_FILE, Example, read_detections, read_examples, read_masks
 
 
@@ -23,10 +26,10 @@ def draw(records: Iterable[Record], out: Path, folder: Path) -> dict[str, dict[s
         out: output folder the records' files lie in.
 
     Returns:
-        task -> backbone label -> PNG files.
+        task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
     """
     drawn: dict[str, dict[str, list[Path]]] = {}
-    for record in _first_runs(records):
+    for name, record in _named(_first_runs(records)):
         stored = out / "predictions" / record.key
         examples = read_examples(stored / EXAMPLES_FILE)
         if overlays.refusal(record) or not examples:
@@ -38,20 +41,32 @@ def draw(records: Iterable[Record], out: Path, folder: Path) -> dict[str, dict[s
             path = folder / f"{escape.slug(labels.task)}-{record.key[:8]}-{number + 1}.png"
             picture.save(path)
             paths.append(path)
-        drawn.setdefault(labels.task, {})[labels.backbone] = paths
+        drawn.setdefault(labels.task, {})[name] = paths
     return drawn
 
 
 def _first_runs(records: Iterable[Record]) -> list[Record]:
-    """The successful final run with the lowest number of each task and backbone."""
-    first: dict[tuple[str, str], Record] = {}
+    """The successful final run with the lowest number of each row."""
+    first: dict[tuple[str, str, str, str], Record] = {}
     for record in records:
-        labels = record.job.labels
-        place = (labels.task, labels.backbone)
-        usable = record.status == "ok" and record.job.experiment.role is Role.FINAL
-        if usable and (place not in first or labels.run < first[place].job.labels.run):
-            first[place] = record
+        labels, experiment = record.job.labels, record.job.experiment
+        row = (labels.task, labels.backbone, labels.protocol, identity(experiment))
+        usable = record.status == "ok" and experiment.role is Role.FINAL
+        if usable and (row not in first or labels.run < first[row].job.labels.run):
+            first[row] = record
     return list(first.values())
+
+
+def _named(records: list[Record]) -> list[tuple[str, Record]]:
+    """Each record with the shortest of its names that no other record of its task has."""
+
+    def names(record: Record) -> list[str]:
+        labels, experiment = record.job.labels, record.job.experiment
+        short = " · ".join(filter(None, (labels.backbone, split_text(experiment.dataset.split))))
+        return [short, f"{short} · {labels.protocol}", f"{short} · {labels.protocol} · {identity(experiment)[:8]}"]
+
+    taken = Counter((record.job.labels.task, name) for record in records for name in names(record))
+    return [(next((n for n in names(r) if taken[r.job.labels.task, n] == 1), names(r)[-1]), r) for r in records]
 
 
 def _pictures(record: Record, stored: Path, examples: list[Example]):

@@ -14,8 +14,10 @@ from typing import Literal
 
 from benchmark import registry
 from benchmark.cards import Contamination, Experiment, Job, Record, Role, digest_of
+from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
+from benchmark.report.resampling import Resampled, mean_of
 
 LIMITED = "limited run: never ranked, never beside published numbers"
 PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
@@ -23,7 +25,11 @@ CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these i
 LOVT_SPLIT = "lovt"
 WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
 
+RUNS_ONLY = "interval covers runs only, not the choice of test patients: no per-image statistics, or too few positives to resample"
+BY_IMAGE = "patients unknown: the interval resamples test images"
+
 ContaminationOf = Callable[[str, str], Contamination]
+ResampledOf = Callable[[Record], Resampled | None]
 Entry = tuple[Job, Record | None]
 
 
@@ -47,6 +53,7 @@ class Row:
         random: the backbone is untrained.
         runs: final runs on record, by run number.
         mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
+        resampled: the mean over runs in resamples of the test patients; None where that cannot be had.
         missing: why there is no mean; empty when there is one.
     """
 
@@ -73,6 +80,7 @@ class Row:
     n_failed: int
     mean: float | None
     half_width: float | None
+    resampled: Resampled | None
     missing: str
     warnings: tuple[str, ...]
 
@@ -89,18 +97,34 @@ class Row:
         return [run.value for run in self.runs if run.value is not None]
 
     @property
+    def covers(self) -> str:
+        """What the interval covers; empty where there is none."""
+        if self.half_width is None:
+            return ""
+        if self.resampled is None or self.resampled.variance is None:
+            return "runs"
+        return f"runs and {self.resampled.n_clusters} test {'patients' if self.resampled.by_patient else 'images'}"
+
+    @property
     def text(self) -> str:
         """`16.4 ± 1.3` in per cent, or a dash."""
         return numbers.DASH if self.mean is None else numbers.percent(self.mean, self.half_width)
 
 
-def rows_of(records: Iterable[Record], *, planned: Iterable[Job] = (), contamination: ContaminationOf | None = None) -> list[Row]:
+def rows_of(
+    records: Iterable[Record],
+    *,
+    planned: Iterable[Job] = (),
+    contamination: ContaminationOf | None = None,
+    resampled: ResampledOf | None = None,
+) -> list[Row]:
     """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
 
     Args:
         planned: the jobs that were to run; those without a record count as missing. Without a plan a row is taken to need as many runs
             as the fullest row of its task.
         contamination: (backbone label, dataset) -> what is known. None: untrained backbones are clean, the rest unknown.
+        resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
     """
     records, planned = list(records), list(planned)
     on_record = {r.key for r in records}
@@ -126,7 +150,8 @@ def rows_of(records: Iterable[Record], *, planned: Iterable[Job] = (), contamina
     for names, variants in groups.items():
         texts = _variant_texts([_representative(members).experiment for members in variants.values()])
         for members, text in zip(variants.values(), texts, strict=True):
-            rows.append(_row(names, members, text, 1 if planned else fullest[names[1:]], failures, contamination or _what_a_label_tells))
+            n_expected = 1 if planned else fullest[names[1:]]
+            rows.append(_row(names, members, text, n_expected, failures, contamination or _what_a_label_tells, resampled or _no_resamples))
     return sorted(rows, key=_order)
 
 
@@ -179,6 +204,7 @@ def _row(
     fullest: int,
     failures: dict[str, Record],
     contamination: ContaminationOf,
+    resampled: ResampledOf,
 ) -> Row:
     backbone, task, split, protocol, scale, phantom = names
     job = _representative(members)
@@ -191,6 +217,7 @@ def _row(
     n_expected = max(fullest, len(finals), 1)
     n_failed = len(runs) - len(values)
     complete = len(values) == n_expected
+    spread = mean_of([resampled(r) for _, r in finals if r is not None]) if complete and len(values) > 1 else None
     return Row(
         backbone=one_line(backbone),
         variant=variant,
@@ -214,10 +241,26 @@ def _row(
         n_ok=len(values),
         n_failed=n_failed,
         mean=numbers.mean(values) if complete else None,
-        half_width=numbers.t_half_width(values) if complete else None,
+        half_width=_half_width(values, spread) if complete else None,
+        resampled=spread,
         missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures),
-        warnings=tuple(_warnings(names, members, runs, complete, contamination)),
+        warnings=tuple(_warnings(names, members, runs, complete, contamination, spread)),
     )
+
+
+def _half_width(values: Sequence[float], spread: Resampled | None) -> float | None:
+    """Of the mean over runs: V_seed + V_patient (science 8); V_seed alone without resamples, None for one run."""
+    if len(values) < 2:
+        return None
+    by_seed = (numbers.standard_deviation(values) ** 2 / len(values), len(values) - 1)
+    v_patient = None if spread is None else spread.variance
+    if spread is None or v_patient is None or spread.n_clusters < 2:
+        return half_width([by_seed])
+    return half_width([by_seed, (v_patient, spread.n_clusters - 1)])
+
+
+def _no_resamples(record: Record) -> Resampled | None:
+    return None
 
 
 def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, failures: dict[str, Record]) -> str:
@@ -240,7 +283,14 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
     return f"{counts}: not run yet"
 
 
-def _warnings(names: tuple, members: list[Entry], runs: Sequence[Run], complete: bool, contamination: ContaminationOf) -> Iterable[str]:
+def _warnings(
+    names: tuple,
+    members: list[Entry],
+    runs: Sequence[Run],
+    complete: bool,
+    contamination: ContaminationOf,
+    spread: Resampled | None,
+) -> Iterable[str]:
     backbone, _, _, _, scale, phantom = names
     experiment = _representative(members).experiment
     if phantom:
@@ -256,7 +306,20 @@ def _warnings(names: tuple, members: list[Entry], runs: Sequence[Run], complete:
     yield from _changed_files(record for _, record in members if record is not None)
     if complete and len(runs) == 1:
         yield "one run: no interval"
+    elif complete:
+        yield from _about_interval(spread)
     yield from sorted({w for _, record in members if record is not None for w in warnings_of(record)})
+
+
+def _about_interval(spread: Resampled | None) -> Iterable[str]:
+    if spread is None or spread.variance is None:
+        yield RUNS_ONLY
+        return
+    if not spread.by_patient:
+        yield BY_IMAGE
+    if spread.n_clusters < FEWEST_CLUSTERS:
+        what = "patients" if spread.by_patient else "images"
+        yield f"{spread.n_clusters} test {what}, fewer than {FEWEST_CLUSTERS}: the interval is descriptive"
 
 
 def _repeated(runs: Sequence[Run]) -> Iterable[str]:

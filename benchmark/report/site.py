@@ -25,9 +25,9 @@ from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
 from benchmark.report import escape, figures, tables
 from benchmark.report import overlays as drawing
-from benchmark.report.differences import Gain, gains
+from benchmark.report.differences import Gain, Leak, gains, leaks
 from benchmark.report.pages import environment, write_page
-from benchmark.report.rows import ContaminationOf, rows_of, sentence_of, warnings_of
+from benchmark.report.rows import ContaminationOf, ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
@@ -37,7 +37,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Overlays of one task: backbone label -> picture paths relative to the page; or why there are none."""
+    """Overlays of one task: name of a row -> picture paths relative to the page; or why there are none."""
 
     task: str
     pictures: dict[str, list[str]]
@@ -50,6 +50,7 @@ class BoardView:
 
     board: Board
     gains: list[Gain]
+    leaks: list[Leak]
     forest_id: str
     gains_id: str
     reasons: dict[tuple[str, Column], int]
@@ -67,14 +68,16 @@ def write_site(
     overlays: Overlays | None = None,
     planned: Iterable[Job] = (),
     contamination: ContaminationOf | None = None,
+    resampled: ResampledOf | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, curves.csv) and returns index.html.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
-        overlays: task id -> backbone label -> PNG files, copied beside the page unless the dataset forbids it.
+        overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
         contamination: (backbone label, dataset) -> what is known of the pretraining data.
+        resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
 
     Raises:
         UsageError: an overlay is no PNG file.
@@ -82,7 +85,7 @@ def write_site(
     records, planned = list(records), list(planned)
     report = out / "report"
     report.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(records, planned=planned, contamination=contamination)
+    rows = rows_of(records, planned=planned, contamination=contamination, resampled=resampled)
     boards = tables.boards(rows)
 
     plots: dict[str, Any] = {}
@@ -156,7 +159,7 @@ def _view(board: Board, number: int, plots: dict[str, Any]) -> BoardView:
         plots[gains_id] = figures.gain_forest(found, figures.styles_of(board))
     whys = list(dict.fromkeys(why for _, _, why in board.gaps()))
     reasons = {(b, c): whys.index(why) + 1 for b, c, why in board.gaps()}
-    return BoardView(board, found, forest_id, gains_id, reasons)
+    return BoardView(board, found, leaks(board.rows), forest_id, gains_id, reasons)
 
 
 def _curves(records: Sequence[Record], plots: dict[str, Any]) -> list[tuple[str, str, int]]:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NO_RANKING = "Backbones stand in alphabetical order, untrained ones first; the order is no ranking."
-INTERVAL = "Test score in per cent, mean ± half width of the 95 % t interval over runs; it leaves out the choice of test patients."
+INTERVAL = (
+    "Test score in per cent, mean ± half width of the 95 % t interval. It covers training runs and the choice of test patients; "
+    "a warning names the rows where it covers runs only or resamples images."
+)
 
 _HEADS = {"linear": "linear", "unet": "U-Net", "yolov3": "YOLOv3"}
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
@@ -47,6 +50,7 @@ CSV_COLUMNS = (
     "runs_missing",
     "mean_percent",
     "half_width_95_percent",
+    "interval_covers",
     "text",
     "missing",
     "warnings",
@@ -270,6 +274,7 @@ def row_dict(row: Row) -> dict[str, Any]:
         row.n_missing,
         None if row.mean is None else 100 * row.mean,
         None if row.half_width is None else 100 * row.half_width,
+        row.covers,
         row.text,
         row.missing,
         list(row.warnings),

@@ -58,6 +58,12 @@ def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: 
         _write_examples(folder / EXAMPLES_FILE, part)
 
 
+def read_split(path: Path) -> tuple[str, str] | None:
+    """Name and rule of the split that the predictions were made for; None where the file does not say."""
+    content = _load(path)
+    return (str(content["split"]), str(content.get("split_rule", ""))) if "split" in content else None
+
+
 def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
     """The detections of a file and its image ids in order; a file without a frame is refused."""
     content = _load(path)
@@ -137,6 +143,8 @@ def _header(job: Job, part: Part) -> dict[str, Any]:
         "key": job.key,
         "task": job.labels.task,
         "frame": part.frame_name,
+        "split": job.experiment.dataset.split,
+        "split_rule": job.experiment.dataset.split_rule.rule,
         "images": [
             {
                 "id": i + 1,

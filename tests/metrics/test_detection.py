@@ -14,12 +14,12 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.detection import (
     LOVT_THRESHOLDS,
     RECALL_LEVELS,
     ap40_75_full,
     average_precisions,
-    coco_ap,
     full_pool,
     lovt_map,
     lovt_pool,

@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.phantom import rsna
 from benchmark.phantom.base import plan_shots
 from benchmark.phantom.corpus import PHANTOM_FILE, REPORTS_FILE, Plan, write_corpus, writers
+from benchmark.readers.base import open_reader
 
 
 def digest(folder):
@@ -137,3 +139,10 @@ def test_images_per_patient_are_drawn_between_least_and_most():
         counts[shot.patient] = counts.get(shot.patient, 0) + 1
     assert set(counts.values()) == {1, 2, 3, 4}
     assert len({(shot.patient, shot.index) for shot in shots}) == len(shots)
+
+
+@pytest.mark.parametrize("dataset", writers())
+def test_the_reader_counts_everything_the_manifest_states(dataset, tmp_path):
+    summary = write_corpus(Plan(dataset, 8, seed=5, images_per_patient=(1, 2)), tmp_path / dataset)
+    lines = [(c.what, c.expected, c.verdict) for c in open_reader(registry.dataset(dataset), tmp_path / dataset).verify().checks]
+    assert {(name.replace("_", " "), f"{number:,}", "ok") for name, number in summary.counts.items()} <= set(lines)

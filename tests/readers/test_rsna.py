@@ -19,7 +19,7 @@ from benchmark import registry
 from benchmark.cards import SplitCounts
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers import rsna
-from benchmark.readers.base import ids_digest, open_reader
+from benchmark.readers.base import PHANTOM_REPORTS, ids_digest, open_reader
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.rsna import LABELS, MAPPING, read_labels
 from benchmark.readers.splits import check_digests, lovt_csv, prefix, split_by_rule
@@ -156,6 +156,28 @@ def test_patients_come_from_rsnas_mapping_where_it_lies_beside_the_labels(releas
     assert reader.digest() != without.digest()
     with pytest.raises(SplitError, match=MAPPING):
         without.split(CARD.splits["patient-disjoint"])
+
+
+def test_a_phantoms_patients_come_from_its_report_table_and_a_release_ignores_such_a_file(release: Callable[..., Path]) -> None:
+    root = release()
+    without = open_reader(CARD, root)
+    (root / PHANTOM_REPORTS).write_text("id,patient_id,report\n" + "".join(f"{i},P{n // 2},Clear.\n" for n, i in enumerate(IDS)))
+    beside = open_reader(CARD, root)
+    assert (beside.sample(IDS[0]).patient_id, beside.digest()) == (None, without.digest())
+    (root / "PHANTOM.json").write_text(json.dumps({"counts": {"patients": 2}}))
+    phantom = open_reader(CARD, root)
+    assert [phantom.sample(i).patient_id for i in IDS] == ["P0", "P0", "P1"]
+    assert phantom.digest() != without.digest()
+    assert next(c for c in phantom.verify().checks if c.what == "patients").verdict == "ok"
+
+
+@pytest.mark.parametrize(("table", "problem"), [("id,report\n", "no columns"), (f"id,patient_id\n{IDS[0]},P1\n", "no patient for 2 of 3")])
+def test_a_phantom_with_a_damaged_report_table_is_an_error(release: Callable[..., Path], table: str, problem: str) -> None:
+    root = release()
+    (root / "PHANTOM.json").write_text("{}")
+    (root / PHANTOM_REPORTS).write_text(table)
+    with pytest.raises(DataError, match=problem):
+        open_reader(CARD, root)
 
 
 @pytest.mark.parametrize("content", ["[[1, 2]]", "{}", "[", '[{"subset_img_id": "other", "img_id": "1_0.png"}]'])

@@ -81,3 +81,20 @@ def test_failed_and_selection_runs_have_no_pictures(stored, tmp_path: Path):
 def test_records_whose_predictions_were_not_copied_are_skipped(stored, tmp_path: Path):
     records = stored("rsna-linear-frozen-100")
     assert gallery.draw(records, tmp_path / "elsewhere", tmp_path / "pictures") == {}
+
+
+def test_two_rows_of_one_label_keep_their_own_pictures(make):
+    lovt, disjoint = (make.record(0.1, split=split) for split in ("lovt", "patient-disjoint"))
+    assert [name for name, _ in gallery._named(gallery._first_runs([lovt, disjoint]))] == [
+        "resnet50 (random)",
+        "resnet50 (random) · patient-disjoint split",
+    ]
+    same_label = [make.record(0.1, digest=digit * 64, backbone="mine", run=run) for digit in "ab" for run in (1, 0)]
+    named = gallery._named(gallery._first_runs(same_label))
+    assert len({name for name, _ in named}) == 2
+    assert all(name.startswith("mine · published · ") and record.job.labels.run == 0 for name, record in named)
+    protocols = [make.record(0.1, protocol="published"), make.record(0.1, protocol="corrected", order_seed=1)]
+    assert {name for name, _ in gallery._named(gallery._first_runs(protocols))} == {
+        "resnet50 (random) · published",
+        "resnet50 (random) · corrected",
+    }

@@ -1,0 +1,142 @@
+"""The interval of a row covers runs and test patients, from stored statistics alone, and is computed once."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.lesions import Lesions
+from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
+from benchmark.metrics.uncertainty import cluster_bootstrap
+from benchmark.report import resampling
+from benchmark.report.differences import gains, leaks
+from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
+from benchmark.report.site import write_site
+from benchmark.training.predictions import STATISTICS_FILE
+
+TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
+TRAINED = {"backbone": "mine", "digest": "a" * 64}
+N_IMAGES = 80
+
+
+def statistics(seed: int, shift: int = 0) -> SegmentationStatistics:
+    """Pixel counts of 80 images: the images are the same for every seed, the errors are not."""
+    size = np.random.default_rng(7).integers(50, 400, (N_IMAGES, 1))
+    missed = np.random.default_rng(seed).integers(0, 50, (N_IMAGES, 1))
+    none = np.zeros(0, np.int64)
+    return SegmentationStatistics(
+        ("opacity",), DiceCounts(size - missed, missed + 30 - shift, missed), Lesions(none, none, none, none), None
+    )
+
+
+@pytest.fixture
+def store(make, tmp_path: Path):
+    """Writes runs with their statistics and returns the records; `patients` gives each image's patient."""
+
+    def runs(patients=tuple(f"P{i // 2}" for i in range(N_IMAGES)), seeds=(1, 2, 3), shift: int = 0, **options) -> list:
+        records = []
+        for run, seed in enumerate(seeds):
+            made = statistics(seed, shift)
+            record = make.record(pooled_metric(made, METRIC)(None), task=TASK, run=run, **options)
+            folder = tmp_path / "predictions" / record.key
+            folder.mkdir(parents=True, exist_ok=True)
+            content = {"ids": [f"i{i}" for i in range(N_IMAGES)], "patients": list(patients), **to_json(made)}
+            (folder / STATISTICS_FILE).write_text(json.dumps(content))
+            records.append(record)
+        return records
+
+    return runs
+
+
+@pytest.fixture
+def resampled(tmp_path: Path):
+    return partial(resampling.of_record, out=tmp_path)
+
+
+def test_the_interval_is_the_sum_of_both_variances(store, resampled):
+    (row,) = rows_of(store(), resampled=resampled)
+    clusters = [f"patient P{i // 2}" for i in range(N_IMAGES)]
+    draws = np.mean([cluster_bootstrap(pooled_metric(statistics(s), METRIC), clusters, resampling.N_RESAMPLES) for s in (1, 2, 3)], axis=0)
+    v_seed, v_patient = np.var(row.values, ddof=1) / 3, np.var(draws, ddof=1)
+    freedom = (v_seed + v_patient) ** 2 / (v_seed**2 / 2 + v_patient**2 / 39)
+    assert row.half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(v_seed + v_patient), rel=1e-9)
+    assert (row.covers, RUNS_ONLY in row.warnings) == ("runs and 40 test patients", False)
+
+
+def test_a_paired_difference_leaves_out_what_both_rows_share(store, resampled):
+    rows = rows_of(store() + store(shift=20, **TRAINED), resampled=resampled)
+    (gain,) = gains(rows)
+    assert gain.covers == "runs paired by seed, 40 test patients"
+    assert gain.difference.half_width < min(row.half_width for row in rows)
+    assert (gain.reading, gain.difference.value > 0) == ("higher", True)
+
+
+def test_rows_over_other_patients_are_not_paired_by_patient(store, resampled):
+    others = tuple(f"Q{i}" for i in range(N_IMAGES))
+    (gain,) = gains(rows_of(store() + store(patients=others, shift=20, **TRAINED), resampled=resampled))
+    assert gain.covers == "runs paired by seed only"
+
+
+def test_the_leak_is_the_size_matched_minus_the_patient_disjoint_row(store, resampled):
+    records = store(split="size-matched", shift=20) + store(split="patient-disjoint") + store(split="lovt")
+    (leak,) = leaks(rows_of(records, resampled=resampled))
+    assert (leak.leaky.split, leak.disjoint.split) == ("size-matched", "patient-disjoint")
+    assert leak.difference.value == pytest.approx(leak.leaky.mean - leak.disjoint.mean)
+    assert leak.covers.endswith("40 test patients")
+
+
+def test_unknown_patients_are_resampled_by_image_and_few_are_descriptive(store, resampled):
+    (row,) = rows_of(store(patients=[None] * N_IMAGES), resampled=resampled)
+    assert (row.covers, BY_IMAGE in row.warnings) == ("runs and 80 test images", True)
+    few = store(patients=[f"P{i % 12}" for i in range(N_IMAGES)], **TRAINED)
+    (row,) = rows_of(few, resampled=resampled)
+    assert "12 test patients, fewer than 30: the interval is descriptive" in row.warnings
+    (gain,) = gains(rows_of(few + store(patients=[f"P{i % 12}" for i in range(N_IMAGES)], shift=9, split="lovt"), resampled=resampled))
+    assert gain.reading.endswith("(descriptive)")
+
+
+def test_without_statistics_the_interval_covers_runs_and_says_so(make, resampled):
+    (row,) = rows_of(make.runs([0.1, 0.2, 0.3], task=TASK), resampled=resampled)
+    assert (row.covers, RUNS_ONLY in row.warnings) == ("runs", True)
+
+
+def test_a_metric_undefined_in_many_resamples_gives_no_patient_part():
+    assert resampling.variance([0.1, 0.2, math.nan] * 10) is None
+    assert resampling.variance([0.1, 0.2] * 20 + [math.nan]) > 0
+
+
+def test_resamples_are_computed_once_and_again_when_the_statistics_change(store, resampled, tmp_path: Path, monkeypatch):
+    (record, *_) = store()
+    first = resampled(record)
+    with monkeypatch.context() as patch:
+        patch.setattr(resampling, "cluster_bootstrap", None)
+        assert resampled(record) == first
+    path = tmp_path / "predictions" / record.key / STATISTICS_FILE
+    content = json.loads(path.read_text()) | {"patients": [None] * N_IMAGES}
+    path.write_text(json.dumps(content))
+    again = resampled(record)
+    assert (again.n_clusters, again.by_patient) == (N_IMAGES, False)
+    assert resampled(record) == again
+
+
+def test_a_damaged_cache_is_computed_again(store, resampled, tmp_path: Path):
+    (record, *_) = store()
+    first = resampled(record)
+    (tmp_path / resampling.FOLDER / f"{record.key}.json").write_text("{")
+    assert resampled(record) == first
+
+
+def test_the_page_shows_the_leak_and_what_intervals_cover(store, resampled, tmp_path: Path):
+    records = store(split="size-matched", shift=20) + store(split="patient-disjoint")
+    page = write_site(records, tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
+    assert "What the leak of patients is worth" in page
+    assert "runs paired by seed, 40 test patients, n = 3" in page
+    assert "runs and 40 test patients" in (tmp_path / "report" / "leaderboard.csv").read_text()
+    assert "What the leak" not in write_site(records[:3], tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
