@@ -70,6 +70,11 @@ class Leak(Compared):
     disjoint: Row
 
 
+def compare(first: Row, second: Row) -> Compared:
+    """First minus second, for any two complete rows of one task and metric."""
+    return Compared(*_difference(first, second))
+
+
 def gains(rows: Iterable[Row]) -> list[Gain]:
     """Differences to the untrained row of the same architecture; rows without such a partner are left out."""
     rows = [row for row in rows if row.mean is not None]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "verification.md"
 _reports: list[pytest.TestReport] = []
 
@@ -23,23 +24,36 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not _reports:
         return
+    rows = _known_rows() | dict(map(_row, _reports))
     lines = [
         "# Verification",
         "",
-        "Written by `make verify`: what the long checks saw. Generated data throughout; nothing here compares real backbones.",
+        "Written by `make verify`: what the long checks saw, the latest run of each. Generated data throughout; nothing here compares real",
+        "backbones. A commit that ends in `-dirty` had changes on top of it.",
         "",
-        f"- commit: `{_commit()}`",
-        f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        f"- machine: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        f"Machine of the last run: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
         "",
-        "| check | result | seconds | what it saw |",
-        "|---|---|---|---|",
+        "| check | result | seconds | commit | date (UTC) | what it saw |",
+        "|---|---|---|---|---|---|",
+        *(f"| `{name}` | {rest}" for name, rest in sorted(rows.items())),
     ]
-    for report in _reports:
-        seen = "; ".join(f"{name}: {value}" for name, value in report.user_properties)
-        name = report.nodeid.removeprefix("tests/verify/")
-        lines.append(f"| `{name}` | {report.outcome} | {report.duration:.0f} | {seen.replace('|', '/')} |")
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(report: pytest.TestReport) -> tuple[str, str]:
+    """Name of a check and the rest of its line."""
+    seen = "; ".join(f"{name}: {value}" for name, value in report.user_properties).replace("|", "/").replace("\n", " ")
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return report.nodeid.removeprefix("tests/verify/"), f"{report.outcome} | {report.duration:.0f} | `{_commit()}` | {today} | {seen} |"
+
+
+def _known_rows() -> dict[str, str]:
+    """Lines of earlier runs whose file still exists."""
+    if not PAGE.exists():
+        return {}
+    lines = [line.split("` | ", 1) for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    rows = {name.removeprefix("| `"): rest for name, rest in lines}
+    return {name: rest for name, rest in rows.items() if any((folder / name.split("::")[0]).exists() for folder in (HERE, ROOT))}
 
 
 def _commit() -> str:
