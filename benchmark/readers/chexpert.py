@@ -19,7 +19,7 @@ from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.chexpert_5x200 import mgca_set
+from benchmark.readers.chexpert_5x200 import PER_CLASS, mgca_set
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits
 from benchmark.readers.tables import cells_of, first_folder_with, read_table, require_columns
@@ -44,7 +44,7 @@ COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 ARCHIVES = ("CheXpert-v1.0", "CheXpert-v1.0-small")
 TRAIN_TABLE, VALID_TABLE = "train.csv", "valid.csv"
 RULE = "chexpert"
-N_VALIDATION, N_TRAIN = 5_000, 223_414  # a smaller corpus keeps the proportion
+N_VALIDATION, N_TRAIN = 5_000, 223_414
 POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
 
 _VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0": UNCERTAIN, "-1": UNCERTAIN, "": BLANK}
@@ -185,12 +185,14 @@ def mgca_split(train: Sequence[Study], valid: Sequence[Study], seed: int) -> Spl
     """MGCA's sets without its mistake: the 5x200 images out, 5,000 rows drawn for validation, the rest trains, valid.csv tests.
 
     The released code draws rows by position and removes them by index, so that 4,907 of its 5,000 validation images stay in training. Here
-    they leave. Frontal images only; training in the order its fractions are drawn.
+    they leave. Frontal images only; training in the order its fractions are drawn. A smaller corpus keeps the proportions, with a fifth of
+    its rows or 32 for validation where that is more.
     """
-    taken = set(mgca_set(train, at_most=True))
+    share = min(len(train) / N_TRAIN, 1)
+    taken = set(mgca_set(train, round(PER_CLASS * share)))
     rest = [study for study in train if study.path not in taken]
-    n_validation = N_VALIDATION if len(train) >= N_TRAIN else math.ceil(N_VALIDATION / N_TRAIN * len(train))
-    _, held = hold_out(rest, min(n_validation, len(rest)), seed)
+    n_validation = max(math.ceil(N_VALIDATION * share), min(32, len(rest) // 5))
+    _, held = hold_out(rest, n_validation, seed)
     chosen = {study.path for study in held}
     return {
         "train": tuple(sampled([s.path for s in rest if s.frontal and s.path not in chosen])),

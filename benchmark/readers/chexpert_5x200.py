@@ -48,18 +48,18 @@ def candidates(rows: Sequence[Row], name: str) -> list[str]:
     return [r.path for r in rows if r.frontal and r.values[name] == 1 and all(r.values[other] in (0, BLANK) for other in absent)]
 
 
-def mgca_set(rows: Sequence[Row], *, at_most: bool = False) -> tuple[str, ...]:
+def mgca_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
     """MGCA's: each class drawn with random_state 0; 1,000 paths in class order.
 
-    Args:
-        at_most: take what there is of a class with fewer than 200 candidates, instead of refusing.
+    Raises:
+        DataError: a class has too few candidates.
     """
-    return _drawn(rows, [np.random.RandomState(0) for _ in CLASSES], at_most)
+    return _drawn(rows, [np.random.RandomState(0) for _ in CLASSES], per_class)
 
 
-def gloria_set(rows: Sequence[Row], *, at_most: bool = False) -> tuple[str, ...]:
+def gloria_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
     """GLoRIA's rule with the draw of a fresh process: all classes from one generator seeded with 6. Its own list was never released."""
-    return _drawn(rows, [np.random.RandomState(GLORIA_SEED)] * len(CLASSES), at_most)
+    return _drawn(rows, [np.random.RandomState(GLORIA_SEED)] * len(CLASSES), per_class)
 
 
 def prior_set(path: Path) -> dict[str, int]:
@@ -89,12 +89,12 @@ def _decided(value: int, uncertain: str) -> bool:
     return uncertain == "positive" if value == -1 else value == 1
 
 
-def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], at_most: bool) -> tuple[str, ...]:
+def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], per_class: int) -> tuple[str, ...]:
     drawn: list[str] = []
     for name, generator in zip(CLASSES, generators, strict=True):
         found = candidates(rows, name)
-        if len(found) < PER_CLASS and not at_most:
-            raise DataError(f"CheXpert 5x200: {len(found)} images have {name} alone, {PER_CLASS} are needed. Is train.csv complete?")
+        if len(found) < per_class:
+            raise DataError(f"CheXpert 5x200: {len(found)} images have {name} alone, {per_class} are needed. Is train.csv complete?")
         # pandas' sample(n) is the head of a permutation.
-        drawn += [found[i] for i in generator.permutation(len(found))[:PER_CLASS]]
+        drawn += [found[i] for i in generator.permutation(len(found))[:per_class]]
     return tuple(drawn)

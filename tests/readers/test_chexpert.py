@@ -84,7 +84,9 @@ def test_no_validation_image_trains_and_no_5x200_image_is_in_any_split() -> None
     rows = many(3_000)
     splits = mgca_split(rows, [study(9_999)], seed=0)
     assert not set(splits["train"]) & set(splits["validation"])
-    assert not (set(splits["train"]) | set(splits["validation"])) & set(sets.mgca_set(rows, at_most=True))
+    set_aside = sets.mgca_set(rows, round(200 * len(rows) / 223_414))
+    assert len(set_aside) == 15
+    assert not (set(splits["train"]) | set(splits["validation"])) & set(set_aside)
     assert all("frontal" in i for part in splits.values() for i in part)
     assert splits["test"] == (study(9_999).path,)
 
