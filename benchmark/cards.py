@@ -11,7 +11,7 @@ import json
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 SCHEMA_VERSION = 1
 
@@ -149,7 +149,8 @@ class DatasetCard(Card):
         redistribution: what may leave the output folder (`science` section 11).
         classes: mask and box classes, in channel order.
         targets: kinds of ground truth the reader gives.
-        mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice.
+        mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice; "none" for cards of whole-image labels.
+        uncertain: for label files that say "uncertain": what such a label of a class counts as; unlisted classes leave the image out.
         intensity: pixel rule of LoVT's released conversion for this dataset.
         statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
         expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
@@ -165,7 +166,8 @@ class DatasetCard(Card):
     folder: str
     classes: tuple[str, ...]
     targets: tuple[Literal["masks", "boxes", "labels", "reports"], ...]
-    mask_source: Literal["masks", "boxes"]
+    mask_source: Literal["masks", "boxes", "none"]
+    uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
     patients_known: bool
@@ -209,6 +211,7 @@ class Recipe(Card):
         max_steps: optimiser steps after which training ends, whatever the epoch; None leaves it to epochs and patience.
         warmup_steps: training batches with a frozen encoder at `warmup_learning_rate` (fine-tuning only).
         validation_subset: share of the validation list, taken from its head.
+        optimiser, betas: Adam as LoVT uses it unless a card says otherwise; not part of older jobs' keys.
     """
 
     batch_size: int
@@ -225,6 +228,17 @@ class Recipe(Card):
     weight_decay: float = 1e-6
     drop_last: bool = True
     validation_subset: float = 1.0
+    optimiser: Literal["adam", "adamw"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
+        """Fields that came later are written only where they say something, so that the keys of earlier jobs stay."""
+        content = serialise(self)
+        for name in ("optimiser", "betas"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                content.pop(name, None)
+        return content
 
 
 class TaskCard(Card):
@@ -245,7 +259,7 @@ class TaskCard(Card):
     head: str
     encoder: EncoderMode
     fraction: float
-    target: Literal["masks", "boxes"]
+    target: Literal["masks", "boxes", "labels"]
     recipe: Recipe
     select: str
     report: str
@@ -261,6 +275,33 @@ class SuiteCard(Card):
     description: str
     tasks: tuple[str, ...]
     default_protocol: str = "published"
+
+
+class PromptTemplate(Card):
+    """Wording around a class's own words, which stand for `{}`. With a negative the class is asked for as a pair."""
+
+    positive: str = "{}"
+    negative: str | None = None
+
+
+class PromptCard(Card):
+    """A set of prompts for zero-shot classification: data, frozen before any test split is opened.
+
+    Attributes:
+        classes: class -> lists of parts; its prompts are all combinations, one part of each list, joined by blanks, the first list slowest.
+        templates: each is one paraphrase set of its own.
+        draw: so many prompts of each class, drawn without replacement by Python's generator seeded with `seed`; None takes all.
+        combine: how the prompts of a class become one score.
+    """
+
+    name: str
+    title: str
+    source: str
+    classes: dict[str, tuple[tuple[str, ...], ...]]
+    templates: tuple[PromptTemplate, ...] = (PromptTemplate(),)
+    draw: int | None = None
+    seed: int | None = None
+    combine: Literal["max", "mean"] = "mean"
 
 
 # -------------------------------------------------------------------------------------------------------------------- jobs
@@ -297,7 +338,7 @@ class DatasetRef(Card):
     split: str
     split_rule: SplitRule
     classes: tuple[str, ...]
-    target: Literal["masks", "boxes"]
+    target: Literal["masks", "boxes", "labels"]
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
     frame_size: int = 224

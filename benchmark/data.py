@@ -144,7 +144,7 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
         if root.is_dir():
             found.append((card, root))
     if not found:
-        folders = ", ".join(card.folder for card in registry.datasets().values())
+        folders = ", ".join(dict.fromkeys(card.folder for card in registry.datasets().values()))
         raise DataError(f"No dataset folder in {', '.join(map(str, roots.values()))}. Expected one of: {folders}.")
     return found
 

@@ -24,9 +24,15 @@ from benchmark.cards import (
 from benchmark.errors import UsageError
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 150, "unet": 60, "linear": 200}
+SMOKE_STEPS = {"yolov3": 150, "unet": 60, "linear": 200, "classifier": 200, "softmax_classifier": 200}
 
-METRIC_TITLES = {"mAP": "mAP (LoVT)", "froc": "FROC (LoVT)", "froc_full": "FROC (full)", "avg_dice": "mean Dice"}
+METRIC_TITLES = {
+    "mAP": "mAP (LoVT)",
+    "froc": "FROC (LoVT)",
+    "froc_full": "FROC (full)",
+    "avg_dice": "mean Dice",
+    "auroc": "AUROC (mean over classes)",
+}
 
 
 @dataclass(frozen=True)

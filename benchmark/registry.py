@@ -15,7 +15,7 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from benchmark.cards import BackboneCard, Card, DatasetCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import BackboneCard, Card, DatasetCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -28,7 +28,7 @@ def include(folder: Path) -> None:
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
     _included.append(folder.resolve())
-    for cached in (tasks, suites, protocols, datasets, backbones):
+    for cached in (tasks, suites, protocols, prompts, datasets, backbones):
         cached.cache_clear()
 
 
@@ -52,6 +52,11 @@ def suites() -> dict[str, SuiteCard]:
 @cache
 def protocols() -> dict[str, Protocol]:
     return _cards("tasks", "protocols", Protocol, key="name")
+
+
+@cache
+def prompts() -> dict[str, PromptCard]:
+    return _cards("tasks", "prompts", PromptCard, key="name")
 
 
 @cache

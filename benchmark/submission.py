@@ -83,6 +83,15 @@ def score(
         order = _positions(ids, part)
         found = type(found)(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
         result = scores.score_detection(found, part.truth(), names)
+    elif card.target == "labels":
+        given, ids, classes = predictions.read_scores(file)
+        _require_same_images(file, ids, part)
+        if classes != names:
+            raise UsageError(f"{file} scores the classes {', '.join(classes)}; the task's are {', '.join(names)}.")
+        placed_scores = np.empty_like(given)
+        placed_scores[_positions(ids, part)] = given
+        exclusive = registry.plugin("heads", card.head).Classifier.exclusive
+        result = scores.score_classification(placed_scores, part.class_labels, names, exclusive)
     else:
         masks, ids, frame = predictions.read_masks(file)
         _require_same_images(file, ids, part)

@@ -128,8 +128,8 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         recipe = {"max_steps": 4, "max_epochs": 4, "patience": 4, "grid": ()} | recipe
         given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
         about = registry.dataset(given.dataset)
-        protocol = registry.protocol("published")
-        dataset = resolve.dataset(about, root / about.folder, protocol)
+        protocol = registry.protocol(given.protocols[0])
+        dataset = resolve.dataset(about, root / about.folder, protocol, given.split)
         ref = dataset.ref.model_copy(update={"frame_size": size, **(data or {})})
         built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
         jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit))
@@ -160,7 +160,9 @@ def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
         monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
         monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12})
+        monkeypatch.setattr(
+            "benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12, "classifier": 12, "softmax_classifier": 12}
+        )
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()

@@ -158,6 +158,8 @@ OTHER: dict[str, Any] = {
     "head": "linear",
     "encoder": "frozen",
     "fraction": 0.1,
+    "recipe.optimiser": "adamw",
+    "recipe.betas": (0.5, 0.999),
     "recipe.batch_size": 16,
     "recipe.learning_rate": math.nextafter(1e-4, 1.0),  # the last bit counts
     "recipe.grid": (3e-4, 1e-4),
@@ -227,6 +229,14 @@ def reversed_order(value: Any) -> Any:
 @pytest.mark.parametrize(("experiment", "golden"), GOLDEN, ids=["full", "sparse"])
 def test_keys_are_those_of_every_earlier_release(experiment: Experiment, golden: str) -> None:
     assert key(experiment) == golden
+
+
+def test_fields_that_came_later_are_written_only_when_they_say_something() -> None:
+    recipe = FULL.recipe.model_dump(mode="json")
+    assert "optimiser" not in recipe
+    assert "betas" not in recipe
+    assert FULL.recipe.model_copy(update={"optimiser": "adamw"}).model_dump(mode="json")["optimiser"] == "adamw"
+    assert Experiment.model_validate_json(FULL.model_dump_json()) == FULL
 
 
 def test_every_field_of_an_experiment_is_walked_below() -> None:

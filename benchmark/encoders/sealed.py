@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from benchmark.cards import Normalisation
 from benchmark.encoders.base import Backbone
 from benchmark.errors import UsageError
+from benchmark.heads.base import POOLED
 
 CHANNELS = 3
 
@@ -74,11 +75,14 @@ class SealedEncoder(nn.Module):
         return self.pyramid_of(self.normalise(images), strides)
 
     def pyramid_of(self, normalised: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
-        """Feature maps of images that `normalise` returned, for callers that need both."""
+        """Feature maps of images that `normalise` returned, for callers that need both; the pooled embedding under POOLED, if asked for."""
         side = normalised.shape[-1]
         with torch.set_grad_enabled(self._takes_gradients and torch.is_grad_enabled()):
-            maps = self.backbone.pyramid(self.fit_to_patches(normalised), strides)
-            return {stride: _resample(features, side // stride) for stride, features in maps.items()}
+            fitted = self.fit_to_patches(normalised)
+            whole = {POOLED: self.backbone.pooled(fitted)[:, :, None, None]} if strides and POOLED in strides else {}
+            levels = None if strides is None else tuple(s for s in strides if s != POOLED)
+            maps = {} if levels == () else self.backbone.pyramid(fitted, levels)
+            return whole | {stride: _resample(features, side // stride) for stride, features in maps.items()}
 
     def pooled(self, images: Tensor) -> Tensor:
         """(N, embed_dim) embedding of stored images."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from benchmark.cards import Switches
 
+POOLED = 0  # stands among strides for the embedding of the whole image
+
 
 @dataclass(frozen=True)
 class HeadRequest:
@@ -26,12 +28,14 @@ class HeadRequest:
         n_classes: mask or box classes.
         frame_size: side of the square input in pixels.
         switches: documented quirks, for heads that have some.
+        embed_dim: width of the encoder's pooled embedding, for heads that read it.
     """
 
     channels: Mapping[int, int]
     n_classes: int
     frame_size: int
     switches: Switches
+    embed_dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Targets:
         boxes_xywh: (B, M, 4) float32 in frame pixels, padded with zeros to the batch's largest count, or None.
         box_labels: (B, M) int64.
         box_valid: (B, M) bool, False on padding.
+        labels: (B, C) float32 of 0, 1 and -1 (unknown), or None.
     """
 
     masks: Tensor | None = None
     boxes_xywh: Tensor | None = None
     box_labels: Tensor | None = None
     box_valid: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,15 @@ class Head(nn.Module):
     """Base of all heads.
 
     Attributes:
-        kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections.
-        strides: pyramid levels the head reads; only these are computed.
+        kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections,
+            "classification" -> (B, C) probabilities.
+        strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
+        exclusive: for classification: each image has exactly one class.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
-    kind: ClassVar[Literal["segmentation", "detection"]]
+    kind: ClassVar[Literal["segmentation", "detection", "classification"]]
+    exclusive: ClassVar[bool] = False
     strides: tuple[int, ...]
     reads_image: bool = False
 

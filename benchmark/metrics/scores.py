@@ -16,6 +16,7 @@ from benchmark.metrics import detection, dice, froc, lesions, pixels, surface
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_hits
 from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
 
@@ -123,6 +124,50 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
     """
     hits = coco_hits(detections, truth, n_classes=len(class_names))
     return _scores(detection_statistics(overlaps(detections, truth), class_names, hits))
+
+
+def classification_selection(scores: np.ndarray, truth: np.ndarray, class_names: Sequence[str], exclusive: bool) -> dict[str, float]:
+    """Validation metrics of a classifier: (N, C) probabilities against (N, C) labels, those that are defined."""
+    return score_classification(scores, truth, class_names, exclusive).metrics
+
+
+def score_classification(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    class_names: Sequence[str],
+    exclusive: bool,
+    thresholds: np.ndarray | None = None,
+    calibrated: bool = True,
+) -> Scores:
+    """All metrics of class scores.
+
+    Args:
+        scores: (N, C) float; probabilities when `calibrated`, else any scale.
+        truth: (N, C) of 1, 0 and -1 (unknown).
+        exclusive: each image has exactly one class.
+        thresholds: (C,) chosen on validation.
+
+    Raises:
+        UsageError: shapes or labels that fit nothing.
+        TrainingError: a score is not finite.
+    """
+    kept = None if thresholds is None else tuple(float(t) for t in thresholds)
+    statistics = ClassificationStatistics(
+        tuple(class_names), np.asarray(scores, np.float64), np.asarray(truth, np.int8), exclusive, kept, calibrated
+    )
+    found = _scores(statistics)
+    missing = undefined_classes(statistics.truth, class_names)
+    why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    undefined = dict.fromkeys(found.undefined, f"{why}" if why else "nothing was decided for it")
+    if missing:
+        undefined |= {f"mean over all {len(class_names)} classes": f"{why}; means cover the other {len(class_names) - len(missing)}"}
+    return Scores(found.metrics, found.statistics, undefined)
+
+
+def score_rows(names: Sequence[str], values: np.ndarray, image: np.ndarray, n_images: int) -> Scores:
+    """Means of (n, len(names)) values of queries or phrases, each belonging to an image; NaN where undefined."""
+    found = _scores(MeanStatistics(tuple(names), np.asarray(image, np.int64), np.asarray(values, np.float64), n_images))
+    return Scores(found.metrics, found.statistics, dict.fromkeys(found.undefined, "no query or phrase defines it"))
 
 
 def _scores(statistics: Statistics) -> Scores:

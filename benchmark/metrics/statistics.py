@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import coco, detection, dice, froc, lesions, pixels, surface
+from benchmark.metrics import coco, detection, dice, froc, label_statistics, lesions, pixels, surface
 from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.label_statistics import ClassificationStatistics, LabelStatistics, MeanStatistics
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.overlaps import Overlaps, rank_within_image, stack
 from benchmark.metrics.pixels import PixelCounts
@@ -57,7 +58,7 @@ class DetectionStatistics:
         return self.table.n_images
 
 
-Statistics = SegmentationStatistics | DetectionStatistics
+Statistics = SegmentationStatistics | DetectionStatistics | LabelStatistics
 
 
 def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
@@ -71,7 +72,9 @@ def pooled_metrics(statistics: Statistics) -> dict[str, PooledMetric]:
     """Every metric that the statistics define, by name. Matching is done here, once; calls are cheap."""
     if isinstance(statistics, SegmentationStatistics):
         return _segmentation_metrics(statistics)
-    return _detection_metrics(statistics)
+    if isinstance(statistics, DetectionStatistics):
+        return _detection_metrics(statistics)
+    return label_statistics.metrics_of(statistics)
 
 
 def pooled_metric(statistics: Statistics, name: str) -> PooledMetric:
@@ -97,6 +100,8 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
             f"Cannot compare statistics of {first.n_images} images, classes {list(first.class_names)}, "
             f"with {second.n_images} images, classes {list(second.class_names)}."
         )
+    if isinstance(first, ClassificationStatistics | MeanStatistics):
+        return label_statistics.stack(first, second)
     if isinstance(first, DetectionStatistics):
         hits = None
         if first.coco is not None and second.coco is not None:
@@ -119,6 +124,8 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
 
 def to_json(statistics: Statistics) -> dict[str, Any]:
     """Statistics as lists and numbers, exact: `from_json` gives the same values back to the last bit."""
+    if isinstance(statistics, ClassificationStatistics | MeanStatistics):
+        return label_statistics.to_json(statistics)
     if isinstance(statistics, SegmentationStatistics):
         return {
             "kind": "segmentation",
@@ -152,7 +159,12 @@ def from_json(stored: dict[str, Any]) -> Statistics:
     Raises:
         UsageError: something else was given, or its lists contradict each other.
     """
-    readers = {"segmentation": _segmentation_from_json, "detection": _detection_from_json}
+    readers = {
+        "segmentation": _segmentation_from_json,
+        "detection": _detection_from_json,
+        "classification": label_statistics.classification_from_json,
+        "means": label_statistics.means_from_json,
+    }
     try:
         return readers[stored["kind"]](stored)
     except (KeyError, TypeError, ValueError, IndexError) as error:

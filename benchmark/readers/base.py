@@ -41,6 +41,7 @@ class Sample:
         files: files whose bytes decide `image` and `masks`; their digests enter the cache.
         positive: whether any finding is annotated, where label files say so without opening an image; else None.
         report: report text, never logged.
+        labels: (C,) int8 in the card's class order: 1, 0, or -1 where nobody knows; None for datasets without whole-image labels.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Sample:
     positive: bool | None = None
     report: str | None = None
     view: str | None = None
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.holdout import sorted_holdout
 from benchmark.readers.splits import check_digests, split_by_rule
 from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, require_columns
 
@@ -94,6 +95,7 @@ class DatasetReader(Reader):
             box_labels=labels,
             files=(self._images[sample_id],),
             positive=len(boxes) > 0,
+            labels=np.array([len(boxes) > 0], np.int8),
         )
 
     def label_files(self) -> tuple[Path, ...]:
@@ -103,7 +105,9 @@ class DatasetReader(Reader):
         return tuple(self._images[i] for i in self.ids)
 
     def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
-        """LoVT's permutation; variants that need patients need RSNA's mapping file."""
+        """LoVT's permutation, or the hold-out of sorted ids; variants that need patients need RSNA's mapping file."""
+        if rule.rule == "sorted holdout":
+            return sorted_holdout(self.ids, rule)
         if "," in rule.rule and not self._patients:
             raise SplitError(
                 f"{self.card.name}: the split {rule.rule!r} needs to know the patients, and {MAPPING} is not beside {LABELS}. "

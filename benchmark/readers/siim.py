@@ -87,6 +87,7 @@ class DatasetReader(Reader):
             box_labels=labels,
             files=files,
             positive=self._is_positive(sample_id),
+            labels=np.array([self._is_positive(sample_id)], np.int8),
         )
 
     def label_files(self) -> tuple[Path, ...]:

@@ -39,6 +39,7 @@ class Part:
         boxes: per image (k, 4) float32 xywh in frame pixels.
         labels: per image (k,) int64.
         patients: patient id per image, None where unknown.
+        class_labels: (n, C) int8 of 1, 0 and -1 (unknown), for tasks of whole-image labels.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Part:
     cache: ImageCache
     target: str
     frame_name: str
+    class_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,6 +67,8 @@ class Part:
     def targets(self, index: np.ndarray, device: torch.device) -> Targets:
         if self.target == "masks":
             return Targets(masks=torch.from_numpy(self.masks(index)).to(device, dtype=torch.float32))
+        if self.target == "labels":
+            return Targets(labels=torch.from_numpy(self.class_labels[index]).to(device, dtype=torch.float32))
         padded, labels, valid = self._padded
         most = max(int(valid[index].sum(axis=1).max(initial=0)), 1)
         return Targets(
@@ -87,6 +91,8 @@ class Part:
     def n_positive(self) -> int:
         if self.target == "boxes":
             return sum(len(b) > 0 for b in self.boxes)
+        if self.target == "labels":
+            return int((self.class_labels == 1).any(axis=1).sum())
         return sum(int(self.masks(np.array([i])).any()) for i in range(len(self)))
 
     def digest(self) -> str:
@@ -259,4 +265,5 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         cache=cache,
         target=experiment.dataset.target,
         frame_name=frames[0].name,
+        class_labels=np.stack([s.labels for s in samples]) if experiment.dataset.target == "labels" else None,
     )

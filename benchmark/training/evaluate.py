@@ -17,6 +17,8 @@ from benchmark.metrics.boxes import Detections
 from benchmark.training.data import Part
 from benchmark.training.model import Model
 
+NEGATIVE_LOSS = "negative_loss"  # what papers that stop by validation loss select: the highest is the best, as everywhere
+
 Autocast = Callable[[], AbstractContextManager]
 
 
@@ -27,6 +29,7 @@ class Tested:
     Attributes:
         masks: (N, C, S, S) bool at probability 0.5, for segmentation heads.
         detections: for detection heads.
+        class_scores: (N, C) float32 probabilities, for classification heads.
         statistics: per-image sufficient statistics, ready for JSON.
         warnings: metrics that are undefined on this split, with the reason.
     """
@@ -36,6 +39,7 @@ class Tested:
     masks: np.ndarray | None
     detections: Detections | None
     warnings: tuple[str, ...]
+    class_scores: np.ndarray | None = None
 
 
 def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, ...], autocast: Autocast) -> tuple[float, dict[str, float]]:
@@ -49,11 +53,16 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
         predicted = model.head.predict(outputs)
         if model.head.kind == "segmentation":
             counts.append(dice.count_overlap(_binary(predicted), part.masks(index)))
+        elif model.head.kind == "classification":
+            found.append(predicted.float().cpu().numpy())
         else:
             found += _on_cpu(predicted)
     loss = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=weights))
     if model.head.kind == "segmentation":
         return loss, scores.segmentation_selection(dice.join(counts), class_names)
+    if model.head.kind == "classification":
+        metrics = scores.classification_selection(np.concatenate(found), part.class_labels, class_names, model.head.exclusive)
+        return loss, metrics | {NEGATIVE_LOSS: -loss}
     return loss, scores.detection_selection(_flat(found, part.frame_name), part.truth(), class_names)
 
 
@@ -72,6 +81,10 @@ def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast:
         truth = part.masks(np.arange(len(part)))
         found = scores.score_segmentation(chunks(), truth, card.classes, true_masks=card.mask_source == "masks")
         return Tested(found.metrics, found.statistics, np.concatenate(masks), None, _warnings(found))
+    if model.head.kind == "classification":
+        given = np.concatenate([model.head.predict(o).float().cpu().numpy() for _, o in _outputs(model, part, batch_size, autocast)])
+        found = scores.score_classification(given, part.class_labels, card.classes, model.head.exclusive)
+        return Tested(found.metrics, found.statistics, None, None, _warnings(found), given)
     per_image: list[ImageDetections] = []
     for _, outputs in _outputs(model, part, batch_size, autocast):
         per_image += _on_cpu(model.head.predict(outputs))

@@ -196,6 +196,7 @@ def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) 
         n_classes=len(experiment.dataset.classes),
         frame_size=experiment.dataset.frame_size,
         switches=experiment.switches,
+        embed_dim=encoder.backbone.spec.embed_dim,
     )
     return seeded_init(lambda: plugin("heads", experiment.head).build(request), experiment.head_seed).to(device)
 

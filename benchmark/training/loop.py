@@ -18,6 +18,8 @@ from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.model import Model
 
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
 
 @dataclass
 class Selected:
@@ -44,7 +46,7 @@ def train(
     parameters = list(model.trained_modules(finetune).parameters())
     warmup = data.warmup_steps if finetune else 0
     start_rate = recipe.warmup_learning_rate if warmup else learning_rate
-    optimiser = torch.optim.Adam(parameters, lr=start_rate, weight_decay=recipe.weight_decay)
+    optimiser = OPTIMISERS[recipe.optimiser](parameters, lr=start_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience)
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)

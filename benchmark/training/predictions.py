@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
 from benchmark.cards import SCHEMA_VERSION, Job
@@ -22,6 +24,7 @@ from benchmark.training.evaluate import Tested
 
 DETECTIONS_FILE = "detections.json"
 MASKS_FILE = "masks.json"
+SCORES_FILE = "scores.parquet"
 STATISTICS_FILE = "statistics.json"
 EXAMPLES_FILE = "examples.npz"
 N_EXAMPLES = 4
@@ -50,11 +53,13 @@ def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: 
         _dump(folder / DETECTIONS_FILE, {**_header(job, part), "annotations": _detections(result.detections)})
     if result.masks is not None:
         _dump(folder / MASKS_FILE, {**_header(job, part), "annotations": _masks(result.masks)})
+    if result.class_scores is not None:
+        _write_scores(folder / SCORES_FILE, job, part, result.class_scores)
     _dump(
         folder / STATISTICS_FILE,
         {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients), **result.statistics},
     )
-    if with_examples:
+    if with_examples and part.target != "labels":
         _write_examples(folder / EXAMPLES_FILE, part)
 
 
@@ -105,6 +110,22 @@ def read_masks(path: Path, wanted: Sequence[int] | None = None) -> tuple[np.ndar
     return masks, names, content["frame"]
 
 
+def read_scores(path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """(N, C) float32 class probabilities of a file, its image ids and its classes, in order.
+
+    Raises:
+        UsageError: not such a file.
+    """
+    try:
+        table = pq.read_table(path)
+        ids = tuple(table.column("id").to_pylist())
+        classes = tuple(name for name in table.column_names if name != "id")
+        found = np.stack([table.column(name).to_numpy() for name in classes], axis=1)
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(f"Cannot read the class scores {path}: {error}.") from None
+    return found, ids, classes
+
+
 def read_examples(path: Path) -> list[Example]:
     """The example images of a tested part; empty when there are none."""
     if not path.exists():
@@ -121,6 +142,13 @@ def read_examples(path: Path) -> list[Example]:
         )
         for k, index in enumerate(kept["index"])
     ]
+
+
+def _write_scores(path: Path, job: Job, part: Part, scores: np.ndarray) -> None:
+    columns = {"id": pa.array(part.ids, pa.string())}
+    columns |= {name: scores[:, k].astype(np.float32) for k, name in enumerate(job.experiment.dataset.classes)}
+    about = {"schema_version": str(SCHEMA_VERSION), "key": job.key, "task": job.labels.task}
+    pq.write_table(pa.table(columns).replace_schema_metadata(about), path)
 
 
 def _write_examples(path: Path, part: Part) -> None:

@@ -1,0 +1,42 @@
+"""One linear layer on the encoder's pooled embedding: findings that may occur together, one sigmoid each.
+
+Frozen, it is a linear probe and its features are cached; fine-tuned, the same layer on a trained encoder. Unknown labels train nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.heads.base import POOLED, Head, HeadRequest, Targets
+
+
+def build(request: HeadRequest) -> Classifier:
+    """embed_dim x classes weights and a bias per class: 2,049 parameters for one class on ResNet-50."""
+    return Classifier(request)
+
+
+class Classifier(Head):
+    """Predicts (B, C) probabilities. Loss: binary cross-entropy, unweighted, over labels that are known."""
+
+    kind = "classification"
+
+    def __init__(self, request: HeadRequest):
+        super().__init__()
+        self.strides = (POOLED,)
+        self.classify = nn.Linear(request.embed_dim, request.n_classes)
+
+    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
+        """(B, C) float32 logits."""
+        return self.classify(pyramid[POOLED].flatten(1)).float()
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        known = targets.labels >= 0
+        each = F.binary_cross_entropy_with_logits(outputs.float(), targets.labels.clamp(min=0), reduction="none")
+        return torch.where(known, each, 0).sum() / known.sum().clamp(min=1)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.float().sigmoid()

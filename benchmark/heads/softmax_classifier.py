@@ -1,0 +1,25 @@
+"""One linear layer on the encoder's pooled embedding, for classes of which every image has exactly one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.heads import classifier
+from benchmark.heads.base import HeadRequest, Targets
+
+
+def build(request: HeadRequest) -> Classifier:
+    return Classifier(request)
+
+
+class Classifier(classifier.Classifier):
+    """Predicts (B, C) probabilities that add up to 1. Loss: cross-entropy, unweighted."""
+
+    exclusive = True
+
+    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+        return F.cross_entropy(outputs.float(), targets.labels.argmax(dim=1))
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.float().softmax(dim=1)

@@ -1,0 +1,95 @@
+"""The layout of CheXpert v1.0 small (datasets section 6): JPEG files by patient and study, 14 findings with blanks and uncertain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
+from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
+from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.seeds import number_of
+
+DEFAULT_POSITIVE_SHARE = 0.7
+VALID_SHARE = 0.2  # of the patients; the release has 200 of 64,740
+UNCERTAIN_SHARE = 0.2  # of the findings that are there and said so
+SIZE = 320  # the shorter side of the small release
+FINDINGS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(FINDINGS)
+DRAWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+
+
+def shots(plan: Plan) -> list[Shot]:
+    """Roles are the tables: whole patients belong to "train" or "valid"."""
+    n_valid = max(1, round(VALID_SHARE * plan.n_patients))
+    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    return [Shot(one.patient, one.index, one.positive, "valid" if one.patient < n_valid else "train") for one in planned]
+
+
+def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+    rng = shot_stream(plan, shot)
+    patient = draw_patient(patient_key(plan, shot.patient))
+    names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
+
+    def findings(scene: Scene) -> list[Finding]:
+        side = SIDES[int(rng.integers(2))]
+        return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
+
+    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
+    # Patient numbers differ between corpora of different seeds, and leave the release's range free.
+    number = 70_000 + number_of("chexpert", plan.seed, below=20_000) + shot.patient
+    path = f"{shot.role}/patient{number:05d}/study{shot.index + 1}/view1_frontal.jpg"
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(develop(radiograph, SIZE, SIZE + 70, rng)).save(root / path, quality=92)
+    sure = shot.role == "valid"
+    values = {name: "1.0" if sure or rng.random() >= UNCERTAIN_SHARE else "-1.0" for name in names}
+    blank = "0.0" if sure else ""
+    cells = [values.get(name, "1.0" if name == "No Finding" and not names else blank) for name in FINDINGS]
+    view = radiograph.scene.pose.view
+    row = f"CheXpert-v1.0-small/{path},{'Female' if patient.sex == 'F' else 'Male'},{patient.age},Frontal,{view},{','.join(cells)}"
+    return Written(shot, path, f"patient{number:05d}", radiograph.report, (), {"row": row, "values": values})
+
+
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+    tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid")}
+    for part, members in tables.items():
+        write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in members)])
+    counts = {
+        "images": len(written),
+        "train_rows": len(tables["train"]),
+        "train_frontal": len(tables["train"]),
+        "train_patients": len({one.patient_id for one in tables["train"]}),
+        "valid_rows": len(tables["valid"]),
+        "valid_frontal": len(tables["valid"]),
+    }
+    for name in DRAWN:
+        for word, value in (("positive", "1.0"), ("uncertain", "-1.0")):
+            counts[f"{name} {word}"] = sum(one.label["values"].get(name) == value for one in tables["train"])
+    return Labels(tuple(one.id for part in ("train", "valid") for one in tables[part]), counts)
+
+
+_DRAW: dict[str, Callable[[Scene, str, np.random.Generator], list[Finding]]] = {
+    "Atelectasis": lambda scene, side, rng: [atelectasis(scene, side, rng)],
+    "Consolidation": lambda scene, side, rng: draw_opacities(scene, 1, rng, kind="consolidation", strength=1.3),
+    "Edema": lambda scene, side, rng: [interstitial(scene, one, rng) for one in SIDES],
+    "Pleural Effusion": lambda scene, side, rng: [effusion(scene, side, rng)],
+}

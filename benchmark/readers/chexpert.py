@@ -1,0 +1,201 @@
+"""CheXpert v1.0, full or small: frontal images with five findings, uncertain labels decided by the card, official validation set as test.
+
+The label table is read once, row by row, because the published 5x200 sets are rules over its rows (`chexpert_5x200`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey
+from benchmark.metrics.classification import UNKNOWN
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.chexpert_5x200 import PER_CLASS, mgca_set
+from benchmark.readers.holdout import hold_out, sampled
+from benchmark.readers.splits import Splits
+from benchmark.readers.tables import cells_of, first_folder_with, read_table, require_columns
+
+FINDINGS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
+ARCHIVES = ("CheXpert-v1.0", "CheXpert-v1.0-small")
+TRAIN_TABLE, VALID_TABLE = "train.csv", "valid.csv"
+RULE = "chexpert"
+N_VALIDATION, N_TRAIN = 5_000, 223_414
+POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
+
+_VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0": UNCERTAIN, "-1": UNCERTAIN, "": BLANK}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One row of a label table.
+
+    Attributes:
+        path: without its first component, which names the archive: the image's id.
+        values: finding -> POSITIVE, NEGATIVE, UNCERTAIN or BLANK.
+    """
+
+    path: str
+    frontal: bool
+    view: str | None
+    values: Mapping[str, int]
+
+    @property
+    def patient(self) -> str:
+        return self.path.split("/")[1]
+
+
+class DatasetReader(Reader):
+    """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
+
+    def open(self) -> None:
+        base = first_folder_with(self.root, (TRAIN_TABLE,))
+        if base is None:
+            raise DataError(f"{self.card.name}: {TRAIN_TABLE} is missing in {self.root}. It is part of the release: {self.card.source}.")
+        self._base = base
+        self._train, archive = read_studies(base / TRAIN_TABLE, self.card.name)
+        self._valid, _ = read_studies(base / VALID_TABLE, self.card.name)
+        self._studies = {study.path: study for study in (*self._train, *self._valid) if study.frontal}
+        self.release = f"{archive}, labels of train.csv and valid.csv"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Frontal images of train.csv, then of valid.csv, in file order."""
+        return tuple(self._studies)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._studies:
+            raise DataError(f"{self.card.name}: no frontal image {sample_id!r} in {TRAIN_TABLE} and {VALID_TABLE}.")
+        study = self._studies[sample_id]
+        labels = labels_of(study, self.card.classes, self.card.uncertain)
+        path = self._base / sample_id
+        return Sample(
+            id=sample_id,
+            patient_id=study.patient,
+            image=partial(read_grey, path, sample_id),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(path,),
+            positive=bool((labels == 1).any()),
+            view=study.view,
+            labels=labels,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return self._base / TRAIN_TABLE, self._base / VALID_TABLE
+
+    def image_files(self) -> tuple[Path, ...]:
+        paths = tuple(self._base / i for i in self.ids)
+        missing = [p for p in paths if not p.is_file()]
+        if missing:
+            raise DataError(f"{self.card.name}: {len(missing):,} of {len(paths):,} frontal images are not in {self._base}.")
+        return paths
+
+    def split(self, rule: SplitRule) -> Splits:
+        if rule.rule != RULE or rule.seed is None:
+            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with a seed; found {rule.rule!r}.")
+        return mgca_split(self._train, self._valid, rule.seed)
+
+    def checks(self) -> Iterable[Check]:
+        train = [s for s in self._train if s.frontal]
+        counts = {
+            "images": len(self.ids),
+            "train_rows": len(self._train),
+            "train_frontal": len(train),
+            "train_patients": len({s.patient for s in self._train}),
+            "valid_rows": len(self._valid),
+            "valid_frontal": sum(s.frontal for s in self._valid),
+        }
+        for name in self.card.classes:
+            counts[f"{name} positive"] = sum(s.values[name] == POSITIVE for s in self._train)
+            counts[f"{name} uncertain"] = sum(s.values[name] == UNCERTAIN for s in self._train)
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "Is this the complete, unedited v1.0?")
+        try:
+            found, verdict = "readable", "ok"
+            self.sample(self.ids[0]).image()
+        except LobeError as error:
+            found, verdict = str(error), "error"
+        yield Check("first image", "readable", found, verdict)
+
+
+def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
+    """All rows of a label table in file order, and the archive its paths name.
+
+    Raises:
+        DataError: other columns, a value that is no label, or a path of no archive, with its line.
+    """
+    table = read_table(path, dataset)
+    require_columns(table, COLUMNS, dataset)
+    studies, archives = [], set()
+    for line, cells in cells_of(table, len(COLUMNS), dataset):
+        archive, _, rest = cells[0].strip().partition("/")
+        if archive not in ARCHIVES or rest.count("/") < 3:
+            raise DataError(f"{dataset}: {path.name} line {line:,}: the path starts with {archive!r}; expected {' or '.join(ARCHIVES)}.")
+        archives.add(archive)
+        values = {}
+        for name, cell in zip(FINDINGS, cells[5:], strict=True):
+            if cell.strip() not in _VALUES:
+                raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
+            values[name] = _VALUES[cell.strip()]
+        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values))
+    if not studies:
+        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
+    return tuple(studies), " and ".join(sorted(archives))
+
+
+def labels_of(study: Study, classes: Sequence[str], uncertain: Mapping[str, str]) -> np.ndarray:
+    """(C,) int8: blank counts as negative, uncertain as the card says, else as unknown."""
+    decided = {"positive": 1, "negative": 0}
+    found = []
+    for name in classes:
+        value = study.values[name]
+        found.append(decided.get(uncertain.get(name, ""), UNKNOWN) if value == UNCERTAIN else int(value == POSITIVE))
+    return np.array(found, np.int8)
+
+
+def mgca_split(train: Sequence[Study], valid: Sequence[Study], seed: int) -> Splits:
+    """MGCA's sets without its mistake: the 5x200 images out, 5,000 rows drawn for validation, the rest trains, valid.csv tests.
+
+    The released code draws rows by position and removes them by index, so that 4,907 of its 5,000 validation images stay in training. Here
+    they leave. Frontal images only; training in the order its fractions are drawn. A smaller corpus keeps the proportions, with a fifth of
+    its rows or 32 for validation where that is more.
+    """
+    share = min(len(train) / N_TRAIN, 1)
+    taken = set(mgca_set(train, round(PER_CLASS * share)))
+    rest = [study for study in train if study.path not in taken]
+    n_validation = max(math.ceil(N_VALIDATION * share), min(32, len(rest) // 5))
+    _, held = hold_out(rest, n_validation, seed)
+    chosen = {study.path for study in held}
+    return {
+        "train": tuple(sampled([s.path for s in rest if s.frontal and s.path not in chosen])),
+        "validation": tuple(s.path for s in held if s.frontal),
+        "test": tuple(s.path for s in valid if s.frontal),
+    }

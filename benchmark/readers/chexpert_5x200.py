@@ -1,0 +1,100 @@
+"""The three published versions of CheXpert 5x200, each by its rule: 200 frontal training images of one finding alone, for five findings.
+
+They are different sets under one name (32 images in common between MGCA's and PRIOR's), so a score always says which one it used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from benchmark.errors import DataError
+
+CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+# What must be plainly absent as well. "No Finding" is not asked.
+OTHERS = (
+    "Enlarged Cardiomediastinum",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Pneumonia",
+    "Pneumothorax",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+PER_CLASS = 200
+GLORIA_SEED = 6  # GLoRIA seeds NumPy with it when the package is imported, just before its unseeded draw
+BLANK = 2  # as `chexpert` reads an empty cell
+
+
+class Row(Protocol):
+    """What the rules need of a row of train.csv (`chexpert.Study`)."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def frontal(self) -> bool: ...
+    @property
+    def values(self) -> Mapping[str, int]: ...
+
+
+def candidates(rows: Sequence[Row], name: str) -> list[str]:
+    """Frontal images with this finding certain and everything else certainly absent or not mentioned, in file order."""
+    absent = (*(c for c in CLASSES if c != name), *OTHERS)
+    return [r.path for r in rows if r.frontal and r.values[name] == 1 and all(r.values[other] in (0, BLANK) for other in absent)]
+
+
+def mgca_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
+    """MGCA's: each class drawn with random_state 0; 1,000 paths in class order.
+
+    Raises:
+        DataError: a class has too few candidates.
+    """
+    return _drawn(rows, [np.random.RandomState(0) for _ in CLASSES], per_class)
+
+
+def gloria_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
+    """GLoRIA's rule with the draw of a fresh process: all classes from one generator seeded with 6. Its own list was never released."""
+    return _drawn(rows, [np.random.RandomState(GLORIA_SEED)] * len(CLASSES), per_class)
+
+
+def prior_set(path: Path) -> dict[str, int]:
+    """PRIOR's released list: path -> class, in file order. Its rule looks at the five findings only, with uncertain ones decided first.
+
+    Raises:
+        DataError: not that file, or one that is cut off.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {entry["image_path"]: entry["label"].index(1) for entry in content.values()}
+        whole = all(sorted(entry["label"]) == [0, 0, 0, 0, 1] for entry in content.values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{path.name} is not PRIOR's chexpert_5x200.json ({type(error).__name__}). Is the file cut off?") from None
+    counts = np.bincount(list(found.values()), minlength=len(CLASSES)).tolist()
+    if not whole or counts != [PER_CLASS] * len(CLASSES):
+        raise DataError(f"{path.name} has {counts} images of the five classes, expected {PER_CLASS} each. Is the file cut off?")
+    return found
+
+
+def prior_eligible(row: Row, uncertain: Mapping[str, str]) -> bool:
+    """Whether a row satisfies PRIOR's rule as inferred: frontal, and exactly one of the five findings positive once decided."""
+    return row.frontal and sum(_decided(row.values[name], uncertain[name]) for name in CLASSES) == 1
+
+
+def _decided(value: int, uncertain: str) -> bool:
+    return uncertain == "positive" if value == -1 else value == 1
+
+
+def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], per_class: int) -> tuple[str, ...]:
+    drawn: list[str] = []
+    for name, generator in zip(CLASSES, generators, strict=True):
+        found = candidates(rows, name)
+        if len(found) < per_class:
+            raise DataError(f"CheXpert 5x200: {len(found)} images have {name} alone, {per_class} are needed. Is train.csv complete?")
+        # pandas' sample(n) is the head of a permutation.
+        drawn += [found[i] for i in generator.permutation(len(found))[:per_class]]
+    return tuple(drawn)

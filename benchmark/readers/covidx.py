@@ -1,0 +1,152 @@
+"""COVIDx with three classes (lists 9A): one line per image, official train and test lists, pictures of any size and kind.
+
+Lists have no header, and ids of some sources contain blanks: lines are read from the right.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey
+from benchmark.metrics.classification import one_hot
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.holdout import hold_out, sampled
+from benchmark.readers.splits import Splits, check_digests
+
+LISTS = {"train": ("train.txt", "train_COVIDx9A.txt"), "test": ("test.txt", "test_COVIDx9A.txt")}
+RULE = "covidx"
+COVID = "COVID-19"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One image of a list."""
+
+    patient_id: str
+    name: str
+    label: str
+
+
+class DatasetReader(Reader):
+    """COVIDx 9A. An image's id is its file name; patients are those of the lists."""
+
+    def open(self) -> None:
+        self._files = {part: self._list_file(part) for part in LISTS}
+        self._lists = {part: read_list(path, self.card.name, self.card.classes) for part, path in self._files.items()}
+        self._lines = {line.name: line for part in LISTS for line in self._lists[part]}
+        n_listed = sum(map(len, self._lists.values()))
+        if len(self._lines) < n_listed:
+            raise DataError(f"{self.card.name}: {n_listed - len(self._lines):,} file names stand in both lists or twice in one.")
+        self._images = {line.name: self.root / part / line.name for part in LISTS for line in self._lists[part]}
+        present = {part: set(os.listdir(self.root / part)) if (self.root / part).is_dir() else set() for part in LISTS}
+        missing = [line.name for part in LISTS for line in self._lists[part] if line.name not in present[part]]
+        if missing:
+            raise DataError(
+                f"{self.card.name}: {len(missing):,} of {n_listed:,} listed images are not in train/ and test/, "
+                f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
+            )
+        self.release = "lists 9A (three classes)"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """File names of the train list, then of the test list."""
+        return tuple(self._lines)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._lines:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in the lists.")
+        line = self._lines[sample_id]
+        return Sample(
+            id=sample_id,
+            patient_id=line.patient_id,
+            image=partial(read_grey, self._images[sample_id], sample_id),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(self._images[sample_id],),
+            positive=line.label == COVID,
+            labels=one_hot([self.card.classes.index(line.label)], len(self.card.classes))[0],
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return tuple(self._files.values())
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images.values())
+
+    def split(self, rule: SplitRule) -> Splits:
+        """MGCA's: the official train list cut by image, without regard to patients; the official test list."""
+        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
+            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        return mgca_split([line.name for line in self._lists["train"]], [line.name for line in self._lists["test"]], rule)
+
+    def checks(self) -> Iterable[Check]:
+        counts = {
+            "images": len(self._lines),
+            "train_list": len(self._lists["train"]),
+            "test_list": len(self._lists["test"]),
+            "positives": sum(line.label == COVID for line in self._lines.values()),
+        }
+        counts |= {f"train_{name.lower()}": sum(line.label == name for line in self._lists["train"]) for name in self.card.classes}
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "Are these the lists 9A of COVID-Net?")
+            for rule in self.card.splits.values():
+                yield from check_digests(
+                    self.split(rule), rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
+                )
+        try:
+            found, verdict = "readable", "ok"
+            self.sample(self.ids[0]).image()
+        except LobeError as error:
+            found, verdict = str(error), "error"
+        yield Check("first image", "readable", found, verdict)
+
+    def _patient_of(self, sample_id: str) -> str:
+        return self._lines[sample_id].patient_id
+
+    def _list_file(self, part: str) -> Path:
+        for name in LISTS[part]:
+            if (self.root / name).is_file():
+                return self.root / name
+        raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[part])} is in {self.root}. It is part of COVID-Net's labels.")
+
+
+def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, ...]:
+    """Lines `patient file class source`, one blank between fields, read from the right.
+
+    Raises:
+        DataError: fewer than four fields, or another class, with the line.
+    """
+    known, lines = tuple(classes), []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not text.strip():
+            continue
+        fields = text.rstrip().rsplit(" ", 3)
+        if len(fields) < 4:
+            raise DataError(f"{dataset}: {path.name} line {number:,} has {len(fields)} fields, expected patient, file, class and source.")
+        if fields[2] not in known:
+            raise DataError(
+                f"{dataset}: {path.name} line {number:,}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?"
+            )
+        lines.append(Line(fields[0], fields[1], fields[2]))
+    if not lines:
+        raise DataError(f"{dataset}: {path.name} is empty.")
+    return tuple(lines)
+
+
+def mgca_split(train: list[str], test: list[str], rule: SplitRule) -> Splits:
+    """train_test_split(train_size=1 - validation_share, random_state=seed) of the train list, by image."""
+    n_train = int(round(1 - rule.validation_share, 9) * len(train))
+    kept, held = hold_out(train, len(train) - n_train, rule.seed)
+    return {"train": tuple(sampled(kept)), "validation": tuple(held), "test": tuple(test)}

@@ -1,0 +1,167 @@
+"""Promises of text and prompts: GLoRIA's cleaning, draw, word aggregation and local similarity to the digit (reference: gloria)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmark import registry
+from benchmark.cards import PromptCard, PromptTemplate
+from benchmark.errors import CardError, UsageError
+from benchmark.heads import local_similarity as loc
+from benchmark.heads import words, zero_shot
+from benchmark.heads.prompts import combinations, prompt_sets
+
+# gloria 1.6: columns are regions and words.
+IMAGES = torch.tensor([[[-1, 0, 1, 2], [0, 2, -1, 1], [1, -1, 2, 0]], [[1, 2, -2, -1], [-2, 0, 2, -1], [0, -2, 1, -1]]]).double()
+TEXTS = [torch.tensor([[1, -1], [2, 1], [-1, -1]]).double(), torch.tensor([[0, 2], [1, 0], [2, 2]]).double()]
+COSINES = {(0, 0): (0.822521, -0.095543), (0, 1): (0.437256, 0.981455), (1, 0): (0.503722, 0.688333), (1, 1): (0.444417, 0.149847)}
+SUMMED = {(0, 0): 4.122704, (0, 1): 4.971012, (1, 0): 3.776210, (1, 1): 2.428505}
+LARGEST = {(0, 0): 4.112606, (0, 1): 4.907277, (1, 0): 3.441665, (1, 1): 2.222083}
+
+
+# -------------------------------------------------------------------------------------------------------- local similarity
+
+
+@pytest.mark.parametrize("pair", COSINES)
+def test_local_similarity_reproduces_glorias_vectors(pair: tuple[int, int]) -> None:
+    image, text = pair
+    assert loc.word_cosines(IMAGES, TEXTS[text])[image].tolist() == pytest.approx(COSINES[pair], abs=1e-6)
+    assert float(loc.local_similarity(IMAGES, TEXTS[text], "sum")[image]) == pytest.approx(SUMMED[pair], abs=1e-6)
+    assert float(loc.local_similarity(IMAGES, TEXTS[text], "max")[image]) == pytest.approx(LARGEST[pair], abs=1e-6)
+
+
+def test_attention_and_losses_reproduce_glorias_vectors() -> None:
+    assert loc.attention(IMAGES, TEXTS[0])[0, 0].tolist() == pytest.approx([0.015016, 0.315927, 0.173566, 0.495491], abs=1e-6)
+    table = 10 * torch.stack([loc.local_similarity(IMAGES, text, "sum") for text in TEXTS], dim=1)
+    right = torch.arange(2)
+    assert float(F.cross_entropy(table, right)) == pytest.approx(10.980169, abs=1e-5)
+    assert float(F.cross_entropy(table.T, right)) == pytest.approx(12.727934, abs=1e-5)
+
+
+def test_zero_vectors_counted_as_words_change_the_score_as_released() -> None:
+    padded = F.pad(TEXTS[0], (0, 2))
+    assert loc.word_cosines(IMAGES, padded)[0].tolist() == pytest.approx([0.951345, -0.040613, 0, 0], abs=1e-6)
+    assert float(loc.local_similarity(IMAGES, padded, "max")[0]) == pytest.approx(4.756724, abs=1e-6)
+
+
+def test_counting_characters_takes_padding_as_words_and_stops_where_the_released_code_stops() -> None:
+    vectors = torch.zeros(97, 3)
+    vectors[:4] = torch.tensor([[9.0, 9, 9], [1, 2, -1], [-1, 1, -1], [5, 5, 5]])  # [CLS], two words, [SEP]
+    assert loc.words_as_counted(vectors, 2, 4, "words").T.tolist() == [[1, 2, -1], [-1, 1, -1]]
+    assert loc.words_as_counted(vectors, 2, 4, "characters").T.tolist() == [[1, 2, -1], [-1, 1, -1], [5, 5, 5], [0, 0, 0]]
+    with pytest.raises(UsageError, match="108 characters"):
+        loc.words_as_counted(vectors, 15, 108, "characters")
+    with pytest.raises(UsageError, match="without a word"):
+        loc.local_similarity(torch.zeros(1, 3, 4), torch.zeros(3, 0), "max")
+
+
+# -------------------------------------------------------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize(
+    ("report", "cleaned"),
+    [
+        ("1. No pneumothorax. 2. Mild edema.", ["no pneumothorax", "mild edema"]),
+        ("effusion", []),
+        ("Nodule of 2.5 cm.", ["nodule of", "5 cm"]),
+        ("Heart\nsize normal", ["heart size normal"]),
+        ("Opacité basale droite", ["opacit basale droite"]),
+        ("сердце увеличено", []),
+        ("", []),
+    ],
+)
+def test_reports_are_cleaned_as_gloria_cleans_them(report: str, cleaned: list[str]) -> None:
+    assert words.clean_sentences(report) == cleaned
+
+
+def test_a_text_that_cleaning_empties_is_an_error_that_does_not_repeat_it() -> None:
+    with pytest.raises(UsageError, match="empty after cleaning") as error:
+        words.clean_text("Secretword")
+    assert "Secretword" not in str(error.value)
+
+
+def test_a_report_of_ten_thousand_words_is_cleaned() -> None:
+    assert len(words.clean_text("no focal opacity. " * 5_000).split()) == 15_000
+
+
+def test_pieces_of_a_word_are_summed_until_the_separator() -> None:
+    states = torch.arange(2 * 7 * 3, dtype=torch.float64).reshape(2, 7, 3)
+    vectors, listed = words.aggregate_words(states, ["[CLS]", "pneumo", "##thor", "##ax", "left", "[SEP]", "[PAD]"])
+    assert listed == ["[CLS]", "pneumothorax", "left", "[SEP]"]
+    expected = torch.stack([states[:, 0], states[:, 1:4].sum(1), states[:, 4], states[:, 5]], dim=1)
+    assert torch.equal(vectors[:, :4], expected)
+    assert not vectors[:, 4:].any()
+    sentence, local, _ = words.text_features(states, ["[CLS]", "pneumo", "##thor", "##ax", "left", "[SEP]", "[PAD]"])
+    # Direction of the plain sum of real pieces over all layers, divided by the number of places.
+    assert torch.allclose(sentence, states[:, :6].sum((0, 1)) / 7)
+    assert torch.equal(local, vectors.sum(0))
+
+
+# ----------------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_glorias_prompts_have_its_counts_and_its_draw() -> None:
+    card = registry.prompts()["gloria-5x200"]
+    listed = {name: combinations(parts) for name, parts in card.classes.items()}
+    assert [len(texts) for texts in listed.values()] == [210, 15, 192, 18, 54]
+    assert len(set(listed["Pleural Effusion"])) == 36
+    drawn = prompt_sets(card)[0].positives
+    expected = {
+        "Atelectasis": (203, 146, 20, 124, 195),
+        "Cardiomegaly": (4, 0, 13, 2, 10),
+        "Consolidation": (150, 120, 188, 95, 81),
+        "Edema": (0, 8, 15, 12, 3),
+        "Pleural Effusion": (46, 26, 34, 43, 6),
+    }
+    for name, numbers in expected.items():
+        assert drawn[name] == tuple(listed[name][k] for k in numbers)
+    assert words.clean_text(listed["Atelectasis"][203]) == "minimal residual atelectasis at the left lung zone"
+    assert words.clean_text(listed["Pleural Effusion"][46]) == "increased left subpulmonic pleural effusion"
+
+
+def test_pairs_name_each_class_and_its_absence() -> None:
+    first = prompt_sets(registry.prompts()["chexzero-pairs"])[0]
+    assert first.positives["Edema"] == ("edema",)
+    assert first.negatives["Pleural Effusion"] == ("no pleural effusion",)
+    assert len(prompt_sets(registry.prompts()["pairs-5"])) == 5
+    assert prompt_sets(registry.prompts()["prior-5x200"])[0].positives["Edema"] == ("Edema is observed",)
+
+
+def test_a_draw_that_cannot_be_made_is_refused() -> None:
+    card = PromptCard(name="few", title="", source="", classes={"edema": (("a", "b"),)}, draw=3, seed=1)
+    with pytest.raises(CardError, match="cannot draw 3 of 2"):
+        prompt_sets(card)
+
+
+# ------------------------------------------------------------------------------------------------------------------ scores
+
+
+def card_of(combine: str, negative: str | None = None) -> PromptCard:
+    classes = {"a": (("one", "two"),), "b": (("three",),)}
+    return PromptCard(name="c", title="", source="", classes=classes, templates=(PromptTemplate(negative=negative),), combine=combine)
+
+
+def test_prompts_of_a_class_are_combined_by_the_cards_rule() -> None:
+    table = {"one": 1.0, "two": 3.0, "three": -1.0}
+
+    def similarities(texts):
+        return np.array([[table[t] for t in texts]])
+
+    for combine, expected in (("max", [3.0, -1.0]), ("mean", [2.0, -1.0])):
+        scores = zero_shot.class_scores(similarities, prompt_sets(card_of(combine))[0], combine)
+        assert scores.tolist() == [expected]
+
+
+def test_a_pair_gives_the_chance_of_the_positive() -> None:
+    table = {"one": 1.0, "two": 3.0, "three": 0.5, "no one": 1.0, "no two": 1.0, "no three": 0.5}
+    found = zero_shot.class_scores(lambda texts: np.array([[table[t] for t in texts]]), prompt_sets(card_of("mean", "no {}"))[0], "mean")
+    assert found[0].tolist() == pytest.approx([np.exp(2) / (np.exp(2) + np.exp(1)), 0.5])
+
+
+def test_standardising_is_the_only_step_that_looks_at_other_images() -> None:
+    scores = np.array([[1.0, 5.0], [3.0, 5.0]])
+    assert zero_shot.standardised(scores).tolist() == [[-1, 0], [1, 0]]
+    assert zero_shot.standardised(scores[:1]).tolist() == [[1.0, 5.0]]

@@ -1,0 +1,159 @@
+"""Promises of the CheXpert reader: labels as its card decides, no image in two splits, and the published 5x200 sets by their rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark import registry
+from benchmark.errors import DataError
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers import chexpert_5x200 as sets
+from benchmark.readers.base import ids_digest, open_reader
+from benchmark.readers.chexpert import BLANK, FINDINGS, Study, labels_of, mgca_split, read_studies
+
+CARD = registry.dataset("chexpert")
+HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(FINDINGS)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("chexpert") / "chexpert"
+    write_corpus(Plan(dataset="chexpert", n_patients=6, seed=1, images_per_patient=(2, 2)), root)
+    return root
+
+
+def study(number: int, frontal: bool = True, **values: int) -> Study:
+    path = f"train/patient{number:05d}/study1/view1_{'frontal' if frontal else 'lateral'}.jpg"
+    named = {name.replace("_", " "): value for name, value in values.items()}
+    return Study(path, frontal, "AP", dict.fromkeys(FINDINGS, BLANK) | named)
+
+
+def many(n: int, seed: int = 0) -> list[Study]:
+    """Rows with findings drawn at random, uncertain and lateral ones among them."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(n):
+        values = dict.fromkeys(FINDINGS, BLANK)
+        values[sets.CLASSES[random.integers(5)]] = 1
+        if random.random() < 0.3:
+            values[FINDINGS[random.integers(14)]] = int(random.choice([1, 0, -1]))
+        rows.append(study(number, bool(random.random() < 0.9), **values))
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------------------ reader
+
+
+def test_a_phantom_verifies_and_gives_images_labels_and_patients(corpus: Path) -> None:
+    reader = open_reader(CARD, corpus)
+    assert reader.verify().ok
+    sample = reader.sample(reader.ids[0])
+    assert sample.image().shape == (320, 390)
+    assert sample.labels.shape == (5,)
+    assert sample.patient_id == sample.id.split("/")[1]
+    splits = reader.split(CARD.splits["mgca-disjoint"])
+    assert all(i.startswith("valid/") for i in splits["test"])
+    assert not set(splits["train"]) & set(splits["validation"])
+
+
+def test_uncertain_labels_count_as_the_card_says_and_blanks_as_negative() -> None:
+    uncertain = study(1, Atelectasis=-1, Cardiomegaly=-1, Edema=1)
+    assert labels_of(uncertain, CARD.classes, CARD.uncertain).tolist() == [1, 0, 0, 1, 0]
+    assert labels_of(uncertain, CARD.classes, {}).tolist() == [-1, -1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("Other/train/p/s/v.jpg,Male,61,Frontal,AP" + "," * 14, r"line 2: the path starts with 'Other'"),
+        ("CheXpert-v1.0/train/p/s/v.jpg,Male,61,Frontal,AP,7.0" + "," * 13, r"line 2: No Finding is '7.0'"),
+        ("CheXpert-v1.0/train/p/s/v.jpg,Male,61", r"line 2 has 3 cells, expected 19"),
+    ],
+)
+def test_a_row_that_is_not_the_releases_is_named(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "train.csv").write_text(f"{HEADER}\n{row}\n")
+    with pytest.raises(DataError, match=message):
+        read_studies(tmp_path / "train.csv", "chexpert")
+
+
+def test_no_validation_image_trains_and_no_5x200_image_is_in_any_split() -> None:
+    rows = many(3_000)
+    splits = mgca_split(rows, [study(9_999)], seed=0)
+    assert not set(splits["train"]) & set(splits["validation"])
+    set_aside = sets.mgca_set(rows, round(200 * len(rows) / 223_414))
+    assert len(set_aside) == 15
+    assert not (set(splits["train"]) | set(splits["validation"])) & set(set_aside)
+    assert all("frontal" in i for part in splits.values() for i in part)
+    assert splits["test"] == (study(9_999).path,)
+
+
+# ------------------------------------------------------------------------------------------------------------------- 5x200
+
+
+def test_candidates_show_one_finding_and_certainly_nothing_else() -> None:
+    rows = [
+        study(1, Edema=1),
+        study(2, Edema=1, No_Finding=1),  # not asked
+        study(3, Edema=1, Fracture=-1),  # uncertain disqualifies
+        study(4, Edema=1, Atelectasis=1),
+        study(5, frontal=False, Edema=1),
+        study(6, Edema=-1),
+        study(7, Edema=1, Support_Devices=0),
+    ]
+    assert sets.candidates(rows, "Edema") == [rows[k].path for k in (0, 1, 6)]
+
+
+def test_mgcas_set_is_pandas_sample_of_each_class() -> None:
+    rows = many(3_000)
+    table = pd.DataFrame([{"path": r.path, "frontal": r.frontal, **r.values} for r in rows]).replace({BLANK: 0})
+    expected = []
+    for name in sets.CLASSES:
+        absent = [*(c for c in sets.CLASSES if c != name), *sets.OTHERS]
+        chosen = table[table.frontal & (table[name] == 1) & (table[absent] == 0).all(axis=1)]
+        expected += chosen.sample(n=200, random_state=0).path.tolist()
+    assert list(sets.mgca_set(rows)) == expected
+
+
+def test_glorias_set_draws_all_classes_from_one_generator() -> None:
+    rows = many(3_000)
+    frames = [pd.Series(sets.candidates(rows, name)) for name in sets.CLASSES]
+    generator = np.random.RandomState(6)
+    assert list(sets.gloria_set(rows)) == [i for frame in frames for i in frame.sample(200, random_state=generator)]
+    assert set(sets.gloria_set(rows)) != set(sets.mgca_set(rows))
+
+
+def test_a_class_with_too_few_images_is_refused() -> None:
+    with pytest.raises(DataError, match="1 images have Atelectasis alone, 200 are needed"):
+        sets.mgca_set([study(1, Atelectasis=1)])
+
+
+def test_priors_list_has_its_digest(real_files: Path) -> None:
+    found = sets.prior_set(real_files / "labels" / "prior_chexpert_5x200.json")
+    assert ids_digest(list(found)) == "8aacd366f6c43167200bc9b1ad06593789868d142e0f339cf3ade9970415eb1c"
+    assert len({path.split("/")[1] for path in found}) == 967
+
+
+def test_a_cut_list_of_prior_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prior.json"
+    path.write_text('{"7": {"image_path": "train/patient1/study1/v.jpg", "label": [1, 0, 0')
+    with pytest.raises(DataError, match="cut off"):
+        sets.prior_set(path)
+    path.write_text('{"7": {"image_path": "train/patient1/study1/v.jpg", "label": [1, 0, 0, 0, 0]}}')
+    with pytest.raises(DataError, match="expected 200 each"):
+        sets.prior_set(path)
+
+
+def test_priors_rule_looks_at_five_findings_with_uncertain_ones_decided() -> None:
+    assert sets.prior_eligible(study(1, Edema=-1, Support_Devices=1), CARD.uncertain)
+    assert sets.prior_eligible(study(1, Edema=1, Cardiomegaly=-1), CARD.uncertain)
+    assert not sets.prior_eligible(study(1, Edema=1, Atelectasis=-1), CARD.uncertain)
+
+
+def test_official_test_labels_have_their_digest(real_files: Path) -> None:
+    table = pd.read_csv(real_files / "labels" / "chexpert_test_groundtruth.csv")
+    assert ids_digest([s.partition("/")[2] for s in table.Study]) == "8cb87d7de5a364bb98993a0842dc00c2d382fafe1a35b4c62932a6906ede7a54"
+    assert tuple(table.columns[1:]) == FINDINGS

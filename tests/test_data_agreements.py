@@ -1,0 +1,80 @@
+"""Data whose agreement forbids passing anything on: ids, patients and sentences of a corpus stay in the output folder's own records.
+
+Every planted word is looked for, byte by byte, in all that people pass on: the site, the tracking store, and what the command prints.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from benchmark.phantom.corpus import REPORTS_FILE, Plan, write_corpus
+from benchmark.readers.base import open_reader
+from benchmark.training.predictions import EXAMPLES_FILE, STATISTICS_FILE
+
+PROBE = "chexpert-linear-frozen-100-mgca"
+OWN = {"records", "predictions"}  # of the output folder: these stay with whoever holds the licence
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("agreement")
+    write_corpus(Plan(dataset="chexpert", n_patients=14, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
+    return root
+
+
+def planted(root: Path) -> dict[str, list[bytes]]:
+    """Ids, patients and report sentences of the corpus."""
+    reader = open_reader(registry.dataset("chexpert"), root / "chexpert")
+    with (root / "chexpert" / REPORTS_FILE).open(encoding="utf-8", newline="") as handle:
+        reports = [row["report"] for row in csv.DictReader(handle)]
+    sentences = {s.strip() for report in reports for line in report.splitlines() for s in line.split(".") if len(s.split()) > 3}
+    words = {"ids": set(reader.ids), "patients": {reader.sample(i).patient_id for i in reader.ids}, "sentences": sentences}
+    return {what: [w.encode() for w in sorted(found)] for what, found in words.items()}
+
+
+def leaks(out: Path, words: dict[str, list[bytes]]) -> list[str]:
+    """Files that leave the output folder and hold a planted word."""
+    leaving = [p for p in out.rglob("*") if p.is_file() and p.relative_to(out).parts[0] not in OWN]
+    assert leaving, "nothing was written that could leak"
+    return [f"{p.relative_to(out)}: {what}" for p in leaving for what, found in words.items() if any(w in p.read_bytes() for w in found)]
+
+
+def run(root: Path, out: Path, backbone: Path) -> list[object]:
+    named = ["--backbone", f"{backbone}:build", "--task", PROBE, "--protocol", "corrected", "--data", root, "--out", out]
+    return ["run", *named, "--executor", "inline", "--limit", 8, "--profile", "smoke", "--seeds", 1]
+
+
+def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(corpus: Path, lobe, tiny, tmp_path: Path) -> None:
+    out, words = tmp_path / "out", planted(corpus)
+    assert all(len(found) >= 5 for found in words.values())
+    code, stdout, stderr = lobe(*run(corpus, out, tiny()))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert (out / "mlflow.db").is_file()
+    assert leaks(out, words) == []
+    printed = (stdout + stderr).encode()
+    assert not [w for found in words.values() for w in found if w in printed]
+    # The test can fail: the ids are there, in what stays, and no picture was kept even there.
+    statistics = next((out / "predictions").rglob(STATISTICS_FILE))
+    assert json.loads(statistics.read_text())["ids"][0].encode() in words["ids"]
+    assert not list(out.rglob(EXAMPLES_FILE))
+
+
+def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(corpus, root)
+    reader = open_reader(registry.dataset("chexpert"), root / "chexpert")
+    for path in reader.image_files():
+        path.write_bytes(path.read_bytes()[:200])
+    out = tmp_path / "out"
+    assert lobe(*run(root, out, tiny()))[0] == 1
+    lobe("report", "--out", out)
+    assert leaks(out, planted(corpus)) == []
+    record = json.loads(next((out / "records").glob("*.json")).read_text())
+    assert "patient" in record["failure"]["sentence"]  # it names the image, where it may

@@ -1,0 +1,85 @@
+"""Promises of whole-image labels through the whole job: probes and fine-tuning, scores stored and scored again, one class or several."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.cards import Switches
+from benchmark.errors import UsageError
+from benchmark.heads import classifier, softmax_classifier
+from benchmark.heads.base import POOLED, HeadRequest, Targets
+from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
+
+REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
+PROBE = "rsna-labels-linear-frozen-100-gloria"
+
+
+@pytest.fixture(scope="module")
+def covidx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("covidx")
+    write_corpus(Plan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)), root / "covidx")
+    return root
+
+
+def test_an_unknown_label_trains_nothing() -> None:
+    head = classifier.build(REQUEST)
+    outputs = head({POOLED: torch.ones(2, 5, 1, 1)})
+    known = torch.tensor([[1.0, 0, -1], [0, -1, -1]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(outputs[known >= 0], known[known >= 0])
+    assert torch.isclose(head.loss(outputs, Targets(labels=known)), expected)
+    assert head.loss(outputs, Targets(labels=torch.full((2, 3), -1.0))) == 0
+
+
+def test_exclusive_classes_share_one_probability() -> None:
+    head = softmax_classifier.build(REQUEST)
+    outputs = head({POOLED: torch.randn(4, 5, 1, 1)})
+    assert torch.allclose(head.predict(outputs).sum(dim=1), torch.ones(4))
+    labels = torch.eye(3)[[0, 2, 1, 1]]
+    assert torch.isclose(head.loss(outputs, Targets(labels=labels)), torch.nn.functional.cross_entropy(outputs, labels.argmax(1)))
+
+
+def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(small, tiny, tmp_path: Path) -> None:
+    job, place = small.one(PROBE, tiny(), limit=16)
+    record = small.fit(job, place, produced=tmp_path / "produced")
+    assert record.status == "ok"
+    assert {"auroc", "ap", "f1", "mcc", "accuracy", "calibration_error", "brier"} <= set(record.metrics)
+    assert record.validation["negative_loss"] < 0
+    assert record.parameters["trained"] == 17  # 16 weights and a bias
+    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
+    pooled = {name: metric(None) for name, metric in pooled_metrics(from_json(stored)).items()}
+    assert {name: value for name, value in pooled.items() if value is not None} == record.metrics
+    scores, ids, classes = read_scores(tmp_path / "produced" / SCORES_FILE)
+    assert classes == ("opacity",)
+    assert list(ids) == stored["ids"]
+    assert np.array_equal(scores, np.array(stored["scores"], np.float32))
+
+
+def test_a_probe_leaves_the_encoder_and_fine_tuning_does_not(small, tiny) -> None:
+    job, place = small.one("rsna-labels-linear-finetune-100-lobe", tiny(), limit=16)
+    record = small.fit(job, place, learning_rate=1e-3)
+    assert record.status == "ok"
+    assert record.parameters["frozen"] == 0
+    assert record.parameters["trained"] == record.parameters["head"] + record.parameters["encoder"]
+
+
+def test_three_exclusive_classes_are_decided_by_the_highest_score(small, tiny, covidx: Path, tmp_path: Path) -> None:
+    job, place = small.one("covidx-linear-frozen-100-mgca", tiny(), root=covidx, limit=16)
+    record = small.fit(job, place, produced=tmp_path / "produced")
+    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
+    decided, true = np.argmax(stored["scores"], axis=1), np.argmax(stored["truth"], axis=1)
+    assert record.metrics["accuracy"] == pytest.approx((decided == true).mean())
+    assert {"kappa", "mcc", "precision", "recall", "f1"} <= set(record.metrics)
+    assert np.allclose(np.sum(stored["scores"], axis=1), 1, atol=1e-6)
+
+
+def test_a_file_that_holds_no_scores_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.parquet").write_text("no")
+    with pytest.raises(UsageError, match="Cannot read the class scores"):
+        read_scores(tmp_path / "no.parquet")
