@@ -225,6 +225,9 @@ def run(
     data: DataOption = [],  # noqa: B006
     out_folder: OutOption = Path("lobe-out"),
     cache: CacheOption = None,
+    cache_budget: Annotated[
+        str | None, typer.Option("--cache-budget", help="Memory of a unit for frozen features, like 4GB; beyond it disk. Default: 2GiB.")
+    ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
@@ -249,6 +252,7 @@ def run(
         data=data,
         out=out_folder,
         cache=cache,
+        cache_budget=cache_budget,
         executor=_choice("--executor", executor, ("ray", "inline")),
         address=address,
         protocol=protocol,
