@@ -6,9 +6,7 @@ All but COCO's take image weights: a bootstrap resample is the same matches coun
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
-from benchmark.metrics.overlaps import Overlaps, overlaps, rank_within_image
+from benchmark.metrics.overlaps import Overlaps, check_boxes, overlaps, pairs_of_one_image_and_class, rank_within_image
 
 # LoVT section 4.1; the list of the RSNA challenge, but not the challenge's metric.
 LOVT_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
@@ -26,6 +24,9 @@ RECALL_LEVELS = np.arange(0, 1.01, 0.01)
 # The wide pool of section 7 of the science notes: what a calibrated head would not need.
 FULL_CONFIDENCE = 0.001
 FULL_PER_IMAGE = 100
+# COCO's own numbers, as pycocotools makes them.
+COCO_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+COCO_RECALLS = np.linspace(0.0, 1.0, 101)
 CALIBRATION_BINS = 10
 CALIBRATION_IOU = 0.5
 
@@ -193,38 +194,39 @@ def average_precisions(matched: Matched, weights: np.ndarray | None = None) -> n
 
 
 def coco_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> CocoAp:
-    """COCO's AP at IoU 0.50:0.95, 0.50 and 0.75 by pycocotools, over confidence of at least 0.001 and 100 boxes per image.
+    """COCO's AP at IoU 0.50:0.95, 0.50 and 0.75, over confidence of at least 0.001 and 100 boxes per image and class.
 
-    Plain IoU, `>=`, classes without truth left out, all box areas. Prints nothing.
+    Plain IoU, `>=`, classes without truth left out, all box areas. Equal confidences keep image order, then the head's order; of boxes
+    with equal IoU the later one is taken.
 
     Raises:
         FrameMismatch: the two were measured in different frames.
-    """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+        TrainingError, UsageError: values or lengths make no sense, as in `overlaps`.
 
+    Source: pycocotools' `COCOeval`, to which it is equal digit by digit (tests/metrics/test_detection.py).
+    """
     require_same_frame(detections, truth)
+    check_boxes("detections", detections)
+    check_boxes("ground truth", truth)
     if len(truth.image) == 0:
         return CocoAp(None, None, None)
-    kept = detections.confidence >= FULL_CONFIDENCE
-    image, label, box, confidence = (a[kept] for a in (detections.image, detections.label, detections.xywh, detections.confidence))
-    if len(image) == 0:
-        return CocoAp(0.0, 0.0, 0.0)
-    with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-        reference, found = COCO(), COCO()
-        images = [{"id": i} for i in range(truth.n_images)]
-        categories = [{"id": c} for c in range(n_classes)]
-        reference.dataset = {"images": images, "categories": categories, "annotations": _annotations(truth.image, truth.label, truth.xywh)}
-        found.dataset = {"images": images, "categories": categories, "annotations": _annotations(image, label, box, confidence)}
-        reference.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(reference, found, "bbox")
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [FULL_PER_IMAGE]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, 0]  # (10 thresholds, 101 recalls, classes)
-    precision = precision[:, :, (precision > -1).any(axis=(0, 1))]
+    by_confidence = np.lexsort((np.arange(len(detections.image)), detections.image, -detections.confidence))
+    by_confidence = by_confidence[detections.confidence[by_confidence] >= FULL_CONFIDENCE]
+    group = _group(detections.image, detections.label, n_classes)[by_confidence]
+    first = rank_within_image(group) < FULL_PER_IMAGE
+    order, group = by_confidence[first], group[first]
+
+    image, label = np.asarray(detections.image)[order], np.asarray(detections.label)[order]
+    detection, true = pairs_of_one_image_and_class(image, label, np.asarray(truth.image), np.asarray(truth.label))
+    iou = _plain_iou(np.asarray(detections.xywh, np.float64)[order][detection], np.asarray(truth.xywh, np.float64)[true])
+    hit = np.zeros((len(COCO_THRESHOLDS), len(order)), bool)
+    relevant = iou >= COCO_THRESHOLDS[0]
+    detection, true, iou = detection[relevant], true[relevant], iou[relevant]
+    _take(detection, true, iou, iou >= COCO_THRESHOLDS[:, None], group, hit, len(truth.image))
+
+    n_truth = np.bincount(truth.label, minlength=n_classes)
+    per_class = [_coco_precision(hit[:, label == c], n_truth[c]) for c in range(n_classes) if n_truth[c]]
+    precision = np.stack(per_class, axis=-1)  # (10 thresholds, 101 recalls, classes), averaged in the order of pycocotools
     return CocoAp(float(precision.mean()), float(precision[0].mean()), float(precision[5].mean()))
 
 
@@ -260,35 +262,68 @@ def share_lost_at(table: Overlaps, confidence: float = LOVT_CONFIDENCE, iou: flo
 
 
 def _assign(table: Overlaps, limits: np.ndarray, hit: np.ndarray) -> None:
-    """Fills `hit` (T, n). All images go in step: the first candidate of every image and class, then the second, and so on."""
+    """Fills `hit` (T, n) by LoVT's rule: a match needs more than the threshold."""
     relevant = table.pair_iou > limits.min()
     detection, truth, iou = table.pair_detection[relevant], table.pair_truth[relevant], table.pair_iou[relevant]
+    group = _group(table.image, table.label, 1 + int(table.label.max(initial=0)))
+    _take(detection, truth, iou, iou > limits[:, None], group, hit, table.n_truth)
+
+
+def _take(
+    detection: np.ndarray, truth: np.ndarray, iou: np.ndarray, reached: np.ndarray, group: np.ndarray, hit: np.ndarray, n_truth: int
+) -> None:
+    """Gives boxes to detections greedily and fills `hit` (T, n): the free box of largest IoU, the later of equal ones.
+
+    All images go in step: the first candidate of every image and class, then the second, and so on.
+
+    Args:
+        detection, truth, iou: (p,) pairs; detections count by falling confidence.
+        reached: (T, p) bool, the pair's IoU is enough at the threshold.
+        group: (n,) int64, image and class of each detection as one number.
+    """
     if len(detection) == 0:
         return
     candidates = np.unique(detection)
-    n_labels = 1 + int(table.label.max())
-    rank = rank_within_image(table.image[candidates] * n_labels + table.label[candidates])
+    rank = rank_within_image(group[candidates])
     rank_of_pair = rank[np.searchsorted(candidates, detection)]
     by_rank = np.lexsort((truth, iou, detection, rank_of_pair))
-    detection, truth, iou, rank_of_pair = (a[by_rank] for a in (detection, truth, iou, rank_of_pair))
-    taken = np.zeros((len(limits), table.n_truth), bool)
-    row = np.arange(len(limits))[:, None]
+    detection, truth, rank_of_pair = (a[by_rank] for a in (detection, truth, rank_of_pair))
+    reached = reached[:, by_rank]
+    taken = np.zeros((len(reached), n_truth), bool)
+    row = np.arange(len(reached))[:, None]
     bounds = np.searchsorted(rank_of_pair, np.arange(rank.max() + 2))
     for start, stop in itertools.pairwise(bounds):
         ranked, options = detection[start:stop], truth[start:stop]
         first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        free = ~taken[:, options] & (iou[start:stop] > limits[:, None])
+        free = ~taken[:, options] & reached[:, start:stop]
         best = np.maximum.reduceat(np.where(free, np.arange(stop - start), -1), first, axis=1)
         found = best >= 0
         hit[:, ranked[first]] = found
         taken[row, options[best]] |= found
 
 
-def _annotations(image: np.ndarray, label: np.ndarray, xywh: np.ndarray, score: np.ndarray | None = None) -> list[dict]:
-    """COCO annotations. Numbers start at 1: pycocotools takes an id of 0 for "no match"."""
-    rows = enumerate(zip(image.tolist(), label.tolist(), xywh.tolist(), strict=True), start=1)
-    made = [{"id": k, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0} for k, (i, c, box) in rows]
-    if score is not None:
-        for annotation, value in zip(made, score.tolist(), strict=True):
-            annotation["score"] = value
-    return made
+def _group(image: np.ndarray, label: np.ndarray, n_labels: int) -> np.ndarray:
+    return np.asarray(image, np.int64) * n_labels + np.asarray(label, np.int64)
+
+
+def _plain_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(p,) IoU of xywh boxes, row by row; operations in the order of pycocotools, so that ties at a threshold agree."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    sides = np.maximum(np.minimum(first[:, 2:] + first[:, :2], second[:, 2:] + second[:, :2]) - low, 0.0)
+    shared = sides[:, 0] * sides[:, 1]
+    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - shared
+    return np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
+
+
+def _coco_precision(hit: np.ndarray, n_truth: int) -> np.ndarray:
+    """(10, 101) interpolated precision of one class, from hits (10, n) by falling confidence."""
+    sampled = np.zeros((len(hit), len(COCO_RECALLS)))
+    hits = np.cumsum(hit, axis=1, dtype=np.float64)
+    # pycocotools adds the smallest step of 1 to the denominator.
+    precision = hits / (np.arange(1, hit.shape[1] + 1) + np.spacing(1))
+    best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    for t in range(len(hit)):
+        reached = np.searchsorted(hits[t] / n_truth, COCO_RECALLS, side="left")
+        inside = reached < hit.shape[1]
+        sampled[t, inside] = best_from_here[t, reached[inside]]
+    return sampled
