@@ -1,7 +1,7 @@
 """What every executor runs: one work unit, in this process, yielding an event for everything the driver wants to see.
 
-A unit is one job, or all jobs of one task on one frozen backbone, which share a pass over its features. An executor knows resources,
-retries and processes; this function is the only thing it calls.
+A unit is one job, or all jobs of one head and dataset on one frozen backbone, which share a pass over its features. An executor knows
+resources, retries and processes; this function is the only thing it calls.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ Event = Decoding | Started | EpochEnded | Finished
 
 
 def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[WorkUnit]:
-    """Groups jobs: those of one task on one frozen backbone together, every fine-tuning job alone.
+    """Groups jobs: those of one head and dataset on one frozen backbone together (its shares of labels see the same features), every
+    fine-tuning job alone.
 
     Args:
         places: `place_key` of backbone and dataset -> place.
@@ -88,7 +89,7 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
     for job in jobs:
         e, names = job.experiment, job.labels
         where = place_key(e.backbone, e.dataset.name)
-        shared = (where, names.task, names.protocol)
+        shared = (where, e.head, names.protocol)
         groups.setdefault(shared if e.encoder is EncoderMode.FROZEN else (*shared, job.key), []).append(job)
     return [
         WorkUnit(

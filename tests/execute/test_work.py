@@ -34,6 +34,19 @@ def test_two_backbones_never_share_a_unit_even_under_one_label(small, tiny):
         assert unit.place == places[place_key(unit.jobs[0].experiment.backbone, "rsna")]
 
 
+def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny, monkeypatch):
+    from benchmark.training.features import FeatureBank
+
+    file, seen = tiny(), []
+    whole, places = small.plan(LINEAR, [file])
+    tenth, _ = small.plan("rsna-linear-frozen-10", [file])
+    (unit,) = units([*whole, *tenth], places)
+    compute = FeatureBank._compute
+    monkeypatch.setattr(FeatureBank, "_compute", lambda self, part, index: seen.extend(part.rows[index]) or compute(self, part, index))
+    assert [r.status for r in records(run_unit(unit))] == ["ok", "ok"]
+    assert len(seen) == len(set(seen))
+
+
 def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     (unit,) = units(jobs, places)
