@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from benchmark import registry, resolve
 from benchmark.cards import Job
 from benchmark.encoders import torchvision
+from benchmark.encoders.build import FIXED_SEED
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
 from benchmark.phantom.corpus import Plan, write_corpus
@@ -63,7 +64,7 @@ def fixed_weights(folder: Path) -> Path:
     file = folder / "resnet18.safetensors"
     if not file.exists():
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(FIXED_SEED + 1)  # other numbers than the ones a file is loaded over
             save_file(torchvision.build("resnet18").network.state_dict(), file)
     return file
 
