@@ -32,6 +32,7 @@ class Request:
         split: a split of the dataset cards; None takes each task card's.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
+        cache_budget: memory of a unit for the features of its frozen encoder, such as 4GB; None takes the default. Changes no result.
     """
 
     backbones: Sequence[str]
@@ -40,6 +41,7 @@ class Request:
     data: Sequence[str] = ()
     out: Path = Path("lobe-out")
     cache: Path | None = None
+    cache_budget: str | None = None
     executor: Literal["ray", "inline"] = "ray"
     address: str | None = None
     protocol: str | None = None
@@ -152,7 +154,8 @@ def plan_jobs(request: Request) -> Planned:
     store = Store(request.out)
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
-    where = resolve.places(backbones, datasets.values(), cache)
+    budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
+    where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
     warnings = [f"{name}: {text}" for (name, _), d in datasets.items() for text in d.warnings]
     return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))

@@ -227,6 +227,9 @@ def run(
     data: DataOption = [],  # noqa: B006
     out_folder: OutOption = Path("lobe-out"),
     cache: CacheOption = None,
+    cache_budget: Annotated[
+        str | None, typer.Option("--cache-budget", help="Memory of a unit for frozen features, like 4GB; beyond it disk. Default: 2GiB.")
+    ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
@@ -251,6 +254,7 @@ def run(
         data=data,
         out=out_folder,
         cache=cache,
+        cache_budget=cache_budget,
         executor=_choice("--executor", executor, ("ray", "inline")),
         address=address,
         protocol=protocol,
@@ -360,6 +364,36 @@ def doctor(as_json: AsJson = False) -> None:
     rows = [{"check": f.name, "state": f.state, "detail": f.detail, "mend": f.mend} for f in findings]
     _show(rows, as_json, ("check", "state", "detail", "mend"))
     if any(f.state == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, or all.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for NAME.json, one a bench.")] = Path("lobe-bench"),
+    quick: Annotated[bool, typer.Option("--quick", help="A miniature that shows that it runs; its times mean nothing.")] = False,
+    page: Annotated[Path | None, typer.Option("--page", help="Also write the page made of all JSON files in --out, as Markdown.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` takes an hour at most."""
+    from benchmark import bench as benches
+
+    chosen = benches.NAMES if name == "all" else (_choice("NAME", name, benches.NAMES),)
+    reports = []
+    for each in chosen:
+        if not as_json:
+            err.print(f"bench {each} …")
+        reports.append(benches.run(each, out_folder, quick=quick))
+        if not as_json:
+            out.print(benches.table(reports[-1]))
+    if page is not None:
+        benches.write_page(out_folder, page)
+    if as_json:
+        _print_json([r.model_dump(mode="json") for r in reports])
+    else:
+        out.print(f"Written to {_plain(str(out_folder))}.")
+    if not all(r.equal for r in reports):
+        err.print("[red]The two sides differ:[/] see the rows marked so; their times are no measurement.")
         raise typer.Exit(1)
 
 

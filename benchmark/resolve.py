@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, read_lists
 from benchmark.store import write_atomically
-from benchmark.training.place import Place, place_key
+from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 
 PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
 
@@ -192,8 +193,14 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     return ResolvedBackbone(NamedBackbone(label, ref), parsed.model, weights)
 
 
-def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path) -> dict[tuple[str, str], Place]:
-    """`place_key` of backbone and dataset -> where their inputs lie."""
+def places(
+    backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path, feature_budget_bytes: int | None = None
+) -> dict[tuple[str, str], Place]:
+    """`place_key` of backbone and dataset -> where their inputs lie.
+
+    Args:
+        feature_budget_bytes: memory of a unit for features; None = the default.
+    """
     return {
         place_key(b.named.ref, d.card.name): Place(
             card=d.card,
@@ -205,6 +212,7 @@ def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDat
             phantom=d.phantom,
             known_release=d.known_release,
             lists=d.lists,
+            feature_budget_bytes=FEATURE_BUDGET_BYTES if feature_budget_bytes is None else feature_budget_bytes,
         )
         for b in backbones
         for d in datasets
@@ -217,6 +225,19 @@ def tasks(names: Sequence[str], suite: str | None) -> list[TaskCard]:
         raise UsageError("Give either --suite S or --task T (repeatable). `lobe list suites` and `lobe list tasks` show what there is.")
     wanted = registry.suite(suite).tasks if suite else names
     return [registry.task(name) for name in dict.fromkeys(wanted)]
+
+
+def size_bytes(text: str) -> int:
+    """Bytes of a size such as 4GB, 500 MB, 1.5GiB or 4096.
+
+    Raises:
+        UsageError: not a size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", text, flags=re.IGNORECASE)
+    if found is None:
+        raise UsageError(f"{text!r} is not a size. Write it like 4GB, 500MB or 1.5GiB.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
 def _file_digest(path: Path, cache: Path) -> str:

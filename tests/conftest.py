@@ -152,6 +152,41 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
 
 
 @pytest.fixture
+def plain_fit(tmp_path: Path):
+    """Fits a job the slow way: every image decoded anew whenever it is asked for, the encoder run on every batch, no run beside it."""
+
+    def fit(job, place, learning_rate: float):
+        from unittest import mock
+
+        import numpy as np
+        import torch
+
+        from benchmark.imaging.prepare import prepare_image
+        from benchmark.readers.base import open_reader
+        from benchmark.training import fit as fitting
+        from benchmark.training.data import Part
+
+        data = job.experiment.dataset
+        reader = open_reader(place.card, place.dataset_root, shapes=job.experiment.switches.object_cxr_shapes)
+        train = fitting.train
+
+        def images(self, index):
+            found = [prepare_image(reader.sample(self.ids[i]), data.intensity, data.frame_size)[0] for i in index]
+            return torch.from_numpy(np.stack(found))
+
+        def without_bank(model, *rest):
+            model.bank = None
+            return train(model, *rest)
+
+        folder = tmp_path / f"plain-{job.key}"
+        folder.mkdir()
+        with mock.patch.object(Part, "images", images), mock.patch.object(fitting, "train", without_bank):
+            return list(fitting.fit(job, place, folder, learning_rate, fitting.Bench()))[-1]
+
+    return fit
+
+
+@pytest.fixture
 def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut."""
 

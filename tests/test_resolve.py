@@ -182,3 +182,16 @@ def test_tasks_are_named_or_of_a_suite_never_both(names, suite):
 def test_a_task_named_twice_is_one_task():
     assert [card.id for card in resolve.tasks([TASK, TASK], None)] == [TASK]
     assert [card.id for card in resolve.tasks([], "lovt-18")] == list(registry.suite("lovt-18").tasks)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("4GB", 4 * 10**9), ("500 MB", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("4096", 4096), ("2k", 2000)]
+)
+def test_a_cache_budget_is_written_as_people_write_sizes(text, expected):
+    assert resolve.size_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "4 apples"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match="not a size"):
+        resolve.size_bytes(text)

@@ -99,16 +99,20 @@ class SealedEncoder(nn.Module):
         if grey.dim() != 4 or grey.shape[1] != 1 or grey.shape[2] != grey.shape[3]:
             raise UsageError(f"The encoder takes grey squares, (N, S, S) or (N, 1, S, S); it was given {tuple(images.shape)}.")
         if grey.dtype == torch.uint8:
-            grey = grey.float() / 255
+            grey = grey.float().div_(255)
+            if self.mean.shape[1] == 1:  # in the memory just made: half the time, the same bits
+                return self._three_channels(grey.sub_(self.mean).div_(self.std))
         elif not grey.is_floating_point():
             raise UsageError(f"The encoder takes uint8 (0..255) or float (0..1) images; it was given {images.dtype}.")
         elif grey.max() > 1:  # waits for the device, but stored images are uint8 and do not come here
             raise UsageError(
                 f"The encoder takes float images in [0, 1]; the largest value given is {grey.max():.0f}. Divide by 255, or give uint8."
             )
-        normalised = (grey.float() - self.mean) / self.std
-        normalised = normalised.expand(-1, CHANNELS, -1, -1)
-        return normalised if self.memory_format is torch.contiguous_format else normalised.contiguous(memory_format=self.memory_format)
+        return self._three_channels((grey.float() - self.mean) / self.std)
+
+    def _three_channels(self, normalised: Tensor) -> Tensor:
+        expanded = normalised.expand(-1, CHANNELS, -1, -1)
+        return expanded if self.memory_format is torch.contiguous_format else expanded.contiguous(memory_format=self.memory_format)
 
     def fit_to_patches(self, normalised: Tensor) -> Tensor:
         """Resized to the nearest multiple of the backbone's patch, where it has one that does not divide the side."""

@@ -1,22 +1,27 @@
 """What every executor runs: one work unit, in this process, yielding an event for everything the driver wants to see.
 
-A unit is one job, or all jobs of one task on one frozen backbone, which share a pass over its features. An executor knows resources,
-retries and processes; this function is the only thing it calls.
+A unit is one job, or all jobs of one head and dataset on one frozen backbone, which share a pass over its features. An executor knows
+resources, retries and processes; this function is the only thing it calls.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
 from benchmark.errors import LobeError
 from benchmark.plan import select_learning_rate
 from benchmark.training.place import Place, place_key
+
+if TYPE_CHECKING:
+    from benchmark.training.fit import Bench
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ Event = Decoding | Started | EpochEnded | Finished
 
 
 def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[WorkUnit]:
-    """Groups jobs: those of one task on one frozen backbone together, every fine-tuning job alone.
+    """Groups jobs: those of one head and dataset on one frozen backbone together (its shares of labels see the same features), every
+    fine-tuning job alone.
 
     Args:
         places: `place_key` of backbone and dataset -> place.
@@ -83,11 +89,11 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
     for job in jobs:
         e, names = job.experiment, job.labels
         where = place_key(e.backbone, e.dataset.name)
-        shared = (where, names.task, names.protocol)
+        shared = (where, e.head, names.protocol)
         groups.setdefault(shared if e.encoder is EncoderMode.FROZEN else (*shared, job.key), []).append(job)
     return [
         WorkUnit(
-            name=f"{group[0].labels.task} · {group[0].labels.backbone}",
+            name=_name(group[0]),
             jobs=tuple(group),
             place=places[place_key(group[0].experiment.backbone, group[0].experiment.dataset.name)],
         )
@@ -96,34 +102,107 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
 
 
 def run_unit(unit: WorkUnit) -> Iterator[Event]:
-    """Runs the unit's jobs one after another. A job that fails yields a failed record and the next one goes on."""
+    """Runs the unit's jobs in order, those that may train together as one. A job that fails yields a failed record; the others go on."""
     from benchmark.training import fit as fitting  # torch enters the process here and not before
     from benchmark.training.determinism import prepare_process
+    from benchmark.training.together import group_key
 
     outcomes = {o.key: o for o in unit.outcomes}
     prepare_process(unit.jobs[0].experiment.threads)
     bench = fitting.Bench()
+    groups: dict[str, list[Job]] = {}
     for job in unit.jobs:
+        groups.setdefault(group_key(job) or job.key, []).append(job)
+    for group in groups.values():
+        together = group_key(group[0]) is not None
+        for event in (_run_together if together else _run_alone)(group, unit.place, outcomes, bench):
+            if isinstance(event, Finished) and event.record.job.experiment.role is Role.SELECTION:
+                outcomes[event.record.key] = outcome_of(event.record)
+            yield event
+
+
+def _run_alone(jobs: Sequence[Job], place: Place, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
+    """One after another."""
+    from benchmark.training import fit as fitting
+
+    for job in jobs:
         yield Started(job.key)
         started = time.monotonic()
         files: dict[str, bytes] = {}
         with tempfile.TemporaryDirectory(prefix=f"lobe-{job.key}-") as produced:
             try:
                 record = None
-                for event in fitting.fit(job, unit.place, Path(produced), _learning_rate(job, outcomes), bench):
+                for event in fitting.fit(job, place, Path(produced), _learning_rate(job, outcomes), bench):
                     if isinstance(event, Record):
                         record = event
                     elif isinstance(event, Epoch):
                         yield EpochEnded(job.key, event)
                     else:
-                        yield Decoding(unit.name, *event)
+                        yield Decoding(_name(job), *event)
                 assert record is not None
-                files = {path.name: path.read_bytes() for path in sorted(Path(produced).iterdir())}
+                files = _files(Path(produced))
             except Exception as error:  # every failure becomes a record; the others go on
-                record = failed(job, unit.place, error, time.monotonic() - started)
-        if job.experiment.role is Role.SELECTION:
-            outcomes[job.key] = outcome_of(record)
+                record = failed(job, place, error, time.monotonic() - started)
         yield Finished(record, files)
+
+
+def _run_together(jobs: Sequence[Job], place: Place, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
+    """Side by side. What fails them all and is no sentence for the user is tried once more with every job on its own."""
+    rates: dict[str, float] = {}
+    for job in jobs:
+        yield Started(job.key)
+        try:
+            rates[job.key] = _learning_rate(job, outcomes)
+        except LobeError as error:
+            yield Finished(failed(job, place, error))
+    left = [job for job in jobs if job.key in rates]
+    if not left:
+        return
+    done: set[str] = set()
+    started = time.monotonic()
+    try:
+        for event in _side_by_side(left, place, rates, bench):
+            if isinstance(event, Finished):
+                done.add(event.record.key)
+            yield event
+    except Exception as error:
+        left = [job for job in left if job.key not in done]
+        if isinstance(error, LobeError) or len(left) == 1:
+            for job in left:
+                yield Finished(failed(job, place, error, time.monotonic() - started))
+            return
+        for job in left:
+            try:
+                yield from _side_by_side([job], place, rates, bench)
+            except Exception as own:
+                yield Finished(failed(job, place, own, time.monotonic() - started))
+
+
+def _side_by_side(jobs: Sequence[Job], place: Place, rates: Mapping[str, float], bench: Bench) -> Iterator[Event]:
+    from benchmark.training import fit as fitting
+
+    by_key = {job.key: job for job in jobs}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"lobe-{jobs[0].key}-") as produced:
+        for first, event in fitting.fit_together(jobs, place, Path(produced), [rates[job.key] for job in jobs], bench):
+            if isinstance(event, int):
+                yield Decoding(_name(jobs[0]), first, event)
+            elif isinstance(event, Epoch):
+                yield EpochEnded(first, event)
+            elif isinstance(event, Record):
+                folder = Path(produced) / first
+                yield Finished(event, _files(folder))
+                shutil.rmtree(folder)
+            else:
+                yield Finished(failed(by_key[first], place, event, time.monotonic() - started))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _name(job: Job) -> str:
+    return f"{job.labels.task} · {job.labels.backbone}"
 
 
 def outcome_of(record: Record) -> Outcome:

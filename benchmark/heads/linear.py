@@ -6,13 +6,14 @@ reads one level and nothing of the image. Loss: `dice_loss`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.heads.base import Head, HeadRequest, Targets
 from benchmark.heads.dice_loss import dice_loss
+from benchmark.heads.linear_stack import LinearStack
 
 GRID_STRIDE = 32  # 7 x 7 at 224 px; a finer grid would win by geometry alone (docs: tracks)
 
@@ -20,6 +21,11 @@ GRID_STRIDE = 32  # 7 x 7 at 224 px; a finer grid would win by geometry alone (d
 def build(request: HeadRequest) -> Linear:
     """The head on the encoder's deepest level. 2,049 parameters at 2,048 channels and one class, 16,392 at eight."""
     return Linear(request)
+
+
+def stack(heads: Sequence[Linear]) -> LinearStack:
+    """Heads that learn side by side from shared batches; a head module that offers this trains its frozen float32 runs together."""
+    return LinearStack(heads)
 
 
 class Linear(Head):
@@ -37,11 +43,13 @@ class Linear(Head):
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
         """(B, C, S, S) float32 logits."""
-        features = pyramid[self.strides[0]]
-        if features.shape[-1] != self.grid:
-            features = F.adaptive_avg_pool2d(features, self.grid)
-        logits = self.classify(features).float()
+        logits = self.classify(self.features(pyramid)).float()
         return F.interpolate(logits, size=(self.frame_size, self.frame_size), mode="bilinear", align_corners=False)
+
+    def features(self, pyramid: Mapping[int, Tensor]) -> Tensor:
+        """(B, D, g, g): what the convolution sees."""
+        features = pyramid[self.strides[0]]
+        return features if features.shape[-1] == self.grid else F.adaptive_avg_pool2d(features, self.grid)
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         return dice_loss(outputs, targets.masks)

@@ -1,4 +1,4 @@
-"""COCO's box AP: pycocotools decides once which detection is a hit at which IoU, and the average precision follows from those hits.
+"""COCO's box AP: which detection is a hit at which IoU is decided once, and the average precision follows from those hits.
 
 What a record keeps is one number per detection, its hits at COCO's ten thresholds as bits; a resample of images is the same hits counted
 again. LoVT's own rules are in `detection`.
@@ -6,17 +6,17 @@ again. LoVT's own rules are in `detection`.
 
 from __future__ import annotations
 
-import contextlib
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
-from benchmark.metrics.detection import FULL_CONFIDENCE, FULL_PER_IMAGE
-from benchmark.metrics.overlaps import falling, overlaps, rank_within_image
+from benchmark.metrics.detection import FULL_CONFIDENCE, FULL_PER_IMAGE, group_of, take
+from benchmark.metrics.overlaps import check_boxes, falling, pairs_of_one_image_and_class, rank_within_image
 
-N_THRESHOLDS = 10  # IoU 0.50, 0.55, ..., 0.95
+# COCO's own numbers, as pycocotools makes them.
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 UNCOUNTED = -1  # a detection outside COCO's pool
 
@@ -50,37 +50,29 @@ class CocoHits:
 def coco_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.ndarray:
     """(n,) int64 hits of `CocoHits`, in the order of `overlaps.overlaps`: confidence at least 0.001, 100 boxes per image, plain IoU, `>=`.
 
+    Equal confidences keep image order, then the head's order; of boxes with equal IoU the later one is taken.
+
     Raises:
         FrameMismatch: the two were measured in different frames.
-    """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+        TrainingError, UsageError: values or lengths make no sense, as in `overlaps`.
 
+    Source: pycocotools' `COCOeval`, to which the average precision is equal up to rounding of the mean (tests/metrics/test_detection.py).
+    """
     require_same_frame(detections, truth)
+    check_boxes("detections", detections)
+    check_boxes("ground truth", truth)
     order = falling(detections)
-    image, label, box, confidence = (a[order] for a in (detections.image, detections.label, detections.xywh, detections.confidence))
-    pool = np.flatnonzero((confidence >= FULL_CONFIDENCE) & (rank_within_image(np.asarray(image, np.int64)) < FULL_PER_IMAGE))
+    first = rank_within_image(np.asarray(detections.image, np.int64)[order]) < FULL_PER_IMAGE
+    pool = np.flatnonzero((np.asarray(detections.confidence)[order] >= FULL_CONFIDENCE) & first)
+    image, label = (np.asarray(a, np.int64)[order[pool]] for a in (detections.image, detections.label))
+    detection, true = pairs_of_one_image_and_class(image, label, np.asarray(truth.image), np.asarray(truth.label))
+    iou = _iou(np.asarray(detections.xywh, np.float64)[order[pool]][detection], np.asarray(truth.xywh, np.float64)[true])
+    relevant = iou >= THRESHOLDS[0]
+    detection, true, iou = detection[relevant], true[relevant], iou[relevant]
+    hit = np.zeros((len(THRESHOLDS), len(pool)), bool)
+    take(detection, true, iou, iou >= THRESHOLDS[:, None], group_of(image, label, n_classes), hit, len(truth.image))
     hits = np.full(len(order), UNCOUNTED, np.int64)
-    hits[pool] = 0
-    if len(truth.image) == 0 or len(pool) == 0:
-        return hits
-    with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-        reference, found = COCO(), COCO()
-        images = [{"id": i} for i in range(truth.n_images)]
-        categories = [{"id": c} for c in range(n_classes)]
-        reference.dataset = {"images": images, "categories": categories, "annotations": _annotations(truth.image, truth.label, truth.xywh)}
-        annotations = _annotations(image[pool], label[pool], box[pool], confidence[pool])
-        found.dataset = {"images": images, "categories": categories, "annotations": annotations}
-        reference.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(reference, found, "bbox")
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [FULL_PER_IMAGE]
-        evaluation.evaluate()
-    for judged in evaluation.evalImgs:
-        if judged is not None:
-            matched = np.asarray(judged["dtMatches"]) > 0  # (thresholds, detections)
-            hits[pool[np.array(judged["dtIds"], np.int64) - 1]] = (matched << np.arange(N_THRESHOLDS)[:, None]).sum(axis=0)
+    hits[pool] = (hit << np.arange(len(THRESHOLDS))[:, None]).sum(axis=0)
     return hits
 
 
@@ -93,20 +85,22 @@ def average_precision(found: CocoHits, threshold: int | None = None, weights: np
     """
     weights = np.ones(found.n_images) if weights is None else np.asarray(weights, np.float64)
     n_truth = np.bincount(found.truth_label, weights=weights[found.truth_image])
-    chosen = range(N_THRESHOLDS) if threshold is None else (threshold,)
+    chosen = range(len(THRESHOLDS)) if threshold is None else (threshold,)
     values = [_of_class(found, label, n_truth[label], chosen, weights) for label in np.flatnonzero(n_truth)]
-    return float(np.mean(values)) if values else None
+    return float(np.stack(values, axis=-1).mean()) if values else None
 
 
 def coco_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> CocoAp:
     """COCO's AP at IoU 0.50:0.95, 0.50 and 0.75 of a split, over confidence of at least 0.001 and 100 boxes per image."""
-    table = overlaps(detections, truth)
-    hits = coco_hits(detections, truth, n_classes)
-    found = CocoHits(table.n_images, table.image, table.label, hits, table.truth_image, table.truth_label)
+    hits, order = coco_hits(detections, truth, n_classes), falling(detections)
+    image, label, true_image, true_label = (
+        np.asarray(a, np.int64) for a in (detections.image[order], detections.label[order], truth.image, truth.label)
+    )
+    found = CocoHits(truth.n_images, image, label, hits, true_image, true_label)
     return CocoAp(average_precision(found), average_precision(found, 0), average_precision(found, 5))
 
 
-def _of_class(found: CocoHits, label: int, n_truth: float, thresholds, weights: np.ndarray) -> np.ndarray:
+def _of_class(found: CocoHits, label: int, n_truth: float, thresholds: Sequence[int], weights: np.ndarray) -> np.ndarray:
     """(thresholds, 101) precision at COCO's recalls: highest precision from there on, 0 where never reached."""
     weight = weights[found.image]
     kept = np.flatnonzero((found.label == label) & (found.hits != UNCOUNTED) & (weight > 0))
@@ -124,11 +118,10 @@ def _of_class(found: CocoHits, label: int, n_truth: float, thresholds, weights: 
     return curves
 
 
-def _annotations(image: np.ndarray, label: np.ndarray, xywh: np.ndarray, score: np.ndarray | None = None) -> list[dict]:
-    """COCO annotations. Numbers start at 1: pycocotools takes an id of 0 for "no match"."""
-    rows = enumerate(zip(image.tolist(), label.tolist(), xywh.tolist(), strict=True), start=1)
-    made = [{"id": k, "image_id": i, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0} for k, (i, c, box) in rows]
-    if score is not None:
-        for annotation, value in zip(made, score.tolist(), strict=True):
-            annotation["score"] = value
-    return made
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(p,) IoU of xywh boxes, row by row; operations in the order of pycocotools, so that ties at a threshold agree."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    sides = np.maximum(np.minimum(first[:, 2:] + first[:, :2], second[:, 2:] + second[:, :2]) - low, 0.0)
+    shared = sides[:, 0] * sides[:, 1]
+    union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - shared
+    return np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)

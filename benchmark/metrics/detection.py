@@ -240,25 +240,46 @@ def _per_entry(weights: np.ndarray | None, image: np.ndarray) -> np.ndarray:
 
 
 def _assign(table: Overlaps, limits: np.ndarray, hit: np.ndarray) -> None:
-    """Fills `hit` (T, n). All images go in step: the first candidate of every image and class, then the second, and so on."""
+    """Fills `hit` (T, n) by LoVT's rule: a match needs more than the threshold."""
     relevant = table.pair_iou > limits.min()
     detection, truth, iou = table.pair_detection[relevant], table.pair_truth[relevant], table.pair_iou[relevant]
+    group = group_of(table.image, table.label, 1 + int(table.label.max(initial=0)))
+    take(detection, truth, iou, iou > limits[:, None], group, hit, table.n_truth)
+
+
+def take(
+    detection: np.ndarray, truth: np.ndarray, iou: np.ndarray, reached: np.ndarray, group: np.ndarray, hit: np.ndarray, n_truth: int
+) -> None:
+    """Gives boxes to detections greedily and fills `hit` (T, n): the free box of largest IoU, the later of equal ones.
+
+    All images go in step: the first candidate of every image and class, then the second, and so on.
+
+    Args:
+        detection, truth, iou: (p,) pairs; detections count by falling confidence.
+        reached: (T, p) bool, the pair's IoU is enough at the threshold.
+        group: (n,) int64, image and class of each detection as one number.
+    """
     if len(detection) == 0:
         return
     candidates = np.unique(detection)
-    n_labels = 1 + int(table.label.max())
-    rank = rank_within_image(table.image[candidates] * n_labels + table.label[candidates])
+    rank = rank_within_image(group[candidates])
     rank_of_pair = rank[np.searchsorted(candidates, detection)]
     by_rank = np.lexsort((truth, iou, detection, rank_of_pair))
-    detection, truth, iou, rank_of_pair = (a[by_rank] for a in (detection, truth, iou, rank_of_pair))
-    taken = np.zeros((len(limits), table.n_truth), bool)
-    row = np.arange(len(limits))[:, None]
+    detection, truth, rank_of_pair = (a[by_rank] for a in (detection, truth, rank_of_pair))
+    reached = reached[:, by_rank]
+    taken = np.zeros((len(reached), n_truth), bool)
+    row = np.arange(len(reached))[:, None]
     bounds = np.searchsorted(rank_of_pair, np.arange(rank.max() + 2))
     for start, stop in itertools.pairwise(bounds):
         ranked, options = detection[start:stop], truth[start:stop]
         first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        free = ~taken[:, options] & (iou[start:stop] > limits[:, None])
+        free = ~taken[:, options] & reached[:, start:stop]
         best = np.maximum.reduceat(np.where(free, np.arange(stop - start), -1), first, axis=1)
         found = best >= 0
         hit[:, ranked[first]] = found
         taken[row, options[best]] |= found
+
+
+def group_of(image: np.ndarray, label: np.ndarray, n_labels: int) -> np.ndarray:
+    """(n,) int64: image and class as one number."""
+    return np.asarray(image, np.int64) * n_labels + np.asarray(label, np.int64)

@@ -80,13 +80,13 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
         UsageError: arrays of unequal length, an image index outside the split, a negative side, a confidence outside [0, 1].
     """
     require_same_frame(detections, truth)
-    _check("detections", detections)
-    _check("ground truth", truth)
+    check_boxes("detections", detections)
+    check_boxes("ground truth", truth)
     order = falling(detections)
     image = np.asarray(detections.image, np.int64)[order]
     label = np.asarray(detections.label, np.int64)[order]
     truth_image, truth_label = np.asarray(truth.image, np.int64), np.asarray(truth.label, np.int64)
-    pair_detection, pair_truth = _pairs_of_one_image_and_class(image, label, truth_image, truth_label)
+    pair_detection, pair_truth = pairs_of_one_image_and_class(image, label, truth_image, truth_label)
     detected = _corners(detections.xywh)[order][pair_detection]
     true = _corners(truth.xywh)[pair_truth]
     iou = _iou_plus_one(detected, true)
@@ -151,7 +151,8 @@ def stack(first: Overlaps, second: Overlaps) -> Overlaps:
     )
 
 
-def _check(what: str, boxes: Boxes) -> None:
+def check_boxes(what: str, boxes: Boxes) -> None:
+    """Raises TrainingError for values that are not finite, UsageError for arrays that make no sense."""
     lengths = {f.name: len(getattr(boxes, f.name)) for f in fields(boxes) if f.name not in ("n_images", "frame")}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"The {what} have arrays of different length: {lengths}.")
@@ -172,9 +173,10 @@ def _check(what: str, boxes: Boxes) -> None:
         raise UsageError(f"Confidences leave [0, 1]: {boxes.confidence.min()} to {boxes.confidence.max()}; are these logits?")
 
 
-def _pairs_of_one_image_and_class(
+def pairs_of_one_image_and_class(
     image: np.ndarray, label: np.ndarray, truth_image: np.ndarray, truth_label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """(p,) indices of detections and of ground-truth boxes, for every pair of one image and class, sorted by detection, then truth."""
     n_labels = 1 + max(label.max(initial=0), truth_label.max(initial=0))
     group, truth_group = image * n_labels + label, truth_image * n_labels + truth_label
     by_group = np.argsort(truth_group, kind="stable")

@@ -287,6 +287,6 @@ def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
     if np.any(np.diff(table.confidence) > 0):
         raise ValueError("detections are not sorted by falling confidence")
     hits = None if stored.get("coco") is None else np.array(stored["coco"], np.int64)
-    if hits is not None and (len(hits) != table.n_detections or np.any((hits < coco.UNCOUNTED) | (hits >= 2**coco.N_THRESHOLDS))):
+    if hits is not None and (len(hits) != table.n_detections or np.any((hits < coco.UNCOUNTED) | (hits >= 2 ** len(coco.THRESHOLDS)))):
         raise ValueError("COCO hits that do not fit the detections")
     return DetectionStatistics(tuple(stored["classes"]), table, hits)

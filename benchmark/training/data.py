@@ -89,11 +89,7 @@ class Part:
         )
 
     def n_positive(self) -> int:
-        if self.target == "boxes":
-            return sum(len(b) > 0 for b in self.boxes)
-        if self.target == "labels":
-            return int((self.class_labels == 1).any(axis=1).sum())
-        return sum(int(self.masks(np.array([i])).any()) for i in range(len(self)))
+        return self._n_positive
 
     def digest(self) -> str:
         return ids_digest(self.ids, ordered=True)
@@ -101,6 +97,14 @@ class Part:
     def files_digest(self) -> str:
         """SHA-256 over the bytes of the part's source files, as they were when decoded: names and sizes may stay when pixels change."""
         return ids_digest(self.cache.source_digests(self.rows), ordered=True)
+
+    @cached_property
+    def _n_positive(self) -> int:
+        if self.target == "boxes":
+            return sum(len(b) > 0 for b in self.boxes)
+        if self.target == "labels":
+            return int((self.class_labels == 1).any(axis=1).sum())
+        return sum(int(self.masks(np.array([i])).any()) for i in range(len(self)))
 
     @cached_property
     def _padded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,14 +1,15 @@
-"""Fit one job: data, model, loop, one test, a record. A generator, so that whoever drives it sees decoding and epochs as they happen."""
+"""Fit jobs: data, model, loop, one test, a record. Generators, so that whoever drives them sees decoding and epochs as they happen."""
 
 from __future__ import annotations
 
 import platform
 import resource
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -17,7 +18,7 @@ from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import sources_digest, state_digest
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import CheckpointError, DataError, TrainingError
+from benchmark.errors import CheckpointError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
@@ -25,9 +26,10 @@ from benchmark.registry import plugin
 from benchmark.training import evaluate, predictions
 from benchmark.training.data import JobData, load
 from benchmark.training.features import FeatureBank
-from benchmark.training.loop import Precision, train
+from benchmark.training.loop import Precision, Selected, train
 from benchmark.training.model import Model
 from benchmark.training.place import Place
+from benchmark.training.together import train_together
 
 RECORDED_PACKAGES = (
     "torch",
@@ -66,6 +68,17 @@ class Bench:
             )
 
 
+@dataclass
+class _Ready:
+    """What runs of one experiment start from, and what their records need of it; one model per run, on one encoder and bank."""
+
+    data: JobData
+    digests: dict[str, str]
+    models: list[Model]
+    account: dict[str, int]
+    timings: dict[str, float]
+
+
 def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Bench) -> Iterator[tuple[int, int] | Epoch | Record]:
     """Trains, selects on validation, tests once.
 
@@ -81,6 +94,48 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         LobeError: whatever makes the result untrustworthy; see `benchmark.errors`.
     """
     experiment = job.experiment
+    ready = yield from _ready([job], place, bench)
+    clock = time.monotonic()
+    # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
+    torch.manual_seed(experiment.head_seed)
+    selected = yield from train(ready.models[0], ready.data, experiment, learning_rate, experiment.dataset.classes)
+    ready.timings["training"], _ = _lap(clock)
+    yield _tested(job, place, produced, learning_rate, bench, ready, ready.models[0], selected, path="plain")
+
+
+def fit_together(
+    jobs: Sequence[Job], place: Place, produced: Path, learning_rates: Sequence[float], bench: Bench
+) -> Iterator[tuple[int, int] | tuple[str, Epoch | Record | LobeError]]:
+    """Fits jobs of one `together.group_key` side by side; each gets the record that `fit` would give it, within 1e-5.
+
+    Args:
+        produced: empty folder; a job's files go to the sub-folder of its key.
+
+    Yields:
+        (images decoded, of how many), then a job's key with each of its epochs and, as soon as it has ended, its record or what failed it.
+
+    Raises:
+        LobeError: data or encoder cannot be used, by any of the jobs.
+    """
+    ready = yield from _ready(jobs, place, bench)
+    shared = {name: seconds / len(jobs) for name, seconds in ready.timings.items()}
+    for run, event in train_together(ready.models, ready.data, [job.experiment for job in jobs], learning_rates):
+        job = jobs[run]
+        if not isinstance(event, Selected):
+            yield job.key, event
+            continue
+        mine = replace(ready, timings={**shared, "training": event.seconds})
+        folder = produced / job.key
+        folder.mkdir()
+        try:
+            yield job.key, _tested(job, place, folder, learning_rates[run], bench, mine, ready.models[run], event, path="fused")
+        except LobeError as error:
+            yield job.key, error
+
+
+def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[int, int], None, _Ready]:
+    """Data, encoder, features, and a head for every job; the jobs agree in all but rates and seeds."""
+    experiment = jobs[0].experiment
     device = torch.device(experiment.device_type)
     timings = {}
     clock = time.monotonic()
@@ -92,56 +147,71 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
 
     finetune = experiment.encoder is EncoderMode.FINETUNE
     encoder, account = _encoder(experiment, place, device, bench if not finetune else Bench())
-    head = _head(experiment, encoder, device)
+    heads = [_head(job.experiment, encoder, device) for job in jobs]
     bank = None
     if not finetune:
-        bank = bench.bank if bench.bank is not None and set(head.strides) <= set(bench.bank.strides) else None
-        bank = bank or FeatureBank(encoder, head.strides, place.feature_budget_bytes, _autocast(experiment))
+        bank = bench.bank if bench.bank is not None and set(heads[0].strides) <= set(bench.bank.strides) else None
+        bank = bank or FeatureBank(
+            encoder, heads[0].strides, place.feature_budget_bytes, _autocast(experiment), folder=place.cache.parent / "features"
+        )
         bench.bank = bank
         encoder.set_mode("frozen")
         for part in (data.train, data.validation, data.test):
             bank.prepare(part)
     timings["features"], clock = _lap(clock)
-
-    model = Model(encoder, head, bank, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
-    torch.manual_seed(experiment.head_seed)
-    selected = yield from train(model, data, experiment, learning_rate, experiment.dataset.classes)
-    timings["training"], clock = _lap(clock)
+    return _Ready(data, digests, [Model(encoder, head, bank, device) for head in heads], account, timings)
 
+
+def _tested(
+    job: Job,
+    place: Place,
+    produced: Path,
+    learning_rate: float,
+    bench: Bench,
+    ready: _Ready,
+    model: Model,
+    selected: Selected,
+    *,
+    path: Literal["plain", "fused"],
+) -> Record:
+    """The record of a trained model after its one test."""
+    experiment, data, timings = job.experiment, ready.data, ready.timings
+    finetune = experiment.encoder is EncoderMode.FINETUNE
+    clock = time.monotonic()
     model.restore(selected.state, finetune)
     result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
-    if digests != _sample_digests(data):
+    if ready.digests != _sample_digests(data):
         raise DataError(f"{place.card.name}: image files in {place.dataset_root} changed while the job ran. Run the same command again.")
     predictions.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
 
-    yield Record(
+    return Record(
         key=job.key,
         job=job,
         status="ok",
         scale="limited" if job.limited else "full",
         phantom=place.phantom,
         redistribution=place.card.redistribution,
+        path=path,
         metrics=result.metrics,
         validation=selected.metrics,
         counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
-        sample_digests=digests,
+        sample_digests=ready.digests,
         leakage=_leakage(data),
         learning_rate=learning_rate,
         selected_epoch=selected.epoch,
         steps=selected.steps,
         curve=tuple(selected.curve),
-        parameters=_parameters(encoder, head, finetune),
-        account=account,
+        parameters=_parameters(model.encoder, model.head, finetune),
+        account=ready.account,
         timings_s={name: round(seconds, 3) for name, seconds in timings.items()},
-        peak_memory_bytes=_peak_memory(device),
-        environment=environment(device),
+        peak_memory_bytes=_peak_memory(torch.device(experiment.device_type)),
+        environment=environment(torch.device(experiment.device_type)),
         warnings=(*data.warnings, *result.warnings),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )

@@ -6,7 +6,7 @@ Source of every rule: LoVT 1.2 (optimiser, schedule, early stopping, checkpoint)
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,10 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 @dataclass
 class Selected:
-    """What the loop leaves behind: the best state by the validation metric, and how it got there."""
+    """What the loop leaves behind: the best state by the validation metric, and how it got there.
+
+    `seconds` is a run's share of the time, where runs train together.
+    """
 
     state: dict[str, torch.Tensor] = field(default_factory=dict)
     epoch: int = -1
@@ -31,6 +34,7 @@ class Selected:
     curve: list[Epoch] = field(default_factory=list)
     steps: int = 0
     best: float = -math.inf
+    seconds: float = 0.0
 
 
 def train(
@@ -47,10 +51,10 @@ def train(
     warmup = data.warmup_steps if finetune else 0
     start_rate = recipe.warmup_learning_rate if warmup else learning_rate
     optimiser = OPTIMISERS[recipe.optimiser](parameters, lr=start_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience)
+    course = Course(experiment, optimiser)
+    kept = course.kept
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)
-    kept, waited, stop_best = Selected(), 0, -math.inf
 
     for epoch in range(recipe.max_epochs):
         model.start_epoch()
@@ -71,31 +75,69 @@ def train(
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break
-        train_loss = float(torch.stack(losses).mean())
-        rate = optimiser.param_groups[0]["lr"]
         validation_loss, metrics = validate(model, data.validation, data.batch_size, class_names, precision.autocast)
-        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-            raise TrainingError(
-                f"The loss is not finite in epoch {epoch} (training {train_loss}, validation {validation_loss}) at learning rate {rate:g}."
-            )
-        plateau.step(validation_loss)
-        line = Epoch(
-            epoch=epoch, step=kept.steps, train_loss=train_loss, validation_loss=validation_loss, learning_rate=rate, metrics=metrics
-        )
-        kept.curve.append(line)
+        line = course.line(epoch, losses, validation_loss, metrics)
         yield line
-        if experiment.select not in metrics:
-            raise TrainingError(f"{experiment.select} cannot be computed: the validation split has no positive image. Use more images.")
-        value = metrics[experiment.select]
-        if value > kept.best:
-            kept.best, kept.epoch, kept.metrics, kept.state = value, epoch, metrics, model.snapshot(finetune)
-        waited = 0 if value - recipe.min_delta > stop_best else waited + 1
-        stop_best = max(stop_best, value) if waited == 0 else stop_best
-        if waited >= recipe.patience or kept.steps == recipe.max_steps:
+        if course.ends_after(line, lambda: model.snapshot(finetune)):
             break
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
     return kept
+
+
+class Course:
+    """What is decided between the epochs of one run: its rate, its checkpoint and its end (LoVT 1.2).
+
+    Args:
+        optimiser: of the run; the plateau rule halves its rate.
+
+    Attributes:
+        kept: the best state so far; `kept.steps` is counted by whoever takes the steps.
+    """
+
+    def __init__(self, experiment: Experiment, optimiser: torch.optim.Optimizer):
+        recipe = experiment.recipe
+        self.experiment, self.optimiser, self.kept = experiment, optimiser, Selected()
+        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
+        )
+        self._waited, self._stop_best = 0, -math.inf
+
+    def line(self, epoch: int, losses: list[torch.Tensor], validation_loss: float, metrics: dict[str, float]) -> Epoch:
+        """The epoch's line of the curve; afterwards the rate is the next epoch's.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        train_loss = float(torch.stack(losses).mean())
+        rate = self.optimiser.param_groups[0]["lr"]
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            raise TrainingError(
+                f"The loss is not finite in epoch {epoch} (training {train_loss}, validation {validation_loss}) at learning rate {rate:g}."
+            )
+        self._plateau.step(validation_loss)
+        line = Epoch(
+            epoch=epoch,
+            step=self.kept.steps,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            learning_rate=rate,
+            metrics=metrics,
+        )
+        self.kept.curve.append(line)
+        return line
+
+    def ends_after(self, line: Epoch, snapshot: Callable[[], dict[str, torch.Tensor]]) -> bool:
+        """Keeps the state if the epoch is the best so far; True when patience or step budget is used up."""
+        recipe, select, kept = self.experiment.recipe, self.experiment.select, self.kept
+        if select not in line.metrics:
+            raise TrainingError(f"{select} cannot be computed: the validation split has no positive image. Use more images.")
+        value = line.metrics[select]
+        if value > kept.best:
+            kept.best, kept.epoch, kept.metrics, kept.state = value, line.epoch, line.metrics, snapshot()
+        self._waited = 0 if value - recipe.min_delta > self._stop_best else self._waited + 1
+        self._stop_best = max(self._stop_best, value) if self._waited == 0 else self._stop_best
+        return self._waited >= recipe.patience or kept.steps == recipe.max_steps
 
 
 def batches(n: int, batch_size: int, generator: torch.Generator, drop_last: bool) -> list[np.ndarray]:

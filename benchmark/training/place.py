@@ -7,6 +7,8 @@ from pathlib import Path
 
 from benchmark.cards import BackboneRef, DatasetCard, digest_of
 
+FEATURE_BUDGET_BYTES = 2 * 2**30
+
 
 @dataclass(frozen=True)
 class Place:
@@ -21,7 +23,7 @@ class Place:
         release: which release or re-release the reader recognised.
         phantom: True when the data was generated.
         known_release: True when counts and digests are those of the card (or of the phantom's own description).
-        feature_budget_bytes: memory for the features of frozen encoders; what does not fit is recomputed for every batch.
+        feature_budget_bytes: memory of a unit for the features of its frozen encoder; what does not fit goes to disk, or is recomputed.
         decode_workers: threads that decode images.
         lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
     """
@@ -34,7 +36,7 @@ class Place:
     release: str
     phantom: bool
     known_release: bool
-    feature_budget_bytes: int = 2 * 2**30
+    feature_budget_bytes: int = FEATURE_BUDGET_BYTES
     decode_workers: int = 1
     lists: Path | None = None
 

@@ -34,6 +34,19 @@ def test_two_backbones_never_share_a_unit_even_under_one_label(small, tiny):
         assert unit.place == places[place_key(unit.jobs[0].experiment.backbone, "rsna")]
 
 
+def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny, monkeypatch):
+    from benchmark.training.features import FeatureBank
+
+    file, seen = tiny(), []
+    whole, places = small.plan(LINEAR, [file])
+    tenth, _ = small.plan("rsna-linear-frozen-10", [file])
+    (unit,) = units([*whole, *tenth], places)
+    compute = FeatureBank._compute
+    monkeypatch.setattr(FeatureBank, "_compute", lambda self, part, index: seen.extend(part.rows[index]) or compute(self, part, index))
+    assert [r.status for r in records(run_unit(unit))] == ["ok", "ok"]
+    assert len(seen) == len(set(seen))
+
+
 def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     (unit,) = units(jobs, places)
@@ -55,7 +68,8 @@ def test_a_job_that_fails_leaves_the_others_of_its_unit_alone(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=3)
     broken = jobs[1].model_copy(update={"experiment": jobs[1].experiment.model_copy(update={"select": "no such metric"})})
     (unit,) = units([jobs[0], broken, jobs[2]], places)
-    found = records(run_unit(unit))
+    by_key = {r.key: r for r in records(run_unit(unit))}
+    found = [by_key[job.key] for job in unit.jobs]
     assert [r.status for r in found] == ["ok", "failed", "ok"]
     assert "no such metric" in found[1].failure.sentence
     alone = records(run_unit(replace(unit, jobs=(jobs[2],))))
@@ -73,7 +87,7 @@ def test_a_bug_keeps_its_traceback_and_a_sentence_for_the_user_does_not(small, t
     assert "nowhere" in record.failure.sentence
     out_of_range = wrong.model_copy(update={"experiment": wrong.experiment.model_copy(update={"order_seed": -(2**80)})})
     (record,) = records(run_unit(WorkUnit("range", (out_of_range,), place)))
-    assert "loop.py" in record.failure.traceback
+    assert "together.py" in record.failure.traceback
 
 
 def test_a_failed_record_says_what_it_stands_for(small, tiny):

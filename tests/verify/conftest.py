@@ -31,7 +31,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "Written by `make verify`: what the long checks saw, the latest run of each. Generated data throughout; nothing here compares real",
         "backbones. A commit that ends in `-dirty` had changes on top of it.",
         "",
-        f"Machine of the last run: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        f"Last machine: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "",
         "| check | result | seconds | commit | date (UTC) | what it saw |",
         "|---|---|---|---|---|---|",

@@ -1,0 +1,48 @@
+"""`lobe bench`: the project's speed against the plain way, measured in the same run, with the numbers of both compared.
+
+Each bench is a module with `run(quick, folder) -> Report`; `measure` holds what they share, `page` makes a page of their JSON files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmark.bench import page
+from benchmark.bench.measure import Report
+from benchmark.store import write_atomically
+
+NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
+
+
+def run(name: str, out: Path, *, quick: bool) -> Report:
+    """Runs one bench on data made for it, and writes `<out>/<name>.json`."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
+        report = importlib.import_module(f"benchmark.bench.{name}").run(quick, Path(folder))
+    write_atomically(out / f"{name}.json", report.model_dump_json(indent=1).encode())
+    return report
+
+
+def read(out: Path) -> list[Report]:
+    """The reports in a folder, in the order of `NAMES`; benches that were not run are left out."""
+    files = [out / f"{name}.json" for name in NAMES]
+    return [Report.model_validate_json(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
+def table(report: Report) -> Table:
+    """For the terminal."""
+    shown = Table(title=f"bench {report.bench}{' (quick: times mean nothing)' if report.quick else ''}", box=None, header_style="bold")
+    for column in page.COLUMNS:
+        shown.add_column(column, overflow="fold")
+    for row in report.rows:
+        shown.add_row(*page.cells(row))
+    return shown
+
+
+def write_page(out: Path, path: Path) -> None:
+    """Writes the page of everything measured in `out`."""
+    path.write_text(page.markdown(read(out)), encoding="utf-8")

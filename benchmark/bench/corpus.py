@@ -1,0 +1,111 @@
+"""What the benches run on: small phantom corpora, jobs of LoVT's tasks cut to a stated size, and images as the plain side reads them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmark import registry, resolve
+from benchmark.cards import Job
+from benchmark.encoders import torchvision
+from benchmark.encoders.build import FIXED_SEED
+from benchmark.imaging.equalise import equalise
+from benchmark.imaging.geometry import Frame
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.plan import Settings, plan
+from benchmark.readers.base import Sample
+from benchmark.training.place import Place
+
+SIZE = 224
+
+
+def corpus(folder: Path, dataset: str, n_patients: int) -> Path:
+    """The root that holds a phantom corpus of the dataset, made when it is not there."""
+    root = folder / "data"
+    where = root / registry.dataset(dataset).folder
+    if not where.exists():
+        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1), where)
+    return root
+
+
+def jobs(
+    folder: Path,
+    root: Path,
+    task: str,
+    *,
+    limit: int,
+    threads: int,
+    runs: int | None = None,
+    card: dict[str, Any] | None = None,
+    **recipe: Any,
+) -> tuple[list[Job], Place]:
+    """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card."""
+    given = registry.task(task)
+    given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
+    about = registry.dataset(given.dataset)
+    protocol = registry.protocol("published")
+    dataset = resolve.dataset(about, root / about.folder, protocol)
+    backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
+    planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, Settings(runs=runs, limit=limit, threads=threads))
+    (place,) = resolve.places([backbone], [dataset], folder / "cache").values()
+    return planned, place
+
+
+def fixed_weights(folder: Path) -> Path:
+    """A weights file of a ResNet-18, the same every time: random, since speed does not depend on them."""
+    file = folder / "resnet18.safetensors"
+    if not file.exists():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(FIXED_SEED + 1)  # other numbers than the ones a file is loaded over
+            save_file(torchvision.build("resnet18").network.state_dict(), file)
+    return file
+
+
+def as_png(samples: Sequence[Sample], intensity: str, folder: Path) -> list[Path]:
+    """The images as the released code finds them: 8-bit PNG of the original size, the dataset's intensity rule already applied."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for sample in samples:
+        file = folder / f"{len(files):05d}.png"
+        grey = sample.image()
+        cv2.imwrite(str(file), equalise(grey) if intensity == "equalised" else grey)
+        files.append(file)
+    return files
+
+
+def fastest_decoder(files: Sequence[Path]) -> tuple[str, Callable[[Path], np.ndarray]]:
+    """The installed PNG decoder that reads these files soonest, and its name."""
+    timed = {}
+    for name, decode in DECODERS.items():
+        decode(files[0])
+        began = time.perf_counter()
+        for file in files[:8]:
+            decode(file)
+        timed[name] = time.perf_counter() - began
+    name = min(timed, key=timed.__getitem__)
+    return name, DECODERS[name]
+
+
+def _by_opencv(file: Path) -> np.ndarray:
+    return cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+
+
+def _by_pillow(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("L"))
+
+
+DECODERS: dict[str, Callable[[Path], np.ndarray]] = {"OpenCV": _by_opencv, "Pillow": _by_pillow}
+
+
+def resized(grey: np.ndarray) -> np.ndarray:
+    """(224, 224) uint8 in the padded frame."""
+    return Frame.of(*grey.shape, SIZE).place_image(grey)

@@ -1,0 +1,90 @@
+"""Images to network input: batches assembled from the decode-once cache against decoding and resizing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from benchmark.bench.corpus import as_png, corpus, fastest_decoder, jobs
+from benchmark.bench.measure import Report, Row, alternate, report
+from benchmark.bench.plain_run import Images
+from benchmark.encoders.base import Backbone
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.readers.base import open_reader
+from benchmark.training.data import Part, choose, load_part
+from benchmark.training.determinism import prepare_process
+
+SIDES = (
+    "plain: a loader with as many workers as cores decodes 8-bit PNG files of the original size with the fastest installed decoder, "
+    "resizes and normalises. fast: rows of the memory-mapped cache, normalised; three channels are one memory seen three times. "
+    "Batches are let go as soon as the next one is made."
+)
+BATCH = 64
+TARGET = 100.0
+TASK = "rsna-linear-frozen-100"
+
+
+def run(quick: bool, folder: Path) -> Report:
+    started = time.monotonic()
+    cores = os.cpu_count() or 1
+    repeats = 1 if quick else 5
+    root = corpus(folder, "rsna", 14 if quick else 110)
+    (job, *_), place = jobs(folder, root, TASK, limit=8 if quick else 64, threads=cores, runs=1, card={"fraction": 1.0})
+    prepare_process(cores)
+    part = load_part(job.experiment, place, "train")
+    reader = open_reader(place.card, place.dataset_root)
+    files = as_png(choose(job.experiment, reader)["train"], job.experiment.dataset.intensity, folder / "png" / "pipeline")
+    decoder, decode = fastest_decoder(files)
+    encoder = SealedEncoder(Backbone(), job.experiment.dataset.statistics)
+    rounds = 1 if quick else 4  # of the plain side: workers start once for several passes over the images
+
+    def slow(passes: int = rounds) -> Iterator[torch.Tensor]:
+        loader = DataLoader(Images(files * passes, decode), batch_size=BATCH, num_workers=cores)
+        return (encoder.normalise(batch) for batch in loader)
+
+    def from_cache(passes: int = rounds) -> Iterator[torch.Tensor]:
+        return (part.images(index) for _ in range(passes) for index in _indices(part))
+
+    forms: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "normalised float32 (N, 1, 224, 224), channels as a view": encoder.normalise,
+        "normalised float32 (N, 3, 224, 224), contiguous": lambda images: encoder.normalise(images).contiguous(),
+        "uint8 (N, 224, 224)": lambda images: images,
+    }
+    expected = torch.cat(list(slow(1)))
+    found = torch.cat([encoder.normalise(images) for images in from_cache(1)])
+    rows = []
+    for what, form in forms.items():
+        plain, fast, _, _ = alternate(lambda: _exhaust(slow()), lambda form=form: _exhaust(map(form, from_cache())), repeats)
+        rows.append(
+            Row(
+                what=what,
+                plain=plain,
+                fast=fast,
+                target=TARGET if form == encoder.normalise else None,
+                compared="every normalised value of every image",
+                difference=float((expected - found).abs().max()),
+                tolerance=0,
+                details={
+                    "plain, ms an image": round(plain.median / len(part) / rounds * 1000, 4),
+                    "fast, ms an image": round(fast.median / len(part) / rounds * 1000, 4),
+                    "decoder of the plain side": decoder,
+                },
+            )
+        )
+    sizes = {"images": len(part), "passes": rounds, "batch": BATCH, "workers": cores, "repetitions": repeats}
+    return report("pipeline", SIDES, quick, sizes, rows, started)
+
+
+def _indices(part: Part) -> list[np.ndarray]:
+    return [np.arange(start, min(start + BATCH, len(part))) for start in range(0, len(part), BATCH)]
+
+
+def _exhaust(batches: Iterator[torch.Tensor]) -> None:
+    for _ in batches:
+        pass

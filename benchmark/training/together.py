@@ -1,0 +1,114 @@
+"""Runs of one frozen encoder and task trained side by side: each keeps its own rate, order, plateau, checkpoint and end.
+
+Features and masks of a batch are fetched once for all runs that see it. What a run computes does not depend on the others, to the bit;
+against `loop.train`, which takes the steps with autograd, losses and metrics agree within 1e-5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from benchmark.cards import EncoderMode, Epoch, Experiment, Job, digest_of
+from benchmark.errors import LobeError
+from benchmark.metrics import dice, scores
+from benchmark.registry import plugin
+from benchmark.training.data import JobData
+from benchmark.training.features import FeatureBank
+from benchmark.training.loop import Course, Selected, batches
+from benchmark.training.model import Model
+
+OWN = {"learning_rate": None, "head_seed": 0, "order_seed": 0}  # what runs of one group may differ in, besides their grids
+
+
+def group_key(job: Job) -> str | None:
+    """Equal for jobs that may train together; None for a job that trains alone."""
+    e = job.experiment
+    if e.encoder is not EncoderMode.FROZEN or e.precision != "float32" or e.device_type != "cpu":
+        return None
+    if not hasattr(plugin("heads", e.head), "stack"):
+        return None
+    recipe = e.recipe.model_copy(update={"grid": ()})
+    return digest_of(e.model_copy(update={**OWN, "recipe": recipe}).model_dump(mode="json"))
+
+
+def train_together(
+    models: Sequence[Model], data: JobData, experiments: Sequence[Experiment], learning_rates: Sequence[float]
+) -> Iterator[tuple[int, Epoch | Selected | LobeError]]:
+    """Trains every head as `loop.train` would, yielding (run, event): every epoch, and at its end what it leaves behind or why it failed.
+
+    Args:
+        models: one per run, on one encoder and bank, each head with its own initialisation; heads of a kind that offers `stack`.
+        experiments: of one `group_key`.
+    """
+    bank = models[0].bank
+    assert bank is not None
+    recipe, names = experiments[0].recipe, experiments[0].dataset.classes
+    stack = plugin("heads", experiments[0].head).stack([model.head for model in models])
+    courses = [
+        Course(e, torch.optim.Adam(list(model.head.parameters()), lr=rate, weight_decay=recipe.weight_decay))
+        for e, model, rate in zip(experiments, models, learning_rates, strict=True)
+    ]
+    # Runs of one order seed draw the same batches: one generator for all of them.
+    orders = {e.order_seed: torch.Generator().manual_seed(e.order_seed) for e in experiments}
+    alive = list(range(len(models)))
+    for epoch in range(recipe.max_epochs):
+        if not alive:
+            return
+        started = time.monotonic()
+        drawn = {seed: batches(len(data.train), data.batch_size, order, recipe.drop_last) for seed, order in orders.items()}
+        losses: dict[int, list[torch.Tensor]] = {run: [] for run in alive}
+        for step in range(min(map(len, drawn.values()))):
+            for seed, order in drawn.items():
+                members = [run for run in alive if experiments[run].order_seed == seed]
+                if members:
+                    _step(stack, members, data, order[step], bank, courses, losses)
+            if courses[alive[0]].kept.steps == recipe.max_steps:
+                break
+        measured = _validate(stack, alive, data, names, bank)
+        for run in alive:
+            courses[run].kept.seconds += (time.monotonic() - started) / len(alive)
+        for run in tuple(alive):
+            course = courses[run]
+            try:
+                line = course.line(epoch, losses[run], *measured[run])
+                yield run, line
+                ended = course.ends_after(line, lambda run=run: models[run].snapshot(finetune=False))
+            except LobeError as error:
+                alive.remove(run)
+                yield run, error
+                continue
+            if ended:
+                alive.remove(run)
+                yield run, course.kept
+    for run in alive:
+        yield run, courses[run].kept
+
+
+def _step(stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, courses: list[Course], losses: dict) -> None:
+    found = stack.gradients(members, bank.pyramid(data.train, index), data.train.masks(index))
+    for run, loss in zip(members, found, strict=True):
+        courses[run].optimiser.step()
+        courses[run].kept.steps += 1
+        losses[run].append(loss)
+
+
+def _validate(stack, alive: list[int], data: JobData, names: tuple[str, ...], bank: FeatureBank) -> dict[int, tuple[float, dict]]:
+    """run -> mean loss and selection metrics, as `evaluate.validate` gives them."""
+    part, weights = data.validation, []
+    found: dict[int, list] = {run: [] for run in alive}
+    for start in range(0, len(part), data.batch_size):
+        index = np.arange(start, min(start + data.batch_size, len(part)))
+        weights.append(len(index))
+        for run, measured in zip(alive, stack.measure(alive, bank.pyramid(part, index), part.masks(index)), strict=True):
+            found[run].append(measured)
+    return {
+        run: (
+            float(np.average([float(loss) for loss, _ in rows], weights=weights)),
+            scores.segmentation_selection(dice.join([counts for _, counts in rows]), names),
+        )
+        for run, rows in found.items()
+    }

@@ -1,0 +1,91 @@
+"""Every bench in its miniature: it runs, both sides give the same numbers, and its JSON says what was measured. Never a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmark import bench
+from benchmark.bench import page
+from benchmark.bench.measure import Report, Row, Timed, alternate
+
+NEEDS_IMAGES = ("pipeline", "step", "frozen", "suite")
+
+
+@pytest.fixture(autouse=True)
+def threads_stay():
+    """Benches use every core; the tests after them expect what they set."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def row(**more) -> Row:
+    given = {"what": "x", "plain": Timed(seconds=(2.0, 4.0, 9.0)), "fast": Timed(seconds=(1.0, 1.0, 1.0)), "compared": "y"}
+    return Row(**{**given, "difference": 0.0, "tolerance": 0.0, "target": 3.0, **more})
+
+
+def test_a_ratio_is_the_median_of_pairs():
+    assert (row().ratio, row().reached) == (4.0, True)
+    near = row(goal="near", plain=Timed(seconds=(1.0, 1.0)), fast=Timed(seconds=(1.1, 1.3)), target=1.2)
+    assert near.ratio == pytest.approx(1.2)
+    assert row(target=5.0).reached is False
+    assert row(target=None).reached is None
+
+
+def test_a_ratio_of_different_numbers_reaches_nothing():
+    wrong = row(difference=1e-3, tolerance=1e-5)
+    assert not wrong.equal
+    assert wrong.reached is False
+    assert "no: 0.001 > 1e-05" in page.cells(wrong)
+    incomparable = row(difference=None)
+    assert incomparable.reached is False
+    assert Row.model_validate_json(incomparable.model_dump_json()) == incomparable
+
+
+def test_sides_take_turns():
+    order = []
+    plain, fast, one, other = alternate(lambda: order.append("plain") or 1, lambda: order.append("fast") or 2, 3)
+    assert order == ["plain", "fast"] * 3
+    assert (len(plain.seconds), len(fast.seconds), one, other) == (3, 3, 1, 2)
+
+
+@pytest.mark.parametrize("name", [*(n for n in bench.NAMES if n not in NEEDS_IMAGES), *NEEDS_IMAGES])
+def test_a_bench_runs_and_its_two_sides_agree(name: str, tmp_path: Path):
+    report = bench.run(name, tmp_path, quick=True)
+    assert report.equal, [(r.what, r.difference) for r in report.rows]
+    assert report.rows
+    assert all(min(r.plain.seconds) > 0 and min(r.fast.seconds) > 0 for r in report.rows)
+    assert (report.bench, report.quick) == (name, True)
+    stored = json.loads((tmp_path / f"{name}.json").read_text())
+    assert {"schema_version", "bench", "sides", "quick", "sizes", "rows", "seconds", "machine", "finished_at"} <= stored.keys()
+    assert Report.model_validate(stored) == report
+    assert bench.table(report).row_count == len(report.rows)
+
+
+def test_the_command_prints_one_json_document(lobe, tmp_path: Path):
+    code, printed, _ = lobe("bench", "metrics", "--quick", "--json", "--out", tmp_path)
+    assert code == 0
+    (report,) = json.loads(printed)
+    assert report["bench"] == "metrics"
+
+
+def test_a_quick_run_never_reaches_the_page(tmp_path: Path):
+    report = bench.run("metrics", tmp_path, quick=True)
+    bench.write_page(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "Nothing has been measured yet" in text
+    assert "LoVT's mAP" not in text
+    (tmp_path / "metrics.json").write_text(report.model_copy(update={"quick": False}).model_dump_json())
+    bench.write_page(tmp_path, tmp_path / "page.md")
+    assert "LoVT's mAP" in (tmp_path / "page.md").read_text()
+
+
+def test_an_unknown_bench_is_named(lobe, tmp_path: Path):
+    code, _, printed = lobe("bench", "nothing", "--out", tmp_path)
+    assert code == 2
+    assert "startup" in printed
