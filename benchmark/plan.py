@@ -24,7 +24,7 @@ from benchmark.cards import (
 from benchmark.errors import UsageError
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 150, "unet": 60, "linear": 200, "classifier": 200, "softmax_classifier": 200}
+SMOKE_STEPS = {"yolov3": 40, "unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
 
 METRIC_TITLES = {
     "mAP": "mAP (LoVT)",
