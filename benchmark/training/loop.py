@@ -18,7 +18,7 @@ from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.model import Model
 
-OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMISERS = {"adam": "Adam", "adamw": "AdamW"}  # of torch.optim
 
 
 @dataclass
@@ -50,7 +50,9 @@ def train(
     parameters = list(model.trained_modules(finetune).parameters())
     warmup = data.warmup_steps if finetune else 0
     start_rate = recipe.warmup_learning_rate if warmup else learning_rate
-    optimiser = OPTIMISERS[recipe.optimiser](parameters, lr=start_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    optimiser = getattr(torch.optim, OPTIMISERS[recipe.optimiser])(
+        parameters, lr=start_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+    )
     course = Course(experiment, optimiser)
     kept = course.kept
     precision = Precision(experiment, model.device)
