@@ -55,6 +55,7 @@ class BackboneSpec(Card):
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
         pretraining: names of pretraining sets; None means unknown, which counts as contaminated.
+        taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class BackboneSpec(Card):
     embed_dim: int
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
+    taps: int = 1
 
 
 class Contamination(StrEnum):

@@ -68,7 +68,7 @@ def test_card_file_of_ones_own(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "name", ["hf:some/model", "torchvision:", "resnet18@", "", "@x", "torchvision:resnet18@missing.pt", "missing.py:build"]
+    "name", ["hub:some/model", "torchvision:", "resnet18@", "", "@x", "torchvision:resnet18@missing.pt", "missing.py:build"]
 )
 def test_malformed_name_is_a_usage_error(name):
     with pytest.raises(UsageError):
