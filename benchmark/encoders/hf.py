@@ -1,9 +1,10 @@
 """Image encoders of Hugging Face transformers, by local folder or by name.
 
-A folder (or a repository's name) gives the architecture by its `config.json`; weights come from a file, or from the folder's own
-`model.safetensors` as `hf:FOLDER@DEFAULT`. Only classes that transformers ships are built: code in a folder is never run.
-Plain transformers (ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, BEiT) give their last state after the final norm, at the stride of the patch;
-models with stages (Swin, ConvNeXt, ResNet) give the stages.
+A folder (or a repository's name) gives the architecture by its `config.json`; a few architectures go by a name of their own
+(`CONFIGURATIONS`). Weights come from a file, or from the folder's own `model.safetensors` as `hf:FOLDER@DEFAULT`. Only classes that
+transformers ships are built: code in a folder is never run.
+Plain transformers (ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP) give their last state after the final norm, at the stride of the patch; models
+with stages (Swin, ConvNeXt, ResNet) give the stages. transformers' Swin needs 224 pixels or more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, Dinov2Config, PreTrainedConfig, SwinConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
@@ -29,6 +30,11 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # Dual encoders: their image half is a model of its own.
 VISION_HALVES = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "siglip2": "Siglip2VisionModel"}
 WINDOWED = ("swin", "swinv2")
+# Architectures of released files that come without a configuration, or whose configuration is documented.
+CONFIGURATIONS = {
+    "dinov2-base-518": lambda: Dinov2Config(image_size=518, patch_size=14),
+    "swin-tiny": lambda: SwinConfig(),
+}
 _PROBE = 224  # side of the input on which strides are measured
 
 
@@ -45,6 +51,8 @@ def build(model: str) -> HuggingFaceBackbone:
 
 def configuration(model: str) -> PreTrainedConfig:
     """The image half of a model's configuration; see `build` for errors."""
+    if model in CONFIGURATIONS:
+        return CONFIGURATIONS[model]()
     if _is_folder(model) and not (Path(model) / "config.json").is_file():
         raise UsageError(f"hf:{model}: there is no config.json in this folder.")
     try:
