@@ -187,7 +187,9 @@ def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | No
             if kind is not Contamination.NONE:
                 found.append(f"{dataset}: contamination {kind.value} (pretraining: {', '.join(card.pretraining or ('unknown',))}).")
         if card.status != "verified":
-            found.append(f"The card is {card.status}: {card.notes or 'its layout comes from documents, no published file was loaded here'}.")
+            found.append(
+                f"The card is {card.status}: {card.notes or 'its layout comes from documents, no published file was loaded here'}."
+            )
         if card.digest and weights is not None and not _has_digest(weights, card.digest):
             found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
     elif pretraining is None:

@@ -505,7 +505,9 @@ def _show_checked(found) -> None:
     _show([vars(level) for level in found.levels], False, ("stride", "channels", "side"))
     own = f"mean {found.normalisation.mean}, std {found.normalisation.std}" if found.normalisation else "none"
     memory = "" if found.peak_bytes is None else f", {found.peak_bytes / 2**20:.0f} MiB at its peak"
-    out.print(f"{found.parameters:,} parameters; per image of 224 px: {found.macs / 1e9:.2f} GMAC, {found.seconds * 1000:.0f} ms here{memory},")
+    out.print(
+        f"{found.parameters:,} parameters; per image of 224 px: {found.macs / 1e9:.2f} GMAC, {found.seconds * 1000:.0f} ms here{memory},"
+    )
     out.print(f"{found.feature_bytes / 2**20:.1f} MiB of features. Own normalisation: {own}.")
     for rule, score in found.scores.items():
         out.print(f"  {rule}: {score * 100:.1f} (smoke profile, one run: a difference of some points says something, a small one does not)")

@@ -74,7 +74,9 @@ class ClipBackbone(VisionLanguageBackbone):
         self.shape = shape
         self.network = _Clip(shape)
         self.input_multiple = shape.patch
-        self.spec = BackboneSpec(name=name, strides={shape.patch: shape.width}, embed_dim=shape.width, normalisation=NORMALISATION)
+        self.spec = BackboneSpec(
+            name=name, strides={shape.patch: shape.width}, embed_dim=shape.width, normalisation=NORMALISATION, pretraining=()
+        )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         side = images.shape[-1] // self.shape.patch

@@ -48,7 +48,9 @@ class G2D(VisionLanguageBackbone):
         unet = _UNet(encoder, widths) if decoder else resnet(encoder)
         self.network = unet if text is None else _Full(unet, widths[32], text)
         strides = {32: widths[32], **{s: c for s, c in DECODER.items() if s > 1}} if decoder else widths
-        self.spec = BackboneSpec(name=f"g2d {encoder}", input_size=256, strides=strides, embed_dim=widths[32], normalisation=IMAGENET)
+        self.spec = BackboneSpec(
+            name=f"g2d {encoder}", input_size=256, strides=strides, embed_dim=widths[32], normalisation=IMAGENET, pretraining=()
+        )
 
     @property
     def _unet(self) -> nn.Module:

@@ -53,7 +53,7 @@ class Gloria(VisionLanguageBackbone):
             self.network.text_encoder = nn.Module()
             self.network.text_encoder.model = bert(text)
         strides = {level.stride: level.channels for level in self.levels}
-        self.spec = BackboneSpec(name=f"gloria {model}", strides=strides, embed_dim=strides[32], normalisation=HALF)
+        self.spec = BackboneSpec(name=f"gloria {model}", strides=strides, embed_dim=strides[32], normalisation=HALF, pretraining=())
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         return run_levels(self.network.img_encoder.model, self.levels, images, self.spec.strides if strides is None else strides)

@@ -124,7 +124,7 @@ class HuggingFaceBackbone(Backbone):
                 strides, self._index = self._measured()
         width = strides[max(strides)]
         self.spec = BackboneSpec(
-            name=Path(name).name, strides=strides, embed_dim=width, normalisation=own_normalisation(name), pretraining=None
+            name=Path(name).name, strides=strides, embed_dim=width, normalisation=own_normalisation(name), pretraining=()
         )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:

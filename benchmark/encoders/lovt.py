@@ -66,7 +66,7 @@ class Lovt(VisionLanguageBackbone):
         self.levels = ARCHITECTURES[encoder]
         strides = {level.stride: level.channels for level in self.levels}
         self.network = _Network(self.variant, encoder, strides[32], text)
-        self.spec = BackboneSpec(name=f"{variant} {encoder}", strides=strides, embed_dim=strides[32])
+        self.spec = BackboneSpec(name=f"{variant} {encoder}", strides=strides, embed_dim=strides[32], pretraining=())
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         layers = self.network.model_a.encoder.feature_extractor.backbone_layers

@@ -49,7 +49,9 @@ class Prior(VisionLanguageBackbone):
         encoder = resnet(model, channels=1)
         self.network = encoder if text is None else _Full(encoder, strides[32], text)
         self.has_text = text is not None
-        self.spec = BackboneSpec(name=f"prior {model}", in_channels=1, strides=strides, embed_dim=strides[32], normalisation=MIMIC)
+        self.spec = BackboneSpec(
+            name=f"prior {model}", in_channels=1, strides=strides, embed_dim=strides[32], normalisation=MIMIC, pretraining=()
+        )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         encoder = self.network.image_encoder.encoder if self.has_text else self.network
