@@ -99,7 +99,7 @@ def test_score_under_the_other_normalisation(tiny, corpora, tmp_path: Path, monk
             "WIDTHS =", "from benchmark.cards import Normalisation\nOWN = Normalisation(mean=(0.1,), std=(2.0,))\nWIDTHS ="
         )
     )
-    found = check(f"{file}:build", tmp_path / "cache", task="rsna-linear-frozen-100", data=(str(corpora),), limit=12)
+    found = check(f"{file}:build", tmp_path / "cache", task="covid-rural-unet-frozen-100", data=(str(corpora),), limit=12)
     assert set(found.scores) == {"dataset statistics", "own statistics"}
     assert found.scores["dataset statistics"] != found.scores["own statistics"]
 

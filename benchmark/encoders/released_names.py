@@ -32,7 +32,7 @@ def _released_names(network: nn.Module) -> dict[str, str]:
     from transformers.core_model_loading import revert_weight_conversion
 
     own = list(network.state_dict())
-    converted = revert_weight_conversion(network, {name: torch.tensor(number) for number, name in enumerate(own)})
+    converted = revert_weight_conversion(network, {name: torch.tensor(number, device="cpu") for number, name in enumerate(own)})
     return {own[int(number)]: released for released, number in converted.items()}
 
 

@@ -32,8 +32,8 @@ LOVT = "model_a.encoder.feature_extractor.backbone_layers."
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertConfig().save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
     return lambda length: Tokenizer(folder, length)
 
 
@@ -197,6 +197,7 @@ def test_both_sides_meet_in_one_space_and_padding_changes_nothing(whole, tokeniz
     # Tables of positions are those of 224 px (7 x 7) and 256 px; other sizes are interpolated.
     images = torch.randn(2, 3, 96, 96)
     long = "No pneumothorax. Mild edema left lung. No effusion."
+    assert "##thorax" in backbone.tokenizer([long]).pieces[0]
     with torch.no_grad():
         seen, alone = backbone.embed_images(images), backbone.embed_texts(["Mild edema."])
         together = backbone.embed_texts(["Mild edema.", long])
