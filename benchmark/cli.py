@@ -510,7 +510,7 @@ def _show_checked(found) -> None:
     )
     out.print(f"{found.feature_bytes / 2**20:.1f} MiB of features. Own normalisation: {own}.")
     for rule, score in found.scores.items():
-        out.print(f"  {rule}: {score * 100:.1f} (smoke profile, one run: a difference of some points says something, a small one does not)")
+        out.print(f"  {rule}: {score * 100:.1f} (one short run: no evidence for a small difference)")
     for warning in found.warnings:
         out.print(f"[yellow]note:[/] {_plain(warning)}", soft_wrap=True)
     if found.picture is not None:

@@ -60,11 +60,13 @@ class ImageEmbedding:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Texts in the joint space: `global_` (M, D); `local` (M, D, T), words or sentences; `mask` (M, T) bool, False on padding."""
+    """Texts in the joint space: `global_` (M, D); `local` (M, D, T), words or sentences; `mask` (M, T) bool, False on padding.
+    `n_truncated` texts did not fit and were cut."""
 
     global_: Tensor
     local: Tensor
     mask: Tensor
+    n_truncated: int = 0
 
 
 class VisionLanguageBackbone(Backbone):

@@ -84,7 +84,7 @@ class G2D(VisionLanguageBackbone):
         """Global: the first token's; local: every token's."""
         tokens = self.tokenise(texts)
         projected = self.network.proj_t(bert_states(self.network.lm_model, tokens)[0].transpose(1, 2))
-        return TextEmbedding(projected[:, :, 0], projected, tokens.mask)
+        return TextEmbedding(projected[:, :, 0], projected, tokens.mask, tokens.n_truncated)
 
 
 class _UNet(nn.Module):

@@ -74,7 +74,7 @@ class Gloria(VisionLanguageBackbone):
         mask = torch.zeros_like(tokens.mask)
         for row, pieces in enumerate(tokens.pieces):
             mask[row, : sum(not piece.startswith("##") and piece not in _NO_WORD for piece in pieces)] = True
-        return TextEmbedding(words.mean(dim=2).sum(dim=0), words.sum(dim=0).transpose(1, 2), mask)
+        return TextEmbedding(words.mean(dim=2).sum(dim=0), words.sum(dim=0).transpose(1, 2), mask, tokens.n_truncated)
 
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
         """(N, M): the mean of the best word's and the global similarity, as in the released zero-shot code."""

@@ -99,7 +99,7 @@ class Lovt(VisionLanguageBackbone):
         else:
             pooled = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
         project = side.project_local if self.variant.local else side.project_global
-        return TextEmbedding(side.project_global(pooled), project(each.transpose(1, 2)), mask)
+        return TextEmbedding(side.project_global(pooled), project(each.transpose(1, 2)), mask, tokens.n_truncated)
 
     def _pool_regions(self, maps: Tensor) -> Tensor:
         regions = maps.flatten(2).transpose(1, 2)

@@ -83,7 +83,7 @@ class Prior(VisionLanguageBackbone):
         prototypes = network.sentence_bank.embed.weight
         means = (means @ prototypes.T / TEMPERATURE).softmax(dim=-1) @ prototypes
         mask = belongs.any(dim=2)
-        return TextEmbedding(network.global_text_attention(means, mask), means.transpose(1, 2), mask)
+        return TextEmbedding(network.global_text_attention(means, mask), means.transpose(1, 2), mask, tokens.n_truncated)
 
 
 class _Full(nn.Module):

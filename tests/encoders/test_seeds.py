@@ -202,6 +202,9 @@ def test_both_sides_meet_in_one_space_and_padding_changes_nothing(whole, tokeniz
         seen, alone = backbone.embed_images(images), backbone.embed_texts(["Mild edema."])
         together = backbone.embed_texts(["Mild edema.", long])
         scores = backbone.similarity(seen, together)
+        backbone.tokenizer = tokenizer(6)
+        cut = backbone.embed_texts(["Mild edema.", long])
+    assert (together.n_truncated, cut.n_truncated) == (0, 1)
     assert scores.shape == (2, 2)
     assert scores.isfinite().all()
     assert seen.global_.shape[1] == seen.local.shape[1] == together.global_.shape[1] == together.local.shape[1]
