@@ -189,7 +189,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
     )
-    return ResolvedBackbone(NamedBackbone(label, ref), parsed.model, weights)
+    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights)
 
 
 def places(backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path) -> dict[tuple[str, str], Place]:

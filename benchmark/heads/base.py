@@ -66,11 +66,13 @@ class Head(nn.Module):
     Attributes:
         kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections.
         strides: pyramid levels the head reads; only these are computed.
+        grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
     kind: ClassVar[Literal["segmentation", "detection"]]
     strides: tuple[int, ...]
+    grid: int | None = None
     reads_image: bool = False
 
     @abstractmethod

@@ -27,7 +27,7 @@ from benchmark.report import escape, figures, tables
 from benchmark.report import overlays as drawing
 from benchmark.report.differences import Gain, Leak, gains, leaks
 from benchmark.report.pages import environment, write_page
-from benchmark.report.rows import ContaminationOf, ResampledOf, rows_of, sentence_of, warnings_of
+from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
@@ -67,7 +67,6 @@ def write_site(
     title: str,
     overlays: Overlays | None = None,
     planned: Iterable[Job] = (),
-    contamination: ContaminationOf | None = None,
     resampled: ResampledOf | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, curves.csv) and returns index.html.
@@ -76,7 +75,6 @@ def write_site(
         records: of any kind; phantom, limited and real ones get tables of their own.
         overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
-        contamination: (backbone label, dataset) -> what is known of the pretraining data.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
 
     Raises:
@@ -85,7 +83,7 @@ def write_site(
     records, planned = list(records), list(planned)
     report = out / "report"
     report.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(records, planned=planned, contamination=contamination, resampled=resampled)
+    rows = rows_of(records, planned=planned, resampled=resampled)
     boards = tables.boards(rows)
 
     plots: dict[str, Any] = {}
@@ -108,6 +106,7 @@ def write_site(
             provenance=[_provenance(record) for record in sorted(records, key=_job_order)],
             interval=tables.INTERVAL,
             no_ranking=tables.NO_RANKING,
+            about_anchors=tables.ANCHORS,
             head_text=tables.head_text,
         )
     )
