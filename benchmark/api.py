@@ -196,7 +196,7 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
     Raises:
         UsageError: there is no record to report on.
     """
-    from benchmark.report import gallery, resampling
+    from benchmark.report import exchange, gallery, resampling
     from benchmark.report.site import write_site
 
     records = Store(out).all() if (out / "records").is_dir() else []
@@ -210,6 +210,7 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
             overlays=gallery.draw(records, out, Path(folder)),
             planned=Store(out).planned(),
             resampled=functools.partial(resampling.of_record, out=out),
+            p_value_of=functools.partial(exchange.p_value, out=out),
         )
 
 

@@ -25,7 +25,7 @@ from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
 from benchmark.report import escape, figures, tables
 from benchmark.report import overlays as drawing
-from benchmark.report.differences import Gain, Leak, gains, leaks
+from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
 from benchmark.report.pages import environment, write_page
 from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
@@ -68,6 +68,7 @@ def write_site(
     overlays: Overlays | None = None,
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
+    p_value_of: PValueOf | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, curves.csv) and returns index.html.
 
@@ -76,6 +77,7 @@ def write_site(
         overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
+        p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
 
     Raises:
         UsageError: an overlay is no PNG file.
@@ -87,7 +89,7 @@ def write_site(
     boards = tables.boards(rows)
 
     plots: dict[str, Any] = {}
-    views = [_view(board, number, plots) for number, board in enumerate(boards)]
+    views = [_view(board, number, plots, p_value_of) for number, board in enumerate(boards)]
     curve_ids = _curves(records, plots)
     page = (
         environment()
@@ -107,6 +109,7 @@ def write_site(
             interval=tables.INTERVAL,
             no_ranking=tables.NO_RANKING,
             about_anchors=tables.ANCHORS,
+            tested=TESTED,
             head_text=tables.head_text,
         )
     )
@@ -150,8 +153,8 @@ def curves_csv(records: Iterable[Record]) -> str:
     return buffer.getvalue()
 
 
-def _view(board: Board, number: int, plots: dict[str, Any]) -> BoardView:
-    found = gains(board.rows)
+def _view(board: Board, number: int, plots: dict[str, Any], p_value_of: PValueOf | None) -> BoardView:
+    found = gains(board.rows, p_value_of)
     forest_id, gains_id = f"forest-{number}", f"gains-{number}" if found else ""
     plots[forest_id] = figures.forest(board)
     if found:
