@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from typing import Protocol as TypingProtocol
 
 from benchmark import registry, resolve
-from benchmark.cards import Contamination, Job, Protocol, Record, TaskCard
+from benchmark.cards import Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Event, Finished, WorkUnit, units
@@ -199,7 +199,7 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
     Raises:
         UsageError: there is no record to report on.
     """
-    from benchmark.report import gallery, resampling
+    from benchmark.report import exchange, gallery, resampling
     from benchmark.report.site import write_site
 
     records = Store(out).all() if (out / "records").is_dir() else []
@@ -212,18 +212,9 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
             title=title,
             overlays=gallery.draw(records, out, Path(folder)),
             planned=Store(out).planned(),
-            contamination=contamination,
             resampled=functools.partial(resampling.of_record, out=out),
+            p_value_of=functools.partial(exchange.p_value, out=out),
         )
-
-
-def contamination(backbone: str, dataset: str) -> Contamination:
-    """What a backbone's card says of its pretraining and a dataset (science 6); unknown where no card stands behind the label."""
-    for card in registry.backbones().values():
-        named = (card.title or card.name, f"{card.model} ({card.weights})")
-        if card.weights is not None and backbone in named:  # a card without weights tells nothing of a file given with it
-            return card.contamination.get(dataset, Contamination.UNKNOWN)
-    return Contamination.UNKNOWN
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:
@@ -233,9 +224,11 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
         UnknownName: no such paper.
     """
     from benchmark.report import reproduce as reproducing
+    from benchmark.report import resampling
 
-    records = Store(out).all() if out is not None and (out / "records").is_dir() else []
-    return reproducing.reproduce(paper, records)
+    if out is None or not (out / "records").is_dir():
+        return reproducing.reproduce(paper)
+    return reproducing.reproduce(paper, Store(out).all(), resampled=functools.partial(resampling.of_record, out=out))
 
 
 def _jobs(

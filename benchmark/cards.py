@@ -394,7 +394,11 @@ class Experiment(Card):
 
 
 class Labels(Card):
-    """Names people see. Never hashed: renaming a task or a backbone recomputes nothing."""
+    """Names people see. Never hashed: renaming a task or a backbone recomputes nothing.
+
+    Attributes:
+        contamination: what the card that the weights came from says of their pretraining and this dataset; None in older records.
+    """
 
     task: str
     task_title: str
@@ -405,6 +409,7 @@ class Labels(Card):
     fraction_text: str
     encoder_text: str
     metric_title: str
+    contamination: Contamination | None = None
 
 
 class Job(Card):
@@ -469,6 +474,7 @@ class Record(Card):
             under `<split> files` of the bytes of their image files.
         predictions: files with predictions and per-image sufficient statistics, relative to the output folder.
         leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
+        anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
     """
 
@@ -485,6 +491,7 @@ class Record(Card):
     counts: dict[str, dict[str, int]] = {}
     sample_digests: dict[str, str] = {}
     leakage: dict[str, int] = {}
+    anchors: dict[str, dict[str, float]] = {}
     learning_rate: float | None = None
     selected_epoch: int | None = None
     steps: int = 0

@@ -6,11 +6,12 @@ Every rule about runs, seeds and grids lives here; what a job does with them liv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmark.cards import (
     BackboneRef,
+    Contamination,
     DatasetRef,
     EncoderMode,
     Experiment,
@@ -37,10 +38,15 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class NamedBackbone:
-    """A resolved backbone under the name people see."""
+    """A resolved backbone under the name people see.
+
+    Attributes:
+        contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
+    """
 
     label: str
     ref: BackboneRef
+    contamination: Mapping[str, Contamination] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,5 +166,6 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=METRIC_TITLES.get(task.report, task.report.replace("_dice", " Dice")),
+        contamination=Contamination.NONE if ref.digest is None else backbone.contamination.get(dataset.name, Contamination.UNKNOWN),
     )
     return Job(experiment=experiment, labels=labels)

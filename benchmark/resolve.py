@@ -193,7 +193,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
     )
-    return ResolvedBackbone(NamedBackbone(label, ref), parsed.model, weights)
+    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights)
 
 
 def places(

@@ -60,7 +60,7 @@ class Store:
         return [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
 
     def planned(self) -> list[Job]:
-        """Every job that was ever planned here, done or not; empty in folders of an older LOBE.
+        """The jobs of the last plan of every evaluation, done or not (`plan`); empty in folders of an older LOBE.
 
         Raises:
             StoreError: the file was damaged.
@@ -75,8 +75,14 @@ class Store:
         return jobs
 
     def plan(self, jobs: Iterable[Job]) -> None:
-        """Remembers what is to run, so that a report can name what is missing. Jobs planned earlier stay."""
-        known = {job.key: job for job in (*self.planned(), *jobs)}
+        """Remembers what is to run, so that a report can name what is missing.
+
+        A plan replaces the earlier one of the same backbone (by its name), task, protocol, split and scale, and no other: fewer seeds are
+        then not missing runs, and other backbones and tasks keep their own. What is on record stays on record.
+        """
+        jobs = list(jobs)
+        again = {_evaluation(job) for job in jobs}
+        known = {job.key: job for job in (*(job for job in self.planned() if _evaluation(job) not in again), *jobs)}
         write_atomically(self.out / PLANNED, json.dumps([known[key].model_dump(mode="json") for key in sorted(known)]).encode())
 
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
@@ -137,6 +143,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _evaluation(job: Job) -> tuple:
+    """What a plan is of. One limit is one scale: a plan for 16 images says nothing of one for 32."""
+    experiment, labels = job.experiment, job.labels
+    return (labels.backbone, labels.task, labels.protocol, experiment.dataset.split, experiment.limit, experiment.profile)
 
 
 def _read(path: Path) -> Record:

@@ -144,12 +144,3 @@ def test_the_report_names_how_many_planned_runs_are_missing(evaluated, tmp_path:
     )
     store.plan([later])
     assert "1 of 2 runs, 1 missing" in write_report(out).read_text()
-
-
-@pytest.mark.parametrize(
-    ("label", "known"),
-    [("LoVT", "none"), ("resnet18 (IMAGENET1K_V1)", "none"), ("LoVT baseline", "none"), ("mine:build", "unknown"), ("", "unknown")],
-)
-def test_contamination_is_the_cards_word_and_unknown_without_a_card(label, known):
-    assert api.contamination(label, "rsna") == known
-    assert api.contamination(label, "no-such-dataset") == "unknown"

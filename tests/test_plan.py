@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, DatasetRef, Normalisation, Role, SplitRule
+from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule
 from benchmark.errors import UsageError
 from benchmark.plan import BASE_SEED, SMOKE_STEPS, NamedBackbone, Settings, plan, select_learning_rate
 
@@ -48,6 +48,16 @@ def test_final_jobs_wait_for_every_entry_of_their_grid():
         assert (job.experiment.learning_rate is None) == (len(job.experiment.recipe.grid) > 1)
     never_tuned = [job for job in finals if job.labels.task == "rsna-yolov3-frozen-10"]
     assert {job.experiment.learning_rate for job in never_tuned} == {1e-3}
+
+
+def test_jobs_carry_what_the_card_says_and_their_keys_do_not():
+    bare, known = named(), named()
+    known = NamedBackbone(known.label, known.ref, {"rsna": Contamination.LABELS})
+    jobs = lovt_jobs(backbone=known)
+    assert {job.labels.contamination for job in jobs if job.experiment.dataset.name == "rsna"} == {Contamination.LABELS}
+    assert {job.labels.contamination for job in jobs if job.experiment.dataset.name != "rsna"} == {Contamination.UNKNOWN}
+    assert {job.labels.contamination for job in lovt_jobs(backbone=named("r", None))} == {Contamination.NONE}
+    assert [job.key for job in jobs] == [job.key for job in lovt_jobs(backbone=bare)]
 
 
 def test_published_runs_share_the_data_order_and_differ_in_the_head():

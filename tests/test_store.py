@@ -32,6 +32,36 @@ def job() -> Job:
     return plan([card], [backbone], {"rsna": data}, registry.protocol("published"), Settings(runs=1, profile="smoke"))[0]
 
 
+def again(job: Job, run: int = 0, experiment: dict | None = None, labels: dict | None = None) -> Job:
+    """The same job as another run, with changes."""
+    changed = job.experiment.model_copy(update={"head_seed": 100 + run, **(experiment or {})})
+    return job.model_copy(update={"experiment": changed, "labels": job.labels.model_copy(update={"run": run, **(labels or {})})})
+
+
+def test_a_plan_with_fewer_runs_forgets_the_others_and_nothing_else(tmp_path: Path, job):
+    store = Store(tmp_path)
+    assert store.planned() == []
+    elsewhere = [
+        again(job, labels={"backbone": "another"}, experiment={"threads": 2}),
+        again(job, labels={"task": "rsna-linear-frozen-10"}, experiment={"fraction": 0.1}),
+        again(job, labels={"protocol": "corrected"}, experiment={"order_seed": 5}),
+        again(job, experiment={"dataset": job.experiment.dataset.model_copy(update={"split": "size-matched"})}),
+        again(job, experiment={"limit": 16}),
+        again(job, experiment={"profile": "full"}),
+    ]
+    store.plan([again(job, run) for run in range(5)] + elsewhere)
+    assert len(store.planned()) == 11
+    kept = [again(job, run) for run in range(2)]
+    store.plan(kept)
+    assert {j.key for j in store.planned()} == {j.key for j in kept + elsewhere}
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path):
+    (tmp_path / "planned.json").write_text("[{}")
+    with pytest.raises(StoreError, match=r"planned.json is damaged"):
+        Store(tmp_path).planned()
+
+
 def record(job, **changes) -> Record:
     given = {
         "key": job.key,

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import registry
-from benchmark.cards import BackboneCard, Normalisation
+from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
@@ -46,6 +46,14 @@ class NamedBackbone:
     minimum_loaded: float = 1.0
     normalisation: Normalisation | None = None
     card: BackboneCard | None = None
+
+    @property
+    def contamination(self) -> dict[str, Contamination]:
+        """What the card says of its pretraining, by dataset; empty where the weights are not the card's own, known by the file's name."""
+        if self.card is None or self.card.weights is None:
+            return {}
+        given = self.weights.name if isinstance(self.weights, Path) else self.weights
+        return dict(self.card.contamination) if given == Path(self.card.weights).name else {}
 
     @property
     def is_random(self) -> bool:

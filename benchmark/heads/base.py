@@ -74,12 +74,14 @@ class Head(nn.Module):
             "classification" -> (B, C) probabilities.
         strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
         exclusive: for classification: each image has exactly one class.
+        grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
     kind: ClassVar[Literal["segmentation", "detection", "classification"]]
     exclusive: ClassVar[bool] = False
     strides: tuple[int, ...]
+    grid: int | None = None
     reads_image: bool = False
 
     @abstractmethod

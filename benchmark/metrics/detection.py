@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,6 +89,12 @@ class Matched:
     n_images: int
     n_classes: int
 
+    @cached_property
+    def by_class(self) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Per class: image of each of its detections, and per threshold the places of hits among them."""
+        chosen = [np.flatnonzero(self.label == label) for label in range(self.n_classes)]
+        return [(self.image[of_class], [np.flatnonzero(hit[of_class]) for hit in self.hit]) for of_class in chosen]
+
 
 def lovt_pool(table: Overlaps) -> Overlaps:
     """Detections with confidence of at least 0.2: LoVT's pool, without a limit per image."""
@@ -166,15 +173,12 @@ def average_precisions(matched: Matched, weights: np.ndarray | None = None) -> n
     weights = np.ones(matched.n_images) if weights is None else np.asarray(weights, np.float64)
     n_truth = np.bincount(matched.truth_label, weights=weights[matched.truth_image], minlength=matched.n_classes)
     found = np.zeros((len(matched.thresholds), matched.n_classes))
-    weight = weights[matched.image]
-    for label in range(matched.n_classes):
-        chosen = np.flatnonzero((matched.label == label) & (weight > 0))
-        if len(chosen) == 0:
-            continue
-        seen = np.cumsum(weight[chosen])
-        for t, hit in enumerate(matched.hit[:, chosen]):
-            at = np.flatnonzero(hit)  # precision peaks at hits, and only they move recall
-            hits = np.cumsum(weight[chosen[at]])
+    for label, (image, places) in enumerate(matched.by_class):
+        # Images left out of a resample stay in the lists with weight 0, which moves neither sum.
+        weight = weights[image]
+        seen = np.maximum(np.cumsum(weight), 1.0)
+        for t, at in enumerate(places):  # precision peaks at hits, and only they move recall
+            hits = np.cumsum(weight[at])
             recall = hits / max(n_truth[label], 1.0)
             best_from_here = np.maximum.accumulate((hits / seen[at])[::-1])[::-1]
             reached = np.searchsorted(recall, RECALL_LEVELS, side="left")

@@ -80,12 +80,12 @@ def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndar
     """(C,) Dice over all pixels of all images, 2 TP / (2 TP + FP + FN), 0 where TP is 0 (also for empty against empty).
 
     Args:
-        weights: (N,) how often each image stands in a resample; None takes every image once.
+        weights: (N,) how often each image stands in a resample; None takes every image once. (R, N) for R resamples at once gives (R, C).
 
     Source: LoVT section 4.3 (`<target>_dice`).
     """
     tp, fp, fn = totals(counts, weights)
-    return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(len(tp)), where=tp > 0)
+    return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(tp.shape), where=tp > 0)
 
 
 def avg_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float:
@@ -156,7 +156,7 @@ def soft_dice_loss(probabilities: np.ndarray, masks: np.ndarray) -> float:
 
 
 def totals(counts: DiceCounts, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """TP, FP, FN summed over the images of the split or resample, each (C,) float64 (exact below 2**53 pixels)."""
+    """TP, FP, FN summed over the images of the split or resample, each (C,), or (R, C), float64 (exact below 2**53 pixels)."""
     weight = _weights(counts, weights)
     return tuple(weight @ part.astype(np.float64) for part in (counts.tp, counts.fp, counts.fn))
 

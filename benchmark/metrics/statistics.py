@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,27 @@ class DetectionStatistics:
 
 Statistics = SegmentationStatistics | DetectionStatistics | LabelStatistics
 
+# Detection metrics that read no detection under confidence 0.2.
+LOVT_POOL = frozenset({"mAP", "mAP@0.5", "mAP@0.75", "pos_mAP", "froc"})
+
+
+@dataclass(frozen=True)
+class DicePool:
+    """A micro Dice as a pooled metric: of one class, or (label None) the mean over classes. Sums of counts, so many resamples cost one
+    matrix product."""
+
+    counts: DiceCounts
+    label: int | None
+
+    def __call__(self, weights: np.ndarray | None = None) -> float:
+        per_class = dice.micro_dice(self.counts, weights)
+        return float(per_class.mean() if self.label is None else per_class[self.label])
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights."""
+        per_class = dice.micro_dice(self.counts, weights)
+        return per_class.mean(axis=1) if self.label is None else per_class[:, self.label]
+
 
 def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
     """Keeps the detections that some pool reads: confidence at least 0.001, and of those under 0.2 the 100 most confident per image."""
@@ -70,23 +91,42 @@ def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits:
 
 def pooled_metrics(statistics: Statistics) -> dict[str, PooledMetric]:
     """Every metric that the statistics define, by name. Matching is done here, once; calls are cheap."""
-    if isinstance(statistics, SegmentationStatistics):
-        return _segmentation_metrics(statistics)
-    if isinstance(statistics, DetectionStatistics):
-        return _detection_metrics(statistics)
-    return label_statistics.metrics_of(statistics)
+    return {name: made() for name, made in _makers(statistics).items()}
 
 
 def pooled_metric(statistics: Statistics, name: str) -> PooledMetric:
-    """One metric of `pooled_metrics`.
+    """One metric of `pooled_metrics`, without the work that the others need.
 
     Raises:
         UsageError: the statistics do not define it.
     """
-    known = pooled_metrics(statistics)
+    known = _makers(statistics)
     if name not in known:
         raise UsageError(f"Metric {name!r} cannot be computed from stored statistics; these can: {', '.join(known)}.")
-    return known[name]
+    return known[name]()
+
+
+def defines(statistics: Statistics, name: str) -> bool:
+    return name in _makers(statistics)
+
+
+def values_in(metric: PooledMetric, weights: np.ndarray) -> np.ndarray:
+    """(R,) float64 of a pooled metric in R resamples, (R, n_images) copies of each image; NaN where it is undefined."""
+    if isinstance(metric, DicePool):
+        return metric.many(weights)
+    return np.array([metric(row.astype(np.int64)) for row in weights], np.float64)
+
+
+def reduced_to(statistics: Statistics, name: str) -> Statistics:
+    """What `pooled_metric(..., name)` reads, and as little else as possible: small enough to keep those of many runs at hand."""
+    if isinstance(statistics, SegmentationStatistics):
+        if name.endswith("_dice"):
+            none = np.zeros(0, np.int64)
+            return SegmentationStatistics(statistics.class_names, statistics.counts, Lesions(none, none, none, none), None)
+        return statistics
+    if isinstance(statistics, DetectionStatistics) and name in LOVT_POOL:
+        return DetectionStatistics(statistics.class_names, detection.lovt_pool(statistics.table))
+    return statistics
 
 
 def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
@@ -120,6 +160,13 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
         surfaces,
         None if first.pixels is None or second.pixels is None else pixels.join([first.pixels, second.pixels]),
     )
+
+
+def json_for(stored: dict[str, Any], name: str) -> dict[str, Any]:
+    """Stored statistics without the large parts that one metric does not read, so that they need not be decoded."""
+    unread = {"pixels"} if name != "pixel_ap" else set()
+    unread |= {"coco"} if not name.startswith("coco_") else set()
+    return {part: None if part in unread else value for part, value in stored.items()}
 
 
 def to_json(statistics: Statistics) -> dict[str, Any]:
@@ -171,65 +218,88 @@ def from_json(stored: dict[str, Any]) -> Statistics:
         raise UsageError(f"These are not sufficient statistics of a record: {type(error).__name__}: {error}.") from None
 
 
-def _segmentation_metrics(statistics: SegmentationStatistics) -> dict[str, PooledMetric]:
+def _makers(statistics: Statistics) -> dict[str, Callable[[], PooledMetric]]:
+    """Name -> what makes the metric; work that several share is done once, when the first of them is made."""
+    if isinstance(statistics, SegmentationStatistics):
+        return _segmentation_makers(statistics)
+    if isinstance(statistics, DetectionStatistics):
+        return _detection_makers(statistics)
+    return {name: partial(_itself, metric) for name, metric in label_statistics.metrics_of(statistics).items()}
+
+
+def _segmentation_makers(statistics: SegmentationStatistics) -> dict[str, Callable[[], PooledMetric]]:
     counts = statistics.counts
-
-    def of_class(label: int, weights: np.ndarray | None = None) -> float:
-        return float(dice.micro_dice(counts, weights)[label])
-
-    metrics: dict[str, PooledMetric] = {f"{name}_dice": partial(of_class, label) for label, name in enumerate(statistics.class_names)}
-    for name in ("avg_dice", "pooled_dice", "pos_dice", "image_dice_positives", "negatives_empty", "precision", "recall", "iou"):
-        metrics[name] = partial(getattr(dice, name), counts)
 
     def of_size(size: str, weights: np.ndarray | None = None) -> float | None:
         return lesions.lesion_sensitivity(statistics.lesions, weights)[size]
 
+    metrics: dict[str, PooledMetric] = {f"{name}_dice": DicePool(counts, label) for label, name in enumerate(statistics.class_names)}
+    metrics["avg_dice"] = DicePool(counts, None)
+    for name in ("pooled_dice", "pos_dice", "image_dice_positives", "negatives_empty", "precision", "recall", "iou"):
+        metrics[name] = partial(getattr(dice, name), counts)
     for size in lesions.SIZES:
         metrics[f"lesion_sensitivity_{size}"] = partial(of_size, size)
     if statistics.surfaces is not None:
         metrics["nsd"] = partial(surface.mean_nsd, statistics.surfaces)
     if statistics.pixels is not None:
         metrics["pixel_ap"] = partial(pixels.pixel_ap, statistics.pixels)
-    return metrics
+    return {name: partial(_itself, metric) for name, metric in metrics.items()}
 
 
-def _detection_metrics(statistics: DetectionStatistics) -> dict[str, PooledMetric]:
+def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[], PooledMetric]]:
     table, n_classes = statistics.table, len(statistics.class_names)
-    cut, full = detection.lovt_pool(table), detection.full_pool(table)
-    matched = detection.match(cut, n_classes=n_classes)
-    matched_50, matched_75 = (detection.match(cut, (t,), n_classes) for t in (0.5, 0.75))
-    matched_full = detection.match(full, n_classes=n_classes)
-    hits, hits_full = froc.centre_hits(cut), froc.centre_hits(full)
+    cut, full = cache(lambda: detection.lovt_pool(table)), cache(lambda: detection.full_pool(table))
+    matched = cache(lambda: detection.match(cut(), n_classes=n_classes))
 
-    def carried_forward(weights: np.ndarray | None = None) -> float | None:
-        # LoVT scores a split without boxes by the absence of false positives; LOBE calls that undefined.
-        boxes = len(table.truth_image) if weights is None else np.sum(np.asarray(weights)[table.truth_image])
-        return froc.read_carrying_forward(hits, weights).mean if boxes else None
+    def matched_at(threshold: float) -> PooledMetric:
+        return partial(_mean_ap, detection.match(cut(), (threshold,), n_classes))
 
-    def interpolated(weights: np.ndarray | None = None) -> float | None:
-        curve = froc.read_interpolating(hits_full, weights)
-        return None if curve is None else curve.mean
+    def positives() -> PooledMetric:
+        found = matched()
+        return lambda weights=None: detection.pooled_map(found, weights).pos_mean
 
-    metrics: dict[str, PooledMetric] = {
-        "mAP": partial(_mean_ap, matched),
-        "mAP@0.5": partial(_mean_ap, matched_50),
-        "mAP@0.75": partial(_mean_ap, matched_75),
-        "pos_mAP": lambda weights=None: detection.pooled_map(matched, weights).pos_mean,
+    def carried_forward() -> PooledMetric:
+        hits = froc.centre_hits(cut())
+
+        def value(weights: np.ndarray | None = None) -> float | None:
+            # LoVT scores a split without boxes by the absence of false positives; LOBE calls that undefined.
+            boxes = len(table.truth_image) if weights is None else np.sum(np.asarray(weights)[table.truth_image])
+            return froc.read_carrying_forward(hits, weights).mean if boxes else None
+
+        return value
+
+    def interpolated() -> PooledMetric:
+        hits = froc.centre_hits(full())
+
+        def value(weights: np.ndarray | None = None) -> float | None:
+            curve = froc.read_interpolating(hits, weights)
+            return None if curve is None else curve.mean
+
+        return value
+
+    makers: dict[str, Callable[[], PooledMetric]] = {
+        "mAP": lambda: partial(_mean_ap, matched()),
+        "mAP@0.5": partial(matched_at, 0.5),
+        "mAP@0.75": partial(matched_at, 0.75),
+        "pos_mAP": positives,
         "froc": carried_forward,
-        "AP40_75_full": partial(_mean_ap, matched_full),
+        "AP40_75_full": lambda: partial(_mean_ap, detection.match(full(), n_classes=n_classes)),
         "froc_full": interpolated,
-        "calibration_error": detection.calibration(table),
-        "lost_at_0.2": detection.lost_at(table),
+        "calibration_error": lambda: detection.calibration(table),
+        "lost_at_0.2": lambda: detection.lost_at(table),
     }
     if statistics.coco is not None:
         found = coco.CocoHits(table.n_images, table.image, table.label, statistics.coco, table.truth_image, table.truth_label)
-        metrics["coco_AP"] = partial(coco.average_precision, found, None)
-        metrics["coco_AP50"] = partial(coco.average_precision, found, 0)
-        metrics["coco_AP75"] = partial(coco.average_precision, found, 5)
+        for name, at in (("coco_AP", None), ("coco_AP50", 0), ("coco_AP75", 5)):
+            makers[name] = partial(_itself, partial(coco.average_precision, found, at))
     if n_classes > 1:
         for label, name in enumerate(statistics.class_names):
-            metrics[f"{name}_mAP"] = partial(_mean_ap_of_class, matched, label)
-    return metrics
+            makers[f"{name}_mAP"] = lambda label=label: partial(_mean_ap_of_class, matched(), label)
+    return makers
+
+
+def _itself(metric: PooledMetric) -> PooledMetric:
+    return metric
 
 
 def _mean_ap(matched: detection.Matched, weights: np.ndarray | None = None) -> float:

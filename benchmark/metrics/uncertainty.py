@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from benchmark.errors import UsageError
-from benchmark.metrics.statistics import PooledMetric, Statistics, pooled_metric, stack_statistics
+from benchmark.metrics.statistics import PooledMetric, Statistics, pooled_metric, stack_statistics, values_in
 
 # Fewer patients than this give a descriptive interval and no p-value.
 FEWEST_CLUSTERS = 30
@@ -117,8 +117,8 @@ def cluster_bootstrap(
         (n_resamples,) float64, or (n_resamples, n_metrics); NaN where a resample leaves a metric undefined.
     """
     several = [metrics] if callable(metrics) else list(metrics)
-    values = [[metric(weights) for metric in several] for weights in resamples(clusters, n_resamples, seed)]
-    table = np.array(values, np.float64).reshape(n_resamples, len(several))
+    drawn = np.array(list(resamples(clusters, n_resamples, seed)))
+    table = np.stack([values_in(metric, drawn) for metric in several], axis=1)
     return table[:, 0] if callable(metrics) else table
 
 
@@ -231,13 +231,16 @@ def paired_permutation(
     if len(patients) < FEWEST_CLUSTERS:
         return None
 
-    def difference(exchanged: np.ndarray) -> float:
-        kept = ~exchanged
-        return _mean(stacked, np.r_[kept, exchanged].astype(np.int64)) - _mean(stacked, np.r_[exchanged, kept].astype(np.int64))
-
     generator = np.random.default_rng(seed)
-    observed = abs(difference(np.zeros(len(patient), bool)))
-    drawn = [abs(difference(generator.integers(0, 2, len(patients)).astype(bool)[patient])) for _ in range(n_permutations)]
+    # One toss a patient; the first line exchanges nobody and is the observed difference.
+    tosses = [np.zeros(len(patients)), *(generator.integers(0, 2, len(patients)) for _ in range(n_permutations))]
+    exchanged = np.array(tosses, np.int8)[:, patient]
+    kept = 1 - exchanged
+    differences = [
+        values_in(metric, np.concatenate([kept, exchanged], axis=1)) - values_in(metric, np.concatenate([exchanged, kept], axis=1))
+        for metric in stacked
+    ]
+    observed, *drawn = np.abs(np.mean(differences, axis=0))
     # Sums of floats in another order differ in the last digits; an exchange of equal predictions must count as equal.
     return float((1 + np.count_nonzero(np.array(drawn) >= observed - 1e-12)) / (1 + n_permutations))
 

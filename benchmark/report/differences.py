@@ -6,13 +6,21 @@ exists only where both rows are complete and were made under one protocol, one s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width, seed_components
+from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width, holm, seed_components
 from benchmark.report import numbers
 from benchmark.report.resampling import Resampled, difference_of
 from benchmark.report.rows import Row
+
+TESTED = (
+    "p: for each backbone and task, the test that exchanging the two networks' predictions changes nothing (two-sided, 1,000 exchanges "
+    "of all predictions of a patient, in all runs together), after Holm's correction over all tasks of that backbone in this table. "
+    "No p-value under 30 test patients, or without per-image statistics of both."
+)
+
+PValueOf = Callable[[Row, Row], float | None]
 
 LEAKY, DISJOINT = "size-matched", "patient-disjoint"
 
@@ -56,10 +64,19 @@ class Compared:
 
 @dataclass(frozen=True)
 class Gain(Compared):
-    """Pre-trained minus untrained."""
+    """Pre-trained minus untrained.
+
+    Attributes:
+        p_value: Holm's adjusted p-value over the tasks of one backbone; None where nothing was tested.
+    """
 
     trained: Row
     random: Row
+    p_value: float | None = None
+
+    @property
+    def p_text(self) -> str:
+        return numbers.DASH if self.p_value is None else f"{self.p_value:.3f}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +92,18 @@ def compare(first: Row, second: Row) -> Compared:
     return Compared(*_difference(first, second))
 
 
-def gains(rows: Iterable[Row]) -> list[Gain]:
-    """Differences to the untrained row of the same architecture; rows without such a partner are left out."""
+def gains(rows: Iterable[Row], p_value_of: PValueOf | None = None) -> list[Gain]:
+    """Differences to the untrained row of the same architecture; rows without such a partner are left out.
+
+    Args:
+        p_value_of: (first, second) -> unadjusted p-value, or None where the pair cannot be tested. Adjusted here, by Holm, over all tasks
+            on which one backbone is compared under one protocol and scale: one family of tests a backbone (science 8).
+    """
     rows = [row for row in rows if row.mean is not None]
     untrained = {(_place(row), row.variant): row for row in rows if row.random}
     pairs = [(row, untrained.get((_place(row), row.variant))) for row in rows if not row.random]
-    return [Gain(*_difference(row, base), trained=row, random=base) for row, base in pairs if base is not None]
+    found = [Gain(*_difference(row, base), trained=row, random=base) for row, base in pairs if base is not None]
+    return found if p_value_of is None else _tested(found, p_value_of)
 
 
 def leaks(rows: Iterable[Row]) -> list[Leak]:
@@ -89,6 +112,16 @@ def leaks(rows: Iterable[Row]) -> list[Leak]:
     disjoint = {_but_split(row): row for row in rows if row.split == DISJOINT}
     pairs = [(row, disjoint.get(_but_split(row))) for row in rows if row.split == LEAKY]
     return [Leak(*_difference(row, base), leaky=row, disjoint=base) for row, base in pairs if base is not None]
+
+
+def _tested(found: list[Gain], p_value_of: PValueOf) -> list[Gain]:
+    raw = {i: p for i, gain in enumerate(found) if (p := p_value_of(gain.trained, gain.random)) is not None}
+    families: dict[tuple, list[int]] = {}
+    for i in raw:
+        row = found[i].trained
+        families.setdefault((row.label, row.protocol, row.scale, row.phantom), []).append(i)
+    adjusted = {i: p for members in families.values() for i, p in zip(members, holm([raw[i] for i in members]), strict=True)}
+    return [replace(gain, p_value=adjusted.get(i)) for i, gain in enumerate(found)]
 
 
 def _place(row: Row) -> tuple:

@@ -55,22 +55,6 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     return Difference(mean(differences), t_half_width(differences))
 
 
-def welch_difference(mean_a: float, s_a: float | None, n_a: int, mean_b: float, s_b: float | None, n_b: int) -> Difference:
-    """Difference of independent means, t interval with Satterthwaite's degrees of freedom; no interval when one side has no spread.
-
-    Args:
-        s_a, s_b: sample standard deviations over runs, None where fewer than two distinct runs are known.
-    """
-    value = mean_a - mean_b
-    if s_a is None or s_b is None or n_a < 2 or n_b < 2:
-        return Difference(value, None)
-    v_a, v_b = s_a**2 / n_a, s_b**2 / n_b
-    if v_a + v_b == 0:
-        return Difference(value, 0.0)
-    freedom = (v_a + v_b) ** 2 / (v_a**2 / (n_a - 1) + v_b**2 / (n_b - 1))
-    return Difference(value, float(stats.t.ppf(0.975, freedom)) * math.sqrt(v_a + v_b))
-
-
 def decimals_for(half_width: float | None) -> int:
     """Decimals an uncertainty justifies: two of its digits up to 3.54, else one (the Particle Data Group's rule); at most two decimals."""
     if half_width is None or half_width <= 0 or not math.isfinite(half_width):

@@ -15,9 +15,10 @@ import pandas as pd
 
 from benchmark import registry
 from benchmark.cards import Record, Role
+from benchmark.metrics.uncertainty import half_width
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.report import numbers, published
-from benchmark.report.rows import ContaminationOf, Row, rows_of
+from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
 
 # Percentage points within which two results count as the same, fixed before anything was measured (science 8).
 MARGINS = {"mAP": 2.0, "fROC": 2.0, "Dice": 1.5, "Avg Dice": 1.5}
@@ -66,8 +67,9 @@ UNKNOWN = {
 }
 
 HOW_TO_READ = (
-    "Difference = measured - published, in percentage points, with its 95 % interval over runs (Satterthwaite's t). It covers seeds, "
-    "not the choice of test patients, who are the same on both sides.",
+    "Difference = measured - published, in percentage points, with its 95 % interval (Satterthwaite's t). It covers the runs of both sides "
+    "and, where per-image statistics are stored, how far the measured mean moves with other test patients. The paper tested on the same "
+    "patients, so part of that cancels, by how much cannot be known without its predictions: the interval is rather too wide.",
     "Verdict: equivalent when the whole interval lies within the margin (2 points mAP or FROC, 1.5 points Dice, fixed beforehand), "
     "different when it lies wholly outside, undecided otherwise.",
     "The published intervals are those the paper prints. Where the authors released single runs, the difference uses their distinct "
@@ -173,7 +175,7 @@ def reproduce(
     *,
     same_split: Callable[[Record], bool] | None = None,
     method_of: Callable[[Record], Method | None] | None = None,
-    contamination: ContaminationOf | None = None,
+    resampled: ResampledOf | None = None,
 ) -> Reproduction:
     """Published beside measured.
 
@@ -182,7 +184,7 @@ def reproduce(
         records: of any kind; those that may not stand beside published numbers are listed with the reason.
         same_split: whether a record used the paper's images; default `on_published_split`.
         method_of: which line of the paper's table a record measures, None for none; default `lovt_method`.
-        contamination: (backbone label, dataset) -> what is known of the pretraining data.
+        resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
 
     Raises:
         UnknownName: no such paper.
@@ -194,7 +196,7 @@ def reproduce(
 
     admitted, refused = _admit(list(records), same_split or on_published_split)
     method_of = method_of or lovt_method
-    rows = rows_of(admitted, contamination=contamination)
+    rows = rows_of(admitted, resampled=resampled)
     by_key = {record.key: record for record in admitted}
     measured: dict[tuple[Method, str], Row] = {}
     others = []
@@ -326,9 +328,7 @@ def _cell(line: Mapping, method: Method, row: Row | None) -> Cell:
     if line["verified"] == "no" or line["origin_protocol"] != ORIGIN:
         return Cell(**facts, why_not="the published number is not verified or of another protocol")
     spread = published_spread(line["task_id"], line["metric"], method, line["half_width_95"])
-    values = [100 * value for value in row.values]
-    ours = numbers.standard_deviation(values) if len(values) > 1 else None
-    difference = numbers.welch_difference(numbers.mean(values), ours, len(values), line["value"], spread.deviation, spread.n)
+    difference = _difference(row, line["value"], spread)
     return Cell(
         **facts,
         difference=difference,
@@ -336,6 +336,16 @@ def _cell(line: Mapping, method: Method, row: Row | None) -> Cell:
         lower_bound=spread.lower_bound,
         why_not="" if difference.half_width is not None else "no interval: one run",
     )
+
+
+def _difference(row: Row, value: float, spread: Spread) -> numbers.Difference:
+    """Measured minus published, in points: variances of both sides with Satterthwaite's degrees of freedom; no interval when a side has no
+    spread. The patients' part is the measured side's, since the paper's per-image results are not known."""
+    difference = 100 * numbers.mean(row.values) - value
+    if len(row.values) < 2 or spread.deviation is None or spread.n < 2:
+        return numbers.Difference(difference, None)
+    measured = [(100**2 * variance, freedom) for variance, freedom in variance_components(row.values, row.resampled)]
+    return numbers.Difference(difference, half_width([*measured, (spread.deviation**2 / spread.n, spread.n - 1)]))
 
 
 def _listings(frame: pd.DataFrame) -> Iterable[Listing]:

@@ -1,29 +1,25 @@
 """How far a run's test score moves with other test patients: its reported metric in resamples of them, from stored statistics.
 
 All runs over the same test patients see the same resamples, so values of several runs can be averaged and subtracted draw by draw. What is
-computed once stays beside the records, named by the statistics' content. What intervals follow from it: `rows` and `differences`.
+computed once stays beside the records, under a stamp of the statistics' file. What intervals follow from it: `rows` and `differences`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmark.cards import Record, digest_of
-from benchmark.errors import UsageError
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.cards import Record
+from benchmark.metrics.statistics import defines, pooled_metric
 from benchmark.metrics.uncertainty import cluster_bootstrap
-from benchmark.store import write_atomically
-from benchmark.training.predictions import STATISTICS_FILE
+from benchmark.report import stored
 
 N_RESAMPLES = 200  # for a variance; its square root is then known to about 5 %
 MOST_UNDEFINED = 0.05  # as `metrics.uncertainty`
-FOLDER = "resamples"
-_VERSION = 1  # goes up when the same statistics give other values
+_VERSION = 2  # goes up when the same statistics give other values
 
 
 @dataclass(frozen=True)
@@ -50,22 +46,17 @@ class Resampled:
 
 def of_record(record: Record, out: Path) -> Resampled | None:
     """Resamples of a stored record; None where its statistics are not in `out`, or do not define the reported metric."""
-    path = out / "predictions" / record.key / STATISTICS_FILE
-    if record.status != "ok" or not path.is_file():
+    made_of = stored.stamp(record.key, out)
+    if record.status != "ok" or made_of is None:
         return None
-    content = path.read_bytes()
-    stamp = {
-        "version": _VERSION,
-        "statistics": hashlib.sha256(content).hexdigest(),
-        "metric": record.job.experiment.report,
-        "n_resamples": N_RESAMPLES,
-    }
-    kept = out / FOLDER / f"{record.key}.json"
-    found = _read(kept, stamp) or _computed(content, record.job.experiment.report)
-    if found is not None and not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        values = [None if math.isnan(v) else v for v in found.values]
-        write_atomically(kept, json.dumps({**stamp, **vars(found), "values": values}).encode())
+    metric = record.job.experiment.report
+    given = {"version": _VERSION, "statistics": made_of, "metric": metric, "n_resamples": N_RESAMPLES}
+    known = stored.kept(record.key, given, out)
+    found = None if known is None else _of_json(known)
+    if found is None:
+        found = _computed(record.key, metric, out)
+        if found is not None:
+            stored.keep(record.key, given, {**vars(found), "values": [None if math.isnan(v) else v for v in found.values]}, out)
     return found
 
 
@@ -95,29 +86,18 @@ def variance(values: Sequence[float]) -> float | None:
     return math.fsum((v - centre) ** 2 for v in kept) / (len(kept) - 1)
 
 
-def _read(path: Path, stamp: dict) -> Resampled | None:
-    """What was computed before from the same statistics; a file of anything else is removed."""
+def _of_json(known: dict[str, Any]) -> Resampled | None:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if {name: stored[name] for name in stamp} == stamp and len(stored["values"]) == N_RESAMPLES:
-            values = tuple(math.nan if v is None else float(v) for v in stored["values"])
-            return Resampled(values, str(stored["test"]), int(stored["n_clusters"]), bool(stored["by_patient"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    path.unlink(missing_ok=True)
-    return None
-
-
-def _computed(content: bytes, metric: str) -> Resampled | None:
-    stored = json.loads(content)
-    known = pooled_metrics(from_json(stored))
-    if metric not in known:
+        values = tuple(math.nan if v is None else float(v) for v in known["values"])
+        found = Resampled(values, str(known["test"]), int(known["n_clusters"]), bool(known["by_patient"]))
+    except (ValueError, KeyError, TypeError):
         return None
-    ids, patients = stored["ids"], stored["patients"]
-    if len(ids) != len(patients):
-        raise UsageError(f"Statistics of {len(ids)} images name {len(patients)} patients; the file was edited.")
-    by_patient = any(patient is not None for patient in patients)
-    # An image without a known patient stands for itself.
-    clusters = [f"image {i}" if patient is None else f"patient {patient}" for i, patient in zip(ids, patients, strict=True)]
-    values = cluster_bootstrap(known[metric], clusters, N_RESAMPLES)
-    return Resampled(tuple(values.tolist()), digest_of([ids, clusters]), len(set(clusters)), by_patient)
+    return found if len(values) == N_RESAMPLES else None
+
+
+def _computed(key: str, metric: str, out: Path) -> Resampled | None:
+    images = stored.read(key, metric, out)
+    if not defines(images.statistics, metric):
+        return None
+    values = cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters, N_RESAMPLES)
+    return Resampled(tuple(values.tolist()), images.test, images.n_clusters, images.by_patient)

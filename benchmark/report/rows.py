@@ -28,7 +28,6 @@ WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into
 RUNS_ONLY = "interval covers runs only, not the choice of test patients: no per-image statistics, or too few positives to resample"
 BY_IMAGE = "patients unknown: the interval resamples test images"
 
-ContaminationOf = Callable[[str, str], Contamination]
 ResampledOf = Callable[[Record], Resampled | None]
 Entry = tuple[Job, Record | None]
 
@@ -55,6 +54,7 @@ class Row:
         mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
         resampled: the mean over runs in resamples of the test patients; None where that cannot be had.
         missing: why there is no mean; empty when there is one.
+        anchors: (name, fraction) of scores on the same test images that need no model, under the reported metric.
     """
 
     backbone: str
@@ -83,6 +83,7 @@ class Row:
     resampled: Resampled | None
     missing: str
     warnings: tuple[str, ...]
+    anchors: tuple[tuple[str, float], ...] = ()
 
     @property
     def n_missing(self) -> int:
@@ -115,19 +116,17 @@ def rows_of(
     records: Iterable[Record],
     *,
     planned: Iterable[Job] = (),
-    contamination: ContaminationOf | None = None,
     resampled: ResampledOf | None = None,
 ) -> list[Row]:
     """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
 
     Args:
-        planned: the jobs that were to run; those without a record count as missing. Without a plan a row is taken to need as many runs
-            as the fullest row of its task.
-        contamination: (backbone label, dataset) -> what is known. None: untrained backbones are clean, the rest unknown.
+        planned: the jobs that were to run; those without a record count as missing. A row of which nothing is planned is taken to need
+            as many runs as the fullest row of its task.
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
     """
     records, planned = list(records), list(planned)
-    on_record = {r.key for r in records}
+    on_record, is_planned = {r.key for r in records}, {job.key for job in planned}
     entries: list[Entry] = [(r.job, r) for r in records]
     entries += [(job, None) for job in planned if job.key not in on_record]
     phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
@@ -150,8 +149,8 @@ def rows_of(
     for names, variants in groups.items():
         texts = _variant_texts([_representative(members).experiment for members in variants.values()])
         for members, text in zip(variants.values(), texts, strict=True):
-            n_expected = 1 if planned else fullest[names[1:]]
-            rows.append(_row(names, members, text, n_expected, failures, contamination or _what_a_label_tells, resampled or _no_resamples))
+            n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
+            rows.append(_row(names, members, text, n_expected, failures, resampled or _no_resamples))
     return sorted(rows, key=_order)
 
 
@@ -203,7 +202,6 @@ def _row(
     variant: str,
     fullest: int,
     failures: dict[str, Record],
-    contamination: ContaminationOf,
     resampled: ResampledOf,
 ) -> Row:
     backbone, task, split, protocol, scale, phantom = names
@@ -244,19 +242,32 @@ def _row(
         half_width=_half_width(values, spread) if complete else None,
         resampled=spread,
         missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures),
-        warnings=tuple(_warnings(names, members, runs, complete, contamination, spread)),
+        warnings=tuple(_warnings(names, members, runs, complete, spread)),
+        anchors=_anchors(record for _, record in finals if record is not None),
     )
+
+
+def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
+    """Of the first run that has some: all runs of a row read the same test images."""
+    for record in records:
+        found = [(name, scores.get(record.job.experiment.report)) for name, scores in record.anchors.items()]
+        if found:
+            return tuple((one_line(name), value) for name, value in found if value is not None and math.isfinite(value))
+    return ()
 
 
 def _half_width(values: Sequence[float], spread: Resampled | None) -> float | None:
     """Of the mean over runs: V_seed + V_patient (science 8); V_seed alone without resamples, None for one run."""
-    if len(values) < 2:
-        return None
-    by_seed = (numbers.standard_deviation(values) ** 2 / len(values), len(values) - 1)
+    return half_width(variance_components(values, spread)) if len(values) > 1 else None
+
+
+def variance_components(values: Sequence[float], spread: Resampled | None) -> list[tuple[float, int]]:
+    """(variance, degrees of freedom) of the mean over at least two runs: V_seed, and V_patient where there are resamples."""
+    components = [(numbers.standard_deviation(values) ** 2 / len(values), len(values) - 1)]
     v_patient = None if spread is None else spread.variance
-    if spread is None or v_patient is None or spread.n_clusters < 2:
-        return half_width([by_seed])
-    return half_width([by_seed, (v_patient, spread.n_clusters - 1)])
+    if spread is not None and v_patient is not None and spread.n_clusters > 1:
+        components.append((v_patient, spread.n_clusters - 1))
+    return components
 
 
 def _no_resamples(record: Record) -> Resampled | None:
@@ -288,16 +299,14 @@ def _warnings(
     members: list[Entry],
     runs: Sequence[Run],
     complete: bool,
-    contamination: ContaminationOf,
     spread: Resampled | None,
 ) -> Iterable[str]:
-    backbone, _, _, _, scale, phantom = names
-    experiment = _representative(members).experiment
+    _, _, _, _, scale, phantom = names
     if phantom:
         yield PHANTOM
     if scale == "limited":
         yield LIMITED
-    known = Contamination.NONE if is_random(experiment) else contamination(backbone, experiment.dataset.name)
+    known = _contamination(members)
     if known is Contamination.UNKNOWN:
         yield CONTAMINATION_UNKNOWN
     elif known is not Contamination.NONE:
@@ -346,9 +355,12 @@ def _changed_files(records: Iterable[Record]) -> Iterable[str]:
         yield f"image files of {', '.join(changed)} changed between runs: their numbers are not of the same images"
 
 
-def _what_a_label_tells(backbone: str, dataset: str) -> Contamination:
-    """Without a card nothing is known; untrained backbones never get here."""
-    return Contamination.UNKNOWN
+def _contamination(members: Sequence[Entry]) -> Contamination:
+    """The worst that the jobs' own card says; unknown where a record of an older LOBE says nothing. Untrained backbones are clean."""
+    if is_random(_representative(members).experiment):
+        return Contamination.NONE
+    said = {job.labels.contamination or Contamination.UNKNOWN for job, _ in members}
+    return max(said, key=list(Contamination).index)
 
 
 def _representative(members: Sequence[Entry]) -> Job:

@@ -25,9 +25,9 @@ from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
 from benchmark.report import escape, figures, tables
 from benchmark.report import overlays as drawing
-from benchmark.report.differences import Gain, Leak, gains, leaks
+from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
 from benchmark.report.pages import environment, write_page
-from benchmark.report.rows import ContaminationOf, ResampledOf, rows_of, sentence_of, warnings_of
+from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
@@ -67,8 +67,8 @@ def write_site(
     title: str,
     overlays: Overlays | None = None,
     planned: Iterable[Job] = (),
-    contamination: ContaminationOf | None = None,
     resampled: ResampledOf | None = None,
+    p_value_of: PValueOf | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, curves.csv) and returns index.html.
 
@@ -76,8 +76,8 @@ def write_site(
         records: of any kind; phantom, limited and real ones get tables of their own.
         overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
-        contamination: (backbone label, dataset) -> what is known of the pretraining data.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
+        p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
 
     Raises:
         UsageError: an overlay is no PNG file.
@@ -85,11 +85,11 @@ def write_site(
     records, planned = list(records), list(planned)
     report = out / "report"
     report.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(records, planned=planned, contamination=contamination, resampled=resampled)
+    rows = rows_of(records, planned=planned, resampled=resampled)
     boards = tables.boards(rows)
 
     plots: dict[str, Any] = {}
-    views = [_view(board, number, plots) for number, board in enumerate(boards)]
+    views = [_view(board, number, plots, p_value_of) for number, board in enumerate(boards)]
     curve_ids = _curves(records, plots)
     page = (
         environment()
@@ -108,6 +108,8 @@ def write_site(
             provenance=[_provenance(record) for record in sorted(records, key=_job_order)],
             interval=tables.INTERVAL,
             no_ranking=tables.NO_RANKING,
+            about_anchors=tables.ANCHORS,
+            tested=TESTED,
             head_text=tables.head_text,
         )
     )
@@ -151,8 +153,8 @@ def curves_csv(records: Iterable[Record]) -> str:
     return buffer.getvalue()
 
 
-def _view(board: Board, number: int, plots: dict[str, Any]) -> BoardView:
-    found = gains(board.rows)
+def _view(board: Board, number: int, plots: dict[str, Any], p_value_of: PValueOf | None) -> BoardView:
+    found = gains(board.rows, p_value_of)
     forest_id, gains_id = f"forest-{number}", f"gains-{number}" if found else ""
     plots[forest_id] = figures.forest(board)
     if found:

@@ -26,10 +26,16 @@ INTERVAL = (
     "a warning names the rows where it covers runs only or resamples images."
 )
 
+ANCHORS = (
+    "Anchors are no competitors: what calling every pixel positive scores, and the ceiling that the grid of features sets a linear head. "
+    "An empty prediction scores 0 at detection."
+)
+
 _HEADS = {"linear": "linear", "unet": "U-Net", "yolov3": "YOLOv3"}
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
 CSV_COLUMNS = (
+    "kind",
     "backbone",
     "variant",
     "task",
@@ -122,6 +128,20 @@ class Board:
     def cell(self, backbone: str, column: Column) -> Row | None:
         return self.cells.get((backbone, column))
 
+    @property
+    def anchors(self) -> list[str]:
+        """Names of anchor lines, trivial predictor first."""
+        return list(dict.fromkeys(name for row in self.rows for name, _ in row.anchors))
+
+    def anchor(self, name: str, column: Column) -> list[float]:
+        """An anchor's distinct values in a column, rising: one, unless its rows were tested on different images; none where it is not
+        defined."""
+        rows = (self.cell(backbone, column) for backbone in self.backbones)
+        return sorted({value for row in rows if row is not None for known, value in row.anchors if known == name})
+
+    def anchor_text(self, name: str, column: Column) -> str:
+        return _anchor_text(self.anchor(name, column))
+
     def gaps(self) -> list[tuple[str, Column, str]]:
         """Every dash with its reason; a backbone that was never asked to do a task says so."""
         return [
@@ -174,7 +194,10 @@ def to_markdown(rows: Iterable[Row], *, title: str = "Leaderboard") -> str:
             for backbone in board.backbones:
                 name = escape.markdown(backbone) + (" (baseline)" if backbone in board.random_backbones else "")
                 lines.append(f"| {name} | " + " | ".join(_text(board.cell(backbone, c)) for c in columns) + " |")
+            lines += [f"| *anchor: {escape.markdown(name)}* | " + " | ".join(texts) + " |" for name, texts in _anchor_lines(board, columns)]
             lines.append("")
+        if any(row.anchors for row in board.rows):
+            lines += [ANCHORS, ""]
         if gaps := board.gaps():
             lines += [f"{numbers.DASH} stands for:", ""]
             lines += [f"- {escape.markdown(b)}, {escape.markdown(c.task)}: {escape.markdown(why)}." for b, c, why in gaps] + [""]
@@ -185,12 +208,13 @@ def to_markdown(rows: Iterable[Row], *, title: str = "Leaderboard") -> str:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """One line per row, unrounded values in per cent; cells a spreadsheet would run are disarmed."""
+    """One line per row, unrounded values in per cent, then the anchors (`kind` tells them); cells a spreadsheet would run are disarmed."""
+    rows = list(rows)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for row in rows:
-        writer.writerow([escape.csv_cell(_flat(value)) for value in row_dict(row).values()])
+    for line in [*map(row_dict, rows), *anchor_dicts(rows)]:
+        writer.writerow([escape.csv_cell(_flat(line.get(name))) for name in CSV_COLUMNS])
     return buffer.getvalue()
 
 
@@ -211,6 +235,7 @@ def to_latex(rows: Iterable[Row]) -> str:
                     escape.latex(b) + " & " + " & ".join(escape.latex(_text(board.cell(b, c))) for c in columns) + r" \\"
                     for b in board.backbones
                 ),
+                *_latex_anchors(board, columns),
                 r"\bottomrule",
                 r"\end{tabular}",
                 r"\end{table}",
@@ -233,10 +258,21 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
     table.add_column("runs", justify="right", no_wrap=True)
     table.add_column("notes")
     previous = None
+    waiting: dict[str, tuple[Row, set[float]]] = {}  # anchors of the section, which stand at its end
+
+    def close() -> None:
+        for name, (row, values) in waiting.items():
+            cells = [_anchor_text(sorted(values)) if metric == row.metric_title else "" for metric in metrics]
+            table.add_row("", Text(f"anchor: {name}"), *map(Text, cells), "", "", style="dim")
+        waiting.clear()
+
     for row in rows:
         place = (row.phantom, row.scale, row.protocol, row.task, row.split)
         if previous is not None and place != previous:
+            close()
             table.add_section()
+        for name, value in row.anchors:
+            waiting.setdefault(name, (row, set()))[1].add(value)
         notes = [row.missing] if row.missing else []
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
         notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
@@ -248,12 +284,14 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
             Text("; ".join(notes)),
         )
         previous = place
+    close()
     return table
 
 
 def row_dict(row: Row) -> dict[str, Any]:
     """One row with plain values, JSON-ready; the columns of the CSV."""
     values = (
+        "backbone",
         row.backbone,
         row.variant,
         row.task,
@@ -285,8 +323,35 @@ def row_dict(row: Row) -> dict[str, Any]:
 
 
 def to_dicts(rows: Iterable[Row]) -> dict[str, Any]:
-    """One JSON document: the disclaimer, what the numbers are, and all rows."""
-    return {"disclaimer": DISCLAIMER, "values": INTERVAL, "order": NO_RANKING, "rows": [row_dict(row) for row in rows]}
+    """One JSON document: the disclaimer, what the numbers are, all rows, and apart from them the anchors."""
+    rows = list(rows)
+    lines = {"rows": [row_dict(row) for row in rows], "anchors": anchor_dicts(rows)}
+    return {"disclaimer": DISCLAIMER, "values": INTERVAL, "order": NO_RANKING, "about_anchors": ANCHORS, **lines}
+
+
+def anchor_dicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One dictionary per board, task and anchor, under the names of the CSV's columns as far as they apply."""
+    return [
+        {
+            "kind": "anchor",
+            "backbone": name,
+            "task": column.task,
+            "dataset": column.dataset,
+            "split": column.split,
+            "head": column.head,
+            "metric": column.metric,
+            "metric_title": column.metric_title,
+            "protocol": board.protocol,
+            "scale": board.scale,
+            "phantom": board.phantom,
+            "mean_percent": 100 * value,
+            "text": numbers.percent(value),
+        }
+        for board in boards(rows)
+        for column in board.columns
+        for name in board.anchors
+        for value in board.anchor(name, column)
+    ]
 
 
 def _board(phantom: bool, scale: str, protocol: str, rows: list[Row]) -> Board:
@@ -304,6 +369,26 @@ def _column(row: Row) -> Column:
 
 def _text(row: Row | None) -> str:
     return numbers.DASH if row is None else row.text
+
+
+def _anchor_lines(board: Board, columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
+    """Name and texts of the anchors that one table has."""
+    lines = [(name, [board.anchor_text(name, column) for column in columns]) for name in board.anchors]
+    return [(name, texts) for name, texts in lines if any(text != numbers.DASH for text in texts)]
+
+
+def _latex_anchors(board: Board, columns: Sequence[Column]) -> list[str]:
+    lines = [
+        rf"\textit{{anchor: {escape.latex(name)}}} & " + " & ".join(escape.latex(text) for text in texts) + r" \\"
+        for name, texts in _anchor_lines(board, columns)
+    ]
+    return [r"\midrule", *lines] if lines else []
+
+
+def _anchor_text(values: Sequence[float]) -> str:
+    """A dash where the anchor is not defined; `4.1 to 5.3` where rows were tested on different images."""
+    texts = dict.fromkeys(numbers.percent(value) for value in (values[:1] + values[-1:]))
+    return " to ".join(texts) or numbers.DASH
 
 
 def _flat(value: object) -> object:

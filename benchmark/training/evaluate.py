@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from benchmark.cards import DatasetCard
-from benchmark.heads.base import ImageDetections
+from benchmark.heads.base import Head, ImageDetections
 from benchmark.metrics import dice, scores
+from benchmark.metrics.anchors import dice_anchors
 from benchmark.metrics.boxes import Detections
 from benchmark.training.data import Part
 from benchmark.training.model import Model
@@ -91,6 +92,13 @@ def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast:
     detections = _flat(per_image, part.frame_name)
     found = scores.score_detection(detections, part.truth(), card.classes)
     return Tested(found.metrics, found.statistics, None, detections, _warnings(found))
+
+
+def anchors(head: Head, part: Part, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Scores on the part that need no model, for heads that segment; empty for detection, where an empty prediction scores 0."""
+    if head.kind != "segmentation":
+        return {}
+    return dice_anchors(part.masks(np.arange(len(part))), classes, head.grid)
 
 
 def _outputs(model: Model, part: Part, batch_size: int, autocast: Autocast) -> Iterator[tuple[np.ndarray, Any]]:

@@ -49,13 +49,14 @@ RECORDED_PACKAGES = (
 
 @dataclass
 class Bench:
-    """What jobs of one unit share: the last frozen encoder with its features."""
+    """What jobs of one unit share: the last frozen encoder with its features, and what the test splits give away by themselves."""
 
     key: tuple | None = None
     encoder: SealedEncoder | None = None
     bank: FeatureBank | None = None
     account: dict[str, int] = field(default_factory=dict)
     state: dict[str, torch.Tensor] = field(default_factory=dict)
+    anchors: dict[tuple, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def require_unchanged(self) -> None:
         """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""
@@ -183,6 +184,7 @@ def _tested(
     clock = time.monotonic()
     model.restore(selected.state, finetune)
     result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
+    anchors = _anchors(experiment, model.head, data, bench)
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
@@ -204,6 +206,7 @@ def _tested(
         counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
         sample_digests=ready.digests,
         leakage=_leakage(data),
+        anchors=anchors,
         learning_rate=learning_rate,
         selected_epoch=selected.epoch,
         steps=selected.steps,
@@ -271,6 +274,14 @@ def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) 
     )
     build, taps = plugin("heads", experiment.head).build, encoder.backbone.spec.taps
     return seeded_init(lambda: on_one_grid(request, build, taps), experiment.head_seed).to(device)
+
+
+def _anchors(experiment: Experiment, head: Head, data: JobData, bench: Bench) -> dict[str, dict[str, float]]:
+    """Computed once per test part and grid."""
+    key = (experiment.dataset.model_dump_json(), data.test.digest(), head.kind, head.grid)
+    if key not in bench.anchors:
+        bench.anchors[key] = evaluate.anchors(head, data.test, experiment.dataset.classes)
+    return bench.anchors[key]
 
 
 def _autocast(experiment: Experiment):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from benchmark import registry
 from benchmark.encoders.naming import parse
@@ -135,3 +136,34 @@ def test_folder_of_transformers_is_named_by_its_last_part(tmp_path):
     (tmp_path / "tiny-dino").mkdir()
     named = parse(f"hf:{tmp_path / 'tiny-dino'}")
     assert (named.family, named.model, named.label, named.layout) == ("hf", str(tmp_path / "tiny-dino"), "tiny-dino (random)", "hf")
+
+
+@pytest.fixture
+def own_card(tmp_path):
+    """Writes a card of one's own and two weight files beside it; returns the folder."""
+    card = {"name": "own", "family": "torchvision", "model": "resnet18", "weights": "own.pth", "contamination": {"rsna": "images"}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(card))
+    (tmp_path / "library.yaml").write_text(yaml.safe_dump(card | {"weights": "IMAGENET1K_V1"}))
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(card | {"weights": None}))
+    for name in ("own.pth", "other.pth"):
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("card", "file", "says"),
+    [
+        ("own.yaml", "@{folder}/own.pth", {"rsna": "images"}),
+        ("own.yaml", "@{folder}/other.pth", {}),
+        ("library.yaml", "", {"rsna": "images"}),
+        ("library.yaml", "@{folder}/own.pth", {}),
+        ("bare.yaml", "@{folder}/own.pth", {}),
+        ("bare.yaml", "", {}),
+    ],
+)
+def test_a_card_speaks_for_its_own_weights_only(own_card, card, file, says):
+    assert parse(f"{own_card / card}{file.format(folder=own_card)}").contamination == says
+
+
+def test_weights_without_a_card_have_nobody_to_speak_for_them(own_card):
+    assert parse(f"torchvision:resnet18@{own_card / 'own.pth'}").contamination == {}

@@ -8,9 +8,11 @@ import json
 import math
 
 import pytest
+from scipy import stats
 
 from benchmark.report import numbers, published, reproduce_pages
 from benchmark.report.reproduce import MARGINS, lovt_method, published_spread, reproduce, verdict
+from benchmark.report.resampling import Resampled
 
 TASK = "rsna-yolov3-frozen-10"
 LOVT_100 = ("LoVT", "100% of frontal MIMIC-CXR")
@@ -38,13 +40,35 @@ def test_difference_interval_and_verdict_of_a_measured_cell(make):
     cell = _cell(reproduce("lovt", make.runs(values, **CARD)))
     distinct = sorted({100 * v for v in _released(TASK, "100")})
     assert len(distinct) == 4
-    expected = numbers.welch_difference(
-        16.4, numbers.standard_deviation([100 * v for v in values]), 5, 16.4, numbers.standard_deviation(distinct), 4
-    )
+    v_ours, v_theirs = numbers.standard_deviation([100 * v for v in values]) ** 2 / 5, numbers.standard_deviation(distinct) ** 2 / 4
+    freedom = (v_ours + v_theirs) ** 2 / (v_ours**2 / 4 + v_theirs**2 / 3)
     assert cell.difference.value == pytest.approx(0.0, abs=1e-9)
-    assert cell.difference.half_width == pytest.approx(expected.half_width)
+    assert cell.difference.half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(v_ours + v_theirs))
     assert not cell.lower_bound
     assert cell.verdict == "undecided"  # half width about 2.5 points, wider than the margin of 2
+
+
+def test_the_interval_covers_test_patients_where_statistics_are_stored(make):
+    values = [0.160, 0.162, 0.166, 0.164, 0.168]
+    draws = tuple(0.164 + 0.02 * ((-1) ** i) for i in range(200))  # a standard deviation of two points
+    wide = _cell(reproduce("lovt", make.runs(values, **CARD), resampled=lambda record: Resampled(draws, "test", 90, True)))
+    v_ours, v_patient, v_theirs = (
+        numbers.standard_deviation([100 * v for v in values]) ** 2 / 5,
+        numbers.standard_deviation([100 * d for d in draws]) ** 2,
+        numbers.standard_deviation(sorted({100 * v for v in _released(TASK, "100")})) ** 2 / 4,
+    )
+    freedom = (v_ours + v_patient + v_theirs) ** 2 / (v_ours**2 / 4 + v_patient**2 / 89 + v_theirs**2 / 3)
+    assert wide.difference.half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(v_ours + v_patient + v_theirs), rel=1e-9)
+    assert wide.measured.covers == "runs and 90 test patients"
+    narrow = _cell(reproduce("lovt", make.runs(values, **CARD)))
+    assert wide.difference.half_width > narrow.difference.half_width
+
+
+def test_patients_can_turn_a_verdict_undecided(make):
+    runs = make.runs([0.300, 0.301, 0.302, 0.303, 0.304], **CARD)
+    draws = tuple(0.302 + 0.08 * ((-1) ** i) for i in range(200))
+    found = [_cell(reproduce("lovt", runs, resampled=r)).verdict for r in (None, lambda record: Resampled(draws, "test", 90, True))]
+    assert found == ["different", "undecided"]
 
 
 def _released(task, share):

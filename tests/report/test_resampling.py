@@ -15,7 +15,7 @@ from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
 from benchmark.metrics.uncertainty import cluster_bootstrap
-from benchmark.report import resampling
+from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
 from benchmark.report.site import write_site
@@ -116,7 +116,7 @@ def test_resamples_are_computed_once_and_again_when_the_statistics_change(store,
     (record, *_) = store()
     first = resampled(record)
     with monkeypatch.context() as patch:
-        patch.setattr(resampling, "cluster_bootstrap", None)
+        patch.setattr(stored, "read", None)
         assert resampled(record) == first
     path = tmp_path / "predictions" / record.key / STATISTICS_FILE
     content = json.loads(path.read_text()) | {"patients": [None] * N_IMAGES}
@@ -129,7 +129,7 @@ def test_resamples_are_computed_once_and_again_when_the_statistics_change(store,
 def test_a_damaged_cache_is_computed_again(store, resampled, tmp_path: Path):
     (record, *_) = store()
     first = resampled(record)
-    (tmp_path / resampling.FOLDER / f"{record.key}.json").write_text("{")
+    (tmp_path / stored.FOLDER / f"{record.key}.json").write_text("{")
     assert resampled(record) == first
 
 

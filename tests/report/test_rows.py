@@ -52,6 +52,12 @@ def test_planned_task_without_any_record_is_a_row_with_a_reason(make):
     assert {row.task: row.n_missing for row in rows} == {"rsna-yolov3-frozen-10": 0, "siim-unet-frozen-100": 1}
 
 
+def test_a_row_that_the_last_plan_left_out_is_measured_by_the_fullest(make):
+    planned = [make.job(run=run) for run in range(2)]
+    rows = rows_of(make.runs([0.1, 0.2]) + make.runs([0.3], threads=2), planned=planned)
+    assert {row.variant: row.missing for row in rows} == {"threads=1": "", "threads=2": "1 of 2 runs, 1 missing: not run yet"}
+
+
 def test_without_a_plan_the_fullest_row_of_a_task_sets_the_number_of_runs(make):
     rows = rows_of(make.runs([0.1, 0.2, 0.3]) + make.runs([0.2, 0.3], **TRAINED))
     assert {row.backbone: row.missing for row in rows} == {"resnet50 (random)": "", "mine": "2 of 3 runs, 1 missing: not run yet"}
@@ -118,8 +124,20 @@ def test_unknown_pretraining_data_is_a_warning_except_for_untrained_networks(mak
     random, mine = rows_of([make.record(0.1), make.record(0.2, **TRAINED)])
     assert CONTAMINATION_UNKNOWN not in random.warnings
     assert CONTAMINATION_UNKNOWN in mine.warnings
-    (known,) = rows_of([make.record(0.2, **TRAINED)], contamination=lambda backbone, dataset: Contamination.IMAGES)
-    assert "pretraining overlaps this dataset: images" in known.warnings
+
+
+def test_contamination_is_what_the_jobs_say_not_what_a_name_resembles(make):
+    def said(*words: Contamination | None) -> list:
+        jobs = [make.job(run=run, backbone="LoVT", digest="a" * 64) for run in range(len(words))]
+        labels = [job.labels.model_copy(update={"contamination": word}) for job, word in zip(jobs, words, strict=True)]
+        return [make.record(0.2, job=job.model_copy(update={"labels": label})) for job, label in zip(jobs, labels, strict=True)]
+
+    (clean,) = rows_of(said(Contamination.NONE, Contamination.NONE))
+    assert not any("pretraining" in warning for warning in clean.warnings)
+    (mixed,) = rows_of(said(Contamination.NONE, Contamination.IMAGES))
+    assert "pretraining overlaps this dataset: images" in mixed.warnings
+    (older,) = rows_of(said(None))
+    assert CONTAMINATION_UNKNOWN in older.warnings
 
 
 def test_sentences_about_datasets_without_redistribution_are_withheld(make):

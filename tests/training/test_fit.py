@@ -80,6 +80,27 @@ def test_another_seed_gives_another_head(small, tiny):
     assert one.curve[0].train_loss != other.curve[0].train_loss
 
 
+# ---------------------------------------------------------------------------------------------------------------- anchors
+
+
+def test_a_record_holds_what_its_test_split_gives_away(small, tiny, monkeypatch):
+    bench = fitting.Bench()
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2)
+    (place,) = places.values()
+    one = small.fit(jobs[0], place, bench=bench)
+    share = one.anchors["all positive"]["opacity_dice"]
+    assert 0 < share < one.anchors["grid oracle 2 x 2"]["opacity_dice"] < 1  # 64-pixel frames: two cells of 32 pixels a side
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.evaluate, "anchors", None)  # computed once for a test part and grid
+        assert small.fit(jobs[1], place, bench=bench).anchors == one.anchors
+
+
+def test_only_a_head_whose_one_grid_decides_has_an_oracle(small, tiny):
+    backbone = tiny()
+    assert list(small.fit(*small.one(UNET, backbone)).anchors) == ["all positive"]
+    assert small.fit(*small.one(DETECTION, backbone)).anchors == {}
+
+
 # ------------------------------------------------------------------------------------------------------- one job, two paths
 
 

@@ -1,0 +1,101 @@
+"""Per-image statistics beside the records: what a report resamples and exchanges. Read once a run, and kept as small as its metric allows.
+
+What follows from them lives in `resampling` and `exchange`; so that neither reads large files again, both keep what they computed in the
+output folder under a stamp of the files' sizes and times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json as parse_json
+
+from benchmark.cards import digest_of
+from benchmark.errors import UsageError
+from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
+from benchmark.store import write_atomically
+from benchmark.training.predictions import STATISTICS_FILE
+
+FOLDER = "resamples"
+
+
+@dataclass(frozen=True)
+class TestedImages:
+    """Statistics of one run, as far as one metric reads them.
+
+    Attributes:
+        clusters: patient of each image; an image without a known patient stands for itself.
+        test: digest of images and patients: equal for what can be compared image by image.
+        by_patient: False where no patient is known.
+    """
+
+    statistics: Statistics
+    clusters: tuple[str, ...]
+    test: str
+    by_patient: bool
+
+    @property
+    def n_clusters(self) -> int:
+        return len(set(self.clusters))
+
+
+def stamp(key: str, out: Path) -> list[Any] | None:
+    """Size and time of the statistics of a record; None where `out` has none."""
+    try:
+        found = (out / "predictions" / key / STATISTICS_FILE).stat()
+    except OSError:
+        return None
+    return [key, found.st_size, found.st_mtime_ns]
+
+
+def read(key: str, metric: str, out: Path) -> TestedImages:
+    """Statistics of a record.
+
+    Raises:
+        OSError: there are none.
+        UsageError: the file was edited.
+    """
+    path = out / "predictions" / key / STATISTICS_FILE
+    found = path.stat()
+    return _read(path, found.st_size, found.st_mtime_ns, metric)
+
+
+def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> None:
+    """Keeps a result with what it was computed from."""
+    (out / FOLDER).mkdir(exist_ok=True)
+    write_atomically(out / FOLDER / f"{name}.json", json.dumps({"given": given, "found": found}).encode())
+
+
+def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
+    """What `keep` wrote from the same; None where it was something else, or is damaged."""
+    try:
+        stored = json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        return dict(stored["found"]) if stored["given"] == given else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# A suite of 18 tasks with 5 runs each holds 90 runs a backbone.
+@lru_cache(maxsize=400)
+def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
+    try:
+        stored = parse_json(path.read_bytes())
+        ids, patients = list(stored["ids"]), list(stored["patients"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no statistics file ({type(error).__name__}: {error}). Move its record away to have it made again."
+        ) from None
+    statistics = reduced_to(from_json(json_for(stored, metric)), metric)
+    if not len(ids) == len(patients) == statistics.n_images:
+        raise UsageError(f"{path} holds {statistics.n_images} images, {len(ids)} ids and {len(patients)} patients; the file was edited.")
+    clusters = _clusters(ids, patients)
+    return TestedImages(statistics, clusters, digest_of([ids, clusters]), any(patient is not None for patient in patients))
+
+
+def _clusters(ids: Sequence[str], patients: Sequence[str | None]) -> tuple[str, ...]:
+    return tuple(f"image {i}" if patient is None else f"patient {patient}" for i, patient in zip(ids, patients, strict=True))
