@@ -5,8 +5,11 @@ Box overlap plays no part here: a detection is its centre. The two families diff
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,6 +49,11 @@ class CentreHits:
     false_positive: np.ndarray
     truth_image: np.ndarray
     n_images: int
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where false positives stand among the detections, and where first hits do."""
+        return np.flatnonzero(self.false_positive), np.flatnonzero(self.new_hits)
 
 
 def froc_lovt(detections: Detections, truth: Boxes, rates: Sequence[float] = FROC_RATES) -> Froc:
@@ -95,6 +103,10 @@ def centre_hits(table: Overlaps) -> CentreHits:
 def read_carrying_forward(hits: CentreHits, weights: np.ndarray | None = None, rates: Sequence[float] = FROC_RATES) -> Froc:
     """LoVT's reading of the curve (`froc_lovt`). `weights`: (n_images,) how often each image stands in a resample."""
     n_images, n_truth, repeat = _resampled(hits, weights)
+    needed = [_false_positives_for(rate, n_images) for rate in rates]
+    if all(fewer < more for fewer, more in pairwise([0, *needed])):
+        return _at_false_positives(hits, repeat, n_truth, needed, rates)
+    # So few images that one false positive reaches two rates: the next rate is read one detection later.
     # Copies of a detection follow each other, as they would in a list of resampled images; the second copy of a box is a box of its own.
     found = np.cumsum(np.repeat(hits.new_hits, repeat))
     per_image = np.cumsum(np.repeat(hits.false_positive, repeat)) / n_images
@@ -124,6 +136,25 @@ def read_interpolating(hits: CentreHits, weights: np.ndarray | None = None, rate
     last_at_rate = np.r_[per_image[1:] != per_image[:-1], True]
     sensitivity = np.interp(rates, per_image[last_at_rate], found[last_at_rate])
     return Froc(tuple(rates), tuple(sensitivity.tolist()))
+
+
+def _false_positives_for(rate: float, n_images: int) -> int:
+    """The smallest number of false positives whose rate, as a float, is at least this one."""
+    if n_images == 0:
+        return 0
+    fewest = max(math.ceil(rate * n_images) - 1, 0)
+    return next(k for k in (fewest, fewest + 1, fewest + 2) if k / n_images >= rate)
+
+
+def _at_false_positives(hits: CentreHits, repeat: np.ndarray, n_truth: int, needed: Sequence[int], rates: Sequence[float]) -> Froc:
+    """Each rate is first reached at a false positive of its own, so only hits before that one are counted; no list is written out."""
+    false, first = hits.places
+    reached_at = np.searchsorted(np.cumsum(repeat[false]), needed, side="left")
+    found = np.r_[0, np.cumsum((repeat * hits.new_hits)[first])]
+    before = np.searchsorted(first, false[reached_at[reached_at < len(false)]])
+    recorded = (found[before] / max(n_truth, 1)).tolist()
+    last = recorded[-1] if recorded else float(found[-1] / n_truth) if n_truth else 1.0
+    return Froc(tuple(rates), tuple(recorded + [last] * (len(rates) - len(recorded))))
 
 
 def _resampled(hits: CentreHits, weights: np.ndarray | None) -> tuple[int, int, np.ndarray]:

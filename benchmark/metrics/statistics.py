@@ -18,6 +18,7 @@ from benchmark.metrics import coco, detection, dice, froc, label_statistics, les
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, LabelStatistics, MeanStatistics
 from benchmark.metrics.lesions import Lesions
+from benchmark.metrics.many_resamples import mean_average_precisions
 from benchmark.metrics.overlaps import Overlaps, rank_within_image, stack
 from benchmark.metrics.pixels import PixelCounts
 from benchmark.metrics.surface import Surfaces
@@ -82,6 +83,20 @@ class DicePool:
         return per_class.mean(axis=1) if self.label is None else per_class[:, self.label]
 
 
+@dataclass(frozen=True)
+class MapPool:
+    """LoVT's mAP of matched detections as a pooled metric."""
+
+    matched: detection.Matched
+
+    def __call__(self, weights: np.ndarray | None = None) -> float:
+        return float(detection.average_precisions(self.matched, weights).mean(axis=1).mean())
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights."""
+        return mean_average_precisions(self.matched, weights)
+
+
 def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
     """Keeps the detections that some pool reads: confidence at least 0.001, and of those under 0.2 the 100 most confident per image."""
     among_first = rank_within_image(table.image) < detection.FULL_PER_IMAGE
@@ -112,7 +127,7 @@ def defines(statistics: Statistics, name: str) -> bool:
 
 def values_in(metric: PooledMetric, weights: np.ndarray) -> np.ndarray:
     """(R,) float64 of a pooled metric in R resamples, (R, n_images) copies of each image; NaN where it is undefined."""
-    if isinstance(metric, DicePool):
+    if isinstance(metric, DicePool | MapPool):
         return metric.many(weights)
     return np.array([metric(row.astype(np.int64)) for row in weights], np.float64)
 
@@ -252,7 +267,7 @@ def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[],
     matched = cache(lambda: detection.match(cut(), n_classes=n_classes))
 
     def matched_at(threshold: float) -> PooledMetric:
-        return partial(_mean_ap, detection.match(cut(), (threshold,), n_classes))
+        return MapPool(detection.match(cut(), (threshold,), n_classes))
 
     def positives() -> PooledMetric:
         found = matched()
@@ -278,12 +293,12 @@ def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[],
         return value
 
     makers: dict[str, Callable[[], PooledMetric]] = {
-        "mAP": lambda: partial(_mean_ap, matched()),
+        "mAP": lambda: MapPool(matched()),
         "mAP@0.5": partial(matched_at, 0.5),
         "mAP@0.75": partial(matched_at, 0.75),
         "pos_mAP": positives,
         "froc": carried_forward,
-        "AP40_75_full": lambda: partial(_mean_ap, detection.match(full(), n_classes=n_classes)),
+        "AP40_75_full": lambda: MapPool(detection.match(full(), n_classes=n_classes)),
         "froc_full": interpolated,
         "calibration_error": lambda: detection.calibration(table),
         "lost_at_0.2": lambda: detection.lost_at(table),
@@ -300,10 +315,6 @@ def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[],
 
 def _itself(metric: PooledMetric) -> PooledMetric:
     return metric
-
-
-def _mean_ap(matched: detection.Matched, weights: np.ndarray | None = None) -> float:
-    return float(detection.average_precisions(matched, weights).mean(axis=1).mean())
 
 
 def _mean_ap_of_class(matched: detection.Matched, label: int, weights: np.ndarray | None = None) -> float:
