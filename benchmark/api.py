@@ -14,7 +14,7 @@ from benchmark import registry, resolve
 from benchmark.cards import Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, Finished, WorkUnit, units
+from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
 
@@ -172,18 +172,25 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
         found = dict(planned.done)
         if planned.todo:
             tracker = _tracker(planned) if request.tracking else None
-            schedule = Schedule(planned.todo, planned.done.values())
-            for event in _executor(request).run(schedule):
-                if isinstance(event, Finished):
-                    record = store.put(event.record, event.files)
-                    found[record.key] = record
-                    evaluation.computed += 1
-                    if tracker is not None:
-                        tracker.record(record, request.out)
-                watcher.event(event)
-            if tracker is not None:
-                tracker.close(sum(r.status == "failed" for r in found.values()))
-                evaluation.tracking_problem = tracker.problem
+            jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
+            ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
+            try:
+                schedule = Schedule(planned.todo, planned.done.values())
+                for event in _executor(request).run(schedule):
+                    if isinstance(event, Finished):
+                        record = store.put(event.record, event.files)
+                        found[record.key] = record
+                        evaluation.computed += 1
+                        if tracker is not None:
+                            tracker.record(record)
+                    elif isinstance(event, EpochEnded) and tracker is not None:
+                        tracker.epoch(jobs[event.key], event.epoch)
+                    watcher.event(event)
+                ended = "FAILED" if any(r.status == "failed" for r in found.values()) else "FINISHED"
+            finally:
+                if tracker is not None:
+                    tracker.close(ended)
+                    evaluation.tracking_problem = tracker.problem
         evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
 
@@ -258,7 +265,7 @@ def _executor(request: Request):
 
 
 def _tracker(planned: Planned):
-    from benchmark.tracking import Tracker
+    from benchmark.tracking.tracker import Tracker
 
     request = planned.request
     title = f"{request.suite or 'tasks'} · {', '.join(request.backbones)}"
