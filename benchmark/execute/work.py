@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
 from benchmark.errors import LobeError
+from benchmark.execute import gang, spool
 from benchmark.plan import select_learning_rate
 from benchmark.training.place import Place, place_key
 
@@ -27,12 +28,20 @@ class WorkUnit:
         name: for people: task and backbone.
         place: where the inputs lie.
         outcomes: results of selection jobs that other units computed, by key.
+        store_id: whose spool keeps finished records on this node until the driver has them; empty keeps none.
+        gpu_share: of one device, 0..1: what a process may take of its memory, so that it cannot push its neighbours out.
+        workers: processes, each with a device of its own, that share the batches of each job.
+        growth: how often its memory was not enough.
     """
 
     name: str
     jobs: tuple[Job, ...]
     place: Place
     outcomes: tuple[Outcome, ...] = ()
+    store_id: str = ""
+    growth: int = 0
+    workers: int = 1
+    gpu_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,16 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
 
 def run_unit(unit: WorkUnit) -> Iterator[Event]:
     """Runs the unit's jobs one after another. A job that fails yields a failed record and the next one goes on."""
-    from benchmark.training import fit as fitting  # torch enters the process here and not before
+    import torch  # it enters the process here and not before
+
+    from benchmark.training import fit as fitting
+    from benchmark.training.checkpoint import discard
     from benchmark.training.determinism import prepare_process
 
     outcomes = {o.key: o for o in unit.outcomes}
     prepare_process(unit.jobs[0].experiment.threads)
+    if 0 < unit.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
     bench = fitting.Bench()
     for job in unit.jobs:
         yield Started(job.key)
@@ -110,20 +124,32 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
         with tempfile.TemporaryDirectory(prefix=f"lobe-{job.key}-") as produced:
             try:
                 record = None
-                for event in fitting.fit(job, unit.place, Path(produced), _learning_rate(job, outcomes), bench):
-                    if isinstance(event, Record):
-                        record = event
-                    elif isinstance(event, Epoch):
-                        yield EpochEnded(job.key, event)
-                    else:
-                        yield Decoding(unit.name, *event)
+                rate = _learning_rate(job, outcomes)
+                with gang.together(job, unit.place, rate, unit.workers):
+                    for event in fitting.fit(job, unit.place, Path(produced), rate, bench):
+                        if isinstance(event, Record):
+                            record = event
+                        elif isinstance(event, Epoch):
+                            yield EpochEnded(job.key, event)
+                        else:
+                            yield Decoding(unit.name, *event)
                 assert record is not None
                 files = {path.name: path.read_bytes() for path in sorted(Path(produced).iterdir())}
             except Exception as error:  # every failure becomes a record; the others go on
                 record = failed(job, unit.place, error, time.monotonic() - started)
         if job.experiment.role is Role.SELECTION:
             outcomes[job.key] = outcome_of(record)
+        if record.status == "ok" and unit.store_id:
+            spool.keep(unit.store_id, record, files)
+        if unit.place.checkpoints is not None:
+            discard(unit.place.checkpoints, job.key)
         yield Finished(record, files)
+
+
+def near(unit: WorkUnit) -> str:
+    """What units share a node's caches by: dataset and image size."""
+    data = unit.jobs[0].experiment.dataset
+    return f"{data.name}|{data.frame_size}"
 
 
 def outcome_of(record: Record) -> Outcome:

@@ -66,12 +66,14 @@ class Head(nn.Module):
     Attributes:
         kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections.
         strides: pyramid levels the head reads; only these are computed.
+        mean_over_images: the loss is a mean in which each image counts alike; otherwise sums over the batch go through `parallel.total`.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
     kind: ClassVar[Literal["segmentation", "detection"]]
     strides: tuple[int, ...]
     reads_image: bool = False
+    mean_over_images: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:
@@ -87,6 +89,11 @@ class Head(nn.Module):
 
     @abstractmethod
     def predict(self, outputs: Any) -> Tensor | list[ImageDetections]: ...
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Losses are computed in float32 whatever autocast says; float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def seeded_init(build, seed: int):

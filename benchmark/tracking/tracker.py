@@ -1,4 +1,4 @@
-"""The driver's side of tracking: notes go to the spool, a thread of its own takes them to MLflow. Science never waits and never fails for it.
+"""The driver's side of tracking: notes go to the spool, a thread takes them to MLflow. Science never waits and never fails for it.
 
 What cannot be written stays in `<out>/tracking` and is replayed by the next run on the same folder.
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from benchmark import parallel
 from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
@@ -23,6 +24,7 @@ from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
 from benchmark.training import evaluate, predictions
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.data import JobData, load
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, train
@@ -103,16 +105,22 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
             bank.prepare(part)
     timings["features"], clock = _lap(clock)
 
+    parallel.with_global_batchnorm(head)
+    parallel.with_global_batchnorm(encoder)
     model = Model(encoder, head, bank, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
-    torch.manual_seed(experiment.head_seed)
-    selected = yield from train(model, data, experiment, learning_rate, experiment.dataset.classes)
+    torch.manual_seed(experiment.head_seed + parallel.rank())
+    checkpoint = place.checkpoints and Checkpoint(place.checkpoints, job.key, learning_rate, place.checkpoint_every_s)
+    selected = yield from train(model, data, experiment, learning_rate, experiment.dataset.classes, checkpoint)
     timings["training"], clock = _lap(clock)
 
+    if parallel.rank() != 0:
+        return  # the leader tests and tells
     model.restore(selected.state, finetune)
-    result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
+    with parallel.alone():
+        result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
@@ -142,7 +150,7 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         timings_s={name: round(seconds, 3) for name, seconds in timings.items()},
         peak_memory_bytes=_peak_memory(device),
         environment=environment(device),
-        warnings=(*data.warnings, *result.warnings),
+        warnings=(*data.warnings, *result.warnings, *_how(checkpoint)),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
 
@@ -213,6 +221,13 @@ def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str,
         "head": in_head,
         "encoder": in_encoder,
     }
+
+
+def _how(checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """What of the way a job ran may show in its last digits, or should be known."""
+    n = parallel.size()
+    several = (f"trained by {n} processes that shared each batch: equal to one process up to rounding",) if n > 1 else ()
+    return (*several, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
 
 
 def _parts(data: JobData):

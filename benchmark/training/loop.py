@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from benchmark import parallel
 from benchmark.cards import EncoderMode, Epoch, Experiment
 from benchmark.errors import TrainingError
+from benchmark.training.checkpoint import Checkpoint, Parts, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.model import Model
@@ -32,9 +34,17 @@ class Selected:
 
 
 def train(
-    model: Model, data: JobData, experiment: Experiment, learning_rate: float, class_names: tuple[str, ...]
+    model: Model,
+    data: JobData,
+    experiment: Experiment,
+    learning_rate: float,
+    class_names: tuple[str, ...],
+    checkpoint: Checkpoint | None = None,
 ) -> Generator[Epoch, None, Selected]:
     """Trains until patience, epochs or step budget end it, yielding every epoch; the earlier epoch wins a tie.
+
+    Args:
+        checkpoint: where to go on from, if it holds something, and what to save between epochs.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or a fine-tuned encoder never unfroze.
@@ -48,9 +58,13 @@ def train(
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience)
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)
-    kept, waited, stop_best = Selected(), 0, -math.inf
+    kept, waited, stop_best, first = Selected(), 0, -math.inf, 0
+    parts = Parts(model.trained_modules(finetune), {"optimiser": optimiser, "plateau": plateau, "scaler": precision.scaler}, order)
+    if checkpoint is not None and (saved := checkpoint.load(parts, model.device)) is not None:
+        selected_from_plain(kept, saved["kept"])
+        waited, stop_best, first = saved["waited"], saved["stop_best"], saved["next_epoch"]
 
-    for epoch in range(recipe.max_epochs):
+    for epoch in range(first, recipe.max_epochs):
         model.start_epoch()
         losses = []
         for index in batches(len(data.train), data.batch_size, order, recipe.drop_last):
@@ -61,17 +75,19 @@ def train(
                 _set_rate(optimiser, learning_rate)
             if finetune and kept.steps >= warmup and switches.plateau_after_warmup == "undone":
                 _set_rate(optimiser, learning_rate)
+            mine = parallel.own(index)
             with precision.autocast():
-                outputs = model.outputs(data.train, index)
-            loss = model.head.loss(outputs, data.train.targets(index, model.device))
+                outputs = model.outputs(data.train, mine)
+            targets = data.train.targets(mine, model.device)
+            loss = parallel.part_of_loss(model.head.loss, outputs, targets, len(mine), len(index), model.head.mean_over_images)
             precision.step(loss, optimiser)
-            losses.append(loss.detach())
+            losses.append(parallel.total(loss.detach()))
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break
         train_loss = float(torch.stack(losses).mean())
         rate = optimiser.param_groups[0]["lr"]
-        validation_loss, metrics = validate(model, data.validation, data.batch_size, class_names, precision.autocast)
+        validation_loss, metrics = parallel.led(lambda: validate(model, data.validation, data.batch_size, class_names, precision.autocast))
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             raise TrainingError(
                 f"The loss is not finite in epoch {epoch} (training {train_loss}, validation {validation_loss}) at learning rate {rate:g}."
@@ -91,6 +107,9 @@ def train(
         stop_best = max(stop_best, value) if waited == 0 else stop_best
         if waited >= recipe.patience or kept.steps == recipe.max_steps:
             break
+        if checkpoint is not None and parallel.rank() == 0:
+            progress = {"kept": selected_to_plain(kept), "waited": waited, "stop_best": float(stop_best), "next_epoch": epoch + 1}
+            checkpoint.save_if_due(parts, progress)
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
     return kept
@@ -124,5 +143,6 @@ class Precision:
         if not loss.requires_grad:
             raise TrainingError("The loss does not depend on any trained parameter.")
         self.scaler.scale(loss).backward()
+        parallel.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()
