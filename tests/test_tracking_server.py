@@ -129,7 +129,7 @@ def postgres(tmp_path_factory) -> Iterator[str]:
 
     data = str(folder / "data")
     try:
-        run(str(bin_ / "initdb"), "-D", data, "-A", "trust", "-U", "lobe")
+        run(str(bin_ / "initdb"), "-D", data, "-A", "trust", "-U", "lobe", "-E", "UTF8", "--locale=C")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
         run(str(bin_ / "pg_ctl"), "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
         run(str(bin_ / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "lobe", "mlflow")
