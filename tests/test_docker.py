@@ -63,6 +63,14 @@ def test_every_copied_folder_is_in_the_repository_and_none_that_the_wheel_needs_
     assert any(line == "USER lobe" for line in lines)
 
 
+def test_every_package_the_image_installs_by_name_is_pinned():
+    (install,) = (line for line in (DOCKER / "Dockerfile").read_text().splitlines() if "uv pip install" in line)
+    _, constrained, named = install.partition("-c constraints.txt ")
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert constrained
+    assert {"psycopg2-binary"} <= set(named.split()) - {"."} <= pinned
+
+
 def test_kuberay_groups_mount_what_they_declare_and_ask_for_what_they_may_use():
     cluster = read("kuberay.yaml")
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
