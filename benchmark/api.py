@@ -19,6 +19,7 @@ from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
+from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
     from benchmark.execute.forecast import Forecast
@@ -173,8 +174,12 @@ def forecast(planned: Planned) -> Forecast:
     """What the jobs still to compute will take on this machine, from measured costs where known."""
     from benchmark.execute import forecast as forecasting
 
-    costs = Costs(resolve.cache_folder(planned.request.cache) / "costs.json")
-    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs)
+    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs_of(planned.request))
+
+
+def costs_of(request: Request) -> Costs:
+    """What jobs took before on this machine, as its cache remembers."""
+    return Costs(resolve.cache_folder(request.cache) / "costs.json")
 
 
 def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
@@ -193,7 +198,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
         found = dict(planned.done)
         if planned.todo:
             tracker = _tracker(planned) if request.tracking else None
-            costs = Costs(resolve.cache_folder(request.cache) / "costs.json")
+            costs = costs_of(request)
             jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
             ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
             try:
@@ -214,6 +219,10 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
                 if tracker is not None:
                     tracker.close(ended)
                     evaluation.tracking_problem = tracker.problem
+        elif request.tracking and behind(request.out):
+            tracker = _tracker(planned)  # nothing to compute, but the server missed something
+            tracker.close("FINISHED")
+            evaluation.tracking_problem = tracker.problem
         evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
 

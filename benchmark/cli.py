@@ -255,7 +255,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
-    from benchmark.api import Request, evaluate, forecast, plan_jobs
+    from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
 
     request = Request(
         backbones=backbone,
@@ -296,7 +296,7 @@ def run(
 
     from benchmark.progress import Live
 
-    with Live(err, quiet=as_json) as live:
+    with Live(err, quiet=as_json, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
     _show_evaluation(evaluation, as_json)
     if evaluation.failures or evaluation.planned.problems:
@@ -547,18 +547,14 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
 
 
 def _show_forecast(expected) -> None:
+    from benchmark.progress import duration
+
     known = f"{expected.measured_jobs} of {expected.n_jobs} jobs measured before, the rest a rough guess"
     out.print(
-        f"Expected here, with {expected.machine}: about {_duration(expected.seconds)} ({known}); "
-        f"longest chain {_duration(expected.critical_path_s)}; {expected.device_hours:.1f} device-hours; "
+        f"Expected here, with {expected.machine}: about {duration(expected.seconds)} ({known}); "
+        f"longest chain {duration(expected.critical_path_s)}; {expected.device_hours:.1f} device-hours; "
         f"up to {expected.process_bytes / 2**30:.1f} GiB a process; {expected.disk_bytes / 2**20:.0f} MiB of predictions known so far."
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _verification(verification) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from benchmark.cards import VOLATILE_FIELDS
 from benchmark.errors import StoreError
 from benchmark.execute.work import EpochEnded, Finished
 from benchmark.store import Store
+from benchmark.tracking.spool import behind
 
 LINEAR = "rsna-linear-frozen-100"
 
@@ -100,6 +101,10 @@ def test_ctrl_c_gives_the_folder_back_and_ends_the_tracking_as_killed(request_fo
     assert (notes[0]["kind"], notes[-1]["kind"], notes[-1]["status"]) == ("open", "close", "KILLED")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert evaluate(request_for("stopped")).computed == 2
+    assert behind(request.out)  # that run was not tracked
+    again = evaluate(request)
+    assert (again.computed, again.tracking_problem) == (0, None)
+    assert not behind(request.out)
 
 
 def test_a_second_driver_says_who_holds_the_folder(request_for):

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmark import parallel, registry
 from benchmark.errors import TrainingError
-from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.parallel import Group
 from benchmark.registry import plugin
 
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         for stride, stage in zip(CHANNELS, self.stages, strict=True):
             images = stage(images)
             maps[stride] = images
-        return maps
+        return {**maps, POOLED: images.mean(dim=(2, 3), keepdim=True)}
 
 
 def batches(n_steps: int, batch: int, ragged: int) -> list[np.ndarray]:
@@ -49,6 +49,10 @@ def batches(n_steps: int, batch: int, ragged: int) -> list[np.ndarray]:
 def targets_of(name: str, index: np.ndarray, masks: torch.Tensor, boxes: torch.Tensor) -> Targets:
     if name == "unet":
         return Targets(masks=masks[index])
+    if name == "softmax_classifier":
+        return Targets(labels=torch.eye(CLASSES)[index % CLASSES])
+    if name == "classifier":  # -1 is unknown: images differ in how many labels count
+        return Targets(labels=torch.from_numpy(np.stack([index % 3 - 1, (index % 5 > 1) * 1], axis=1)).float())
     labels = torch.from_numpy(index % CLASSES)[:, None].expand(-1, 2)
     valid = torch.from_numpy(np.stack([index % 3 != 0, index % 2 == 0], axis=1))
     return Targets(boxes_xywh=boxes[index], box_labels=labels, box_valid=valid)
@@ -63,7 +67,7 @@ def trained(name: str, n_steps: int, dtype: torch.dtype, batch: int = 8, ragged:
     masks[4:9] = 0  # some shares of a batch hold no positive pixel
     boxes = torch.rand(16, 2, 4) * 30 + 2
     encoder = Encoder()
-    request = HeadRequest(CHANNELS, CLASSES, SIZE, registry.protocol("published").switches)
+    request = HeadRequest(CHANNELS, CLASSES, SIZE, registry.protocol("published").switches, embed_dim=CHANNELS[32])
     head = seeded_init(lambda: plugin("heads", name).build(request), 7)
     model = nn.ModuleList([encoder, head]).to(dtype)
     parallel.with_global_batchnorm(model)
@@ -118,7 +122,7 @@ def compare(one: dict, two: dict) -> tuple[float, float]:
     return losses, max(float((one["state"][name].double() - two["state"][name].double()).abs().max()) for name in one["state"])
 
 
-@pytest.mark.parametrize("name", ["unet", "yolov3"])
+@pytest.mark.parametrize("name", ["unet", "yolov3", "classifier", "softmax_classifier"])
 def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     one = trained(name, 5, torch.float64)
     assert all(np.isfinite(one["losses"]))
@@ -128,8 +132,9 @@ def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     assert parameters < 1e-8
 
 
-def test_a_last_batch_of_one_image_leaves_a_process_without_any(tmp_path: Path):
-    arguments = ("unet", 5, torch.float64, 8, 1)
+@pytest.mark.parametrize("name", ["unet", "classifier", "softmax_classifier"])
+def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_path: Path):
+    arguments = (name, 5, torch.float64, 8, 1)
     losses, parameters = compare(trained(*arguments), together(tmp_path, *arguments))
     assert max(losses, parameters) < 1e-8
 

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -88,12 +89,34 @@ def _version(package: str) -> str:
         return "absent"
 
 
+@dataclass(frozen=True)
+class GpuUse:
+    """One GPU of this machine now; `busy` is the share of the last moments in which it computed, 0..1."""
+
+    index: int
+    busy: float
+    used_bytes: int
+    total_bytes: int
+
+
 def gpus_here() -> tuple[int, int]:
-    """Devices of this machine and the memory of the smallest, in bytes, without a CUDA context of ours; (0, 0) when it cannot be told."""
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    """Devices of this machine and the memory of the smallest, in bytes; (0, 0) when it cannot be told."""
+    sizes = [gpu.total_bytes for gpu in gpu_use()]
+    return len(sizes), min(sizes, default=0)
+
+
+def gpu_use() -> tuple[GpuUse, ...]:
+    """Every GPU of this machine, without a CUDA context of ours; empty when it cannot be told."""
+    command = ["nvidia-smi", "--query-gpu=index,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits"]
     try:
         seen = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        sizes = [int(line) * 2**20 for line in seen.split()]
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return 0, 0
-    return len(sizes), min(sizes, default=0)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(_gpu(line) for line in seen.splitlines() if line.strip())
+
+
+def _gpu(line: str) -> GpuUse:
+    """A slice of a device (MIG) tells no utilisation: `[N/A]` counts as 0."""
+    numbers = [int(word) if word.isdecimal() else 0 for word in (part.strip() for part in line.split(","))]
+    index, busy, used, total = numbers
+    return GpuUse(index, busy / 100, used * 2**20, total * 2**20)

@@ -25,6 +25,7 @@ class Simulation:
         critical_path_s: the longest chain of units that wait for each other: no cluster is faster.
         devices: GPUs of the cluster, or cores where no unit uses a GPU.
         curve: (time in s, devices in use from then on), at every change.
+        starts: (time in s, unit's name) in the order in which units were given out.
         tail_s: when the last unit had started: from then on devices fall idle for want of work.
         unplaced: names of units no node could hold.
     """
@@ -34,6 +35,7 @@ class Simulation:
     critical_path_s: float
     devices: int
     curve: tuple[tuple[float, float], ...]
+    starts: tuple[tuple[float, str], ...]
     tail_s: float
     unplaced: tuple[str, ...] = ()
 
@@ -70,7 +72,8 @@ def simulate(
     with_gpus = any(costs.needs(unit).n_gpus for unit in units)
     nodes = placer.nodes.values()
     devices = sum(node.n_gpus if with_gpus else node.cpus for node in nodes)
-    now, started, tail, work = 0.0, 0, 0.0, 0.0
+    now, work = 0.0, 0.0
+    starts: list[tuple[float, str]] = []
     ends: list[tuple[float, int, WorkUnit, Slot]] = []
     curve: list[tuple[float, float]] = []
     unplaced = []
@@ -78,8 +81,8 @@ def simulate(
         while (found := schedule.next_that_fits(lambda unit: placer.place(costs.needs(unit), near=near(unit)))) is not None:
             unit, slot = found
             length = taken(unit) + overhead_s
-            heapq.heappush(ends, (now + length, started, unit, slot))
-            started, tail = started + 1, now
+            heapq.heappush(ends, (now + length, len(starts), unit, slot))
+            starts.append((now, unit.name))
             work += length * (slot.share * len(slot.gpus) if with_gpus else slot.cpus)
         cores, gpus = placer.used()
         curve.append((now, gpus if with_gpus else cores))
@@ -93,7 +96,8 @@ def simulate(
         placer.release(slot)
         _end(schedule, unit)
     path = critical_path_s(units, lambda unit: taken(unit) + overhead_s)
-    return Simulation(now, work, path, devices, tuple(curve), tail, tuple(unplaced))
+    tail = starts[-1][0] if starts else 0.0
+    return Simulation(now, work, path, devices, tuple(curve), tuple(starts), tail, tuple(unplaced))
 
 
 def critical_path_s(units: Sequence[WorkUnit], seconds: Callable[[WorkUnit], float]) -> float:

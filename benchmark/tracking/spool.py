@@ -15,8 +15,14 @@ from typing import Any
 
 from benchmark.store import write_atomically
 
+FOLDER = "tracking"  # in the output folder
 SUFFIX = ".json"
 REJECTED = "rejected"
+
+
+def behind(out: Path) -> bool:
+    """True when notes of earlier evaluations of an output folder wait for the server."""
+    return len(Spool(out / FOLDER)) > 0
 
 
 @dataclass(frozen=True)

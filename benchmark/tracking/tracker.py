@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from benchmark.cards import Epoch, Job, Record
 from benchmark.tracking.runs import Rejected, Runs
-from benchmark.tracking.spool import Spool
+from benchmark.tracking.spool import FOLDER, Spool
 
 EVERY_S = 5.0  # live metrics of one job: at most one batch in this time
 RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -43,7 +43,7 @@ class Tracker:
         self.evaluation = uuid.uuid4().hex
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
         self._out = out
-        self._spool = Spool(out / "tracking")
+        self._spool = Spool(out / FOLDER)
         self._lost: str | None = None  # the last thing that went wrong with the server
         self._curves: dict[str, list[dict]] = {}  # epochs not noted yet, by key
         self._noted: dict[str, tuple[int, float]] = {}  # epochs noted, and when, by key
