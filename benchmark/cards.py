@@ -55,6 +55,7 @@ class BackboneSpec(Card):
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
         pretraining: names of pretraining sets; None means unknown, which counts as contaminated.
+        taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class BackboneSpec(Card):
     embed_dim: int
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
+    taps: int = 1
 
 
 class Contamination(StrEnum):
@@ -82,6 +84,11 @@ class BackboneCard(Card):
         model: architecture name inside the family.
         weights: None for random initialisation, a library's weight name, or the documented file name to be given as CARD@FILE.
         minimum_loaded: least share (0..1) of encoder tensors that must come from the file.
+        pretraining: pretraining sets with their splits, those inherited through initialisation included; None = unknown.
+        intensity: the method's own rule from stored grey values to the network's input, in words.
+        origin: where the weights are published, at which revision.
+        digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.
+        status: verified = the published file was loaded here; reconstructed = built without one; unverified = layout from documents alone.
     """
 
     name: str
@@ -94,7 +101,10 @@ class BackboneCard(Card):
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
     contamination: dict[str, Contamination] = {}
+    intensity: str = ""
     paper: str = ""
+    origin: str = ""
+    digest: str = ""
     licence: str = ""
     status: Literal["verified", "reconstructed", "unverified"] = "unverified"
     notes: str = ""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import registry
-from benchmark.errors import LobeError
+from benchmark.errors import LobeError, UsageError
 
 app = typer.Typer(
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
@@ -30,7 +30,9 @@ app = typer.Typer(
 )
 list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
 data_app = typer.Typer(help="Datasets on this machine: status, verify, prepare, and phantom samples.", no_args_is_help=True)
+new_app = typer.Typer(help="A commented file to start from.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
+app.add_typer(new_app, name="new")
 app.add_typer(data_app, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
@@ -132,11 +134,15 @@ def list_datasets(as_json: AsJson = False) -> None:
 
 @list_app.command("backbones")
 def list_backbones(as_json: AsJson = False) -> None:
-    """Backbone cards. Any torchvision or timm model can be named besides: torchvision:resnet50, timm:resnet50.a1_in1k."""
+    """Backbone cards, and backbones of installed packages. Others go by name: torchvision:resnet50, timm:resnet50@a1_in1k, hf:FOLDER."""
+    from benchmark.encoders.naming import entry_points
+
     rows = [
         {"name": b.name, "title": b.title, "family": b.family, "model": b.model, "weights": b.weights or "random", "status": b.status}
         for b in registry.backbones().values()
     ]
+    installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified"}
+    rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
 
 
@@ -393,6 +399,40 @@ def score(
     _show(rows, False, ("metric", "per cent"))
 
 
+@app.command("check-backbone")
+def check_backbone(
+    backbone: Annotated[str, typer.Argument(help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function.")],
+    picture: Annotated[Path | None, typer.Option("--picture", help="PNG of the feature maps on a generated radiograph.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Also score this task under both normalisations; needs --data.")] = None,
+    data: DataOption = [],  # noqa: B006
+    limit: Annotated[int, typer.Option("--limit", min=8, help="Images per split for --task.")] = 64,
+    cache: CacheOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Contract, checkpoint account, cost, warnings and a picture of one backbone, before anything is run."""
+    from benchmark.check_backbone import check
+
+    found = check(backbone, cache, picture, task, tuple(data), limit)
+    if as_json:
+        from dataclasses import asdict
+
+        own = found.normalisation and found.normalisation.model_dump(mode="json")
+        _print_json({**asdict(found), "normalisation": own, "picture": found.picture and str(found.picture)})
+    else:
+        _show_checked(found)
+    if found.fault:
+        raise typer.Exit(1)
+
+
+@new_app.command("backbone")
+def new_backbone(file: Annotated[Path, typer.Argument(help="Python file to write.")] = Path("mine.py")) -> None:
+    """Writes a backbone in Python to fill in, with every contract in its comments."""
+    if file.exists():
+        raise UsageError(f"{file} exists already: name another file.")
+    file.write_text((registry.content("backbones") / "template.py").read_text(encoding="utf-8"), encoding="utf-8")
+    out.print(f"Wrote {_plain(str(file))}. Next: lobe check-backbone {_plain(str(file))}:build")
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for data, results and report.")] = Path("lobe-demo"),
@@ -574,6 +614,29 @@ def _show_verification(verification) -> None:
         f"[bold]{verification.dataset}[/] · {_plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}"
     )
     _show(_verification(verification)["checks"], False, ("verdict", "what", "expected", "found", "hint"))
+
+
+def _show_checked(found) -> None:
+    kind = "random initialisation" if found.random else "weights loaded" if found.account else "weights of its own code"
+    out.print(f"[bold]{_plain(found.label)}[/] · {kind} · contract {'[red]broken[/]' if found.fault else 'kept'}")
+    if found.fault:
+        err.print(_plain(found.fault), soft_wrap=True)
+        return
+    if found.account_table:
+        out.print(_plain(found.account_table))
+    _show([vars(level) for level in found.levels], False, ("stride", "channels", "side"))
+    own = f"mean {found.normalisation.mean}, std {found.normalisation.std}" if found.normalisation else "none"
+    memory = "" if found.peak_bytes is None else f", {found.peak_bytes / 2**20:.0f} MiB at its peak"
+    out.print(
+        f"{found.parameters:,} parameters; per image of 224 px: {found.macs / 1e9:.2f} GMAC, {found.seconds * 1000:.0f} ms here{memory},"
+    )
+    out.print(f"{found.feature_bytes / 2**20:.1f} MiB of features. Own normalisation: {own}.")
+    for rule, score in found.scores.items():
+        out.print(f"  {rule}: {score * 100:.1f} (one short run: no evidence for a small difference)")
+    for warning in found.warnings:
+        out.print(f"[yellow]note:[/] {_plain(warning)}", soft_wrap=True)
+    if found.picture is not None:
+        out.print(f"Feature maps: {_plain(str(found.picture))}")
 
 
 def _show_problems(problems) -> None:

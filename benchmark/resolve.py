@@ -180,8 +180,11 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         digest = _file_digest(weights, cache)
     else:
         library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
-        weights, label = library.path, f"{parsed.model} ({parsed.weights})"
+        weights, label = library.path, f"{Path(parsed.model).name} ({parsed.weights})"
         digest = _file_digest(weights, cache)
+    if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
+        # Neither is a folder's path; what its configuration builds is.
+        model = f"{Path(parsed.model).name}:{_file_digest(config, cache)}"
     ref = BackboneRef(
         family=parsed.family,
         model=model,

@@ -22,7 +22,7 @@ from benchmark.cards import BackboneRef, DatasetRef
 from benchmark.plan import NamedBackbone, Settings, plan
 tasks = [registry.task(name) for name in registry.suite("lovt-18").tasks]
 refs = {}
-for card in registry.datasets().values():
+for card in map(registry.dataset, {task.dataset for task in tasks}):
     rule = card.splits["lovt"].model_copy(update={"expected": {}})
     refs[card.name] = DatasetRef(name=card.name, digest="0" * 64, split="lovt", split_rule=rule, classes=card.classes,
                                  target="masks", intensity=card.intensity, statistics=card.statistics)

@@ -1,14 +1,15 @@
 """Weights from a file into an encoder, with an account of every tensor: nothing is loaded, left out or ignored in silence.
 
-Layouts say how a file names the encoder's tensors. Reading the bytes safely is `weights_file`'s part, building the encoder the families'.
+How files name an encoder's tensors stands in `layouts`; `weights_file` reads the bytes safely, families build the encoder.
 A checkpoint that fits badly gives a plausible number, not a crash; so whatever looks like that is an error here.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,52 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark.encoders.layouts import PART, PREFIX_LAYOUT, Layout, fit_shape, layout_of
 from benchmark.encoders.weights_file import read_tensors
-from benchmark.errors import CardError, CheckpointError
+from benchmark.errors import CheckpointError
 
-PREFIX_LAYOUT = "prefix:"
 _NAMES_SHOWN = 4
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a file names an encoder's tensors.
-
-    Attributes:
-        prefix: what stands before the encoder's own names; tensors without it are no part of the encoder.
-        ignore: patterns (fnmatch, on full names in the file) of tensors known to be no part of the encoder.
-    """
-
-    prefix: str = ""
-    ignore: tuple[str, ...] = ()
-
-
-_CLASSIFIERS = ("fc.*", "classifier.*", "head.*", "head_dist.*")
-
-LAYOUTS: dict[str, Layout] = {
-    "torchvision": Layout(ignore=_CLASSIFIERS),
-    # Buffers that timm's attention models recompute, and a token that only masked pretraining reads.
-    "timm": Layout(ignore=(*_CLASSIFIERS, "*relative_position_index", "*attn_mask", "mask_token")),
-    # LoVT, ConVIRT and CLIP* of the LoVT repository: a Lightning checkpoint whose side `a` is the image (docs/protocols/lovt.md).
-    "lovt": Layout(
-        prefix="model_a.encoder.feature_extractor.backbone_layers.",
-        ignore=(
-            "model_a.encoder.global_aggregator.*",
-            "model_a.project_*",
-            "model_b.*",
-            "ll_attention.*",
-            "loss_module.*",
-            "chexpert_bin_*",
-            "model_a.encoder.feature_extractor.backbone_layers.fc.*",
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)
 class TensorAccount:
     """What became of every tensor, by name: of the encoder (loaded, missing, wrong_shape) or of the file (ignored, unexpected).
 
+    `resampled` are those of the loaded whose table of positions was interpolated to the encoder's own grid.
     BatchNorm's batch counters are left out: no forward pass with a fixed momentum reads them, and old files lack them.
     """
 
@@ -70,11 +37,13 @@ class TensorAccount:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of tensors by fate: what a record keeps."""
-        return {fate: len(getattr(self, fate)) for fate in ("loaded", "ignored", "missing", "unexpected", "wrong_shape")}
+        """Number of tensors by fate: what a record keeps. `resampled` is named only where there are some."""
+        fates = ("loaded", "ignored", "missing", "unexpected", "wrong_shape", *(("resampled",) if self.resampled else ()))
+        return {fate: len(getattr(self, fate)) for fate in fates}
 
     @property
     def share_loaded(self) -> float:
@@ -102,20 +71,6 @@ class TensorAccount:
         )
 
 
-def layout_of(name: str) -> Layout:
-    """The named layout; `prefix:TEXT` is torchvision's with TEXT before every name.
-
-    Raises:
-        CardError: no such layout.
-    """
-    if name.startswith(PREFIX_LAYOUT):
-        prefix = name.removeprefix(PREFIX_LAYOUT)
-        return Layout(prefix=prefix, ignore=tuple(prefix + pattern for pattern in _CLASSIFIERS))
-    if name not in LAYOUTS:
-        raise CardError(f"There is no checkpoint layout {name!r}; use one of {', '.join(sorted(LAYOUTS))}, or {PREFIX_LAYOUT}TEXT.")
-    return LAYOUTS[name]
-
-
 def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float) -> TensorAccount:
     """Copies a file's tensors into `encoder`, in place, and accounts for all of them.
 
@@ -129,8 +84,10 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float)
         CheckpointError: the file cannot be read; too little fits; it belongs to a larger encoder; BatchNorm statistics are missing; a
             tensor holds NaN or infinity; or loading changed nothing. Says which, with the account.
     """
-    found, chosen = read_tensors(path), layout_of(layout)
+    chosen = layout_of(layout)
+    found = read_tensors(path, chosen.container)
     wanted = encoder.state_dict()
+    chosen = _with_one_prefix(chosen, found, wanted)
     fitting, account = _match(found, wanted, chosen)
     account.require(minimum, source=path.name, hint=_prefix_hint(found, wanted, chosen))
     _refuse_larger_encoder(account, wanted, chosen, path)
@@ -142,26 +99,77 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float)
     return account
 
 
+def _with_one_prefix(layout: Layout, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Layout:
+    """The layout with the one of its prefixes under which most of the encoder is found; the earlier wins a tie."""
+
+    def n_found(prefix: str) -> int:
+        return sum(inner_name(name, prefix, layout).partition(PART)[0] in wanted for name in found if name.startswith(prefix))
+
+    return replace(layout, prefixes=(max(layout.prefixes, key=n_found),))
+
+
+def inner_name(name: str, prefix: str, layout: Layout) -> str:
+    """The encoder's own name of a file's tensor that starts with `prefix`."""
+    inner = name.removeprefix(prefix)
+    for pattern, replacement in layout.rename:
+        inner = re.sub(pattern, replacement, inner)
+    return inner
+
+
 def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], TensorAccount]:
     fitting: dict[str, Tensor] = {}
-    ignored, unexpected, wrong_shape = [], [], []
-    for name, tensor in found.items():
-        inner = name.removeprefix(layout.prefix) if name.startswith(layout.prefix) else None
-        if inner in wanted and tensor.shape == wanted[inner].shape:
-            fitting[inner] = tensor
-        elif inner in wanted:
+    ignored, unexpected, wrong_shape, resampled = [], [], [], []
+    (prefix,) = layout.prefixes
+    merged, apart = _joined(found, prefix, layout)
+    for inner, (name, tensor) in merged.items():
+        if inner not in wanted:
+            apart.append(name)
+            continue
+        fitted = fit_shape(tensor, wanted[inner].shape, inner, layout)
+        if fitted is None:
             wrong_shape.append(inner)
-        elif any(fnmatch(name, pattern) for pattern in layout.ignore):
-            ignored.append(name)
-        else:
-            unexpected.append(name)
+            continue
+        fitting[inner] = fitted
+        if fitted.numel() != tensor.numel():
+            resampled.append(inner)
+    for name in apart:
+        (ignored if _is_ignored(name, prefix, layout) else unexpected).append(name)
     return fitting, TensorAccount(
         loaded=_counted(name for name in wanted if name in fitting),
         ignored=_counted(ignored),
         missing=_counted(name for name in wanted if name not in fitting and name not in wrong_shape),
         unexpected=_counted(unexpected),
         wrong_shape=_counted(wrong_shape),
+        resampled=tuple(resampled),
     )
+
+
+def _is_ignored(name: str, prefix: str, layout: Layout) -> bool:
+    """Inside the encoder's own names only rules that name them count: `*` must not hide a layer too many."""
+    inside = bool(prefix) and name.startswith(prefix)
+    return any(fnmatch(name, pattern) for pattern in layout.ignore if not inside or pattern.startswith(prefix))
+
+
+def _joined(found: Mapping[str, Tensor], prefix: str, layout: Layout) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
+    """Tensors by their inner name, parts of one put together, and the names of those that are no part of the encoder."""
+    whole: dict[str, tuple[str, Tensor]] = {}
+    parts: dict[str, dict[str, str]] = {}
+    apart: list[str] = []
+    for name, tensor in found.items():
+        if not name.startswith(prefix):
+            apart.append(name)
+            continue
+        inner, part, number = inner_name(name, prefix, layout).partition(PART)
+        if part:
+            parts.setdefault(inner, {})[number] = name
+        else:
+            whole[inner] = (name, tensor)
+    for inner, names in parts.items():
+        if sorted(names) == ["0", "1", "2"]:
+            whole[inner] = (names["0"], torch.cat([found[names[number]] for number in sorted(names)]))
+        else:
+            apart += names.values()
+    return whole, apart
 
 
 def _counted(names: Iterable[str]) -> tuple[str, ...]:
@@ -177,16 +185,17 @@ def _prefix_hint(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layo
     if not votes:
         return "\nNo prefix makes any tensor fit: is this file of another architecture?"
     prefix, n_fitting = votes.most_common(1)[0]
-    if prefix == layout.prefix:
+    if prefix in layout.prefixes:
         return ""
     return f"\nWith the prefix {prefix!r} {n_fitting} tensors would fit: try layout `{PREFIX_LAYOUT}{prefix}`."
 
 
 def _refuse_larger_encoder(account: TensorAccount, wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
-    """A ResNet-34 file fills a ResNet-18 to the last tensor; only what is left over in the same blocks tells."""
+    """A ResNet-34 file fills a ResNet-18 to the last tensor; only what is left over tells."""
     blocks = {name.split(".")[0] for name in wanted}
-    inner = [name.removeprefix(layout.prefix) for name in account.unexpected if name.startswith(layout.prefix)]
-    left_over = [name for name in inner if name.split(".")[0] in blocks]
+    (prefix,) = layout.prefixes
+    inner = [inner_name(name, prefix, layout) for name in account.unexpected if name.startswith(prefix)]
+    left_over = [name for name in inner if layout.closed or name.split(".")[0] in blocks]
     if left_over:
         raise CheckpointError(
             f"{path.name} holds {len(left_over)} more tensors in the encoder's own blocks (first: {left_over[0]}): "

@@ -20,13 +20,13 @@ class LibraryWeights:
     Attributes:
         path: the file, to be loaded with the family's `DEFAULT_LAYOUT`; its SHA-256 is the backbone's digest.
         title: architecture and full name of the weights.
-        normalisation: statistics the library documents for them.
+        normalisation: statistics the library documents for them; None where it does not.
         pretraining: names of the pretraining sets; None where the library does not say.
     """
 
     path: Path
     title: str
-    normalisation: Normalisation
+    normalisation: Normalisation | None
     pretraining: tuple[str, ...] | None
 
 

@@ -1,13 +1,15 @@
 """What a user may call a backbone, and which family, model and weights that means.
 
-`SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`. Nothing is built or opened here but cards, and torch is not
-imported, so that `lobe list` and `lobe --help` stay quick.
+`SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`, or an entry point's name. Nothing is built
+or opened here but cards, and torch is not imported, so that `lobe list` and `lobe --help` stay quick.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -17,7 +19,8 @@ from benchmark import registry
 from benchmark.cards import BackboneCard, Normalisation
 from benchmark.errors import CardError, UnknownName, UsageError
 
-SOURCES = ("torchvision", "timm")
+SOURCES = ("torchvision", "timm", "hf")
+ENTRY_POINTS = "lobe.backbones"
 WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 
@@ -70,20 +73,39 @@ def parse(name: str) -> NamedBackbone:
     if colon:
         return _of_source(name, source, model, weights)
     cards = registry.backbones()
-    if head not in cards:
-        raise UnknownName("backbone", head, cards)
-    return _of_card(cards[head], weights)
+    if head in cards:
+        return _of_card(cards[head], weights)
+    offered = entry_points()
+    if head not in offered:
+        raise UnknownName("backbone", head, [*cards, *offered])
+    if weights:
+        raise UsageError(f"{name!r}: an installed backbone brings its own weights; write {head}.")
+    return NamedBackbone("python_file", offered[head], None, head)
+
+
+def entry_points() -> dict[str, str]:
+    """Backbones of installed packages, entry-point group `lobe.backbones`: name -> `file.py:function`. Nothing is imported."""
+    found: dict[str, str] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or not spec.origin or not point.attr:
+            raise CardError(f"The installed backbone {point.name!r} names {point.value!r}, which is no function of a module that is there.")
+        found[point.name] = f"{spec.origin}:{point.attr}"
+    return found
 
 
 def _of_source(name: str, source: str, model: str, weights: str) -> NamedBackbone:
+    if source == "hf" and Path(model).expanduser().is_dir():
+        model = str(Path(model).expanduser().resolve())
     if source not in SOURCES or not model:
-        raise UsageError(f"{name!r}: a backbone's source is {' or '.join(SOURCES)}, as in torchvision:resnet18@DEFAULT.")
+        raise UsageError(f"{name!r}: a backbone's source is {', '.join(SOURCES)}, as in torchvision:resnet18@DEFAULT.")
+    short = Path(model).name if source == "hf" else model
     if not weights:
-        return NamedBackbone(source, model, None, f"{model} (random)", layout=source)
+        return NamedBackbone(source, model, None, f"{short} (random)", layout=source)
     if _looks_like_file(weights):
         file = _existing(Path(weights), name)
-        return NamedBackbone(source, model, file, f"{model} ({file.name})", layout=source)
-    return NamedBackbone(source, model, weights, f"{model} ({weights})", layout=source)
+        return NamedBackbone(source, model, file, f"{short} ({file.name})", layout=source)
+    return NamedBackbone(source, model, weights, f"{short} ({weights})", layout=source)
 
 
 def _of_card(card: BackboneCard, file: str) -> NamedBackbone:

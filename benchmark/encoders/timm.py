@@ -1,7 +1,9 @@
 """Any timm model that can return its intermediate features, as a feature pyramid.
 
 `network` is timm's own model without its classifier, so checkpoints in timm's naming fit as they are. Hierarchical models give their
-stages; a model with one grid (a ViT) gives its last block after the final norm, resampled bilinearly to strides 8, 16 and 32.
+stages. A model with one grid (a ViT) gives its last block after the final norm, at the stride of its patch; timm interpolates its table
+of positions to the input. Heads that read several levels put a trained pyramid before it (`heads.pyramid`). `MODEL+taps` gives four
+blocks instead, at a quarter, half, three quarters and the end of the depth, each after the final norm.
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import timm
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.library_weights import LibraryWeights, fetched
-from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName
+from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
 DEFAULT_LAYOUT = "timm"
-RESAMPLED_STRIDES = (8, 16, 32)
+TAPS = 4
 
 
 def build(model: str) -> TimmBackbone:
@@ -28,8 +30,12 @@ def build(model: str) -> TimmBackbone:
     Raises:
         UnknownName: timm has no such model.
         ConformanceError: the model cannot return intermediate features.
+        UsageError: `+taps` on a model with stages.
     """
-    if not timm.is_model(model):
+    name, plus, variant = model.partition("+")
+    if plus and variant != "taps":
+        raise UsageError(f"timm:{model}: the only variant of a model is {name}+taps.")
+    if not timm.is_model(name):
         raise UnknownName("backbone", f"timm:{model}", [f"timm:{name}" for name in timm.list_models()])
     return TimmBackbone(model)
 
@@ -41,6 +47,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
         UnknownName: timm has no such model or tag.
         EnvironmentProblem: not in the cache and not to be had from the network.
     """
+    model = model.partition("+")[0]
     tagged = model if name == "DEFAULT" else f"{model}.{name}"
     known = timm.list_pretrained(f"{model}.*")
     if name != "DEFAULT" and tagged not in known:
@@ -67,48 +74,48 @@ class TimmBackbone(Backbone):
 
     def __init__(self, model: str):
         super().__init__()
+        model, plus, variant = model.partition("+")
         self.network = _network(model)
         if not hasattr(self.network, "forward_intermediates"):
             raise ConformanceError(f"timm:{model} cannot return intermediate features (timm gives it no forward_intermediates).")
         grids = {info["reduction"]: (index, info["num_chs"]) for index, info in enumerate(self.network.feature_info)}
         self.single_grid = len(grids) == 1
         self.input_multiple = next(iter(grids)) if self.single_grid else 1
-        self._index = {stride: index for stride, (index, _) in grids.items()}
+        if plus and not self.single_grid:
+            raise UsageError(f"timm:{model}{plus}{variant}: only a plain transformer has taps; {model} gives its stages.")
+        self._index = {stride: [index] for stride, (index, _) in grids.items()}
         channels = {stride: channels for stride, (_, channels) in grids.items()}
-        if self.single_grid:
-            channels = dict.fromkeys(RESAMPLED_STRIDES, next(iter(channels.values())))
+        if plus:
+            depth = len(self.network.feature_info)
+            self._index = {stride: [depth * tap // TAPS - 1 for tap in range(1, TAPS + 1)] for stride in grids}
+            channels = {stride: TAPS * width for stride, width in channels.items()}
         config = self.network.pretrained_cfg
         self.spec = BackboneSpec(
-            name=model,
+            name=model + plus + variant,
             strides=channels,
             embed_dim=getattr(self.network, "head_hidden_size", None) or self.network.num_features,
             normalisation=Normalisation(mean=config["mean"], std=config["std"]) if config.get("mean") else None,
             pretraining=(),
+            taps=TAPS if plus else 1,
         )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         wanted = tuple(sorted(self.spec.strides if strides is None else strides))
-        if not self.single_grid:
-            return dict(zip(wanted, self._intermediates(images, [self._index[stride] for stride in wanted]), strict=True))
-        (features,) = self._intermediates(images, list(self._index.values()))
-        side = images.shape[-1]
-        return {
-            stride: F.interpolate(features, size=(side // stride, side // stride), mode="bilinear", align_corners=False)
-            for stride in wanted
-        }
+        indices = [index for stride in wanted for index in self._index[stride]]
+        levels = self.network.forward_intermediates(
+            images, indices=indices, norm=self.single_grid, stop_early=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return {wanted[0]: torch.cat(levels, dim=1)} if self.single_grid else dict(zip(wanted, levels, strict=True))
 
     def pooled(self, images: Tensor) -> Tensor:
         return self.network(images)
 
-    def _intermediates(self, images: Tensor, indices: list[int]) -> list[Tensor]:
-        return self.network.forward_intermediates(
-            images, indices=indices, norm=self.single_grid, stop_early=True, output_fmt="NCHW", intermediates_only=True
-        )
-
 
 def _network(model: str):
-    """The model without classifier; a ViT takes any input size, where timm offers that."""
-    try:
-        return timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
-    except TypeError:
-        return timm.create_model(model, pretrained=False, num_classes=0)
+    """The model without classifier, for any input size where timm offers that: by interpolated positions, or by padded windows."""
+    for options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(model, pretrained=False, num_classes=0, **options)
+        except TypeError:
+            continue
+    raise AssertionError("timm builds every model without options")

@@ -27,8 +27,11 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "encode
 _DATA_PARALLEL = "module."
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, container: str | None = None) -> dict[str, Tensor]:
     """The file's state dict on the CPU, unwrapped; a `module.` that DataParallel put before every name is taken off.
+
+    Args:
+        container: key under which it lies, in files that hold several; None = the most telling known wrapper.
 
     Raises:
         CheckpointError: no such file, damaged, a TorchScript archive, or no state dict in it.
@@ -40,7 +43,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path.name} is no readable safetensors file ({error}): is it cut short?") from None
-    tensors = _state_dict(_read_torch(path), path)
+    content = _read_torch(path)
+    if container is not None and isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+        content = content[container]
+    tensors = _state_dict(content, path)
     if all(name.startswith(_DATA_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_DATA_PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors

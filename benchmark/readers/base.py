@@ -140,25 +140,23 @@ class Reader(ABC):
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
 
+        An image put into the corpus later has no patient.
+
         Raises:
-            DataError: the table has other columns, or lacks an image.
+            DataError: the table has other columns.
         """
         path = self.root / PHANTOM_REPORTS
         if self.phantom is None or not path.exists():
             return {}
-        cure = "The corpus was changed after it was generated; write it again with `lobe data sample`."
         with path.open(encoding="utf-8", newline="") as handle:
             rows = csv.DictReader(handle)
             if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
-                raise DataError(f"{self.card.name}: {path.name} has no columns id and patient_id. {cure}")
+                raise DataError(
+                    f"{self.card.name}: {path.name} has no columns id and patient_id. "
+                    "The corpus was changed after it was generated; write it again with `lobe data sample`."
+                )
             patients = {row["id"]: row["patient_id"] for row in rows}
-        missing = [i for i in self.ids if not patients.get(i)]
-        if missing:
-            raise DataError(
-                f"{self.card.name}: {path.name} names no patient for {len(missing):,} of {len(self.ids):,} images, "
-                f"first {missing[0]}. {cure}"
-            )
-        return {i: patients[i] for i in self.ids}
+        return {i: patients[i] for i in self.ids if patients.get(i)}
 
     def samples(self, rule: SplitRule, split: str) -> list[Sample]:
         return [self.sample(i) for i in self.split(rule)[split]]

@@ -21,6 +21,7 @@ from benchmark.encoders.describe import sources_digest, state_digest
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
+from benchmark.heads.pyramid import WithPyramid, on_one_grid
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
@@ -277,7 +278,8 @@ def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) 
         switches=experiment.switches,
         embed_dim=encoder.backbone.spec.embed_dim,
     )
-    return seeded_init(lambda: plugin("heads", experiment.head).build(request), experiment.head_seed).to(device)
+    build, taps = plugin("heads", experiment.head).build, encoder.backbone.spec.taps
+    return seeded_init(lambda: on_one_grid(request, build, taps), experiment.head_seed).to(device)
 
 
 def _autocast(experiment: Experiment):
@@ -287,11 +289,13 @@ def _autocast(experiment: Experiment):
 def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str, int]:
     in_head = sum(p.numel() for p in head.parameters())
     in_encoder = sum(p.numel() for p in encoder.parameters())
+    pyramid = {"pyramid": sum(p.numel() for p in head.pyramid.parameters())} if isinstance(head, WithPyramid) else {}
     return {
         "trained": in_head + (in_encoder if finetune else 0),
         "frozen": 0 if finetune else in_encoder,
         "head": in_head,
         "encoder": in_encoder,
+        **pyramid,
     }
 
 

@@ -68,7 +68,7 @@ def test_card_file_of_ones_own(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "name", ["hf:some/model", "torchvision:", "resnet18@", "", "@x", "torchvision:resnet18@missing.pt", "missing.py:build"]
+    "name", ["hub:some/model", "torchvision:", "resnet18@", "", "@x", "torchvision:resnet18@missing.pt", "missing.py:build"]
 )
 def test_malformed_name_is_a_usage_error(name):
     with pytest.raises(UsageError):
@@ -97,13 +97,41 @@ def test_parsing_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_shipped_cards_name_models_that_exist():
+@pytest.mark.parametrize("name", sorted(registry.backbones()))
+def test_shipped_card_names_a_model_that_can_be_built_and_weights_that_can_be_named(name):
     import timm
+    import torch
 
-    from benchmark.encoders import checkpoints, torchvision
+    from benchmark.encoders.layouts import layout_of
 
-    for card in registry.backbones().values():
-        checkpoints.layout_of(card.layout)
-        known = torchvision.ARCHITECTURES if card.family == "torchvision" else timm.list_models()
-        assert card.model in known, card.name
-        assert card.family == "torchvision" or f"{card.model}.{card.weights}" in timm.list_pretrained(f"{card.model}.*"), card.name
+    card = registry.backbones()[name]
+    layout_of(card.layout)
+    with torch.device("meta" if card.family != "torchvision" else "cpu"):
+        strides = registry.plugin("encoders", card.family).build(card.model).spec.strides
+    assert strides
+    if card.family == "timm" and not str(card.weights).endswith((".pth", ".ckpt", ".pt")):
+        assert f"{card.model}.{card.weights}" in timm.list_pretrained(f"{card.model}.*")
+
+
+def test_entry_point_is_a_backbone_by_name_and_its_code_is_not_imported(tmp_path, monkeypatch):
+    """An installed distribution, as pip would lay it out."""
+    (tmp_path / "their_package.py").write_text("raise RuntimeError('imported')\ndef make(): ...\n")
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lobe.backbones]\ntheirs = their_package:make\nbroken = no_such_package:make\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CardError, match="broken"):
+        parse("theirs")
+    (info / "entry_points.txt").write_text("[lobe.backbones]\ntheirs = their_package:make\n")
+    named = parse("theirs")
+    assert (named.family, named.model, named.label) == ("python_file", f"{tmp_path / 'their_package.py'}:make", "theirs")
+    assert "their_package" not in sys.modules
+    with pytest.raises(UsageError, match="its own weights"):
+        parse("theirs@x.pt")
+
+
+def test_folder_of_transformers_is_named_by_its_last_part(tmp_path):
+    (tmp_path / "tiny-dino").mkdir()
+    named = parse(f"hf:{tmp_path / 'tiny-dino'}")
+    assert (named.family, named.model, named.label, named.layout) == ("hf", str(tmp_path / "tiny-dino"), "tiny-dino (random)", "hf")

@@ -1,16 +1,15 @@
-"""timm's models as pyramids: hierarchical ones by stage, single-grid ones resampled."""
+"""timm's models as pyramids: hierarchical ones by stage, plain transformers as one grid."""
 
 from __future__ import annotations
 
 import pytest
 import timm
 import torch
-from torch.nn import functional as F
 
 from benchmark.cards import IMAGENET
 from benchmark.encoders import timm as family
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName
+from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
 
 @pytest.mark.parametrize("model", ["resnet10t", "convnext_atto", "mobilenetv3_small_050"])
@@ -44,22 +43,65 @@ def vit():
     return family.build("test_vit").eval()
 
 
-def test_single_grid_is_the_last_block_after_its_norm_resampled(vit):
+def test_single_grid_is_the_last_block_after_its_norm_at_the_patchs_stride(vit):
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         tokens = vit.network.forward_features(images)[:, vit.network.num_prefix_tokens :]
-        grid = tokens.transpose(1, 2).unflatten(2, (6, 6))
         maps = vit.pyramid(images)
-    assert {stride: tuple(features.shape[-2:]) for stride, features in maps.items()} == {8: (12, 12), 16: (6, 6), 32: (3, 3)}
-    torch.testing.assert_close(maps[16], grid, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(maps[32], F.interpolate(grid, size=(3, 3), mode="bilinear"), atol=1e-5, rtol=1e-4)
+    assert list(maps) == [16]
+    torch.testing.assert_close(maps[16], tokens.transpose(1, 2).unflatten(2, (6, 6)), atol=1e-5, rtol=1e-4)
 
 
 def test_single_grid_keeps_its_contract_also_where_the_patch_does_not_divide_the_frame(vit):
     assert vit.input_multiple == 16
     SealedEncoder(vit, IMAGENET).conformance(96)
     maps = SealedEncoder(vit, IMAGENET).pyramid(torch.zeros(1, 104, 104, dtype=torch.uint8))
-    assert {stride: features.shape[-1] for stride, features in maps.items()} == {8: 13, 16: 6, 32: 3}
+    assert {stride: features.shape[-1] for stride, features in maps.items()} == {16: 6}
+
+
+def test_positions_are_interpolated_to_the_input_by_the_librarys_own_rule(vit):
+    """The same weights in a model made for the other size, its table resampled beforehand, give the same features."""
+    other = timm.create_model("test_vit", img_size=96, num_classes=0).eval()
+    state = dict(vit.network.state_dict())
+    state["pos_embed"] = timm.layers.resample_abs_pos_embed(state["pos_embed"], (6, 6), num_prefix_tokens=vit.network.num_prefix_tokens)
+    other.load_state_dict(state)
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(vit.pooled(images), other(images), atol=1e-6, rtol=1e-6)
+
+
+def test_four_taps_are_four_blocks_side_by_side_the_last_being_the_plain_map(vit):
+    with torch.no_grad():
+        taps = family.build("test_vit+taps").eval()
+        taps.network.load_state_dict(vit.network.state_dict())
+        images = torch.randn(1, 3, 64, 64)
+        groups, plain = taps.pyramid(images)[16].chunk(4, dim=1), vit.pyramid(images)[16]
+    assert taps.spec.taps == 4
+    torch.testing.assert_close(groups[-1], plain)
+    assert not torch.allclose(groups[0], plain)
+
+
+@pytest.mark.parametrize(("model", "message"), [("resnet10t+taps", "stages"), ("test_vit+top", r"test_vit\+taps")])
+def test_taps_of_a_model_without_blocks_or_another_variant_is_refused(model, message):
+    with pytest.raises(UsageError, match=message):
+        family.build(model)
+
+
+@pytest.mark.parametrize("model", ["swin_tiny_patch4_window7_224", "convnext_atto", "maxvit_pico_rw_256"])
+def test_hierarchical_models_give_their_stages_also_at_another_size(model):
+    with torch.device("meta"):
+        backbone = family.build(model)
+    assert {4, 8, 16, 32} <= set(backbone.spec.strides)
+
+
+def test_swin_runs_at_another_frame_than_it_was_made_for():
+    maps = family.build("swin_tiny_patch4_window7_224").eval().pyramid(torch.zeros(1, 3, 64, 64))
+    assert {stride: tuple(features.shape[1:]) for stride, features in maps.items()} == {
+        4: (96, 16, 16),
+        8: (192, 8, 8),
+        16: (384, 4, 4),
+        32: (768, 2, 2),
+    }
 
 
 def test_unknown_model_suggests_the_nearest():

@@ -9,7 +9,7 @@ import torchvision
 from benchmark.cards import IMAGENET
 from benchmark.encoders import torchvision as family
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import EnvironmentProblem, UnknownName
+from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName
 
 CHANNELS = {
     "resnet18": (64, 64, 128, 256, 512),
@@ -91,3 +91,29 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(tmp_path, monke
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(EnvironmentProblem, match=r"resnet18@DEFAULT.*unreachable.*resnet18@FILE"):
         family.library_weights("resnet18", "DEFAULT")
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v3_small", "convnext_tiny", "swin_t", "efficientnet_b0", "vgg11"])
+def test_other_models_give_the_last_map_of_each_resolution(model):
+    with torch.device("meta"):
+        backbone = family.build(model).eval()
+        maps = backbone.pyramid(torch.empty(1, 3, 224, 224))
+    assert {4, 8, 16, 32} <= set(maps)
+    assert {s: tuple(f.shape[1:]) for s, f in maps.items()} == {s: (c, 224 // s, 224 // s) for s, c in backbone.spec.strides.items()}
+
+
+def test_pooled_of_a_sequence_is_what_torchvision_gives_its_classifier():
+    torch.manual_seed(0)
+    backbone = family.build("mobilenet_v3_small").eval()
+    reference = torchvision.models.mobilenet_v3_small(weights=None).eval()
+    reference.load_state_dict(backbone.network.state_dict(), strict=False)
+    reference.classifier = torch.nn.Identity()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.pooled(images), reference(images), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["vit_b_16", "regnet_y_400mf"])
+def test_model_without_a_sequence_points_to_timm(model):
+    with pytest.raises(ConformanceError, match=f"timm:{model}"):
+        family.build(model)

@@ -1,4 +1,4 @@
-"""Every head on a pyramid with all levels and on one without the fine ones: loss, gradients, predictions."""
+"""Every head on an encoder with all levels and on one with a single grid: loss, gradients, predictions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from benchmark.cards import IMAGENET, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.pyramid import on_one_grid
 from benchmark.registry import plugin
 
 SIZE = 64
@@ -32,7 +33,7 @@ def test_head_trains_on_the_encoder(encoder, name, mode):
     encoder.set_mode(mode)
     encoder.zero_grad(set_to_none=True)
     request = HeadRequest(channels=encoder.backbone.spec.strides, n_classes=1, frame_size=SIZE, switches=Switches())
-    head = seeded_init(lambda: plugin("heads", name).build(request), 0)
+    head = seeded_init(lambda: on_one_grid(request, plugin("heads", name).build), 0)
     images = encoder.normalise(torch.randint(0, 256, (2, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     outputs = head(encoder.pyramid_of(images, head.strides), images if head.reads_image else None)
     loss = head.loss(outputs, TARGETS)

@@ -41,9 +41,9 @@ BUDGETS = {
     UNET: {"batch_size": 4, "learning_rate": 3e-2, "max_epochs": 8, "warmup_steps": 3, "plateau_patience": 0, "patience": 100},
     COVID_LINEAR: {"batch_size": 4, "learning_rate": 1e-1, "max_epochs": 8, "patience": 100},
     LINEAR: {"batch_size": 4, "learning_rate": 1e-1, "max_epochs": 8, "patience": 100},
-    YOLO: {"batch_size": 4, "learning_rate": 1e-3, "max_epochs": 3, "patience": 100},
+    YOLO: {"batch_size": 4, "learning_rate": 1e-3, "max_epochs": 8, "patience": 100},
 }
-LIMITS = {UNET: 24, COVID_LINEAR: 24, LINEAR: 24, YOLO: 12}  # images per split; a YOLOv3 step takes seconds on a CPU
+LIMITS = {UNET: 24, COVID_LINEAR: 24, LINEAR: 24, YOLO: 16}  # images per split; a YOLOv3 step takes seconds on a CPU
 ACTS_ON = {
     "plateau_after_warmup": UNET,
     "batchnorm_at_unfreezing": UNET,
@@ -109,6 +109,8 @@ class Laboratory:
 
 def small(task: str) -> TaskCard:
     card = registry.task(task)
+    if card.head == "yolov3":  # so few steps leave no box above LoVT's cut of 0.2
+        card = card.model_copy(update={"select": "froc_full", "report": "froc_full"})
     return card.model_copy(update={"recipe": card.recipe.model_copy(update={**BUDGETS[task], "grid": (), "validation_subset": 1.0})})
 
 

@@ -173,8 +173,9 @@ def train_on_masks(corpus: Path, weights: Path, images: int, seed: int = 7) -> N
     """What pre-training could at best teach: the same encoder, data and number of images, taught where the opacities are."""
     pictures, _ = text_pretraining.load(corpus)
     reader = open_reader(registry.dataset("rsna"), corpus)
-    size = text_pretraining.SIZE
-    masks = torch.from_numpy(np.stack([prepare_image(reader.sample(i), reader.card.intensity, size)[2] for i in reader.ids]))
+    masks = torch.from_numpy(
+        np.stack([prepare_image(reader.sample(i), reader.card.intensity, text_pretraining.SIZE)[2] for i in reader.ids])
+    )
     backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None), None, init_seed=seed)
     encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics)
     encoder.set_mode("training")
@@ -184,18 +185,23 @@ def train_on_masks(corpus: Path, weights: Path, images: int, seed: int = 7) -> N
     steps = images // text_pretraining.BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, text_pretraining.PEAK_RATE, total_steps=steps, pct_start=0.1)
     order = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    for step in range(steps):
         index = torch.randint(len(masks), (text_pretraining.BATCH,), generator=order)
         look = torch.randint(2, (len(index),), generator=order)
-        logits = classify(encoder.pyramid(pictures[look, index][:, None].float() / 255, (32,))[32])
-        logits = nn.functional.interpolate(logits, size=(size, size), mode="bilinear")
-        truth = masks[index].float().reshape(len(index), 1, size, size)
+        size = text_pretraining.SMALL if step < text_pretraining.SMALL_SHARE * steps else text_pretraining.SIZE
+        batch, truth = (at_size(images, size) for images in (pictures[look, index] / 255, masks[index].float()))
+        logits = nn.functional.interpolate(classify(encoder.pyramid(batch, (32,))[32]), size=(size, size), mode="bilinear")
         loss = dice_loss(logits, truth) + nn.functional.binary_cross_entropy_with_logits(logits, truth)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
     save_file({name: tensor.contiguous() for name, tensor in text_pretraining.torchvision_state(encoder).items()}, weights)
+
+
+def at_size(images: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, 1, size, size) of B square images."""
+    return nn.functional.interpolate(images.reshape(len(images), 1, *images.shape[-2:]), size=(size, size), mode="area")
 
 
 def test_every_job_of_the_study_completed(study: Study, record_property):

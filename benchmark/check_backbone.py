@@ -1,0 +1,235 @@
+"""Looks at one backbone before anything is spent on it: contract, checkpoint account, cost, warnings, a picture of its features.
+
+Runs in this process what a job would run in a worker. What a run of one task says under either normalisation is asked for by giving data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import registry, resolve
+from benchmark.cards import IMAGENET, Contamination, Normalisation
+from benchmark.encoders import naming
+from benchmark.encoders.build import build_backbone
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.errors import ConformanceError, UsageError
+from benchmark.execute.inline import InlineExecutor
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.work import Finished, units
+from benchmark.phantom.anatomy import draw_patient
+from benchmark.phantom.findings import Finding
+from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.seeds import stream
+from benchmark.plan import NamedBackbone, Settings, plan
+
+FRAME = 224
+SEED = 12345  # of a random backbone, as in a first run
+TIMED_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Level:
+    """A feature level at the frame: stride, channels, cells per side."""
+
+    stride: int
+    channels: int
+    side: int
+
+
+@dataclass(frozen=True)
+class Checked:
+    """
+    Attributes:
+        fault: the broken promise, in a sentence; None when the contract is kept.
+        account: number of tensors by fate; empty where no file was loaded.
+        macs: multiply-adds of one image through all levels.
+        seconds: of one image on this machine, one thread, float32, best of three batches; None where the contract is broken.
+        peak_bytes: device memory of one image, on a GPU; None on a CPU.
+        feature_bytes: what one image's features take when a frozen task keeps them, all levels, float32.
+        normalisation: the backbone's own; None = not ranked.
+        warnings: pretraining data that meets a benchmark's, unknown origins, a digest that is not the card's.
+        scores: metric of one task under the dataset's statistics and under the backbone's own; empty unless asked for.
+    """
+
+    label: str
+    random: bool
+    fault: str | None
+    levels: tuple[Level, ...]
+    parameters: int
+    macs: int
+    seconds: float | None
+    peak_bytes: int | None
+    feature_bytes: int
+    account: dict[str, int]
+    account_table: str
+    normalisation: Normalisation | None
+    warnings: tuple[str, ...]
+    picture: Path | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def check(
+    name: str, cache: Path | None = None, picture: Path | None = None, task: str | None = None, data: tuple[str, ...] = (), limit: int = 64
+) -> Checked:
+    """Everything there is to see of a backbone.
+
+    Args:
+        name: as for `lobe run --backbone`.
+        picture: PNG of the feature maps to write.
+        task: also score this task twice, smoke profile, `limit` images a split.
+        data: where its dataset lies, as for `lobe run --data`.
+
+    Raises:
+        LobeError: it cannot be resolved, built or loaded; says which, with the account.
+    """
+    if bool(task) != bool(data):
+        raise UsageError("The score under the other normalisation needs both --task and --data.")
+    cache = resolve.cache_folder(cache)
+    resolved, parsed = resolve.backbone(name, cache), naming.parse(name)
+    ref = resolved.named.ref.model_copy(update={"model": resolved.model})
+    backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None)
+    own = backbone.spec.normalisation
+    encoder = SealedEncoder(backbone, own or IMAGENET)
+    try:
+        encoder.conformance(FRAME)
+        fault = None
+    except ConformanceError as error:
+        fault = str(error)
+    common = {
+        "label": resolved.named.label,
+        "random": parsed.is_random or ref.digest is None,
+        "fault": fault,
+        "parameters": sum(p.numel() for p in backbone.parameters()),
+        "account": account.counts if account.loaded else {},
+        "account_table": account.table() if account.loaded else "",
+        "normalisation": own,
+        "warnings": _warnings(parsed, backbone.spec.pretraining, own, resolved.weights),
+    }
+    if fault is not None:
+        return Checked(levels=(), macs=0, seconds=None, peak_bytes=None, feature_bytes=0, **common)
+    radiograph = sample_radiograph()
+    maps, macs, seconds, peak = _cost(encoder, radiograph)
+    if picture is not None:
+        _draw(maps, radiograph, picture)
+    return Checked(
+        levels=tuple(Level(s, m.shape[1], m.shape[-1]) for s, m in sorted(maps.items())),
+        macs=macs,
+        seconds=seconds,
+        peak_bytes=peak,
+        feature_bytes=sum(m[0].numel() * m.element_size() for m in maps.values()),
+        picture=picture,
+        scores=_both_scores(resolved, own, task, data, cache, limit) if task else {},
+        **common,
+    )
+
+
+def sample_radiograph(size: int = FRAME) -> Tensor:
+    """(1, size, size) uint8: a generated radiograph, always the same."""
+
+    def nothing(_scene) -> list[Finding]:
+        return []
+
+    rng = stream("check-backbone", 0)
+    return torch.from_numpy(develop(compose(draw_patient("check-backbone"), rng, nothing), size, size, rng))[None]
+
+
+def features_as_colours(features: Tensor) -> np.ndarray:
+    """(h, w, 3) uint8 of a (C, h, w) map: its first three principal components over places, each stretched to 0..255."""
+    places = features.detach().double().flatten(1).T
+    centred = places - places.mean(dim=0)
+    left, singular, _ = torch.linalg.svd(centred, full_matrices=False)
+    parts = left[:, :3] * singular[:3]
+    parts = torch.nn.functional.pad(parts, (0, 3 - parts.shape[1]))
+    low, high = parts.amin(dim=0), parts.amax(dim=0)
+    stretched = (parts - low) / (high - low).clamp(min=1e-12)
+    return (255 * stretched).round().to(torch.uint8).unflatten(0, features.shape[1:]).numpy()
+
+
+def _cost(encoder: SealedEncoder, image: Tensor) -> tuple[dict[int, Tensor], int, float, int | None]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device)
+    image = image.to(device)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        maps = encoder.pyramid(image)
+    peak = None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = []
+    batch = image.expand(TIMED_IMAGES, -1, -1)
+    for _ in range(3):
+        started = time.perf_counter()
+        encoder.pyramid(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - started) / TIMED_IMAGES)
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() // TIMED_IMAGES
+    return {s: m.cpu() for s, m in maps.items()}, counter.get_total_flops() // 2, min(times), peak
+
+
+def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | None, weights: Path | None) -> tuple[str, ...]:
+    found = []
+    if own is None:
+        found.append("It states no normalisation of its own: a row under the leaderboard's protocol would not be ranked.")
+    card = parsed.card
+    if card is not None:
+        for dataset, kind in sorted(card.contamination.items()):
+            if kind is not Contamination.NONE:
+                found.append(f"{dataset}: contamination {kind.value} (pretraining: {', '.join(card.pretraining or ('unknown',))}).")
+        if card.status != "verified":
+            found.append(
+                f"The card is {card.status}: {card.notes or 'its layout comes from documents, no published file was loaded here'}."
+            )
+        if card.digest and weights is not None and not _has_digest(weights, card.digest):
+            found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
+    elif pretraining is None:
+        found.append("It does not say what it was pre-trained on: every dataset counts as seen, images included.")
+    return tuple(found)
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    algorithm, _, expected = digest.partition(":")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, algorithm).hexdigest() == expected
+
+
+def _both_scores(
+    resolved: resolve.ResolvedBackbone, own: Normalisation | None, task: str, data: tuple[str, ...], cache: Path, limit: int
+) -> dict[str, float]:
+    """The task's metric with the dataset's statistics and with the backbone's own; one run each, smoke profile."""
+    if own is None:
+        raise UsageError("The backbone states no normalisation of its own: there is no other rule to compare with.")
+    card, protocol = registry.task(task), registry.protocol("published")
+    about = registry.dataset(card.dataset)
+    dataset = resolve.dataset(about, resolve.dataset_root(about, resolve.data_roots(data)), protocol)
+    scores = {}
+    rules = {"dataset statistics": {}, "own statistics": {"statistics": own, "intensity": "as-stored"}}
+    for rule, changes in rules.items():
+        ref = dataset.ref.model_copy(update=changes)
+        named = NamedBackbone(f"{resolved.named.label} ({rule})", resolved.named.ref)
+        jobs = plan([card], [named], {card.dataset: ref}, protocol, Settings(runs=1, limit=limit, profile="smoke"))
+        events = InlineExecutor().run(Schedule(units(jobs, resolve.places([resolved], [dataset], cache))))
+        record = [event.record for event in events if isinstance(event, Finished)][-1]
+        if record.failure is not None:
+            raise UsageError(f"{task} could not be scored with {rule}: {record.failure.sentence}")
+        scores[rule] = record.metrics[card.report]
+    return scores
+
+
+def _draw(maps: dict[int, Tensor], radiograph: Tensor, picture: Path) -> None:
+    tiles = [np.repeat(radiograph[0].numpy()[..., None], 3, axis=2)]
+    for _, features in sorted(maps.items()):
+        small = Image.fromarray(features_as_colours(features[0]))
+        tiles.append(np.asarray(small.resize((FRAME, FRAME), Image.Resampling.NEAREST)))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(tiles, axis=1)).save(picture)

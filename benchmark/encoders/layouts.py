@@ -1,0 +1,240 @@
+"""How released files name an encoder's tensors: prefixes, renamed layers, parts to put together, and what is no part of the encoder.
+
+Loading and accounting are `checkpoints`' part. A layout is named in a card; where its names come from is said in that card.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Size, Tensor
+
+from benchmark.errors import CardError
+
+PREFIX_LAYOUT = "prefix:"
+PART = "#"  # `qkv.weight#0`: first of three tensors that are one in the encoder
+_TABLES = ("pos_embed", "positional_embedding", "position_embeddings", "position_embedding.weight")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file names an encoder's tensors.
+
+    Attributes:
+        prefixes: what may stand before the encoder's own names. The one that fits most is taken; tensors without it are no part.
+        rename: (pattern, replacement) regular expressions applied in order to what follows the prefix. `NAME#0`, `#1`, `#2` are joined.
+        ignore: patterns (fnmatch, on full names in the file) of tensors known to be no part of the encoder.
+        container: key of the file under which the tensors lie, where it holds several.
+        grey_stem: a first convolution of three channels is summed to one, and one of one channel spread over three.
+        closed: nothing may be left over under the prefix: the list of tensors is documented.
+    """
+
+    prefixes: tuple[str, ...] = ("",)
+    rename: tuple[tuple[str, str], ...] = ()
+    ignore: tuple[str, ...] = ()
+    container: str | None = None
+    grey_stem: bool = False
+    closed: bool = False
+
+
+CLASSIFIERS = ("fc.*", "classifier.*", "head.*", "head_dist.*")
+
+# A ResNet kept as a list of its children: 2 and 3 are activation and pooling, without tensors.
+_NUMBERED = ((r"^0\.", "conv1."), (r"^1\.", "bn1."), (r"^4\.", "layer1."), (r"^5\.", "layer2."), (r"^6\.", "layer3."), (r"^7\.", "layer4."))
+
+# The PyTorch port of the original ViT, to timm's names.
+_PORTED_VIT = (
+    (r"^transformer\.", ""),
+    (r"^embeddings\.cls_token", "cls_token"),
+    (r"^embeddings\.position_embeddings", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
+    (r"^encoder\.layer\.(\d+)\.attention_norm\.", r"blocks.\1.norm1."),
+    (r"^encoder\.layer\.(\d+)\.ffn_norm\.", r"blocks.\1.norm2."),
+    (r"^encoder\.layer\.(\d+)\.attn\.query\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}0"),
+    (r"^encoder\.layer\.(\d+)\.attn\.key\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}1"),
+    (r"^encoder\.layer\.(\d+)\.attn\.value\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}2"),
+    (r"^encoder\.layer\.(\d+)\.attn\.out\.", r"blocks.\1.attn.proj."),
+    (r"^encoder\.layer\.(\d+)\.ffn\.", r"blocks.\1.mlp."),
+    (r"^encoder\.encoder_norm\.", "norm."),
+)
+
+_CLIP_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*", "text_projection", "logit_scale")
+_CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
+
+LAYOUTS: dict[str, Layout] = {
+    "torchvision": Layout(ignore=CLASSIFIERS),
+    # Buffers that timm's attention models recompute, and a token that only masked pretraining reads.
+    "timm": Layout(ignore=(*CLASSIFIERS, "*relative_position_index", "*attn_mask", "mask_token")),
+    "hf": Layout(
+        prefixes=("", "vision_model.", "vit.", "deit.", "dinov2.", "swin.", "convnext.", "resnet.", "beit."),
+        ignore=(
+            *CLASSIFIERS,
+            "pooler.*",
+            "*.pooler.*",
+            "vision_model.head.*",
+            "text_model.*",
+            "*_projection.*",
+            "logit_*",
+            "*.relative_position_index",
+        ),
+    ),
+    # LoVT, ConVIRT and CLIP* of the LoVT repository: a Lightning checkpoint whose side `a` is the image (docs/protocols/lovt.md).
+    "lovt": Layout(
+        prefixes=("model_a.encoder.feature_extractor.backbone_layers.",),
+        ignore=(
+            "model_a.encoder.global_aggregator.*",
+            "model_a.project_*",
+            "model_b.*",
+            "ll_attention.*",
+            "loss_module.*",
+            "chexpert_bin_*",
+            "model_a.encoder.feature_extractor.backbone_layers.fc.*",
+        ),
+    ),
+    # The same file with its text side: names are kept whole.
+    "lovt-text": Layout(
+        ignore=("loss_module.*", "chexpert_bin_*", "*.position_ids", "model_a.encoder.feature_extractor.backbone_layers.fc.*"), closed=True
+    ),
+    "gloria": Layout(prefixes=("gloria.",), ignore=("gloria.text_encoder.*",), closed=True),
+    # PRIOR's encoder file is a bare ResNet; the full file puts it under `image_encoder.encoder.`.
+    "prior": Layout(
+        prefixes=("image_encoder.encoder.", "encoder.", ""),
+        ignore=(
+            "fc.*",
+            "encoder.fc.*",
+            "image_encoder.encoder.fc.*",
+            "image_encoder.atten_pool.*",
+            "text_encoder.*",
+            "global_*",
+            "local_*",
+            "predictor.*",
+            "prototype_queries",
+            "sentence_*",
+            "image_decoder.*",
+            "logit_scale",
+        ),
+        grey_stem=True,
+        closed=True,
+    ),
+    "prior-text": Layout(
+        ignore=(
+            "predictor.*",
+            "prototype_queries",
+            "sentence_decoder.*",
+            "image_decoder.*",
+            "text_encoder.encoder.embeddings.position_ids",
+        ),
+        grey_stem=True,
+        closed=True,
+    ),
+    "g2d": Layout(
+        prefixes=("img_model.encoder.", "encoder.backbone.", "backbone.", "encoder.", ""),
+        ignore=(
+            *(f"{prefix}fc.*" for prefix in ("", "img_model.encoder.", "encoder.backbone.", "backbone.", "encoder.")),
+            *("img_model.decoder.*", "img_model.segmentation_head.*", "decoder.*", "segmentation_head.*"),
+            *("attnpool.*", "lm_model.*", "proj_v.*", "proj_t.*", "pseudo_conv.*", "*_local_atten_layer.*"),
+        ),
+        closed=True,
+    ),
+    "g2d-unet": Layout(
+        prefixes=("img_model.", ""), ignore=("attnpool.*", "lm_model.*", "proj_v.*", "proj_t.*", "pseudo_conv.*"), closed=True
+    ),
+    "g2d-text": Layout(ignore=("pseudo_conv.*", "lm_model.embeddings.position_ids"), closed=True),
+    "clip": Layout(
+        prefixes=("", "model.", "clip."), ignore=tuple(f"{p}{n}" for p in ("", "model.", "clip.") for n in (*_CLIP_TEXT, *_CLIP_SIZES))
+    ),
+    "clip-text": Layout(prefixes=("", "model.", "clip."), ignore=tuple(f"{p}{n}" for p in ("", "model.", "clip.") for n in _CLIP_SIZES)),
+    # Peers. Layouts as documented for BenchX's files and the methods' own.
+    "convirt-benchx": Layout(prefixes=("visual.model.",), ignore=("visual.model.fc.*", "*"), closed=True),
+    "medclip-resnet": Layout(
+        prefixes=("vision_model.model.",), ignore=("vision_model.model.fc.*", "text_model.*", "logit_scale"), closed=True
+    ),
+    "medclip-swin": Layout(
+        prefixes=("vision_model.model.",),
+        ignore=("vision_model.projection_head.*", "text_model.*", "logit_scale", "vision_model.model.*relative_position_index"),
+        closed=True,
+    ),
+    "medklip": Layout(
+        prefixes=("module.res_features.", "res_features."),
+        rename=_NUMBERED,
+        ignore=tuple(
+            f"{prefix}{name}"
+            for prefix in ("module.", "")
+            for name in ("res_l1.*", "res_l2.*", "decoder.*", "disease_embedding_layer.*", "cl_fc.*", "classifier.*", "decoder_norm.*")
+        ),
+        container="model",
+        closed=True,
+    ),
+    "kad": Layout(
+        prefixes=("res_features.",),
+        rename=_NUMBERED,
+        ignore=("resnet.*", "res_l1.*", "res_l2.*"),  # `resnet.` is a second copy of the same tensors
+        container="image_encoder",
+        closed=True,
+    ),
+    "mflag": Layout(prefixes=("encoder.", ""), ignore=("proj_v.*", "proj_t.*", "lm_model.*"), closed=True),
+    "mgca": Layout(
+        prefixes=("img_encoder_q.model.",),
+        ignore=("img_encoder_q.global_embed.*", "img_encoder_q.local_embed.*", "prototype_layer.*", "text_encoder_q.*", "*_atten_layer.*"),
+        closed=True,
+    ),
+    "mrm": Layout(ignore=("decoder_*", "mask_token", "bert_encoder.*", "bert_mlp.*")),
+    "refers": Layout(
+        prefixes=("transformer.", "visual.vit.transformer.", "visual.vit.", ""), rename=_PORTED_VIT, ignore=("head.*", "*.head.*")
+    ),
+    "ptunifier": Layout(prefixes=("vision_encoder.",), ignore=("*",)),
+    "biovil": Layout(
+        prefixes=("encoder.encoder.",),
+        ignore=("encoder.encoder.fc.*", "projector.*", "encoder.missing_previous_emb", "encoder.vit_pooler.*", "encoder.backbone_to_vit.*"),
+        closed=True,
+    ),
+    "carzero": Layout(prefixes=("CARZero.img_encoder.model.",), ignore=("CARZero.*",), closed=True),
+}
+
+
+def layout_of(name: str) -> Layout:
+    """The named layout; `prefix:TEXT` is torchvision's with TEXT before every name.
+
+    Raises:
+        CardError: no such layout.
+    """
+    if name.startswith(PREFIX_LAYOUT):
+        prefix = name.removeprefix(PREFIX_LAYOUT)
+        return Layout(prefixes=(prefix,), ignore=tuple(prefix + pattern for pattern in CLASSIFIERS))
+    if name not in LAYOUTS:
+        raise CardError(f"There is no checkpoint layout {name!r}; use one of {', '.join(sorted(LAYOUTS))}, or {PREFIX_LAYOUT}TEXT.")
+    return LAYOUTS[name]
+
+
+def fit_shape(tensor: Tensor, shape: Size, name: str, layout: Layout) -> Tensor | None:
+    """The tensor in the encoder's shape, or None where that would be another tensor.
+
+    Allowed: axes of length one that come or go (a Linear saved as a 1 x 1 convolution); a table of positions of another grid, interpolated
+    as timm does; and, where the layout says so, a first convolution of one or three equal channels.
+    """
+    if tensor.shape == shape:
+        return tensor
+    if [n for n in tensor.shape if n != 1] == [n for n in shape if n != 1]:
+        return tensor.reshape(shape)
+    if name.endswith(_TABLES) and tensor.shape[-1] == shape[-1] and tensor.dim() in (2, 3):
+        return _positions(tensor, shape)
+    channels = (tensor.shape[1], shape[1]) if tensor.dim() == len(shape) == 4 else ()
+    if layout.grey_stem and tensor.shape[0] == shape[0] and tensor.shape[2:] == shape[2:]:
+        if channels == (3, 1):
+            return tensor.sum(dim=1, keepdim=True)
+        if channels == (1, 3):
+            return tensor.expand(shape) / 3
+    return None
+
+
+def _positions(table: Tensor, shape: Size) -> Tensor | None:
+    from timm.layers import resample_abs_pos_embed
+
+    old, new = table.shape[-2], shape[-2]
+    for n_prefix in (1, 0, 2, 5):  # class token; none; distilled; four registers
+        side = math.isqrt(max(0, new - n_prefix))
+        if side**2 == new - n_prefix and math.isqrt(max(0, old - n_prefix)) ** 2 == old - n_prefix:
+            rows = table.reshape(1, old, -1)
+            return resample_abs_pos_embed(rows, [side, side], num_prefix_tokens=n_prefix).reshape(shape)
+    return None

@@ -1,0 +1,107 @@
+"""PRIOR: a ResNet-50 with one input channel, and for text a BERT whose tokens are averaged per sentence.
+
+The encoder file is a bare ResNet; the full file also holds attention pools, projections and sentence prototypes.
+Source: reference of PRIOR, sections 1 and 2. The released local projection was trained on rows that mix channels and places (a reshape
+without transposition); here it is applied to places, which is the only spatial reading, and says nothing about the paper's attention.
+Prototypes are read without the Gumbel noise that the released code adds at test time too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig
+
+from benchmark.cards import BackboneSpec, Normalisation
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+from benchmark.encoders.pooling import AttentionPool
+from benchmark.encoders.text import bert, bert_states, join_sentences, sentences
+from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
+from benchmark.errors import UnknownName, UsageError
+
+DEFAULT_LAYOUT = "prior"
+MIMIC = Normalisation(mean=(0.4755,), std=(0.3011,))
+JOINT, N_PROTOTYPES, TEMPERATURE = 768, 512, 0.9
+GRID = 7  # of the released table of positions
+
+
+def build(model: str) -> Prior:
+    """`resnet50` for the encoder file, `resnet50+text` for the full one.
+
+    Raises:
+        UnknownName: another architecture.
+    """
+    name, _, text = model.partition("+")
+    if name != "resnet50" or text not in ("", "text"):
+        raise UnknownName("backbone", f"prior:{model}", ["resnet50", "resnet50+text"])
+    return Prior(name, BertConfig(vocab_size=28996) if text else None)
+
+
+class Prior(VisionLanguageBackbone):
+    """Reads the first of three equal channels: the harness gives grey images."""
+
+    def __init__(self, model: str, text: BertConfig | None = None):
+        super().__init__()
+        self.levels = ARCHITECTURES[model]
+        strides = {level.stride: level.channels for level in self.levels}
+        encoder = resnet(model, channels=1)
+        self.network = encoder if text is None else _Full(encoder, strides[32], text)
+        self.has_text = text is not None
+        self.spec = BackboneSpec(
+            name=f"prior {model}", in_channels=1, strides=strides, embed_dim=strides[32], normalisation=MIMIC, pretraining=()
+        )
+
+    def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
+        encoder = self.network.image_encoder.encoder if self.has_text else self.network
+        return run_levels(encoder, self.levels, images[:, :1], self.spec.strides if strides is None else strides)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Mean pooling, as the encoder file allows no other; with the full file the attention pool."""
+        deepest = self.pyramid(images, (32,))[32]
+        if not self.has_text:
+            return deepest.mean(dim=(2, 3))
+        return self.network.image_encoder.atten_pool(deepest.flatten(2).transpose(1, 2))
+
+    def embed_images(self, images: Tensor) -> ImageEmbedding:
+        deepest = self.pyramid(images, (32,))[32]
+        places = deepest.flatten(2).transpose(1, 2)
+        local = self.network.local_image_projection(places).transpose(1, 2).unflatten(2, deepest.shape[-2:])
+        return ImageEmbedding(self.network.global_image_projection(self.network.image_encoder.atten_pool(places)), local)
+
+    def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
+        """Local: one vector per sentence, replaced by its prototypes."""
+        if self.tokenizer is None:
+            raise UsageError(f"{self.spec.name} has no tokenizer: set `tokenizer` to Bio_ClinicalBERT's, with 256 tokens.")
+        network = self.network
+        tokens, owner = join_sentences(self.tokenizer, [sentences(text) for text in texts], whole_only=False)
+        states = network.local_text_projection(bert_states(network.text_encoder.encoder, tokens)[0])
+        n_sentences = max(1, int(owner.max()) + 1)
+        belongs = owner[:, None] == torch.arange(n_sentences)[None, :, None]
+        means = (belongs.float() @ states) / belongs.sum(dim=2, keepdim=True).clamp(min=1)
+        prototypes = network.sentence_bank.embed.weight
+        means = (means @ prototypes.T / TEMPERATURE).softmax(dim=-1) @ prototypes
+        mask = belongs.any(dim=2)
+        return TextEmbedding(network.global_text_attention(means, mask), means.transpose(1, 2), mask, tokens.n_truncated)
+
+
+class _Full(nn.Module):
+    def __init__(self, encoder: nn.Module, width: int, text: BertConfig):
+        super().__init__()
+        self.image_encoder = nn.Module()
+        self.image_encoder.encoder = encoder
+        self.image_encoder.atten_pool = AttentionPool(width, GRID**2)
+        self.text_encoder = nn.Module()
+        self.text_encoder.encoder = bert(text)
+        self.global_text_attention = AttentionPool(JOINT)
+        self.global_image_projection, self.local_image_projection = nn.Linear(width, JOINT), nn.Linear(width, JOINT)
+        self.global_text_projection = nn.Linear(text.hidden_size, JOINT)  # in the file, and used by nothing
+        self.local_text_projection = nn.Linear(text.hidden_size, JOINT)
+        self.local_cross_attention = nn.Module()
+        for side in (1, 2):
+            for role in ("query", "key", "value"):
+                setattr(self.local_cross_attention, f"{role}{side}", nn.Linear(JOINT, JOINT))
+        self.sentence_bank = nn.Module()
+        self.sentence_bank.embed = nn.Embedding(N_PROTOTYPES, JOINT)
+        self.logit_scale, self.local_logit_scale = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))

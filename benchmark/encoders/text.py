@@ -1,0 +1,162 @@
+"""Report text for vision-language backbones: tokens with their truncation, words out of word pieces, sentences out of reports, BERT towers.
+
+Tokenizers come from a local folder or the hub's cache; nothing of a text enters a log or an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from benchmark.errors import EnvironmentProblem
+
+BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
+_NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of tokenised texts.
+
+    Attributes:
+        ids: (M, T) int64.
+        mask: (M, T) bool, False on padding.
+        pieces: the word pieces of each text, special tokens included, padding not.
+        n_truncated: texts that did not fit and were cut.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    pieces: tuple[tuple[str, ...], ...]
+    n_truncated: int
+
+
+class Tokenizer:
+    """A tokenizer of a folder or repository, cut at `max_length` tokens, special ones included.
+
+    Raises:
+        EnvironmentProblem: not on this machine and not to be had.
+    """
+
+    def __init__(self, source: str | Path, max_length: int):
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            sentence = f"The tokenizer {source} cannot be read ({reason}). Give a local folder with its vocabulary."
+            raise EnvironmentProblem(sentence) from None
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
+        whole = self._tokenizer(list(texts))["input_ids"]
+        cut = self._tokenizer(
+            list(texts),
+            max_length=self.max_length,
+            truncation=True,
+            padding="max_length" if pad_to_limit else "longest",
+            return_tensors="pt",
+        )
+        mask = cut["attention_mask"].bool()
+        pieces = tuple(
+            tuple(self._tokenizer.convert_ids_to_tokens(row[keep].tolist())) for row, keep in zip(cut["input_ids"], mask, strict=True)
+        )
+        return Tokens(cut["input_ids"], mask, pieces, sum(len(ids) > self.max_length for ids in whole))
+
+
+def bert(config: BertConfig | None = None) -> BertModel:
+    """A randomly initialised BERT, by default with Bio_ClinicalBERT's sizes; the pooler is kept, released files have it."""
+    return BertModel(config or BertConfig(vocab_size=28996))
+
+
+def bert_states(model: BertModel, tokens: Tokens, n_layers: int = 1) -> Tensor:
+    """(n_layers, M, T, width) states of the last layers, deepest last."""
+    found = model(input_ids=tokens.ids, attention_mask=tokens.mask.long(), output_hidden_states=True)
+    return torch.stack(found.hidden_states[-n_layers:])
+
+
+def words_of(pieces: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Words of word pieces: a piece that starts with `##` joins the word before it.
+
+    Returns:
+        The words, special tokens as words of their own, and for each piece the number of its word.
+    """
+    words: list[str] = []
+    owner: list[int] = []
+    for piece in pieces:
+        if piece.startswith("##") and words:
+            words[-1] += piece[2:]
+        else:
+            words.append(piece)
+        owner.append(len(words) - 1)
+    return tuple(words), tuple(owner)
+
+
+def sum_words(states: Tensor, pieces: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+    """Sums the vectors of each word's pieces.
+
+    Args:
+        states: (..., M, T, D).
+        pieces: word pieces of each of the M texts, padding left out.
+
+    Returns:
+        (..., M, T, D) with words first and zeros behind, and (M, T) bool: True where there is a word.
+    """
+    summed = torch.zeros_like(states)
+    mask = torch.zeros(states.shape[-3:-1], dtype=torch.bool, device=states.device)
+    for text, own in enumerate(pieces):
+        words, owner = words_of(own)
+        index = torch.tensor(owner, device=states.device)
+        summed[..., text, :, :] = summed[..., text, :, :].index_add(-2, index, states[..., text, : len(own), :])
+        mask[text, : len(words)] = True
+    return summed, mask
+
+
+def sentences(report: str) -> list[str]:
+    """Sentences of a report: cut after a full stop, question or exclamation mark before a capital, digit or blank, and at empty lines.
+
+    Numbering at the start of a line is taken off; a decimal point ends nothing. Not the splitter of any paper (Stanza): LOBE's own.
+    """
+    text = _NUMBERING.sub("", report.replace("\r", ""))
+    parts = (" ".join(part.split()) for part in _SENTENCE_END.split(text))
+    return [part for part in parts if re.search(r"\w", part)]
+
+
+def join_sentences(tokenizer: Tokenizer, reports: Sequence[Sequence[str]], *, whole_only: bool) -> tuple[Tokens, Tensor]:
+    """Reports as one sequence each: the sentences' tokens one after the other between one pair of special tokens.
+
+    Args:
+        reports: sentences of each report.
+        whole_only: sentences that no longer fit are dropped (LoVT); else the sequence is cut (PRIOR), last special token included.
+
+    Returns:
+        Tokens, and (M, T) int64: the number of each token's sentence, -1 for special tokens and padding.
+    """
+    rows, owners, pieces, n_truncated = [], [], [], 0
+    for report in reports:
+        each = [tokenizer([sentence]) for sentence in report] or [tokenizer([""])]
+        first, last = each[0].ids[0, 0].item(), each[0].ids[0, -1].item()
+        ids, owner, own_pieces, cut = [first], [-1], [each[0].pieces[0][0]], False
+        for number, tokens in enumerate(each):
+            inner = tokens.ids[0, 1:-1].tolist()
+            if whole_only and len(ids) + len(inner) + 1 > tokenizer.max_length:
+                cut = True
+                break
+            ids, owner, own_pieces = ids + inner, owner + [number] * len(inner), [*own_pieces, *tokens.pieces[0][1:-1]]
+        ids, owner, own_pieces = [*ids, last], [*owner, -1], [*own_pieces, each[0].pieces[0][-1]]
+        cut |= len(ids) > tokenizer.max_length
+        n_truncated += cut
+        rows.append(ids[: tokenizer.max_length])
+        owners.append(owner[: tokenizer.max_length])
+        pieces.append(tuple(own_pieces[: tokenizer.max_length]))
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
+    owner = torch.tensor([row + [-1] * (longest - len(row)) for row in owners])
+    return Tokens(ids, mask, tuple(pieces), n_truncated), owner

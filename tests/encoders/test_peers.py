@@ -1,0 +1,219 @@
+"""Files of the peers' documented layouts: made from the documented names with random values, loaded whole, and told from damaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import timm
+import torch
+import torchvision
+import transformers
+
+from benchmark import registry
+from benchmark.encoders import clip
+from benchmark.encoders import hf as hugging
+from benchmark.encoders import timm as timms
+from benchmark.encoders import torchvision as resnets
+from benchmark.encoders.checkpoints import load_checkpoint
+from benchmark.errors import CheckpointError
+
+SWIN = transformers.SwinConfig(embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], image_size=224)
+DINO = transformers.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14)
+TINY_CLIP = clip.ClipShape(patch=16, width=64, layers=2, image_size=96, joint=0, head_width=32)
+NUMBERS = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+
+
+def _numbered(name: str) -> str:
+    head, _, tail = name.partition(".")
+    return f"{NUMBERS[head]}.{tail}"
+
+
+def _ported(name: str) -> str:
+    """timm's ViT names as the PyTorch port of the original ViT has them; `qkv` is split by the caller."""
+    for one, other in (
+        ("cls_token", "embeddings.cls_token"),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("patch_embed.proj", "embeddings.patch_embeddings"),
+        ("blocks.", "encoder.layer."),
+        ("norm1", "attention_norm"),
+        ("norm2", "ffn_norm"),
+        ("attn.proj", "attn.out"),
+        ("mlp.", "ffn."),
+    ):
+        name = name.replace(one, other)
+    return f"encoder.encoder_norm.{name.removeprefix('norm.')}" if name.startswith("norm.") else name
+
+
+@dataclass(frozen=True)
+class Released:
+    """How a file is made: a small stand-in of the encoder, its tensors' names, the containers around, and documented other tensors."""
+
+    build: Callable
+    prefix: str
+    rename: Callable[[str], str] = str
+    wrapper: str | None = None
+    beside: tuple[str, ...] = ()
+    more: dict = field(default_factory=dict)
+
+
+def _resnet():
+    return resnets.TorchvisionBackbone("resnet18")
+
+
+def _cut():
+    return resnets.TorchvisionBackbone("resnet50-layer3")
+
+
+def _vit():
+    return timms.build("test_vit")
+
+
+RELEASED = {
+    "convirt-benchx": Released(_resnet, "visual.model.", wrapper="model", beside=("vis_proj.0.weight", "text.x")),
+    "medclip-resnet": Released(_resnet, "vision_model.model.", beside=("vision_model.model.fc.weight", "text_model.x", "logit_scale")),
+    "medclip-swin": Released(
+        lambda: hugging.HuggingFaceBackbone("swin", SWIN),
+        "vision_model.model.",
+        beside=("vision_model.projection_head.weight", "logit_scale"),
+    ),
+    "medklip": Released(
+        _cut,
+        "module.res_features.",
+        _numbered,
+        "model",
+        ("module.res_l1.weight", "module.decoder.x", "module.cl_fc.bias", "module.classifier.bias"),
+    ),
+    "kad": Released(
+        _cut,
+        "res_features.",
+        _numbered,
+        "image_encoder",
+        ("resnet.conv1.weight", "res_l1.bias"),
+        {"text_encoder": {"x": torch.ones(1)}, "model": {"y": torch.ones(1)}},
+    ),
+    "mflag": Released(_resnet, "encoder.", beside=("proj_v.0.weight", "proj_t.0.weight", "lm_model.x")),
+    "mgca": Released(
+        _resnet,
+        "img_encoder_q.model.",
+        wrapper="state_dict",
+        beside=("img_encoder_q.global_embed.head.0.weight", "prototype_layer.weight", "text_encoder_q.x"),
+    ),
+    "mgca ViT": Released(_vit, "img_encoder_q.model.", wrapper="state_dict", beside=("img_encoder_q.local_embed.head.0.weight",)),
+    "mrm": Released(_vit, "", wrapper="model", beside=("decoder_pred.weight", "mask_token", "bert_encoder.x", "bert_mlp.0.bias")),
+    "refers": Released(_vit, "transformer.", _ported, None, ("head.weight",)),
+    "refers BenchX": Released(_vit, "visual.vit.transformer.", _ported, "model", ("visual.vit.head.weight",)),
+    "refers BenchX's other": Released(_vit, "visual.vit.", _ported, "model"),
+    "ptunifier": Released(lambda: clip.ClipBackbone("tiny", TINY_CLIP), "vision_encoder.", wrapper="state_dict", beside=("cross_modal.x",)),
+    "biovil": Released(
+        _resnet, "encoder.encoder.", beside=("encoder.encoder.fc.weight", "projector.model.0.weight", "encoder.missing_previous_emb")
+    ),
+    "carzero": Released(
+        _vit, "CARZero.img_encoder.model.", wrapper="state_dict", beside=("CARZero.text_encoder.x", "CARZero.fusion_module.y")
+    ),
+    "hf": Released(lambda: hugging.HuggingFaceBackbone("dino", DINO), ""),
+}
+
+
+def _made(case: str):
+    """The encoder with one set of weights, and the file's content with another, whose values are also returned by the encoder's names."""
+    released = RELEASED[case]
+    torch.manual_seed(0)
+    backbone = released.build()
+    generator = torch.Generator().manual_seed(3)
+    weights = {
+        name: torch.rand(tensor.shape, generator=generator) * 0.1 + 0.05 if tensor.is_floating_point() else tensor
+        for name, tensor in backbone.network.state_dict().items()
+    }
+    named = {}
+    for name, tensor in weights.items():
+        if released.rename is _ported and ".qkv." in name:
+            for part, which in zip(tensor.chunk(3), ("query", "key", "value"), strict=True):
+                named[released.prefix + _ported(name).replace("qkv", which)] = part
+        else:
+            named[released.prefix + released.rename(name)] = tensor
+    tensors = named | dict.fromkeys(released.beside, torch.ones(1))
+    content = {released.wrapper: tensors, "epoch": 3, **released.more} if released.wrapper else tensors
+    return backbone, content, tensors, weights, next(name for name in reversed(named) if name.endswith("weight"))
+
+
+def _layout(case: str) -> str:
+    return case.partition(" ")[0]
+
+
+@pytest.mark.parametrize("case", sorted(RELEASED))
+def test_documented_file_loads_whole(tmp_path, case):
+    backbone, content, _, weights, _ = _made(case)
+    torch.save(content, tmp_path / "released.pt")
+    account = load_checkpoint(backbone.network, tmp_path / "released.pt", _layout(case), 1.0)
+    assert (account.share_loaded, account.unexpected, account.resampled) == (1, (), ())
+    assert len(account.ignored) == len(RELEASED[case].beside)
+    state = backbone.network.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("case", sorted(RELEASED))
+def test_renamed_prefix_or_missing_layer_is_refused_with_the_account(tmp_path, case):
+    backbone, _, tensors, _, last = _made(case)
+    torch.save({"state_dict": {f"other.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "renamed.pt")
+    with pytest.raises(CheckpointError, match=r"(?s)loaded +\d.*missing +\d"):
+        load_checkpoint(backbone.network, tmp_path / "renamed.pt", _layout(case), 1.0)
+    torch.save({"state_dict": {name: tensor for name, tensor in tensors.items() if name != last}}, tmp_path / "less.pt")
+    with pytest.raises(CheckpointError, match=r"(?s)loaded +\d.*missing +1"):
+        load_checkpoint(backbone.network, tmp_path / "less.pt", _layout(case), 1.0)
+
+
+def _reference(case: str, weights: dict, images):
+    """The library's own class with the same weights."""
+    if case == "mgca":
+        network = torchvision.models.resnet18(weights=None)
+        network.load_state_dict(weights, strict=False)
+        return torch.nn.Sequential(*list(network.eval().children())[:-2])(images)
+    if case == "medklip":
+        network = torchvision.models.resnet50(weights=None)
+        network.load_state_dict(weights, strict=False)
+        return torch.nn.functional.avg_pool2d(torch.nn.Sequential(*list(network.eval().children())[:-3])(images), 2)
+    network = timm.create_model("test_vit", num_classes=0, img_size=64)
+    state = {
+        **weights,
+        "pos_embed": timm.layers.resample_abs_pos_embed(weights["pos_embed"], (4, 4), num_prefix_tokens=network.num_prefix_tokens),
+    }
+    network.load_state_dict(state)
+    return network.eval().forward_features(images)[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (4, 4))
+
+
+@pytest.mark.parametrize("case", ["mgca", "medklip", "refers", "carzero"])
+def test_loaded_encoder_equals_the_librarys_class_with_the_same_weights(tmp_path, case):
+    backbone, content, _, weights, _ = _made(case)
+    torch.save(content, tmp_path / "released.pt")
+    load_checkpoint(backbone.network, tmp_path / "released.pt", _layout(case), 1.0)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = backbone.eval().pyramid(images)
+        reference = _reference(case, weights, images)
+    torch.testing.assert_close(maps[max(maps)], reference, atol=1e-6, rtol=1e-5)
+
+
+def test_file_with_a_fourth_stage_does_not_fill_an_encoder_without_one(tmp_path):
+    """KAD at 512 pixels holds layer4; under the 224 card its deepest features would silently be left out."""
+    backbone, content, tensors, *_ = _made("kad")
+    tensors["res_features.7.0.conv1.weight"] = torch.ones(1)
+    torch.save(content, tmp_path / "kad.pt")
+    with pytest.raises(CheckpointError, match="larger or different architecture"):
+        load_checkpoint(backbone.network, tmp_path / "kad.pt", "kad", 1.0)
+
+
+def test_every_peers_card_has_a_layout_that_is_tested_here():
+    tested = {_layout(case) for case in RELEASED} | {"clip"}  # `clip` is tested with its towers
+    names = registry._load(registry.content("backbones") / "peers.yaml")["backbones"]
+    assert {entry["layout"] for entry in names} <= tested
+
+
+@pytest.mark.parametrize("name", sorted(registry.backbones()))
+def test_card_says_where_weights_come_from_and_what_they_saw(name):
+    card = registry.backbones()[name]
+    assert set(card.contamination) == set(registry.datasets())
+    assert card.licence
+    assert card.weights is None or card.origin or card.family in ("torchvision", "timm")
+    assert card.pretraining is not None or set(card.contamination.values()) == {"unknown"} or card.family == "torchvision"

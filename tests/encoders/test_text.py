@@ -1,0 +1,88 @@
+"""Words out of pieces, sentences out of reports, and nothing cut in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+from benchmark.encoders.text import Tokenizer, bert, bert_states, join_sentences, sentences, sum_words, words_of
+from benchmark.errors import EnvironmentProblem
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "."]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertConfig().save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
+    return folder
+
+
+def test_texts_that_do_not_fit_are_counted(folder):
+    tokens = Tokenizer(folder, 5)(["No edema", "no pneumothorax mild edema"])
+    assert tokens.n_truncated == 1
+    assert tokens.mask.tolist() == [[True] * 4 + [False], [True] * 5]
+    assert tokens.pieces[1] == ("[CLS]", "no", "pneumo", "##thorax", "[SEP]")
+
+
+def test_pieces_join_the_word_before_them():
+    assert words_of(("[CLS]", "pneumo", "##thorax", "##es", "mild", "[SEP]")) == (
+        ("[CLS]", "pneumothoraxes", "mild", "[SEP]"),
+        (0, 1, 1, 1, 2, 3),
+    )
+
+
+def test_a_words_vector_is_the_sum_of_its_pieces_and_padding_adds_nothing():
+    states = torch.randn(2, 1, 6, 3)
+    summed, mask = sum_words(states, [("[CLS]", "pneumo", "##thorax", "[SEP]")])
+    torch.testing.assert_close(summed[:, 0, 1], states[:, 0, 1] + states[:, 0, 2])
+    torch.testing.assert_close(summed[:, 0, 2], states[:, 0, 3])
+    assert mask.tolist() == [[True, True, True, False, False, False]]
+    assert not summed[:, 0, 3:].any()
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("No edema. Heart normal.", ["No edema.", "Heart normal."]),
+        ("1. No edema.\n2. A nodule of 2.5 cm.", ["No edema.", "A nodule of 2.5 cm."]),
+        ("Lines\nare joined. ___ unchanged.", ["Lines are joined.", "___ unchanged."]),
+        ("  \n\n ", []),
+        ("no stop at the end", ["no stop at the end"]),
+    ],
+)
+def test_sentences_of_a_report(report, expected):
+    assert sentences(report) == expected
+
+
+def test_sentences_become_one_sequence_and_those_that_do_not_fit_are_dropped_whole_or_cut(folder):
+    tokenizer = Tokenizer(folder, 7)
+    reports = [["no edema", "mild pneumothorax", "no edema"]]
+    whole, owner = join_sentences(tokenizer, reports, whole_only=True)
+    assert whole.pieces == (("[CLS]", "no", "edema", "mild", "pneumo", "##thorax", "[SEP]"),)
+    assert owner.tolist() == [[-1, 0, 0, 1, 1, 1, -1]]
+    cut, owner = join_sentences(tokenizer, reports, whole_only=False)
+    assert owner.tolist() == [[-1, 0, 0, 1, 1, 1, 2]]
+    assert whole.n_truncated == cut.n_truncated == 1
+
+
+def test_bert_equals_the_librarys_states_and_padding_changes_nothing(folder):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=10, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16)
+    model = bert(config).eval()
+    tokenizer = Tokenizer(folder, 12)
+    with torch.no_grad():
+        alone, padded = (
+            bert_states(model, tokenizer(["mild edema"]), 2),
+            bert_states(model, tokenizer(["mild edema"], pad_to_limit=True), 2),
+        )
+        library = model(**transformers.AutoTokenizer.from_pretrained(folder)("mild edema", return_tensors="pt")).last_hidden_state
+    torch.testing.assert_close(alone[-1], library, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(padded[:, :, :4], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_tokenizer_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(EnvironmentProblem, match="local folder"):
+        Tokenizer(tmp_path, 5)
