@@ -6,20 +6,23 @@ import contextlib
 import functools
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from typing import Protocol as TypingProtocol
 
 from benchmark import registry, resolve
-from benchmark.cards import Job, Protocol, Record, TaskCard
+from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
+from benchmark.execute.costs import Costs
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, Finished, WorkUnit, units
+from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
+from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
+    from benchmark.execute.forecast import Forecast
     from benchmark.report.reproduce import Reproduction
 
 
@@ -30,6 +33,9 @@ class Request:
     Attributes:
         data: `DIR` or `name=path` entries.
         split: a split of the dataset cards; None takes each task card's.
+        checkpoints: folder for mid-training checkpoints of long jobs, seen by every node; None makes none.
+        workers_per_job: processes, each with a device of its own, that share the batches of a fine-tuning job.
+        retries: of jobs whose process was lost.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
         cache_budget: memory of a unit for the features of its frozen encoder, such as 4GB; None takes the default. Changes no result.
@@ -53,6 +59,9 @@ class Request:
     splits: Path | None = None
     retry_failed: bool = False
     tracking: bool = True
+    checkpoints: Path | None = None
+    workers_per_job: int = 1
+    retries: int = 2
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,18 @@ def plan_jobs(request: Request) -> Planned:
     return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
 
 
+def forecast(planned: Planned) -> Forecast:
+    """What the jobs still to compute will take on this machine, from measured costs where known."""
+    from benchmark.execute import forecast as forecasting
+
+    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs_of(planned.request))
+
+
+def costs_of(request: Request) -> Costs:
+    """What jobs took before on this machine, as its cache remembers."""
+    return Costs(resolve.cache_folder(request.cache) / "costs.json")
+
+
 def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     """Plans, runs what is not stored yet, stores every record as it comes, and tracks it.
 
@@ -177,18 +198,31 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
         found = dict(planned.done)
         if planned.todo:
             tracker = _tracker(planned) if request.tracking else None
-            schedule = Schedule(planned.todo, planned.done.values())
-            for event in _executor(request).run(schedule):
-                if isinstance(event, Finished):
-                    record = store.put(event.record, event.files)
-                    found[record.key] = record
-                    evaluation.computed += 1
-                    if tracker is not None:
-                        tracker.record(record, request.out)
-                watcher.event(event)
-            if tracker is not None:
-                tracker.close(sum(r.status == "failed" for r in found.values()))
-                evaluation.tracking_problem = tracker.problem
+            costs = costs_of(request)
+            jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
+            ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
+            try:
+                schedule = Schedule(_equipped(planned.todo, request, store.identity()), planned.done.values(), costs, store.identity())
+                for event in _executor(request).run(schedule):
+                    if isinstance(event, Finished):
+                        record = store.put(event.record, event.files)
+                        found[record.key] = record
+                        evaluation.computed += 1
+                        if tracker is not None:
+                            tracker.record(record)
+                    elif isinstance(event, EpochEnded) and tracker is not None:
+                        tracker.epoch(jobs[event.key], event.epoch)
+                    watcher.event(event)
+                ended = "FAILED" if any(r.status == "failed" for r in found.values()) else "FINISHED"
+            finally:
+                costs.save()
+                if tracker is not None:
+                    tracker.close(ended)
+                    evaluation.tracking_problem = tracker.problem
+        elif request.tracking and behind(request.out):
+            tracker = _tracker(planned)  # nothing to compute, but the server missed something
+            tracker.close("FINISHED")
+            evaluation.tracking_problem = tracker.problem
         evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
 
@@ -262,6 +296,20 @@ def _device_type() -> Literal["cpu", "cuda"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list[WorkUnit]:
+    """The units with what keeps their results through a loss."""
+    place = {} if request.checkpoints is None else {"checkpoints": request.checkpoints.resolve()}
+    return [
+        replace(
+            unit,
+            store_id=store_id,
+            place=replace(unit.place, **place),
+            workers=request.workers_per_job if unit.jobs[0].experiment.encoder is EncoderMode.FINETUNE else 1,
+        )
+        for unit in todo
+    ]
+
+
 def _executor(request: Request):
     if request.executor == "inline":
         from benchmark.execute.inline import InlineExecutor
@@ -269,11 +317,11 @@ def _executor(request: Request):
         return InlineExecutor()
     from benchmark.execute.on_ray import RayExecutor
 
-    return RayExecutor(address=request.address)
+    return RayExecutor(address=request.address, retries=request.retries)
 
 
 def _tracker(planned: Planned):
-    from benchmark.tracking import Tracker
+    from benchmark.tracking.tracker import Tracker
 
     request = planned.request
     title = f"{request.suite or 'tasks'} · {', '.join(request.backbones)}"

@@ -8,6 +8,7 @@ Exit codes: 0 all good; 1 some jobs failed, the rest is stored; 2 nothing could 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 def main() -> None:
     """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -247,11 +249,19 @@ def run(
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of a job; part of its identity.")] = 1,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed jobs again.")] = False,
     no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Without MLflow.")] = False,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--checkpoints", help="Folder all nodes see: long jobs go on from there after a loss.")
+    ] = None,
+    workers_per_job: Annotated[
+        int, typer.Option("--workers-per-job", min=1, help="Devices of one node that share the batches of a fine-tuning job.")
+    ] = 1,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="Of jobs whose process was lost.")] = 2,
+    detach: Annotated[bool, typer.Option("--detach", help="Hand it to the cluster at --address and return; see lobe status.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and what they wait for; compute nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
-    from benchmark.api import Request, evaluate, plan_jobs
+    from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
 
     request = Request(
         backbones=backbone,
@@ -272,7 +282,13 @@ def run(
         splits=splits,
         retry_failed=retry_failed,
         tracking=not no_tracking,
+        checkpoints=checkpoints,
+        workers_per_job=workers_per_job,
+        retries=retries,
     )
+    if detach:
+        _detach(request, no_tracking, as_json)
+        return
     if dry_run:
         planned = plan_jobs(request)
         rows = [_job_row(job, planned.done) for job in planned.jobs]
@@ -280,15 +296,48 @@ def run(
         _show_problems(planned.problems)
         if not as_json:
             out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
+            if planned.todo:
+                _show_forecast(forecast(planned))
         raise typer.Exit(1 if planned.problems else 0)
 
     from benchmark.progress import Live
 
-    with Live(err, quiet=as_json) as live:
+    with Live(err, quiet=as_json, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
     _show_evaluation(evaluation, as_json)
     if evaluation.failures or evaluation.planned.problems:
         raise typer.Exit(1)
+
+
+AddressOption = Annotated[str, typer.Option("--address", envvar="RAY_ADDRESS", help="Job server of the cluster, like http://head:8265.")]
+
+
+@app.command()
+def status(address: AddressOption = "http://127.0.0.1:8265", as_json: AsJson = False) -> None:
+    """Evaluations handed to a cluster with run --detach."""
+    from benchmark.execute.submit import submissions
+
+    _show([vars(s) for s in submissions(address)], as_json, ("id", "state", "title", "message"))
+
+
+@app.command()
+def logs(
+    submission: Annotated[str, typer.Argument(help="Id, as lobe status shows it.")], address: AddressOption = "http://127.0.0.1:8265"
+) -> None:
+    """What an evaluation on a cluster has printed so far."""
+    from benchmark.execute.submit import logs as printed
+
+    sys.stdout.write(printed(address, submission))
+
+
+@app.command()
+def cancel(
+    submission: Annotated[str, typer.Argument(help="Id, as lobe status shows it.")], address: AddressOption = "http://127.0.0.1:8265"
+) -> None:
+    """Stops an evaluation on a cluster. What it stored stays; the same command goes on from there."""
+    from benchmark.execute.submit import cancel as stop
+
+    out.print("Stopped." if stop(address, submission) else "It had ended already.")
 
 
 @app.command()
@@ -513,6 +562,39 @@ def _job_row(job, done: dict) -> dict[str, Any]:
         "state": done[job.key].status if job.key in done else "to compute",
         "key": job.key,
     }
+
+
+def _detach(request, no_tracking: bool, as_json: bool) -> None:
+    """Hands the request over; its paths are the cluster's."""
+    from benchmark.execute.submit import submit
+
+    if request.address is None:
+        raise typer.BadParameter("needs --address, the cluster's job server.", param_hint="--detach")
+    single = {"suite": "--suite", "out": "--out", "cache": "--cache", "protocol": "--protocol", "runs": "--seeds", "limit": "--limit"}
+    single |= {"profile": "--profile", "threads": "--threads", "split": "--split", "splits": "--splits", "checkpoints": "--checkpoints"}
+    single |= {"workers_per_job": "--workers-per-job", "retries": "--retries"}
+    given = [(option, getattr(request, name)) for name, option in single.items() if getattr(request, name) is not None]
+    given += [("--task", name) for name in request.tasks] + [("--data", name) for name in request.data]
+    words = [str(word) for pair in given for word in pair]
+    words += ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
+    title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
+    submission = submit(request.address, request.backbones, words, title)
+    if as_json:
+        _print_json({"id": submission, "address": request.address})
+        return
+    out.print(f"Handed over as {submission}. You may leave.")
+    out.print(f"Next: lobe status --address {_plain(request.address)}, or lobe logs {submission} --address {_plain(request.address)}")
+
+
+def _show_forecast(expected) -> None:
+    from benchmark.progress import duration
+
+    known = f"{expected.measured_jobs} of {expected.n_jobs} jobs measured before, the rest a rough guess"
+    out.print(
+        f"Expected here, with {expected.machine}: about {duration(expected.seconds)} ({known}); "
+        f"longest chain {duration(expected.critical_path_s)}; {expected.device_hours:.1f} device-hours; "
+        f"up to {expected.process_bytes / 2**30:.1f} GiB a process; {expected.disk_bytes / 2**20:.0f} MiB of predictions known so far."
+    )
 
 
 def _verification(verification) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.api import Request, evaluate, write_report
+from benchmark.api import Request, costs_of, evaluate, write_report
 from benchmark.cards import Record
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.progress import Live, bar
@@ -76,7 +76,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         cache=folder / "cache",
         executor=executor,
     )
-    with Live(console) as live:
+    with Live(console, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
     page = write_report(request.out, title="LOBE demo")
     for line in _ahead(evaluation.records):

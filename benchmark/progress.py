@@ -1,18 +1,35 @@
-"""What a terminal shows while work goes on: one bar with an estimate, failures with their sentence; plain lines when not a terminal."""
+"""What a terminal shows while work goes on: jobs by state, GPUs, time left, failures with their sentence; plain lines elsewhere."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich import live
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from benchmark.cards import Job
+from benchmark.execute.costs import Costs
+from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Started
 
 PLAIN_EVERY_S = 10.0
+GPU_EVERY_S = 2.0
+MOST_LINES = 8  # of running jobs; a fused group alone may have dozens
 
 
 @contextmanager
@@ -32,105 +49,171 @@ def bar(console: Console, title: str, quiet: bool = False) -> Iterator[Callable[
 
         yield line
         return
-    with _progress(console) as progress:
+    with _progress(console, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class Live:
-    """Watches an evaluation: one line per running job, one for the whole.
+    """Watches an evaluation.
+
+    On a terminal: a bar and jobs by state, a line per running job, the GPUs of this machine. Failures stay above with their sentence.
 
     Args:
         quiet: show nothing (`--json`).
+        costs: what jobs are expected to take, to weigh what is left; None takes rough guesses.
+        gpus: asks for the use of every GPU of this machine.
     """
 
-    def __init__(self, console: Console, quiet: bool = False):
-        self.console, self.quiet = console, quiet
-        self.progress = _progress(console) if console.is_terminal and not quiet else None
+    def __init__(self, console: Console, quiet: bool = False, costs: Costs | None = None, gpus: Callable[[], tuple[GpuUse, ...]] = gpu_use):
+        self.console, self.quiet, self.costs, self.gpus = console, quiet, costs or Costs(), gpus
+        self.on_screen = console.is_terminal and not quiet
+        self.whole, self.running = _progress(console, TimeElapsedColumn()), _progress(console, TimeElapsedColumn(), TimeRemainingColumn())
         self.total: TaskID | None = None
         self.lines: dict[str, TaskID] = {}
-        self.names: dict[str, str] = {}
-        self.budgets: dict[str, int] = {}
-        self.n_jobs, self.n_done = 0, 0
+        self.jobs: dict[str, Job] = {}
+        self.weights: dict[str, float] = {}  # expected seconds, of jobs that have not ended
+        self.share: dict[str, float] = {}  # done of a running job, 0..1
+        self.n_done = self.n_failed = 0
+        self._weight_done, self._started = 0.0, time.monotonic()
+        self._states = ""  # as of the last event: the screen is drawn by another thread, which must not count what changes
+        self._gpus: tuple[GpuUse, ...] = ()
+        self._ended = threading.Event()
+        self._screen = live.Live(get_renderable=self.picture, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Live:
-        if self.progress is not None:
-            self.progress.start()
+        if self.on_screen:
+            threading.Thread(target=self._watch_gpus, daemon=True, name="gpus").start()
+            self._screen.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
+        self._ended.set()
+        if self.on_screen:
+            self._screen.stop()
+
+    @property
+    def n_jobs(self) -> int:
+        return len(self.jobs)
 
     def planned(self, planned) -> None:
         """Says once what will happen."""
-        self.n_jobs = planned.n_todo
-        for unit in planned.todo:
-            for job in unit.jobs:
-                labels, recipe = job.labels, job.experiment.recipe
-                self.names[job.key] = f"{labels.task} · {labels.backbone} · run {labels.run + 1}"
-                self.budgets[job.key] = recipe.max_steps or 0
+        self.jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
+        self.weights = {key: self.costs.seconds(job) for key, job in self.jobs.items()}
+        self._started, self._states = time.monotonic(), self.states()
         if self.quiet:
             return
         for text in planned.warnings:
             self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
-        if self.n_jobs:
+        if self.jobs:
             self.console.print(f"{len(planned.jobs)} jobs, {len(planned.done)} already stored, {self.n_jobs} to compute.")
-        if self.progress is not None and self.n_jobs:
-            self.total = self.progress.add_task("all jobs", total=self.n_jobs)
+            self.total = self.whole.add_task("all jobs", total=self.n_jobs)
 
     def event(self, event: Event) -> None:
-        if self.quiet:
-            return
-        if self.progress is None:
-            self._plain(event)
-        else:
-            self._live(self.progress, event)
-
-    def _plain(self, event: Event) -> None:
-        if not isinstance(event, Finished):
-            return
-        self.n_done += 1
-        self.console.print(f"[{self.n_done}/{self.n_jobs}] {self._outcome(event)}", soft_wrap=True, markup=False)
-
-    def _live(self, progress: Progress, event: Event) -> None:
         if isinstance(event, Started):
-            self.lines[event.key] = progress.add_task(self.names.get(event.key, event.key), total=None)
+            self._start(event.key)
         elif isinstance(event, Decoding):
             for key, line in self.lines.items():
-                if event.unit and self.names.get(key, "").startswith(event.unit):
-                    progress.update(line, description=f"{self.names[key]} · images", completed=event.done, total=event.total)
+                if event.unit and self._name(key).startswith(event.unit):
+                    self.running.update(line, description=f"{self._name(key)} · images", completed=event.done, total=event.total)
         elif isinstance(event, EpochEnded):
-            budget = self.budgets.get(event.key)
-            name = self.names.get(event.key, event.key)
-            text = f"{name} · epoch {event.epoch.epoch + 1}, loss {event.epoch.train_loss:.3f}"
-            progress.update(self.lines[event.key], description=text, completed=event.epoch.step, total=budget or None)
+            self._epoch(event)
         elif isinstance(event, Finished):
-            line = self.lines.pop(event.record.key, None)
-            if line is not None:
-                progress.remove_task(line)
-            if event.record.status == "failed":
-                progress.console.print(self._outcome(event), style="red", soft_wrap=True, markup=False)
-            if self.total is not None:
-                progress.advance(self.total)
+            self._finish(event)
+        self._states = self.states()
+
+    def left_s(self) -> float | None:
+        """Seconds to the end, were the rest to go as the jobs so far; None while nothing is known."""
+        under_way = sum(self.share.get(key, 0.0) * weight for key, weight in self.weights.items())
+        done, left = self._weight_done + under_way, sum(self.weights.values()) - under_way
+        return (time.monotonic() - self._started) * left / done if done else None
+
+    def states(self) -> str:
+        """How many jobs wait, run, are done and failed."""
+        n_waiting = self.n_jobs - self.n_done - self.n_failed - len(self.lines)
+        counts = {"done": self.n_done, "failed": self.n_failed, "running": len(self.lines), "waiting": n_waiting}
+        return " · ".join(f"{n} {state}" for state, n in counts.items() if n or state != "failed") + self._ahead()
+
+    def picture(self) -> RenderableType:
+        """What the terminal shows now."""
+        if self.total is None:
+            return Text("")
+        shown: list[RenderableType] = [self.whole, Text(self._states), self.running]
+        if len(self.lines) > MOST_LINES:
+            shown.append(Text(f"… and {len(self.lines) - MOST_LINES} more"))
+        shown += [Text(_gpu_line(gpu)) for gpu in self._gpus]
+        return Group(*shown)
+
+    def _start(self, key: str) -> None:
+        self._end(key)  # its process was lost: it starts again
+        self.lines[key] = self.running.add_task(self._name(key), total=None, visible=len(self.lines) < MOST_LINES)
+
+    def _epoch(self, event: EpochEnded) -> None:
+        recipe = self.jobs[event.key].experiment.recipe
+        done = event.epoch.step / recipe.max_steps if recipe.max_steps else (event.epoch.epoch + 1) / recipe.max_epochs
+        self.share[event.key] = min(done, 1.0)
+        text = f"{self._name(event.key)} · epoch {event.epoch.epoch + 1}, loss {event.epoch.train_loss:.3f}"
+        if event.key in self.lines:
+            self.running.update(self.lines[event.key], description=text, completed=event.epoch.step, total=recipe.max_steps)
+
+    def _finish(self, event: Finished) -> None:
+        key, failed = event.record.key, event.record.status == "failed"
+        self._end(key)
+        self._weight_done += self.weights.pop(key, 0.0)
+        self.n_done, self.n_failed = self.n_done + (not failed), self.n_failed + failed
+        if self.total is not None:
+            self.whole.update(self.total, completed=self.n_done + self.n_failed)
+        if self.on_screen and failed:
+            self.console.print(self._outcome(event), style="red", soft_wrap=True, markup=False)
+        elif not self.on_screen and not self.quiet:
+            count = f"[{self.n_done + self.n_failed}/{self.n_jobs}]"
+            self.console.print(f"{count} {self._outcome(event)}{self._ahead()}", soft_wrap=True, markup=False)
+
+    def _end(self, key: str) -> None:
+        self.share.pop(key, None)
+        line = self.lines.pop(key, None)
+        if line is not None:
+            self.running.remove_task(line)
+            for other in list(self.lines.values())[:MOST_LINES]:
+                self.running.update(other, visible=True)
+
+    def _ahead(self) -> str:
+        left = self.left_s()
+        return f" · about {duration(left)} left" if left is not None and self.weights else ""
 
     def _outcome(self, event: Finished) -> str:
         record = event.record
-        name = self.names.get(record.key, record.key)
+        name = self._name(record.key)
         if record.failure is not None:
             return f"{name}: failed: {record.failure.sentence}"
         value = record.metrics.get(record.job.experiment.report)
         shown = f"{record.job.labels.metric_title} {value * 100:.1f} %" if value is not None else "done"
         return f"{name}: {shown} ({sum(record.timings_s.values()):.0f} s)"
 
+    def _name(self, key: str) -> str:
+        if key not in self.jobs:
+            return key
+        labels = self.jobs[key].labels
+        return f"{labels.task} · {labels.backbone} · run {labels.run + 1}"
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),  # names and paths may hold brackets
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+    def _watch_gpus(self) -> None:
+        while not self._ended.is_set() and (seen := self.gpus()):  # none here: nothing to watch
+            self._gpus = seen
+            self._ended.wait(GPU_EVERY_S)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _gpu_line(gpu: GpuUse) -> str:
+    filled = round(gpu.busy * 10)
+    memory = f"{gpu.used_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB"
+    return f"GPU {gpu.index} {'█' * filled}{'░' * (10 - filled)} {gpu.busy * 100:3.0f} % busy, {memory}"
+
+
+def _progress(console: Console, *times: ProgressColumn) -> Progress:
+    description = TextColumn("{task.description}", markup=False)  # names and paths may hold brackets
+    return Progress(description, BarColumn(bar_width=24), MofNCompleteColumn(), *times, console=console, transient=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,16 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise StoreError(f"Cannot write to the output folder {out}: {error.strerror}. Choose another with --out.") from None
+
+    def identity(self) -> str:
+        """A random name of this folder, made once and kept in it: spools on other machines are found by it."""
+        path = self.out / "store.id"
+        if not path.exists():
+            write_atomically(path, uuid.uuid4().hex.encode())
+        found = path.read_text().strip()
+        if re.fullmatch(r"[0-9a-f]{32}", found) is None:
+            raise StoreError(f"{path} does not hold 32 hex digits. Delete it; finished results waiting on workers are then computed again.")
+        return found
 
     def path(self, key: str) -> Path:
         return self.records_folder / f"{key}.json"

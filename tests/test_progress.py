@@ -1,4 +1,4 @@
-"""What a terminal is shown: one line a job where lines are all there is, one bar where there is more, nothing when asked for nothing."""
+"""What a terminal is shown: jobs by state, GPUs, time left; a line a job where lines are all there is; nothing when asked for nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from rich.console import Console
 
 from benchmark.cards import Epoch
+from benchmark.execute import nodes
+from benchmark.execute.nodes import GpuUse
 from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, failed, units
-from benchmark.progress import Live, bar
+from benchmark.progress import Live, bar, duration
 
 LINEAR = "rsna-linear-frozen-100"
 LINE = Epoch(epoch=0, step=3, train_loss=0.5, validation_loss=0.5, learning_rate=0.1, metrics={})
@@ -77,13 +79,92 @@ def test_a_terminal_shows_the_running_job_with_its_epoch_and_loss(planned):
         live.planned(planned)
         for event in events(planned)[:3]:
             live.event(event)
-        assert [task.description for task in live.progress.tasks if "epoch" in task.description] == [
-            f"{LINEAR} · tiny · run 1 · epoch 1, loss 0.500"
-        ]
+        assert [task.description for task in live.running.tasks] == [f"{LINEAR} · tiny · run 1 · epoch 1, loss 0.500"]
         live.event(events(planned)[3])
-        assert live.progress.tasks[0].completed == 1
-        assert len(live.progress.tasks) == 1
+        assert live.whole.tasks[0].completed == 1
+        assert not live.running.tasks
     assert text.getvalue()
+
+
+def test_jobs_are_counted_by_state_and_a_job_that_starts_again_is_one_job(planned):
+    screen, _ = console(terminal=True)
+    first = planned.jobs[0]
+    with Live(screen) as live:
+        live.planned(planned)
+        assert live.states() == "0 done · 0 running · 2 waiting"
+        for _ in range(2):  # its process was lost
+            live.event(Started(first.key))
+        assert live.states() == "0 done · 1 running · 1 waiting"
+        for event in events(planned)[2:]:
+            live.event(event)
+        assert live.states().startswith("1 done · 1 failed · 0 running · 0 waiting")
+
+
+def test_the_time_left_follows_what_jobs_are_expected_to_take(planned, monkeypatch):
+    screen, _ = console(terminal=True)
+    first, second = planned.jobs
+    clock = [100.0]
+    monkeypatch.setattr("benchmark.progress.time.monotonic", lambda: clock[0])
+    live = Live(screen)
+    live.planned(planned)
+    live.weights = {first.key: 10.0, second.key: 30.0}
+    assert live.left_s() is None
+    clock[0] += 20.0
+    live.event(Started(first.key))
+    live.event(EpochEnded(first.key, LINE))  # 3 of 4 steps
+    assert live.left_s() == pytest.approx(20 * 32.5 / 7.5)
+    live.event(events(planned)[3])
+    assert live.left_s() == pytest.approx(20 * 30 / 10)
+    assert live.states().endswith("about 60 s left")
+
+
+def test_many_running_jobs_show_as_a_few_lines_and_a_number(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], runs=11)
+    planned = SimpleNamespace(jobs=jobs, todo=units(jobs, places), done={}, n_todo=len(jobs), warnings=())
+    screen, text = console(terminal=True)
+    live = Live(screen)
+    live.planned(planned)
+    for job in jobs:
+        live.event(Started(job.key))
+    screen.print(live.picture())
+    assert text.getvalue().count("· run ") == 8
+    assert "… and 3 more" in text.getvalue()
+
+
+def test_gpus_of_this_machine_are_shown_where_there_are_some(planned):
+    screen, text = console(terminal=True)
+    asked = []
+
+    def gpus() -> tuple[GpuUse, ...]:
+        asked.append(1)
+        live._ended.set()  # one look is enough here
+        return (GpuUse(0, 0.87, 12 * 2**30, 80 * 2**30),)
+
+    live = Live(screen, gpus=gpus)
+    live.planned(planned)
+    live._watch_gpus()
+    screen.print(live.picture())
+    assert "GPU 0 █████████░  87 % busy, 12.0 of 80.0 GiB" in text.getvalue()
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("0, 87, 12288, 81920\n1, 0, 3, 81920\n", [(0, 0.87, 12288 * 2**20, 81920 * 2**20), (1, 0.0, 3 * 2**20, 81920 * 2**20)]),
+        ("0, [N/A], 12288, 81920\n", [(0, 0.0, 12288 * 2**20, 81920 * 2**20)]),
+        ("", []),
+    ],
+)
+def test_gpu_use_is_read_from_the_drivers_own_program(monkeypatch, said, seen):
+    monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    assert nodes.gpu_use() == tuple(GpuUse(*values) for values in seen)
+    assert nodes.gpus_here() == (len(seen), min((total for *_, total in seen), default=0))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (600, "10 min"), (7200, "2.0 h")])
+def test_durations_are_in_the_unit_a_person_would_use(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_quiet_shows_nothing_at_all(planned):

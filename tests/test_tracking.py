@@ -1,4 +1,4 @@
-"""What MLflow is told: evaluation and runs as parent and child, a failure as a failure, and nothing an agreement keeps in."""
+"""What MLflow is told: evaluation and runs in their order, a failure as a failure, and nothing an agreement keeps in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from benchmark.cards import Failure
-from benchmark.tracking import EXPERIMENT, Tracker
+from benchmark.cards import Epoch, Failure
+from benchmark.tracking import runs as runs_module
+from benchmark.tracking import tracker as tracking
+from benchmark.tracking.runs import EXPERIMENT
+from benchmark.tracking.tracker import Tracker
 
 LINEAR = "rsna-linear-frozen-100"
 PLANTED = "patient-4711-secret"
@@ -81,13 +84,14 @@ def everything_on_disk(out: Path) -> bytes:
 
 def test_a_run_is_a_child_of_its_evaluation_and_both_finish(record, out: Path):
     tracker = Tracker(out, "tasks · tiny", {"protocol": "published"})
-    tracker.record(record, out)
-    tracker.close(failures=0)
+    tracker.record(record)
+    tracker.close("FINISHED")
     assert tracker.problem is None
     client, runs = runs_of(out)
     parent, child = runs["evaluation"], runs["run"]
-    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert runs["task"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["mlflow.parentRunId"] == runs["task"].info.run_id
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert parent.data.params == {"protocol": "published"}
     assert (child.data.params["task"], child.data.params["head_seed"]) == (LINEAR, str(record.job.experiment.head_seed))
     assert child.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
@@ -97,8 +101,8 @@ def test_a_run_is_a_child_of_its_evaluation_and_both_finish(record, out: Path):
 
 def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(failure_of(record, "image 12 cannot be read"), out)
-    tracker.close(failures=1)
+    tracker.record(failure_of(record, "image 12 cannot be read"))
+    tracker.close("FAILED")
     _, runs = runs_of(out)
     assert (runs["evaluation"].info.status, runs["run"].info.status) == ("FAILED", "FAILED")
     assert runs["run"].data.tags["lobe.failure"] == "image 12 cannot be read"
@@ -107,7 +111,8 @@ def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(recor
 @pytest.mark.parametrize(("redistribution", "with_predictions"), [("open", True), ("ids", False), ("none", False)])
 def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: Path, redistribution, with_predictions):
     tracker = Tracker(out, "x", {})
-    tracker.record(record.model_copy(update={"redistribution": redistribution}), out)
+    tracker.record(record.model_copy(update={"redistribution": redistribution}))
+    tracker.close("FINISHED")
     client, runs = runs_of(out)
     stored = artifacts(client, runs["run"].info.run_id)
     assert {"job.json", "record.json"} <= stored
@@ -117,9 +122,9 @@ def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: 
 def test_under_an_agreement_without_redistribution_no_id_reaches_the_tracking_store(record, out: Path):
     tracker = Tracker(out, "x", {})
     given = planted(record, "none")
-    tracker.record(given, out)
-    tracker.record(failure_of(given, f"{PLANTED}.dcm cannot be read"), out)
-    tracker.close(failures=1)
+    tracker.record(given)
+    tracker.record(failure_of(given, f"{PLANTED}.dcm cannot be read"))
+    tracker.close("FAILED")
     assert tracker.problem is None
     stored = everything_on_disk(out)
     assert PLANTED.encode() not in stored
@@ -132,24 +137,133 @@ def test_under_an_agreement_without_redistribution_no_id_reaches_the_tracking_st
 
 def test_the_same_ids_would_be_found_if_the_agreement_let_them_out(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(planted(record, "ids"), out)
+    tracker.record(planted(record, "ids"))
+    tracker.close("FINISHED")
     assert PLANTED.encode() in everything_on_disk(out)
 
 
-def test_a_lost_store_is_said_once_and_never_raised(record, out: Path, tmp_path: Path, monkeypatch):
+def epochs(n: int) -> list[Epoch]:
+    given = {"validation_loss": 0.5, "learning_rate": 0.1, "metrics": {"opacity_dice": 0.25}}
+    return [Epoch(epoch=i, step=i + 1, train_loss=1.0 / (i + 1), **given) for i in range(n)]
+
+
+def notes(out: Path) -> list[Path]:
+    return sorted((out / "tracking").glob("*.json"))
+
+
+@pytest.fixture
+def lost(tmp_path: Path, monkeypatch):
+    """A store that cannot be opened, until called."""
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'a file' / 'mlflow.db'}")
+    return lambda: monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+def test_what_a_lost_server_missed_is_written_by_the_next_run(record, out: Path, lost):
+    first = Tracker(out, "first", {"protocol": "published"})
+    first.epoch(record.job, record.curve[0])
+    first.record(record)
+    first.close("FINISHED")
+    assert "4 notes" in first.problem
+    assert "next run on this folder" in first.problem
+    assert len(notes(out)) == 4
+    lost()
+    second = Tracker(out, "second", {})
+    second.close("FINISHED")
+    assert (second.problem, notes(out)) == (None, [])
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    kinds = sorted((run.data.tags["lobe.kind"], run.info.status) for run in runs)
+    assert kinds == [("evaluation", "FINISHED"), ("evaluation", "FINISHED"), ("run", "FINISHED"), ("task", "FINISHED")]
+    (child,) = (run for run in runs if run.data.tags["lobe.kind"] == "run")
+    losses = client.get_metric_history(child.info.run_id, "train_loss")
+    assert [(m.step, m.value) for m in losses] == [(e.epoch, e.train_loss) for e in record.curve]
+    assert {"job.json", "record.json"} <= artifacts(client, child.info.run_id)
+
+
+def test_a_note_written_twice_is_one_note(record, out: Path):
+    """A driver killed between writing and forgetting a note writes it again."""
+    first = Tracker(out, "x", {"protocol": "published"})
+    first.close("FINISHED")
+    writer = runs_module.Runs(f"sqlite:///{out / 'mlflow.db'}", out)
+    note = {"evaluation": first.evaluation, "record": record.model_dump(mode="json"), "told": 0}
+    for _ in range(2):
+        writer.write("finished", note)
+        writer = runs_module.Runs(f"sqlite:///{out / 'mlflow.db'}", out)
+    client, runs = runs_of(out)
+    assert len(client.search_runs([runs["run"].info.experiment_id])) == 3
+    assert len(client.get_metric_history(runs["run"].info.run_id, "train_loss")) == len(record.curve)
+
+
+def test_the_evaluation_of_a_killed_driver_is_ended_by_the_next(record, out: Path):
+    killed = Tracker(out, "killed", {})
+    killed.epoch(record.job, record.curve[0])
+    killed._closing.set()  # its thread ends as a killed process's does: without a note
+    killed._wake.set()
+    killed._thread.join()
+    after = Tracker(out, "after", {})
+    after.close("FINISHED")
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    of_killed = [run for run in runs if run.data.tags["lobe.evaluation"] == killed.evaluation]
+    assert sorted((run.data.tags["lobe.kind"], run.info.status) for run in of_killed) == [
+        ("evaluation", "KILLED"),
+        ("run", "KILLED"),
+        ("task", "KILLED"),
+    ]
+
+
+def test_live_metrics_come_in_batches_at_least_five_seconds_apart(record, out: Path, lost, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: now[0])
     tracker = Tracker(out, "x", {})
-    first = tracker.problem
-    assert "Tracking stopped" in first
-    tracker.record(record, out)
-    tracker.close(failures=0)
-    assert tracker.problem == first
+    for epoch in epochs(21):  # one a second
+        tracker.epoch(record.job, epoch)
+        now[0] += 1.0
+    batches = [note.content["epochs"] for note in tracker._spool.waiting() if note.kind == "epochs"]
+    assert [[e["epoch"] for e in batch] for batch in batches] == [
+        [0],
+        [1, 2, 3, 4, 5],
+        [6, 7, 8, 9, 10],
+        [11, 12, 13, 14, 15],
+        [16, 17, 18, 19, 20],
+    ]
+    tracker.record(record.model_copy(update={"curve": tuple(epochs(23))}))
+    (end,) = (note.content for note in tracker._spool.waiting() if note.kind == "finished")
+    assert end["told"] == 21
+    tracker.close("FINISHED")
+
+
+def test_a_note_mlflow_refuses_is_set_aside_and_the_next_one_is_written(record, out: Path):
+    tracker = Tracker(out, "x", {})
+    tracker.record(record.model_copy(update={"metrics": {"no such name allowed: [%]": 0.5}}))
+    tracker.close("FINISHED")
+    assert "refused a note" in tracker.problem
+    assert len(list((out / "tracking" / "rejected").iterdir())) == 1
+    assert notes(out) == []
+    assert runs_of(out)[1]["evaluation"].info.status == "FINISHED"
+
+
+def test_a_disk_that_takes_no_notes_costs_notes_only(record, out: Path):
+    (out / "tracking").write_text("not a folder")
+    tracker = Tracker(out, "x", {})
+    tracker.record(record)
+    tracker.close("FINISHED")
+    assert "Tracking lost notes" in tracker.problem
+
+
+def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret-word@127.0.0.1:1/none")
+    tracker = Tracker(out, "x", {})
+    tracker.close("FINISHED")
+    assert tracker.problem is not None
+    assert "secret-word" not in tracker.problem
 
 
 def test_metrics_of_lovt_with_an_at_sign_are_accepted(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(record.model_copy(update={"metrics": {"mAP@0.5": 0.25}}), out)
+    tracker.record(record.model_copy(update={"metrics": {"mAP@0.5": 0.25}}))
+    tracker.close("FINISHED")
     assert tracker.problem is None
     assert runs_of(out)[1]["run"].data.metrics["test_mAP_at_0.5"] == 0.25
 
@@ -157,6 +271,6 @@ def test_metrics_of_lovt_with_an_at_sign_are_accepted(record, out: Path):
 def test_a_second_evaluation_joins_the_same_experiment(record, out: Path):
     for _ in range(2):
         tracker = Tracker(out, "x", {})
-        tracker.close(failures=0)
+        tracker.close("FINISHED")
     client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
     assert len([e for e in client.search_experiments() if e.name == EXPERIMENT]) == 1

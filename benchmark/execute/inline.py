@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmark.execute import spool
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, run_unit
+from benchmark.execute.work import Event, Finished, run_unit
 
 
 class InlineExecutor:
@@ -14,7 +15,16 @@ class InlineExecutor:
     name = "inline"
 
     def run(self, schedule: Schedule) -> Iterator[Event]:
+        """Events as they happen. Asking for the next one says that the last is stored: only then is it forgotten here."""
+        for record, files in spool.waiting(schedule.store_id, schedule.keys()):
+            schedule.drop(record.key)
+            yield from self._told(schedule, Finished(record, files))
         while (unit := schedule.next()) is not None:
             for event in run_unit(unit):
-                schedule.note(event)
-                yield event
+                yield from self._told(schedule, event)
+
+    def _told(self, schedule: Schedule, event: Event) -> Iterator[Event]:
+        schedule.note(event)
+        yield event
+        if isinstance(event, Finished):
+            spool.forget(schedule.store_id, [event.record.key])

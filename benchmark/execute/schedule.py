@@ -1,16 +1,25 @@
-"""Which unit may start next: those whose selection runs are known, the most expensive first. Knows no process and no science."""
+"""Which unit may start next: those whose selection runs are known, the longest expected first. Knows no process and no science.
+
+The executors and the simulator ask the same object, so that what was simulated is what happens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
-from benchmark.cards import Job, Record, Role
+from benchmark.cards import Record, Role
+from benchmark.execute.costs import Costs, Needs
 from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
 
-# Rough seconds per image and step on one CPU core with ResNet-18: good enough to put the longest unit first, and used for nothing else.
-COST_S = {"linear": 0.001, "unet": 0.15, "yolov3": 0.1}
-FINETUNE_COST_S = 0.06
+PATIENCE = 64  # units that may overtake a longer one that needs more room; then room is left to form for it
+OUT_OF_MEMORY = {"OutOfMemoryError", "MemoryError"}
+MOST_GROWTH = 4  # doublings of what was not enough
+
+Place = TypeVar("Place")
 
 
 class Schedule:
@@ -19,36 +28,127 @@ class Schedule:
     Args:
         units: in plan order.
         known: records of selection jobs stored by earlier runs.
+        costs: expected times and needs.
+        store_id: of the output folder, whose spools on nodes are looked through first.
     """
 
-    def __init__(self, units: Iterable[WorkUnit], known: Iterable[Record] = ()):
-        self._waiting = sorted(units, key=lambda u: -sum(map(expected_seconds, u.jobs)))
+    def __init__(self, units: Iterable[WorkUnit], known: Iterable[Record] = (), costs: Costs | None = None, store_id: str = ""):
+        self.costs, self.store_id = costs or Costs(), store_id
         self._outcomes: dict[str, Outcome] = {r.key: outcome_of(r) for r in known if r.job.experiment.role is Role.SELECTION}
+        self._units: dict[int, WorkUnit] = {}  # those that have not started
+        self._missing: dict[int, set[str]] = {}
+        self._blocked: dict[str, list[int]] = defaultdict(list)  # by the key they wait for
+        self._ready: dict[Needs, list[tuple[float, int]]] = {}  # by what they need, longest first
+        self._overtaken: dict[int, int] = defaultdict(int)
+        self._count = 0
+        for unit in units:
+            self.add(unit)
+
+    def add(self, unit: WorkUnit) -> None:
+        """Puts a unit in, or back in."""
+        number, self._count = self._count, self._count + 1
+        self._units[number] = unit
+        own = {job.key for job in unit.jobs}
+        self._missing[number] = {key for job in unit.jobs for key in job.depends_on} - own - self._outcomes.keys()
+        for key in self._missing[number]:
+            self._blocked[key].append(number)
+        if not self._missing[number]:
+            self._make_ready(number)
+
+    def __len__(self) -> int:
+        """Units that have not started."""
+        return len(self._units)
+
+    def keys(self) -> set[str]:
+        """Jobs that have not started."""
+        return {job.key for unit in self._units.values() for job in unit.jobs}
+
+    def backbone_files(self) -> list[str]:
+        """`file.py:function` of every backbone that is the user's own."""
+        own = (unit for unit in self._units.values() if unit.jobs[0].experiment.backbone.family == "python_file")
+        return sorted({unit.place.backbone_model for unit in own})
 
     def next(self) -> WorkUnit | None:
         """The next unit that can start, with the outcomes it needs; None when none can start now."""
-        for unit in self._waiting:
-            own = {job.key for job in unit.jobs}
-            if {key for job in unit.jobs for key in job.depends_on} - own <= self._outcomes.keys():
-                self._waiting.remove(unit)
-                return self.refreshed(unit)
+        found = self.next_that_fits(lambda unit: True)
+        return None if found is None else found[0]
+
+    def next_that_fits(self, fit: Callable[[WorkUnit], Place | None]) -> tuple[WorkUnit, Place] | None:
+        """The longest unit there is room for, and its room.
+
+        A unit that needs more room than there is may be overtaken by shorter ones, but not for ever.
+
+        Args:
+            fit: takes room for a unit, or gives None.
+        """
+        tops = sorted((heap[0], needs) for needs, heap in self._ready.items() if self._top(needs) is not None)
+        passed: list[int] = []
+        for (_, number), needs in tops:
+            unit = self.refreshed(self._units[number])
+            place = fit(unit)
+            if place is not None and place is not False:
+                heapq.heappop(self._ready[needs])
+                del self._units[number]
+                for waiting in passed:
+                    self._overtaken[waiting] += 1
+                return unit, place
+            if self._overtaken[number] >= PATIENCE:
+                return None
+            passed.append(number)
         return None
 
     def refreshed(self, unit: WorkUnit) -> WorkUnit:
         """The unit with every outcome known by now that its jobs wait for."""
         needed = {key for job in unit.jobs for key in job.depends_on}
-        return replace(unit, outcomes=tuple(o for key, o in sorted(self._outcomes.items()) if key in needed))
+        if not needed:
+            return unit
+        return replace(unit, outcomes=tuple(self._outcomes[key] for key in sorted(needed) if key in self._outcomes))
+
+    def drop(self, key: str) -> None:
+        """Takes a job out that turned out to be done."""
+        for number, unit in list(self._units.items()):
+            left = tuple(job for job in unit.jobs if job.key != key)
+            if len(left) < len(unit.jobs):
+                if left:
+                    self._units[number] = replace(unit, jobs=left)
+                else:
+                    del self._units[number]  # its entry in a heap is skipped
 
     def note(self, event: Event) -> None:
-        """Keeps the outcome of a finished selection job."""
-        if isinstance(event, Finished) and event.record.job.experiment.role is Role.SELECTION:
-            self._outcomes[event.record.key] = outcome_of(event.record)
+        """Learns from a finished job: its outcome for those that wait for it, and what it took."""
+        if not isinstance(event, Finished):
+            return
+        self.costs.note(event.record, sum(map(len, event.files.values())))
+        if event.record.job.experiment.role is Role.SELECTION:
+            self.learn(outcome_of(event.record))
 
+    def learn(self, outcome: Outcome) -> None:
+        """The outcome of a selection job: those that waited only for it may start."""
+        self._outcomes[outcome.key] = outcome
+        for number in self._blocked.pop(outcome.key, ()):
+            self._missing[number].discard(outcome.key)
+            if not self._missing[number] and number in self._units:
+                self._make_ready(number)
 
-def expected_seconds(job: Job) -> float:
-    """A rough expectation that orders units, never shown as a promise."""
-    e = job.experiment
-    images = e.limit or 5000 * e.fraction
-    steps = e.recipe.max_steps or e.recipe.max_epochs * max(images / e.recipe.batch_size, 1) / 3
-    per_image = COST_S.get(e.head, 0.1) + (FINETUNE_COST_S if e.encoder == "finetune" else 0.0)
-    return steps * e.recipe.batch_size * per_image
+    def again(self, unit: WorkUnit, event: Event, share: float) -> bool:
+        """Puts a job that ran out of memory back with more of it; False when there is no more to give.
+
+        Args:
+            share: of its GPU it had; 1 when all of it, or on a CPU.
+        """
+        if not isinstance(event, Finished) or event.record.failure is None or event.record.failure.kind not in OUT_OF_MEMORY:
+            return False
+        if share >= 1 or unit.growth >= MOST_GROWTH:
+            return False
+        self.add(replace(unit, jobs=(event.record.job,), growth=unit.growth + 1))
+        return True
+
+    def _make_ready(self, number: int) -> None:
+        unit = self._units[number]
+        heapq.heappush(self._ready.setdefault(self.costs.needs(unit), []), (-self.costs.unit_seconds(unit), number))
+
+    def _top(self, needs: Needs) -> int | None:
+        heap = self._ready[needs]
+        while heap and heap[0][1] not in self._units:
+            heapq.heappop(heap)
+        return heap[0][1] if heap else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
 from benchmark.errors import LobeError
+from benchmark.execute import gang, spool
 from benchmark.plan import select_learning_rate
 from benchmark.training.place import Place, place_key
 
@@ -32,12 +33,20 @@ class WorkUnit:
         name: for people: task and backbone.
         place: where the inputs lie.
         outcomes: results of selection jobs that other units computed, by key.
+        store_id: whose spool keeps finished records on this node until the driver has them; empty keeps none.
+        gpu_share: of one device, 0..1: what a process may take of its memory, so that it cannot push its neighbours out.
+        workers: processes, each with a device of its own, that share the batches of each job.
+        growth: how often its memory was not enough.
     """
 
     name: str
     jobs: tuple[Job, ...]
     place: Place
     outcomes: tuple[Outcome, ...] = ()
+    store_id: str = ""
+    growth: int = 0
+    workers: int = 1
+    gpu_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,26 +112,43 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
 
 def run_unit(unit: WorkUnit) -> Iterator[Event]:
     """Runs the unit's jobs in order, those that may train together as one. A job that fails yields a failed record; the others go on."""
-    from benchmark.training import fit as fitting  # torch enters the process here and not before
+    import torch  # it enters the process here and not before
+
+    from benchmark.training import fit as fitting
     from benchmark.training.determinism import prepare_process
     from benchmark.training.together import group_key
 
     outcomes = {o.key: o for o in unit.outcomes}
     prepare_process(unit.jobs[0].experiment.threads)
+    if 0 < unit.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
     bench = fitting.Bench()
     groups: dict[str, list[Job]] = {}
     for job in unit.jobs:
         groups.setdefault(group_key(job) or job.key, []).append(job)
     for group in groups.values():
         together = group_key(group[0]) is not None
-        for event in (_run_together if together else _run_alone)(group, unit.place, outcomes, bench):
-            if isinstance(event, Finished) and event.record.job.experiment.role is Role.SELECTION:
-                outcomes[event.record.key] = outcome_of(event.record)
+        for event in (_run_together if together else _run_alone)(group, unit, outcomes, bench):
+            if isinstance(event, Finished):
+                _hand_over(unit, event, outcomes)
             yield event
 
 
-def _run_alone(jobs: Sequence[Job], place: Place, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
-    """One after another."""
+def _hand_over(unit: WorkUnit, finished: Finished, outcomes: dict[str, Outcome]) -> None:
+    """Before anybody hears of it: later jobs of the unit see the outcome, the node keeps the record, its checkpoint is of no more use."""
+    from benchmark.training.checkpoint import discard
+
+    record = finished.record
+    if record.job.experiment.role is Role.SELECTION:
+        outcomes[record.key] = outcome_of(record)
+    if record.status == "ok" and unit.store_id:
+        spool.keep(unit.store_id, record, finished.files)
+    if unit.place.checkpoints is not None:
+        discard(unit.place.checkpoints, record.key)
+
+
+def _run_alone(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
+    """One after another, each by as many processes as the unit has workers."""
     from benchmark.training import fit as fitting
 
     for job in jobs:
@@ -132,22 +158,25 @@ def _run_alone(jobs: Sequence[Job], place: Place, outcomes: Mapping[str, Outcome
         with tempfile.TemporaryDirectory(prefix=f"lobe-{job.key}-") as produced:
             try:
                 record = None
-                for event in fitting.fit(job, place, Path(produced), _learning_rate(job, outcomes), bench):
-                    if isinstance(event, Record):
-                        record = event
-                    elif isinstance(event, Epoch):
-                        yield EpochEnded(job.key, event)
-                    else:
-                        yield Decoding(_name(job), *event)
+                rate = _learning_rate(job, outcomes)
+                with gang.together(job, unit.place, rate, unit.workers):
+                    for event in fitting.fit(job, unit.place, Path(produced), rate, bench):
+                        if isinstance(event, Record):
+                            record = event
+                        elif isinstance(event, Epoch):
+                            yield EpochEnded(job.key, event)
+                        else:
+                            yield Decoding(_name(job), *event)
                 assert record is not None
                 files = _files(Path(produced))
             except Exception as error:  # every failure becomes a record; the others go on
-                record = failed(job, place, error, time.monotonic() - started)
+                record = failed(job, unit.place, error, time.monotonic() - started)
         yield Finished(record, files)
 
 
-def _run_together(jobs: Sequence[Job], place: Place, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
+def _run_together(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], bench: Bench) -> Iterator[Event]:
     """Side by side. What fails them all and is no sentence for the user is tried once more with every job on its own."""
+    place = unit.place
     rates: dict[str, float] = {}
     for job in jobs:
         yield Started(job.key)
@@ -203,6 +232,12 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _name(job: Job) -> str:
     return f"{job.labels.task} · {job.labels.backbone}"
+
+
+def near(unit: WorkUnit) -> str:
+    """What units share a node's caches by: dataset and image size."""
+    data = unit.jobs[0].experiment.dataset
+    return f"{data.name}|{data.frame_size}"
 
 
 def outcome_of(record: Record) -> Outcome:

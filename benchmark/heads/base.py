@@ -75,6 +75,7 @@ class Head(nn.Module):
         strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
         exclusive: for classification: each image has exactly one class.
         grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
+        mean_over_images: the loss is a mean in which each image counts alike; otherwise sums over the batch go through `parallel.total`.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
@@ -83,6 +84,7 @@ class Head(nn.Module):
     strides: tuple[int, ...]
     grid: int | None = None
     reads_image: bool = False
+    mean_over_images: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:
@@ -98,6 +100,11 @@ class Head(nn.Module):
 
     @abstractmethod
     def predict(self, outputs: Any) -> Tensor | list[ImageDetections]: ...
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Losses are computed in float32 whatever autocast says; float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def seeded_init(build, seed: int):

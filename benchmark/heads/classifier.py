@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.heads.base import POOLED, Head, HeadRequest, Targets
+from benchmark import parallel
+from benchmark.heads.base import POOLED, Head, HeadRequest, Targets, at_least_float32
 
 
 def build(request: HeadRequest) -> Classifier:
@@ -30,13 +31,15 @@ class Classifier(Head):
         self.classify = nn.Linear(request.embed_dim, request.n_classes)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
-        """(B, C) float32 logits."""
-        return self.classify(pyramid[POOLED].flatten(1)).float()
+        """(B, C) float32 (or more) logits."""
+        return at_least_float32(self.classify(pyramid[POOLED].flatten(1)))
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         known = targets.labels >= 0
-        each = F.binary_cross_entropy_with_logits(outputs.float(), targets.labels.clamp(min=0), reduction="none")
-        return torch.where(known, each, 0).sum() / known.sum().clamp(min=1)
+        each = F.binary_cross_entropy_with_logits(outputs, targets.labels.clamp(min=0).to(outputs.dtype), reduction="none")
+        # Images have different numbers of known labels: one sum for the whole batch, also when its images lie in several processes.
+        wrong, n_known = parallel.total(torch.stack([torch.where(known, each, 0).sum(), known.sum().to(each.dtype)])).unbind()
+        return wrong / n_known.clamp(min=1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()

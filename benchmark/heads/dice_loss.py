@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from benchmark import parallel
+from benchmark.heads.base import at_least_float32
+
 EPSILON = 1e-7
 
 
@@ -23,9 +26,10 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
         Scalar float32 in [0, 1].
     """
     with torch.autocast(logits.device.type, enabled=False):
-        probabilities = logits.float().sigmoid()
-        intersection = (probabilities * masks).sum()
-        positives = masks.sum()
-        total = probabilities.sum() + positives
+        probabilities = at_least_float32(logits).sigmoid()
+        # One value for the whole batch, also when its images lie in several processes.
+        sums = parallel.total(torch.stack([(probabilities * masks).sum(), probabilities.sum(), masks.sum().to(probabilities.dtype)]))
+        intersection, predicted, positives = sums.unbind()
+        total = predicted + positives
         loss = 1 - 2 * intersection / total.clamp(min=EPSILON)
         return loss * (positives > 0)

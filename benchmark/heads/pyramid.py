@@ -79,6 +79,7 @@ class WithPyramid(Head):
         self.pyramid, self.inner = pyramid, inner
         self.kind = inner.kind
         self.reads_image = inner.reads_image
+        self.mean_over_images = inner.mean_over_images
         self.strides = (stride,)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:

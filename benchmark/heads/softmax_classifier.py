@@ -17,9 +17,10 @@ class Classifier(classifier.Classifier):
     """Predicts (B, C) probabilities that add up to 1. Loss: cross-entropy, unweighted."""
 
     exclusive = True
+    mean_over_images = True
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return F.cross_entropy(outputs.float(), targets.labels.argmax(dim=1))
+        return F.cross_entropy(outputs, targets.labels.argmax(dim=1))
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().softmax(dim=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads import mmcv_ops
-from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.yolov3_targets import assign, scale_loss
 
 mmcv_ops.install()
@@ -68,6 +68,7 @@ class YoloV3(Head):
 
     kind = "detection"
     strides = STRIDES
+    mean_over_images = True
 
     def __init__(self, request: HeadRequest):
         super().__init__()
@@ -152,9 +153,9 @@ class LovtYOLOV3Head(YOLOV3Head):
         return torch.cat(decoded, dim=1), torch.cat(confidence, dim=1), torch.cat(labels, dim=1)
 
     def _by_anchor(self, pred_map: Tensor) -> Tensor:
-        """(B, A (5 + C), H, W) to float32 (B, A, H, W, 5 + C): channels are anchor-major."""
+        """(B, A (5 + C), H, W) to float32 (or more) (B, A, H, W, 5 + C): channels are anchor-major."""
         n_images, _, height, width = pred_map.shape
-        return pred_map.float().reshape(n_images, self.num_base_priors, self.num_attrib, height, width).permute(0, 1, 3, 4, 2)
+        return at_least_float32(pred_map).reshape(n_images, self.num_base_priors, self.num_attrib, height, width).permute(0, 1, 3, 4, 2)
 
 
 def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor) -> ImageDetections:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from benchmark import parallel
 from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
@@ -25,6 +26,7 @@ from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
 from benchmark.training import evaluate, predictions
+from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.data import JobData, load
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
@@ -99,10 +101,13 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     ready = yield from _ready([job], place, bench)
     clock = time.monotonic()
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
-    torch.manual_seed(experiment.head_seed)
-    selected = yield from train(ready.models[0], ready.data, experiment, learning_rate, experiment.dataset.classes)
+    torch.manual_seed(experiment.head_seed + parallel.rank())
+    checkpoint = place.checkpoints and Checkpoint(place.checkpoints, job.key, learning_rate, place.checkpoint_every_s)
+    model = ready.models[0]
+    selected = yield from train(model, ready.data, experiment, learning_rate, experiment.dataset.classes, checkpoint)
     ready.timings["training"], _ = _lap(clock)
-    yield _tested(job, place, produced, learning_rate, bench, ready, ready.models[0], selected, path="plain")
+    if parallel.rank() == 0:  # the leader tests and tells
+        yield _tested(job, place, produced, learning_rate, bench, ready, model, selected, path="plain", warnings=_how(checkpoint))
 
 
 def fit_together(
@@ -161,6 +166,8 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
         for part in (data.train, data.validation, data.test):
             bank.prepare(part)
     timings["features"], clock = _lap(clock)
+    for module in (*heads, encoder):
+        parallel.with_global_batchnorm(module)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     return _Ready(data, digests, [Model(encoder, head, bank, device) for head in heads], account, timings)
@@ -177,14 +184,16 @@ def _tested(
     selected: Selected,
     *,
     path: Literal["plain", "fused"],
+    warnings: tuple[str, ...] = (),
 ) -> Record:
     """The record of a trained model after its one test."""
     experiment, data, timings = job.experiment, ready.data, ready.timings
     finetune = experiment.encoder is EncoderMode.FINETUNE
     clock = time.monotonic()
     model.restore(selected.state, finetune)
-    result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
-    anchors = _anchors(experiment, model.head, data, bench)
+    with parallel.alone():
+        result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
+        anchors = _anchors(experiment, model.head, data, bench)
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
@@ -216,7 +225,7 @@ def _tested(
         timings_s={name: round(seconds, 3) for name, seconds in timings.items()},
         peak_memory_bytes=_peak_memory(torch.device(experiment.device_type)),
         environment=environment(torch.device(experiment.device_type)),
-        warnings=(*data.warnings, *result.warnings),
+        warnings=(*data.warnings, *result.warnings, *warnings),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
 
@@ -299,6 +308,13 @@ def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str,
         "encoder": in_encoder,
         **pyramid,
     }
+
+
+def _how(checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """What of the way a job ran may show in its last digits, or should be known."""
+    n = parallel.size()
+    several = (f"trained by {n} processes that shared each batch: equal to one process up to rounding",) if n > 1 else ()
+    return (*several, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
 
 
 def _parts(data: JobData):

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmark.cards import EncoderMode, Epoch, Experiment
+from benchmark import parallel
+from benchmark.cards import EncoderMode, Epoch, Experiment, Recipe
 from benchmark.errors import TrainingError
+from benchmark.training.checkpoint import Checkpoint, Parts, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.model import Model
-
-OPTIMISERS = {"adam": "Adam", "adamw": "AdamW"}  # of torch.optim
 
 
 @dataclass
@@ -38,9 +39,17 @@ class Selected:
 
 
 def train(
-    model: Model, data: JobData, experiment: Experiment, learning_rate: float, class_names: tuple[str, ...]
+    model: Model,
+    data: JobData,
+    experiment: Experiment,
+    learning_rate: float,
+    class_names: tuple[str, ...],
+    checkpoint: Checkpoint | None = None,
 ) -> Generator[Epoch, None, Selected]:
     """Trains until patience, epochs or step budget end it, yielding every epoch; the earlier epoch wins a tie.
+
+    Args:
+        checkpoint: where to go on from, if it holds something, and what to save between epochs.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or a fine-tuned encoder never unfroze.
@@ -50,15 +59,16 @@ def train(
     parameters = list(model.trained_modules(finetune).parameters())
     warmup = data.warmup_steps if finetune else 0
     start_rate = recipe.warmup_learning_rate if warmup else learning_rate
-    optimiser = getattr(torch.optim, OPTIMISERS[recipe.optimiser])(
-        parameters, lr=start_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-    )
+    optimiser = optimiser_of(recipe, parameters, start_rate)
     course = Course(experiment, optimiser)
     kept = course.kept
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)
+    parts = Parts(model.trained_modules(finetune), {"optimiser": optimiser, "course": course, "scaler": precision.scaler}, order)
+    saved = None if checkpoint is None else checkpoint.load(parts, model.device)
+    first = 0 if saved is None else saved["next_epoch"]
 
-    for epoch in range(recipe.max_epochs):
+    for epoch in range(first, recipe.max_epochs):
         model.start_epoch()
         losses = []
         for index in batches(len(data.train), data.batch_size, order, recipe.drop_last):
@@ -69,26 +79,30 @@ def train(
                 _set_rate(optimiser, learning_rate)
             if finetune and kept.steps >= warmup and switches.plateau_after_warmup == "undone":
                 _set_rate(optimiser, learning_rate)
+            mine = parallel.own(index)
             with precision.autocast():
-                outputs = model.outputs(data.train, index)
-            loss = model.head.loss(outputs, data.train.targets(index, model.device))
+                outputs = model.outputs(data.train, mine)
+            targets = data.train.targets(mine, model.device)
+            loss = parallel.part_of_loss(model.head.loss, outputs, targets, len(mine), len(index), model.head.mean_over_images)
             precision.step(loss, optimiser)
-            losses.append(loss.detach())
+            losses.append(parallel.total(loss.detach()))
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break
-        validation_loss, metrics = validate(model, data.validation, data.batch_size, class_names, precision.autocast)
+        validation_loss, metrics = parallel.led(lambda: validate(model, data.validation, data.batch_size, class_names, precision.autocast))
         line = course.line(epoch, losses, validation_loss, metrics)
         yield line
         if course.ends_after(line, lambda: model.snapshot(finetune)):
             break
+        if checkpoint is not None and parallel.rank() == 0:
+            checkpoint.save_if_due(parts, {"next_epoch": epoch + 1})
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
     return kept
 
 
 class Course:
-    """What is decided between the epochs of one run: its rate, its checkpoint and its end (LoVT 1.2).
+    """What is decided between the epochs of one run: its rate, its best state and its end (LoVT 1.2).
 
     Args:
         optimiser: of the run; the plateau rule halves its rate.
@@ -141,12 +155,27 @@ class Course:
         self._stop_best = max(self._stop_best, value) if self._waited == 0 else self._stop_best
         return self._waited >= recipe.patience or kept.steps == recipe.max_steps
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it but the optimiser's own, as tensors and plain values."""
+        kept, plateau = selected_to_plain(self.kept), self._plateau.state_dict()
+        return {"kept": kept, "plateau": plateau, "waited": self._waited, "stop_best": float(self._stop_best)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        selected_from_plain(self.kept, state["kept"])
+        self._plateau.load_state_dict(state["plateau"])
+        self._waited, self._stop_best = state["waited"], state["stop_best"]
+
 
 def batches(n: int, batch_size: int, generator: torch.Generator, drop_last: bool) -> list[np.ndarray]:
     """One epoch's shuffled batches of indices; the generator's state carries on to the next epoch."""
     order = torch.randperm(n, generator=generator).numpy()
     stop = n - n % batch_size if drop_last else n
     return [order[i : i + batch_size] for i in range(0, stop, batch_size)]
+
+
+def optimiser_of(recipe: Recipe, parameters: list[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    return kind(parameters, lr=rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
@@ -170,5 +199,6 @@ class Precision:
         if not loss.requires_grad:
             raise TrainingError("The loss does not depend on any trained parameter.")
         self.scaler.scale(loss).backward()
+        parallel.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()

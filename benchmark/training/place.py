@@ -26,6 +26,8 @@ class Place:
         feature_budget_bytes: memory of a unit for the features of its frozen encoder; what does not fit goes to disk, or is recomputed.
         decode_workers: threads that decode images.
         lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
+        checkpoints: folder for mid-training checkpoints that every node sees; None = long jobs start again when they are lost.
+        checkpoint_every_s: least time between two of them.
     """
 
     card: DatasetCard
@@ -39,6 +41,8 @@ class Place:
     feature_budget_bytes: int = FEATURE_BUDGET_BYTES
     decode_workers: int = 1
     lists: Path | None = None
+    checkpoints: Path | None = None
+    checkpoint_every_s: float = 600.0
 
 
 def place_key(backbone: BackboneRef, dataset: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from benchmark.metrics import dice, scores
 from benchmark.registry import plugin
 from benchmark.training.data import JobData
 from benchmark.training.features import FeatureBank
-from benchmark.training.loop import Course, Selected, batches
+from benchmark.training.loop import Course, Selected, batches, optimiser_of
 from benchmark.training.model import Model
 
 OWN = {"learning_rate": None, "head_seed": 0, "order_seed": 0}  # what runs of one group may differ in, besides their grids
@@ -49,7 +49,7 @@ def train_together(
     recipe, names = experiments[0].recipe, experiments[0].dataset.classes
     stack = plugin("heads", experiments[0].head).stack([model.head for model in models])
     courses = [
-        Course(e, torch.optim.Adam(list(model.head.parameters()), lr=rate, weight_decay=recipe.weight_decay))
+        Course(e, optimiser_of(recipe, list(model.head.parameters()), rate))
         for e, model, rate in zip(experiments, models, learning_rates, strict=True)
     ]
     # Runs of one order seed draw the same batches: one generator for all of them.

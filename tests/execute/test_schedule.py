@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark.cards import EncoderMode, Role
-from benchmark.execute.schedule import Schedule, expected_seconds
+from benchmark.execute.costs import Costs
+from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, Outcome, WorkUnit, failed, outcome_of, run_unit, units
 
 LINEAR = "rsna-linear-frozen-100"
@@ -86,7 +87,7 @@ def test_the_longest_unit_starts_first(small, tiny):
         planned += units(jobs, places)
     schedule = Schedule(planned)
     order = [schedule.next() for _ in planned]
-    costs = [sum(map(expected_seconds, unit.jobs)) for unit in order]
+    costs = [Costs().unit_seconds(unit) for unit in order]
     assert costs == sorted(costs, reverse=True)
     assert order[-1].jobs[0].experiment.head == "linear"
 
@@ -95,4 +96,4 @@ def test_fine_tuning_is_expected_to_take_longer_than_frozen(small, tiny):
     file = tiny()
     frozen, _ = small.one(LINEAR, file)
     tuned, _ = small.one(LINEAR, file, card={"encoder": EncoderMode.FINETUNE})
-    assert expected_seconds(tuned) > expected_seconds(frozen)
+    assert Costs().seconds(tuned) > Costs().seconds(frozen)

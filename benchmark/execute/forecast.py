@@ -1,0 +1,61 @@
+"""What an evaluation will take on this machine, before it starts: time, device-hours, memory and disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmark.execute.costs import Costs
+from benchmark.execute.nodes import gpus_here
+from benchmark.execute.placing import Node
+from benchmark.execute.simulate import simulate
+from benchmark.execute.work import WorkUnit
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """
+    Attributes:
+        machine: in words.
+        measured_jobs: of `n_jobs`, those whose like ran before; the rest is a rough guess.
+        device_hours: of GPUs, or of cores where there is none.
+        process_bytes: memory of the largest process.
+        disk_bytes: predictions and records; only of jobs whose like ran before.
+    """
+
+    machine: str
+    n_jobs: int
+    measured_jobs: int
+    seconds: float
+    critical_path_s: float
+    device_hours: float
+    process_bytes: int
+    disk_bytes: int
+
+
+def this_machine() -> Node:
+    n_gpus, gpu_bytes = gpus_here()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Node("here", os.cpu_count() or 1, pages, n_gpus, gpu_bytes)
+
+
+def forecast(todo: Sequence[WorkUnit], costs: Costs, node: Node | None = None) -> Forecast:
+    """
+    Args:
+        node: None takes this machine.
+    """
+    node = node or this_machine()
+    simulated = simulate(todo, [node], costs)
+    jobs = [job for unit in todo for job in unit.jobs]
+    devices = f"{node.n_gpus} GPU" if node.n_gpus else f"{node.cpus} cores"
+    return Forecast(
+        machine=devices,
+        n_jobs=len(jobs),
+        measured_jobs=sum(map(costs.measured, jobs)),
+        seconds=simulated.makespan_s,
+        critical_path_s=simulated.critical_path_s,
+        device_hours=simulated.work_s / 3600,
+        process_bytes=max((costs.needs(unit).memory_bytes // unit.workers for unit in todo), default=0),
+        disk_bytes=int(sum(map(costs.disk_bytes, jobs))),
+    )

@@ -1,0 +1,87 @@
+"""Finished records on the node that made them, until the driver has stored them. A driver that comes later collects them first.
+
+One folder a record, made under a temporary name and renamed: it is there whole or not at all. Lives in $LOBE_SPOOL, else in the node's
+temporary folder; only its owner can write there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark.cards import Record
+
+RECORD, FILES = "record.json", "files"
+
+
+def folder_of(store_id: str) -> Path:
+    """This node's spool of an output folder."""
+    root = os.environ.get("LOBE_SPOOL") or Path(tempfile.gettempdir()) / f"lobe-spool-{os.getuid()}"
+    return Path(root) / store_id
+
+
+def keep(store_id: str, record: Record, files: Mapping[str, bytes]) -> bool:
+    """Keeps a record and its files; False when the node's disk does not take them: they then live only on their way to the driver."""
+    folder = folder_of(store_id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _ours(folder.parent):
+            return False
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    except OSError:
+        return False
+    try:
+        (making / FILES).mkdir()
+        for name, content in files.items():
+            _write(making / FILES / name, content)
+        _write(making / RECORD, record.model_dump_json().encode())
+        if (folder / record.key).exists():  # of an earlier driver: the same job, the same record
+            shutil.rmtree(folder / record.key)
+        os.replace(making, folder / record.key)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        return False
+    return True
+
+
+def waiting(store_id: str, wanted: Iterable[str]) -> Iterator[tuple[Record, dict[str, bytes]]]:
+    """Kept records of the wanted jobs. What is damaged or is not a record is left out; the job runs again."""
+    folder = folder_of(store_id)
+    if not folder.is_dir() or not _ours(folder.parent):
+        return
+    wanted = set(wanted)
+    for path in sorted(p for p in folder.iterdir() if re.fullmatch(r"[0-9a-f]{32}", p.name) and p.name in wanted):
+        with contextlib.suppress(OSError, ValueError, ValidationError):
+            record = Record.model_validate_json((path / RECORD).read_bytes())
+            if record.key == record.job.key == path.name:
+                yield record, {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
+
+
+def forget(store_id: str, keys: Iterable[str]) -> None:
+    """Deletes what the driver has stored."""
+    folder = folder_of(store_id)
+    for key in keys:
+        shutil.rmtree(folder / key, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        folder.rmdir()
+
+
+def _ours(root: Path) -> bool:
+    """Nobody else could have put files there."""
+    found = root.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())

@@ -1,0 +1,92 @@
+"""A whole evaluation handed to a cluster through Ray's job API, and followed from anywhere: the laptop may leave."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import EnvironmentProblem, UsageError
+from benchmark.execute.ship import stage
+
+MARK = "lobe"  # in the metadata of our jobs
+START = "from benchmark.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One evaluation on a cluster. `state` is Ray's: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+
+    id: str
+    state: str
+    message: str
+    title: str
+
+
+def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str) -> str:
+    """Starts `lobe run` on the cluster.
+
+    Args:
+        address: of the cluster's job server, `http://head:8265`.
+        backbones: as named here; the folders of the user's own travel along.
+        arguments: of `lobe run` beside the backbones; paths are the cluster's.
+
+    Returns:
+        The id to follow it by.
+
+    Raises:
+        EnvironmentProblem: the cluster does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
+        named = stage(Path(staging), backbones)
+        words = ["run", *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
+        client = _client(address)
+        return client.submit_job(
+            entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",
+            runtime_env={"working_dir": staging, "env_vars": {"RAY_USAGE_STATS_ENABLED": "0"}},
+            metadata={MARK: title},
+        )
+
+
+def submissions(address: str) -> list[Submission]:
+    """Every evaluation the cluster knows, newest first."""
+    jobs = [job for job in _client(address).list_jobs() if job.submission_id and MARK in (job.metadata or {})]
+    jobs.sort(key=lambda job: -(job.start_time or 0))
+    return [Submission(job.submission_id, str(job.status.value), _line(job.message), job.metadata[MARK]) for job in jobs]
+
+
+def logs(address: str, submission: str) -> str:
+    """What it has printed so far."""
+    _known(address, submission)
+    return _client(address).get_job_logs(submission)
+
+
+def cancel(address: str, submission: str) -> bool:
+    """Stops it; what is stored stays. False when it had ended before."""
+    _known(address, submission)
+    return bool(_client(address).stop_job(submission))
+
+
+def _known(address: str, submission: str) -> None:
+    known = [s.id for s in submissions(address)]
+    if submission not in known:
+        raise UsageError(f"The cluster at {address} has no evaluation {submission!r}; it has {', '.join(known) or 'none'}.")
+
+
+def _client(address: str):
+    try:
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise EnvironmentProblem(f"Ray cannot be imported ({error}). `lobe doctor` says how to mend it.") from None
+    if not address.startswith(("http://", "https://")):
+        raise UsageError(f"--address {address}: a cluster's job server is named like http://head:8265.")
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise EnvironmentProblem(f"No Ray job server answers at {address}: {str(error).splitlines()[0][:200]}") from None
+
+
+def _line(message: str | None) -> str:
+    return (message or "").splitlines()[0][:200] if message else ""

@@ -1,0 +1,1 @@
+"""What MLflow is told, by the driver only: a durable spool, a thread that empties it, and the runs it writes."""

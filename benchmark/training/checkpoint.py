@@ -1,0 +1,142 @@
+"""Everything that changes while a job trains, saved between epochs and put back to the bit. What a checkpoint holds is never executed.
+
+For jobs of hours: losing the machine costs at most one interval and the epoch that ran. Short jobs simply run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.cards import Epoch
+
+EVERY_S = 600.0
+
+
+@dataclass
+class Parts:
+    """The stateful things of one training run.
+
+    Attributes:
+        modules: what is trained.
+        stateful: optimiser, schedule and gradient scaler by name: `state_dict` and `load_state_dict`.
+        order: generator of the training order.
+    """
+
+    modules: torch.nn.Module
+    stateful: dict[str, Any]
+    order: torch.Generator
+
+
+class Checkpoint:
+    """One file, replaced as training goes on.
+
+    Args:
+        folder: on a disk that outlives the machine; shared between nodes.
+        key: of the job.
+        learning_rate: the job's, fixed or selected; a checkpoint of another rate is not used.
+        every_s: least time between two saves.
+    """
+
+    def __init__(self, folder: Path, key: str, learning_rate: float, every_s: float = EVERY_S):
+        self.path, self.every_s = path_of(folder, key), every_s
+        self.identity = {"key": key, "learning_rate": learning_rate, "torch": str(torch.__version__)}
+        self.problem: str | None = None
+        self._last = time.monotonic()
+
+    def save_if_due(self, parts: Parts, progress: dict[str, Any]) -> None:
+        """Saves after an epoch when the interval is over. A disk that is full or gone is remembered in `problem`; training goes on."""
+        if time.monotonic() - self._last < self.every_s:
+            return
+        self._last = time.monotonic()
+        content = {
+            "identity": self.identity,
+            "modules": parts.modules.state_dict(),
+            "stateful": {name: thing.state_dict() for name, thing in parts.stateful.items()},
+            "order": parts.order.get_state(),
+            "generators": _generators(),
+            "progress": progress,
+        }
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as handle:
+                torch.save(content, handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            self.problem = f"No checkpoint could be written to {self.path.parent}: {str(error).splitlines()[0]}"
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def load(self, parts: Parts, device: torch.device) -> dict[str, Any] | None:
+        """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning."""
+        try:
+            saved = torch.load(self.path, map_location=device, weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a torn or foreign file is no reason to fail
+            self.problem = f"The checkpoint {self.path} could not be read and was not used: {str(error).splitlines()[0]}"
+            return None
+        if not isinstance(saved, dict) or saved.get("identity") != self.identity:
+            return None
+        parts.modules.load_state_dict(saved["modules"])
+        for name, thing in parts.stateful.items():
+            thing.load_state_dict(saved["stateful"][name])
+        parts.order.set_state(saved["order"].cpu())
+        _set_generators(saved["generators"])
+        return saved["progress"]
+
+
+def discard(folder: Path, key: str) -> None:
+    """The job is over: its checkpoint is of no more use."""
+    with contextlib.suppress(OSError):
+        path_of(folder, key).unlink()
+
+
+def path_of(folder: Path, key: str) -> Path:
+    return folder / f"{key}.pt"
+
+
+def selected_to_plain(selected) -> dict[str, Any]:
+    """A `loop.Selected` as tensors and plain values."""
+    curve = [line.model_dump(mode="json") for line in selected.curve]
+    metrics = {name: float(value) for name, value in selected.metrics.items()}
+    return {**vars(selected), "curve": curve, "metrics": metrics, "best": float(selected.best)}
+
+
+def selected_from_plain(selected, plain: dict[str, Any]) -> None:
+    """Fills a `loop.Selected` with what `selected_to_plain` gave."""
+    vars(selected).update(plain)
+    selected.curve = [Epoch.model_validate(line) for line in plain["curve"]]
+
+
+def _generators() -> dict[str, Any]:
+    """State of every global generator a backbone might draw from."""
+    version, keys, gauss = random.getstate()
+    name, words, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (an author's code may draw from it)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": [state.cpu() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+        "python": [version, list(keys), gauss],
+        "numpy": [name, torch.from_numpy(words.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+    }
+
+
+def _set_generators(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["torch"].cpu())
+    if saved["cuda"]:
+        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+    version, keys, gauss = saved["python"]
+    random.setstate((version, tuple(keys), gauss))
+    name, words, position, has_gauss, cached = saved["numpy"]
+    np.random.set_state((name, words.cpu().numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

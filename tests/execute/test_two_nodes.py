@@ -1,0 +1,150 @@
+"""Two local raylets with declared GPUs: both work, no device is given twice, what a lost node ran starts again elsewhere.
+
+The units do nothing but tell where they ran, in light processes: it is the placing that is checked. The long checks use the same parts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.execute.costs import Costs
+from benchmark.execute.on_ray import QUIET, RayExecutor
+from benchmark.execute.placing import Node
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.simulate import simulate
+from benchmark.execute.work import Event, Finished, Started, WorkUnit, failed
+from tests.execute.test_simulate import suite_units
+
+GIB = 2**30
+NODE = {"num_cpus": 4, "memory": 16 * GIB, "object_store_memory": 2**27}
+
+
+@dataclass(frozen=True)
+class Span:
+    """When and where a unit had its device; the device is numbered within its node."""
+
+    start_s: float
+    end_s: float
+    node: str
+    device: str
+
+
+class Named(Costs):
+    """A unit takes as many seconds as its name says."""
+
+    def unit_seconds(self, unit: WorkUnit) -> float:
+        return float(unit.name)
+
+
+class Noting(Schedule):
+    """Remembers the order in which units were given out."""
+
+    def next_that_fits(self, fit):
+        found = super().next_that_fits(fit)
+        if found is not None:
+            self.given = [*getattr(self, "given", []), found[0].name]
+        return found
+
+
+def sleeping(unit: WorkUnit) -> Iterator[Event]:
+    """Takes the time of its name and tells its span by a failure's sentence."""
+    for job in unit.jobs:
+        yield Started(job.key)
+        began = time.time()
+        time.sleep(float(unit.name))
+        told = [began, time.time(), _node(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]
+        yield Finished(failed(job, unit.place, RuntimeError(json.dumps(told))))
+
+
+def waiting_once(unit: WorkUnit) -> Iterator[Event]:
+    """Never ends on the first node that runs it, whose id it leaves in the file `unit.name`."""
+    tried = Path(unit.name)
+    for job in unit.jobs:
+        first = not tried.exists()
+        if first:
+            tried.write_text(_node())
+        yield Started(job.key)
+        while first:
+            time.sleep(0.1)
+        yield Finished(failed(job, unit.place, RuntimeError(json.dumps([0, 0, _node(), ""]))))
+
+
+def _node() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+def spans(events) -> list[Span]:
+    return [Span(*json.loads(e.record.failure.sentence.partition(": ")[2])) for e in events if isinstance(e, Finished)]
+
+
+def whole_device_units(names: list[str], device_type: str = "cuda") -> list[WorkUnit]:
+    """One-job units, each for a device of its own, that wait for nothing."""
+    made = [replace(unit, jobs=unit.jobs[:1]) for unit in suite_units(2, device_type) if not unit.jobs[0].depends_on]
+    return [replace(unit, name=name) for unit, name in zip(made[: len(names)], names, strict=True)]
+
+
+def require_no_device_twice(found: list[Span]) -> None:
+    for place in {(s.node, s.device) for s in found}:
+        own = sorted((s.start_s, s.end_s) for s in found if (s.node, s.device) == place)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(own)), place
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ.update(QUIET)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_gpus": 0, "include_dashboard": False})
+    try:
+        made.add_node(**NODE, num_gpus=1)
+        made.add_node(**NODE, num_gpus=1)
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_both_nodes_work_no_device_is_given_twice_and_the_simulator_foretold_the_order(cluster):
+    names = ["0.8", "0.7", "0.6", "0.5", "0.4", "0.3"]
+    made = whole_device_units(names)
+    schedule = Noting(made, costs=Named())
+    found = spans(RayExecutor(address=cluster.address, work=sleeping).run(schedule))
+    assert len(found) == len(names)
+    assert len({s.node for s in found}) == 2
+    require_no_device_twice(found)
+    foretold = simulate(made, [Node("a", 4, n_gpus=1), Node("b", 4, n_gpus=1)], Named())
+    assert [name for _, name in foretold.starts] == schedule.given == names
+
+
+def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):
+    found = spans(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1"], "cpu"))))
+    assert [s.device for s in found] == [""]
+
+
+def test_what_a_lost_node_ran_starts_again_on_another(cluster, tmp_path: Path):
+    tried = tmp_path / "tried"
+    nodes = {node.node_id: node for node in cluster.worker_nodes}
+    started = 0
+    for event in RayExecutor(address=cluster.address, work=waiting_once).run(Schedule(whole_device_units([str(tried)]))):
+        if isinstance(event, Started):
+            started += 1
+            if started == 1:
+                cluster.remove_node(nodes[tried.read_text()], allow_graceful=False)
+        if isinstance(event, Finished):
+            assert event.record.failure.kind == "RuntimeError", event.record.failure.sentence
+            (after,) = spans([event])
+    assert started == 2
+    assert after.node != tried.read_text()

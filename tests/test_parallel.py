@@ -1,0 +1,171 @@
+"""Two processes that share each batch train the network one process trains: in float64 to 1e-8, ragged last batch included."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark import parallel, registry
+from benchmark.errors import TrainingError
+from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
+from benchmark.parallel import Group
+from benchmark.registry import plugin
+
+SIZE, CLASSES = 64, 2
+CHANNELS = {2: 4, 4: 8, 8: 8, 16: 8, 32: 16}
+
+
+class Encoder(nn.Module):
+    """Five strided convolutions with BatchNorm, fine-tuned with the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        incoming = 3
+        for width in CHANNELS.values():
+            self.stages.append(nn.Sequential(nn.Conv2d(incoming, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()))
+            incoming = width
+
+    def forward(self, images):
+        maps = {}
+        for stride, stage in zip(CHANNELS, self.stages, strict=True):
+            images = stage(images)
+            maps[stride] = images
+        return {**maps, POOLED: images.mean(dim=(2, 3), keepdim=True)}
+
+
+def batches(n_steps: int, batch: int, ragged: int) -> list[np.ndarray]:
+    """Indices of each step; the last of every fifth is ragged, as at the end of an epoch."""
+    draws = np.random.default_rng(3)
+    return [draws.permutation(16)[: ragged if step % 5 == 4 else batch] for step in range(n_steps)]
+
+
+def targets_of(name: str, index: np.ndarray, masks: torch.Tensor, boxes: torch.Tensor) -> Targets:
+    if name == "unet":
+        return Targets(masks=masks[index])
+    if name == "softmax_classifier":
+        return Targets(labels=torch.eye(CLASSES)[index % CLASSES])
+    if name == "classifier":  # -1 is unknown: images differ in how many labels count
+        return Targets(labels=torch.from_numpy(np.stack([index % 3 - 1, (index % 5 > 1) * 1], axis=1)).float())
+    labels = torch.from_numpy(index % CLASSES)[:, None].expand(-1, 2)
+    valid = torch.from_numpy(np.stack([index % 3 != 0, index % 2 == 0], axis=1))
+    return Targets(boxes_xywh=boxes[index], box_labels=labels, box_valid=valid)
+
+
+def trained(name: str, n_steps: int, dtype: torch.dtype, batch: int = 8, ragged: int = 3) -> dict:
+    """Losses, first gradients and final parameters after some steps of the loop's own arithmetic."""
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    images = torch.rand(16, 3, SIZE, SIZE, dtype=dtype)
+    masks = (torch.rand(16, CLASSES, SIZE, SIZE) > 0.8).float()
+    masks[4:9] = 0  # some shares of a batch hold no positive pixel
+    boxes = torch.rand(16, 2, 4) * 30 + 2
+    encoder = Encoder()
+    request = HeadRequest(CHANNELS, CLASSES, SIZE, registry.protocol("published").switches, embed_dim=CHANNELS[32])
+    head = seeded_init(lambda: plugin("heads", name).build(request), 7)
+    model = nn.ModuleList([encoder, head]).to(dtype)
+    parallel.with_global_batchnorm(model)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses, first = [], []
+    for index in batches(n_steps, batch, ragged):
+        mine = parallel.own(index)
+        outputs = head(encoder(images[mine]), images[mine])
+        targets = targets_of(name, mine, masks, boxes)
+        loss = parallel.part_of_loss(head.loss, outputs, targets, len(mine), len(index), head.mean_over_images)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        parallel.sum_gradients(model.parameters())
+        first = first or [p.grad.clone() for p in model.parameters()]
+        optimiser.step()
+        losses.append(float(parallel.total(loss.detach())))
+    return {"losses": losses, "gradients": first, "state": dict(model.state_dict())}
+
+
+def one_of(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
+    with parallel.joined(Group(rank, size, f"tcp://127.0.0.1:{port}"), "cpu"):
+        found = trained(*arguments)
+    if rank == 0:
+        torch.save(found, file)
+
+
+def together(folder: Path, *arguments, size: int = 2) -> dict:
+    """What the leader of `size` processes holds in the end."""
+    return run_all(one_of, folder, arguments, size)
+
+
+def run_all(target, folder: Path, arguments: tuple, size: int) -> dict:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    torch.set_num_threads(1)  # before the fork: no thread of a pool is lost in it
+    file = folder / "found.pt"
+    processes = [fork.Process(target=target, args=(rank, size, port, str(file), arguments)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
+    return torch.load(file, weights_only=True)
+
+
+def compare(one: dict, two: dict) -> tuple[float, float]:
+    """Largest difference of losses, and of parameters and statistics."""
+    assert one["state"].keys() == two["state"].keys()
+    losses = max(abs(a - b) for a, b in zip(one["losses"], two["losses"], strict=True))
+    return losses, max(float((one["state"][name].double() - two["state"][name].double()).abs().max()) for name in one["state"])
+
+
+@pytest.mark.parametrize("name", ["unet", "yolov3", "classifier", "softmax_classifier"])
+def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
+    one = trained(name, 5, torch.float64)
+    assert all(np.isfinite(one["losses"]))
+    assert one["losses"][0] != one["losses"][1]
+    losses, parameters = compare(one, together(tmp_path, name, 5, torch.float64))
+    assert losses < 1e-8
+    assert parameters < 1e-8
+
+
+@pytest.mark.parametrize("name", ["unet", "classifier", "softmax_classifier"])
+def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_path: Path):
+    arguments = (name, 5, torch.float64, 8, 1)
+    losses, parameters = compare(trained(*arguments), together(tmp_path, *arguments))
+    assert max(losses, parameters) < 1e-8
+
+
+def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path, monkeypatch):
+    one = trained("unet", 5, torch.float64)
+    monkeypatch.setattr(parallel, "with_global_batchnorm", lambda module: module)
+    losses, _ = compare(one, together(tmp_path, "unet", 5, torch.float64))
+    assert losses > 1e-6
+
+
+def failing(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
+    with parallel.joined(Group(rank, size, f"tcp://127.0.0.1:{port}"), "cpu"):
+        seen = parallel.led(lambda: "from the leader")
+        try:
+            parallel.led(lambda: 1 / 0)
+        except (ZeroDivisionError, TrainingError) as error:
+            text = f"{seen}: {type(error).__name__}: {error}"
+    if rank == 1:
+        torch.save({"text": text}, file)
+
+
+def test_what_fails_at_the_leader_fails_everywhere_with_its_reason(tmp_path: Path):
+    found = run_all(failing, tmp_path, (), 2)
+    assert found["text"].startswith("from the leader: TrainingError: The leading process of the job failed: ZeroDivisionError")
+
+
+def test_alone_nothing_is_changed():
+    module = nn.Sequential(nn.BatchNorm2d(3))
+    assert isinstance(parallel.with_global_batchnorm(module)[0], nn.BatchNorm2d)
+    values = torch.ones(3, requires_grad=True)
+    assert parallel.total(values) is values
+    index = np.arange(5)
+    assert parallel.own(index) is index

@@ -1,0 +1,146 @@
+"""Against a real `mlflow server` in a process of its own: what it misses while it is away arrives when it is back.
+
+On SQLite here; on PostgreSQL, with the machine's own server programs, in the long checks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from benchmark.tracking.runs import EXPERIMENT
+from benchmark.tracking.tracker import Tracker
+
+LINEAR = "rsna-linear-frozen-100"
+START_S = 120
+
+
+@pytest.fixture
+def record(small, tiny, tmp_path: Path):
+    from benchmark.store import Store
+
+    job, place = small.one(LINEAR, tiny())
+    made = small.fit(job, place, produced=tmp_path / "produced")
+    return Store(tmp_path / "out").put(made, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def server(backend: str, artifacts: Path, port: int) -> Iterator[None]:
+    """`mlflow server`, serving artifacts too, until the block ends; it is killed, not asked."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--artifacts-destination", artifacts.as_uri()]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (artifacts.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200, process)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _wait(ready, process: subprocess.Popen) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        assert process.poll() is None, "the server ended"
+        try:
+            if ready():
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"the server did not answer within {START_S} s")
+
+
+def lost_and_found(record, out: Path, backend: str, artifacts: Path, monkeypatch) -> None:
+    """One run told to a living server, one while it is away, and both there in the end."""
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with server(backend, artifacts, port):
+        alive = Tracker(out, "alive", {"protocol": "published"})
+        alive.epoch(record.job, record.curve[0])
+        alive.record(record)
+        alive.close("FINISHED")
+        assert alive.problem is None
+    away = Tracker(out, "away", {})
+    away.record(record)
+    away.close("FINISHED")
+    assert "3 notes" in away.problem
+    with server(backend, artifacts, port):
+        back = Tracker(out, "back", {})
+        back.close("FINISHED")
+        assert back.problem is None
+        client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+        runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+        children = [run for run in runs if run.data.tags["lobe.kind"] == "run"]
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert {run.data.tags["lobe.evaluation"] for run in children} == {alive.evaluation, away.evaluation}
+        for run in children:
+            assert run.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
+            assert {e.path for e in client.list_artifacts(run.info.run_id)} >= {"job.json", "record.json"}
+
+
+def test_a_server_that_was_away_has_everything_when_it_is_back(record, tmp_path: Path, monkeypatch):
+    (tmp_path / "server").mkdir()
+    lost_and_found(record, tmp_path / "out", f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "server" / "artifacts", monkeypatch)
+
+
+@pytest.fixture
+def postgres(tmp_path_factory) -> Iterator[str]:
+    """Address of a fresh database of the machine's own PostgreSQL, run as its user on a free port."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or os.getuid() != 0:
+        pytest.skip("needs PostgreSQL's server programs and the right to run them as user postgres")
+    if importlib.util.find_spec("psycopg2") is None:
+        pytest.skip("needs psycopg2: pip install psycopg2-binary")
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        pytest.skip("needs the user postgres")
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="lobe-postgres-", dir="/tmp"))  # short, and open to its user: sockets and rights
+    shutil.chown(folder, user.pw_uid, user.pw_gid)
+    bin_, port = found[-1].parent, free_port()
+
+    def run(*command: str) -> None:
+        who = {"user": user.pw_uid, "group": user.pw_gid, "env": {"PATH": "/usr/bin:/bin"}}
+        subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **who)
+
+    data = str(folder / "data")
+    try:
+        run(str(bin_ / "initdb"), "-D", data, "-A", "trust", "-U", "lobe", "-E", "UTF8", "--locale=C")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        run(str(bin_ / "pg_ctl"), "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
+        run(str(bin_ / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "lobe", "mlflow")
+        yield f"postgresql+psycopg2://lobe@127.0.0.1:{port}/mlflow"
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            run(str(bin_ / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_on_postgresql_too(record, postgres: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "server").mkdir()
+    lost_and_found(record, tmp_path / "out", postgres, tmp_path / "server" / "artifacts", monkeypatch)

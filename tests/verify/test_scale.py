@@ -1,0 +1,355 @@
+"""The long checks of scale: data parallelism over twenty steps, a thousand backbones in simulation, fake GPUs, and a suite under fire.
+
+Run with `-rP` to see the numbers each of them prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from benchmark import registry
+from benchmark.cards import VOLATILE_FIELDS
+from benchmark.execute.costs import Costs
+from benchmark.execute.on_ray import QUIET, RayExecutor
+from benchmark.execute.placing import Node
+from benchmark.execute.schedule import Schedule
+from benchmark.execute.simulate import simulate
+from benchmark.execute.work import Event, Finished, WorkUnit, failed
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.store import Store
+from benchmark.tracking.runs import EXPERIMENT
+from tests.execute.test_simulate import suite_units
+from tests.execute.test_two_nodes import NODE, Named, Noting, require_no_device_twice, sleeping, spans, whole_device_units
+from tests.test_parallel import compare, together, trained
+from tests.test_tracking_server import free_port, server
+
+pytestmark = pytest.mark.slow
+GIB = 2**30
+
+
+@pytest.mark.parametrize("name", ["unet", "yolov3"])
+def test_two_processes_equal_one_over_twenty_steps(name: str, tmp_path: Path):
+    losses, parameters = compare(trained(name, 20, torch.float64), together(tmp_path, name, 20, torch.float64))
+    one, two = trained(name, 1, torch.float32), together(tmp_path, name, 1, torch.float32)
+    first = max(float((a - b).abs().max()) for a, b in zip(one["gradients"], two["gradients"], strict=True))
+    print(f"{name}: largest difference of losses {losses:.1e}, of parameters {parameters:.1e}; float32, first gradients {first:.1e}")
+    assert losses < 1e-8
+    assert parameters < 1e-8
+    assert first < 1e-4
+
+
+def test_a_thousand_backbones_keep_512_devices_busy():
+    made = suite_units(1000)
+    nodes = [Node(f"node {i}", cpus=64, memory_bytes=1024 * GIB, n_gpus=8, gpu_bytes=80 * GIB) for i in range(64)]
+    started = time.monotonic()
+    result = simulate(made, nodes, Costs())
+    took, over = time.monotonic() - started, result.makespan_s / result.bound_s
+    print(f"{len(made)} units simulated in {took:.0f} s")
+    print(f"utilisation until the tail {result.utilisation():.4f}, makespan {over:.4f} x what no schedule can beat")
+    marks = [result.makespan_s * k / 10 for k in range(11)]
+    in_use = [next((n for at, n in reversed(result.curve) if at <= mark), 0.0) for mark in marks]
+    print("devices in use at each tenth of the time:", *(f"{n:.0f}" for n in in_use))
+    assert result.utilisation() >= 0.95
+    assert result.makespan_s <= 1.10 * result.bound_s
+
+
+# ------------------------------------------------------------------------------------------------- several local raylets
+
+
+@contextlib.contextmanager
+def raylets(n_more: int, **each: int) -> Iterator:
+    """A head and so many more raylets of this machine, killed at the end."""
+    os.environ.update(QUIET)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={**NODE, **each, "include_dashboard": False})
+    try:
+        for _ in range(n_more):
+            made.add_node(**{**NODE, **each})
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_fake_devices_are_never_given_twice_and_the_simulator_foretells_the_real_run():
+    import ray
+
+    seconds = [120, 90, 75, 60, 45, 30, 20, 20, 20]  # 480 s on 4 devices
+    made = whole_device_units([str(s) for s in seconds])
+    with raylets(1, num_gpus=2) as cluster:
+        ray.init(address=cluster.address, log_to_driver=False)
+        schedule = Noting(made, costs=Named())
+        began = time.time()
+        found = spans(RayExecutor(address=cluster.address, work=sleeping).run(schedule))
+        makespan = time.time() - began
+    foretold = simulate(made, [Node(name, 4, 16 * GIB, 2) for name in "ab"], Named())
+    over, off = makespan / foretold.bound_s, makespan / foretold.makespan_s
+    print(f"makespan {makespan:.1f} s, {over:.3f} x what no schedule can beat, {off:.3f} x what the simulator foretold")
+    assert len(found) == len(seconds)
+    assert len({(s.node, s.device) for s in found}) == 4
+    require_no_device_twice(found)
+    assert [name for _, name in foretold.starts] == schedule.given
+    assert makespan <= 1.10 * foretold.bound_s
+    assert 1.0 <= off <= 1.10
+
+
+def nothing(unit: WorkUnit) -> Iterator[Event]:
+    for job in unit.jobs:
+        yield Finished(failed(job, unit.place, RuntimeError("nothing to do")))
+
+
+def test_the_driver_costs_ten_milliseconds_a_job_at_most():
+    (first, *_) = suite_units(1, device_type="cpu")
+    job = first.jobs[0]
+    n = 10_000
+    seeded = (job.model_copy(update={"experiment": job.experiment.model_copy(update={"order_seed": i})}) for i in range(n))
+    made = [WorkUnit(first.name, (each,), first.place) for each in seeded]
+    started = time.process_time()
+    done = sum(isinstance(e, Finished) for e in RayExecutor(cpus=2, work=nothing).run(Schedule(made)))
+    each_ms = (time.process_time() - started) / n * 1000
+    print(f"{each_ms:.2f} ms of the driver's processor time a job")
+    assert done == n
+    assert each_ms <= 10
+
+
+# --------------------------------------------------------------------------------------------------------------- chaos
+
+# `lobe run`, with budgets of some seconds a job, checkpoints after every epoch, and a note of every start: key, process, node.
+DRIVER = """
+import functools, os
+from dataclasses import replace
+from benchmark import plan
+plan.SMOKE_STEPS.update(yolov3=8, unet=6, linear=200)
+from benchmark.execute import on_ray
+from benchmark.execute.work import Started, run_unit
+
+STARTS = os.environ["LOBE_TEST_STARTS"]
+
+def noted(unit):
+    import ray
+
+    for event in run_unit(replace(unit, place=replace(unit.place, checkpoint_every_s=0.0))):
+        if isinstance(event, Started):
+            with open(STARTS, "a") as file:
+                file.write(f"{event.key} {os.getpid()} {ray.get_runtime_context().get_node_id()}\\n")
+        yield event
+
+on_ray.RayExecutor = functools.partial(on_ray.RayExecutor, work=noted)
+from benchmark.cli import main
+main()
+"""
+KILLS = 20
+DRIVER_DIES_AT, NODE_DIES_AT, SERVER_DIES_AT, SERVER_IS_BACK_AT = (7, 14), 10, 4, 12  # kills of workers so far
+LONGEST_S = 1200
+TASKS = ("rsna-linear-frozen-100", "rsna-linear-frozen-10", "rsna-yolov3-frozen-100", "covid-rural-unet-finetune-100")
+
+
+@dataclass
+class Toll:
+    """What has been killed; `processes` are those that ran units and died, themselves or with driver or node."""
+
+    workers: int = 0
+    drivers: int = 0
+    nodes: int = 0
+    servers: int = 0
+    processes: set[int] = field(default_factory=set)
+
+
+def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monkeypatch):
+    seed = int(os.environ.get("LOBE_CHAOS_SEED") or int.from_bytes(os.urandom(4)))
+    print(f"chaos seed {seed}; LOBE_CHAOS_SEED={seed} draws the same again")
+    for name in ("rsna", "covid-rural"):
+        write_corpus(Plan(dataset=name, n_patients=40, seed=5), tmp_path / "data" / registry.dataset(name).folder)
+    monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))  # the raylets' workers inherit it
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # nobody kills but us
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    environment = {**os.environ, "LOBE_TEST_STARTS": str(tmp_path / "starts")}
+
+    def command(out: str, *more: str) -> list[str]:
+        words = ["run", "--backbone", "torchvision:resnet18", "--data", str(tmp_path / "data"), "--out", str(tmp_path / out)]
+        words += ["--cache", str(tmp_path / "cache"), "--limit", "16", "--profile", "smoke", "--seeds", "4", "--json"]
+        return [sys.executable, "-c", DRIVER, *words, *(w for task in TASKS for w in ("--task", task)), *more]
+
+    began = time.monotonic()
+    quiet = subprocess.run(command("quiet", "--executor", "inline", "--no-tracking"), env=environment, capture_output=True, check=False)
+    assert quiet.returncode == 0, quiet.stderr[-2000:]
+    print(f"undisturbed, in one process: {time.monotonic() - began:.0f} s")
+
+    port, began = free_port(), time.monotonic()
+    (tmp_path / "server").mkdir()
+    environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+    mlflow = (f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "server" / "artifacts", port)
+    with raylets(1, num_cpus=1) as cluster, (tmp_path / "fire.log").open("wb") as log:
+        fire = command("fire", "--address", cluster.address, "--retries", "100", "--checkpoints", str(tmp_path / "checkpoints"))
+        toll = _under_fire(fire, environment, log, cluster, mlflow, random.Random(seed), tmp_path / "fire")
+    took = time.monotonic() - began
+    print(f"killed: {toll.workers} workers, {toll.drivers} drivers, {toll.nodes} node, {toll.servers} server; {took:.0f} s")
+    assert (toll.drivers, toll.nodes, toll.servers) == (2, 1, 1)
+    assert toll.workers >= KILLS
+    assert _content(tmp_path / "fire") == _content(tmp_path / "quiet")
+    _require_explained(tmp_path / "starts", toll, Store(tmp_path / "fire"))
+
+
+def _under_fire(fire: list[str], environment: dict, log, cluster, mlflow: tuple, chance: random.Random, out: Path) -> Toll:
+    """Runs the command to its end, whatever dies; then everything must be on the server."""
+    toll = Toll()
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(fire, env=environment, stdout=log, stderr=log)
+
+    with contextlib.ExitStack() as tracking:
+        tracking.enter_context(server(*mlflow))
+        driver, until, away = start(), time.monotonic() + LONGEST_S, False
+        while driver.poll() is None and time.monotonic() < until:
+            time.sleep(chance.uniform(0.5, 6.0))
+            workers = _workers(os.getpid())
+            if workers and toll.workers < KILLS:
+                victim = chance.choice(workers)
+                with contextlib.suppress(ProcessLookupError):  # it had just ended
+                    os.kill(victim, signal.SIGKILL)
+                    toll.workers += 1
+                    toll.processes.add(victim)
+            if toll.drivers < len(DRIVER_DIES_AT) and toll.workers >= DRIVER_DIES_AT[toll.drivers]:
+                toll.processes.update(_workers(os.getpid()))
+                driver.kill()
+                driver.wait()
+                toll.processes.update(_workers(os.getpid()))  # whose driver is gone, and who will be ended for it
+                toll.drivers += 1
+                driver = start()
+            if toll.workers >= NODE_DIES_AT and not toll.nodes:
+                (node,) = cluster.worker_nodes
+                (raylet,) = node.all_processes["raylet"]
+                toll.processes.update(_workers(raylet.process.pid))
+                cluster.remove_node(node, allow_graceful=False)
+                toll.nodes += 1
+                cluster.add_node(**{**NODE, "num_cpus": 1})
+            if toll.workers >= SERVER_DIES_AT and not toll.servers:
+                tracking.close()
+                toll.servers, away = 1, True
+            if toll.workers >= SERVER_IS_BACK_AT and away:
+                tracking.enter_context(server(*mlflow))
+                away = False
+        ended = driver.poll()
+        driver.kill()
+        log.flush()
+        assert ended == 0, Path(log.name).read_text()[-3000:]
+        assert not away
+        _require_tracked(f"http://127.0.0.1:{mlflow[2]}", Store(out), toll)
+    return toll
+
+
+def _workers(ancestor: int) -> list[int]:
+    """Processes that run a unit now, below a process of ours."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            if words.startswith(b"ray::_remote_unit") and ancestor in _ancestors(int(folder.name)):
+                found.append(int(folder.name))
+        except (OSError, ValueError):  # it has ended
+            continue
+    return sorted(found)
+
+
+def _ancestors(pid: int) -> set[int]:
+    found: set[int] = set()
+    while pid > 1:
+        pid = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+        found.add(pid)
+    return found
+
+
+def _require_explained(starts: Path, toll: Toll, store: Store) -> None:
+    """Every start of a job but one was by a process that died."""
+    attempts: dict[str, list[int]] = defaultdict(list)
+    nodes = set()
+    for line in starts.read_text().splitlines():
+        key, process, node = line.split()
+        attempts[key].append(int(process))
+        nodes.add(node)
+    n_starts, again = sum(map(len, attempts.values())), sum(len(a) - 1 for a in attempts.values())
+    print(f"{len(attempts)} jobs, {n_starts} starts, {again} of them again; {len(nodes)} nodes worked")
+    assert attempts.keys() == {record.key for record in store.all()}
+    unexplained = {key: pids for key, pids in attempts.items() if sum(pid not in toll.processes for pid in pids) > 1}
+    assert not unexplained
+    assert again > 0
+    assert len(nodes) >= 2
+
+
+def _require_tracked(uri: str, store: Store, toll: Toll) -> None:
+    """The server has every job once as finished, with its metric, though it and its writers died."""
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], max_results=1000)
+    assert "RUNNING" not in {run.info.status for run in runs}
+    evaluations = [run.info.status for run in runs if run.data.tags["lobe.kind"] == "evaluation"]
+    assert sorted(evaluations) == ["FINISHED"] + ["KILLED"] * toll.drivers
+    finished = [run for run in runs if run.data.tags["lobe.kind"] == "run" and run.info.status == "FINISHED"]
+    records = {record.key: record for record in store.all()}
+    assert sorted(run.data.tags["lobe.key"] for run in finished) == sorted(records)
+    for run in finished:
+        record = records[run.data.tags["lobe.key"]]
+        name = record.job.experiment.report
+        assert run.data.metrics[f"test_{name.replace('@', '_at_')}"] == record.metrics[name]
+    assert not list((store.out / "tracking").glob("*.json"))
+
+
+def _content(out: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted((out / "records").glob("*.json")):
+        found[path.name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in VOLATILE_FIELDS}
+    assert found
+    return found | {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "predictions").rglob("*")) if p.is_file()}
+
+
+# -------------------------------------------------------------------------------------------------------------- detached
+
+
+@pytest.fixture
+def job_server(monkeypatch):
+    """A local Ray with its job server; address for `--detach`."""
+    os.environ.update(QUIET)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # a cluster's `python` is Ray's
+    import ray
+
+    context = ray.init(num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False)
+    yield f"http://{context.dashboard_url}"
+    ray.shutdown()
+
+
+def test_an_evaluation_handed_over_runs_without_us(job_server: str, tiny, corpora: Path, lobe, tmp_path: Path):
+    run = ["run", "--backbone", f"{tiny()}:build", "--task", "rsna-linear-frozen-100", "--data", corpora, "--out", tmp_path / "out"]
+    run += ["--cache", tmp_path / "cache", "--limit", 8, "--profile", "smoke", "--seeds", 1, "--no-tracking"]
+    code, printed, _ = lobe(*run, "--address", job_server, "--detach", "--json")
+    assert code == 0
+    submission = json.loads(printed)["id"]
+    until = time.monotonic() + 600
+    while (state := _state(lobe, job_server)) in ("PENDING", "RUNNING") and time.monotonic() < until:
+        time.sleep(2.0)
+    said = lobe("logs", submission, "--address", job_server)[1]
+    assert state == "SUCCEEDED", said[-2000:]
+    (record,) = (tmp_path / "out" / "records").glob("*.json")
+    assert json.loads(record.read_text())["status"] == "ok"
+    assert lobe("cancel", submission, "--address", job_server)[1].strip() == "It had ended already."
+    assert lobe("cancel", "no-such", "--address", job_server)[0] == 2
+
+
+def _state(lobe, address: str) -> str:
+    (row,) = json.loads(lobe("status", "--address", address, "--json")[1])
+    return row["state"]
