@@ -51,7 +51,8 @@ def killed_at(request: Request, when) -> int:
     watcher = SimpleNamespace(planned=lambda planned: None, event=event)
     child = multiprocessing.get_context("fork").Process(target=evaluate, args=(request, watcher))
     child.start()
-    child.join(120)
+    child.join(900)  # a busy machine is no failure
+    assert child.exitcode is not None, "the driver neither ended nor reached the event"
     return -child.exitcode
 
 
