@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from benchmark.errors import EnvironmentProblem, LobeError
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, Finished, WorkUnit, failed, run_unit
+from benchmark.execute.work import Event, Finished, WorkUnit, failed, run_unit, with_share_of_memory
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
 RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
@@ -61,7 +61,7 @@ class RayExecutor:
         streams: dict = {}
         while True:
             while sum(unit.jobs[0].experiment.threads for unit, *_ in streams.values()) < slots and (unit := schedule.next()) is not None:
-                streams[_submit(ray, unit)] = (unit, set(), 0)
+                streams[_submit(ray, unit, schedule.n_units)] = (unit, set(), 0)
             if not streams:
                 return
             ready, _ = ray.wait(list(streams), num_returns=1, timeout=1.0)
@@ -77,7 +77,7 @@ class RayExecutor:
                     left = tuple(job for job in unit.jobs if job.key not in done)
                     if losses < RETRIES and left:
                         again = schedule.refreshed(replace(unit, jobs=left))
-                        streams[_submit(ray, again)] = (again, done, losses + 1)
+                        streams[_submit(ray, again, schedule.n_units)] = (again, done, losses + 1)
                         continue
                     for job in left:
                         lost = Finished(failed(job, unit.place, WorkerLost(_why(job.labels.task, losses + 1, error))))
@@ -90,15 +90,37 @@ class RayExecutor:
                 yield event
 
 
-def _submit(ray, unit: WorkUnit):
+def _submit(ray, unit: WorkUnit, n_units: int):
     threads = unit.jobs[0].experiment.threads
     gpus = 1 if unit.jobs[0].experiment.device_type == "cuda" else 0
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, num_returns="streaming")(_remote_unit)
-    return remote.remote(unit)
+    return remote.remote(unit, n_units)
 
 
-def _remote_unit(unit: WorkUnit) -> Iterator[Event]:
-    yield from run_unit(unit)
+def _remote_unit(unit: WorkUnit, n_units: int) -> Iterator[Event]:
+    yield from run_unit(on_this_node(unit, n_units))
+
+
+def on_this_node(unit: WorkUnit, n_units: int) -> WorkUnit:
+    """The unit with its share of the memory that the node this process runs on may give to features.
+
+    Args:
+        n_units: of the whole schedule: no more than these can run side by side.
+    """
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
+    return with_share_of_memory(unit, min(units_at_once(resources, unit), n_units))
+
+
+def units_at_once(resources: Mapping[str, float], unit: WorkUnit) -> int:
+    """How many units like this one a node with these resources runs side by side; at least one."""
+    e = unit.jobs[0].experiment
+    room = resources.get("CPU", 1) // e.threads
+    if e.device_type == "cuda":
+        room = min(room, resources.get("GPU", 1))
+    return max(int(room), 1)
 
 
 def _why(task: str, losses: int, error: Exception) -> str:

@@ -19,10 +19,14 @@ class Schedule:
     Args:
         units: in plan order.
         known: records of selection jobs stored by earlier runs.
+
+    Attributes:
+        n_units: how many units there were at the start.
     """
 
     def __init__(self, units: Iterable[WorkUnit], known: Iterable[Record] = ()):
         self._waiting = sorted(units, key=lambda u: -sum(map(expected_seconds, u.jobs)))
+        self.n_units = len(self._waiting)
         self._outcomes: dict[str, Outcome] = {r.key: outcome_of(r) for r in known if r.job.experiment.role is Role.SELECTION}
 
     def next(self) -> WorkUnit | None:
