@@ -38,7 +38,7 @@ class Request:
         retries: of jobs whose process was lost.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
-        cache_budget: memory of a unit for the features of its frozen encoder, such as 4GB; None takes the default. Changes no result.
+        cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
     """
 
     backbones: Sequence[str]

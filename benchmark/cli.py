@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -236,7 +237,7 @@ def run(
     out_folder: OutOption = Path("lobe-out"),
     cache: CacheOption = None,
     cache_budget: Annotated[
-        str | None, typer.Option("--cache-budget", help="Memory of a unit for frozen features, like 4GB; beyond it disk. Default: 2GiB.")
+        str | None, typer.Option("--cache-budget", help="Memory of a node for frozen features, like 4GB; beyond it disk. Default: 2GiB.")
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
@@ -464,17 +465,18 @@ def bench(
     page: Annotated[Path | None, typer.Option("--page", help="Also write the page made of all JSON files in --out, as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` takes an hour at most."""
+    """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` is meant for an hour."""
     from benchmark import bench as benches
 
     chosen = benches.NAMES if name == "all" else (_choice("NAME", name, benches.NAMES),)
     reports = []
-    for each in chosen:
-        if not as_json:
-            err.print(f"bench {each} …")
-        reports.append(benches.run(each, out_folder, quick=quick))
-        if not as_json:
-            out.print(benches.table(reports[-1]))
+    with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
+        for each in chosen:
+            if not as_json:
+                err.print(f"bench {each} …")
+            reports.append(benches.run(each, out_folder, quick=quick, folder=Path(folder)))
+            if not as_json:
+                out.print(benches.table(reports[-1]))
     if page is not None:
         benches.write_page(out_folder, page)
     if as_json:

@@ -202,7 +202,7 @@ def places(
     """`place_key` of backbone and dataset -> where their inputs lie.
 
     Args:
-        feature_budget_bytes: memory of a unit for features; None = the default.
+        feature_budget_bytes: memory of a node for features; None = the default.
     """
     return {
         place_key(b.named.ref, d.card.name): Place(

@@ -5,6 +5,7 @@ Each bench is a module with `run(quick, folder) -> Report`; `measure` holds what
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
 from pathlib import Path
@@ -18,11 +19,15 @@ from benchmark.store import write_atomically
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
 
 
-def run(name: str, out: Path, *, quick: bool) -> Report:
-    """Runs one bench on data made for it, and writes `<out>/<name>.json`."""
+def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Report:
+    """Runs one bench on data made for it, and writes `<out>/<name>.json`.
+
+    Args:
+        folder: where data is made, left there for the next bench; None makes it in a temporary folder.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
-        report = importlib.import_module(f"benchmark.bench.{name}").run(quick, Path(folder))
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory(prefix="lobe-bench-") as place:
+        report = importlib.import_module(f"benchmark.bench.{name}").run(quick, Path(place))
     write_atomically(out / f"{name}.json", report.model_dump_json(indent=1).encode())
     return report
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -25,11 +26,23 @@ from benchmark.readers.base import Sample
 from benchmark.training.place import Place
 
 SIZE = 224
+PATIENTS = {"rsna": 110, "covid-rural": 40, "siim": 40, "object-cxr": 60, "nih-cxr": 60}
+PATIENTS_QUICK = 14
+
+
+def n_cores(quick: bool) -> int:
+    """Threads of a side and workers of its loader: every core of the machine, or one where times mean nothing."""
+    return 1 if quick else os.cpu_count() or 1
+
+
+def shared_corpus(folder: Path, dataset: str, quick: bool) -> Path:
+    """The corpus that all benches of one command use."""
+    return corpus(folder, dataset, PATIENTS_QUICK if quick else PATIENTS[dataset])
 
 
 def corpus(folder: Path, dataset: str, n_patients: int) -> Path:
-    """The root that holds a phantom corpus of the dataset, made when it is not there."""
-    root = folder / "data"
+    """The root that holds a phantom corpus of the dataset with so many patients, made when it is not there."""
+    root = folder / f"data-{n_patients}"
     where = root / registry.dataset(dataset).folder
     if not where.exists():
         write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1), where)
@@ -45,16 +58,21 @@ def jobs(
     threads: int,
     runs: int | None = None,
     card: dict[str, Any] | None = None,
+    device_type: Literal["cpu", "cuda"] = "cpu",
     **recipe: Any,
 ) -> tuple[list[Job], Place]:
-    """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card."""
+    """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card.
+
+    Weights and caches are shared by all jobs of one `folder`.
+    """
     given = registry.task(task)
     given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
     about = registry.dataset(given.dataset)
     protocol = registry.protocol("published")
     dataset = resolve.dataset(about, root / about.folder, protocol)
     backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
-    planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, Settings(runs=runs, limit=limit, threads=threads))
+    settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
+    planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)
     (place,) = resolve.places([backbone], [dataset], folder / "cache").values()
     return planned, place
 
@@ -63,6 +81,7 @@ def fixed_weights(folder: Path) -> Path:
     """A weights file of a ResNet-18, the same every time: random, since speed does not depend on them."""
     file = folder / "resnet18.safetensors"
     if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(FIXED_SEED + 1)  # other numbers than the ones a file is loaded over
             save_file(torchvision.build("resnet18").network.state_dict(), file)
@@ -70,13 +89,17 @@ def fixed_weights(folder: Path) -> Path:
 
 
 def as_png(samples: Sequence[Sample], intensity: str, folder: Path) -> list[Path]:
-    """The images as the released code finds them: 8-bit PNG of the original size, the dataset's intensity rule already applied."""
+    """The images as the released code finds them: 8-bit PNG of the original size, the dataset's intensity rule already applied.
+
+    Files that lie in the folder already are kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for sample in samples:
-        file = folder / f"{len(files):05d}.png"
-        grey = sample.image()
-        cv2.imwrite(str(file), equalise(grey) if intensity == "equalised" else grey)
+        file = folder / f"{sample.id.replace('/', '_')}.png"
+        if not file.exists():
+            grey = sample.image()
+            cv2.imwrite(str(file), equalise(grey) if intensity == "equalised" else grey)
         files.append(file)
     return files
 

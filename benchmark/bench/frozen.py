@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from benchmark import registry
-from benchmark.bench.corpus import as_png, corpus, fastest_decoder, jobs
-from benchmark.bench.measure import Report, Row, Timed, report
-from benchmark.bench.plain_run import Images, PlainRun, Split
-from benchmark.bench.plain_run import run as plain_run
+from benchmark.bench import plain_run, protocol
+from benchmark.bench.corpus import jobs, n_cores, shared_corpus
+from benchmark.bench.ingredients import gather, plain_model, png_files
+from benchmark.bench.measure import Report, Row, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
-from benchmark.encoders.build import build_backbone
-from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import TrainingError
 from benchmark.execute.work import Finished, WorkUnit, run_unit
-from benchmark.heads.base import HeadRequest, seeded_init
 from benchmark.plan import select_learning_rate
-from benchmark.readers.base import open_reader
-from benchmark.registry import plugin
-from benchmark.training.data import choose, load
 from benchmark.training.determinism import prepare_process
 from benchmark.training.place import Place
 
 SIDES = (
     "plain: every epoch decodes 8-bit PNG files with the fastest installed decoder, resizes, and runs the encoder; one run after another, "
     "as many loader workers as cores; masks ready-made. fast: raw files into an empty decode-once cache, one feature pass, all runs of a "
-    "stage side by side, the full test metrics and the files of predictions. The fast side runs before and after the plain one."
+    "stage side by side, the full test metrics and the files of predictions. The sides take turns: plain, fast, plain, fast. The ceiling "
+    "is what an image of an epoch costs the plain side over what it costs a head that finds its features ready: no sharing beats it."
 )
 TARGETS = {
     "rsna-linear-frozen-10": 30.0,  # 8
@@ -36,22 +30,21 @@ TARGETS = {
     "object-cxr-linear-frozen-100": 30.0,  # 17
     "nih-cxr-linear-frozen-100": 5.0,  # 18
 }
-PATIENTS = {"rsna": 110, "covid-rural": 90, "object-cxr": 110, "nih-cxr": 110}
 TOLERANCE = 1e-5
 
 
 def run(quick: bool, folder: Path) -> Report:
     started = time.monotonic()
-    cores = os.cpu_count() or 1
-    epochs, images, batch, runs = (1, 8, 4, 1) if quick else (2, 64, 16, None)
+    cores = n_cores(quick)
+    epochs, images, batch, runs, rounds = (1, 8, 4, 1, 1) if quick else (2, 16, 8, None, 2)
     tasks = ("covid-rural-linear-frozen-100",) if quick else tuple(TARGETS)
     rows: list[Row] = []
     for task in tasks:
         dataset = registry.task(task).dataset
-        root = corpus(folder, dataset, 14 if quick else PATIENTS[dataset])
+        root = shared_corpus(folder, dataset, quick)
         grid = registry.task(task).recipe.grid[: 2 if quick else None]
         planned, place = jobs(
-            folder,
+            folder / "frozen",
             root,
             task,
             limit=images,
@@ -62,53 +55,63 @@ def run(quick: bool, folder: Path) -> Report:
             max_epochs=epochs,
             grid=grid,
         )
-        rows += _task(task, planned, place, folder / task, cores)
-    sizes = {"epochs a run": epochs, "images a split, at most": images, "batch": batch, "runs": runs or 5, "threads and workers": cores}
+        rows += _task(task, planned, place, folder / "frozen" / task, cores, rounds)
+    sizes = {
+        "epochs a run": epochs,
+        "images a split, at most": images,
+        "batch": batch,
+        "final runs": runs or 5,
+        "turns of each side": rounds,
+        "threads and workers": cores,
+    }
     return report("frozen", SIDES, quick, sizes, rows, started)
 
 
-def _task(task: str, planned: list[Job], place: Place, folder: Path, cores: int) -> list[Row]:
+def _task(task: str, planned: list[Job], place: Place, folder: Path, cores: int, rounds: int) -> list[Row]:
     prepare_process(cores)
     slow = _Plain(planned, replace(place, cache=folder / "truth"), folder / "png", cores)  # its files are made outside the clock
-    first, first_s = _fast(planned, replace(place, cache=folder / "first" / "images"))
-    began = time.perf_counter()
-    plain = slow.all()
-    plain_s = time.perf_counter() - began
-    second, second_s = _fast(planned, replace(place, cache=folder / "second" / "images"))
-    costs = _costs(list(first.values()) + list(second.values()), list(plain.values()))
+    empty = iter(folder / f"fast-{turn}" / "images" for turn in range(rounds))
+    plain_runs: list[dict[str, plain_run.PlainRun]] = []
+    fast_runs: list[dict[str, Record]] = []
+    plain, fast, _, _ = alternate(
+        lambda: plain_runs.append(slow.all()), lambda: fast_runs.append(_fast(planned, replace(place, cache=next(empty)))), rounds
+    )
+    costs = _costs(fast_runs, plain_runs)
     compared = {
         "compared": "selected epoch, validation metrics and test Dice of every run",
-        "difference": _difference([first, second], plain),
+        "difference": _difference(fast_runs, plain_runs),
         "tolerance": TOLERANCE,
     }
+    ceiling = {
+        "ceiling: plain / head-only, an image of an epoch (computed)": round(costs["plain epoch"] / costs["head-only epoch of a run"], 1)
+    }
     measured = Row(
-        what=f"{task}, at the reduced size",
-        plain=Timed(seconds=(plain_s, plain_s)),
-        fast=Timed(seconds=(first_s, second_s)),
+        what=f"{task}, {len(planned)} runs at the reduced size",
+        plain=plain,
+        fast=fast,
         details={
+            **ceiling,
+            "epochs a run": planned[0].experiment.recipe.max_epochs,
             "decoder of the plain side": slow.decoder,
             **{f"{name}, ms an image": round(value * 1000, 4) for name, value in costs.items()},
-            "ceiling: plain epoch / head-only epoch (computed)": round(costs["plain epoch"] / costs["head-only epoch of a run"], 1),
         },
         **compared,
     )
-    return [measured, *_whole(task, costs, compared)]
+    return [measured, *_whole(task, costs, compared, ceiling)]
 
 
-def _fast(planned: list[Job], place: Place) -> tuple[dict[str, Record], float]:
-    began = time.perf_counter()
+def _fast(planned: list[Job], place: Place) -> dict[str, Record]:
     records = {e.record.key: e.record for e in run_unit(WorkUnit("bench", tuple(planned), place)) if isinstance(e, Finished)}
-    seconds = time.perf_counter() - began
     for record in records.values():
         if record.failure is not None:
             raise TrainingError(f"{record.job.labels.task} failed, so there is nothing to measure: {record.failure.sentence}")
-    return records, seconds
+    return records
 
 
-def _difference(sides: list[dict[str, Record]], plain: dict[str, PlainRun]) -> float | None:
+def _difference(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainRun]]) -> float | None:
     """The largest difference of numbers; None where a run selected another epoch."""
     found = []
-    for record, run in ((side[key], run) for side in sides for key, run in plain.items()):
+    for record, run in ((records[key], run) for records, runs in zip(fast, plain, strict=True) for key, run in runs.items()):
         if record.selected_epoch != run.selected.epoch:
             return None
         found += [abs(record.validation[name] - value) for name, value in run.selected.metrics.items()]
@@ -122,82 +125,58 @@ class _Plain:
 
     def __init__(self, planned: list[Job], place: Place, png: Path, cores: int):
         self.planned, self.cores = planned, cores
-        experiment = planned[0].experiment
-        loading = load(experiment, place)
-        try:
-            while True:
-                next(loading)
-        except StopIteration as ended:
-            data = ended.value
-        self.batch_size = data.batch_size
-        reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-        chosen = choose(experiment, reader, place.lists)
-        self.splits = {}
-        for name, samples in chosen.items():
-            files = as_png(samples, experiment.dataset.intensity, png / name)
-            self.decoder, decode = fastest_decoder(files)
-            self.splits[name] = Split(getattr(data, name), Images(files, decode))
-        ref = experiment.backbone.model_copy(update={"model": place.backbone_model})
-        self.encoder = SealedEncoder(build_backbone(ref, place.weights, init_seed=ref.init_seed)[0], experiment.dataset.statistics)
+        self.given = gather(planned[0].experiment, place)
+        self.images, self.decoder = png_files(self.given, png)
+        self.encoder = self.given.encoder()
 
-    def all(self) -> dict[str, PlainRun]:
+    def all(self) -> dict[str, plain_run.PlainRun]:
         """Every run of the task, one after another, the final ones with the rate the selection found."""
-        found: dict[str, PlainRun] = {}
+        found: dict[str, plain_run.PlainRun] = {}
         values: dict[float, float] = {}
         for job in self.planned:
             e = job.experiment
             rate = e.learning_rate if e.learning_rate is not None else select_learning_rate(e.recipe.grid, values)
-            request = HeadRequest(
-                channels=self.encoder.backbone.spec.strides,
-                n_classes=len(e.dataset.classes),
-                frame_size=e.dataset.frame_size,
-                switches=e.switches,
-            )
-            head = seeded_init(lambda e=e, request=request: plugin("heads", e.head).build(request), e.head_seed)
-            found[job.key] = plain_run(e, rate, self.encoder, head, self.splits, self.batch_size, self.cores)
+            model = plain_model(replace(self.given, experiment=e), self.images, self.encoder, self.cores)
+            found[job.key] = plain_run.run(e, rate, model)
             if e.role is Role.SELECTION:
                 values[rate] = found[job.key].selected.metrics[e.select]
         return found
 
 
-def _costs(fast: list[Record], plain: list[PlainRun]) -> dict[str, float]:
-    """Seconds an image, by what is done with it."""
-    counts = {name: c["images"] for name, c in fast[0].counts.items()}
-    steps = fast[0].curve[0].step
-    experiment = fast[0].job.experiment
-    seen = steps * min(experiment.recipe.batch_size, max(counts["train"] // 2, 1)) + counts["validation"]  # in an epoch
-    seconds = {name: sum(r.timings_s[name] for r in fast) for name in fast[0].timings_s}
+def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainRun]]) -> dict[str, float]:
+    """Seconds an image, by what is done with it, over all rounds."""
+    records = [record for found in fast for record in found.values()]
+    runs = [run for found in plain for run in found.values()]
+    counts = {name: c["images"] for name, c in records[0].counts.items()}
+    epochs, batch = sum(len(record.curve) for record in records), records[0].job.experiment.recipe.batch_size
+    steps = records[0].curve[0].step
+    seen = steps * min(batch, max(counts["train"] // 2, 1)) + counts["validation"]  # in an epoch
+    seconds = {name: sum(record.timings_s[name] for record in records) for name in records[0].timings_s}
     return {
-        "decode and cache, once": seconds["data"] / 2 / sum(counts.values()),
-        "features, once": seconds["features"] / 2 / sum(counts.values()),
-        "head-only epoch of a run": seconds["training"] / sum(len(r.curve) for r in fast) / seen,
-        "test of a run with all metrics": (seconds["test"] + seconds["storing"]) / len(fast) / counts["test"],
-        "plain epoch": sum(sum(run.epoch_s) for run in plain) / sum(len(run.epoch_s) for run in plain) / seen,
-        "plain test": sum(run.test_s for run in plain) / len(plain) / counts["test"],
+        "decode and cache, once": seconds["data"] / len(fast) / sum(counts.values()),
+        "features, once": seconds["features"] / len(fast) / sum(counts.values()),
+        "head-only epoch of a run": seconds["training"] / epochs / seen,
+        "test of a run with all metrics": (seconds["test"] + seconds["storing"]) / len(records) / counts["test"],
+        "plain epoch": sum(run.seconds["train"] + run.seconds["validation"] for run in runs) / epochs / seen,
+        "plain test": sum(run.seconds["test"] for run in runs) / len(runs) / counts["test"],
     }
 
 
-def _whole(task: str, cost: dict[str, float], compared: dict) -> list[Row]:
+def _whole(task: str, cost: dict[str, float], compared: dict, ceiling: dict[str, float]) -> list[Row]:
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
-    card = registry.task(task)
-    expected = registry.dataset(card.dataset).splits[card.split].expected
-    images = {name: expected[name].n_images for name in ("train", "validation", "test")}
-    images["train"] = round(images["train"] * card.fraction)
-    images["validation"] = round(images["validation"] * card.recipe.validation_subset)
-    n_runs = card.runs + len(card.recipe.grid)
-    rows = []
-    for epochs in (card.recipe.patience + 1, card.recipe.max_epochs):
-        seen = n_runs * epochs * (images["train"] + images["validation"])
-        tested = n_runs * images["test"]
-        once = sum(images.values()) * (cost["decode and cache, once"] + cost["features, once"])
-        rows.append(
-            Row(
-                what=f"{task}, {n_runs} runs of {epochs} epochs on all images (computed)",
-                plain=Timed(seconds=(seen * cost["plain epoch"] + tested * cost["plain test"],)),
-                fast=Timed(seconds=(once + seen * cost["head-only epoch of a run"] + tested * cost["test of a run with all metrics"],)),
-                target=TARGETS[task],
-                details={"runs": n_runs, "epochs a run": epochs, **{f"{name} images": n for name, n in images.items()}},
-                **compared,
-            )
+    size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
+    once = cost["decode and cache, once"] + cost["features, once"]
+    fast = protocol.Costs(once=once, train=epoch, validation=epoch, test=cost["test of a run with all metrics"])
+    plain = protocol.Costs(once=0.0, train=slow, validation=slow, test=cost["plain test"])
+    images = {"train images": size.train, "validation images": size.validation, "test images": size.test}
+    return [
+        Row(
+            what=f"{task}, {size.runs} runs of {epochs} epochs on all images (computed)",
+            plain=Timed(seconds=(protocol.task_seconds(size, plain, epochs),)),
+            fast=Timed(seconds=(protocol.task_seconds(size, fast, epochs),)),
+            target=TARGETS[task],
+            details={**ceiling, "runs": size.runs, "epochs a run": epochs, **images},
+            **compared,
         )
-    return rows
+        for epochs in (size.fewest_epochs, size.most_epochs)
+    ]

@@ -1,6 +1,6 @@
 """The page of measurements, made of the JSON files alone: no number on it was typed.
 
-The arithmetic floor is counted, not measured: operations and bytes of the linear head follow from the shapes.
+Operations are counted, by torch or from shapes; a floor is counted operations at a measured speed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,20 @@ from benchmark.bench.measure import Report, Row, Timed
 
 COLUMNS = ("what", "plain", "fast", "ratio (spread)", "target", "same numbers")
 FRAME, GRID, CHANNELS = 224, 7, 512  # a linear head on ResNet-18
+NOT_MEASURED = "not measured on this commit"
+MEASURES = {
+    "startup": "how soon `lobe list tasks` answers, against importing torch; planning 136 jobs for each of 1,000 backbones",
+    "metrics": "LoVT's mAP and COCO AP of 5,000 images, against the packages that define them",
+    "pipeline": "images to normalised network input from the decode-once cache, against decoding and resizing files",
+    "step": "a training step, a validation forward and a whole run, against a bare loop over tensors in memory; memory formats; GPU steps "
+    "where there is one",
+    "frozen": "every run of four linear tasks on a frozen encoder, against decoding and encoding every image in every epoch",
+    "suite": "LoVT's 18 tasks as `lobe run` executes them, against the plain way and against the sum of the bare loops",
+}
+# Names that `step` gives to what this page computes with.
+PRODUCT = "GFLOP/s of a large matrix product"
+FLOPS = "GFLOP an image"
+PER_IMAGE = "ms an image"
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -23,7 +37,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def markdown(reports: Sequence[Report]) -> str:
-    """The whole page. A quick report is refused a place among measurements: it is listed as not measured."""
+    """The whole page. A quick report is refused a place among measurements: its bench is listed as not measured."""
+    measured = {report.bench: report for report in reports if not report.quick}
     lines = [
         "# Performance",
         "",
@@ -33,14 +48,25 @@ def markdown(reports: Sequence[Report]) -> str:
         "median over neighbouring pairs, its spread the smallest and largest pair. It is plain / fast (more is better), but fast / plain",
         "where the target begins with ≤. Rows marked *computed* are arithmetic on costs measured in the same run.",
         "",
+        "## What is measured, and how to repeat it",
+        "",
+        "| `lobe bench …` | measures | on this page |",
+        "|---|---|---|",
+        *(f"| `{name}` | {what} | {_standing(measured.get(name))} |" for name, what in MEASURES.items()),
+        "",
+        "`lobe bench NAME --out DIR` runs one on an otherwise idle machine and writes `DIR/NAME.json`; `all` runs them all, in sizes meant",
+        "for an hour on two cores; `--page FILE` makes this page of every file in `DIR`. `--quick` is a miniature that shows that a bench",
+        "runs: its times mean nothing and never come here. Every process uses all cores, and data is made anew in a temporary folder.",
+        "",
+        *(line for name in MEASURES if name in measured for line in _section(measured[name])),
     ]
-    measured = [report for report in reports if not report.quick]
-    if not measured:
-        lines += ["Nothing has been measured yet on a machine worth naming. `lobe bench all` takes at most an hour on two cores.", ""]
-    for report in measured:
-        lines += _section(report)
-    lines += _floor(next((report for report in measured if report.bench == "frozen"), None))
+    lines += _floor_of_steps(measured.get("step"))
+    lines += _floor_of_linear(measured.get("frozen"))
     return "\n".join(lines) + "\n"
+
+
+def _standing(report: Report | None) -> str:
+    return NOT_MEASURED if report is None else f"measured on commit `{report.machine.get('commit', 'unknown')}`"
 
 
 def _section(report: Report) -> list[str]:
@@ -56,15 +82,36 @@ def _section(report: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _floor(frozen: Report | None) -> list[str]:
+def _floor_of_steps(step: Report | None) -> list[str]:
+    """Counted operations of a step, the time they would take at the speed of a large matrix product, and the measured time."""
+    lines = ["## The arithmetic floor of a step", ""]
+    if step is None:
+        return [*lines, f"Operations of every step, and the distance to them: {NOT_MEASURED} (`lobe bench step`).", ""]
+    speed = float(step.sizes[PRODUCT])
+    lines += [
+        "Operations are counted in matrix products and convolutions by `torch.utils.flop_counter`. In the same run a large matrix product",
+        f"reached {speed:,.0f} GFLOP/s; the floor is the time at that speed, the distance the measured time over the floor.",
+        "",
+        "| step | GFLOP an image | floor, ms an image | measured, ms an image | distance |",
+        "|---|---|---|---|---|",
+    ]
+    for row in step.rows:
+        if FLOPS in row.details:
+            flops, measured = float(row.details[FLOPS]), float(row.details[PER_IMAGE])
+            floor = flops / speed * 1000
+            lines.append(f"| {row.what} | {flops:.3g} | {floor:.3g} | {measured:.3g} | {measured / floor:.3g} |")
+    return [*lines, ""]
+
+
+def _floor_of_linear(frozen: Report | None) -> list[str]:
     """Operations and bytes of one image, epoch and run of a linear head, and the measured time beside them."""
     pixels = FRAME * FRAME
     upsample = 2 * (GRID * GRID * FRAME + GRID * pixels)
     classify = 2 * CHANNELS * GRID * GRID
     lines = [
-        "## The arithmetic floor",
+        "## The arithmetic floor of a linear head",
         "",
-        f"One class map of a linear head on {CHANNELS} channels and a {GRID} x {GRID} grid at {FRAME} px, in one training step:",
+        f"One class map on {CHANNELS} channels and a {GRID} x {GRID} grid at {FRAME} px, in one training step:",
         "",
         f"- classification, forward and backward: {2 * classify / 1e6:.2f} MFLOP on {4 * CHANNELS * GRID * GRID / 1e3:.0f} kB of features;",
         f"- upsampling and its transpose: {2 * upsample / 1e6:.2f} MFLOP (half as much again where there is truth);",
@@ -74,7 +121,7 @@ def _floor(frozen: Report | None) -> list[str]:
         "",
     ]
     if frozen is None:
-        return [*lines, "The distance to it is stated when `lobe bench frozen` has been run."]
+        return [*lines, f"The time it takes: {NOT_MEASURED} (`lobe bench frozen`)."]
     name = "head-only epoch of a run, ms an image"
     found = [(row.what.partition(",")[0], row.details[name]) for row in frozen.rows if name in row.details]
     lines += [f"Measured for a whole epoch of one run, training and validation together ({name}):", ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmark.bench.corpus import as_png, corpus, fastest_decoder, jobs
+from benchmark.bench.corpus import as_png, fastest_decoder, jobs, n_cores, shared_corpus
 from benchmark.bench.measure import Report, Row, alternate, report
 from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
@@ -32,14 +31,14 @@ TASK = "rsna-linear-frozen-100"
 
 def run(quick: bool, folder: Path) -> Report:
     started = time.monotonic()
-    cores = os.cpu_count() or 1
+    cores = n_cores(quick)
     repeats = 1 if quick else 5
-    root = corpus(folder, "rsna", 14 if quick else 110)
-    (job, *_), place = jobs(folder, root, TASK, limit=8 if quick else 64, threads=cores, runs=1, card={"fraction": 1.0})
+    root = shared_corpus(folder, "rsna", quick)
+    (job, *_), place = jobs(folder / "pipeline", root, TASK, limit=8 if quick else 64, threads=cores, runs=1, card={"fraction": 1.0})
     prepare_process(cores)
     part = load_part(job.experiment, place, "train")
     reader = open_reader(place.card, place.dataset_root)
-    files = as_png(choose(job.experiment, reader)["train"], job.experiment.dataset.intensity, folder / "png" / "pipeline")
+    files = as_png(choose(job.experiment, reader)["train"], job.experiment.dataset.intensity, folder / "pipeline" / "png")
     decoder, decode = fastest_decoder(files)
     encoder = SealedEncoder(Backbone(), job.experiment.dataset.statistics)
     rounds = 1 if quick else 4  # of the plain side: workers start once for several passes over the images

@@ -1,7 +1,7 @@
-"""One training run as released evaluation code does it: every epoch decodes and resizes every image and runs the encoder on it.
+"""Training as released evaluation code does it: every epoch decodes and resizes every image and runs the encoder on it.
 
 One run at a time, loader workers that read ahead, autograd through upsampling and loss. Truth is handed over ready-made, which favours
-this side. The protocol between epochs is the project's own (`loop.Course`): the two sides must end at the same numbers.
+this side. The protocol of steps and epochs is the project's own (`loop.train`): the two sides must end at the same numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from benchmark.bench.corpus import resized
 from benchmark.cards import Experiment
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
-from benchmark.metrics import dice, scores
-from benchmark.training.data import Part
-from benchmark.training.loop import Course, Selected, batches
+from benchmark.training.data import JobData, Part
+from benchmark.training.evaluate import validate
+from benchmark.training.loop import Precision, Selected, batches, train
+from benchmark.training.model import Model
 
 
 class Images(Dataset):
@@ -37,70 +39,83 @@ class Images(Dataset):
         return resized(self.decode(self.files[i]))
 
 
+class PlainModel(Model):
+    """Takes its images from a loader that decodes them, and runs the encoder on every batch.
+
+    Args:
+        images: part name -> files.
+        workers: of the loader.
+        order: draws the training batches as the loop does, so that the loader can read ahead of it.
+
+    Attributes:
+        seconds: "train" and "validation" (or another part) -> time spent between the start of reading it and the start of what follows.
+    """
+
+    def __init__(
+        self,
+        encoder: SealedEncoder,
+        head: Head,
+        data: JobData,
+        images: dict[str, Images],
+        workers: int,
+        order: torch.Generator,
+        drop_last: bool,
+    ):
+        super().__init__(encoder, head, None, encoder.mean.device)
+        self.data, self.images, self.workers, self.order, self.drop_last = data, images, workers, order, drop_last
+        self.seconds: dict[str, float] = {}
+        self._loader: Iterator | None = None
+        self._reading, self._since = "", 0.0
+
+    def start_epoch(self) -> None:
+        self.stop()
+        super().start_epoch()
+        self._read("train", batches(len(self.data.train), self.data.batch_size, self.order, self.drop_last))
+
+    def start_evaluation(self) -> None:
+        self.stop()
+        super().start_evaluation()
+
+    def outputs(self, part: Part, index: np.ndarray) -> Any:
+        if self._loader is None:
+            n, size = len(part), self.data.batch_size
+            self._read(part.name, [np.arange(start, min(start + size, n)) for start in range(0, n, size)])
+        normalised = self.encoder.normalise(next(self._loader).to(self.device))
+        return self.head(self.encoder.pyramid_of(normalised, self.head.strides), normalised if self.head.reads_image else None)
+
+    def stop(self) -> None:
+        """Ends the reading of a part and notes its time."""
+        if self._loader is not None:
+            self.seconds[self._reading] = self.seconds.get(self._reading, 0.0) + time.perf_counter() - self._since
+        self._loader = None
+
+    def _read(self, name: str, indices: list[np.ndarray]) -> None:
+        self._reading, self._since = name, time.perf_counter()
+        sampler = [index.tolist() for index in indices]
+        self._loader = iter(DataLoader(self.images[name], batch_sampler=sampler, num_workers=self.workers))
+
+
 @dataclass
 class PlainRun:
-    """What a run gave and where its time went."""
+    """What a run gave, and where its time went: seconds in train, validation and test."""
 
     selected: Selected
     test: dict[str, float]
-    epoch_s: list[float] = field(default_factory=list)
-    test_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Split:
-    """One part with its image files."""
-
-    part: Part
-    images: Images
-
-
-def run(
-    experiment: Experiment, rate: float, encoder: SealedEncoder, head: Head, splits: dict[str, Split], batch_size: int, workers: int
-) -> PlainRun:
-    """Trains a segmentation head on a frozen encoder and tests it at its best epoch."""
-    recipe, names = experiment.recipe, experiment.dataset.classes
-    optimiser = torch.optim.Adam(list(head.parameters()), lr=rate, weight_decay=recipe.weight_decay)
-    course = Course(experiment, optimiser)
-    order = torch.Generator().manual_seed(experiment.order_seed)
-    done = PlainRun(course.kept, {})
-    encoder.set_mode("frozen")
-    train = splits["train"]
-    for epoch in range(recipe.max_epochs):
-        began = time.perf_counter()
-        losses = []
-        for index, outputs in _outputs(encoder, head, train, batches(len(train.part), batch_size, order, recipe.drop_last), workers):
-            loss = head.loss(outputs, train.part.targets(index, torch.device("cpu")))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.detach())
-            course.kept.steps += 1
-        line = course.line(epoch, losses, *_measure(encoder, head, splits["validation"], batch_size, names, workers))
-        done.epoch_s.append(time.perf_counter() - began)
-        if course.ends_after(line, lambda: {name: value.clone() for name, value in head.state_dict().items()}):
+def run(experiment: Experiment, rate: float, model: PlainModel) -> PlainRun:
+    """Trains, selects on validation, and tests once with the metrics that selection uses."""
+    data, names = model.data, experiment.dataset.classes
+    torch.manual_seed(experiment.head_seed)
+    training = train(model, data, experiment, rate, names)
+    while True:
+        try:
+            next(training)
+        except StopIteration as ended:
+            selected = ended.value
             break
-    head.load_state_dict(course.kept.state)
-    began = time.perf_counter()
-    _, done.test = _measure(encoder, head, splits["test"], batch_size, names, workers)
-    done.test_s = time.perf_counter() - began
-    return done
-
-
-def _outputs(encoder: SealedEncoder, head: Head, split: Split, indices: list[np.ndarray], workers: int) -> Iterator[tuple]:
-    loader = DataLoader(split.images, batch_sampler=[index.tolist() for index in indices], num_workers=workers)
-    for index, images in zip(indices, loader, strict=True):
-        with torch.no_grad():
-            pyramid = encoder.pyramid(images, head.strides)
-        yield index, head(pyramid)
-
-
-def _measure(encoder: SealedEncoder, head: Head, split: Split, batch_size: int, names: tuple[str, ...], workers: int) -> tuple[float, dict]:
-    n = len(split.part)
-    indices = [np.arange(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
-    losses, counts = [], []
-    with torch.no_grad():
-        for index, outputs in _outputs(encoder, head, split, indices, workers):
-            losses.append(float(head.loss(outputs, split.part.targets(index, torch.device("cpu")))))
-            counts.append(dice.count_overlap(dice.binarise(head.predict(outputs).numpy()), split.part.masks(index)))
-    return float(np.average(losses, weights=list(map(len, indices)))), scores.segmentation_selection(dice.join(counts), names)
+    model.restore(selected.state, experiment.encoder == "finetune")
+    _, test = validate(model, data.test, data.batch_size, names, Precision(experiment, model.device).autocast)
+    model.stop()
+    return PlainRun(selected, test, model.seconds)

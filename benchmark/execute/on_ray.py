@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from benchmark.execute import nodes, spool
 from benchmark.execute.placing import Node, Placer, Slot
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
 from benchmark.execute.ship import found_here, stage
-from benchmark.execute.work import Event, Finished, WorkUnit, failed, near, run_unit
+from benchmark.execute.work import Event, Finished, WorkUnit, failed, near, run_unit, with_share_of_memory
 
 Work = Callable[[WorkUnit], Iterator[Event]]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
@@ -185,7 +185,9 @@ class _Drive:
         }
         if self._with_gpus and not run.slot.gpus:
             options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-        self.running[self._start.options(**options).remote(self.executor.work, replace(run.unit, gpu_share=run.slot.share))] = run
+        self.running[
+            self._start.options(**options).remote(self.executor.work, replace(run.unit, gpu_share=run.slot.share), self.schedule.n_units)
+        ] = run
 
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]
@@ -263,10 +265,32 @@ class _Drive:
             self.ray.wait(told, num_returns=len(told), timeout=10.0)
 
 
-def _remote_unit(work: Work, unit: WorkUnit) -> Iterator[Event]:
+def _remote_unit(work: Work, unit: WorkUnit, n_units: int) -> Iterator[Event]:
     if not unit.gpu_share:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    yield from work(replace(unit, place=found_here(unit.jobs[0], unit.place)))
+    yield from work(on_this_node(replace(unit, place=found_here(unit.jobs[0], unit.place)), n_units))
+
+
+def on_this_node(unit: WorkUnit, n_units: int) -> WorkUnit:
+    """The unit with its share of the memory that the node this process runs on may give to features.
+
+    Args:
+        n_units: of the whole schedule: no more than these can run side by side.
+    """
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
+    return with_share_of_memory(unit, min(units_at_once(resources, unit), n_units))
+
+
+def units_at_once(resources: Mapping[str, float], unit: WorkUnit) -> int:
+    """How many units like this one a node with these resources runs side by side; at least one."""
+    e = unit.jobs[0].experiment
+    room = resources.get("CPU", 1) // e.threads
+    if e.device_type == "cuda":
+        room = min(room, resources.get("GPU", 1))
+    return max(int(room), 1)
 
 
 def _collected(store_id: str, keys: list[str]) -> list:

@@ -30,6 +30,9 @@ class Schedule:
         known: records of selection jobs stored by earlier runs.
         costs: expected times and needs.
         store_id: of the output folder, whose spools on nodes are looked through first.
+
+    Attributes:
+        n_units: how many units there were at the start.
     """
 
     def __init__(self, units: Iterable[WorkUnit], known: Iterable[Record] = (), costs: Costs | None = None, store_id: str = ""):
@@ -43,6 +46,7 @@ class Schedule:
         self._count = 0
         for unit in units:
             self.add(unit)
+        self.n_units = self._count
 
     def add(self, unit: WorkUnit) -> None:
         """Puts a unit in, or back in."""

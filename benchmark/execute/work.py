@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,11 @@ def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[
         )
         for group in groups.values()
     ]
+
+
+def with_share_of_memory(unit: WorkUnit, n_at_once: int) -> WorkUnit:
+    """The unit as one of so many that run side by side on a node: the node's memory for features is divided between them."""
+    return replace(unit, place=replace(unit.place, feature_budget_bytes=unit.place.feature_budget_bytes // n_at_once))
 
 
 def run_unit(unit: WorkUnit) -> Iterator[Event]:

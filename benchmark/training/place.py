@@ -23,7 +23,8 @@ class Place:
         release: which release or re-release the reader recognised.
         phantom: True when the data was generated.
         known_release: True when counts and digests are those of the card (or of the phantom's own description).
-        feature_budget_bytes: memory of a unit for the features of its frozen encoder; what does not fit goes to disk, or is recomputed.
+        feature_budget_bytes: memory for the features of frozen encoders, of a node until an executor divides it between the units it runs
+            there at once; what does not fit goes to disk, or is recomputed.
         decode_workers: threads that decode images.
         lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
         checkpoints: folder for mid-training checkpoints that every node sees; None = long jobs start again when they are lost.

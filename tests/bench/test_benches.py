@@ -11,7 +11,11 @@ from benchmark import bench
 from benchmark.bench import page
 from benchmark.bench.measure import Report, Row, Timed, alternate
 
-NEEDS_IMAGES = ("pipeline", "step", "frozen", "suite")
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all benches find their corpora, as those of one `lobe bench all` do."""
+    return tmp_path_factory.mktemp("benches")
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +58,9 @@ def test_sides_take_turns():
     assert (len(plain.seconds), len(fast.seconds), one, other) == (3, 3, 1, 2)
 
 
-@pytest.mark.parametrize("name", [*(n for n in bench.NAMES if n not in NEEDS_IMAGES), *NEEDS_IMAGES])
-def test_a_bench_runs_and_its_two_sides_agree(name: str, tmp_path: Path):
-    report = bench.run(name, tmp_path, quick=True)
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_a_bench_runs_and_its_two_sides_agree(name: str, folder: Path, tmp_path: Path):
+    report = bench.run(name, tmp_path, quick=True, folder=folder)
     assert report.equal, [(r.what, r.difference) for r in report.rows]
     assert report.rows
     assert all(min(r.plain.seconds) > 0 and min(r.fast.seconds) > 0 for r in report.rows)
@@ -78,14 +82,52 @@ def test_a_quick_run_never_reaches_the_page(tmp_path: Path):
     report = bench.run("metrics", tmp_path, quick=True)
     bench.write_page(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
-    assert "Nothing has been measured yet" in text
-    assert "LoVT's mAP" not in text
+    assert (
+        "| `metrics` | LoVT's mAP and COCO AP of 5,000 images, against the packages that define them | not measured on this commit |"
+        in text
+    )
+    assert "## metrics" not in text
     (tmp_path / "metrics.json").write_text(report.model_copy(update={"quick": False}).model_dump_json())
     bench.write_page(tmp_path, tmp_path / "page.md")
-    assert "LoVT's mAP" in (tmp_path / "page.md").read_text()
+    text = (tmp_path / "page.md").read_text()
+    assert f"measured on commit `{report.machine['commit']}`" in text
+    assert "## metrics" in text
+
+
+def test_the_page_says_of_every_bench_what_it_measures():
+    assert tuple(page.MEASURES) == bench.NAMES
+    assert page.markdown([]).count(page.NOT_MEASURED) == len(bench.NAMES) + 2  # and the two floors
+
+
+def test_the_page_computes_floor_and_distance_from_a_report():
+    counted = row(what="a step", details={page.FLOPS: 6.0, page.PER_IMAGE: 90.0})
+    found = Report(
+        bench="step",
+        sides="",
+        quick=False,
+        sizes={page.PRODUCT: 100.0},
+        rows=(counted, row(what="uncounted")),
+        seconds=1,
+        machine={},
+        finished_at="",
+    )
+    text = page.markdown([found])
+    assert "| a step | 6 | 60 | 90 | 1.5 |" in text  # 6 GFLOP at 100 GFLOP/s are 60 ms
+    assert "| uncounted | " not in text.split("## The arithmetic floor of a step")[1]
 
 
 def test_an_unknown_bench_is_named(lobe, tmp_path: Path):
     code, _, printed = lobe("bench", "nothing", "--out", tmp_path)
     assert code == 2
     assert "startup" in printed
+
+
+def test_without_a_gpu_its_rows_are_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import torch
+
+    from benchmark.bench import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows, sentence = gpu.rows(True, tmp_path)
+    assert rows == []
+    assert "were not measured" in sentence

@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmark.cards import EncoderMode
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, WorkUnit, run_unit, units
+from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, WorkUnit, run_unit, units, with_share_of_memory
 from benchmark.training.place import place_key
 
 LINEAR = "rsna-linear-frozen-100"
@@ -32,6 +32,15 @@ def test_two_backbones_never_share_a_unit_even_under_one_label(small, tiny):
     assert [unit.place.backbone_model for unit in planned] == [f"{file}:build" for file in files]
     for unit in planned:
         assert unit.place == places[place_key(unit.jobs[0].experiment.backbone, "rsna")]
+
+
+def test_units_side_by_side_take_no_more_than_the_nodes_memory(small, tiny):
+    (unit,) = units(*small.plan(LINEAR, [tiny()]))
+    whole = unit.place.feature_budget_bytes
+    for n in (1, 2, 7):
+        share = with_share_of_memory(unit, n)
+        assert whole - n < n * share.place.feature_budget_bytes <= whole
+        assert replace(share, place=unit.place) == unit
 
 
 def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny, monkeypatch):

@@ -1,0 +1,144 @@
+"""Steps on a GPU, at the batch sizes and in the precision of the protocol, and the hours the whole suite would take from them.
+
+Only where a CUDA device is there: without one nothing is measured, and the report says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from benchmark import registry
+from benchmark.bench import protocol
+from benchmark.bench.corpus import PATIENTS_QUICK, corpus, jobs
+from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
+from benchmark.bench.measure import Row, Timed, alternate
+from benchmark.bench.stepping import Ours, compare_steps
+from benchmark.training.determinism import prepare_process
+from benchmark.training.loop import train
+from benchmark.training.model import Model
+
+NEAR = 1.10
+TOLERANCE = 1e-3  # of losses in fp16
+NEAR_TASKS = ("rsna-yolov3-finetune-100", "rsna-yolov3-frozen-100", "siim-unet-finetune-100")  # 3, 6, 13
+ALSO = ("siim-unet-frozen-100", "rsna-linear-frozen-100")  # measured for the projection, which needs one task of every kind
+WORKERS = 10  # of the plain way's loader
+PATIENTS, LIMIT = 220, 128  # a limited run's batch is at most half its training images, and the protocol's is 64
+NO_GPU = "none: torch finds no CUDA device here, so the rows of tasks 3, 6 and 13 and the projected GPU-hours were not measured"
+
+
+def rows(quick: bool, folder: Path) -> tuple[list[Row], str]:
+    """Rows, and a sentence on the device."""
+    if not torch.cuda.is_available():
+        return [], NO_GPU
+    return measure(quick, folder, "cuda"), torch.cuda.get_device_name()
+
+
+def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> list[Row]:
+    """Steps of every kind of task at full batch, the plain way's epoch, and the projection. A CPU takes hours unless `quick`."""
+    repeats, limit, patients = (1, 8, PATIENTS_QUICK) if quick else (20, LIMIT, PATIENTS)
+    found: list[Row] = []
+    costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]] = {}
+    for task in NEAR_TASKS + ALSO:
+        given = _given(task, folder, patients, limit, device_type)
+        e = given.experiment
+        (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
+        n = given.data.batch_size, min(given.data.batch_size, len(given.data.validation))
+        costs[e.head, e.encoder] = tuple(
+            protocol.Costs(
+                once=0.0, train=step[side].median / n[0], validation=forward[side].median / n[1], test=forward[side].median / n[1]
+            )
+            for side in (0, 1)
+        )
+        for what, (plain, fast), (one, other), images in (
+            ("training step", step, losses, n[0]),
+            ("validation forward", forward, others, n[1]),
+        ):
+            found.append(
+                Row(
+                    what=f"{task} on the GPU, {e.precision}, batch {images}, {what}",
+                    plain=plain,
+                    fast=fast,
+                    goal="near",
+                    target=NEAR if task in NEAR_TASKS else None,
+                    compared="loss of the last repetition",
+                    difference=abs(one - other),
+                    tolerance=TOLERANCE,
+                    details={"ms an image": round(fast.median / images * 1000, 3)},
+                )
+            )
+        if task == NEAR_TASKS[0]:
+            found.append(_against_plain(task, given, folder))
+    return [*found, *hours(costs, max(row.difference or 0.0 for row in found))]
+
+
+def _given(task: str, folder: Path, patients: int, limit: int, device_type: Literal["cpu", "cuda"]) -> Ingredients:
+    root = corpus(folder, registry.task(task).dataset, patients)
+    job, place = jobs(
+        folder / "gpu",
+        root,
+        task,
+        limit=limit,
+        threads=1,
+        runs=1,
+        card={"fraction": 1.0},
+        device_type=device_type,
+        grid=(),
+        max_epochs=1,
+        patience=1,
+        warmup_steps=0,
+    )
+    prepare_process(1)
+    return gather(job[0].experiment, place)
+
+
+def _against_plain(task: str, given: Ingredients, folder: Path) -> Row:
+    """An epoch of training and validation, from files against from the cache."""
+    images, decoder = png_files(given, folder / "gpu" / "png" / given.experiment.dataset.name)
+    workers = min(WORKERS, os.cpu_count() or 1)
+    plain, fast, one, other = alternate(
+        lambda: _epoch(given, plain_model(given, images, given.encoder(), workers)), lambda: _epoch(given, Ours(given).model), 2
+    )
+    return Row(
+        what=f"{task} on the GPU, an epoch with validation, against the plain way",
+        plain=plain,
+        fast=fast,
+        compared="validation loss of the epoch",
+        difference=abs(one - other),
+        tolerance=TOLERANCE,
+        details={"loader workers of the plain side": workers, "decoder of the plain side": decoder},
+    )
+
+
+def _epoch(given: Ingredients, model: Model) -> float:
+    e = given.experiment
+    (line,) = train(model, given.data, e, e.recipe.learning_rate, e.dataset.classes)
+    model.start_evaluation()  # stops a loader
+    return line.validation_loss
+
+
+def hours(costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]], difference: float) -> list[Row]:
+    """All 136 runs from the measured steps: decoding, features and metrics are not in it."""
+    projected = []
+    for name in ("fewest_epochs", "most_epochs"):
+        seconds = [0.0, 0.0]
+        for card in map(registry.task, registry.suite("lovt-18").tasks):
+            size = protocol.full_size(card.id)
+            for side in (0, 1):
+                seconds[side] += protocol.run_seconds(size, costs[card.head, card.encoder][side], getattr(size, name))
+        projected.append(
+            Row(
+                what=f"GPU-hours of the full suite, the {name.replace('_', ' ')}, forwards and backwards alone (computed)",
+                plain=Timed(seconds=(seconds[0],)),
+                fast=Timed(seconds=(seconds[1],)),
+                goal="near",
+                compared="losses of all steps it rests on",
+                difference=difference,
+                tolerance=TOLERANCE,
+                details={"GPU-hours": round(seconds[1] / 3600, 2)},
+            )
+        )
+    return projected
