@@ -8,11 +8,18 @@ Module `benchmark/encoders/<family>.py` offers `build(model) -> Backbone`; weigh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.cards import BackboneSpec
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmark.encoders.text import Tokenizer, Tokens
 
 
 class Backbone(nn.Module):
@@ -41,3 +48,54 @@ class Backbone(nn.Module):
     @abstractmethod
     def pooled(self, images: Tensor) -> Tensor:
         """(N, embed_dim) image embedding."""
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """Images in the joint space: `global_` (N, D); `local` (N, D, h, w), one vector per place of the image."""
+
+    global_: Tensor
+    local: Tensor
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """Texts in the joint space: `global_` (M, D); `local` (M, D, T), words or sentences; `mask` (M, T) bool, False on padding."""
+
+    global_: Tensor
+    local: Tensor
+    mask: Tensor
+
+
+class VisionLanguageBackbone(Backbone):
+    """An image encoder with its text side.
+
+    Attributes:
+        tokenizer: given after building, `backbone.tokenizer = Tokenizer(folder, length)`: checkpoints hold no vocabulary.
+    """
+
+    tokenizer: Tokenizer | None = None
+
+    @abstractmethod
+    def embed_images(self, images: Tensor) -> ImageEmbedding:
+        """Images as `pyramid` takes them."""
+
+    @abstractmethod
+    def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
+        """Texts as they are; cleaning that belongs to a method is done inside."""
+
+    def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
+        """(N, M) cosine of the global embeddings."""
+        return F.normalize(image.global_, dim=-1) @ F.normalize(text.global_, dim=-1).T
+
+    def tokenise(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
+        """Tokens on the backbone's device.
+
+        Raises:
+            UsageError: no tokenizer was given.
+        """
+        if self.tokenizer is None:
+            raise UsageError(f"{self.spec.name} has no tokenizer: set `tokenizer` to one of the folder its text encoder was trained with.")
+        tokens = self.tokenizer(texts, pad_to_limit=pad_to_limit)
+        device = next(self.parameters()).device
+        return type(tokens)(tokens.ids.to(device), tokens.mask.to(device), tokens.pieces, tokens.n_truncated)

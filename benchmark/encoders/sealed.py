@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.cards import Normalisation
-from benchmark.encoders.base import Backbone
+from benchmark.encoders.base import Backbone, ImageEmbedding, VisionLanguageBackbone
 from benchmark.errors import UsageError
 from benchmark.heads.base import POOLED
 
@@ -88,6 +88,17 @@ class SealedEncoder(nn.Module):
         """(N, embed_dim) embedding of stored images."""
         with torch.set_grad_enabled(self._takes_gradients and torch.is_grad_enabled()):
             return self.backbone.pooled(self.fit_to_patches(self.normalise(images)))
+
+    def embed_images(self, images: Tensor) -> ImageEmbedding:
+        """Stored images in the joint space of a vision-language backbone.
+
+        Raises:
+            UsageError: the backbone has no text side.
+        """
+        if not isinstance(self.backbone, VisionLanguageBackbone):
+            raise UsageError(f"{self.backbone.spec.name} has no text side.")
+        with torch.set_grad_enabled(self._takes_gradients and torch.is_grad_enabled()):
+            return self.backbone.embed_images(self.fit_to_patches(self.normalise(images)))
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) float32: (x - mean) / std. With one value for all channels the three are one memory, expanded as a view.
