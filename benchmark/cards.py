@@ -308,6 +308,24 @@ class SuiteCard(Card):
     default_protocol: str = "published"
 
 
+class GridCard(Card):
+    """A suite given by its axes instead of its tasks.
+
+    Attributes:
+        parents: suite whose tasks lend recipe and metric.
+        heads: dataset -> heads it has annotations for.
+        fractions: shares of the training list.
+    """
+
+    name: str
+    title: str
+    description: str
+    parents: str
+    default_protocol: str
+    fractions: tuple[float, ...]
+    heads: dict[str, tuple[str, ...]]
+
+
 class PromptTemplate(Card):
     """Wording around a class's own words, which stand for `{}`. With a negative the class is asked for as a pair."""
 
