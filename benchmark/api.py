@@ -278,7 +278,7 @@ def _jobs(
     for split in dict.fromkeys(request.split or card.split for card in cards):
         refs = {name: d.ref for (name, of), d in datasets.items() if of == split}
         usable = [card for card in cards if (request.split or card.split) == split and card.dataset in refs]
-        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings)
+        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
     return jobs
 
 

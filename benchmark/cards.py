@@ -21,6 +21,9 @@ DISCLAIMER = (
 )
 
 
+Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
+
+
 class Card(BaseModel):
     """Frozen, and strict about names: a misspelt key is an error, never ignored."""
 
@@ -175,7 +178,7 @@ class DatasetCard(Card):
     redistribution: Literal["open", "ids", "none"]
     folder: str
     classes: tuple[str, ...]
-    targets: tuple[Literal["masks", "boxes", "labels", "reports"], ...]
+    targets: tuple[Literal["masks", "boxes", "labels", "reports", "phrases"], ...]
     mask_source: Literal["masks", "boxes", "none"]
     uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]
@@ -251,6 +254,28 @@ class Recipe(Card):
         return content
 
 
+class Words(Card):
+    """What a task that trains nothing asks of images and texts. Prompts are named on a card and resolved in a job.
+
+    Attributes:
+        prompts: name of a prompt set; None for tasks that read reports or phrases.
+        similarity: of image and text: the backbone's own, the cosine of the global embeddings, GLoRIA's best word, or the mean of both.
+        decision: each finding on its own, or the class with the highest score.
+        across_images: "standardised" takes each class relative to the other images of the split, as GLoRIA released it.
+        matches: what retrieval counts as found: a report of the same words, or one of the same class.
+        own_report: whether an image's own report stays among the candidates; only where classes match.
+        rerank: so many candidates of the global order are put in order again by `similarity`; None ranks all of them by it.
+    """
+
+    prompts: str | None = None
+    similarity: Literal["own", "global", "local", "combined"] = "own"
+    decision: Literal["each", "highest"] = "each"
+    across_images: Literal["alone", "standardised"] = "alone"
+    matches: Literal["text", "class"] = "text"
+    own_report: Literal["kept", "removed"] = "kept"
+    rerank: int | None = None
+
+
 class TaskCard(Card):
     """One task: data, head, encoder mode, recipe, and which number is reported.
 
@@ -259,6 +284,9 @@ class TaskCard(Card):
         select: validation metric for early stopping, checkpoint and learning rate.
         report: test metric in tables.
         published: (table, column) of the paper's number in `results/published`.
+        words: what is asked, for tasks that train nothing; they have no recipe to speak of, and no selection.
+        words_as_released: what the protocol `published` asks instead, where the released procedure differs.
+        parent: the task whose recipe this one takes, for cells of a grid.
     """
 
     id: str
@@ -269,7 +297,7 @@ class TaskCard(Card):
     head: str
     encoder: EncoderMode
     fraction: float
-    target: Literal["masks", "boxes", "labels"]
+    target: Target
     recipe: Recipe
     select: str
     report: str
@@ -277,6 +305,9 @@ class TaskCard(Card):
     runs: int = 5
     protocols: tuple[str, ...]
     published: tuple[str, str] | None = None
+    words: Words | None = None
+    words_as_released: Words | None = None
+    parent: str | None = None
 
 
 class SuiteCard(Card):
@@ -285,6 +316,24 @@ class SuiteCard(Card):
     description: str
     tasks: tuple[str, ...]
     default_protocol: str = "published"
+
+
+class GridCard(Card):
+    """A suite given by its axes instead of its tasks.
+
+    Attributes:
+        parents: suite whose tasks lend recipe and metric.
+        heads: dataset -> heads it has annotations for.
+        fractions: shares of the training list.
+    """
+
+    name: str
+    title: str
+    description: str
+    parents: str
+    default_protocol: str
+    fractions: tuple[float, ...]
+    heads: dict[str, tuple[str, ...]]
 
 
 class PromptTemplate(Card):
@@ -348,10 +397,24 @@ class DatasetRef(Card):
     split: str
     split_rule: SplitRule
     classes: tuple[str, ...]
-    target: Literal["masks", "boxes", "labels"]
+    target: Target
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
     frame_size: int = 224
+
+
+class PromptTexts(Card):
+    """Prompts of one paraphrase set, drawn and filled in: class -> texts. `negatives` is empty unless a class is asked for as a pair."""
+
+    positives: dict[str, tuple[str, ...]]
+    negatives: dict[str, tuple[str, ...]] = {}
+
+
+class Asked(Card):
+    """Every prompt of a job, one entry per paraphrase set, and how those of a class become one score."""
+
+    sets: tuple[PromptTexts, ...]
+    combine: Literal["max", "mean"] = "mean"
 
 
 class Role(StrEnum):
@@ -370,6 +433,7 @@ class Experiment(Card):
         threads: CPU threads; part of the result's identity because sums depend on it.
         limit: at most so many images per split; None = all.
         profile: "full" or the named step budget.
+        words, asked: of tasks that train nothing; not part of other jobs' keys.
     """
 
     task_version: int
@@ -391,6 +455,17 @@ class Experiment(Card):
     threads: int = 1
     limit: int | None = None
     profile: Literal["full", "smoke"] = "full"
+    words: Words | None = None
+    asked: Asked | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
+        """As in `Recipe`: what came later is written only where it says something."""
+        content = serialise(self)
+        for name in ("words", "asked"):
+            if getattr(self, name) is None:
+                content.pop(name, None)
+        return content
 
 
 class Labels(Card):

@@ -559,7 +559,7 @@ def _job_row(job, done: dict) -> dict[str, Any]:
         "backbone": job.labels.backbone,
         "role": e.role.value,
         "run": job.labels.run,
-        "learning_rate": e.learning_rate if e.learning_rate is not None else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid),
+        "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
         "waits_for": len(job.depends_on) or None,
         "state": done[job.key].status if job.key in done else "to compute",
         "key": job.key,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmark.cards import (
+    Asked,
     BackboneRef,
     Contamination,
     DatasetRef,
@@ -17,15 +18,20 @@ from benchmark.cards import (
     Experiment,
     Job,
     Labels,
+    PromptCard,
+    PromptTexts,
     Protocol,
     Recipe,
     Role,
     TaskCard,
+    Words,
 )
-from benchmark.errors import UsageError
+from benchmark.errors import CardError, UsageError
+from benchmark.heads.prompts import prompt_sets
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 SMOKE_STEPS = {"yolov3": 40, "unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
+RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
     "mAP": "mAP (LoVT)",
@@ -33,6 +39,10 @@ METRIC_TITLES = {
     "froc_full": "FROC (full)",
     "avg_dice": "mean Dice",
     "auroc": "AUROC (mean over classes)",
+    "image_to_text_mrr": "MRR, image to text",
+    "image_to_text_hit@5": "R@5, image to text",
+    "image_to_text_precision@5": "P@5, image to text",
+    "cnr": "CNR",
 }
 
 
@@ -73,21 +83,27 @@ def plan(
     datasets: Mapping[str, DatasetRef],
     protocol: Protocol,
     settings: Settings,
+    prompts: Mapping[str, PromptCard] | None = None,
 ) -> list[Job]:
     """All jobs of an evaluation, selection jobs before the final jobs that wait for them.
 
     Args:
         datasets: dataset name -> reference with its split; `target` is filled in from the task.
+        prompts: prompt sets by name, for tasks that ask with them.
 
     Raises:
         UsageError: a task does not offer the protocol.
+        CardError: a task asks with prompts that do not exist.
     """
     jobs: list[Job] = []
     for backbone in backbones:
         for task in tasks:
             if protocol.name not in task.protocols:
                 raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
-            jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
+            if task.words is None:
+                jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
+            else:
+                jobs.extend(_untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {}))
     return jobs
 
 
@@ -108,6 +124,38 @@ def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, pro
     for run in range(settings.runs if settings.runs is not None else task.runs):
         final = _job(task, backbone, dataset, protocol, settings, recipe if searched else alone, Role.FINAL, fixed, run)
         yield final.model_copy(update={"depends_on": keys})
+
+
+def _untrained_jobs(
+    task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings, prompts: Mapping[str, PromptCard]
+) -> Iterable[Job]:
+    """One evaluation and no search. Only a random backbone can give another result in another run, so only it has several."""
+    words = (task.words_as_released if protocol.name == RELEASED else None) or task.words
+    assert words is not None
+    asked = _asked(task, words, dataset, prompts)
+    runs = (settings.runs if settings.runs is not None else task.runs) if backbone.ref.digest is None else 1
+    for run in range(runs):
+        job = _job(task, backbone, dataset, protocol, settings, task.recipe, Role.FINAL, None, run)
+        # The prompt set's name changes no digit, its texts do; neither does a head's seed where no head is drawn.
+        update = {"words": words.model_copy(update={"prompts": None}), "asked": asked, "head_seed": BASE_SEED, "order_seed": BASE_SEED}
+        yield job.model_copy(update={"experiment": job.experiment.model_copy(update=update)})
+
+
+def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> Asked | None:
+    if words.prompts is None:
+        return None
+    if words.prompts not in prompts:
+        raise CardError(f"Task {task.id} asks with the prompts {words.prompts!r}, which no card in tasks/ defines.")
+    card = prompts[words.prompts]
+    missing = [name for name in dataset.classes if name not in card.classes]
+    if missing:
+        raise CardError(f"Prompts {card.name} have no words for {', '.join(missing)}, which task {task.id} asks for.")
+    sets = []
+    for found in prompt_sets(card):
+        # Only what is asked: words of other datasets' classes decide no digit here.
+        positives, negatives = ({c: side[c] for c in dataset.classes if c in side} for side in (found.positives, found.negatives))
+        sets.append(PromptTexts(positives=positives, negatives=negatives))
+    return Asked(sets=tuple(sets), combine=card.combine)
 
 
 def _recipe(task: TaskCard, settings: Settings) -> Recipe:

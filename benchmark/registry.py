@@ -15,7 +15,8 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from benchmark.cards import BackboneCard, Card, DatasetCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark import grid
+from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -28,7 +29,7 @@ def include(folder: Path) -> None:
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
     _included.append(folder.resolve())
-    for cached in (tasks, suites, protocols, prompts, datasets, backbones):
+    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones):
         cached.cache_clear()
 
 
@@ -40,13 +41,19 @@ def content(folder: str) -> Path:
 
 @cache
 def tasks() -> dict[str, TaskCard]:
-    return _cards("tasks", "tasks", TaskCard, key="id")
+    """Tasks in file order, then the cells of grids."""
+    return _listed_tasks() | {cell.id: cell for name in grids() for cell in _cells(name)}
 
 
 @cache
 def suites() -> dict[str, SuiteCard]:
-    """Suites in file order; a suite's own list names its tasks."""
-    return _cards("tasks", "suites", SuiteCard, key="name")
+    """Suites in file order, then grids; a suite's own list names its tasks."""
+    return _listed_suites() | {name: grid.suite(card, _cells(name)) for name, card in grids().items()}
+
+
+@cache
+def grids() -> dict[str, GridCard]:
+    return _cards("tasks", "grids", GridCard, key="name")
 
 
 @cache
@@ -102,6 +109,20 @@ def plugin(room: str, name: str) -> ModuleType:
         known = sorted(p.stem for p in here.glob("*.py") if not p.stem.startswith("_") and p.stem != "base")
         raise UnknownName(room.rstrip("s"), name, known)
     return importlib.import_module(module)
+
+
+def _listed_tasks() -> dict[str, TaskCard]:
+    return _cards("tasks", "tasks", TaskCard, key="id")
+
+
+def _listed_suites() -> dict[str, SuiteCard]:
+    return _cards("tasks", "suites", SuiteCard, key="name")
+
+
+def _cells(name: str) -> list[TaskCard]:
+    card = grids()[name]
+    listed = _listed_tasks()
+    return grid.cells(card, [listed[task_id] for task_id in _named("suite", card.parents, _listed_suites()).tasks], datasets())
 
 
 def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:

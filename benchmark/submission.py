@@ -19,6 +19,7 @@ from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part
+from benchmark.training.once import is_calibrated
 from benchmark.training.place import Place
 
 
@@ -72,7 +73,7 @@ def score(
     lists = None if splits is None else splits / card.dataset
     dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists)
     nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
-    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit))[-1]
+    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
     _require_same_split(file, dataset.ref)
     part = _test_part(job, dataset, folder)
     names = dataset_card.classes
@@ -83,6 +84,8 @@ def score(
         order = _positions(ids, part)
         found = type(found)(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
         result = scores.score_detection(found, part.truth(), names)
+    elif card.target in ("reports", "phrases"):
+        raise UsageError(f"{task} stores embeddings and maps, which are not scored again; its metrics stand in the record.")
     elif card.target == "labels":
         given, ids, classes = predictions.read_scores(file)
         _require_same_images(file, ids, part)
@@ -90,8 +93,10 @@ def score(
             raise UsageError(f"{file} scores the classes {', '.join(classes)}; the task's are {', '.join(names)}.")
         placed_scores = np.empty_like(given)
         placed_scores[_positions(ids, part)] = given
-        exclusive = registry.plugin("heads", card.head).Classifier.exclusive
-        result = scores.score_classification(placed_scores, part.class_labels, names, exclusive)
+        words = job.experiment.words
+        exclusive = words.decision == "highest" if words else registry.plugin("heads", card.head).Classifier.exclusive
+        calibrated = words is None or is_calibrated(job.experiment)
+        result = scores.score_classification(placed_scores, part.class_labels, names, exclusive, calibrated=calibrated)
     else:
         masks, ids, frame = predictions.read_masks(file)
         _require_same_images(file, ids, part)

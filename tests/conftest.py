@@ -99,6 +99,63 @@ def tiny(tmp_path: Path):
     return write
 
 
+WORDS = """
+import zlib
+
+import torch
+from torch import nn
+
+from benchmark.cards import BackboneSpec
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+
+WIDTH = 8
+
+
+class Tiny(VisionLanguageBackbone):
+    def __init__(self):
+        super().__init__()
+        self.spec = BackboneSpec(name="tiny words", strides={{32: WIDTH}}, embed_dim=WIDTH)
+        self.look = nn.Conv2d(3, WIDTH, 32, stride=32)
+
+    def pyramid(self, images, strides=None):
+        return {{32: self.look(images)}}
+
+    def pooled(self, images):
+        return self.look(images).mean(dim=(2, 3))
+
+    def embed_images(self, images):
+        places = self.look(images)
+        return ImageEmbedding(places.mean(dim=(2, 3)), places)
+
+    def embed_texts(self, texts):
+        split = [text.lower().split() for text in texts]
+        local, mask = torch.zeros(len(texts), WIDTH, max(map(len, split))), torch.zeros(len(texts), max(map(len, split)), dtype=torch.bool)
+        for row, words in enumerate(split):
+            for column, word in enumerate(words):
+                local[row, :, column] = torch.randn(WIDTH, generator=torch.Generator().manual_seed(zlib.crc32(word.encode())))
+                mask[row, column] = True
+        return TextEmbedding(local.sum(dim=2) / mask.sum(dim=1, keepdim=True), local, mask)
+
+
+def build():
+    {at_build}
+    return Tiny()
+"""
+
+
+@pytest.fixture
+def tiny_words(tmp_path: Path):
+    """Writes a backbone with a text side to a file of its own folder: one convolution, and a fixed random vector for every word."""
+
+    def write(name: str = "tiny-words", *, at_build: str = "torch.manual_seed(5)") -> Path:
+        file = tmp_path / name / "mine.py"
+        file.parent.mkdir()
+        file.write_text(WORDS.format(at_build=at_build))
+        return file
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder of decoded images for all tests that do not look into it."""
@@ -132,7 +189,7 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         dataset = resolve.dataset(about, root / about.folder, protocol, given.split)
         ref = dataset.ref.model_copy(update={"frame_size": size, **(data or {})})
         built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
-        jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit))
+        jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit), registry.prompts())
         return jobs, resolve.places(built, [dataset], image_cache)
 
     def one(task: str, file: Path, **options):

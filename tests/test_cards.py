@@ -24,6 +24,7 @@ from benchmark.cards import (
     SplitCounts,
     SplitRule,
     Switches,
+    Words,
     canonical_json,
     digest_of,
 )
@@ -190,6 +191,8 @@ OTHER: dict[str, Any] = {
     "threads": 2,
     "limit": None,
     "profile": "smoke",
+    "words": {"similarity": "global"},
+    "asked": {"sets": [{"positives": {"opacity": ["opacity"]}}]},
 }
 
 
@@ -253,6 +256,27 @@ def test_changing_any_hashed_field_changes_the_key(path: str) -> None:
 def test_no_two_single_changes_share_a_key() -> None:
     keys = {key(with_value(FULL, path, value)) for path, value in OTHER.items()}
     assert len(keys) == len(OTHER)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("similarity", "local"),
+        ("decision", "highest"),
+        ("across_images", "standardised"),
+        ("matches", "class"),
+        ("own_report", "removed"),
+        ("rerank", 100),
+    ],
+)
+def test_every_rule_of_a_task_without_training_is_hashed(field: str, value: object) -> None:
+    asking = FULL.model_copy(update={"words": Words()})
+    assert key(asking.model_copy(update={"words": Words(**{field: value})})) != key(asking) != key(FULL)
+    assert set(Words.model_fields) - {"prompts"} == {"similarity", "decision", "across_images", "matches", "own_report", "rerank"}
+
+
+def test_tasks_that_train_say_nothing_of_words() -> None:
+    assert not {"words", "asked"} & set(FULL.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("without", ["backbone.normalisation", "dataset.split_rule.patients"])

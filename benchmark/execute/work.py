@@ -271,6 +271,8 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
 
 
 def _learning_rate(job: Job, outcomes: Mapping[str, Outcome]) -> float:
+    if job.experiment.words is not None:
+        return 0.0  # nothing learns
     fixed = job.experiment.learning_rate
     if fixed is not None:
         return fixed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
 
     def findings(scene: Scene) -> list[Finding]:
-        side = SIDES[int(rng.integers(2))]
-        return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
+        return draw_findings(names, scene, rng)
 
     radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
     # Patient numbers differ between corpora of different seeds, and leave the release's range free.
@@ -69,10 +69,17 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, path, f"patient{number:05d}", radiograph.report, (), {"row": row, "values": values})
 
 
+def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) -> list[Finding]:
+    """What each named finding looks like, all on one side; an enlarged heart belongs to the patient's scene."""
+    side = SIDES[int(rng.integers(2))]
+    return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
+
+
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid")}
     for part, members in tables.items():
         write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in members)])
+    _write_prior_list(root / "chexpert_5x200.json", tables["train"])
     counts = {
         "images": len(written),
         "train_rows": len(tables["train"]),
@@ -85,6 +92,14 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         for word, value in (("positive", "1.0"), ("uncertain", "-1.0")):
             counts[f"{name} {word}"] = sum(one.label["values"].get(name) == value for one in tables["train"])
     return Labels(tuple(one.id for part in ("train", "valid") for one in tables[part]), counts)
+
+
+def _write_prior_list(path: Path, train: list[Written]) -> None:
+    """As PRIOR's chexpert_5x200.json: images whose only finding of the five is certain, as many of each class, in class order."""
+    alone = {c: [(k, one) for k, one in enumerate(train) if one.label["values"] == {c: "1.0"}] for c in DRAWN}
+    n = min(map(len, alone.values()))
+    content = {str(k): {"image_path": one.id, "label": [int(c == name) for c in DRAWN]} for name in DRAWN for k, one in alone[name][:n]}
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
 
 
 _DRAW: dict[str, Callable[[Scene, str, np.random.Generator], list[Finding]]] = {

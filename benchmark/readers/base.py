@@ -28,6 +28,21 @@ PHANTOM_REPORTS = "phantom_reports.csv"
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """Words about one finding of an image, and where it is.
+
+    Attributes:
+        text: as written; from a report, so never logged.
+        boxes_xywh: (n, 4) float64, n >= 1, pixels of the original image.
+        category: the finding, one of the card's classes.
+    """
+
+    text: str
+    boxes_xywh: np.ndarray
+    category: str
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image with its ground truth, in pixels of the original image.
 
@@ -42,6 +57,7 @@ class Sample:
         positive: whether any finding is annotated, where label files say so without opening an image; else None.
         report: report text, never logged.
         labels: (C,) int8 in the card's class order: 1, 0, or -1 where nobody knows; None for datasets without whole-image labels.
+        phrases: with their boxes, for datasets that ground words.
     """
 
     id: str
@@ -55,6 +71,7 @@ class Sample:
     report: str | None = None
     view: str | None = None
     labels: np.ndarray | None = None
+    phrases: tuple[Phrase, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.chexpert_5x200 import PER_CLASS, mgca_set
+from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.holdout import hold_out, sampled
-from benchmark.readers.splits import Splits
+from benchmark.readers.splits import Splits, check_digests
 from benchmark.readers.tables import cells_of, first_folder_with, read_table, require_columns
 
 FINDINGS = (
@@ -44,6 +44,8 @@ COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 ARCHIVES = ("CheXpert-v1.0", "CheXpert-v1.0-small")
 TRAIN_TABLE, VALID_TABLE = "train.csv", "valid.csv"
 RULE = "chexpert"
+DRAWN = {"5x200 mgca": mgca_set, "5x200 gloria": gloria_set}
+PRIOR_RULE, PRIOR_LIST = "5x200 prior", "chexpert_5x200.json"
 N_VALIDATION, N_TRAIN = 5_000, 223_414
 POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
 
@@ -107,7 +109,8 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        return self._base / TRAIN_TABLE, self._base / VALID_TABLE
+        known = (self._base / TRAIN_TABLE, self._base / VALID_TABLE)
+        return (*known, self._base / PRIOR_LIST) if (self._base / PRIOR_LIST).is_file() else known
 
     def image_files(self) -> tuple[Path, ...]:
         paths = tuple(self._base / i for i in self.ids)
@@ -117,8 +120,14 @@ class DatasetReader(Reader):
         return paths
 
     def split(self, rule: SplitRule) -> Splits:
+        if rule.rule in DRAWN:
+            most = PER_CLASS if self.phantom is None else min(PER_CLASS, max(fewest_candidates(self._train), 1))
+            return _test_only(interleaved(DRAWN[rule.rule](self._train, most)))
+        if rule.rule == PRIOR_RULE:
+            return _test_only(interleaved(tuple(self._prior_list())))
         if rule.rule != RULE or rule.seed is None:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with a seed; found {rule.rule!r}.")
+            known = ", ".join((*DRAWN, PRIOR_RULE))
+            raise SplitError(f"{self.card.name}: split rules are {RULE!r} with a seed, {known}; found {rule.rule!r}.")
         return mgca_split(self._train, self._valid, rule.seed)
 
     def checks(self) -> Iterable[Check]:
@@ -138,12 +147,31 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
             yield from count_checks(self.card.expected, counts, "Is this the complete, unedited v1.0?")
+            for name, rule in self.card.splits.items():
+                if not rule.expected or (rule.rule == PRIOR_RULE and not (self._base / PRIOR_LIST).is_file()):
+                    continue
+                for line in check_digests(self.split(rule), rule.expected, patient_of=lambda i: self._studies[i].patient):
+                    yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         try:
             found, verdict = "readable", "ok"
             self.sample(self.ids[0]).image()
         except LobeError as error:
             found, verdict = str(error), "error"
         yield Check("first image", "readable", found, verdict)
+
+    def _prior_list(self) -> dict[str, int]:
+        path = self._base / PRIOR_LIST
+        if not path.is_file():
+            raise SplitError(f"{self.card.name}: PRIOR's list {PRIOR_LIST} is not beside {TRAIN_TABLE}. It is in PRIOR's repository.")
+        listed = prior_set(path, PER_CLASS if self.phantom is None else None)
+        foreign = [i for i in listed if i not in self._studies]
+        if foreign:
+            raise SplitError(f"{self.card.name}: {len(foreign):,} of {len(listed):,} images of {PRIOR_LIST} are not in {TRAIN_TABLE}.")
+        return listed
+
+
+def _test_only(ids: Sequence[str]) -> Splits:
+    return {"train": (), "validation": (), "test": tuple(ids)}
 
 
 def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmark.errors import DataError
+from benchmark.errors import DataError, SplitError
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 # What must be plainly absent as well. "No Finding" is not asked.
@@ -52,7 +52,7 @@ def mgca_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]
     """MGCA's: each class drawn with random_state 0; 1,000 paths in class order.
 
     Raises:
-        DataError: a class has too few candidates.
+        SplitError: a class has too few candidates.
     """
     return _drawn(rows, [np.random.RandomState(0) for _ in CLASSES], per_class)
 
@@ -62,8 +62,11 @@ def gloria_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ..
     return _drawn(rows, [np.random.RandomState(GLORIA_SEED)] * len(CLASSES), per_class)
 
 
-def prior_set(path: Path) -> dict[str, int]:
+def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
     """PRIOR's released list: path -> class, in file order. Its rule looks at the five findings only, with uncertain ones decided first.
+
+    Args:
+        per_class: images each class must have; None for a generated corpus, whose classes only need to be equally large.
 
     Raises:
         DataError: not that file, or one that is cut off.
@@ -75,14 +78,26 @@ def prior_set(path: Path) -> dict[str, int]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path.name} is not PRIOR's chexpert_5x200.json ({type(error).__name__}). Is the file cut off?") from None
     counts = np.bincount(list(found.values()), minlength=len(CLASSES)).tolist()
-    if not whole or counts != [PER_CLASS] * len(CLASSES):
-        raise DataError(f"{path.name} has {counts} images of the five classes, expected {PER_CLASS} each. Is the file cut off?")
+    wanted = per_class or counts[0]
+    if not whole or counts != [wanted] * len(CLASSES):
+        raise DataError(f"{path.name} has {counts} images of the five classes, expected {wanted} each. Is the file cut off?")
     return found
 
 
 def prior_eligible(row: Row, uncertain: Mapping[str, str]) -> bool:
     """Whether a row satisfies PRIOR's rule as inferred: frontal, and exactly one of the five findings positive once decided."""
     return row.frontal and sum(_decided(row.values[name], uncertain[name]) for name in CLASSES) == 1
+
+
+def fewest_candidates(rows: Sequence[Row]) -> int:
+    """How many images a class has at least: what a smaller corpus can give."""
+    return min(len(candidates(rows, name)) for name in CLASSES)
+
+
+def interleaved(paths: Sequence[str]) -> tuple[str, ...]:
+    """The same images with classes taking turns, so that the first of them hold every class."""
+    per_class = len(paths) // len(CLASSES)
+    return tuple(paths[label * per_class + k] for k in range(per_class) for label in range(len(CLASSES)))
 
 
 def _decided(value: int, uncertain: str) -> bool:
@@ -94,7 +109,7 @@ def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], per
     for name, generator in zip(CLASSES, generators, strict=True):
         found = candidates(rows, name)
         if len(found) < per_class:
-            raise DataError(f"CheXpert 5x200: {len(found)} images have {name} alone, {per_class} are needed. Is train.csv complete?")
+            raise SplitError(f"CheXpert 5x200: {len(found)} images have {name} alone, {per_class} are needed. Is train.csv complete?")
         # pandas' sample(n) is the head of a permutation.
         drawn += [found[i] for i in generator.permutation(len(found))[:per_class]]
     return tuple(drawn)

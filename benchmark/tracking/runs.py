@@ -175,7 +175,7 @@ def _parameters(job: Job) -> dict[str, str]:
         "head": e.head,
         "encoder": e.encoder.value,
         "fraction": e.fraction,
-        "learning_rate": e.learning_rate if e.learning_rate is not None else f"selected from {list(e.recipe.grid)}",
+        "learning_rate": e.learning_rate or ("none" if e.words else f"selected from {list(e.recipe.grid)}"),
         "batch_size": e.recipe.batch_size,
         "max_epochs": e.recipe.max_epochs,
         "max_steps": e.recipe.max_steps,

@@ -26,6 +26,7 @@ from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training.place import Place
 
 MINIMUM_POSITIVES = 4  # of a limited split
+UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
 FILL_CHUNK = 32  # images decoded between two signs of life
 MINIMUM_LIMITED = 8  # a fraction below this is filled up in a limited run
 
@@ -152,10 +153,21 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
     return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=tuple(reader.warnings))
 
 
+def load_untrained(
+    experiment: Experiment, place: Place
+) -> Generator[tuple[int, int], None, tuple[Reader, dict[str, list[Sample]], dict[str, Part]]]:
+    """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
+    reader = open_known(experiment, place)
+    chosen = choose(experiment, reader, place.lists, UNTRAINED)
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], place)
+    return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
+
+
 def load_part(experiment: Experiment, place: Place, name: str) -> Part:
     """One split alone, as `load` gives it."""
     reader = open_known(experiment, place)
-    samples = choose(experiment, reader, place.lists)[name]
+    samples = choose(experiment, reader, place.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     for _ in fill(cache, samples, place):
         pass
@@ -211,11 +223,12 @@ def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheR
     )
 
 
-def choose(experiment: Experiment, reader: Reader, lists: Path | None = None) -> dict[str, list[Sample]]:
+def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wanted: Sequence[str] = SPLITS) -> dict[str, list[Sample]]:
     """The samples of each split after fraction, validation subset and limit, in the split's order.
 
     Args:
         lists: folder of split lists, for a split given by lists.
+        wanted: splits to choose from; a job that trains nothing may go without validation images.
 
     Raises:
         SplitError: the splits share ids, or one is empty.
@@ -224,8 +237,10 @@ def choose(experiment: Experiment, reader: Reader, lists: Path | None = None) ->
     check_disjoint(splits)
     shares = {"train": experiment.fraction, "validation": experiment.recipe.validation_subset, "test": 1.0}
     chosen = {}
-    for name in SPLITS:
+    for name in wanted:
         everything = tuple(splits[name])
+        if not everything and name == "validation" and wanted == UNTRAINED:
+            continue
         kept = tuple(prefix(everything, shares[name]))
         if experiment.limit is None:
             samples = [reader.sample(i) for i in kept]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -25,9 +25,9 @@ from benchmark.heads.pyramid import WithPyramid, on_one_grid
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
-from benchmark.training import evaluate, predictions
+from benchmark.training import evaluate, once, predictions
 from benchmark.training.checkpoint import Checkpoint
-from benchmark.training.data import JobData, load
+from benchmark.training.data import JobData, Part, load, load_untrained
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
 from benchmark.training.model import Model
@@ -98,6 +98,9 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         LobeError: whatever makes the result untrustworthy; see `benchmark.errors`.
     """
     experiment = job.experiment
+    if experiment.words is not None:
+        yield (yield from _untrained(job, place, produced, bench))
+        return
     ready = yield from _ready([job], place, bench)
     clock = time.monotonic()
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
@@ -148,7 +151,7 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
     clock = time.monotonic()
     data: JobData = yield from load(experiment, place)
     timings["data"], clock = _lap(clock)
-    digests = _sample_digests(data)
+    digests = _sample_digests(_parts(data))
     if data.validation.n_positive() == 0:
         raise TrainingError(f"{experiment.select} cannot be computed: the validation split has no positive image. Use more images.")
 
@@ -197,8 +200,7 @@ def _tested(
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
-    if ready.digests != _sample_digests(data):
-        raise DataError(f"{place.card.name}: image files in {place.dataset_root} changed while the job ran. Run the same command again.")
+    _require_same_files(ready.digests, _parts(data), place)
     predictions.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
 
@@ -226,6 +228,42 @@ def _tested(
         peak_memory_bytes=_peak_memory(torch.device(experiment.device_type)),
         environment=environment(torch.device(experiment.device_type)),
         warnings=(*data.warnings, *result.warnings, *warnings),
+        finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    )
+
+
+def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generator[tuple[int, int], None, Record]:
+    """The record of a job that trains nothing: one pass over the test split, and over validation where a threshold needs it."""
+    experiment = job.experiment
+    device = torch.device(experiment.device_type)
+    clock, timings = time.monotonic(), {}
+    reader, samples, parts = yield from load_untrained(experiment, place)
+    timings["data"], clock = _lap(clock)
+    digests = _sample_digests(parts.values())
+    encoder, account = _encoder(experiment, place, device, bench)
+    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment)), produced)
+    timings["test"], clock = _lap(clock)
+    bench.require_unchanged()
+    _require_same_files(digests, parts.values(), place)
+    predictions.write(produced, job, parts["test"], result, with_examples=False)
+    timings["storing"], clock = _lap(clock)
+    n_parameters = sum(p.numel() for p in encoder.parameters())
+    return Record(
+        key=job.key,
+        job=job,
+        status="ok",
+        scale="limited" if job.limited else "full",
+        phantom=place.phantom,
+        redistribution=place.card.redistribution,
+        metrics=result.metrics,
+        counts={name: {"images": len(listed), "positives": sum(bool(s.positive) for s in listed)} for name, listed in samples.items()},
+        sample_digests=digests,
+        parameters={"trained": 0, "frozen": n_parameters, "head": 0, "encoder": n_parameters},
+        account=account,
+        timings_s={name: round(seconds, 3) for name, seconds in timings.items()},
+        peak_memory_bytes=_peak_memory(device),
+        environment=environment(device),
+        warnings=(*reader.warnings, *result.warnings),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
 
@@ -321,9 +359,14 @@ def _parts(data: JobData):
     return (data.train, data.validation, data.test)
 
 
-def _sample_digests(data: JobData) -> dict[str, str]:
+def _require_same_files(digests: dict[str, str], parts: Iterable[Part], place: Place) -> None:
+    if digests != _sample_digests(parts):
+        raise DataError(f"{place.card.name}: image files in {place.dataset_root} changed while the job ran. Run the same command again.")
+
+
+def _sample_digests(parts: Iterable[Part]) -> dict[str, str]:
     digests = {}
-    for part in _parts(data):
+    for part in parts:
         digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
     return digests
 

@@ -59,7 +59,7 @@ def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: 
         folder / STATISTICS_FILE,
         {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients), **result.statistics},
     )
-    if with_examples and part.target != "labels":
+    if with_examples and part.target in ("masks", "boxes"):
         _write_examples(folder / EXAMPLES_FILE, part)
 
 

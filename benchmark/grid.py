@@ -1,0 +1,83 @@
+"""Expands a grid card into task cards: every dataset, head, encoder mode and share of labels, each cell with the recipe of a nearby task.
+
+Nothing is invented here: recipe, metric and target come from the parent suite's cards, and the parent is named. Cells whose share of the
+training list is smaller than the smallest batch are left out, because they could not run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from benchmark.cards import DatasetCard, EncoderMode, GridCard, SuiteCard, TaskCard
+from benchmark.errors import CardError
+
+SMALL_BATCH = 8  # LoVT's batch for few images (reference: lovt, table 1.1)
+HEAD_TITLES = {"linear": "linear", "unet": "U-Net", "yolov3": "YOLOv3"}
+MODE_TITLES = {EncoderMode.FROZEN: "frozen", EncoderMode.FINETUNE: "fine-tuned"}
+
+
+def cells(grid: GridCard, parents: Sequence[TaskCard], datasets: Mapping[str, DatasetCard]) -> list[TaskCard]:
+    """The grid's tasks, by dataset, head, mode and share.
+
+    Raises:
+        CardError: no parent says what a dataset is scored by, or a dataset card does not count its training images.
+    """
+    found = []
+    for dataset, heads in grid.heads.items():
+        for head in heads:
+            for mode in EncoderMode:
+                for fraction in grid.fractions:
+                    if round(_n_train(grid, datasets[dataset]) * fraction) >= SMALL_BATCH:
+                        found.append(_cell(grid, parents, datasets[dataset], head, mode, fraction))
+    return found
+
+
+def suite(grid: GridCard, tasks: Sequence[TaskCard]) -> SuiteCard:
+    names = tuple(task.id for task in tasks)
+    return SuiteCard(name=grid.name, title=grid.title, description=grid.description, tasks=names, default_protocol=grid.default_protocol)
+
+
+def nearest(parents: Sequence[TaskCard], dataset: str, head: str, mode: EncoderMode, fraction: float) -> TaskCard:
+    """The task that shares most with a cell: the encoder's mode first, since learning rates and warm-up belong to it.
+
+    Then head, dataset and share of labels; the first of equals wins.
+    """
+
+    def distance(task: TaskCard) -> tuple:
+        return (task.encoder is not mode, task.head != head, task.dataset != dataset, abs(math.log(task.fraction / fraction)))
+
+    return min(parents, key=distance)
+
+
+def _cell(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, head: str, mode: EncoderMode, fraction: float) -> TaskCard:
+    target = "boxes" if head == "yolov3" else "masks"
+    scored = next((task for task in parents if task.dataset == dataset.name and task.target == target), None)
+    if scored is None:
+        raise CardError(f"Grid {grid.name}: no task of {grid.parents} says what {target} of {dataset.name} are scored by.")
+    parent = nearest(parents, dataset.name, head, mode, fraction)
+    n_train = round(_n_train(grid, dataset) * fraction)
+    # How much of the validation list is read belongs to the dataset, whoever the recipe comes from.
+    update = {"validation_subset": next(t for t in parents if t.dataset == dataset.name).recipe.validation_subset}
+    if parent.recipe.batch_size > n_train:
+        update["batch_size"] = SMALL_BATCH
+    percent = f"{fraction * 100:g}"
+    return scored.model_copy(
+        update={
+            "id": f"{dataset.name}-{head}-{mode}-{percent}-{grid.name}",
+            "title": f"{dataset.title} · {HEAD_TITLES[head]} · {MODE_TITLES[mode]} · {percent} %",
+            "head": head,
+            "encoder": mode,
+            "fraction": fraction,
+            "recipe": parent.recipe.model_copy(update=update),
+            "published": None,
+            "parent": parent.id,
+        }
+    )
+
+
+def _n_train(grid: GridCard, dataset: DatasetCard) -> int:
+    counts = dataset.splits["lovt"].expected.get("train") if "lovt" in dataset.splits else None
+    if counts is None:
+        raise CardError(f"Grid {grid.name}: the card of {dataset.name} does not count the training images of the split lovt.")
+    return counts.n_images

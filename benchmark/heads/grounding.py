@@ -1,0 +1,49 @@
+"""Phrase grounding: where an image's places are near to a text, in pixels of the original image. Nothing is trained.
+
+The map is the raw cosine of the text with every place, upsampled bilinearly; scores are in `metrics.grounding`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.errors import ConformanceError
+from benchmark.imaging.geometry import Frame
+from benchmark.metrics import grounding
+
+COLUMNS = ("cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing")
+
+
+def similarity_maps(places: Tensor, texts: Tensor) -> Tensor:
+    """(M, h, w) cosine of each text with every place of one image.
+
+    Args:
+        places: (D, h, w) local image embedding.
+        texts: (M, D) global text embeddings.
+
+    Raises:
+        ConformanceError: places and texts do not share a space.
+    """
+    if places.shape[0] != texts.shape[1]:
+        raise ConformanceError(f"embed_images() gives places of width {places.shape[0]}, embed_texts() texts of width {texts.shape[1]}.")
+    return torch.einsum("dhw,md->mhw", F.normalize(places.float(), dim=0), F.normalize(texts.float(), dim=1))
+
+
+def to_original(similarity: Tensor, frame: Frame) -> np.ndarray:
+    """(H, W) float32 in original pixels from a map (h, w) over the whole padded frame: bilinear, padding cut off."""
+    size = (frame.padded_height, frame.padded_width)
+    whole = F.interpolate(similarity[None, None].float(), size=size, mode="bilinear", align_corners=False)[0, 0]
+    top, left = frame.pad_top, frame.pad_left
+    return whole[top : top + frame.height, left : left + frame.width].cpu().numpy()
+
+
+def score_phrase(similarity: Tensor, boxes_xywh: np.ndarray, frame: Frame) -> np.ndarray:
+    """Values of `COLUMNS` for one phrase: its map against the union of its boxes, and a baseline that points at the middle."""
+    shape = (frame.height, frame.width)
+    inside = grounding.union_of_boxes(boxes_xywh, shape)
+    found = grounding.ground(to_original(similarity, frame), inside)
+    centre = grounding.ground(grounding.centre_prior(shape), inside)
+    return np.array([found.cnr, found.cnr_abs, found.miou, found.pointing, centre.cnr, centre.pointing])

@@ -1,0 +1,138 @@
+"""The layout of MIMIC-CXR-JPG 2.0.0 with MIMIC-CXR's reports (datasets section 8): JPEG files by patient and study, packed tables.
+
+A study has one frontal image and sometimes a lateral row without a file of interest. Some reports have neither findings nor impression.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+
+from benchmark.phantom.anatomy import Scene, draw_patient
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.chexpert import DRAWN, draw_findings
+from benchmark.phantom.findings import Finding
+from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.seeds import number_of
+
+DEFAULT_POSITIVE_SHARE = 0.7
+SPLITS = ("test", "validate", "train")
+TEST_SHARE, VALIDATE_SHARE = 0.5, 0.1  # of the patients; the release has 1.4 % and 0.8 % of its images there
+SIZE = 320  # the release keeps full resolution, about 3056 x 2544
+SILENT_SHARE = 0.08  # reports without findings and impression
+UNCERTAIN_SHARE = 0.15
+CLASSES = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "No Finding",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+)
+PREFIX = "mimic-cxr-2.0.0-"
+JPG, TEXT = "mimic-cxr-jpg/2.0.0", "mimic-cxr/2.0.0"
+
+
+def shots(plan: Plan) -> list[Shot]:
+    """Roles are the official splits: whole patients belong to one."""
+    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    n_test, n_validate = max(1, round(TEST_SHARE * plan.n_patients)), round(VALIDATE_SHARE * plan.n_patients)
+
+    def part(patient: int) -> str:
+        return SPLITS[int(patient >= n_test) + int(patient >= n_test + n_validate)]
+
+    return [Shot(one.patient, one.index, one.positive, part(one.patient)) for one in planned]
+
+
+def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+    rng = shot_stream(plan, shot)
+    patient = draw_patient(patient_key(plan, shot.patient))
+    names = [str(name) for name in rng.choice(DRAWN, int(rng.choice([1, 2], p=[0.8, 0.2])), replace=False)] if shot.positive else []
+
+    def findings(scene: Scene) -> list[Finding]:
+        return draw_findings(names, scene, rng)
+
+    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
+    subject = 30_000_000 + number_of("mimic", plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
+    study = 70_000_000 + number_of("mimic study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
+    number = f"{number_of('mimic dicom', patient_key(plan, shot.patient), shot.index, below=16**16):016x}"
+    dicom = "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"])
+    folder = root / JPG / f"files/p{str(subject)[:2]}/p{subject}/s{study}"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(develop(radiograph, SIZE + 60, SIZE, rng)).save(folder / f"{dicom}.jpg", quality=92)
+    silent = rng.random() < SILENT_SHARE
+    labels = {name: "1.0" if rng.random() >= UNCERTAIN_SHARE else "-1.0" for name in names}
+    label = {
+        "subject": subject,
+        "study": study,
+        "labels": labels,
+        "view": radiograph.scene.pose.view,
+        "text": _text(radiograph.report, silent),
+    }
+    return Written(shot, dicom, str(subject), radiograph.report, (), label)
+
+
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+    base = root / JPG
+    rows = [f"{one.id},{one.label['study']},{one.label['subject']},{one.shot.role}" for one in written]
+    _packed(base / f"{PREFIX}split.csv.gz", ["dicom_id,study_id,subject_id,split", *rows])
+    columns = (
+        "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,"
+        "ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning"
+    )
+    rows = [
+        f"{one.id},{one.label['subject']},{one.label['study']},CHEST,{one.label['view']},{SIZE + 60},{SIZE},21800506,213014.5,CHEST,,Erect"
+        for one in written
+    ]
+    _packed(base / f"{PREFIX}metadata.csv.gz", [columns, *rows])
+    rows = []
+    for one in written:
+        known = {"No Finding": "1.0"} if not one.label["labels"] and not one.shot.positive else one.label["labels"]
+        rows.append(f"{one.label['subject']},{one.label['study']},{','.join(known.get(name, '') for name in CLASSES)}")
+    _packed(base / f"{PREFIX}chexpert.csv.gz", [f"subject_id,study_id,{','.join(CLASSES)}", *rows])
+    (root / TEXT).mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(root / TEXT / "mimic-cxr-reports.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for one in written:
+            subject, study = one.label["subject"], one.label["study"]
+            # A fixed date: the same plan gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(f"files/p{str(subject)[:2]}/p{subject}/s{study}.txt"), one.label["text"])
+    counts = {
+        "images": len(written),
+        "frontal_images": len(written),
+        "studies": len({one.label["study"] for one in written}),
+        "patients": len({one.patient_id for one in written}),
+        "labelled_studies": len(written),
+    }
+    counts |= {f"{part}_images": sum(one.shot.role == part for one in written) for part in SPLITS}
+    return Labels(tuple(one.id for one in written), counts)
+
+
+def _text(report: str, silent: bool) -> str:
+    """In the release's style: a title block, headers after one blank, de-identified spans as underscores."""
+    head = (
+        "                                 FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n \n INDICATION:  ___ year old with cough.\n \n"
+    )
+    if silent:
+        return f"{head} COMPARISON:  None.\n"
+    findings, _, impression = report.partition("\nIMPRESSION: ")
+    return f"{head} FINDINGS: \n \n {findings.removeprefix('FINDINGS: ')}\n \n IMPRESSION: \n \n {impression}\n"
+
+
+def _packed(path: Path, lines: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = io.BytesIO()
+    with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+        packed.write("".join(f"{line}\n" for line in lines).encode())
+    path.write_bytes(raw.getvalue())

@@ -1,0 +1,247 @@
+"""MIMIC-CXR-JPG with the reports of MIMIC-CXR: one frontal image of each study that says something, for matching images with words.
+
+Tables are read when opened, reports one at a time when asked. No text, id or path of a report ever enters an error message.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey
+from benchmark.metrics.classification import UNKNOWN
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.sections import report_text
+from benchmark.readers.splits import Splits
+
+FRONTAL = ("PA", "AP")
+TABLES = ("split", "metadata", "chexpert")
+PREFIX = "mimic-cxr-2.0.0-"  # also in release 2.1.0
+REPORTS_ZIP = "mimic-cxr-reports.zip"
+IMAGE_FOLDERS = ("", "mimic-cxr-jpg", "mimic-cxr-jpg/2.0.0", "mimic-cxr-jpg/2.1.0", "2.0.0", "2.1.0")
+REPORT_FOLDERS = ("", "mimic-cxr", "mimic-cxr/2.0.0", "mimic-cxr/2.1.0")
+TEST_REPORTS, PER_CLASS_RULE = "test reports", "5x200"
+PER_CLASS = 200
+
+_VALUES = {"1.0": 1, "1": 1, "0.0": 0, "0": 0, "-1.0": UNKNOWN, "-1": UNKNOWN, "": 0}
+
+
+@dataclass(frozen=True)
+class Image:
+    """One frontal image: the tables' row of it."""
+
+    dicom: str
+    study: str
+    subject: str
+    part: str
+    view: str
+
+    @property
+    def folder(self) -> str:
+        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.study}"
+
+    @property
+    def report(self) -> str:
+        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.study}.txt"
+
+
+class DatasetReader(Reader):
+    """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
+
+    def open(self) -> None:
+        self._base = self._image_base()
+        self._tables = {name: self._table(name) for name in TABLES}
+        views = {row["dicom_id"]: row["ViewPosition"] for row in self._rows("metadata", ("dicom_id", "ViewPosition"))}
+        self._images: dict[str, Image] = {}
+        for row in self._rows("split", ("dicom_id", "study_id", "subject_id", "split")):
+            if views.get(row["dicom_id"]) in FRONTAL:
+                one = Image(row["dicom_id"], row["study_id"], row["subject_id"], row["split"], views[row["dicom_id"]])
+                self._images[one.dicom] = one
+        if not self._images:
+            raise DataError(f"{self.card.name}: no frontal image (view {' or '.join(FRONTAL)}) in the tables of {self._base}.")
+        self._labels = {row["study_id"]: row for row in self._rows("chexpert", ("study_id", *self.card.classes))}
+        self._reports = self._report_source()
+        self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Frontal images in the order of the split table."""
+        return tuple(self._images)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: an id that is no frontal image of the tables was asked for.")
+        one = self._images[sample_id]
+        labels = self._labels_of(one)
+        path = self._path(one)
+        return Sample(
+            id=sample_id,
+            patient_id=one.subject,
+            image=partial(read_grey, path, sample_id),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(path,),
+            positive=bool((labels == 1).any()),
+            report=self._text(one),
+            view=one.view,
+            labels=labels,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        """The tables, and the archive of reports where they are not unpacked."""
+        archive = (self._reports,) if self._reports.suffix == ".zip" else ()
+        return (*self._tables.values(), *archive)
+
+    def image_files(self) -> tuple[Path, ...]:
+        """Frontal images; with them unpacked reports, whose sizes then enter the digest."""
+        paths = [self._path(one) for one in self._images.values()]
+        if self._reports.suffix != ".zip":
+            paths += [self._reports / report for report in dict.fromkeys(one.report for one in self._images.values())]
+        missing = sum(not path.is_file() for path in paths)
+        if missing:
+            raise DataError(f"{self.card.name}: {missing:,} of {len(paths):,} frontal images and reports are not in {self.root}.")
+        return tuple(paths)
+
+    def split(self, rule: SplitRule) -> Splits:
+        """Only tested on: nothing here trains.
+
+        `test reports`: the first frontal image of every study of the official test split that has findings or an impression.
+        `5x200`: so of all studies, 200 that show one of the card's classes alone, drawn with the rule's seed; classes take turns.
+        """
+        if rule.rule == TEST_REPORTS:
+            return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.part == "test"])}
+        if rule.rule == PER_CLASS_RULE and rule.seed is not None:
+            return {"train": (), "validation": (), "test": self._five_by_two_hundred(rule.seed)}
+        raise SplitError(f"{self.card.name}: split rules are {TEST_REPORTS!r}, and {PER_CLASS_RULE!r} with a seed; found {rule.rule!r}.")
+
+    def checks(self) -> Iterable[Check]:
+        everything = list(self._rows("split", ("dicom_id", "study_id", "subject_id", "split")))
+        counts = {"images": len(everything), "frontal_images": len(self._images)}
+        counts |= {f"{part}_images": sum(row["split"] == part for row in everything) for part in ("train", "validate", "test")}
+        counts["studies"] = len({row["study_id"] for row in everything})
+        counts["patients"] = len({row["subject_id"] for row in everything})
+        counts["labelled_studies"] = len(self._labels)
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "Is this the complete release 2.0.0 or 2.1.0?")
+        try:
+            found, verdict = "readable", "ok"
+            self.sample(self.ids[0]).image()
+        except LobeError:
+            found, verdict = "not readable", "error"
+        yield Check("first image and its report", "readable", found, verdict)
+
+    @cached_property
+    def _first(self) -> tuple[Image, ...]:
+        """The first frontal image of each study, in table order."""
+        first: dict[str, Image] = {}
+        for one in self._images.values():
+            first.setdefault(one.study, one)
+        return tuple(first.values())
+
+    def _five_by_two_hundred(self, seed: int) -> tuple[str, ...]:
+        n_classes, drawn = len(self.card.classes), []
+        alone: list[list[Image]] = [[] for _ in range(n_classes)]
+        for one in self._first:
+            labels = self._labels_of(one)
+            if one.study in self._labels and (labels == 1).sum() == 1 and not (labels == UNKNOWN).any():
+                alone[int(labels.argmax())].append(one)
+        wanted = PER_CLASS if self.phantom is None else min(PER_CLASS, min(map(len, alone)))
+        random = np.random.RandomState(seed)
+        for name, candidates in zip(self.card.classes, alone, strict=True):
+            order = (candidates[i] for i in random.permutation(len(candidates)))
+            chosen = self._with_text(order, wanted)
+            if len(chosen) < wanted or not wanted:
+                raise SplitError(f"{self.card.name}: {len(chosen)} studies have {name} alone and a report, {max(wanted, 1)} are needed.")
+            drawn.append(chosen)
+        return tuple(one for row in zip(*drawn, strict=True) for one in row)
+
+    def _with_text(self, images: Iterable[Image], at_most: int | None = None) -> tuple[str, ...]:
+        kept: list[str] = []
+        for one in images:
+            if at_most is not None and len(kept) >= at_most:
+                break
+            if self._text(one):
+                kept.append(one.dicom)
+        return tuple(kept)
+
+    def _labels_of(self, one: Image) -> np.ndarray:
+        """(C,) int8; a blank is negative, an uncertain label unknown, and so is every label of a study without a row."""
+        row = self._labels.get(one.study)
+        if row is None:
+            return np.full(len(self.card.classes), UNKNOWN, np.int8)
+        values = [row[name].strip() for name in self.card.classes]
+        if any(value not in _VALUES for value in values):
+            raise DataError(f"{self.card.name}: a label of the table {self._tables['chexpert'].name} is none of 1.0, 0.0, -1.0 and blank.")
+        return np.array([_VALUES[value] for value in values], np.int8)
+
+    def _text(self, one: Image) -> str:
+        """Findings and impression of the image's study; empty where its report has neither, or is missing."""
+        try:
+            if self._reports.suffix == ".zip":
+                raw = self._archive.read(one.report)
+            else:
+                raw = (self._reports / one.report).read_bytes()
+        except (KeyError, OSError):
+            return ""
+        return report_text(raw.decode("utf-8", errors="replace"))
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self._reports)
+
+    def _path(self, one: Image) -> Path:
+        return self._base / one.folder / f"{one.dicom}.jpg"
+
+    def _image_base(self) -> Path:
+        for folder in IMAGE_FOLDERS:
+            if any((self.root / folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz")):
+                return self.root / folder
+        raise DataError(f"{self.card.name}: {PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0.")
+
+    def _report_source(self) -> Path:
+        for folder in REPORT_FOLDERS:
+            if (self.root / folder / REPORTS_ZIP).is_file():
+                if not zipfile.is_zipfile(self.root / folder / REPORTS_ZIP):
+                    raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
+                return self.root / folder / REPORTS_ZIP
+        first = next(iter(self._images.values()))
+        for folder in REPORT_FOLDERS:
+            if (self.root / folder / first.report).is_file():
+                return self.root / folder
+        raise DataError(
+            f"{self.card.name}: no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
+        )
+
+    def _table(self, name: str) -> Path:
+        for end in (".gz", ""):
+            if (self._base / f"{PREFIX}{name}.csv{end}").is_file():
+                return self._base / f"{PREFIX}{name}.csv{end}"
+        raise DataError(f"{self.card.name}: {PREFIX}{name}.csv.gz is missing in {self._base}. It is part of MIMIC-CXR-JPG.")
+
+    def _rows(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+        path = self._tables[name]
+        try:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as handle:
+                rows = csv.DictReader(handle)
+                missing = sorted(set(columns) - set(rows.fieldnames or ()))
+                if missing:
+                    raise DataError(f"{self.card.name}: {path.name} has no column {missing[0]}. Is this the table of the release?")
+                for line, row in enumerate(rows, start=2):
+                    if any(row[column] is None for column in columns):
+                        raise DataError(f"{self.card.name}: {path.name} line {line:,} is cut off.")
+                    yield row
+        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None
