@@ -25,7 +25,7 @@ from benchmark.plan import Settings, plan
 from benchmark.readers.base import Sample
 from benchmark.training.place import Place
 
-SIZE = 224
+SIZE, SIZE_QUICK = 224, 64  # of the frame
 PATIENTS = {"rsna": 110, "covid-rural": 40, "siim": 40, "object-cxr": 60, "nih-cxr": 60}
 PATIENTS_QUICK = 14
 
@@ -33,6 +33,11 @@ PATIENTS_QUICK = 14
 def n_cores(quick: bool) -> int:
     """Threads of a side and workers of its loader: every core of the machine, or one where times mean nothing."""
     return 1 if quick else os.cpu_count() or 1
+
+
+def frame_size(quick: bool) -> int:
+    """Side of the frame: the protocol's, or one that heads still work at where times mean nothing."""
+    return SIZE_QUICK if quick else SIZE
 
 
 def shared_corpus(folder: Path, dataset: str, quick: bool) -> Path:
@@ -59,6 +64,7 @@ def jobs(
     runs: int | None = None,
     card: dict[str, Any] | None = None,
     device_type: Literal["cpu", "cuda"] = "cpu",
+    frame_size: int = SIZE,
     **recipe: Any,
 ) -> tuple[list[Job], Place]:
     """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card.
@@ -72,7 +78,8 @@ def jobs(
     dataset = resolve.dataset(about, root / about.folder, protocol)
     backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
     settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
-    planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)
+    ref = dataset.ref.model_copy(update={"frame_size": frame_size})
+    planned = plan([given], [backbone.named], {given.dataset: ref}, protocol, settings)
     (place,) = resolve.places([backbone], [dataset], folder / "cache").values()
     return planned, place
 
@@ -129,6 +136,6 @@ def _by_pillow(file: Path) -> np.ndarray:
 DECODERS: dict[str, Callable[[Path], np.ndarray]] = {"OpenCV": _by_opencv, "Pillow": _by_pillow}
 
 
-def resized(grey: np.ndarray) -> np.ndarray:
-    """(224, 224) uint8 in the padded frame."""
-    return Frame.of(*grey.shape, SIZE).place_image(grey)
+def resized(grey: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) uint8 in the padded frame."""
+    return Frame.of(*grey.shape, size).place_image(grey)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.bench import plain_run, protocol
-from benchmark.bench.corpus import jobs, n_cores, shared_corpus
+from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
 from benchmark.bench.measure import Report, Row, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
@@ -54,6 +54,7 @@ def run(quick: bool, folder: Path) -> Report:
             batch_size=batch,
             max_epochs=epochs,
             grid=grid,
+            frame_size=frame_size(quick),
         )
         rows += _task(task, planned, place, folder / "frozen" / task, cores, rounds)
     sizes = {

@@ -13,7 +13,7 @@ import torch
 
 from benchmark import registry
 from benchmark.bench import protocol
-from benchmark.bench.corpus import PATIENTS_QUICK, corpus, jobs
+from benchmark.bench.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
 from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
 from benchmark.bench.measure import Row, Timed, alternate
 from benchmark.bench.stepping import Ours, compare_steps
@@ -43,7 +43,7 @@ def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> l
     found: list[Row] = []
     costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]] = {}
     for task in NEAR_TASKS + ALSO:
-        given = _given(task, folder, patients, limit, device_type)
+        given = _given(task, folder, patients, limit, device_type, frame_size(quick))
         e = given.experiment
         (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
         n = given.data.batch_size, min(given.data.batch_size, len(given.data.validation))
@@ -75,7 +75,7 @@ def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> l
     return [*found, *hours(costs, max(row.difference or 0.0 for row in found))]
 
 
-def _given(task: str, folder: Path, patients: int, limit: int, device_type: Literal["cpu", "cuda"]) -> Ingredients:
+def _given(task: str, folder: Path, patients: int, limit: int, device_type: Literal["cpu", "cuda"], size: int) -> Ingredients:
     root = corpus(folder, registry.task(task).dataset, patients)
     job, place = jobs(
         folder / "gpu",
@@ -86,6 +86,7 @@ def _given(task: str, folder: Path, patients: int, limit: int, device_type: Lite
         runs=1,
         card={"fraction": 1.0},
         device_type=device_type,
+        frame_size=size,
         grid=(),
         max_epochs=1,
         patience=1,

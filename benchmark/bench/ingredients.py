@@ -77,7 +77,7 @@ def png_files(ingredients: Ingredients, folder: Path) -> tuple[dict[str, Images]
     chosen = choose(e, reader, place.lists)
     files = {name: as_png(chosen[name], e.dataset.intensity, folder) for name in PARTS}
     decoder, decode = fastest_decoder(files["train"])
-    return {name: Images(files[name], decode) for name in PARTS}, decoder
+    return {name: Images(files[name], decode, e.dataset.frame_size) for name in PARTS}, decoder
 
 
 def plain_model(ingredients: Ingredients, images: dict[str, Images], encoder: SealedEncoder, workers: int) -> PlainModel:

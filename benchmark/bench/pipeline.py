@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmark.bench.corpus import as_png, fastest_decoder, jobs, n_cores, shared_corpus
+from benchmark.bench.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.measure import Report, Row, alternate, report
 from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
@@ -34,8 +34,18 @@ def run(quick: bool, folder: Path) -> Report:
     cores = n_cores(quick)
     repeats = 1 if quick else 5
     root = shared_corpus(folder, "rsna", quick)
-    (job, *_), place = jobs(folder / "pipeline", root, TASK, limit=8 if quick else 64, threads=cores, runs=1, card={"fraction": 1.0})
+    (job, *_), place = jobs(
+        folder / "pipeline",
+        root,
+        TASK,
+        limit=8 if quick else 64,
+        threads=cores,
+        runs=1,
+        card={"fraction": 1.0},
+        frame_size=frame_size(quick),
+    )
     prepare_process(cores)
+    size = job.experiment.dataset.frame_size
     part = load_part(job.experiment, place, "train")
     reader = open_reader(place.card, place.dataset_root)
     files = as_png(choose(job.experiment, reader)["train"], job.experiment.dataset.intensity, folder / "pipeline" / "png")
@@ -44,16 +54,16 @@ def run(quick: bool, folder: Path) -> Report:
     rounds = 1 if quick else 4  # of the plain side: workers start once for several passes over the images
 
     def slow(passes: int = rounds) -> Iterator[torch.Tensor]:
-        loader = DataLoader(Images(files * passes, decode), batch_size=BATCH, num_workers=cores)
+        loader = DataLoader(Images(files * passes, decode, size), batch_size=BATCH, num_workers=cores)
         return (encoder.normalise(batch) for batch in loader)
 
     def from_cache(passes: int = rounds) -> Iterator[torch.Tensor]:
         return (part.images(index) for _ in range(passes) for index in _indices(part))
 
     forms: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "normalised float32 (N, 1, 224, 224), channels as a view": encoder.normalise,
-        "normalised float32 (N, 3, 224, 224), contiguous": lambda images: encoder.normalise(images).contiguous(),
-        "uint8 (N, 224, 224)": lambda images: images,
+        f"normalised float32 (N, 1, {size}, {size}), channels as a view": encoder.normalise,
+        f"normalised float32 (N, 3, {size}, {size}), contiguous": lambda images: encoder.normalise(images).contiguous(),
+        f"uint8 (N, {size}, {size})": lambda images: images,
     }
     expected = torch.cat(list(slow(1)))
     found = torch.cat([encoder.normalise(images) for images in from_cache(1)])

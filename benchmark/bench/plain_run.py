@@ -29,14 +29,14 @@ from benchmark.training.model import Model
 class Images(Dataset):
     """Decodes and resizes on access."""
 
-    def __init__(self, files: Sequence[Path], decode: Callable[[Path], np.ndarray]):
-        self.files, self.decode = files, decode
+    def __init__(self, files: Sequence[Path], decode: Callable[[Path], np.ndarray], size: int):
+        self.files, self.decode, self.size = files, decode, size
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return resized(self.decode(self.files[i]))
+        return np.array(resized(self.decode(self.files[i]), self.size))  # writable, as a loader wants it
 
 
 class PlainModel(Model):

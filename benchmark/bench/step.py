@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry
 from benchmark.bench import bare, gpu, protocol
-from benchmark.bench.corpus import jobs, n_cores, shared_corpus
+from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import Ingredients, gather
 from benchmark.bench.measure import Report, Row, Timed, alternate, report
 from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
@@ -63,6 +63,7 @@ def run(quick: bool, folder: Path) -> Report:
             max_epochs=epochs,
             patience=epochs,
             warmup_steps=0,
+            frame_size=frame_size(quick),
         )
         prepare_process(cores)
         given = gather(job.experiment, place)

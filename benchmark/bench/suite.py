@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.bench import bare, plain_run, protocol
-from benchmark.bench.corpus import jobs, n_cores, shared_corpus
+from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
 from benchmark.bench.measure import Report, Row, Timed, report
 from benchmark.cards import EncoderMode, Job, Record
@@ -66,6 +66,7 @@ def run(quick: bool, folder: Path) -> Report:
             grid=(),
             max_epochs=epochs,
             warmup_steps=0,
+            frame_size=frame_size(quick),
             patience=epochs,
         )
         planned += made
