@@ -36,7 +36,7 @@ def test_a_worker_finds_the_authors_file_in_what_was_uploaded(small, tiny, tmp_p
     (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
     monkeypatch.chdir(tmp_path / "staged")
     assert ship.found_here(job, place) == place  # where it is, it is used
-    elsewhere = replace(place, backbone_model="/home/author/mine.py:build")
+    elsewhere = replace(place, backbone_model="/elsewhere/mine.py:build")
     assert ship.found_here(job, elsewhere).backbone_model == f"{tmp_path / 'staged'}/{named}"
 
 
