@@ -132,6 +132,11 @@ def _require_same_split(file: Path, dataset: DatasetRef) -> None:
     if made_for is None or made_for == (dataset.split, dataset.split_rule.rule):
         return
     name, rule = made_for
+    if name == dataset.split and name != LISTS:
+        raise UsageError(
+            f"{file} was made for another dataset, or by a card of another version: its split {name} follows the rule {rule}, "
+            f"that of {dataset.name} follows {dataset.split_rule.rule}. Score it on the task it was made for."
+        )
     cure = "the same lists with --splits" if name == LISTS else f"--split {name}"
     raise UsageError(
         f"{file} was made for the split {name} ({rule}), not for {dataset.split} ({dataset.split_rule.rule}). Score it with {cure}."

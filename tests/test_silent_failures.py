@@ -444,7 +444,7 @@ def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, 
     file = tmp_path / "out" / "predictions" / stored.key / "masks.json"
     again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"]
-    with pytest.raises(UsageError, match="was made for the split"):
+    with pytest.raises(UsageError, match="made for another dataset"):
         score(LINEAR, file, [str(corpora)], tmp_path / "scoring", "published", 12)
 
 

@@ -82,7 +82,7 @@ class RayExecutor:
     def _connect(self, ray, schedule: Schedule) -> None:
         common = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self.address is None:
-            ray.init(num_cpus=self.cpus, include_dashboard=False, **common)
+            ray.init(address="local", num_cpus=self.cpus, include_dashboard=False, **common)  # its own, whatever else runs here
             return
         if os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # handed over with --detach: all is there
             ray.init(address=self.address, **common)
