@@ -287,6 +287,7 @@ class TaskCard(Card):
         words: what is asked, for tasks that train nothing; they have no recipe to speak of, and no selection.
         words_as_released: what the protocol `published` asks instead, where the released procedure differs.
         parent: the task whose recipe this one takes, for cells of a grid.
+        frame_size: side of the square padded frame in pixels; a multiple of 32.
     """
 
     id: str
@@ -298,6 +299,7 @@ class TaskCard(Card):
     encoder: EncoderMode
     fraction: float
     target: Target
+    frame_size: int = Field(default=224, gt=0, multiple_of=32)
     recipe: Recipe
     select: str
     report: str

@@ -66,8 +66,9 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         _corpus(plan, corpus, console)
         from benchmark.training.text_pretraining import pretrain
 
+        (size,) = {registry.task(task).frame_size for task in journey.tasks}
         with bar(console, "pre-training on report text") as step:
-            pretrain(corpus, weights, journey.pretraining_images, journey.pretraining_s, processes=PROCESSES, progress=step)
+            pretrain(corpus, weights, size, journey.pretraining_images, journey.pretraining_s, processes=PROCESSES, progress=step)
     request = Request(
         backbones=["torchvision:resnet18", f"torchvision:resnet18@{weights}"],
         tasks=journey.tasks,

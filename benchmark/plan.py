@@ -37,6 +37,7 @@ METRIC_TITLES = {
     "mAP": "mAP (LoVT)",
     "froc": "FROC (LoVT)",
     "froc_full": "FROC (full)",
+    "AP40_75_full": "AP 40-75 (full)",
     "avg_dice": "mean Dice",
     "auroc": "AUROC (mean over classes)",
     "image_to_text_mrr": "MRR, image to text",
@@ -186,7 +187,7 @@ def _job(
     experiment = Experiment(
         task_version=task.version,
         backbone=ref,
-        dataset=dataset.model_copy(update={"target": task.target}),
+        dataset=dataset.model_copy(update={"target": task.target, "frame_size": task.frame_size}),
         head=task.head,
         encoder=task.encoder,
         fraction=task.fraction,

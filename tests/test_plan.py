@@ -60,6 +60,17 @@ def test_jobs_carry_what_the_card_says_and_their_keys_do_not():
     assert [job.key for job in jobs] == [job.key for job in lovt_jobs(backbone=bare)]
 
 
+def test_a_frame_of_another_side_is_another_job():
+    card = registry.task("rsna-linear-frozen-100")
+    usual, small = (
+        plan([one], [named()], {"rsna": dataset_ref("rsna")}, registry.protocol("published"), Settings())
+        for one in (card, card.model_copy(update={"frame_size": 160}))
+    )
+    assert {job.experiment.dataset.frame_size for job in usual} == {224}
+    assert {job.experiment.dataset.frame_size for job in small} == {160}
+    assert not {job.key for job in usual} & {job.key for job in small}
+
+
 def test_published_runs_share_the_data_order_and_differ_in_the_head():
     finals = [job.experiment for job in lovt_jobs() if job.labels.task == "rsna-linear-frozen-100" and job.experiment.role is Role.FINAL]
     assert {e.order_seed for e in finals} == {BASE_SEED}

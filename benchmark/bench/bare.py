@@ -50,7 +50,7 @@ class BareLoop:
         self.ingredients, self.encoder, self.head = ingredients, encoder, head
         self.kept: Kept = {} if kept is None else kept
         trained = torch.nn.ModuleList([head, encoder]) if ingredients.finetune else head
-        self.optimiser = torch.optim.Adam(list(trained.parameters()), lr=rate, weight_decay=recipe.weight_decay)
+        self.optimiser = torch.optim.Adam(list(trained.parameters()), lr=rate, weight_decay=recipe.weight_decay, fused=True)
         self.precision = Precision(ingredients.experiment, ingredients.device)
         self.steps = 0
 

@@ -72,14 +72,13 @@ def jobs(
     Weights and caches are shared by all jobs of one `folder`.
     """
     given = registry.task(task)
-    given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
+    given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), "frame_size": frame_size, **(card or {})})
     about = registry.dataset(given.dataset)
     protocol = registry.protocol("published")
     dataset = resolve.dataset(about, root / about.folder, protocol)
     backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
     settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
-    ref = dataset.ref.model_copy(update={"frame_size": frame_size})
-    planned = plan([given], [backbone.named], {given.dataset: ref}, protocol, settings)
+    planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)
     (place,) = resolve.places([backbone], [dataset], folder / "cache").values()
     return planned, place
 

@@ -38,7 +38,7 @@ TASKS = (  # 3, 5, 10, 11, 13, 15
     "siim-unet-finetune-100",
     "object-cxr-yolov3-finetune-100",
 )
-QUICK = ("covid-rural-unet-frozen-100", "covid-rural-unet-finetune-100")
+QUICK = ("covid-rural-unet-frozen-100",)
 FORMATS = ("rsna-yolov3-finetune-100", "siim-unet-finetune-100")  # measured in both memory formats
 
 

@@ -9,7 +9,7 @@ from benchmark.bench.bare import BareLoop
 from benchmark.bench.ingredients import Ingredients
 from benchmark.bench.measure import alternate
 from benchmark.training.features import FeatureBank
-from benchmark.training.loop import Precision
+from benchmark.training.loop import Precision, optimiser_of
 from benchmark.training.model import Model
 
 
@@ -29,7 +29,7 @@ class Ours:
         self.model = Model(encoder, head, bank, given.device)
         recipe = given.experiment.recipe
         trained = self.model.trained_modules(given.finetune)
-        self.optimiser = torch.optim.Adam(list(trained.parameters()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimiser = optimiser_of(recipe, list(trained.parameters()), recipe.learning_rate)
 
     def step(self, index: np.ndarray) -> float:
         self.model.start_epoch()

@@ -175,7 +175,7 @@ def batches(n: int, batch_size: int, generator: torch.Generator, drop_last: bool
 
 def optimiser_of(recipe: Recipe, parameters: list[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
-    return kind(parameters, lr=rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    return kind(parameters, lr=rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -31,11 +31,11 @@ from benchmark.readers.base import open_reader
 from benchmark.training.determinism import prepare_process
 
 REPORTS_FILE = "phantom_reports.csv"
-SIZE = 224
-SMALL, SMALL_SHARE = 112, 0.85  # a quarter of the pixels shows four times as many images; the rest fits BatchNorm to the size in use
+SMALL, SMALL_SHARE = 112, 0.9  # fewer pixels show more images in the same time; the rest fits BatchNorm to the size in use
 BATCH = 8
 PEAK_RATE = 1e-3
 READER_CHANNELS, READER_GRID = 128, 4
+LONGEST_RUN = 4  # words
 COMMON, RARE = 0.6, 0.02  # words in more or fewer reports than this teach nothing
 
 
@@ -53,13 +53,21 @@ class WordReader(nn.Module):
 
 
 def pretrain(
-    corpus: Path, weights: Path, images: int, seconds: float, processes: int, progress: Callable[[int, int], None], seed: int = 7
+    corpus: Path,
+    weights: Path,
+    size: int,
+    images: int,
+    seconds: float,
+    processes: int,
+    progress: Callable[[int, int], None],
+    seed: int = 7,
 ) -> dict[str, float]:
     """Trains a ResNet-18 on an RSNA phantom's images and reports and writes a torchvision state dict.
 
     Args:
         corpus: folder with images and `phantom_reports.csv`.
         weights: safetensors file to write.
+        size: side of the images the encoder will be used on, in pixels.
         images: how many to show, with repetition; reached in time, the weights depend on nothing but corpus, seed and thread count.
         seconds: at most; where it comes first, the schedule is shortened to it.
         processes: CPU threads.
@@ -68,13 +76,13 @@ def pretrain(
         Last mean loss, images seen, number of words.
     """
     prepare_process(processes)
-    pictures, targets = load(corpus)
+    pictures, targets = load(corpus, size)
     backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None), None, init_seed=seed)
     encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics)
     encoder.set_mode("training")
     reader = seeded_init(lambda: WordReader(backbone.spec.strides[32], targets.shape[1]), seed)
     parameters = [*encoder.parameters(), *reader.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=1e-2, fused=True)
     weight = ((1 - targets.mean(0)) / targets.mean(0)).sqrt()
     order = torch.Generator().manual_seed(seed)
     started, seen, mean, waiting = time.monotonic(), 0, math.nan, torch.empty(0, dtype=torch.long)
@@ -85,8 +93,9 @@ def pretrain(
             waiting = torch.cat([waiting, torch.randperm(len(targets), generator=order)])
         index, waiting = waiting[:BATCH], waiting[BATCH:]
         equalised = torch.randint(2, (len(index),), generator=order)
-        batch = _at_size(pictures[equalised, index], SMALL if done < SMALL_SHARE else SIZE)
-        logits = reader(encoder.pyramid(batch, (32,))[32])
+        batch = _at_size(pictures[equalised, index], min(SMALL, size) if done < SMALL_SHARE else size)
+        # The backbone's own map, 4 x 4 of 112 pixels: resampled to the encoder's 3 x 3 it would no longer say where.
+        logits = reader(backbone.pyramid(encoder.normalise(batch), (32,))[32])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[index], pos_weight=weight)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -101,12 +110,12 @@ def pretrain(
     return {"loss": mean, "images": float(seen), "words": float(targets.shape[1])}
 
 
-def load(corpus: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (2, N, S, S) uint8, as stored and with equalised histogram, and word targets (N, W) float32 of a phantom with reports."""
+def load(corpus: Path, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A phantom with reports: images (2, N, size, size) uint8, as stored and equalised, and word targets (N, W) float32."""
     reader = open_reader(registry.dataset("rsna"), corpus)
     reports = pd.read_csv(corpus / REPORTS_FILE, dtype=str, keep_default_na=False).set_index("id")["report"]
     without_masks = (replace(reader.sample(i), masks=None) for i in reader.ids)
-    stored = [prepare_image(sample, reader.card.intensity, SIZE)[0] for sample in without_masks]
+    stored = [prepare_image(sample, reader.card.intensity, size)[0] for sample in without_masks]
     # Four of LoVT's five datasets are equalised: an encoder for all of them has to know both looks.
     images = np.stack([stored, [equalise(image) for image in stored]])
     targets = word_targets([reports[i] for i in reader.ids])
@@ -114,11 +123,16 @@ def load(corpus: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def word_targets(reports: Sequence[str]) -> np.ndarray:
-    """(N, W) float32: which words and pairs of words, inside a sentence, each report uses; W counts those neither common nor rare."""
+    """(N, W) float32: which runs of one to four words, inside a sentence, each report uses; W counts those neither common nor rare.
+
+    "right lower zone opacity" tells one place; "right" and "lower" alone may belong to two. Runs that always occur together count once.
+    """
     used = [set(_runs(report)) for report in reports]
     counts = Counter(run for runs in used for run in runs)
     kept = sorted(run for run, n in counts.items() if RARE * len(reports) <= n <= COMMON * len(reports))
-    return np.array([[run in runs for run in kept] for runs in used], np.float32)
+    targets = np.array([[run in runs for run in kept] for runs in used], np.float32)
+    _, first = np.unique(targets, axis=1, return_index=True)
+    return targets[:, np.sort(first)]
 
 
 def torchvision_state(encoder: SealedEncoder) -> dict[str, torch.Tensor]:
@@ -130,7 +144,7 @@ def _runs(report: str) -> list[str]:
     runs = []
     for sentence in re.split(r"[.:;\n]", report.lower()):
         words = re.findall(r"[a-z]+", sentence)
-        runs += [" ".join(words[i : i + n]) for n in (1, 2) for i in range(len(words) - n + 1)]
+        runs += [" ".join(words[i : i + n]) for n in range(1, LONGEST_RUN + 1) for i in range(len(words) - n + 1)]
     return runs
 
 

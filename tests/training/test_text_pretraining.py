@@ -30,10 +30,23 @@ def test_a_target_is_a_run_of_words_that_some_reports_use_and_others_do_not():
 
 
 def test_runs_do_not_cross_sentences_and_ignore_case():
-    padding = ["nothing"] * 2
-    assert word_targets(["heart large. lung clear", *padding]).shape[1] == 4 + 2  # heart, large, lung, clear and two pairs
-    assert word_targets(["heart large lung clear", *padding]).shape[1] == 4 + 3
-    assert np.array_equal(word_targets(["Heart LARGE", *padding]), word_targets(["heart large", *padding]))
+    others = ["heart lung", "lung heart", "nothing"]  # both words in each, so that only the pair tells them apart
+    crossing, inside = columns(["heart. lung", *others]), columns(["heart lung", *others])
+    assert (1, 1, 0, 0) in inside
+    assert (1, 1, 0, 0) not in crossing
+    assert columns(["Heart LUNG", *others]) == inside
+
+
+def test_a_run_of_four_words_is_a_target_and_one_of_five_is_not():
+    padding = ["nothing"] * 3
+    only_the_first = (1, 0, 0, 0, 0, 0)
+    assert only_the_first in columns(["right lower zone opacity", "right lower zone", "lower zone opacity", *padding])
+    assert only_the_first not in columns(["a right lower zone opacity", "a right lower zone", "right lower zone opacity", *padding])
+
+
+def test_runs_that_always_occur_together_count_once():
+    targets = word_targets(["soft tissue shadow", "clear", "clear", "clear"])
+    assert targets.shape[1] == 1
 
 
 def test_common_and_rare_words_are_left_out():
@@ -44,7 +57,6 @@ def test_common_and_rare_words_are_left_out():
 
 
 def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpora: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(text_pretraining, "SIZE", 64)
     monkeypatch.setattr("benchmark.readers.rsna.box_masks", lambda *_: (_ for _ in ()).throw(AssertionError("masks were read")))
     weights = tmp_path / "weights.safetensors"
     steps, found = pretrain(corpora, weights, images=24)
@@ -58,7 +70,6 @@ def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpo
 
 
 def test_within_its_time_the_weights_depend_on_nothing_but_corpus_and_seed(corpora: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(text_pretraining, "SIZE", 64)
     monkeypatch.setattr(text_pretraining, "SMALL", 32)
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
     for file in files:
@@ -67,7 +78,6 @@ def test_within_its_time_the_weights_depend_on_nothing_but_corpus_and_seed(corpo
 
 
 def test_the_time_limit_ends_pretraining_before_all_images_were_shown(corpora: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(text_pretraining, "SIZE", 64)
     monkeypatch.setattr(text_pretraining, "SMALL", 32)
     _, found = pretrain(corpora, tmp_path / "weights.safetensors", images=10**6, seconds=0.2)
     assert 0 < found["images"] < 10**6
@@ -82,5 +92,7 @@ def test_the_reader_of_words_tells_where_a_feature_lies():
 
 def pretrain(corpora: Path, weights: Path, images: int, seconds: float = math.inf):
     steps: list[int] = []
-    found = text_pretraining.pretrain(corpora / "rsna", weights, images, seconds, processes=1, progress=lambda done, _: steps.append(done))
+    found = text_pretraining.pretrain(
+        corpora / "rsna", weights, 64, images, seconds, processes=1, progress=lambda done, _: steps.append(done)
+    )
     return steps, found
