@@ -183,11 +183,11 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         """Jobs of one task on some backbones (files or resolved), and where their inputs lie by `place_key`."""
         given = registry.task(task)
         recipe = {"max_steps": 4, "max_epochs": 4, "patience": 4, "grid": ()} | recipe
-        given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), **(card or {})})
+        given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), "frame_size": size, **(card or {})})
         about = registry.dataset(given.dataset)
         protocol = registry.protocol(given.protocols[0])
         dataset = resolve.dataset(about, root / about.folder, protocol, given.split)
-        ref = dataset.ref.model_copy(update={"frame_size": size, **(data or {})})
+        ref = dataset.ref.model_copy(update=data or {})
         built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
         jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit), registry.prompts())
         return jobs, resolve.places(built, [dataset], image_cache)

@@ -42,15 +42,17 @@ def frame_size(quick: bool) -> int:
 
 def shared_corpus(folder: Path, dataset: str, quick: bool) -> Path:
     """The corpus that all benches of one command use."""
-    return corpus(folder, dataset, PATIENTS_QUICK if quick else PATIENTS[dataset])
+    if quick:
+        return corpus(folder, dataset, PATIENTS_QUICK, images_per_patient=(1, 1))
+    return corpus(folder, dataset, PATIENTS[dataset])
 
 
-def corpus(folder: Path, dataset: str, n_patients: int) -> Path:
+def corpus(folder: Path, dataset: str, n_patients: int, **plan: Any) -> Path:
     """The root that holds a phantom corpus of the dataset with so many patients, made when it is not there."""
     root = folder / f"data-{n_patients}"
     where = root / registry.dataset(dataset).folder
     if not where.exists():
-        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1), where)
+        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1, **plan), where)
     return root
 
 
