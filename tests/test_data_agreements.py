@@ -24,14 +24,14 @@ OWN = {"records", "predictions"}  # of the output folder: these stay with whoeve
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("agreement")
-    write_corpus(Plan(dataset="chexpert", n_patients=14, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
+    write_corpus(Plan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
     return root
 
 
-def planted(root: Path) -> dict[str, list[bytes]]:
+def planted(root: Path, dataset: str = "chexpert") -> dict[str, list[bytes]]:
     """Ids, patients and report sentences of the corpus."""
-    reader = open_reader(registry.dataset("chexpert"), root / "chexpert")
-    with (root / "chexpert" / REPORTS_FILE).open(encoding="utf-8", newline="") as handle:
+    reader = open_reader(registry.dataset(dataset), root / dataset)
+    with (root / dataset / REPORTS_FILE).open(encoding="utf-8", newline="") as handle:
         reports = [row["report"] for row in csv.DictReader(handle)]
     sentences = {s.strip() for report in reports for line in report.splitlines() for s in line.split(".") if len(s.split()) > 3}
     words = {"ids": set(reader.ids), "patients": {reader.sample(i).patient_id for i in reader.ids}, "sentences": sentences}
@@ -45,8 +45,8 @@ def leaks(out: Path, words: dict[str, list[bytes]]) -> list[str]:
     return [f"{p.relative_to(out)}: {what}" for p in leaving for what, found in words.items() if any(w in p.read_bytes() for w in found)]
 
 
-def run(root: Path, out: Path, backbone: Path) -> list[object]:
-    named = ["--backbone", f"{backbone}:build", "--task", PROBE, "--protocol", "corrected", "--data", root, "--out", out]
+def run(root: Path, out: Path, backbone: Path, task: str = PROBE) -> list[object]:
+    named = ["--backbone", f"{backbone}:build", "--task", task, "--protocol", "corrected", "--data", root, "--out", out]
     return ["run", *named, "--executor", "inline", "--limit", 8, "--profile", "smoke", "--seeds", 1]
 
 
@@ -64,6 +64,21 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
     statistics = next((out / "predictions").rglob(STATISTICS_FILE))
     assert json.loads(statistics.read_text())["ids"][0].encode() in words["ids"]
     assert not list(out.rglob(EXAMPLES_FILE))
+
+
+def test_reports_that_are_read_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_corpus(Plan(dataset="mimic-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "mimic-cxr")
+    words = planted(root, "mimic-cxr")
+    assert all(len(found) >= 5 for found in words.values())
+    code, stdout, stderr = lobe(*run(root, out, tiny_words(), "mimic-cxr-retrieval-rerank-lobe"))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert leaks(out, words) == []
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["sentences"])], (
+        "not even in predictions"
+    )
 
 
 def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp_path: Path) -> None:

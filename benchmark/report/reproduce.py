@@ -60,6 +60,18 @@ UNKNOWN = {
         "The values below come from other papers that list PRIOR, or from an aggregator; each carries its source, and `verified` refers to "
         "that source. They are no targets.",
     ),
+    "gloria": (
+        "GLoRIA's text was not readable, its own 5x200 list and reports were never released, and no prompts for RSNA. Its linear probes "
+        "and zero-shot rule run here on LOBE's padded frame (suite gloria), so no measured number stands beside a published one.",
+    ),
+    "mgca": (
+        "MGCA's splits and optimiser run here for its linear probes, on LOBE's padded frame and without its crops and augmentation (suite "
+        "mgca); its segmentation and detection do not, so no measured number stands beside a published one.",
+    ),
+    "g2d": (
+        "G2D does not state which RSNA split, threshold or normalisation its zero-shot scores used, nor what its grounding recall means. "
+        "Its linear probes and zero-shot prompts run here (suite g2d); no measured number stands beside a published one.",
+    ),
     "lrclr": (
         "Of LRCLR (arXiv 2303.14153) only name and abstract are known: no code, no weights, no readable table, no number.",
         "`local_region_clip` in LOBE is our own reconstruction of the idea in the abstract. It is never listed or ranked as LRCLR.",

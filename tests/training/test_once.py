@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from benchmark import registry
 from benchmark.encoders import python_file
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError
+from benchmark.errors import ConformanceError, UsageError
 from benchmark.metrics.statistics import from_json, pooled_metrics
 from benchmark.phantom.corpus import Plan, write_corpus
-from benchmark.training.once import MAPS_FILE
+from benchmark.training import once
+from benchmark.training.once import EMBEDDINGS_FILE, MAPS_FILE
 from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
 
 RSNA = "rsna-labels-zero-shot-lobe"
@@ -27,6 +28,7 @@ RSNA = "rsna-labels-zero-shot-lobe"
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("words")
     write_corpus(Plan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(2, 2), positive_share=0.9), root / "chexpert")
+    write_corpus(Plan(dataset="mimic-cxr", n_patients=32, seed=5, images_per_patient=(1, 2), positive_share=0.9), root / "mimic-cxr")
     write_corpus(Plan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "nih-cxr")
     return root
 
@@ -110,3 +112,57 @@ def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words
     assert table.num_rows == record.metrics["n_phrases"] == len(stored(tmp_path / "produced")["image"])
     assert set(table.column("height").to_pylist()) == {2}  # 64 pixels at stride 32
     assert all(-1 <= value <= 1 for row in table.column("map").to_pylist() for value in row)
+
+
+# --------------------------------------------------------------------------------------------------------------- retrieval
+
+
+def test_retrieval_ranks_reports_and_images_by_the_cosine_of_both_sides(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
+    job, place = small.one("mimic-cxr-retrieval-lobe", tiny_words(), root=corpus, limit=12)
+    record = small.fit(job, place, produced=tmp_path / "produced")
+    pairs = pq.read_table(tmp_path / "produced" / EMBEDDINGS_FILE)
+    image, text = (np.array(pairs.column(side).to_pylist()) for side in ("image", "text"))
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (image, text)]
+    cosine = unit[0] @ unit[1].T
+    for direction, table in (("image_to_text", cosine), ("text_to_image", cosine.T)):
+        rank = 1 + (table > np.diag(table)[:, None]).sum(axis=1)  # no two reports of this corpus are alike
+        assert record.metrics[f"{direction}_hit@5"] == pytest.approx((rank <= 5).mean())
+        assert record.metrics[f"{direction}_mrr"] == pytest.approx((1 / rank).mean())
+    assert record.metrics["duplicate_rate"] == 0
+    assert record.metrics["prior_hit@5"] == pytest.approx(5 / 12)
+
+
+def test_reranking_keeps_the_first_candidates_first_and_orders_them_by_words(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
+    file, found = tiny_words(), {}
+    for k in (3, 12):
+        words = registry.task("mimic-cxr-retrieval-rerank-lobe").words.model_copy(update={"rerank": k})
+        job, place = small.one("mimic-cxr-retrieval-rerank-lobe", file, root=corpus, limit=12, card={"words": words})
+        found[k] = small.fit(job, place, produced=tmp_path / f"first-{k}").metrics
+    plain, _ = small.one("mimic-cxr-retrieval-lobe", file, root=corpus, limit=12)
+    coarse = small.fit(plain, place, produced=tmp_path / "plain").metrics
+    every = registry.task("mimic-cxr-retrieval-rerank-lobe").words.model_copy(update={"rerank": None})
+    job, place = small.one("mimic-cxr-retrieval-rerank-lobe", file, root=corpus, limit=12, card={"words": every})
+    exhaustive = small.fit(job, place, produced=tmp_path / "every").metrics
+    # What stands behind the first three is the coarse order's, and all twelve in a new order are the exhaustive ranking.
+    assert found[3]["image_to_text_hit@5"] == coarse["image_to_text_hit@5"]
+    assert found[12] == pytest.approx(exhaustive)
+
+
+def test_an_images_own_report_is_kept_or_removed_by_name(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
+    file, found = tiny_words(), {}
+    for own in ("kept", "removed"):
+        job, place = small.one(f"mimic-cxr-5x200-retrieval-own-{own}-lobe", file, root=corpus, limit=10)
+        record = small.fit(job, place, produced=tmp_path / own)
+        found[own] = record.metrics
+    assert job.experiment.words.own_report == "removed"
+    # Ten images of five classes, two each: with the own report two of ten match, without it one of nine.
+    assert found["kept"]["prior_precision@10"] == pytest.approx(2 / 10)
+    assert found["removed"]["prior_precision@10"] == pytest.approx(1 / 9)
+    assert {f"{name}_image_to_text_precision@5" for name in registry.dataset("mimic-cxr").classes} <= set(found["kept"])
+
+
+def test_word_by_word_retrieval_beyond_the_published_size_names_the_other_task(small, tiny_words, corpus, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(once, "EXHAUSTIVE", 5)
+    job, place = small.one("mimic-cxr-5x200-retrieval-own-kept-lobe", tiny_words(), root=corpus, limit=10)
+    with pytest.raises(UsageError, match="Use a task that re-ranks"):
+        small.fit(job, place)

@@ -1,0 +1,123 @@
+"""Open-I (Indiana University chest X-rays): one XML file a report, pictures named in it. The first picture of each report stands for it.
+
+The view is not in the XML, so the first picture is usually, but not certainly, frontal.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.splits import Splits
+from benchmark.readers.tables import find_files
+
+REPORTS = "ecgen-radiology"
+RULE = "all reports"
+SECTIONS = ("FINDINGS", "IMPRESSION")
+
+
+@dataclass(frozen=True)
+class Report:
+    """One XML file: its id, the stems of its pictures in order, and findings and impression as one text."""
+
+    id: str
+    images: tuple[str, ...]
+    text: str
+
+
+class DatasetReader(Reader):
+    """Open-I's reports with a picture. Ids are report ids such as CXR10; patients are unknown."""
+
+    def open(self) -> None:
+        folder = next((f for f in (self.root / REPORTS, *sorted(self.root.glob(f"*/{REPORTS}"))) if f.is_dir()), None)
+        if folder is None:
+            raise DataError(f"{self.card.name}: no folder {REPORTS} in {self.root}. Unpack NLMCXR_reports.tgz there.")
+        self._files = tuple(sorted(folder.glob("*.xml"), key=lambda path: (len(path.stem), path.stem)))
+        if not self._files:
+            raise DataError(f"{self.card.name}: {folder} holds no XML file. Unpack NLMCXR_reports.tgz again.")
+        self._reports = {report.id: report for report in (read_report(path, self.card.name) for path in self._files)}
+        pictures = find_files(self.root, ".png")
+        self._images = {r.id: pictures[r.images[0]][0] for r in self._reports.values() if r.images and r.images[0] in pictures}
+        if not self._images:
+            raise DataError(f"{self.card.name}: no picture of any report is in {self.root}. Unpack NLMCXR_png.tgz there.")
+        self.release = "XML reports and PNG images"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Reports with a picture, by number."""
+        return tuple(self._images)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: no report {sample_id!r} with a picture.")
+        path = self._images[sample_id]
+        return Sample(
+            id=sample_id,
+            patient_id=None,
+            image=partial(read_grey, path, sample_id),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(path,),
+            report=self._reports[sample_id].text,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return self._files
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images.values())
+
+    def split(self, rule: SplitRule) -> Splits:
+        """Every report with a picture and findings or an impression is tested on: the release has no split."""
+        if rule.rule != RULE:
+            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r}; found {rule.rule!r}.")
+        return {"train": (), "validation": (), "test": tuple(i for i in self._images if self._reports[i].text)}
+
+    def checks(self) -> Iterable[Check]:
+        counts = {
+            "reports": len(self._reports),
+            "images": len(self._images),
+            "listed_images": sum(len(report.images) for report in self._reports.values()),
+        }
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "Is the download complete and unpacked?")
+        try:
+            found, verdict = "readable", "ok"
+            self.sample(self.ids[0]).image()
+        except LobeError as error:
+            found, verdict = str(error), "error"
+        yield Check("first image", "readable", found, verdict)
+
+
+def read_report(path: Path, dataset: str) -> Report:
+    """One XML file. An element may be empty; a report may have no picture.
+
+    Raises:
+        DataError: not such a file, or one that declares entities, which no file of the release does.
+    """
+    try:
+        raw = path.read_bytes()
+        if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
+            raise DataError(f"{dataset}: {path.name} declares a document type; no file of the release does. Fetch it again.")
+        tree = ElementTree.fromstring(raw)
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"{dataset}: {path.name} is not a readable report ({type(error).__name__}). Fetch it again.") from None
+    named = tree.find(".//uId")
+    if named is None or not named.get("id"):
+        raise DataError(f"{dataset}: {path.name} has no uId, which names the report.")
+    found = {element.get("Label", "").upper(): " ".join((element.text or "").split()) for element in tree.iter("AbstractText")}
+    images = tuple(element.get("id", "") for element in tree.iter("parentImage"))
+    return Report(named.get("id", ""), images, " ".join(found[name] for name in SECTIONS if found.get(name)))

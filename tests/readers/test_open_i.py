@@ -1,0 +1,47 @@
+"""Promises of the Open-I reader, on a phantom: words and the first picture of each report, and no trust in the XML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from benchmark.errors import DataError
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers.base import open_reader
+from benchmark.readers.open_i import read_report
+
+CARD = registry.dataset("open-i")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("open-i") / "open-i"
+    write_corpus(Plan(dataset="open-i", n_patients=14, seed=5, images_per_patient=(1, 1)), root)
+    return root
+
+
+def test_a_phantom_verifies_and_gives_a_picture_with_its_words(corpus: Path) -> None:
+    reader = open_reader(CARD, corpus)
+    assert [check for check in reader.verify().checks if check.verdict != "ok"] == []
+    test = reader.split(CARD.splits["all-reports"])["test"]
+    silent = [i for i in reader.ids if not reader.sample(i).report]
+    assert set(test) == set(reader.ids) - set(silent)
+    sample = reader.sample(test[0])
+    assert sample.image().shape == (420, 512)
+    assert len(sample.report.split()) > 5
+
+
+def test_empty_elements_and_reports_without_a_picture_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "7.xml"
+    path.write_text('<e><uId id="CXR7"/><AbstractText Label="FINDINGS"/><AbstractText Label="IMPRESSION">Clear  é.</AbstractText></e>')
+    assert read_report(path, "open-i").text == "Clear é."
+    assert read_report(path, "open-i").images == ()
+
+
+@pytest.mark.parametrize("content", ["<e>", "<e/>", '<!DOCTYPE e [<!ENTITY a "a">]><e><uId id="CXR7"/>&a;</e>'])
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "7.xml").write_text(content)
+    with pytest.raises(DataError, match=r"7\.xml"):
+        read_report(tmp_path / "7.xml", "open-i")
