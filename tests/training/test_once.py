@@ -29,6 +29,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("words")
     write_corpus(Plan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(2, 2), positive_share=0.9), root / "chexpert")
     write_corpus(Plan(dataset="mimic-cxr", n_patients=32, seed=5, images_per_patient=(1, 2), positive_share=0.9), root / "mimic-cxr")
+    for name, n in (("rsna", 24), ("siim", 48), ("open-i", 24)):
+        write_corpus(Plan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / name)
     write_corpus(Plan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "nih-cxr")
     return root
 
@@ -112,6 +114,15 @@ def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words
     assert table.num_rows == record.metrics["n_phrases"] == len(stored(tmp_path / "produced")["image"])
     assert set(table.column("height").to_pylist()) == {2}  # 64 pixels at stride 32
     assert all(-1 <= value <= 1 for row in table.column("map").to_pylist() for value in row)
+
+
+@pytest.mark.parametrize(
+    "task", ["rsna-labels-zero-shot-g2d", "siim-labels-zero-shot-g2d", "chexpert-zero-shot-g2d", "open-i-retrieval-lobe"]
+)
+def test_a_task_that_asks_once_gives_its_number(small, tiny_words, corpus: Path, task: str) -> None:
+    job, place = small.one(task, tiny_words(), root=corpus, limit=16)
+    value = small.fit(job, place).metrics[registry.task(task).report]
+    assert 0 <= value <= 1
 
 
 # --------------------------------------------------------------------------------------------------------------- retrieval
