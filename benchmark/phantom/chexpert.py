@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
+from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
-from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.radiograph import Radiograph, compose, develop
 from benchmark.phantom.seeds import number_of
 
 DEFAULT_POSITIVE_SHARE = 0.7
@@ -48,13 +48,8 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
-
-    def findings(scene: Scene) -> list[Finding]:
-        return draw_findings(names, scene, rng)
-
-    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
+    patient, radiograph = draw_named(plan, shot, names, rng)
     # Patient numbers differ between corpora of different seeds, and leave the release's range free.
     number = 70_000 + number_of("chexpert", plan.seed, below=20_000) + shot.patient
     path = f"{shot.role}/patient{number:05d}/study{shot.index + 1}/view1_frontal.jpg"
@@ -67,6 +62,16 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     view = radiograph.scene.pose.view
     row = f"CheXpert-v1.0-small/{path},{'Female' if patient.sex == 'F' else 'Male'},{patient.age},Frontal,{view},{','.join(cells)}"
     return Written(shot, path, f"patient{number:05d}", radiograph.report, (), {"row": row, "values": values})
+
+
+def draw_named(plan: Plan, shot: Shot, names: Sequence[str], rng: np.random.Generator) -> tuple[Patient, Radiograph]:
+    """The shot's patient, and the radiograph with the named findings."""
+    patient = draw_patient(patient_key(plan, shot.patient))
+
+    def findings(scene: Scene) -> list[Finding]:
+        return draw_findings(names, scene, rng)
+
+    return patient, compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
 
 
 def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) -> list[Finding]:

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.phantom.anatomy import Scene, draw_patient
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
-from benchmark.phantom.chexpert import DRAWN, draw_findings
-from benchmark.phantom.findings import Finding
-from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.chexpert import DRAWN, draw_named
+from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
 
 DEFAULT_POSITIVE_SHARE = 0.7
@@ -58,13 +56,8 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
     names = [str(name) for name in rng.choice(DRAWN, int(rng.choice([1, 2], p=[0.8, 0.2])), replace=False)] if shot.positive else []
-
-    def findings(scene: Scene) -> list[Finding]:
-        return draw_findings(names, scene, rng)
-
-    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
+    _, radiograph = draw_named(plan, shot, names, rng)
     subject = 30_000_000 + number_of("mimic", plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
     study = 70_000_000 + number_of("mimic study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
     number = f"{number_of('mimic dicom', patient_key(plan, shot.patient), shot.index, below=16**16):016x}"

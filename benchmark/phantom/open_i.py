@@ -7,11 +7,9 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from benchmark.phantom.anatomy import Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream
-from benchmark.phantom.chexpert import DRAWN, draw_findings
-from benchmark.phantom.findings import Finding
-from benchmark.phantom.radiograph import compose, develop
+from benchmark.phantom.base import Labels, Plan, Shot, Written, phantom_patient_id, plan_shots, shot_stream
+from benchmark.phantom.chexpert import DRAWN, draw_named
+from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
 
 DEFAULT_POSITIVE_SHARE = 0.6
@@ -26,13 +24,8 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
-
-    def findings(scene: Scene) -> list[Finding]:
-        return draw_findings(names, scene, rng)
-
-    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names)
+    _, radiograph = draw_named(plan, shot, names, rng)
     # The release's reports are CXR1 to CXR3999.
     number = 10_000 + 10 * (number_of("open-i", plan.seed, below=10**6) + shot.patient) + shot.index
     stem = f"CXR{number}_IM-{number % 10_000:04d}-1001"

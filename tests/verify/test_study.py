@@ -30,6 +30,7 @@ from benchmark.api import Request, evaluate
 from benchmark.cards import BackboneRef, Record
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.execute.nodes import package_digest
 from benchmark.heads.base import seeded_init
 from benchmark.heads.dice_loss import dice_loss
 from benchmark.imaging.prepare import prepare_image
@@ -143,7 +144,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     before = list(registry._included)
     registry.include(CARDS)
     kept = os.environ.get(KEPT)
-    root = Path(kept) / "study" if kept else tmp_path_factory.mktemp("study")
+    # Another package, study or recipe is another folder: nothing computed by older code may pass for this one's.
+    made_by = hashlib.sha256(package_digest().encode() + Path(__file__).read_bytes() + (CARDS / "tasks" / "study.yaml").read_bytes())
+    root = Path(kept) / f"study-{made_by.hexdigest()[:12]}" if kept else tmp_path_factory.mktemp("study")
     root.mkdir(parents=True, exist_ok=True)
     workers = os.cpu_count() or 1
     for name, patients in PATIENTS.items():
@@ -227,7 +230,9 @@ def train_on_masks(corpus: Path, weights: Path, images: int, seed: int = 7) -> N
         loss.backward()
         optimiser.step()
         schedule.step()
-    save_file({name: tensor.contiguous() for name, tensor in text_pretraining.torchvision_state(encoder).items()}, weights)
+    unfinished = weights.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in text_pretraining.torchvision_state(encoder).items()}, unfinished)
+    unfinished.replace(weights)
 
 
 def at_size(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -258,9 +263,7 @@ def test_the_ladder_holds(study: Study, task: str, record_property):
         found = study.compare(task, above, below)
         record_property(f"{above} minus {below}", found.text)
         assert found.difference.value + found.difference.half_width > 0, f"{above} is worse than {below}"
-    whole = study.compare(task, "oracle", "random")
-    record_property("oracle minus random", whole.text)
-    assert whole.difference.value > 0
+    record_property("oracle minus random", study.compare(task, "oracle", "random").text)
     assert means["random"] < means["long"] < means["oracle"]
 
 
