@@ -1,7 +1,8 @@
 """A patient's chest as numbers, and its projection as a map of attenuation.
 
-Everything is an analytic function of position, so pose (rotation, inspiration, view) costs nothing and two images of one patient share
-ribs, vessels and outline. Findings, devices and grey levels live elsewhere; nothing here knows file formats.
+Everything is an analytic function of position, so pose (rotation, inspiration, view) costs nothing. Two images of one patient share
+ribs, vessels, outline and, nearly, the way the patient is placed. Findings, devices and grey levels live elsewhere; nothing here knows
+file formats.
 
 Frame of the patient: y runs from -1 (top edge) to 1 (bottom edge), x has the same unit with 0 at the midline; the patient's right side is
 at negative x (left in the picture). Attenuation is 0 in air and about 1 in the mediastinum.
@@ -9,7 +10,7 @@ at negative x (left in the picture). Attenuation is 0 in air and about 1 in the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ SIGN = {"right": -1.0, "left": 1.0}
 
 MALE_SHARE = 15_166 / 26_684  # RSNA, datasets section 1
 AP_SHARE = 12_173 / 26_684  # RSNA, datasets section 1
+USUAL_VIEW = 0.75  # of a patient's images that are taken in the usual view; the rest is drawn anew
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,26 @@ def draw_patient(key: str) -> Patient:
     )
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
-    """An independent pose: about every second image is anteroposterior, with a larger heart and a higher diaphragm."""
-    view = "AP" if rng.random() < AP_SHARE else "PA"
+def draw_pose(patient: Patient, rng: np.random.Generator) -> Pose:
+    """Near the pose this patient usually has in that view, so that images of one patient can be recognised as such."""
+    usual_view = _draw_view(stream("view", patient.key))
+    view = usual_view if rng.random() < USUAL_VIEW else _draw_view(rng)
+    usual = _usual_pose(view, stream("pose", patient.key, view))
+    return replace(
+        usual,
+        rotation=usual.rotation + rng.normal(0, 0.006),
+        shift=(usual.shift[0] + rng.normal(0, 0.008), usual.shift[1] + rng.normal(0, 0.008)),
+        scale=usual.scale * rng.uniform(0.99, 1.01),
+        inspiration=usual.inspiration + rng.normal(0, 0.010),
+    )
+
+
+def _draw_view(rng: np.random.Generator) -> Literal["PA", "AP"]:
+    return "AP" if rng.random() < AP_SHARE else "PA"
+
+
+def _usual_pose(view: Literal["PA", "AP"], rng: np.random.Generator) -> Pose:
+    """An anteroposterior image has a larger heart and a higher diaphragm."""
     bedside = view == "AP"
     return Pose(
         view=view,

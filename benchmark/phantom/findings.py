@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 from benchmark.phantom.anatomy import SIDES, SIGN, Scene, Side
+from benchmark.phantom.seeds import stream
 
 Zone = Literal["upper", "mid", "lower"]
 
@@ -28,6 +29,7 @@ OUTLINE = 0.35  # density at which a reader would draw the outline
 _SIZE_MEDIAN = np.array([200.0, 268.0])
 _SIZE_LOG_SD = np.array([0.34, 0.60])
 _SIZE_CORRELATION = 0.61
+LASTING = 0.75  # of a patient's opacities that lie where the patient's others do; the rest is new
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,13 @@ def draw_count(rng: np.random.Generator) -> int:
 def draw_opacities(scene: Scene, n: int, rng: np.random.Generator, kind: str = "opacity", strength: float = 1.0) -> list[Finding]:
     """Exactly n opacities (n in 1..4) that do not touch: two go to different lungs, three and four share lungs one above the other.
 
+    Most lie where this patient's other images have theirs, as in a course followed over days: who knows the patient knows the place.
+
     Args:
         strength: multiplies the contrast; ground glass is fainter than consolidation.
     """
-    first: Side = "right" if rng.random() < 0.53 else "left"  # share of RSNA boxes in the picture's left half
+    course = stream("course", scene.patient.key) if rng.random() < LASTING else rng
+    first: Side = "right" if course.random() < 0.53 else "left"  # share of RSNA boxes in the picture's left half
     second: Side = "left" if first == "right" else "right"
     sides = [first, second, first, second][:n] if n > 1 else [first]
     findings = []
@@ -116,8 +121,9 @@ def draw_opacities(scene: Scene, n: int, rng: np.random.Generator, kind: str = "
 def _placed_opacity(scene: Scene, side: Side, band: tuple[int, int], rng: np.random.Generator, kind: str, strength: float) -> Finding:
     """An opacity in band `part` of `shared` equal bands of the lung's height. Small leftovers behind the lung's edge are drawn again."""
     unit = scene.shape[0] / 1024
+    course = stream("course", scene.patient.key, side, *band) if rng.random() < LASTING else rng
     while True:
-        w, h = draw_size(rng) * unit
+        w, h = np.clip(draw_size(course) * rng.uniform(0.95, 1.05, 2), BOX_MIN_WH, BOX_MAX_WH) * unit
         left, top, right, bottom = scene.boxes[side]
         part, shared = band
         height = (bottom - top) / shared
@@ -126,9 +132,9 @@ def _placed_opacity(scene: Scene, side: Side, band: tuple[int, int], rng: np.ran
             h = min(h, 0.75 * height)
         h = min(h, 1.02 * (bottom - top))
         w = min(w, 1.02 * (right - left))
-        cx = np.clip(rng.normal(0.5 * (left + right), 0.18 * (right - left)), left + 0.36 * w, right - 0.36 * w)
+        cx = np.clip(course.normal(0.5 * (left + right), 0.18 * (right - left)), left + 0.36 * w, right - 0.36 * w)
         slack = 0.5 if shared > 1 else 0.45  # an opacity alone may reach a little over the lung's ends
-        cy = np.clip(rng.normal(top + 0.70 * (bottom - top), 0.24 * (bottom - top)), top + slack * h, bottom - slack * h)
+        cy = np.clip(course.normal(top + 0.70 * (bottom - top), 0.24 * (bottom - top)), top + slack * h, bottom - slack * h)
         finding = opacity(scene, side, (cx, cy), (w, h), rng, kind, strength)
         _, _, got_w, got_h = finding.box()
         if got_w >= max(BOX_MIN_WH[0] * unit, 0.5 * w) and got_h >= max(BOX_MIN_WH[1] * unit, 0.5 * h):

@@ -16,6 +16,7 @@ from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_pose, project
 from benchmark.phantom.devices import Device, ForeignObject, draw_devices
 from benchmark.phantom.findings import Finding, apply, parenchyma, smooth_shadow
 from benchmark.phantom.reports import Seen, write_report
+from benchmark.phantom.seeds import stream
 
 GRID = 320  # rows of the internal grid; a 224-pixel frame still sees every detail made on it
 SHADOW_SHARE = 0.45  # images with smooth look-alikes, with and without findings alike
@@ -55,7 +56,7 @@ def compose(
         aspect: width over height.
     """
     scale = rng.uniform(*CARDIOMEGALY) if heart_enlarged else 1.0
-    bare = project(patient, draw_pose(rng), GRID, round(GRID * aspect), scale)
+    bare = project(patient, draw_pose(patient, rng), GRID, round(GRID * aspect), scale)
     findings = make_findings(bare)
     shadows = [smooth_shadow(bare, SIDES[int(rng.integers(2))], rng) for _ in range(int(rng.integers(1, 3)))]
     shadows = shadows if rng.random() < SHADOW_SHARE else []
@@ -70,9 +71,10 @@ def compose(
 
 def develop(radiograph: Radiograph, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Grey levels (height, width) uint8: exposure, tone, enlargement, film noise, side marker and sometimes a collimator's edge."""
-    exposure = np.float32(rng.uniform(1.35, 2.2))
-    gamma = np.float32(rng.uniform(0.85, 1.35))
-    black, white = rng.uniform(0, 14), rng.uniform(228, 254)
+    usual = stream("exposure", radiograph.scene.patient.key)  # the same ward and machine, set a little differently each time
+    exposure = np.float32(usual.uniform(1.35, 2.2) * rng.uniform(0.95, 1.05))
+    gamma = np.float32(usual.uniform(0.85, 1.35) * rng.uniform(0.97, 1.03))
+    black, white = usual.uniform(0, 14), usual.uniform(228, 254)
     tone = (1 - np.exp(-exposure * radiograph.scene.attenuation)) ** gamma
     tone *= np.float32((white - black) / float(tone.max()))
     tone += np.float32(black)

@@ -12,7 +12,8 @@ SIZE = 96
 @pytest.fixture(scope="module")
 def scenes():
     """Two images each of 24 patients."""
-    return [[project(draw_patient(f"patient {p}"), draw_pose(stream("pose", p, i)), SIZE, SIZE) for i in range(2)] for p in range(24)]
+    patients = [draw_patient(f"patient {p}") for p in range(24)]
+    return [[project(one, draw_pose(one, stream("pose", p, i)), SIZE, SIZE) for i in range(2)] for p, one in enumerate(patients)]
 
 
 def test_same_key_gives_the_same_patient_and_another_key_another():
@@ -26,9 +27,8 @@ def test_images_of_one_patient_are_more_alike_than_images_of_two(scenes):
     same = likeness[np.arange(24), 0, np.arange(24), 1]
     other = likeness[:, 0, :, 1][~np.eye(24, dtype=bool)]
     assert same.mean() > other.mean() + 0.01
-    # The most similar image is one of the same patient at least three times as often as chance (1 in 24), although poses differ.
     nearest = likeness[:, 0, :, 1].argmax(axis=1)
-    assert (nearest == np.arange(24)).mean() >= 3 / 24
+    assert (nearest == np.arange(24)).mean() > 0.6  # chance is 1 in 24; views differ in about a third of the pairs
 
 
 def test_right_lung_lies_in_the_left_half_of_the_picture(scenes):
@@ -56,7 +56,8 @@ def test_points_land_on_the_pixels_whose_coordinates_they_are(scenes):
 
 
 def test_an_enlarged_heart_is_wider_in_the_same_chest():
-    patient, pose = draw_patient("heart"), draw_pose(stream("heart"))
+    patient = draw_patient("heart")
+    pose = draw_pose(patient, stream("heart"))
     normal, enlarged = (project(patient, pose, SIZE, SIZE, heart_scale=scale) for scale in (1.0, 1.3))
     assert (enlarged.heart > 0.5).any(axis=0).sum() > 1.15 * (normal.heart > 0.5).any(axis=0).sum()
     assert np.array_equal(normal.x, enlarged.x)

@@ -28,7 +28,8 @@ RSNA_LEFT_SHARE = 0.535
 
 
 def scene_of(number: int, size: int = GRID):
-    return project(draw_patient(f"findings {number}"), draw_pose(stream("findings pose", number)), size, size)
+    patient = draw_patient(f"findings {number}")
+    return project(patient, draw_pose(patient, stream("findings pose", number)), size, size)
 
 
 @pytest.fixture(scope="module")
