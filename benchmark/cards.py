@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
@@ -28,6 +30,18 @@ class Card(BaseModel):
     """Frozen, and strict about names: a misspelt key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @cached_property
+    def canonical(self) -> str:
+        """`canonical_json` of the card, kept: a frozen card never changes, and thousands of jobs share a dataset and a recipe."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As in pydantic, but what was computed of the original stays with it."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 # ---------------------------------------------------------------------------------------------------------------- backbones
@@ -469,6 +483,16 @@ class Experiment(Card):
                 content.pop(name, None)
         return content
 
+    @property
+    def canonical(self) -> str:  # type: ignore[override]  # not kept: only its digest is, and jobs are many
+        """As of any card, put together from the texts of the parts that other jobs share."""
+        texts = {name: getattr(self, name).canonical for name in SHARED_PARTS}
+        texts |= {name: canonical_json(value) for name, value in self.model_dump(mode="json", exclude=set(SHARED_PARTS)).items()}
+        return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
+
+
+SHARED_PARTS = ("backbone", "dataset", "recipe", "switches")  # of an experiment: cards of their own, the same object in many jobs
+
 
 class Labels(Card):
     """Names people see. Never hashed: renaming a task or a backbone recomputes nothing.
@@ -501,15 +525,18 @@ class Job(Card):
         """True for --limit and --profile runs: never ranked, never beside published numbers."""
         return self.experiment.limit is not None or self.experiment.profile != "full"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """First 32 hex digits of the SHA-256 of the experiment's canonical JSON."""
-        return digest_of(self.experiment.model_dump(mode="json"))[:32]
+        return hashlib.sha256(self.experiment.canonical.encode()).hexdigest()[:32]
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and shortest round-trip floats: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _canonical.encode(value)
 
 
 def digest_of(value: Any) -> str:

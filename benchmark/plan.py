@@ -5,7 +5,9 @@ Every rule about runs, seeds and grids lives here; what a job does with them liv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -97,15 +99,28 @@ def plan(
         CardError: a task asks with prompts that do not exist.
     """
     jobs: list[Job] = []
-    for backbone in backbones:
-        for task in tasks:
-            if protocol.name not in task.protocols:
-                raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
-            if task.words is None:
-                jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
-            else:
-                jobs.extend(_untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {}))
+    with _no_garbage():
+        for backbone in backbones:
+            for task in tasks:
+                if protocol.name not in task.protocols:
+                    raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
+                if task.words is None:
+                    jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
+                else:
+                    jobs.extend(_untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {}))
     return jobs
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Nothing made here is ever let go of, but the collector would look through all of it again and again: half of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
@@ -114,6 +129,7 @@ def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -
 
 
 def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings) -> Iterable[Job]:
+    dataset = _targeted(dataset, task)
     recipe = _recipe(task, settings)
     grid = recipe.grid
     searched = len(grid) > 1
@@ -124,7 +140,7 @@ def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, pro
     fixed = None if searched else (grid[0] if grid else recipe.learning_rate)
     for run in range(settings.runs if settings.runs is not None else task.runs):
         final = _job(task, backbone, dataset, protocol, settings, recipe if searched else alone, Role.FINAL, fixed, run)
-        yield final.model_copy(update={"depends_on": keys})
+        yield final.model_copy(update={"depends_on": keys}) if keys else final
 
 
 def _untrained_jobs(
@@ -134,6 +150,7 @@ def _untrained_jobs(
     words = (task.words_as_released if protocol.name == RELEASED else None) or task.words
     assert words is not None
     asked = _asked(task, words, dataset, prompts)
+    dataset = _targeted(dataset, task)
     runs = (settings.runs if settings.runs is not None else task.runs) if backbone.ref.digest is None else 1
     for run in range(runs):
         job = _job(task, backbone, dataset, protocol, settings, task.recipe, Role.FINAL, None, run)
@@ -168,6 +185,10 @@ def _recipe(task: TaskCard, settings: Settings) -> Recipe:
     return task.recipe.model_copy(update=update)
 
 
+def _targeted(dataset: DatasetRef, task: TaskCard) -> DatasetRef:
+    return dataset.model_copy(update={"target": task.target, "frame_size": task.frame_size})
+
+
 def _job(
     task: TaskCard,
     backbone: NamedBackbone,
@@ -187,7 +208,7 @@ def _job(
     experiment = Experiment(
         task_version=task.version,
         backbone=ref,
-        dataset=dataset.model_copy(update={"target": task.target, "frame_size": task.frame_size}),
+        dataset=dataset,
         head=task.head,
         encoder=task.encoder,
         fraction=task.fraction,

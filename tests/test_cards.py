@@ -364,3 +364,19 @@ def test_switches_default_to_the_released_code() -> None:
         "background_at_positives": "kept",
         "object_cxr_shapes": "released",
     }
+
+
+def test_a_copy_computes_its_own_text_and_key() -> None:
+    job = Job(experiment=FULL, labels=LABELS)
+    before = job.key, FULL.recipe.canonical
+    recipe = FULL.recipe.model_copy(update={"batch_size": FULL.recipe.batch_size + 1})
+    changed = job.model_copy(update={"experiment": FULL.model_copy(update={"recipe": recipe})})
+    assert recipe.canonical != before[1]
+    assert changed.key != before[0]
+    assert job.key == before[0]
+
+
+@pytest.mark.parametrize("path", sorted(OTHER))
+def test_the_hashed_text_is_the_canonical_json_of_the_experiment(path: str) -> None:
+    experiment = with_value(FULL, path, OTHER[path])
+    assert experiment.canonical == canonical_json(experiment.model_dump(mode="json"))
