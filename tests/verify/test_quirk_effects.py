@@ -1,8 +1,8 @@
 """What each switch of the closed list does to a score: `published` against the same with one switch corrected, paired by seed, on phantoms.
 
 Part of `make verify`. Writes docs/protocols/lovt-effects.md, which says how little it shows: phantom data, four encoders of one
-architecture, few runs and steps. That a switch acts where it should and nowhere else is asserted; how much it does, and whether it reorders encoders, is
-only reported.
+architecture, few runs and steps. That a switch acts where it should and nowhere else is asserted; how much it does, and whether it
+reorders encoders, is only reported.
 """
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ def page(effects: Mapping[str, Effect]) -> str:
             f"`published` against the same protocol with one switch corrected, paired by seed. Generated images at {SIZE} pixels,",
             f"{len(ENCODERS)} encoders (ResNet-18, random and after {trained} images of text pre-training), {RUNS} runs, one",
             "learning rate and the budgets below. Scores are means over encoders; the interval covers seeds alone. Kendall's tau compares",
-            f"the order of the encoders under both settings: one exchanged pair is {1 - 4 / (n * (n - 1)):+.2f}, which chance can do here. It",
-            "shows that a switch acts and how such an effect is read; sign and size on real data are not measured.",
+            f"the order of the encoders under both settings: one exchanged pair is {1 - 4 / (n * (n - 1)):+.2f}, which chance can do here.",
+            "It shows that a switch acts and how such an effect is read; sign and size on real data are not measured.",
             "",
             "| Switch | `published` → corrected | Task | Metric | Mean score (%) | Difference (points, 95 % interval) | Kendall's tau |",
             "|:--|:--|:--|:--|--:|--:|--:|",
