@@ -28,13 +28,15 @@ class Journey:
 
     Attributes:
         patients: generated patients by dataset.
+        images_per_patient: least and most; few, because another patient teaches and tests more than another image of the same one.
         positive_share: of RSNA images; more findings than in the real release, so that so few images hold enough of them.
         pretraining_images, pretraining_s: budget of pre-training; whichever comes first ends it.
         tasks: all of the suite `demo`.
     """
 
-    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 90, "covid-rural": 60})
-    pretraining_patients: int = 240
+    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 140, "covid-rural": 100})
+    pretraining_patients: int = 390
+    images_per_patient: tuple[int, int] = (1, 2)
     positive_share: float = 0.5
     pretraining_images: int = 1280
     pretraining_s: float = 60.0
@@ -55,14 +57,14 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     for name, patients in journey.patients.items():
         share = journey.positive_share if name == "rsna" else None
         _corpus(
-            Plan(dataset=name, n_patients=patients, seed=EVALUATION_SEED, positive_share=share),
+            Plan(name, patients, EVALUATION_SEED, journey.images_per_patient, share),
             folder / "data" / registry.dataset(name).folder,
             console,
         )
     weights = folder / "resnet18-text-pretrained.safetensors"
     if not weights.exists():
         corpus = folder / "pretraining-data" / "rsna"
-        plan = Plan("rsna", journey.pretraining_patients, PRETRAINING_SEED, positive_share=journey.positive_share)
+        plan = Plan("rsna", journey.pretraining_patients, PRETRAINING_SEED, journey.images_per_patient, journey.positive_share)
         _corpus(plan, corpus, console)
         from benchmark.training.text_pretraining import pretrain
 

@@ -48,8 +48,9 @@ pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "phantom-study.md"
 CARDS = Path(__file__).parent / "cards"
-PATIENTS = {"rsna": 120, "covid-rural": 90, "siim": 90, "object-cxr": 120, "nih-cxr": 120}
-EVALUATION_SEED, PRETRAINING_SEED, PRETRAINING_PATIENTS = 11, 2002, 400
+PATIENTS = {"rsna": 200, "covid-rural": 104, "siim": 90, "object-cxr": 120, "nih-cxr": 200}
+IMAGES_PER_PATIENT = (1, 2)  # another patient tells more than another image of the same one
+EVALUATION_SEED, PRETRAINING_SEED, PRETRAINING_PATIENTS = 11, 2002, 660
 KEPT = "LOBE_VERIFY_FOLDER"  # names a folder where a study that was stopped goes on; without it, everything is computed
 SIZE = 160  # of the frame, as in the cards
 SHORT, LONG = 480, 4_000  # images shown in pre-training
@@ -58,7 +59,7 @@ LINEAR, LINEAR_COVID = "rsna-linear-frozen-study", "covid-rural-linear-frozen-st
 OF_EVERY_HEAD = (LINEAR, "covid-rural-unet-frozen-study", "rsna-yolov3-frozen-study")
 RUNGS = ("random", "short", "long", "oracle")
 PLACELESS_RUNGS = ("averaged", "shuffled")
-PREVALENCE_PATIENTS = 200
+PREVALENCE_PATIENTS = 330
 
 # The long-pretrained encoder with its places destroyed: every position holds the mean, or positions are shuffled within each image.
 PLACELESS = """
@@ -151,10 +152,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     workers = os.cpu_count() or 1
     for name, patients in PATIENTS.items():
         share = 0.5 if name == "rsna" else None
-        plan = Plan(dataset=name, n_patients=patients, seed=EVALUATION_SEED, positive_share=share)
+        plan = Plan(name, patients, EVALUATION_SEED, IMAGES_PER_PATIENT, share)
         corpus_at(root / "data" / registry.dataset(name).folder, plan, workers)
     corpus = root / "pretraining"
-    corpus_at(corpus, Plan("rsna", PRETRAINING_PATIENTS, PRETRAINING_SEED, positive_share=0.5), workers)
+    corpus_at(corpus, Plan("rsna", PRETRAINING_PATIENTS, PRETRAINING_SEED, IMAGES_PER_PATIENT, 0.5), workers)
     weights = {rung: root / f"{rung}.safetensors" for rung in RUNGS[1:]}
     for rung, images in (("short", SHORT), ("long", LONG)):
         if weights[rung].exists():
@@ -183,7 +184,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
 def as_released(study: Study) -> Study:
     """RSNA at the release's prevalence, where guessing costs what it costs there, with the encoders of the study."""
     root = study.root / "as-released"
-    corpus_at(root / "data" / "rsna", Plan("rsna", PREVALENCE_PATIENTS, EVALUATION_SEED + 1), os.cpu_count() or 1)
+    corpus_at(root / "data" / "rsna", Plan("rsna", PREVALENCE_PATIENTS, EVALUATION_SEED + 1, IMAGES_PER_PATIENT), os.cpu_count() or 1)
     backbones = [f"torchvision:resnet18@{study.weights[rung]}" for rung in ("long", "oracle")]
     data, out, cache = [str(root / "data")], root / "out", root / "cache"
     evaluate(Request(backbones=backbones, tasks=(LINEAR,), data=data, out=out, cache=cache, tracking=False))
