@@ -38,7 +38,7 @@ class Journey:
     pretraining_patients: int = 390
     images_per_patient: tuple[int, int] = (1, 2)
     positive_share: float = 0.5
-    pretraining_images: int = 1280
+    pretraining_images: int = 1200
     pretraining_s: float = 60.0
     tasks: tuple[str, ...] = field(default_factory=lambda: registry.suite("demo").tasks)
 
