@@ -104,9 +104,10 @@ def test_a_checkpoint_replaced_after_planning_is_not_evaluated_under_the_old_dig
 
 def test_two_backbones_under_one_label_are_each_evaluated_and_told_apart(small, tiny, tmp_path: Path):
     files = [tiny("one"), tiny("two", at_build="torch.manual_seed(6)")]
-    alone = [small.fit(*small.one(LINEAR, file)).metrics for file in files]
+    planned = [small.one(MASKS, file) for file in files]
+    alone = [small.fit(job, place, learning_rate=job.experiment.learning_rate).metrics for job, place in planned]
     assert alone[0] != alone[1]
-    jobs, places = small.plan(LINEAR, [small.backbone(file, label="mine:build") for file in files])
+    jobs, places = small.plan(MASKS, [small.backbone(file, label="mine:build") for file in files])
     records = run(jobs, places)
     assert [r.metrics for r in records] == alone
     rows = rows_of(records)
@@ -294,7 +295,7 @@ def test_a_label_fraction_that_is_no_prefix_is_refused(small, tiny, fraction):
 def test_seeds_that_change_nothing_are_said_in_the_row(small, tiny, monkeypatch):
     from benchmark.heads.base import seeded_init
 
-    jobs, places = small.plan(LINEAR, [tiny()], runs=3, card={"report": "pixel_ap"})
+    jobs, places = small.plan(MASKS, [tiny()], runs=3, card={"report": "pixel_ap"})
     honest = rows_of(run(jobs, places))[0]
     assert not any("identical results" in w for w in honest.warnings)
     # The bug: every head is drawn from one seed, and the released code already keeps one order of images.

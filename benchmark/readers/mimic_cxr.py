@@ -158,15 +158,16 @@ class DatasetReader(Reader):
             labels = self._labels_of(one)
             if one.study in self._labels and (labels == 1).sum() == 1 and not (labels == UNKNOWN).any():
                 alone[int(labels.argmax())].append(one)
-        wanted = PER_CLASS if self.phantom is None else min(PER_CLASS, min(map(len, alone)))
         random = np.random.RandomState(seed)
-        for name, candidates in zip(self.card.classes, alone, strict=True):
+        for candidates in alone:
             order = (candidates[i] for i in random.permutation(len(candidates)))
-            chosen = self._with_text(order, wanted)
-            if len(chosen) < wanted or not wanted:
-                raise SplitError(f"{self.card.name}: {len(chosen)} studies have {name} alone and a report, {max(wanted, 1)} are needed.")
-            drawn.append(chosen)
-        return tuple(one for row in zip(*drawn, strict=True) for one in row)
+            drawn.append(self._with_text(order, PER_CLASS))
+        # A phantom is small: it gives as many of each class as it has of the rarest.
+        wanted = PER_CLASS if self.phantom is None else max(min(map(len, drawn)), 1)
+        for name, chosen in zip(self.card.classes, drawn, strict=True):
+            if len(chosen) < wanted:
+                raise SplitError(f"{self.card.name}: {len(chosen)} studies have {name} alone and a report, {wanted} are needed.")
+        return tuple(one for row in zip(*(chosen[:wanted] for chosen in drawn), strict=True) for one in row)
 
     def _with_text(self, images: Iterable[Image], at_most: int | None = None) -> tuple[str, ...]:
         kept: list[str] = []

@@ -20,7 +20,7 @@ ARCHIVE = "mimic-cxr/2.0.0/mimic-cxr-reports.zip"
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mimic") / "mimic-cxr"
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=32, seed=5, images_per_patient=(1, 2), positive_share=0.9), root)
+    write_corpus(Plan(dataset="mimic-cxr", n_patients=48, seed=5, images_per_patient=(1, 2), positive_share=0.9), root)
     return root
 
 

@@ -28,7 +28,7 @@ RSNA = "rsna-labels-zero-shot-lobe"
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("words")
     write_corpus(Plan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(2, 2), positive_share=0.9), root / "chexpert")
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=32, seed=5, images_per_patient=(1, 2), positive_share=0.9), root / "mimic-cxr")
+    write_corpus(Plan(dataset="mimic-cxr", n_patients=48, seed=5, images_per_patient=(1, 2), positive_share=0.9), root / "mimic-cxr")
     for name, n in (("rsna", 24), ("siim", 48), ("open-i", 24)):
         write_corpus(Plan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / name)
     write_corpus(Plan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "nih-cxr")
