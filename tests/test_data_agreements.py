@@ -34,7 +34,7 @@ def planted(root: Path, dataset: str = "chexpert") -> dict[str, list[bytes]]:
     with (root / dataset / REPORTS_FILE).open(encoding="utf-8", newline="") as handle:
         reports = [row["report"] for row in csv.DictReader(handle)]
     sentences = {s.strip() for report in reports for line in report.splitlines() for s in line.split(".") if len(s.split()) > 3}
-    words = {"ids": set(reader.ids), "patients": {reader.sample(i).patient_id for i in reader.ids}, "sentences": sentences}
+    words = {"ids": set(reader.ids), "patients": {reader.sample(i).patient_id for i in reader.ids} - {None}, "sentences": sentences}
     return {what: [w.encode() for w in sorted(found)] for what, found in words.items()}
 
 
@@ -63,6 +63,20 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
     # The test can fail: the ids are there, in what stays, and no picture was kept even there.
     statistics = next((out / "predictions").rglob(STATISTICS_FILE))
     assert json.loads(statistics.read_text())["ids"][0].encode() in words["ids"]
+    assert not list(out.rglob(EXAMPLES_FILE))
+
+
+def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    plan = Plan(dataset="vindr-cxr", n_patients=12, seed=5, images_per_patient=(2, 2), positive_share=0.6)
+    write_corpus(plan, root / "vindr-cxr")
+    words = planted(root, "vindr-cxr")
+    assert min(len(words["ids"]), len(words["sentences"])) >= 5
+    code, stdout, stderr = lobe(*run(root, out, tiny(), "vindr-cxr-linear-frozen-100-lobe"))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert leaks(out, words) == []
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
     assert not list(out.rglob(EXAMPLES_FILE))
 
 

@@ -1,7 +1,8 @@
-"""One radiograph out of one DICOM file: grey pixels as stored, and the three header fields that may be kept.
+"""One radiograph out of one DICOM file: grey pixels, and the three header fields that may be kept.
 
-No resizing, windowing or equalisation here. Every transfer syntax names exactly one decoder, because decoders differ by a grey level:
-"whichever plugin is installed" would give two machines two datasets.
+Pixels as stored, or through the file's own rescale and window for releases that need them; no resizing or equalisation. Every transfer
+syntax names exactly one decoder, because decoders differ by a grey level: "whichever plugin is installed" would give two machines two
+datasets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pydicom
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging.picture import require_strict_pillow
@@ -52,6 +53,7 @@ OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (datasets,
 
 _VIEWS = frozenset({"PA", "AP", "LL", "RL", "LATERAL"})
 _DISTRIBUTIONS = ("pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+_BRIGHTEST = np.uint16(65_535)
 _END_OF_CODESTREAM = b"\xff\xd9"
 
 
@@ -87,26 +89,57 @@ def read_dicom(path: Path, sample_id: str) -> DicomImage:
         ImageError: not DICOM, cut off, without pixel data, several frames, colour, signed, or a codestream that contradicts the header.
         EnvironmentProblem: the decoder of this transfer syntax is not installed.
     """
-    dataset = _parse(path, sample_id)
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise ImageError(f"{path} (id {sample_id}): the file does not say its transfer syntax; is it a damaged copy?")
-    if syntax not in DECODERS:
-        raise ImageError(f"{path} (id {sample_id}): transfer syntax {syntax} ({syntax.name}) has no named decoder; convert the file first.")
-    _require_single_grey_frame(dataset, path, sample_id)
-    pixels = _decode(dataset, syntax, path, sample_id)
+    dataset, stored = _stored(path, sample_id)
+    pixels = stored
     bits_stored = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = ((1 << bits_stored) - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
-    return DicomImage(
-        pixels=pixels,
-        bits_stored=bits_stored,
-        view=_view(dataset),
-        sex=_sex(dataset),
-        age_decade=age_decade(str(dataset.get("PatientAge", "") or "")),
-        transfer_syntax=str(syntax),
-        decoder=DECODERS[syntax],
-    )
+    return _described(dataset, pixels, bits_stored)
+
+
+def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
+    """The same file as a viewer shows it first: rescaled, through its first window or lookup table, stretched to 16 bits.
+
+    Files without either keep their stored order of grey levels. The stretch goes from the image's own darkest to its brightest value, so
+    only the order and the proportions of grey levels mean anything: meant for datasets whose intensity rule is "equalised". MONOCHROME1 is
+    inverted after the window, which is defined on stored values.
+
+    Returns:
+        pixels (H, W) uint16, `bits_stored` 16.
+
+    Raises:
+        ImageError: as `read_dicom`, or a window that does not say how grey levels follow from it.
+        EnvironmentProblem: the decoder of this transfer syntax is not installed.
+
+    Source: datasets reference, section 11 (rescale and window to apply); DICOM PS3.3, C.11.1 and C.11.2, by pydicom's own functions.
+    """
+    dataset, stored = _stored(path, sample_id)
+    try:
+        values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), dtype=np.float64)
+    except Exception as error:  # malformed windows fail in as many ways as there are tags
+        raise ImageError(f"{path} (id {sample_id}): its rescale or window cannot be applied ({error}). Is this an edited copy?") from error
+    darkest, brightest = float(values.min()), float(values.max())
+    if not np.isfinite([darkest, brightest]).all():
+        raise ImageError(f"{path} (id {sample_id}): its rescale or window gives values that are not numbers. Is this an edited copy?")
+    if brightest == darkest and stored.min() != stored.max():
+        window = f"centre {dataset.get('WindowCenter')}, width {dataset.get('WindowWidth')}"
+        raise ImageError(
+            f"{path} (id {sample_id}): its window ({window}) turns stored values {stored.min():,} to {stored.max():,} into one grey level. "
+            "Is this an edited copy?"
+        )
+    pixels = np.rint((values - darkest) / max(brightest - darkest, 1e-12) * _BRIGHTEST).astype(np.uint16)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        pixels = _BRIGHTEST - pixels
+    return _described(dataset, pixels, bits_stored=16)
+
+
+def size_of_dicom(path: Path, sample_id: str) -> tuple[int, int]:
+    """(height, width) from the header, without decoding or reading the pixels."""
+    dataset = _parse(path, sample_id, stop_before_pixels=True)
+    try:
+        return int(dataset.Rows), int(dataset.Columns)
+    except (AttributeError, TypeError, ValueError):
+        raise ImageError(f"{path} (id {sample_id}): the header does not say the image's size; is it a damaged copy?") from None
 
 
 def age_decade(text: str) -> int | None:
@@ -139,9 +172,34 @@ def decoder_versions() -> dict[str, str]:
     return dict(_decoder_versions())
 
 
-def _parse(path: Path, sample_id: str) -> pydicom.FileDataset:
+def _stored(path: Path, sample_id: str) -> tuple[pydicom.FileDataset, np.ndarray]:
+    """The header, and the pixels as stored: (H, W) uint8 or uint16."""
+    dataset = _parse(path, sample_id)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        raise ImageError(f"{path} (id {sample_id}): the file does not say its transfer syntax; is it a damaged copy?")
+    if syntax not in DECODERS:
+        raise ImageError(f"{path} (id {sample_id}): transfer syntax {syntax} ({syntax.name}) has no named decoder; convert the file first.")
+    _require_single_grey_frame(dataset, path, sample_id)
+    return dataset, _decode(dataset, syntax, path, sample_id)
+
+
+def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: int) -> DicomImage:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return DicomImage(
+        pixels=pixels,
+        bits_stored=bits_stored,
+        view=_view(dataset),
+        sex=_sex(dataset),
+        age_decade=age_decade(str(dataset.get("PatientAge", "") or "")),
+        transfer_syntax=str(syntax),
+        decoder=DECODERS[syntax],
+    )
+
+
+def _parse(path: Path, sample_id: str, *, stop_before_pixels: bool = False) -> pydicom.FileDataset:
     try:
-        return pydicom.dcmread(path, force=False)
+        return pydicom.dcmread(path, force=False, stop_before_pixels=stop_before_pixels)
     except FileNotFoundError:
         raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
     except InvalidDicomError:

@@ -6,18 +6,17 @@ enough images without a finding for LoVT's sample of 100 to 880. The broken head
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import SIDES, Scene, Side, draw_patient
+from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
-from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, nodule, pneumothorax
-from benchmark.phantom.radiograph import GRID, Radiograph, compose, develop
+from benchmark.phantom.boxed import Look, dark_crescent, draw, draw_names, large_disc, opacity, small_disc
+from benchmark.phantom.findings import atelectasis, effusion, interstitial
+from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import number_of, stream
 
 DEFAULT_POSITIVE_SHARE = 0.7  # of all images: boxed. LoVT's task has 880 of 980; the rest here is the label file's other kinds of images
@@ -34,9 +33,18 @@ BOXES_PER_CLASS = {  # datasets section 5
     "Nodule": 79,
 }
 CLASSES_PER_IMAGE = {1: 787, 2: 83, 3: 9, 4: 1}  # of the 880 boxed images
+# What each class looks like: plates, fluid, a net of lines, patches, a dark crescent, a large and a small disc.
+LOOKS: dict[str, Look] = {
+    "Atelectasis": atelectasis,
+    "Effusion": effusion,
+    "Infiltrate": interstitial,
+    "Pneumonia": opacity,
+    "Pneumothorax": dark_crescent,
+    "Mass": large_disc,
+    "Nodule": small_disc,
+}
 TRAIN_VAL_SHARE = 0.10  # patients of train_val_list.txt; none of their images has a box
 SHARED_NORMAL_SHARE = 0.15  # a boxed patient's other images: seldom without a finding, so that splits share few patients
-SMALLEST_BOX = 24.0  # pixels of 1024
 NO_FINDING = "No Finding"
 ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -71,19 +79,9 @@ def shots(plan: Plan) -> list[Shot]:
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = draw_patient(patient_key(plan, shot.patient))
-    classes = _draw_classes(rng) if shot.role in ("boxed", "unboxed") else []
-    drawn: list[tuple[str, Finding]] = []
-
-    def findings(scene: Scene) -> list[Finding]:
-        order = [SIDES[k] for k in rng.permutation(2)]
-        for k, name in enumerate(c for c in classes if c != "Cardiomegaly"):
-            drawn.append((name, _large_enough(_DRAW[name], scene, order[k % 2], rng)))
-        return [finding for _, finding in drawn]
-
-    radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in classes)
-    boxes = [(name, _scaled(finding.box())) for name, finding in drawn]
-    if "Cardiomegaly" in classes:
-        boxes.append(("Cardiomegaly", _scaled(_heart_box(radiograph))))
+    classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role in ("boxed", "unboxed") else []
+    radiograph, drawn = draw(patient, classes, LOOKS, "Cardiomegaly", rng)
+    boxes = [(name, _scaled(box)) for name, _, box in drawn]
     number = first_patient_number(plan) + shot.patient
     stem = f"{number:08d}_{shot.index:03d}"
     folder = root / ("images_001" if shot.patient < plan.n_patients / 2 else "images_002") / "images"
@@ -131,48 +129,6 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
 def first_patient_number(plan: Plan) -> int:
     """Patients count upwards from here; far above the release's 30,805, and another stretch for every seed."""
     return 100_000 + number_of("nih patients", plan.seed, below=98_000_000)
-
-
-def _draw_classes(rng: np.random.Generator) -> list[str]:
-    counts = np.array(list(CLASSES_PER_IMAGE.values()), dtype=float)
-    weights = np.array(list(BOXES_PER_CLASS.values()), dtype=float)
-    n = int(rng.choice(list(CLASSES_PER_IMAGE), p=counts / counts.sum()))
-    return [str(name) for name in rng.choice(list(BOXES_PER_CLASS), n, replace=False, p=weights / weights.sum())]
-
-
-def _opacity(scene: Scene, side: Side, rng: np.random.Generator) -> Finding:
-    while True:
-        finding = draw_opacities(scene, 1, rng)[0]
-        if finding.side == side:
-            return finding
-
-
-# What each class looks like: plates, fluid, a net of lines, patches, a dark crescent, a large and a small disc (radii in pixels of 1024).
-_DRAW: dict[str, Callable[[Scene, Side, np.random.Generator], Finding]] = {
-    "Atelectasis": atelectasis,
-    "Effusion": effusion,
-    "Infiltrate": interstitial,
-    "Pneumonia": _opacity,
-    "Pneumothorax": lambda scene, side, rng: pneumothorax(scene, side, rng, separation=rng.uniform(0.12, 0.45)),
-    "Mass": lambda scene, side, rng: nodule(scene, side, rng, (48, 105), kind="mass"),
-    "Nodule": lambda scene, side, rng: nodule(scene, side, rng, (25, 44)),
-}
-
-
-def _large_enough(
-    draw: Callable[[Scene, Side, np.random.Generator], Finding], scene: Scene, side: Side, rng: np.random.Generator
-) -> Finding:
-    while True:
-        finding = draw(scene, side, rng)
-        _, _, width, height = _scaled(finding.box())
-        if min(width, height) >= SMALLEST_BOX:
-            return finding
-
-
-def _heart_box(radiograph: Radiograph) -> tuple[float, float, float, float]:
-    heart = radiograph.scene.heart > 0.5
-    rows, columns = np.flatnonzero(heart.any(axis=1)), np.flatnonzero(heart.any(axis=0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1 - columns[0]), float(rows[-1] + 1 - rows[0])
 
 
 def _scaled(box: tuple[float, float, float, float]) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from pydicom.pixels import get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging import dicom
-from benchmark.imaging.dicom import DECODERS, age_decade, decoder_versions, read_dicom
+from benchmark.imaging.dicom import DECODERS, age_decade, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
 
@@ -264,3 +264,63 @@ def test_a_real_rsna_radiograph_decodes() -> None:
     dataset = pydicom.dcmread(path)
     other, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, decoding_plugin="pylibjpeg")
     assert abs(image.pixels.astype(int) - other).max() <= 3  # plugins differ in the last digit, which is why one is named
+
+
+# ------------------------------------------------------------------------------------------------------- rescaled and windowed
+
+
+def windowed(folder: Path, pixels: np.ndarray, **header: object) -> np.ndarray:
+    return read_windowed_dicom(write(folder, dataset_of(pixels, 12, **header)), "a").pixels
+
+
+def test_a_window_clips_and_stretches_and_does_nothing_else(tmp_path: Path) -> None:
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    shown = windowed(tmp_path, ramp, WindowCenter=1000.5, WindowWidth=1001.0).ravel()
+    assert (shown[:501] == 0).all()
+    assert (shown[1500:] == 65535).all()
+    assert (np.diff(shown[500:1501].astype(int)) > 0).all()
+    assert shown[1000] == pytest.approx(65535 / 2, abs=1)
+
+
+def test_without_a_window_all_grey_levels_keep_their_order_and_proportion(tmp_path: Path) -> None:
+    pixels = gradient(bits=12)
+    shown = windowed(tmp_path, pixels).astype(float)
+    low, high = float(pixels.min()), float(pixels.max())
+    assert np.abs(shown - (pixels - low) / (high - low) * 65535).max() <= 0.5
+
+
+def test_the_window_applies_to_rescaled_values(tmp_path: Path) -> None:
+    pixels = gradient(bits=12)
+    plain = windowed(tmp_path, pixels, WindowCenter=1000.0, WindowWidth=800.0)
+    rescaled = windowed(tmp_path, pixels, RescaleSlope=2.0, RescaleIntercept=-500.0, WindowCenter=1499.5, WindowWidth=1599.0)
+    assert np.abs(plain.astype(int) - rescaled.astype(int)).max() <= 1
+
+
+def test_the_first_of_several_windows_is_taken(tmp_path: Path) -> None:
+    pixels = gradient(bits=12)
+    one = windowed(tmp_path, pixels, WindowCenter=1000.0, WindowWidth=800.0)
+    two = windowed(tmp_path, pixels, WindowCenter=[1000.0, 3000.0], WindowWidth=[800.0, 100.0])
+    assert (one == two).all()
+
+
+def test_inversion_comes_after_the_window(tmp_path: Path) -> None:
+    pixels = gradient(bits=12)
+    header = {"WindowCenter": 1000.0, "WindowWidth": 800.0}
+    upright = windowed(tmp_path, pixels, **header)
+    inverted = windowed(tmp_path, pixels, PhotometricInterpretation="MONOCHROME1", **header)
+    assert (inverted == 65535 - upright).all()
+    assert inverted.dtype == np.uint16
+
+
+@pytest.mark.parametrize("header", [{"WindowCenter": 9000.0, "WindowWidth": 10.0}, {"WindowCenter": 100.0, "WindowWidth": 0.0}])
+def test_a_window_that_shows_nothing_is_an_error_and_not_a_black_image(tmp_path: Path, header: dict[str, float]) -> None:
+    with pytest.raises(ImageError, match="window"):
+        windowed(tmp_path, gradient(bits=12), **header)
+
+
+def test_an_even_image_stays_even(tmp_path: Path) -> None:
+    assert (windowed(tmp_path, np.full((8, 9), 700, np.uint16)) == 0).all()
+
+
+def test_the_size_is_read_from_the_header(tmp_path: Path) -> None:
+    assert size_of_dicom(write(tmp_path, dataset_of(gradient())), "a") == (48, 72)

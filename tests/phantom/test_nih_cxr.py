@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmark.phantom import nih_cxr
+from benchmark.phantom.boxed import draw_names
 from benchmark.phantom.corpus import Plan, write_corpus
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
@@ -84,7 +85,7 @@ def test_there_are_always_enough_normal_images_for_the_sample(share):
 
 def test_classes_come_as_often_as_in_the_release():
     rng = np.random.default_rng(0)
-    drawn = [name for _ in range(3_000) for name in nih_cxr._draw_classes(rng)]
+    drawn = [name for _ in range(3_000) for name in draw_names(nih_cxr.BOXES_PER_CLASS, nih_cxr.CLASSES_PER_IMAGE, rng)]
     for name, n_boxes in nih_cxr.BOXES_PER_CLASS.items():
         assert drawn.count(name) / len(drawn) == pytest.approx(n_boxes / 984, abs=0.02)
 

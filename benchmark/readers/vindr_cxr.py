@@ -1,0 +1,321 @@
+"""VinDr-CXR (PhysioNet 1.0.0): boxes of radiologists in native pixels; three readers an image in training, their consensus in the test set.
+
+Names of files and columns are recalled by the datasets reference, not read in the release; tables are therefore read by column name. The
+Kaggle variant has no labelled test images and is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.box_masks import box_masks
+from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.fusion import fuse
+from benchmark.readers.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table
+
+RULE = "official test, stratified holdout"
+PARTS = ("train", "test")
+TABLES = {"train": "annotations/annotations_train.csv", "test": "annotations/annotations_test.csv"}
+KAGGLE_TABLE = "train.csv"
+COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+READER = "rad_id"  # the training table's; the test table has none, its boxes are a consensus
+CONSENSUS = ""
+
+NORMAL = "No finding"
+READERS_PER_IMAGE = 3
+# The 22 local labels less the 14 of the Kaggle variant, which the card's classes are. Their names are those public readers of the release
+# use; not verified against it. Their boxes are left out and counted.
+LEFT_OUT = frozenset(
+    {"Clavicle fracture", "Edema", "Emphysema", "Enlarged PA", "Lung cavity", "Lung cyst", "Mediastinal shift", "Rib fracture"}
+)
+EDGE = 1.0  # pixels a box may leave its image by rounding; it is cut there
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class _Image:
+    """Rows of one image while a table is read.
+
+    Attributes:
+        rows: every row once: reader, class, and corners (None for "No finding").
+    """
+
+    part: str
+    line: int
+    rows: dict[tuple[str, str, tuple[float, ...] | None], int] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> set[str]:
+        return {reader for reader, _, _ in self.rows}
+
+    @property
+    def abnormal(self) -> bool:
+        return any(name != NORMAL for _, name, _ in self.rows)
+
+
+class DatasetReader(Reader):
+    """VinDr-CXR as PhysioNet lays it out. The release carries no patients."""
+
+    def open(self) -> None:
+        self._base = first_folder_with(self.root, TABLES.values())
+        if self._base is None:
+            raise DataError(self._no_tables())
+        self._n_repeated = 0
+        self._images: dict[str, _Image] = {}
+        for part in PARTS:
+            self._read(part, read_table(self._base / TABLES[part], self.card.name))
+        self._paths: dict[str, Path] = {}
+        self._n_unlisted = 0
+        for part in PARTS:
+            self._find_images(part)
+        self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {i: self._fused(image) for i, image in self._images.items()}
+        self.release = "PhysioNet's layout"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Training images, then test images, each in the order of first appearance in their table."""
+        return tuple(self._images)
+
+    def sample(self, sample_id: str) -> Sample:
+        """Boxes are those left after `fusion.fuse` in training, and the consensus in the test set."""
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in {' or '.join(TABLES.values())}.")
+        boxes, labels = self._boxes[sample_id]
+        return Sample(
+            id=sample_id,
+            patient_id=None,
+            image=partial(self._image, sample_id),
+            masks=partial(self._masks, sample_id),
+            boxes_xywh=boxes,
+            box_labels=labels,
+            files=(self._paths[sample_id],),
+            positive=len(boxes) > 0,
+            view="PA",  # all of the release
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return tuple(self._base / TABLES[part] for part in PARTS)
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._paths[i] for i in self.ids)
+
+    def split(self, rule: SplitRule) -> Splits:
+        """The official test set, and a validation share of the training images held out by whether an image has a finding.
+
+        Raises:
+            SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
+        """
+        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
+            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        ids = sorted(i for i, image in self._images.items() if image.part == "train")
+        abnormal = [self._images[i].abnormal for i in ids]
+        try:
+            train, validation = train_test_split(
+                ids, test_size=round(rule.validation_share * len(ids)), stratify=abnormal, random_state=rule.seed
+            )
+        except ValueError as error:
+            found = f"{sum(abnormal)} of {len(ids)} training images have a finding"
+            raise SplitError(f"{self.card.name}: {found}; that is too few to hold out a validation set of both kinds ({error}).") from None
+        splits = {"train": tuple(train), "validation": tuple(validation), "test": _ids_of(self._images, "test")}
+        check_disjoint(splits)
+        return splits
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from PhysioNet.")
+            yield from self._split_checks()
+        train = [image for image in self._images.values() if image.part == "train"]
+        strange = sum(len(image.readers) != READERS_PER_IMAGE for image in train)
+        yield tolerated(self.card, f"training images not read by {READERS_PER_IMAGE} readers", strange)
+        # Whether the release has any is not known; they change nothing.
+        yield Check("label rows that repeat another", "0", f"{self._n_repeated:,}", "warning" if self._n_repeated else "ok")
+        yield tolerated(self.card, "images without a label row", self._n_unlisted)
+        yield Check("boxes of classes that are not scored", "left out", f"{self._n_left_out:,}", "ok")
+        yield self._check_frames()
+        yield first_sample_check(self)
+
+    def _split_checks(self) -> Iterator[Check]:
+        hint = "The rule is BenchX's as its code has it, but in which order it takes the ids is not known: here they are sorted."
+        for name, rule in self.card.splits.items():
+            try:
+                splits = self.split(rule)
+            except SplitError as error:
+                yield Check(name, "possible", "not possible", "error", str(error))
+                continue
+            for check in check_digests(splits, rule.expected):
+                told = as_warning(check, hint) if check.what in ("train: ids", "validation: ids") else check
+                yield Check(f"{name} {told.what}", told.expected, told.found, told.verdict, told.hint)
+
+    # ------------------------------------------------------------------------------------------------------------ reading
+
+    def _no_tables(self) -> str:
+        if first_folder_with(self.root, [KAGGLE_TABLE]) is not None:
+            return (
+                f"{self.card.name}: {self.root} looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels. "
+                f"LOBE reads PhysioNet's release: {', '.join(self.card.files)}."
+            )
+        return f"{self.card.name}: {TABLES['train']} is missing in {self.root}. Expected {', '.join(self.card.files)}."
+
+    def _read(self, part: str, table: Table) -> None:
+        header = [name.strip() for name in table.header]
+        wanted = (*COLUMNS, READER) if part == "train" else COLUMNS
+        missing = [name for name in wanted if name not in header]
+        if missing or len(set(header)) < len(header):
+            raise DataError(
+                f"{self.card.name}: {table.path.name} has the columns {', '.join(header)}; expected {', '.join(wanted)}, each once. "
+                f"Compare with `lobe data verify {self.card.name}`."
+            )
+        places = {name: header.index(name) for name in (*wanted, READER) if name in header}
+        for line, cells in cells_of(table, len(header), self.card.name):
+            row = {name: cells[place].strip() for name, place in places.items()}
+            self._add(part, line, row, f"{self.card.name}: {table.path.name} line {line:,}")
+
+    def _add(self, part: str, line: int, row: dict[str, str], where: str) -> None:
+        sample_id, name, reader = row["image_id"], row["class_name"], row.get(READER, CONSENSUS)
+        if not _ID.fullmatch(sample_id):
+            raise DataError(f"{where}: {sample_id!r} is no image_id of 32 hexadecimal digits.")
+        where = f"{where} ({sample_id})"
+        if part == "train" and not reader:
+            raise DataError(f"{where}: {READER} is empty; every training row names its reader.")
+        if name != NORMAL and name not in self.card.classes and name not in LEFT_OUT:
+            raise DataError(f"{where}: class {name!r}; expected {NORMAL!r} or one of {', '.join((*self.card.classes, *sorted(LEFT_OUT)))}.")
+        image = self._images.setdefault(sample_id, _Image(part, line))
+        if image.part != part:
+            raise DataError(f"{where}: the image is also in {TABLES[image.part]}, line {image.line:,}. An image belongs to one of them.")
+        entry = (reader, name, _corners([row[c] for c in COLUMNS[2:]], name, where))
+        if entry in image.rows:
+            self._n_repeated += 1
+            return
+        said = {other == NORMAL for one, other, _ in image.rows if one == reader}
+        if said and said != {name == NORMAL}:
+            who = f"reader {reader}" if reader else "the consensus"
+            raise DataError(f"{where}: {who} says {NORMAL!r} and a finding of the same image, first in line {min(image.rows.values()):,}.")
+        image.rows[entry] = line
+
+    def _find_images(self, part: str) -> None:
+        listed = _ids_of(self._images, part)
+        found = find_files(self._base / part, ".dicom")
+        self._paths.update(locate(listed, found, self.card.name, f"{TABLES[part]} (folder {part}, files ending in .dicom)"))
+        n_unlisted = len(found.keys() - set(listed))
+        self._n_unlisted += n_unlisted
+        if n_unlisted:
+            self.warnings.append(f"{self.card.name}: {n_unlisted:,} images in {part} have no row in {TABLES[part]} and are left out.")
+
+    def _fused(self, image: _Image) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (n, 4) float64 xywh and labels (n,) int64, by class."""
+        boxes, labels = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)]
+        for label, name in enumerate(self.card.classes):
+            rows = [(reader, corners) for reader, other, corners in image.rows if other == name]
+            if not rows:
+                continue
+            corners = np.array([c for _, c in rows], dtype=np.float64)
+            kept = fuse(corners, [reader for reader, _ in rows]) if image.part == "train" else corners
+            boxes.append(np.concatenate([kept[:, :2], kept[:, 2:] - kept[:, :2]], axis=1))
+            labels.append(np.full(len(kept), label, dtype=np.int64))
+        return np.concatenate(boxes), np.concatenate(labels)
+
+    # ------------------------------------------------------------------------------------------------------------- images
+
+    def _image(self, sample_id: str) -> np.ndarray:
+        pixels = read_windowed_dicom(self._paths[sample_id], sample_id).pixels
+        self._require_inside(sample_id, pixels.shape)
+        return pixels
+
+    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+        self._require_inside(sample_id, shape)
+        boxes, labels = self._boxes[sample_id]
+        return box_masks(boxes, labels, len(self.card.classes), shape)
+
+    def _require_inside(self, sample_id: str, shape: tuple[int, ...]) -> None:
+        """Every row's own box, also of a class that is not scored: a mean of two may hide one that leaves the image."""
+        outside = _first_outside(self._images[sample_id], shape)
+        if outside is not None:
+            (_, name, (left, top, right, bottom)), line = outside
+            raise ImageError(
+                f"{self.card.name}: the {name} box of {sample_id} (x {left:g} to {right:g}, y {top:g} to {bottom:g}) leaves the image of "
+                f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._images[sample_id].part]} line {line:,}. "
+                "Boxes are in native pixels: was the image resized, or the table edited?"
+            )
+
+    def _check_frames(self) -> Check:
+        """Boxes against the sizes in the DICOM headers. Images come in every size, so a resized copy shows nowhere else."""
+        what, n_outside, n_boxed = "images with a box that leaves them", 0, 0
+        try:
+            for sample_id, image in self._images.items():
+                if any(corners for _, _, corners in image.rows):
+                    n_boxed += 1
+                    n_outside += _first_outside(image, size_of_dicom(self._paths[sample_id], sample_id)) is not None
+        except ImageError as error:
+            return Check(what, "0", str(error), "error", "Unpack the images again.")
+        hint = "Are the images resized? LOBE needs the original sizes." if n_outside else ""
+        return Check(what, "0", f"{n_outside:,} of {n_boxed:,}", "error" if n_outside else "ok", hint)
+
+    # ------------------------------------------------------------------------------------------------------------- counts
+
+    @cached_property
+    def _n_left_out(self) -> int:
+        return sum(name in LEFT_OUT for image in self._images.values() for _, name, _ in image.rows)
+
+    def _counts(self) -> dict[str, int]:
+        images = self._images.values()
+        counts = {
+            "images": len(self._images),
+            "positives": sum(len(labels) > 0 for _, labels in self._boxes.values()),
+            "train_readers": len(set().union(*(image.readers for image in images if image.part == "train"))),
+        }
+        counts["box_rows"] = sum(corners is not None for image in images for _, _, corners in image.rows)
+        for part in PARTS:
+            counts[f"{part}_images"] = len(_ids_of(self._images, part))
+            counts[f"{part}_normal"] = sum(not image.abnormal for image in images if image.part == part)
+        if self.phantom is not None:
+            counts["patients"] = len(set(self.phantom_patients().values()))
+        return counts
+
+
+def _ids_of(images: dict[str, _Image], part: str) -> tuple[str, ...]:
+    return tuple(i for i, image in images.items() if image.part == part)
+
+
+def _first_outside(image: _Image, shape: Sequence[int]) -> tuple[tuple[str, str, tuple[float, ...]], int] | None:
+    height, width = shape
+    for (reader, name, corners), line in image.rows.items():
+        if corners and (corners[2] > width + EDGE or corners[3] > height + EDGE):
+            return (reader, name, corners), line
+    return None
+
+
+def _corners(cells: Sequence[str], name: str, where: str) -> tuple[float, ...] | None:
+    """x_min, y_min, x_max, y_max; None for a row without a finding."""
+    filled = sum(cell != "" for cell in cells)
+    if name == NORMAL:
+        if filled:
+            raise DataError(f"{where}: {NORMAL!r} with coordinates {', '.join(cells)}; expected four empty cells.")
+        return None
+    try:
+        corners = tuple(float(cell) for cell in cells)
+    except ValueError:
+        raise DataError(f"{where}: x_min, y_min, x_max, y_max of {name} are {', '.join(cells)!r}; expected four numbers.") from None
+    if not all(map(math.isfinite, corners)):
+        raise DataError(f"{where}: x_min, y_min, x_max, y_max of {name} are {', '.join(cells)}; expected four finite numbers.")
+    if not (corners[0] < corners[2] and corners[1] < corners[3]):
+        raise DataError(f"{where}: the {name} box {', '.join(cells)} is not x_min < x_max and y_min < y_max.")
+    if min(corners) < 0:
+        raise DataError(f"{where}: the {name} box {', '.join(cells)} starts outside the image. Is this an edited copy?")
+    return corners
