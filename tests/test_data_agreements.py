@@ -95,6 +95,50 @@ def test_reports_that_are_read_stay_where_they_are(lobe, tiny_words, tmp_path: P
     )
 
 
+def phrases(root: Path, dataset: str) -> list[bytes]:
+    reader = open_reader(registry.dataset(dataset), root / dataset)
+    return sorted({phrase.text.encode() for i in reader.ids for phrase in reader.sample(i).phrases})
+
+
+def test_phrases_that_are_grounded_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_corpus(Plan(dataset="ms-cxr", n_patients=6, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
+    assert all(len(found) >= 4 for found in words.values())
+    code, stdout, stderr = lobe(*run(root, out, tiny_words(), "ms-cxr-grounding-lobe"))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert leaks(out, words) == []
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["phrases"])], "not even in predictions"
+
+
+@pytest.mark.parametrize("damage", ["image", "backbone"])
+def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_words, tmp_path: Path, damage: str) -> None:
+    """Neither a cut-off image nor a tokeniser that chokes on a phrase and says which: not on the terminal, not even in the record."""
+    root, out, file = tmp_path / "data", tmp_path / "out", tiny_words()
+    write_corpus(Plan(dataset="ms-cxr", n_patients=5, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
+    if damage == "image":
+        for path in open_reader(registry.dataset("ms-cxr"), root / "ms-cxr").image_files():
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 2])
+    else:
+        line = "    def embed_texts(self, texts):\n"
+        assert line in file.read_text()
+        choking = f"{line}        if 'heart' in ' '.join(texts) or 'zone' in ' '.join(texts):\n            raise ValueError(str(texts))\n"
+        file.write_text(file.read_text().replace(line, choking))
+    code, stdout, stderr = lobe(*run(root, out, file, "ms-cxr-grounding-lobe"))
+    assert code == 1
+    lobe("report", "--out", out)
+    (record,) = (out / "records").glob("*.json")
+    failure = json.loads(record.read_text())["failure"]
+    assert ("v1.1.0.csv line" if damage == "image" else "ValueError: message withheld") in failure["sentence"]
+    said = (stdout + stderr + failure["sentence"] + failure["traceback"]).encode()
+    assert not [w for found in words.values() for w in found if w in said]
+    assert leaks(out, words) == []
+
+
 def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp_path: Path) -> None:
     root = tmp_path / "damaged"
     shutil.copytree(corpus, root)

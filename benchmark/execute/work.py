@@ -251,8 +251,17 @@ def outcome_of(record: Record) -> Outcome:
 
 
 def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -> Record:
-    """The record of a job that ended in an error. The traceback keeps code lines, never data."""
-    sentence = str(error) if isinstance(error, LobeError) else f"{type(error).__name__}: {error}"
+    """The record of a job that ended in an error. The traceback keeps code lines, never data.
+
+    A foreign error may quote what it choked on, a report's words for one; where the agreement lets nothing leave, its message is dropped.
+    """
+    kind, foreign = type(error).__name__, not isinstance(error, LobeError)
+    sentence, trace = str(error), ""
+    if foreign and place.card.redistribution == "none":
+        sentence = f"{kind}: message withheld, it may quote data that must not be passed on."
+        trace = "".join(traceback.format_tb(error.__traceback__))[-8000:]
+    elif foreign:
+        sentence, trace = f"{kind}: {error}", "".join(traceback.format_exception(error))[-8000:]
     return Record(
         key=job.key,
         job=job,
@@ -262,9 +271,9 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
         redistribution=place.card.redistribution,
         timings_s={"total": round(seconds, 3)},
         failure=Failure(
-            kind=type(error).__name__,
-            sentence=sentence or type(error).__name__,
-            traceback="" if isinstance(error, LobeError) else "".join(traceback.format_exception(error))[-8000:],
+            kind=kind,
+            sentence=sentence or kind,
+            traceback=trace,
         ),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -43,6 +44,19 @@ PREFIX = "mimic-cxr-2.0.0-"
 JPG, TEXT = "mimic-cxr-jpg/2.0.0", "mimic-cxr/2.0.0"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an image lies in the release: numbers of patient and study, and the image's own name."""
+
+    subject: int
+    study: int
+    dicom: str
+
+    @property
+    def path(self) -> str:
+        return f"files/p{str(self.subject)[:2]}/p{self.subject}/s{self.study}/{self.dicom}.jpg"
+
+
 def shots(plan: Plan) -> list[Shot]:
     """Roles are the official splits: whole patients belong to one."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
@@ -58,13 +72,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.choice([1, 2], p=[0.8, 0.2])), replace=False)] if shot.positive else []
     _, radiograph = draw_named(plan, shot, names, rng)
-    subject = 30_000_000 + number_of("mimic", plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
-    study = 70_000_000 + number_of("mimic study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
-    number = f"{number_of('mimic dicom', patient_key(plan, shot.patient), shot.index, below=16**16):016x}"
-    dicom = "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"])
-    folder = root / JPG / f"files/p{str(subject)[:2]}/p{subject}/s{study}"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(develop(radiograph, SIZE + 60, SIZE, rng)).save(folder / f"{dicom}.jpg", quality=92)
+    place = place_of(plan, shot)
+    subject, study, dicom = place.subject, place.study, place.dicom
+    (root / JPG / place.path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(develop(radiograph, SIZE + 60, SIZE, rng)).save(root / JPG / place.path, quality=92)
     silent = rng.random() < SILENT_SHARE
     labels = {name: "1.0" if rng.random() >= UNCERTAIN_SHARE else "-1.0" for name in names}
     label = {
@@ -75,6 +86,14 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
         "text": _text(radiograph.report, silent),
     }
     return Written(shot, dicom, str(subject), radiograph.report, (), label)
+
+
+def place_of(plan: Plan, shot: Shot, word: str = "mimic") -> Place:
+    """Numbers in the release's form and outside its range; another `word` gives other numbers for the same shot."""
+    subject = 30_000_000 + number_of(word, plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
+    study = 70_000_000 + number_of(f"{word} study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
+    number = f"{number_of(f'{word} dicom', patient_key(plan, shot.patient), shot.index, below=16**16):016x}"
+    return Place(subject, study, "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"]))
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:

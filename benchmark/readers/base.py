@@ -182,10 +182,14 @@ class Reader(ABC):
         """SHA-256 over the label files' bytes and the sorted list of (relative image path, size)."""
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
-            sha.update(path.relative_to(self.root).as_posix().encode() + b"\0" + path.read_bytes())
-        for line in sorted(f"{p.relative_to(self.root).as_posix()}\t{p.stat().st_size}" for p in self.image_files()):
+            sha.update(self.named(path).encode() + b"\0" + path.read_bytes())
+        for line in sorted(f"{self.named(p)}\t{p.stat().st_size}" for p in self.image_files()):
             sha.update(line.encode() + b"\n")
         return sha.hexdigest()
+
+    def named(self, path: Path) -> str:
+        """A file as the digest names it: by its place in the release, wherever the release lies."""
+        return path.relative_to(self.root).as_posix()
 
     def verify(self) -> Verification:
         return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()))

@@ -116,6 +116,43 @@ def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words
     assert all(-1 <= value <= 1 for row in table.column("map").to_pylist() for value in row)
 
 
+def test_phrases_are_asked_in_their_own_words_and_scored_against_the_union_of_their_boxes(small, tiny_words, tmp_path: Path) -> None:
+    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
+    file = tiny_words()
+    job, place = small.one("ms-cxr-grounding-lobe", file, root=tmp_path, limit=6)
+    record = small.fit(job, place, produced=tmp_path / "produced")
+    part, samples = place_test(job, place)
+    wanted = [(i, phrase) for i, sample in enumerate(samples) for phrase in sample.phrases]
+    assert record.metrics["n_phrases"] == len(wanted) >= 6
+    assert stored(tmp_path / "produced")["image"] == [i for i, _ in wanted]
+
+    # By hand: the cosine of a phrase with every place, upsampled over the padded frame, against the filled boxes.
+    backbone = python_file.build(f"{file}:build").eval()
+    encoder = SealedEncoder(backbone, job.experiment.dataset.statistics)
+    cnr = []
+    with torch.no_grad():
+        for (i, phrase), frame in zip(wanted, part.cache.frames(part.rows[[i for i, _ in wanted]]), strict=True):
+            places = F.normalize(encoder.embed_images(part.images(np.array([i]))).local[0], dim=0)
+            text = F.normalize(backbone.embed_texts([phrase.text]).global_[0], dim=0)
+            side = max(frame.height, frame.width)
+            whole = F.interpolate(torch.einsum("dhw,d->hw", places, text)[None, None], size=(side, side), mode="bilinear")[0, 0].numpy()
+            seen = whole[:, frame.pad_left : frame.pad_left + frame.width]
+            inside = np.zeros(seen.shape, bool)
+            for x, y, w, h in phrase.boxes_xywh.astype(int):
+                inside[y : y + h, x : x + w] = True
+            cnr.append((seen[inside].mean() - seen[~inside].mean()) / np.sqrt(seen[inside].var() + seen[~inside].var()))
+    assert np.isclose(record.metrics["cnr"], np.mean(cnr), atol=1e-4)
+
+
+def place_test(job, place):
+    """The test part of a job that trains nothing, and its samples."""
+    from benchmark.readers.base import open_reader
+    from benchmark.training.data import load_part
+
+    part, reader = load_part(job.experiment, place, "test"), open_reader(place.card, place.dataset_root)
+    return part, [reader.sample(i) for i in part.ids]
+
+
 @pytest.mark.parametrize(
     "task", ["rsna-labels-zero-shot-g2d", "siim-labels-zero-shot-g2d", "chexpert-zero-shot-g2d", "open-i-retrieval-lobe"]
 )

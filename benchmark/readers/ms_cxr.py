@@ -1,0 +1,249 @@
+"""MS-CXR: phrases with boxes on images of MIMIC-CXR-JPG, for asking where an image is near to words. Nothing trains on them here.
+
+The release holds tables and no image. Images are MIMIC-CXR-JPG's own files, in this folder or in the folder `mimic-cxr` beside it.
+No id, path, patient, phrase or box ever enters an error message: a row is named by table and line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey, size_of
+from benchmark.readers.base import SPLITS, Check, Phrase, Reader, Sample
+from benchmark.readers.checks import as_warning, count_checks, phantom_checks
+from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
+from benchmark.readers.splits import Splits
+from benchmark.readers.tables import Table, cells_of, read_table
+from benchmark.readers.unnamed import read_unnamed
+
+TABLES = {"MS_CXR_Local_Alignment_v1.1.0.csv": "1.1.0", "MS_CXR_Local_Alignment_v1.0.0.csv": "0.1"}  # the file of release 0.1 says v1.0.0
+TABLE_FOLDERS = ("", "ms-cxr", "ms-cxr/1.1.0", "ms-cxr/0.1", "1.1.0", "0.1")
+BESIDE = "mimic-cxr"
+COLUMNS = ("category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height", "dicom_id")
+SPLIT = "split"
+SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
+ALL_RULE, COLUMN_RULE = "all phrases", "split column"
+
+_PATH = re.compile(r"files/p(?P<group>\d{2})/p(?P<subject>\d{8})/s\d+/(?P<dicom>[0-9a-f-]+)\.jpg")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Rows of one image. `about` must be the same in all of them; `phrases` are boxes by category and words, filled row by row."""
+
+    line: int
+    path: str
+    subject: str
+    about: tuple[object, ...]
+    height: int
+    width: int
+    part: str | None
+    phrases: dict[tuple[int, str], list[tuple[float, ...]]] = field(default_factory=dict)
+
+
+class DatasetReader(Reader):
+    """The table of either release over MIMIC-CXR-JPG's files. Ids are DICOM ids; patients are known."""
+
+    def open(self) -> None:
+        found = [self.root / folder / name for name in TABLES for folder in TABLE_FOLDERS if (self.root / folder / name).is_file()]
+        if not found:
+            raise DataError(
+                f"{self.card.name}: {' or '.join(TABLES)} is neither in {self.root} nor in its ms-cxr/1.1.0. It is part of MS-CXR."
+            )
+        self._table = found[0]
+        if len(found) > 1:
+            self.warnings.append(f"{self.card.name}: {len(found) - 1} further table(s) are ignored, phrases come from {found[0].name}.")
+        self._images = self._read(read_table(self._table, self.card.name))
+        self._base = self._image_base()
+        self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Images with a phrase, in order of first appearance in the table."""
+        return tuple(self._images)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: an id that no row of {self._table.name} names was asked for.")
+        one = self._images[sample_id]
+        boxes = [np.array(listed, np.float64) for listed in one.phrases.values()]
+        names = self.card.classes
+        return Sample(
+            id=sample_id,
+            patient_id=one.subject,
+            image=partial(self._image, one),
+            masks=None,
+            boxes_xywh=np.concatenate(boxes),
+            box_labels=np.concatenate([np.full(len(b), label, np.int64) for b, (label, _) in zip(boxes, one.phrases, strict=True)]),
+            files=(self._base / one.path,),
+            positive=True,
+            phrases=tuple(Phrase(text, b, names[label]) for b, (label, text) in zip(boxes, one.phrases, strict=True)),
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return (self._table,)
+
+    def image_files(self) -> tuple[Path, ...]:
+        paths = tuple(self._base / one.path for one in self._images.values())
+        missing = sum(not path.is_file() for path in paths)
+        if missing:
+            raise DataError(
+                f"{self.card.name}: {missing:,} of {len(paths):,} images of {self._table.name} are not in {self._base}. "
+                "Is this the whole of MIMIC-CXR-JPG? MS-CXR is not confined to one of its splits."
+            )
+        return paths
+
+    def named(self, path: Path) -> str:
+        """Tables by name, images by their place in MIMIC-CXR-JPG: the same digest wherever both lie."""
+        return path.name if path == self._table else path.relative_to(self._base).as_posix()
+
+    def split(self, rule: SplitRule) -> Splits:
+        """`all phrases`: everything is tested on, as before release 1.1.0. `split column`: the release's own, from 1.1.0 on."""
+        if rule.rule == ALL_RULE:
+            return {"train": (), "validation": (), "test": self.ids}
+        if rule.rule != COLUMN_RULE:
+            raise SplitError(f"{self.card.name}: split rules are {ALL_RULE!r} and {COLUMN_RULE!r}; found {rule.rule!r}.")
+        if not self._has_split:
+            raise SplitError(
+                f"{self.card.name}: {self._table.name} has no column {SPLIT}. Release 1.1.0 brought it; use the split all-phrases."
+            )
+        return {split: tuple(i for i, one in self._images.items() if one.part == split) for split in SPLITS}
+
+    def checks(self) -> Iterable[Check]:
+        listed = self._images.values()
+        counts = {
+            "images": len(listed),
+            "phrases": sum(len(one.phrases) for one in listed),
+            "boxes": sum(len(boxes) for one in listed for boxes in one.phrases.values()),
+            "patients": len({one.subject for one in listed}),
+        }
+        if self._has_split:
+            counts |= {f"{split}_images": sum(one.part == split for one in listed) for split in SPLITS}
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            for check in count_checks(self.card.expected, counts, "The table was edited or cut; fetch it again."):
+                # Rows become phrases by equal image, finding and words, which nobody compared with the release's own count.
+                yield as_warning(check, "The release's page counts its pairs in its own way.") if check.what == "phrases" else check
+        yield self._check_sizes()
+
+    def _check_sizes(self) -> Check:
+        """Every file's header against the table, then one image whole."""
+        expected = "the sizes in the table"
+        try:
+            for one in self._images.values():
+                self._require_size(one, read_unnamed(size_of, self._base / one.path, self._where(one.line)))
+            self.sample(self.ids[0]).image()
+        except LobeError as error:
+            return Check("image sizes", expected, str(error), "error", "Unpack MIMIC-CXR-JPG again.")
+        return Check("image sizes", expected, f"all {len(self._images):,} agree, the first is readable", "ok")
+
+    def _image(self, one: _Image) -> np.ndarray:
+        pixels = read_unnamed(read_grey, self._base / one.path, self._where(one.line))
+        self._require_size(one, pixels.shape)
+        return pixels
+
+    def _require_size(self, one: _Image, shape: tuple[int, ...]) -> None:
+        if tuple(shape) != (one.height, one.width):
+            raise ImageError(
+                f"{self._where(one.line)}: the image file has {shape[0]:,} rows x {shape[1]:,} columns, the table says {one.height:,} x "
+                f"{one.width:,}. Boxes are in pixels of the original file: is this a resized copy of MIMIC-CXR-JPG?"
+            )
+
+    def _read(self, table: Table) -> dict[str, _Image]:
+        header = [name.strip() for name in table.header]
+        missing = [name for name in COLUMNS if header.count(name) != 1]
+        if missing:
+            raise DataError(f"{self.card.name}: {table.path.name} does not have one column {missing[0]}. Expected {', '.join(COLUMNS)}.")
+        self._has_split = SPLIT in header
+        images: dict[str, _Image] = {}
+        for line, cells in cells_of(table, len(header), self.card.name):
+            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+            one = self._image_of(row, line)
+            known = images.setdefault(row["dicom_id"], one)
+            if known.about != one.about:
+                raise DataError(f"{self._where(line)}: another path, size or split of the image than in line {known.line:,}.")
+            phrase, box = self._phrase_of(row, line), self._box_of(row, known, line)
+            boxes = known.phrases.setdefault(phrase, [])
+            if box in boxes:
+                raise DataError(
+                    f"{self._where(line)}: the same box of the same phrase a second time. Each box has one row; fetch it again."
+                )
+            boxes.append(box)
+        if not images:
+            raise DataError(f"{self.card.name}: {table.path.name} has a header and no rows. Fetch the file again.")
+        return images
+
+    def _image_of(self, row: Mapping[str, str], line: int) -> _Image:
+        found = _PATH.fullmatch(row["path"])
+        if found is None or found["group"] != found["subject"][:2]:
+            raise DataError(f"{self._where(line)}: the path is none of MIMIC-CXR-JPG, files/p10/p10000000/s50000000/<dicom_id>.jpg.")
+        if found["dicom"] != row["dicom_id"]:
+            raise DataError(f"{self._where(line)}: path and dicom_id name different images.")
+        height, width = (self._number(row, name, line) for name in ("image_height", "image_width"))
+        if min(height, width) < 1 or height % 1 or width % 1:
+            raise DataError(f"{self._where(line)}: image_width and image_height are not whole numbers above 0.")
+        part = None
+        if self._has_split:
+            if row[SPLIT] not in SPLIT_NAMES:
+                raise DataError(f"{self._where(line)}: the split is none of {', '.join(SPLIT_NAMES)}.")
+            part = SPLIT_NAMES[row[SPLIT]]
+        about = (row["path"], height, width, part)
+        return _Image(line, row["path"], found["subject"], about, int(height), int(width), part)
+
+    def _phrase_of(self, row: Mapping[str, str], line: int) -> tuple[int, str]:
+        """Class index and words. What the cells say is not repeated: in a shifted row any cell may hold a phrase."""
+        if row["category_name"] not in self.card.classes:
+            raise DataError(f"{self._where(line)}: the category_name is none of {', '.join(self.card.classes)}.")
+        if not row["label_text"]:
+            raise DataError(f"{self._where(line)}: the label_text is empty; a phrase has words.")
+        return self.card.classes.index(row["category_name"]), row["label_text"]
+
+    def _box_of(self, row: Mapping[str, str], one: _Image, line: int) -> tuple[float, ...]:
+        x, y, w, h = box = tuple(self._number(row, name, line) for name in "xywh")
+        if w <= 0 or h <= 0:
+            raise DataError(f"{self._where(line)}: the box has no area (w or h is not above 0).")
+        beyond = [
+            side
+            for side, out in zip(("left", "top", "right", "bottom"), (x < 0, y < 0, x + w > one.width, y + h > one.height), strict=True)
+            if out
+        ]
+        if beyond:
+            raise DataError(
+                f"{self._where(line)}: the box leaves its image ({', '.join(beyond)}). "
+                "Were width and height exchanged, or boxes measured on a resized copy? Fetch the table again."
+            )
+        return box
+
+    def _number(self, row: Mapping[str, str], name: str, line: int) -> float:
+        try:
+            value = float(row[name])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{self._where(line)}: {name} is not a number.")
+        return value
+
+    def _image_base(self) -> Path:
+        """The folder that holds MIMIC-CXR-JPG's `files`: with the first image of the table in it, if there is such a one."""
+        first = next(iter(self._images.values())).path
+        folders = [place / folder for place in (self.root, self.root.parent / BESIDE) for folder in IMAGE_FOLDERS]
+        with_files = [folder for folder in folders if (folder / "files").is_dir()]
+        if not with_files:
+            raise DataError(
+                f"{self.card.name}: no images. Expected the folder files of MIMIC-CXR-JPG in {self.root} or its mimic-cxr-jpg/2.0.0, or in "
+                f"the folder {BESIDE} beside it."
+            )
+        return next((folder for folder in with_files if (folder / first).is_file()), with_files[0])
+
+    def _where(self, line: int) -> str:
+        return f"{self.card.name}: {self._table.name} line {line:,}"
