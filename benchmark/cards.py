@@ -571,6 +571,7 @@ class Record(Card):
         scale: "limited" for --limit or --profile runs: never ranked, never beside published numbers.
         phantom: True when the data was generated.
         path: which loop took the steps: "fused" is the one that trains linear heads side by side, equal to the plain one within 1e-5.
+        micro_batches: pieces in which each batch passed for want of memory; equal to 1 up to rounding.
         metrics: test metrics by name; detection and Dice values are fractions in [0, 1].
         validation: metrics of the selected epoch on the validation split.
         counts: images and positives per split as used.
@@ -590,6 +591,7 @@ class Record(Card):
     phantom: bool
     redistribution: Literal["open", "ids", "none"]
     path: Literal["plain", "fused"] = "plain"
+    micro_batches: int = 1
     metrics: dict[str, float] = {}
     validation: dict[str, float] = {}
     counts: dict[str, dict[str, int]] = {}

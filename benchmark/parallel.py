@@ -3,6 +3,8 @@
 Three things must cross processes, each by an operation that gradients pass: BatchNorm's statistics, sums that a loss takes over the batch,
 and at the end of a step the gradients. Alone, everything here does nothing and costs nothing. Sums are taken in another order than in
 one process, so results agree to rounding, not to the bit; a record says how many processes made it.
+
+A process may also take its images in pieces, one after another (`training.micro_batches`): then `Sums` are what crosses the pieces.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from benchmark.errors import TrainingError
 
 Result = TypeVar("Result")
 _alone = False  # while the leader works for all
+_sums: Sums | None = None  # while a loss is computed on a piece
 TIMEOUT = timedelta(minutes=30)  # the others wait while one validates
 
 
@@ -103,22 +106,80 @@ def own(index: np.ndarray) -> np.ndarray:
 
 def total(values: Tensor) -> Tensor:
     """Sum over processes, through which gradients pass: the gradient of a sum that everybody uses is the sum of everybody's gradients."""
+    if _sums is not None:
+        return _sums.of(values)
     return _Total.apply(values) if size() > 1 else values
 
 
-def part_of_loss(
-    head_loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any, n_own: int, n_batch: int, mean_over_images: bool
-) -> Tensor:
-    """This process's part of a batch's loss; the parts of all processes sum to the loss one process would have.
+class Sums:
+    """The sum that a loss takes over its batch, for a process whose images come in pieces.
+
+    Gathered in a first pass over the pieces, without gradients. In the second pass `total` has the value of the whole batch and the
+    gradient of the piece, so that the gradients of all pieces add up to the batch's.
 
     Args:
-        head_loss: from outputs and targets of this process's images.
-        mean_over_images: the loss is a mean in which each image counts alike; otherwise it uses `total` and every process has it whole.
+        n_pieces: of this process.
     """
-    if size() == 1:
+
+    def __init__(self, n_pieces: int):
+        self.n_parts = n_pieces * size()
+        self._n_pieces, self._pieces, self._whole = n_pieces, [], None
+
+    def of(self, values: Tensor) -> Tensor:
+        if self._whole is None:
+            self._pieces.append(values.detach())
+            return values
+        # Every part of the loss is divided by their number (`part_of_loss`), the gradient of a piece is not.
+        return self._whole + (values - values.detach()) * self.n_parts
+
+    def gathered(self) -> None:
+        """The first pass is over, on every process.
+
+        Raises:
+            TrainingError: the loss did not take exactly one sum, so that its pieces would not add up.
+        """
+        if len(self._pieces) != self._n_pieces:
+            raise TrainingError(
+                f"The head's loss called `parallel.total` {len(self._pieces)} times for {self._n_pieces} micro-batches. "
+                "It must stack its sums over the batch into one call, or be a mean over images (docs: benchmark/heads/base.py)."
+            )
+        self._whole = torch.stack(self._pieces).sum(dim=0)
+        if size() > 1:
+            distributed.all_reduce(self._whole)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Inside, `total` asks this object."""
+        global _sums
+        _sums = self
+        try:
+            yield
+        finally:
+            _sums = None
+
+
+def part_of_loss(
+    head_loss: Callable[[Any, Any], Tensor],
+    outputs: Any,
+    targets: Any,
+    n_own: int,
+    n_batch: int,
+    mean_over_images: bool,
+    sums: Sums | None = None,
+) -> Tensor:
+    """One part of a batch's loss, of this process or of a piece of its images; all parts sum to the loss one process would have.
+
+    Args:
+        head_loss: from outputs and targets of the part's images.
+        mean_over_images: the loss is a mean in which each image counts alike; otherwise it uses `total` and every part has it whole.
+        sums: where this process's images come in pieces.
+    """
+    n_parts = size() if sums is None else sums.n_parts
+    if sums is None and n_parts == 1:
         return head_loss(outputs, targets)
     if not mean_over_images:
-        return head_loss(outputs, targets) / size()
+        with contextlib.nullcontext() if sums is None else sums.taken():
+            return head_loss(outputs, targets) / n_parts
     if n_own == 0:  # still part of every exchange that backward makes
         return torch.stack([o.sum() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]).sum() * 0.0
     return head_loss(outputs, targets) * (n_own / n_batch)

@@ -1,7 +1,8 @@
-"""Two processes that share each batch train the network one process trains: in float64 to 1e-8, ragged last batch included."""
+"""Processes or micro-batches that share each batch train the network one process trains: in float64, ragged last batch included."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import socket
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmark.errors import TrainingError
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.parallel import Group
 from benchmark.registry import plugin
+from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.model import Model
 
 SIZE, CLASSES = 64, 2
 CHANNELS = {2: 4, 4: 8, 8: 8, 16: 8, 32: 16}
@@ -58,7 +61,30 @@ def targets_of(name: str, index: np.ndarray, masks: torch.Tensor, boxes: torch.T
     return Targets(boxes_xywh=boxes[index], box_labels=labels, box_valid=valid)
 
 
-def trained(name: str, n_steps: int, dtype: torch.dtype, batch: int = 8, ragged: int = 3) -> dict:
+class OnTensors(Model):
+    """A model whose images, and a part whose targets, are tensors."""
+
+    def __init__(self, name, encoder, head, most, images, masks, boxes):
+        super().__init__(encoder, head, None, torch.device("cpu"), most)
+        self.name, self.images, self.masks, self.boxes = name, images, masks, boxes
+
+    def outputs_at_once(self, part, index):
+        assert self.most is None or len(index) <= self.most
+        return self.head(self.encoder(self.images[index]), self.images[index])
+
+    def targets(self, index, device):
+        return targets_of(self.name, index, self.masks, self.boxes)
+
+
+def trained(
+    name: str,
+    n_steps: int,
+    dtype: torch.dtype,
+    batch: int = 8,
+    ragged: int = 3,
+    most: int | None = None,
+    batchnorm_trains: bool = True,
+) -> dict:
     """Losses, first gradients and final parameters after some steps of the loop's own arithmetic."""
     torch.set_num_threads(1)
     torch.manual_seed(5)
@@ -70,20 +96,22 @@ def trained(name: str, n_steps: int, dtype: torch.dtype, batch: int = 8, ragged:
     request = HeadRequest(CHANNELS, CLASSES, SIZE, registry.protocol("published").switches, embed_dim=CHANNELS[32])
     head = seeded_init(lambda: plugin("heads", name).build(request), 7)
     model = nn.ModuleList([encoder, head]).to(dtype)
+    for layer in model.modules():
+        layer.training = batchnorm_trains or not isinstance(layer, nn.BatchNorm2d)
     parallel.with_global_batchnorm(model)
+    whole = OnTensors(name, encoder, head, most, images, masks, boxes)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses, first = [], []
     for index in batches(n_steps, batch, ragged):
-        mine = parallel.own(index)
-        outputs = head(encoder(images[mine]), images[mine])
-        targets = targets_of(name, mine, masks, boxes)
-        loss = parallel.part_of_loss(head.loss, outputs, targets, len(mine), len(index), head.mean_over_images)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        parts = []
+        for loss in parts_of_loss(whole, whole, index, contextlib.nullcontext):
+            loss.backward()
+            parts.append(loss.detach())
         parallel.sum_gradients(model.parameters())
         first = first or [p.grad.clone() for p in model.parameters()]
         optimiser.step()
-        losses.append(float(parallel.total(loss.detach())))
+        losses.append(float(parallel.total(torch.stack(parts).sum())))
     return {"losses": losses, "gradients": first, "state": dict(model.state_dict())}
 
 
@@ -144,6 +172,45 @@ def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path,
     monkeypatch.setattr(parallel, "with_global_batchnorm", lambda module: module)
     losses, _ = compare(one, together(tmp_path, "unet", 5, torch.float64))
     assert losses > 1e-6
+
+
+@pytest.mark.parametrize("name", ["unet", "yolov3", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize(("batch", "most"), [(8, 1), (8, 3), (5, 4), (2, 4)])
+def test_micro_batches_have_the_gradients_of_the_batch(name: str, batch: int, most: int):
+    arguments = (name, 1, torch.float64, batch, 0)
+    one, pieces = trained(*arguments, batchnorm_trains=False), trained(*arguments, most, batchnorm_trains=False)
+    assert pieces["losses"] == pytest.approx(one["losses"], abs=1e-10)
+    assert max(float(g.abs().max()) for g in one["gradients"]) > 1e-3
+    for g, other in zip(one["gradients"], pieces["gradients"], strict=True):
+        assert float((g - other).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["unet", "classifier", "softmax_classifier"])
+def test_micro_batches_in_each_of_two_processes_equal_one_batch(name: str, tmp_path: Path):
+    """5 and 4 images in one and in two pieces, then a last batch of one: a process has none."""
+    arguments = (name, 5, torch.float64, 9, 1)
+    one, two = trained(*arguments, None, False), together(tmp_path, *arguments, 4, False)
+    assert max(compare(one, two)) < 1e-8
+
+
+def test_micro_batches_with_batchnorm_would_train_another_network():
+    one, pieces = trained("unet", 1, torch.float64), trained("unet", 1, torch.float64, most=4)
+    assert abs(one["losses"][0] - pieces["losses"][0]) > 1e-6
+
+
+@pytest.mark.parametrize("n_calls", [0, 2])
+def test_a_loss_whose_sums_cannot_be_gathered_at_once_is_refused(n_calls: int, monkeypatch):
+    head = type(plugin("heads", "classifier").build(HeadRequest(CHANNELS, CLASSES, SIZE, None, embed_dim=16)))
+
+    def loss(self, outputs, targets):
+        total = outputs.square().sum()
+        for _ in range(n_calls):
+            total = parallel.total(total) / 2
+        return total
+
+    monkeypatch.setattr(head, "loss", loss)
+    with pytest.raises(TrainingError, match=f"called `parallel.total` {4 * n_calls} times for 4 micro-batches"):
+        trained("classifier", 1, torch.float64, most=2)
 
 
 def failing(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:

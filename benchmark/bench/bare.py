@@ -92,7 +92,7 @@ class BareLoop:
         with self.precision.autocast():
             outputs = forward()
         loss = self.head.loss(outputs, truth)
-        self.precision.step(loss, self.optimiser)
+        self.precision.step([loss], self.optimiser)
         self.steps += 1
         return loss.detach()
 

@@ -38,7 +38,7 @@ class Ours:
         with self.precision.autocast():
             outputs = self.model.outputs(self.given.data.train, index)
         loss = self.model.head.loss(outputs, self.given.data.train.targets(index, self.model.device))
-        self.precision.step(loss, self.optimiser)
+        self.precision.step([loss], self.optimiser)
         return float(loss.detach())
 
     def validate(self, index: np.ndarray) -> float:

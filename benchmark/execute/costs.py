@@ -62,7 +62,9 @@ class Costs:
         training = record.timings_s.get("training", total)
         images = max(record.steps * job.experiment.recipe.batch_size, 1)
         self._keep(_exactly(job), seconds=total, disk=float(disk_bytes))
-        self._keep(kind_of(job), seconds_per_image=training / images, bytes=float(record.peak_memory_bytes or 0))
+        # What pieces of a batch needed says nothing of a whole one.
+        peak = record.peak_memory_bytes if record.micro_batches == 1 else None
+        self._keep(kind_of(job), seconds_per_image=training / images, bytes=float(peak or 0))
 
     def seconds(self, job: Job) -> float:
         """Expected time of a job on one worker."""
@@ -115,7 +117,7 @@ def kind_of(job: Job) -> str:
     """Jobs of one kind take the same memory, and the same time per image."""
     e = job.experiment
     model = (e.backbone.family, e.backbone.model.rpartition("/")[2])
-    images = (e.dataset.name, e.dataset.frame_size, _batch(job))
+    images = (e.dataset.name, e.dataset.frame_size, batch_of(job))
     return "|".join(map(str, (e.head, e.encoder.value, *model, *images, e.precision, e.device_type)))
 
 
@@ -131,7 +133,8 @@ def _exactly(job: Job) -> str:
     return "|".join((kind_of(job), job.labels.task, str(e.fraction), str(e.limit), e.profile, e.role.value))
 
 
-def _batch(job: Job) -> int:
+def batch_of(job: Job) -> int:
+    """Images of a batch, at most: few images make it smaller."""
     e = job.experiment
     return min(e.recipe.batch_size, e.limit) if e.limit else e.recipe.batch_size
 

@@ -21,7 +21,8 @@ class InlineExecutor:
             yield from self._told(schedule, Finished(record, files))
         while (unit := schedule.next()) is not None:
             for event in run_unit(unit):
-                yield from self._told(schedule, event)
+                if not schedule.again(unit, event, share=1.0):
+                    yield from self._told(schedule, event)
 
     def _told(self, schedule: Schedule, event: Event) -> Iterator[Event]:
         schedule.note(event)

@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from benchmark.cards import Record, Role
-from benchmark.execute.costs import Costs, Needs
-from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
+from benchmark.execute.costs import Costs, Needs, batch_of
+from benchmark.execute.work import OUT_OF_MEMORY, Event, Finished, Outcome, WorkUnit, outcome_of
 
 PATIENCE = 64  # units that may overtake a longer one that needs more room; then room is left to form for it
-OUT_OF_MEMORY = {"OutOfMemoryError", "MemoryError"}
 MOST_GROWTH = 4  # doublings of what was not enough
 
 Place = TypeVar("Place")
@@ -43,6 +42,7 @@ class Schedule:
         self._blocked: dict[str, list[int]] = defaultdict(list)  # by the key they wait for
         self._ready: dict[Needs, list[tuple[float, int]]] = {}  # by what they need, longest first
         self._overtaken: dict[int, int] = defaultdict(int)
+        self._put_back: set[str] = set()  # jobs that ran out of memory and are tried again
         self._count = 0
         for unit in units:
             self.add(unit)
@@ -122,6 +122,7 @@ class Schedule:
         """Learns from a finished job: its outcome for those that wait for it, and what it took."""
         if not isinstance(event, Finished):
             return
+        self._put_back.discard(event.record.key)
         self.costs.note(event.record, sum(map(len, event.files.values())))
         if event.record.job.experiment.role is Role.SELECTION:
             self.learn(outcome_of(event.record))
@@ -135,16 +136,24 @@ class Schedule:
                 self._make_ready(number)
 
     def again(self, unit: WorkUnit, event: Event, share: float) -> bool:
-        """Puts a job that ran out of memory back with more of it; False when there is no more to give.
+        """Puts a job that ran out of memory back with the next remedy; False when none is left, or something else failed it.
+
+        A job that failed because its selection run was put back goes back too, and waits for it.
 
         Args:
             share: of its GPU it had; 1 when all of it, or on a CPU.
         """
-        if not isinstance(event, Finished) or event.record.failure is None or event.record.failure.kind not in OUT_OF_MEMORY:
+        if not isinstance(event, Finished) or event.record.failure is None:
             return False
-        if share >= 1 or unit.growth >= MOST_GROWTH:
+        job = event.record.job
+        if event.record.failure.kind == OUT_OF_MEMORY:
+            next_try = _with_more_room(replace(unit, jobs=(job,)), share)
+        else:
+            next_try = replace(unit, jobs=(job,)) if self._put_back.intersection(job.depends_on) else None
+        if next_try is None:
             return False
-        self.add(replace(unit, jobs=(event.record.job,), growth=unit.growth + 1))
+        self._put_back.add(job.key)
+        self.add(next_try)
         return True
 
     def _make_ready(self, number: int) -> None:
@@ -156,3 +165,13 @@ class Schedule:
         while heap and heap[0][1] not in self._units:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
+
+
+def _with_more_room(unit: WorkUnit, share: float) -> WorkUnit | None:
+    """A unit of one job with twice its share of a GPU; once it has it all, with batches in twice as many pieces, down to one image."""
+    if share < 1 and unit.growth < MOST_GROWTH:
+        return replace(unit, growth=unit.growth + 1)
+    pieces, most = unit.place.micro_batches, batch_of(unit.jobs[0])
+    if pieces >= most:
+        return None
+    return replace(unit, place=replace(unit.place, micro_batches=min(2 * pieces, most)))

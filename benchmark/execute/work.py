@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from benchmark.training.fit import Bench
 
 
+OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
+
+
 @dataclass(frozen=True)
 class WorkUnit:
     """Jobs that share one pass over features, in an order in which selection comes before what waits for it.
@@ -125,14 +128,14 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
 
     outcomes = {o.key: o for o in unit.outcomes}
     prepare_process(unit.jobs[0].experiment.threads)
-    if 0 < unit.gpu_share < 1:
+    if unit.gpu_share > 0:  # all of it as well: the process may have had less before
         torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
     bench = fitting.Bench()
     groups: dict[str, list[Job]] = {}
     for job in unit.jobs:
         groups.setdefault(group_key(job) or job.key, []).append(job)
     for group in groups.values():
-        together = group_key(group[0]) is not None
+        together = group_key(group[0]) is not None and unit.place.micro_batches == 1
         for event in (_run_together if together else _run_alone)(group, unit, outcomes, bench):
             if isinstance(event, Finished):
                 _hand_over(unit, event, outcomes)
@@ -255,13 +258,15 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
 
     A foreign error may quote what it choked on, a report's words for one; where the agreement lets nothing leave, its message is dropped.
     """
-    kind, foreign = type(error).__name__, not isinstance(error, LobeError)
+    kind, foreign, starved = type(error).__name__, not isinstance(error, LobeError), _is_of_memory(error)
     sentence, trace = str(error), ""
     if foreign and place.card.redistribution == "none":
         sentence = f"{kind}: message withheld, it may quote data that must not be passed on."
         trace = "".join(traceback.format_tb(error.__traceback__))[-8000:]
     elif foreign:
         sentence, trace = f"{kind}: {error}", "".join(traceback.format_exception(error))[-8000:]
+    if starved and place.micro_batches > 1:
+        sentence = f"Memory is too small even for batches in {place.micro_batches} pieces: use a device with more. {sentence}"
     return Record(
         key=job.key,
         job=job,
@@ -271,12 +276,19 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
         redistribution=place.card.redistribution,
         timings_s={"total": round(seconds, 3)},
         failure=Failure(
-            kind=kind,
+            kind=OUT_OF_MEMORY if starved else kind,
             sentence=sentence or kind,
             traceback=trace,
         ),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Torch has a type of its own for a full GPU, but none for a full machine or a library that cannot allocate."""
+    if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY:
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in ("out of memory", "allocate memory", "ALLOC_FAILED"))
 
 
 def _learning_rate(job: Job, outcomes: Mapping[str, Outcome]) -> float:

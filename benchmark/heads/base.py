@@ -75,7 +75,8 @@ class Head(nn.Module):
         strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
         exclusive: for classification: each image has exactly one class.
         grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
-        mean_over_images: the loss is a mean in which each image counts alike; otherwise sums over the batch go through `parallel.total`.
+        mean_over_images: the loss is a mean in which each image counts alike; otherwise sums over the batch go through `parallel.total`,
+            all of them in one call, and the loss is made of nothing else.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 

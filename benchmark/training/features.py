@@ -36,6 +36,7 @@ class FeatureBank:
         budget_bytes: of memory for features. What does not fit goes to `folder`.
         autocast: the job's precision, under which the plain path would run the encoder as well (LoVT 1.2: all but the loss in fp16).
         folder: where features beyond the budget are written, in files without a name that vanish with the process; None = nowhere.
+        batch: images computed at once, always so many.
 
     Attributes:
         memory_bytes, disk_bytes: what is kept where; images in neither place are recomputed for every batch.
@@ -48,9 +49,10 @@ class FeatureBank:
         budget_bytes: int,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
         folder: Path | None = None,
+        batch: int = BATCH,
     ):
         self.encoder, self.strides, self.budget_bytes, self.autocast = encoder, strides, budget_bytes, autocast
-        self.folder = folder
+        self.folder, self.batch = folder, batch
         self.memory_bytes = self.disk_bytes = 0
         self._kept: dict[int, Mapping[int, torch.Tensor]] = {}  # row -> stride -> (C, h, w); views of a map for those on disk
         self._spilling = folder is not None
@@ -59,8 +61,8 @@ class FeatureBank:
         """Computes what is missing of the part and keeps what can be kept. Returns how many images will be recomputed for every batch."""
         missing = [i for i, row in enumerate(part.rows) if int(row) not in self._kept]
         spill: _Spill | None = None
-        for start in range(0, len(missing), BATCH):
-            index = np.array(missing[start : start + BATCH])
+        for start in range(0, len(missing), self.batch):
+            index = np.array(missing[start : start + self.batch])
             began = time.perf_counter()
             levels = self._compute(part, index)
             compute_s = time.perf_counter() - began
@@ -85,11 +87,11 @@ class FeatureBank:
         kept = [self._kept.get(int(row)) for row in part.rows[index]]
         if None not in kept:
             return {stride: torch.stack([levels[stride] for levels in kept]) for stride in self.strides}
-        pieces = [self._compute(part, index[start : start + BATCH]) for start in range(0, len(index), BATCH)]
+        pieces = [self._compute(part, index[start : start + self.batch]) for start in range(0, len(index), self.batch)]
         return {stride: torch.cat([piece[stride] for piece in pieces]) for stride in self.strides}
 
     def _compute(self, part: Part, index: np.ndarray) -> dict[int, torch.Tensor]:
-        padded = np.concatenate([index, np.repeat(index[-1:], BATCH - len(index))])
+        padded = np.concatenate([index, np.repeat(index[-1:], self.batch - len(index))])
         with torch.no_grad(), self.autocast():
             pyramid = self.encoder.pyramid(part.images(padded).to(self.encoder.mean.device), self.strides)
         # A copy frees the padded rows; contiguous maps make every later batch of one layout.

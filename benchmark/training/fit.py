@@ -25,11 +25,12 @@ from benchmark.heads.pyramid import WithPyramid, on_one_grid
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
-from benchmark.training import evaluate, once, predictions
+from benchmark.training import evaluate, features, once, predictions
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.data import JobData, Part, load, load_untrained
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
+from benchmark.training.micro_batches import require_same_result
 from benchmark.training.model import Model
 from benchmark.training.place import Place
 from benchmark.training.together import train_together
@@ -107,10 +108,16 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
     torch.manual_seed(experiment.head_seed + parallel.rank())
     checkpoint = place.checkpoints and Checkpoint(place.checkpoints, job.key, learning_rate, place.checkpoint_every_s)
     model = ready.models[0]
+    if model.most is not None:
+        require_same_result(
+            model, ready.data.train, ready.data.batch_size, experiment.encoder is EncoderMode.FINETUNE, _autocast(experiment)
+        )
     selected = yield from train(model, ready.data, experiment, learning_rate, experiment.dataset.classes, checkpoint)
     ready.timings["training"], _ = _lap(clock)
     if parallel.rank() == 0:  # the leader tests and tells
-        yield _tested(job, place, produced, learning_rate, bench, ready, model, selected, path="plain", warnings=_how(checkpoint))
+        yield _tested(
+            job, place, produced, learning_rate, bench, ready, model, selected, path="plain", warnings=_how(checkpoint, model.most)
+        )
 
 
 def fit_together(
@@ -158,11 +165,16 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
     finetune = experiment.encoder is EncoderMode.FINETUNE
     encoder, account = _encoder(experiment, place, device, bench if not finetune else Bench())
     heads = [_head(job.experiment, encoder, device) for job in jobs]
-    bank = None
+    bank, most = None, place.most_at_once(data.batch_size)
     if not finetune:
         bank = bench.bank if bench.bank is not None and set(heads[0].strides) <= set(bench.bank.strides) else None
         bank = bank or FeatureBank(
-            encoder, heads[0].strides, place.feature_budget_bytes, _autocast(experiment), folder=place.cache.parent / "features"
+            encoder,
+            heads[0].strides,
+            place.feature_budget_bytes,
+            _autocast(experiment),
+            folder=place.cache.parent / "features",
+            batch=features.BATCH if most is None else min(features.BATCH, most),
         )
         bench.bank = bank
         encoder.set_mode("frozen")
@@ -173,7 +185,7 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
         parallel.with_global_batchnorm(module)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return _Ready(data, digests, [Model(encoder, head, bank, device) for head in heads], account, timings)
+    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], account, timings)
 
 
 def _tested(
@@ -216,6 +228,7 @@ def _tested(
         validation=selected.metrics,
         counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
         sample_digests=ready.digests,
+        micro_batches=place.micro_batches,
         leakage=_leakage(data),
         anchors=anchors,
         learning_rate=learning_rate,
@@ -241,7 +254,8 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
     timings["data"], clock = _lap(clock)
     digests = _sample_digests(parts.values())
     encoder, account = _encoder(experiment, place, device, bench)
-    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment)), produced)
+    most = place.most_at_once(experiment.recipe.batch_size) or experiment.recipe.batch_size
+    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment), most), produced)
     timings["test"], clock = _lap(clock)
     bench.require_unchanged()
     _require_same_files(digests, parts.values(), place)
@@ -256,6 +270,7 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
         phantom=place.phantom,
         redistribution=place.card.redistribution,
         metrics=result.metrics,
+        micro_batches=place.micro_batches,
         counts={name: {"images": len(listed), "positives": sum(bool(s.positive) for s in listed)} for name, listed in samples.items()},
         sample_digests=digests,
         parameters={"trained": 0, "frozen": n_parameters, "head": 0, "encoder": n_parameters},
@@ -348,11 +363,12 @@ def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str,
     }
 
 
-def _how(checkpoint: Checkpoint | None) -> tuple[str, ...]:
+def _how(checkpoint: Checkpoint | None, most: int | None) -> tuple[str, ...]:
     """What of the way a job ran may show in its last digits, or should be known."""
     n = parallel.size()
     several = (f"trained by {n} processes that shared each batch: equal to one process up to rounding",) if n > 1 else ()
-    return (*several, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
+    pieces = (f"trained in micro-batches of at most {most} images: equal to whole batches up to rounding",) if most is not None else ()
+    return (*several, *pieces, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
 
 
 def _parts(data: JobData):

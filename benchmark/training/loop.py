@@ -6,7 +6,7 @@ Source of every rule: LoVT 1.2 (optimiser, schedule, early stopping, checkpoint)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmark.errors import TrainingError
 from benchmark.training.checkpoint import Checkpoint, Parts, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
+from benchmark.training.micro_batches import parts_of_loss
 from benchmark.training.model import Model
 
 
@@ -79,13 +80,7 @@ def train(
                 _set_rate(optimiser, learning_rate)
             if finetune and kept.steps >= warmup and switches.plateau_after_warmup == "undone":
                 _set_rate(optimiser, learning_rate)
-            mine = parallel.own(index)
-            with precision.autocast():
-                outputs = model.outputs(data.train, mine)
-            targets = data.train.targets(mine, model.device)
-            loss = parallel.part_of_loss(model.head.loss, outputs, targets, len(mine), len(index), model.head.mean_over_images)
-            precision.step(loss, optimiser)
-            losses.append(parallel.total(loss.detach()))
+            losses.append(precision.step(parts_of_loss(model, data.train, index, precision.autocast), optimiser))
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break
@@ -194,11 +189,17 @@ class Precision:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
-    def step(self, loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+    def step(self, parts: Iterable[torch.Tensor], optimiser: torch.optim.Optimizer) -> torch.Tensor:
+        """One step on the sum of these parts of a loss, and of those of other processes; returns that sum, detached."""
         optimiser.zero_grad(set_to_none=True)
-        if not loss.requires_grad:
-            raise TrainingError("The loss does not depend on any trained parameter.")
-        self.scaler.scale(loss).backward()
+        losses = []
+        for loss in parts:
+            if not loss.requires_grad:
+                raise TrainingError("The loss does not depend on any trained parameter.")
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+            del loss  # and with it the graph, before the next part is made
         parallel.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()
+        return parallel.total(torch.stack(losses).sum())

@@ -6,6 +6,7 @@ Frozen tasks may read features from a bank; the numbers are those of running the
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,21 @@ class Model:
         encoder: sealed encoder, on `device`.
         head: on `device`.
         bank: frozen features; None runs the encoder for every batch.
+        most: images that may pass at once where a whole batch is too many (`micro_batches`); None = any number.
     """
 
-    def __init__(self, encoder: SealedEncoder, head: Head, bank: FeatureBank | None, device: torch.device):
-        self.encoder, self.head, self.bank, self.device = encoder, head, bank, device
+    def __init__(self, encoder: SealedEncoder, head: Head, bank: FeatureBank | None, device: torch.device, most: int | None = None):
+        self.encoder, self.head, self.bank, self.device, self.most = encoder, head, bank, device, most
 
     def outputs(self, part: Part, index: np.ndarray) -> Any:
-        """The head's outputs for the given images of a part."""
+        """The head's outputs for the given images of a part, however many may pass at once."""
+        return _joined([self.outputs_at_once(part, piece) for piece in self.pieces(index)])
+
+    def pieces(self, index: np.ndarray) -> list[np.ndarray]:
+        """Images that pass together: consecutive, as even as can be; a single piece where all may."""
+        return [index] if self.most is None else np.array_split(index, max(math.ceil(len(index) / self.most), 1))
+
+    def outputs_at_once(self, part: Part, index: np.ndarray) -> Any:
         images = None
         if self.bank is None or self.head.reads_image:
             images = self.encoder.normalise(part.images(index).to(self.device))
@@ -66,3 +75,12 @@ class Model:
 
     def restore(self, state: dict[str, torch.Tensor], finetune: bool) -> None:
         self.trained_modules(finetune).load_state_dict(state)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """Outputs of consecutive images as those of all of them."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if isinstance(pieces[0], torch.Tensor):
+        return torch.cat(pieces)
+    return tuple(torch.cat(level) for level in zip(*pieces, strict=True))

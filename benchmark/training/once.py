@@ -44,6 +44,7 @@ class Untrained:
 
     Attributes:
         samples: split -> samples, aligned with `parts`.
+        most: images that pass at once.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class Untrained:
     samples: Mapping[str, Sequence[Sample]]
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
+    most: int
 
     @property
     def experiment(self) -> Experiment:
@@ -270,7 +272,7 @@ def _questions(given: Untrained, sample: Sample) -> list[_Question]:
 
 
 def _images(given: Untrained, part: Part) -> Iterator[tuple[np.ndarray, ImageEmbedding]]:
-    size = given.experiment.recipe.batch_size
+    size = given.most
     for start in range(0, len(part), size):
         index = np.arange(start, min(start + size, len(part)))
         with given.autocast():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Place:
         lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
         checkpoints: folder for mid-training checkpoints that every node sees; None = long jobs start again when they are lost.
         checkpoint_every_s: least time between two of them.
+        micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
     """
 
     card: DatasetCard
@@ -44,6 +46,11 @@ class Place:
     lists: Path | None = None
     checkpoints: Path | None = None
     checkpoint_every_s: float = 600.0
+    micro_batches: int = 1
+
+    def most_at_once(self, batch_size: int) -> int | None:
+        """Images of a batch that may pass at once; None = all."""
+        return None if self.micro_batches == 1 else math.ceil(batch_size / self.micro_batches)
 
 
 def place_key(backbone: BackboneRef, dataset: str) -> tuple[str, str]:

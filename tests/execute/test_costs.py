@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmark.errors import LobeError
 from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, MEMORY_BYTES, Costs
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, failed, units
@@ -72,9 +74,41 @@ def test_out_of_memory_comes_back_with_more_until_it_had_all(unit):
     assert schedule.again(unit, event, share=0.5)
     retried = schedule.next()
     assert (retried.jobs, retried.growth) == (unit.jobs[:1], 1)
-    assert not schedule.again(retried, event, share=1.0)
+    assert not schedule.again(retried, Finished(failed(unit.jobs[0], unit.place, LobeError("out of memory, says a person"))), share=0.5)
     other = Finished(failed(unit.jobs[0], unit.place, ValueError("something else")))
     assert not schedule.again(unit, other, share=0.5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no room"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["python", "cuda", "cpu", "driver", "cublas"],
+)
+def test_with_all_there_is_batches_are_halved_down_to_one_image_and_then_it_ends(unit, error):
+    schedule, tried = Schedule([unit]), []
+    unit = replace(schedule.next(), growth=1)
+    while schedule.again(unit, Finished(failed(unit.jobs[0], unit.place, error)), share=1.0):
+        unit = schedule.next()
+        tried.append(unit.place.micro_batches)
+        assert unit.growth == 1
+    assert tried == [2, 4, 8, 12]  # a batch of this limited job has at most 12 images
+    assert len(schedule) == 0
+    record = failed(unit.jobs[0], unit.place, error)
+    assert record.failure.kind == "OutOfMemoryError"
+    assert record.failure.sentence.startswith("Memory is too small even for batches in 12 pieces: use a device with more.")
+
+
+def test_what_pieces_of_a_batch_needed_is_not_taken_for_what_a_batch_needs(unit, record):
+    costs = Costs()
+    costs.note(record.model_copy(update={"micro_batches": 2}))
+    assert costs.measured(unit.jobs[0])
+    assert costs.needs(unit).memory_bytes == MEMORY_BYTES
 
 
 def test_a_damaged_memory_is_no_memory(unit, tmp_path: Path):

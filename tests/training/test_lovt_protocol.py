@@ -282,9 +282,10 @@ def test_during_warm_up_the_encoder_is_skipped_weight_decay_included(monkeypatch
     after_warmup = {}
     take_step = Precision.step
 
-    def step(self, loss, optimiser):
-        take_step(self, loss, optimiser)
+    def step(self, parts, optimiser):
+        loss = take_step(self, parts, optimiser)
         after_warmup.setdefault(len(after_warmup) + 1, model.encoder.backbone.convolution.weight.detach().clone())
+        return loss
 
     monkeypatch.setattr(Precision, "step", step)
     run(monkeypatch, job, 8, model=model)
@@ -484,10 +485,10 @@ def test_a_batch_without_positives_has_no_loss_yet_moves_the_weights(monkeypatch
     optimiser = torch.optim.Adam([weight], lr=0.1, weight_decay=0.0)
     precision = Precision(experiment(short(1), finetune=False), torch.device("cpu"))
     positive, empty = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    precision.step(dice_loss(weight, positive), optimiser)
+    precision.step([dice_loss(weight, positive)], optimiser)
     before = weight.detach().clone()
     loss = dice_loss(weight, empty)
-    precision.step(loss, optimiser)
+    precision.step([loss], optimiser)
     assert loss.item() == 0.0
     assert float(weight.grad) == 0.0
     assert not torch.equal(weight, before)
@@ -502,9 +503,9 @@ def test_half_precision_scales_the_loss_and_skips_a_step_whose_gradient_overflow
     weight = nn.Parameter(torch.ones(1))
     optimiser = torch.optim.Adam([weight], lr=0.1)
     assert precision.scaler.get_scale() == 65536.0
-    precision.step((weight * math.inf).sum(), optimiser)
+    precision.step([(weight * math.inf).sum()], optimiser)
     assert (weight.item(), precision.scaler.get_scale()) == (1.0, 32768.0)
-    precision.step(weight.sum(), optimiser)
+    precision.step([weight.sum()], optimiser)
     assert weight.item() < 1.0
 
 

@@ -47,7 +47,7 @@ class Noise:
 class NoiseModel:
     """What the two loops need of a model, over stored features."""
 
-    device = torch.device("cpu")
+    device, most = torch.device("cpu"), None
 
     def __init__(self, head):
         self.head, self.bank = head, self
