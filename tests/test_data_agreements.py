@@ -139,6 +139,21 @@ def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_
     assert leaks(out, words) == []
 
 
+def test_a_damaged_file_of_candid_ptx_is_named_by_its_line_alone(lobe, tiny, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_corpus(Plan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    words = planted(root, "candid-ptx")
+    for path in open_reader(registry.dataset("candid-ptx"), root / "candid-ptx").image_files():
+        path.write_bytes(path.read_bytes()[:20_000])
+    code, stdout, stderr = lobe(*run(root, out, tiny(), "candid-ptx-linear-frozen-100-lobe"))
+    assert code == 1
+    assert "Pneumothorax_reports.csv line" in stdout + stderr
+    record = next((out / "records").glob("*.json")).read_text()
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr + record).encode()]
+    lobe("report", "--out", out)
+    assert leaks(out, words) == []
+
+
 def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp_path: Path) -> None:
     root = tmp_path / "damaged"
     shutil.copytree(corpus, root)

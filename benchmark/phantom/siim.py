@@ -47,7 +47,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
             return []
         first = int(rng.integers(2))
         sides = [SIDES[first], SIDES[1 - first]] if on_both_sides else [SIDES[first]]
-        return [_visible(scene, side, rng) for side in sides]
+        return [visible_pneumothorax(scene, side, rng) for side in sides]
 
     radiograph = compose(patient, rng, findings)
     study, series, instance = uids("siim", plan.seed, shot.patient, shot.index)
@@ -97,7 +97,8 @@ def _draw_instances(rng: np.random.Generator) -> int:
     return int(rng.choice(list(INSTANCES_PER_POSITIVE), p=counts / counts.sum()))
 
 
-def _visible(scene: Scene, side: str, rng: np.random.Generator) -> Finding:
+def visible_pneumothorax(scene: Scene, side: str, rng: np.random.Generator) -> Finding:
+    """Drawn again until it is larger than the smallest mask of the release."""
     while True:
         finding = pneumothorax(scene, side, rng)
         if np.count_nonzero(finding.mask) * (SIZE / scene.shape[0]) ** 2 > 4 * SMALLEST_MASK:
