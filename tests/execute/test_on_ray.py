@@ -91,3 +91,11 @@ def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_
     unharmed = [unit for unit in planned if unit.jobs[0].labels.backbone == "never"]
     for key, record in records(InlineExecutor(), unharmed).items():
         assert found[key].model_dump(exclude=VOLATILE_FIELDS) == record.model_dump(exclude=VOLATILE_FIELDS)
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_job_too_large_for_its_node_comes_back_in_micro_batches(small, tiny):
+    file = tiny(at_pyramid="if len(images) > 2: raise torch.OutOfMemoryError('CUDA out of memory.')")
+    jobs, places = small.plan(LINEAR, [file], batch_size=6)
+    (record,) = records(RayExecutor(), units(jobs, places)).values()
+    assert (record.key, record.status, record.micro_batches) == (jobs[0].key, "ok", 4)

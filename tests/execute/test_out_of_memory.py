@@ -17,7 +17,7 @@ LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
 # The device of these tests holds so many images; a backbone's contract is checked with two.
 DEVICE = "if len(images) > int(os.environ.get('TINY_DEVICE', 99)): raise torch.OutOfMemoryError('CUDA out of memory.')"
-GROUPS = "torch.manual_seed(5); made = Tiny()\n    for s, w in WIDTHS.items(): made.stages[s][1] = nn.GroupNorm(2, w)\n    return made"
+GROUPS = "torch.manual_seed(5); made = Tiny()\n    for s, w in WIDTHS.items(): made.stages[str(s)][1] = nn.GroupNorm(2, w)\n    return made"
 
 
 def run(jobs, places) -> dict:

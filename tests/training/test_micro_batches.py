@@ -15,7 +15,9 @@ FINETUNE = {"encoder": EncoderMode.FINETUNE}
 
 def with_norm(norm: str, more: str = "pass") -> str:
     """Lines of build() that put another layer where the tiny backbone has its BatchNorms."""
-    return f"torch.manual_seed(5); made = Tiny(); {more}\n    for s, w in WIDTHS.items(): made.stages[s][1] = nn.{norm}\n    return made"
+    return (
+        f"torch.manual_seed(5); made = Tiny(); {more}\n    for s, w in WIDTHS.items(): made.stages[str(s)][1] = nn.{norm}\n    return made"
+    )
 
 
 GROUPS = with_norm("GroupNorm(2, w)")
