@@ -57,8 +57,7 @@ SHORT, LONG = 480, 4_000  # images shown in pre-training
 
 LINEAR, LINEAR_COVID = "rsna-linear-frozen-study", "covid-rural-linear-frozen-study"
 # COVID Rural's U-Net is no rung: with all labels the decoder, larger than the encoder, learns by itself, and not even the oracle helps it.
-UNET = "rsna-unet-frozen-10-study"
-OF_EVERY_HEAD = (LINEAR, UNET, "rsna-yolov3-frozen-study")
+OF_EVERY_HEAD = (LINEAR, "rsna-unet-frozen-10-study", "rsna-yolov3-frozen-study")
 RUNGS = ("random", "short", "long", "oracle")
 PLACELESS_RUNGS = ("averaged", "shuffled")
 PREVALENCE_PATIENTS = 330
@@ -253,15 +252,12 @@ def test_pretrained_against_random_on_one_task_per_head_and_dataset(study: Study
     PAGE.write_text(page(study, found), encoding="utf-8")
     record_property("not told apart", [task for task, one in found.items() if one.reading.startswith("not told apart")])
     assert all(one.difference.half_width is not None and one.paired for one in found.values())
-    assert {task: found[task].text for task in (LINEAR, LINEAR_COVID, OF_EVERY_HEAD[-1]) if found[task].difference.value <= 0} == {}
+    assert {task: found[task].text for task in (*OF_EVERY_HEAD, LINEAR_COVID) if found[task].difference.value <= 0} == {}
 
 
 @pytest.mark.parametrize("task", OF_EVERY_HEAD)
 def test_the_ladder_holds(study: Study, task: str, record_property):
-    """In the mean over what was shown for long, and for no pair of neighbours is the opposite shown by the paired interval.
-
-    A U-Net of so few steps tells the oracle from the rest, but not text pre-training from none: its runs lie ten points apart.
-    """
+    """In the mean over what was shown for long, and for no pair of neighbours is the opposite shown by the paired interval."""
     means = {rung: study.rows[task, rung].mean for rung in RUNGS}
     record_property("per cent", {rung: round(100 * mean, 1) for rung, mean in means.items()})
     for below, above in itertools.pairwise(RUNGS):
@@ -269,8 +265,7 @@ def test_the_ladder_holds(study: Study, task: str, record_property):
         record_property(f"{above} minus {below}", found.text)
         assert found.difference.value + found.difference.half_width > 0, f"{above} is worse than {below}"
     record_property("oracle minus random", study.compare(task, "oracle", "random").text)
-    assert max(means["random"], means["long"]) < means["oracle"]
-    assert task == UNET or means["random"] < means["long"]
+    assert means["random"] < means["long"] < means["oracle"]
 
 
 @pytest.mark.parametrize("task", [LINEAR, LINEAR_COVID])
