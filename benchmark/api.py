@@ -166,7 +166,7 @@ def plan_jobs(request: Request) -> Planned:
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [f"{name}: {text}" for (name, _), d in datasets.items() for text in d.warnings]
+    warnings = [text for d in datasets.values() for text in d.warnings]
     return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
 
 

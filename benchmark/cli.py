@@ -153,16 +153,16 @@ def list_backbones(as_json: AsJson = False) -> None:
 @data_app.command("sample")
 def data_sample(
     folder: Annotated[Path, typer.Argument(help="Where to write; one folder per dataset is made inside.")],
-    dataset: Annotated[list[str], typer.Option("--dataset", help="Dataset to imitate; repeatable. Default: all.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Dataset to imitate; repeatable. Default: all that have one.")] = [],  # noqa: B006
     patients: Annotated[int, typer.Option("--patients", min=5, help="Generated patients per dataset.")] = 60,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; the bytes do not depend on it.")] = 2,
     as_json: AsJson = False,
 ) -> None:
     """Writes phantom corpora: generated radiographs in exactly the public on-disk formats."""
-    from benchmark.phantom.corpus import Plan, write_corpus
+    from benchmark.phantom.corpus import Plan, write_corpus, writers
 
-    names = dataset or list(registry.datasets())
+    names = dataset or writers()
     rows = []
     for name in names:
         card = registry.dataset(name)

@@ -45,7 +45,7 @@ METRIC_TITLES = {
     "image_to_text_mrr": "MRR, image to text",
     "image_to_text_hit@5": "R@5, image to text",
     "image_to_text_precision@5": "P@5, image to text",
-    "cnr": "CNR",
+    "cnr": "CNR × 100",  # a ratio, not a share; the report multiplies every score by a hundred
 }
 
 

@@ -187,7 +187,7 @@ class Live:
         if record.failure is not None:
             return f"{name}: failed: {record.failure.sentence}"
         value = record.metrics.get(record.job.experiment.report)
-        shown = f"{record.job.labels.metric_title} {value * 100:.1f} %" if value is not None else "done"
+        shown = f"{record.job.labels.metric_title} {value * 100:.1f}" if value is not None else "done"
         return f"{name}: {shown} ({sum(record.timings_s.values()):.0f} s)"
 
     def _name(self, key: str) -> str:

@@ -100,6 +100,16 @@ def test_a_sample_is_written_told_and_verified(lobe, tmp_path: Path):
     assert lobe("data", "verify", "rsna", "--data", tmp_path / "data")[0] == 0
 
 
+def test_a_sample_of_no_named_dataset_is_one_of_each_that_has_a_phantom(lobe, tmp_path: Path, monkeypatch):
+    from benchmark.phantom import corpus
+
+    monkeypatch.setattr(corpus, "write_corpus", lambda plan, folder, **_: corpus.Summary(folder, plan, {"images": 1}, {}))
+    code, text, _ = lobe("data", "sample", tmp_path, "--json")
+    assert code == 0
+    assert [row["dataset"] for row in json.loads(text)] == list(corpus.writers())
+    assert "rsna-labels" not in corpus.writers()
+
+
 def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lobe, corpora: Path, tmp_path: Path):
     import shutil
 
