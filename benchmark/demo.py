@@ -35,12 +35,12 @@ class Journey:
         tasks: all of the suite `demo`.
     """
 
-    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 140, "covid-rural": 100})
+    patients: dict[str, int] = field(default_factory=lambda: {"rsna": 200, "covid-rural": 100})
     pretraining_patients: int = 390
     images_per_patient: tuple[int, int] = (1, 2)
     positive_share: float = 0.5
-    pretraining_images: int = 1200
-    pretraining_s: float = 60.0
+    pretraining_images: int = 2400
+    pretraining_s: float = 90.0
     tasks: tuple[str, ...] = field(default_factory=lambda: registry.suite("demo").tasks)
 
 

@@ -31,9 +31,9 @@ from benchmark.readers.base import open_reader
 from benchmark.training.determinism import prepare_process
 
 REPORTS_FILE = "phantom_reports.csv"
-SMALL, SMALL_SHARE = 112, 0.9  # fewer pixels show more images in the same time; the rest fits BatchNorm to the size in use
+SMALL, SMALL_SHARE = 80, 0.9  # fewer pixels show more images in the same time; the rest fits BatchNorm to the size in use
 BATCH = 8
-PEAK_RATE = 1e-3
+PEAK_RATE = 5e-4
 READER_CHANNELS, READER_GRID = 128, 4
 LONGEST_RUN = 4  # words
 COMMON, RARE = 0.6, 0.02  # words in more or fewer reports than this teach nothing
@@ -78,7 +78,7 @@ def pretrain(
     prepare_process(processes)
     pictures, targets = load(corpus, size)
     backbone, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18", digest=None), None, init_seed=seed)
-    encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics)
+    encoder = SealedEncoder(backbone, registry.dataset("rsna").statistics, channels_last=True)
     encoder.set_mode("training")
     reader = seeded_init(lambda: WordReader(backbone.spec.strides[32], targets.shape[1]), seed)
     parameters = [*encoder.parameters(), *reader.parameters()]
@@ -94,7 +94,6 @@ def pretrain(
         index, waiting = waiting[:BATCH], waiting[BATCH:]
         equalised = torch.randint(2, (len(index),), generator=order)
         batch = _at_size(pictures[equalised, index], min(SMALL, size) if done < SMALL_SHARE else size)
-        # The backbone's own map, 4 x 4 of 112 pixels: resampled to the encoder's 3 x 3 it would no longer say where.
         logits = reader(backbone.pyramid(encoder.normalise(batch), (32,))[32])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, targets[index], pos_weight=weight)
         optimiser.zero_grad(set_to_none=True)

@@ -53,7 +53,7 @@ IMAGES_PER_PATIENT = (1, 2)  # another patient tells more than another image of 
 EVALUATION_SEED, PRETRAINING_SEED, PRETRAINING_PATIENTS = 11, 2002, 660
 KEPT = "LOBE_VERIFY_FOLDER"  # names a folder where a study that was stopped goes on; without it, everything is computed
 SIZE = 160  # of the frame, as in the cards
-SHORT, LONG = 480, 4_000  # images shown in pre-training
+SHORT, LONG = 960, 8_000  # images shown in pre-training
 
 LINEAR, LINEAR_COVID = "rsna-linear-frozen-study", "covid-rural-linear-frozen-study"
 # COVID Rural's U-Net is no rung: with all labels the decoder, larger than the encoder, learns by itself, and not even the oracle helps it.
