@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.heads.dice_loss import dice_loss
+from benchmark.metrics.dice import soft_dice_loss
 
 PROBABILITIES = torch.tensor([[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]])[
     :, None
@@ -28,6 +31,24 @@ def test_batch_without_positive_pixel_gives_zero_and_no_gradient():
 def test_classes_share_one_numerator_and_denominator():
     logits, masks = torch.randn(2, 4, 5, 5), (torch.rand(2, 4, 5, 5) > 0.8).float()
     assert torch.equal(dice_loss(logits, masks), dice_loss(logits.view(8, 1, 5, 5), masks.view(8, 1, 5, 5)))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.01, 0.3, 1.0]), n_classes=st.sampled_from([1, 1, 8]))
+def test_loss_and_gradient_equal_those_of_the_library_behind_the_published_numbers(seed, share, n_classes):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    generator = torch.Generator().manual_seed(seed)
+    ours = (3 * torch.randn(2, n_classes, 6, 5, generator=generator)).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    masks = (torch.rand(2, n_classes, 6, 5, generator=generator) < share).float()
+    # Its binary mode flattens channels itself; the newer version asks for one channel, the released one took any.
+    expected = smp.losses.DiceLoss(mode="binary", from_logits=True, smooth=0.0, eps=1e-7)(theirs.view(2, 1, -1), masks.view(2, 1, -1))
+    loss = dice_loss(ours, masks)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert soft_dice_loss(ours.detach().sigmoid().numpy(), masks.bool().numpy()) == pytest.approx(expected.item(), abs=1e-6)
+    loss.backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_perfect_prediction_gives_zero_and_opposite_gives_one():
