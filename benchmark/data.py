@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cache as remembered
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.audit import leakage, leakage_checks, summary_check
-from benchmark.readers.base import Check, Reader, Verification, open_reader
+from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, published_rule, read_lists
 from benchmark.readers.splits import PatientOf
@@ -48,24 +47,46 @@ def status(data: Sequence[str], cache: Path | None) -> list[dict[str, Any]]:
 
 
 def verify(names: Sequence[str], data: Sequence[str], splits: Path | None = None) -> list[Verification]:
-    """Checks of each named dataset, or of every one that is there, and how far its splits leak.
+    """Checks of each named dataset, or of every one that is there, and how far its splits leak. A damaged dataset stops only itself.
 
     Args:
         splits: folder with one sub-folder of split lists per dataset, checked as well.
 
     Raises:
-        DataError: a named dataset cannot be opened, or none is there.
+        DataError: not one dataset can be opened, or none is there.
     """
-    return [_verified(open_reader(card, root), splits) for card, root in _present(names, data)]
+    found: list[Verification] = []
+    errors: list[LobeError] = []
+    for card, root in _present(names, data):
+        try:
+            reader = open_reader(card, root)
+        except LobeError as error:
+            errors.append(error)
+            damaged = Check("label files and images", "readable", str(error), "error", "Mend this and verify again.")
+            found.append(Verification(card.name, "not readable", (root / PHANTOM_FILE).exists(), (damaged,)))
+        else:
+            found.append(_verified(reader, splits))
+    _require_one_opened(errors, len(found))
+    return found
 
 
 def prepare(
     names: Sequence[str], data: Sequence[str], cache: Path | None, workers: int, bar: Callable[[str], AbstractContextManager[Step]]
 ) -> list[dict[str, Any]]:
-    """Fills the decode-once cache of each dataset; unreadable images are listed and the rest goes on."""
-    rows = []
+    """Fills the decode-once cache of each dataset; unreadable images and damaged datasets are listed and the rest goes on.
+
+    Raises:
+        DataError: not one dataset can be opened, or none is there.
+    """
+    rows: list[dict[str, Any]] = []
+    errors: list[LobeError] = []
     for card, root in _present(names, data):
-        reader = open_reader(card, root)
+        try:
+            reader = open_reader(card, root)
+        except LobeError as error:
+            errors.append(error)
+            rows.append({"dataset": card.name, "images": 0, "unreadable": None, "bytes": 0, "cache": None, "problems": [str(error)]})
+            continue
         folder = resolve.cache_folder(cache) / "images"
         opened = ImageCache.open(folder, _recipe(reader), reader.ids)
         problems: list[str] = []
@@ -83,6 +104,7 @@ def prepare(
                 "problems": problems,
             }
         )
+    _require_one_opened(errors, len(rows))
     return rows
 
 
@@ -97,19 +119,30 @@ def remove_caches(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _verified(reader: Reader, splits: Path | None) -> Verification:
-    found = reader.verify()
-    checks = list(found.checks)
+    checks: list[Check] = []
+    try:
+        for check in reader.checks():
+            checks.append(check)  # one by one: what was found before an error stays
+    except LobeError as error:
+        checks.append(Check("further checks", "possible", str(error), "error", "Mend this and verify again."))
     patient_of = remembered(lambda sample_id: reader.sample(sample_id).patient_id)
     for name, rule in reader.card.splits.items():
         try:
             counts = leakage(reader.split(rule), patient_of)
-        except SplitError as error:
-            checks.append(Check(f"split {name}", "possible", "not possible", "unknown", str(error)))
+        except LobeError as error:
+            # A split that needs what a release may lack, such as patients, is no fault of the folder; LoVT's is always possible.
+            verdict = "unknown" if isinstance(error, SplitError) and name != "lovt" else "error"
+            checks.append(Check(f"split {name}", "possible", "not possible", verdict, str(error)))
         else:
             checks += leakage_checks(reader.card, name, counts) if name == "lovt" else [summary_check(name, counts)]
     if splits is not None:
         checks += _checks_of_lists(reader, splits / reader.card.name, patient_of)
-    return replace(found, checks=tuple(checks))
+    return Verification(reader.card.name, reader.release, reader.phantom is not None, tuple(checks))
+
+
+def _require_one_opened(errors: Sequence[LobeError], n_datasets: int) -> None:
+    if errors and len(errors) == n_datasets:
+        raise DataError("\n".join(map(str, errors)))
 
 
 def _checks_of_lists(reader: Reader, folder: Path, patient_of: PatientOf) -> Iterator[Check]:

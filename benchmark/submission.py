@@ -60,8 +60,8 @@ def score(
 
     Raises:
         FrameMismatch: no frame, or another than the task's.
-        UsageError: images missing, repeated or not of the test split, or a file that names another split: two splits may share their test
-            images and differ in what was trained on.
+        UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
+            another split: two splits may share their test images and differ in what was trained on.
     """
     if split is not None and splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
@@ -78,7 +78,7 @@ def score(
     part = _test_part(job, dataset, folder)
     names = dataset_card.classes
     if card.target == "boxes":
-        found, ids = predictions.read_detections(file)
+        found, ids = predictions.read_detections(file, names)
         _require_same_images(file, ids, part)
         _require_frame(file, found.frame, part)
         order = _positions(ids, part)
@@ -98,7 +98,7 @@ def score(
         calibrated = words is None or is_calibrated(job.experiment)
         result = scores.score_classification(placed_scores, part.class_labels, names, exclusive, calibrated=calibrated)
     else:
-        masks, ids, frame = predictions.read_masks(file)
+        masks, ids, frame = predictions.read_masks(file, classes=names)
         _require_same_images(file, ids, part)
         _require_frame(file, frame, part)
         placed = np.empty_like(masks)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import data, resolve
+from benchmark import data, registry, resolve
 from benchmark.errors import DataError
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers.base import open_reader
 
 
 def no_bar(title):
@@ -50,8 +52,6 @@ def test_status_of_a_damaged_folder_is_an_error_line_and_the_rest_is_told(corpor
 
 
 def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, prepared):
-    from benchmark import registry
-    from benchmark.readers.base import open_reader
     from benchmark.training.data import cache_recipe, fill
 
     cache, (row,) = prepared
@@ -102,3 +102,49 @@ def test_caches_are_listed_and_removed_and_nothing_else_is(corpora: Path, tmp_pa
 def test_no_dataset_folder_at_all_says_which_were_expected(tmp_path: Path):
     with pytest.raises(DataError, match=r"Expected one of: .*rsna"):
         data.prepare([], [str(tmp_path)], tmp_path / "cache", 1, no_bar)
+
+
+def damaged(corpora: Path, folder: Path) -> Path:
+    """RSNA with one image listed as negative twice, COVID Rural as it was."""
+    for name in ("rsna", "covid-rural"):
+        shutil.copytree(corpora / name, folder / name)
+    labels = folder / "rsna" / "stage_2_train_labels.csv"
+    rows = labels.read_text().splitlines()
+    negative = next(row for row in rows if row.endswith(",0"))
+    labels.write_text("\n".join([*rows, negative]) + "\n")
+    return folder
+
+
+def test_a_duplicate_id_stops_the_verification_of_its_dataset_only(corpora: Path, tmp_path: Path):
+    found = {v.dataset: v for v in data.verify([], [str(damaged(corpora, tmp_path))])}
+    assert (found["rsna"].ok, found["covid-rural"].ok) == (False, True)
+    (line,) = found["rsna"].checks
+    assert "listed as negative once more, first in line" in line.found
+    assert (line.verdict, found["rsna"].phantom) == ("error", True)
+
+
+def test_a_duplicate_id_stops_the_preparation_of_its_dataset_only(corpora: Path, tmp_path: Path):
+    rows = {row["dataset"]: row for row in data.prepare([], [str(damaged(corpora, tmp_path / "data"))], tmp_path / "cache", 1, no_bar)}
+    assert (rows["rsna"]["images"], rows["rsna"]["cache"]) == (0, None)
+    assert "listed as negative once more" in rows["rsna"]["problems"][0]
+    assert rows["covid-rural"]["images"] > 0
+
+
+def test_when_no_dataset_can_be_opened_nothing_is_verified_or_prepared(corpora: Path, tmp_path: Path):
+    folder = damaged(corpora, tmp_path)
+    for call in (data.verify, lambda *given: data.prepare(*given, tmp_path / "cache", 1, no_bar)):
+        with pytest.raises(DataError, match="listed as negative once more"):
+            call(["rsna"], [str(folder)])
+
+
+def test_what_was_checked_before_an_error_stays_in_the_verification(corpora: Path, tmp_path: Path):
+    write_corpus(Plan(dataset="nih-cxr", n_patients=12, seed=1), tmp_path / "nih-cxr")
+    reader = open_reader(registry.dataset("nih-cxr"), tmp_path / "nih-cxr")
+    drawn = [i for ids in reader.split(reader.card.splits["lovt"]).values() for i in ids]
+    normal = next(i for i in drawn if not reader.sample(i).positive)
+    reader.sample(normal).files[0].unlink()
+    (found,) = data.verify(["nih-cxr"], [str(tmp_path)])
+    lines = {check.what: check for check in found.checks}
+    assert lines["boxes"].verdict == "ok"
+    assert normal in lines["further checks"].found
+    assert (found.ok, lines["split lovt"].verdict) == (False, "error")

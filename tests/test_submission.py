@@ -135,6 +135,30 @@ def test_repeated_images_are_refused(perfect, score, tmp_path: Path):
         score(DETECTION, tmp_path / "twice.json")
 
 
+def test_predictions_of_other_classes_are_refused(perfect, score, tmp_path: Path):
+    content = json.loads(perfect(MASKS).read_text())
+    content["categories"][0]["name"] = "lung"
+    (tmp_path / "lungs.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="categories are lung; the task's classes are opacity"):
+        score(MASKS, tmp_path / "lungs.json")
+
+
+def test_images_that_share_an_id_are_refused_not_pooled(perfect, score, tmp_path: Path):
+    content = json.loads(perfect(DETECTION).read_text())
+    content["images"][1]["id"] = content["images"][0]["id"]
+    (tmp_path / "shared.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="row 2 of its table `images`"):
+        score(DETECTION, tmp_path / "shared.json")
+
+
+def test_a_mask_of_another_size_is_refused_not_stretched(perfect, score, tmp_path: Path):
+    content = json.loads(perfect(MASKS).read_text())
+    content["annotations"][0]["segmentation"] = {"size": [1, 1], "counts": [0, 1]}
+    (tmp_path / "small.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"annotation 1 .*1 x 1 pixels, its frame 224 x 224"):
+        score(MASKS, tmp_path / "small.json")
+
+
 def test_masks_have_no_ranking_so_their_average_precision_is_undefined_not_zero(perfect, score):
     found = score(MASKS, perfect(MASKS))
     assert "pixel_ap" not in found.metrics

@@ -30,6 +30,7 @@ from benchmark.readers.tables import Table, cells_of, find_files, first_folder_w
 SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
 LABELS = "stage_2_train_labels.csv"
 TRAIN_IMAGES, TEST_IMAGES = "stage_2_train_images", "stage_2_test_images"
+STAGE_1_LABELS = "stage_1_train_labels.csv"
 COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
 
 # RSNA's mapping to NIH. Name and keys as public users of the file read them; the file itself was not at hand: not verified.
@@ -65,7 +66,11 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._base = first_folder_with(self.root, (LABELS,))
         if self._base is None:
-            raise DataError(f"{self.card.name}: {LABELS} is missing in {self.root}. It is part of the public release: {self.card.source}.")
+            earlier = first_folder_with(self.root, (STAGE_1_LABELS,))
+            found = f" This is stage 1 ({STAGE_1_LABELS}), which has fewer images and other boxes; stage 2 is needed." if earlier else ""
+            raise DataError(
+                f"{self.card.name}: {LABELS} is missing in {self.root}.{found} It is part of the public release: {self.card.source}."
+            )
         self._labels = read_labels(self._base / LABELS, self.card.name)
         form = "as released" if self._labels.separator == "," else "re-saved with semicolons"
         self._copy = KNOWN_COPIES.get((self._labels.n_rows, len(self.ids)))
@@ -212,6 +217,12 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
             that is both negative and positive; each with its line.
     """
     table, separator = _read_table(path, dataset)
+    names = {name.strip() for name in table.header}
+    if {"patientId", "Target"} <= names and not {"x", "y"} <= names:
+        raise DataError(
+            f"{dataset}: {path.name} has the columns {', '.join(map(str.strip, table.header))}; expected {', '.join(COLUMNS)}. "
+            "It is one of the public copies without boxes: fetch the file of the release."
+        )
     require_columns(table, COLUMNS, dataset)
     boxes: dict[str, list[tuple[float, ...]]] = {}
     first_line: dict[str, int] = {}

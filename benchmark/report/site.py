@@ -23,7 +23,7 @@ from benchmark.cards import Job, Record, Role
 from benchmark.errors import UsageError
 from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
-from benchmark.report import escape, figures, tables
+from benchmark.report import beside, escape, figures, tables
 from benchmark.report import overlays as drawing
 from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
 from benchmark.report.pages import environment, write_page
@@ -70,7 +70,7 @@ def write_site(
     resampled: ResampledOf | None = None,
     p_value_of: PValueOf | None = None,
 ) -> Path:
-    """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, curves.csv) and returns index.html.
+    """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv) and returns index.html.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -87,6 +87,7 @@ def write_site(
     report.mkdir(parents=True, exist_ok=True)
     rows = rows_of(records, planned=planned, resampled=resampled)
     boards = tables.boards(rows)
+    values = beside.values_of(rows, records)
 
     plots: dict[str, Any] = {}
     views = [_view(board, number, plots, p_value_of) for number, board in enumerate(boards)]
@@ -101,6 +102,7 @@ def write_site(
             facts=_facts(records, rows_backbones=len({row.label for row in rows}), planned=planned),
             views=views,
             plots=plots,
+            sheets=beside.sheets(values),
             curve_ids=curve_ids,
             galleries=_galleries(records, overlays or {}, report),
             failures=[_failure(record) for record in records if record.status == "failed"],
@@ -117,6 +119,7 @@ def write_site(
     write_page(report / "leaderboard.json", json.dumps(tables.to_dicts(rows), indent=1, ensure_ascii=False) + "\n")
     write_page(report / "leaderboard.md", tables.to_markdown(rows, title=title))
     write_page(report / "leaderboard.tex", tables.to_latex(rows))
+    write_page(report / "metrics.csv", beside.to_csv(values))
     write_page(report / "curves.csv", curves_csv(records))
     _copy_plotly(report)
     return write_page(report / "index.html", page)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from benchmark import parallel
@@ -226,7 +227,7 @@ def _tested(
         path=path,
         metrics=result.metrics,
         validation=selected.metrics,
-        counts={p.name: {"images": len(p), "positives": p.n_positive(), "boxes": sum(map(len, p.boxes))} for p in _parts(data)},
+        counts={part.name: _counts(part, experiment.dataset.classes) for part in _parts(data)},
         sample_digests=ready.digests,
         micro_batches=place.micro_batches,
         leakage=_leakage(data),
@@ -385,6 +386,13 @@ def _sample_digests(parts: Iterable[Part]) -> dict[str, str]:
     for part in parts:
         digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
     return digests
+
+
+def _counts(part: Part, classes: Sequence[str]) -> dict[str, int]:
+    """Images, positives and boxes of a part; with several classes of boxes, those of each: a class of few boxes is only described."""
+    labels = np.concatenate([*part.labels, np.zeros(0, np.int64)])
+    each = {f"boxes of {name}": int((labels == k).sum()) for k, name in enumerate(classes)} if len(classes) > 1 and len(labels) else {}
+    return {"images": len(part), "positives": part.n_positive(), "boxes": len(labels), **each}
 
 
 def _leakage(data: JobData) -> dict[str, int]:

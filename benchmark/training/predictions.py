@@ -6,7 +6,8 @@ Detections are COCO-style JSON, masks COCO RLE; string ids map to integers by th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pycocotools import mask as coco_mask
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.boxes import Detections
+from benchmark.training import coco_rle
 from benchmark.training.data import Part
 from benchmark.training.evaluate import Tested
 
@@ -69,44 +71,74 @@ def read_split(path: Path) -> tuple[str, str] | None:
     return (str(content["split"]), str(content.get("split_rule", ""))) if "split" in content else None
 
 
-def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
-    """The detections of a file and its image ids in order; a file without a frame is refused."""
+def read_detections(path: Path, classes: Sequence[str] | None = None) -> tuple[Detections, tuple[str, ...]]:
+    """The detections of a file and its image ids in order.
+
+    Args:
+        classes: names that the file's categories must have, whatever order it lists them in; labels follow these. None takes the file's.
+
+    Raises:
+        FrameMismatch: the file does not say in which frame it was measured.
+        UsageError: the file is not one of detections, or one of its rows makes no sense; the row is named.
+    """
     content = _load(path)
-    rows = content["annotations"]
-    index = {image["id"]: i for i, image in enumerate(content["images"])}
-    category = {c["id"]: i for i, c in enumerate(content["categories"])}
-    detections = Detections(
-        image=np.array([index[r["image_id"]] for r in rows], np.int64),
-        xywh=np.array([r["bbox"] for r in rows], np.float64).reshape(-1, 4),
-        label=np.array([category[r["category_id"]] for r in rows], np.int64),
-        n_images=len(index),
-        frame=content["frame"],
-        confidence=np.array([r["score"] for r in rows], np.float64),
-    )
-    return detections, tuple(image["name"] for image in content["images"])
+    names, index = _images(path, content)
+    category = _categories(path, content, classes)
+    rows = _rows(path, content)
+    try:
+        detections = Detections(
+            image=np.array([index[r["image_id"]] for r in rows], np.int64),
+            xywh=np.array([r["bbox"] for r in rows], np.float64).reshape(len(rows), 4),
+            label=np.array([category[r["category_id"]] for r in rows], np.int64),
+            n_images=len(index),
+            frame=content["frame"],
+            confidence=np.array([r["score"] for r in rows], np.float64).reshape(len(rows)),
+        )
+        # NumPy reads null as not a number, and so does JSON's NaN.
+        if not (np.isfinite(detections.xywh).all() and np.isfinite(detections.confidence).all()):
+            raise ValueError("a number is missing or not finite")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _first_fault(path, rows, index, category, _box_fault) or UsageError(f"{path}: {error}.") from None
+    return detections, names
 
 
-def read_masks(path: Path, wanted: Sequence[int] | None = None) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Masks of a file.
+def read_masks(
+    path: Path, wanted: Sequence[int] | None = None, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Masks of a file. An image and class without a row has an empty mask.
 
     Args:
         wanted: positions of images to decode; None = all.
+        classes: as for `read_detections`.
 
     Returns:
         (N, C, S, S) bool in the order of `wanted`, the ids of all images in order, and the frame.
+
+    Raises:
+        FrameMismatch: the file does not say in which square frame it was measured.
+        UsageError: the file is not one of masks, or one of its rows makes no sense; the row is named.
     """
     content = _load(path)
-    size = int(content["frame"].rsplit("-", 1)[1])
-    names = tuple(image["name"] for image in content["images"])
-    index = {image["id"]: i for i, image in enumerate(content["images"])}
-    category = {c["id"]: i for i, c in enumerate(content["categories"])}
+    size = _side(path, content["frame"])
+    names, index = _images(path, content)
+    category = _categories(path, content, classes)
     place = {image: k for k, image in enumerate(range(len(names)) if wanted is None else wanted)}
     masks = np.zeros((len(place), len(category), size, size), bool)
-    for row in content["annotations"]:
-        image = index[row["image_id"]]
+    first: dict[tuple[int, int], int] = {}
+    rows = _rows(path, content)
+    for k, row in enumerate(rows, start=1):
+        try:
+            image, label = index[row["image_id"]], category[row["category_id"]]
+        except (KeyError, TypeError):
+            raise _first_fault(path, rows, index, category, _no_fault) from None
+        where = f"{path}, annotation {k:,} ({names[image]})"
+        if first.setdefault((image, label), k) != k:
+            raise UsageError(
+                f"{where}: a second mask of category {row['category_id']}, first in annotation {first[image, label]:,}. "
+                "There is one mask an image and class: join them."
+            )
         if image in place:
-            rle = {"size": row["segmentation"]["size"], "counts": row["segmentation"]["counts"].encode()}
-            masks[place[image], category[row["category_id"]]] = coco_mask.decode(rle).astype(bool)
+            masks[place[image], label] = coco_rle.decode(row.get("segmentation"), size, where)
     return masks, names, content["frame"]
 
 
@@ -217,3 +249,88 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "frame" not in content:
         raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content
+
+
+def _side(path: Path, frame: str) -> int:
+    """Pixels of a frame such as "padded-224"."""
+    side = frame.rpartition("-")[2] if isinstance(frame, str) else ""
+    if not side.isdecimal() or int(side) == 0:
+        raise FrameMismatch(f'{path} was measured in frame {frame!r}; masks are in a square frame such as "padded-224". Map them first.')
+    return int(side)
+
+
+def _images(path: Path, content: dict[str, Any]) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Names of the images in order, and position by the file's own id."""
+    names: list[str] = []
+    index: dict[Any, int] = {}
+    for k, image in enumerate(_table(path, content, "images"), start=1):
+        if not isinstance(image, dict) or not isinstance(image.get("name"), str) or not isinstance(image.get("id"), int | str):
+            raise UsageError(f'{path}: row {k:,} of its table `images` needs an "id" and the "name" of an image.')
+        if image["id"] in index:
+            raise UsageError(
+                f"{path}: row {k:,} of its table `images` ({image['name']}) has id {image['id']}, which row {index[image['id']] + 1:,} "
+                "has. Every image needs an id of its own."
+            )
+        index[image["id"]] = len(names)
+        names.append(image["name"])
+    return tuple(names), index
+
+
+def _categories(path: Path, content: dict[str, Any], classes: Sequence[str] | None) -> dict[Any, int]:
+    """Class index by the file's own category id: by name where `classes` are given, never by place."""
+    table = _table(path, content, "categories")
+    if not all(isinstance(c, dict) and isinstance(c.get("id"), int | str) and isinstance(c.get("name"), str) for c in table):
+        raise UsageError(f'{path}: a row of its table `categories` lacks "id" or "name".')
+    ids, names = [c["id"] for c in table], [c["name"] for c in table]
+    if len(set(ids)) != len(ids):
+        raise UsageError(f"{path}: an id stands twice in its table `categories`.")
+    if classes is None:
+        return {c: i for i, c in enumerate(ids)}
+    if sorted(names) != sorted(classes):
+        raise UsageError(f"{path}: its categories are {', '.join(names) or '(none)'}; the task's classes are {', '.join(classes)}.")
+    return {c: list(classes).index(name) for c, name in zip(ids, names, strict=True)}
+
+
+def _rows(path: Path, content: dict[str, Any]) -> list[Any]:
+    return _table(path, content, "annotations")
+
+
+def _table(path: Path, content: dict[str, Any], name: str) -> list[Any]:
+    table = content.get(name)
+    if not isinstance(table, list):
+        raise UsageError(f"{path}: no list `{name}`. Predictions are COCO-style JSON with images, categories and annotations.")
+    return table
+
+
+def _first_fault(path: Path, rows: Sequence[Any], index: Mapping, category: Mapping, fault_of: Callable[[dict], str]) -> UsageError | None:
+    """The first row that cannot be read, and why; None when every row can."""
+    for k, row in enumerate(rows, start=1):
+        why = ""
+        if not isinstance(row, dict):
+            why = f"found {type(row).__name__}, expected an object"
+        elif not _is_among(row.get("image_id"), index):
+            why = f"image_id {row.get('image_id')!r} is not in its table `images`"
+        elif not _is_among(row.get("category_id"), category):
+            why = f"category_id {row.get('category_id')!r} is not in its table `categories`"
+        if why := why or fault_of(row):
+            return UsageError(f"{path}, annotation {k:,}: {why}.")
+    return None
+
+
+def _is_among(value: Any, table: Mapping) -> bool:
+    return isinstance(value, int | str) and value in table
+
+
+def _no_fault(row: dict) -> str:
+    return ""
+
+
+def _box_fault(row: dict) -> str:
+    box, score = row.get("bbox"), row.get("score")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"bbox is {box!r}, expected four numbers x, y, width, height"
+    return "" if _is_number(score) else f"score is {score!r}, expected a number in [0, 1]"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.heads.dice_loss import dice_loss
+from benchmark.metrics.dice import soft_dice_loss
 
 PROBABILITIES = torch.tensor([[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]])[
     :, None
@@ -28,6 +31,39 @@ def test_batch_without_positive_pixel_gives_zero_and_no_gradient():
 def test_classes_share_one_numerator_and_denominator():
     logits, masks = torch.randn(2, 4, 5, 5), (torch.rand(2, 4, 5, 5) > 0.8).float()
     assert torch.equal(dice_loss(logits, masks), dice_loss(logits.view(8, 1, 5, 5), masks.view(8, 1, 5, 5)))
+
+
+often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+batches = given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.01, 0.3, 1.0]), n_classes=st.sampled_from([1, 1, 8]))
+
+
+def random_batch(seed, share, n_classes):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, n_classes, 6, 5, generator=generator)
+    return logits, (torch.rand(2, n_classes, 6, 5, generator=generator) < share).float()
+
+
+@often
+@batches
+def test_loss_equals_the_formula_in_double_precision(seed, share, n_classes):
+    logits, masks = random_batch(seed, share, n_classes)
+    assert dice_loss(logits, masks).item() == pytest.approx(soft_dice_loss(logits.sigmoid().numpy(), masks.bool().numpy()), abs=1e-6)
+
+
+@often
+@batches
+def test_loss_and_gradient_equal_those_of_the_library_behind_the_published_numbers(seed, share, n_classes):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    ours, masks = random_batch(seed, share, n_classes)
+    theirs = ours.clone().requires_grad_()
+    ours.requires_grad_()
+    # Its binary mode flattens channels itself; the newer version asks for one channel, the released one took any.
+    expected = smp.losses.DiceLoss(mode="binary", from_logits=True, smooth=0.0, eps=1e-7)(theirs.view(2, 1, -1), masks.view(2, 1, -1))
+    loss = dice_loss(ours, masks)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    loss.backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_perfect_prediction_gives_zero_and_opposite_gives_one():

@@ -47,6 +47,13 @@ def test_nms_keeps_what_a_plain_loop_keeps(offset, threshold):
     assert kept.tolist() == _slow_nms(boxes.double().tolist(), scores.tolist(), threshold, offset)
 
 
+def test_nms_removes_at_the_ious_that_the_reference_gives_by_hand():
+    # LoVT 3.3: +1 IoUs 0.7826 and 0.2424 between the first box and the next two.
+    boxes = torch.tensor([[30.0, 30, 70, 70], [35, 30, 75, 70], [55, 30, 95, 70]])
+    for threshold, kept in ((0.7827, [0, 1, 2]), (0.7825, [0, 2]), (0.2425, [0, 2]), (0.2423, [0])):
+        assert mmcv.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), iou_threshold=threshold, offset=1)[1].tolist() == kept
+
+
 def test_nms_of_nothing_is_nothing():
     assert len(mmcv.ops.nms(torch.empty(0, 4), torch.empty(0), iou_threshold=0.5)[1]) == 0
 

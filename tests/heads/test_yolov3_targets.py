@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from benchmark.heads.base import Targets
-from benchmark.heads.yolov3_targets import assign, scale_loss
+from benchmark.heads.yolov3_targets import _shape_iou, assign, scale_loss
 
 # The tests of this file need no mmdet, so the anchors stand here again, from the reference's table.
 ANCHORS = {
@@ -115,12 +115,18 @@ def test_reference_box_is_assigned_as_in_the_table(stride, where, txywh, cleared
     assert int((~found.background).sum()) == len(cleared)
 
 
+@pytest.mark.parametrize(("stride", "ious"), [
+    (32, (0.6377, 0.5687, 0.1891)), (16, (0.2487, 0.3147, 0.6063)), (8, (0.0394, 0.0789, 0.1033)),
+])  # fmt: skip
+def test_reference_box_has_the_shape_ious_of_the_table(stride, ious):
+    found = _shape_iou(torch.tensor([[[50.0, 80.0]]]) / stride, torch.tensor(ANCHORS[stride]) / stride)[0, 0]
+    assert found.tolist() == pytest.approx(ious, abs=5e-5)
+
+
 @pytest.mark.parametrize(("stride", "cell", "ious"), [
     (32, (0, 0), (0.1854, 0.0894, 0.0297)), (16, (0, 0), (0.3071, 0.2427, 0.1260)), (8, (1, 1), (0.8947, 0.4867, 0.3717)),
 ])  # fmt: skip
 def test_six_pixel_box_takes_anchor_zero_on_every_scale(stride, cell, ious):
-    from benchmark.heads.yolov3_targets import _shape_iou
-
     found = _assign(_targets([(10, 10, 6, 6)]), stride)
     assert found.positive[0].nonzero().tolist() == [[0, *cell]]
     shape = _shape_iou(torch.tensor([[[6.0, 6.0]]]) / stride, torch.tensor(ANCHORS[stride]) / stride)[0, 0]
@@ -144,10 +150,17 @@ def test_loss_of_zero_logits_is_the_tables(stride):
     lx, lw, lh, confidence, total = LOSSES[stride]
     terms = scale_loss(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride))
     assert terms["xy"].item() == pytest.approx(2.5 * 2 * lx, abs=3e-6)
+    # L_x = L_y = ln 2 / M, of the reference's own derivation.
+    assert terms["xy"].item() == pytest.approx(5 * math.log(2) / (3 * (224 // stride) ** 2), abs=1e-7)
     assert terms["wh"].item() == pytest.approx(2.5 * (lw + lh), abs=3e-6)
     assert terms["confidence"].item() == pytest.approx(confidence, abs=5e-7)
     assert terms["class"].item() == 0
     assert sum(term.item() for term in terms.values()) == pytest.approx(total, abs=5e-7)
+
+
+def test_the_three_scales_add_up_to_the_references_total():
+    each = [scale_loss(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride)) for stride in STRIDES]
+    assert sum(term.item() for terms in each for term in terms.values()) == pytest.approx(1.082782, abs=5e-7)
 
 
 @pytest.mark.parametrize("stride", STRIDES)

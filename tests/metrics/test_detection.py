@@ -6,11 +6,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mean_average_precision import MetricBuilder
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchmetrics.functional.classification import binary_calibration_error
 
 from benchmark.bench.plain_scores import pycocotools_ap
 from benchmark.errors import FrameMismatch, UsageError
@@ -221,6 +223,19 @@ def test_calibration_error_is_the_gap_between_confidence_and_hits(split):
     table = overlaps(*split([([(0, 0, 9, 9, 1.0), (0, 0, 9, 9, 0.9), (50, 50, 9, 9, 0.3)], [(0, 0, 9, 9)])]))
     assert objectness_calibration_error(table) == pytest.approx((2 * 0.45 + 0.3) / 3)
     assert objectness_calibration_error(overlaps(*split([([], [(0, 0, 9, 9)])]))) is None
+
+
+@often
+@given(seed=seeds)
+def test_calibration_error_equals_torchmetrics(random_split, seed):
+    table = overlaps(*random_split(seed, low=0.001))
+    found = objectness_calibration_error(table)
+    if table.n_detections == 0:
+        assert found is None
+        return
+    hit = match(full_pool(table), (0.5,)).hit[0]
+    expected = binary_calibration_error(torch.from_numpy(table.confidence), torch.from_numpy(hit).int(), n_bins=10, norm="l1")
+    assert found == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_calibrated_confidences_have_a_small_calibration_error():

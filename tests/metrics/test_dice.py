@@ -74,6 +74,18 @@ def test_image_values_equal_a_loop_over_images(seed, share):
         assert found == (pytest.approx(np.mean(expected)) if len(expected) else None)
 
 
+@often
+@given(seed=seeds, share=st.sampled_from([0.02, 0.3, 1.0]))
+def test_image_values_equal_torchmetrics(seed, share):
+    probabilities, masks = _random(seed, share, shape=(4, 2, 4, 5))
+    counts = dice.dice_counts(probabilities, masks)
+    decided, true = torch.from_numpy(probabilities >= 0.5).int(), torch.from_numpy(masks).int()
+    for label in range(2):
+        expected = binary_f1_score(decided[:, label], true[:, label], multidim_average="samplewise").numpy()
+        positive = counts.positive[:, label]
+        np.testing.assert_allclose(dice.image_dice(counts)[positive, label], expected[positive], atol=1e-6)
+
+
 @settings(often, max_examples=100)
 @given(seed=seeds)
 def test_weights_equal_a_list_of_repeated_images(seed):

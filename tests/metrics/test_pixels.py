@@ -10,10 +10,11 @@ from sklearn.metrics import average_precision_score
 
 from benchmark.metrics.pixels import N_BINS, average_precision, count_pixels, from_json, join, pixel_ap, probability_bins, to_json
 
-few = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+few = settings(often, max_examples=40)
 
 
-@few
+@often
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.5, 3, 12]))
 def test_average_precision_equals_scikit_learn_on_binned_probabilities(seed, sharpness):
     probabilities, masks = _logistic(seed, sharpness, shape=(2, 1, 8, 8))

@@ -267,6 +267,15 @@ def test_an_absent_or_empty_folder_and_a_missing_label_file_are_errors(tmp_path:
         open_reader(CARD, root)
 
 
+def test_stage_1_and_copies_without_boxes_are_called_by_their_name(release: Callable[..., Path]) -> None:
+    root = release(header="patientId,Target", rows=("a,0",))
+    with pytest.raises(DataError, match="one of the public copies without boxes"):
+        open_reader(CARD, root)
+    (root / "stage_2_train_labels.csv").rename(root / "stage_1_train_labels.csv")
+    with pytest.raises(DataError, match=r"stage_2_train_labels\.csv is missing .* This is stage 1"):
+        open_reader(CARD, root)
+
+
 def test_label_rows_without_an_image_are_an_error_with_three_ids_and_the_count(release: Callable[..., Path]) -> None:
     rows = tuple(f"id-{i},,,,,0" for i in range(6))
     with pytest.raises(DataError) as error:

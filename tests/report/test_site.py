@@ -98,6 +98,7 @@ def test_folder_needs_no_network_and_holds_plotly_once(make, tmp_path):
         "leaderboard.json",
         "leaderboard.md",
         "leaderboard.tex",
+        "metrics.csv",
         "curves.csv",
     }
     for tag, attrs in Elements(page.read_text(encoding="utf-8")).tags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,102 @@ def test_a_prediction_that_is_not_a_number_cannot_be_written(detection, tmp_path
     given.confidence[3] = np.nan
     with pytest.raises(ValueError, match="JSON"):
         write(tmp_path, job, part, found=given)
+
+
+# A predictions file made by hand: two images, two classes, one box and one mask each.
+def by_hand(folder: Path, **changes) -> Path:
+    rows = [
+        {"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5, "segmentation": {"size": [4, 4], "counts": [3, 2, 11]}},
+        {"image_id": 9, "category_id": 1, "bbox": [5, 6, 7, 8], "score": 0.25, "segmentation": {"size": [4, 4], "counts": [0, 16]}},
+    ]
+    content = {
+        "frame": "padded-4",
+        "images": [{"id": 7, "name": "a"}, {"id": 9, "name": "b"}],
+        "categories": [{"id": 1, "name": "mass"}, {"id": 2, "name": "nodule"}],
+        "annotations": rows,
+    }
+    for place, value in changes.items():
+        table, _, field = place.partition("__")
+        if field:
+            content[table][1][field] = value
+        else:
+            content[table] = value
+    path = folder / "by-hand.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_classes_are_matched_by_name_and_never_by_their_place_in_the_file(tmp_path: Path):
+    path = by_hand(tmp_path)
+    assert predictions.read_detections(path)[0].label.tolist() == [1, 0]
+    assert predictions.read_detections(path, ("nodule", "mass"))[0].label.tolist() == [0, 1]
+    as_listed, turned = predictions.read_masks(path)[0], predictions.read_masks(path, classes=("nodule", "mass"))[0]
+    assert as_listed.sum(axis=(2, 3)).tolist() == [[0, 2], [16, 0]]
+    assert np.array_equal(turned, as_listed[:, ::-1])
+
+
+@pytest.mark.parametrize("read", [predictions.read_detections, predictions.read_masks])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"annotations": None}, "no list `annotations`"),
+        ({"images": {}}, "no list `images`"),
+        ({"categories": "x"}, "no list `categories`"),
+        ({"images__id": 7}, r"row 2 of its table `images` \(b\) has id 7, which row 1 has"),
+        ({"images__name": None}, 'row 2 of its table `images` needs an "id" and the "name"'),
+        ({"categories__id": 1}, "an id stands twice in its table `categories`"),
+        ({"categories__name": 4}, "a row of its table `categories` lacks"),
+        ({"categories__name": "effusion"}, "its categories are mass, effusion; the task's classes are mass, nodule"),
+        ({"annotations__image_id": 8}, "annotation 2: image_id 8 is not in its table `images`"),
+        ({"annotations__image_id": [7]}, r"annotation 2: image_id \[7\] is not"),
+        ({"annotations__category_id": 3}, "annotation 2: category_id 3 is not in its table `categories`"),
+        ({"annotations": ["x"]}, "annotation 1: found str"),
+    ],
+)
+def test_a_damaged_file_names_its_row(tmp_path: Path, read, changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        read(by_hand(tmp_path, **changes), classes=("mass", "nodule"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("bbox", [1, 2, 3], r"annotation 2: bbox is \[1, 2, 3\], expected four numbers"),
+        ("bbox", None, "annotation 2: bbox is None"),
+        ("bbox", [1, 2, 3, "x"], "annotation 2: bbox is"),
+        ("score", None, "annotation 2: score is None, expected a number"),
+        ("score", [0.5], "annotation 2: score is"),
+        ("score", math.nan, "annotation 2: score is nan"),
+    ],
+)
+def test_a_damaged_box_names_its_row(tmp_path: Path, field, value, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        predictions.read_detections(by_hand(tmp_path, **{f"annotations__{field}": value}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"annotations__segmentation": {"size": [1, 1], "counts": [0, 1]}},
+            r"annotation 2 \(b\): the mask is 1 x 1 pixels, its frame 4 x 4",
+        ),
+        ({"annotations__segmentation": {"size": [4, 4], "counts": [0, 15]}}, r"annotation 2 \(b\): .* ends at pixel 15 of 16"),
+        ({"annotations__segmentation": None}, r"annotation 2 \(b\): no COCO run-length code"),
+    ],
+)
+def test_a_damaged_mask_names_its_row(tmp_path: Path, changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        predictions.read_masks(by_hand(tmp_path, **changes))
+
+
+def test_a_second_mask_of_an_image_and_class_names_both_rows(tmp_path: Path):
+    path = by_hand(tmp_path, annotations__image_id=7, annotations__category_id=2)
+    with pytest.raises(UsageError, match=r"annotation 2 \(a\): a second mask of category 2, first in annotation 1"):
+        predictions.read_masks(path)
+
+
+@pytest.mark.parametrize("frame", ["original", "padded-", "padded-0", 224])
+def test_masks_need_a_square_frame(tmp_path: Path, frame):
+    with pytest.raises(FrameMismatch, match="padded-224"):
+        predictions.read_masks(by_hand(tmp_path, frame=frame))

@@ -48,12 +48,17 @@ def _row(report: pytest.TestReport) -> tuple[str, str]:
 
 
 def _known_rows() -> dict[str, str]:
-    """Lines of earlier runs whose file still exists."""
+    """Lines of earlier runs whose check still exists."""
     if not PAGE.exists():
         return {}
     lines = [line.split("` | ", 1) for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     rows = {name.removeprefix("| `"): rest for name, rest in lines}
-    return {name: rest for name, rest in rows.items() if any((folder / name.split("::")[0]).exists() for folder in (HERE, ROOT))}
+    return {name: rest for name, rest in rows.items() if _exists(*name.partition("[")[0].split("::"))}
+
+
+def _exists(file: str, check: str) -> bool:
+    paths = [folder / file for folder in (HERE, ROOT) if (folder / file).exists()]
+    return any(f"def {check}(" in path.read_text(encoding="utf-8") for path in paths)
 
 
 def _commit() -> str:
