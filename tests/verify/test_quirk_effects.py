@@ -278,7 +278,7 @@ def effects(laboratory: Laboratory) -> dict[str, Effect]:
 class Alternatives:
     """Attributes:
     effects: one per entry of `KEPT`.
-    same_curves: whether any run trained exactly as published, by the same order.
+    same_curves: whether every run trained exactly as published, by the same order.
     """
 
     effects: tuple[Effect, ...]
@@ -303,7 +303,7 @@ def alternatives(laboratory: Laboratory) -> Alternatives:
         metric = metric_title(next(iter(published.values()))[0].job)
         sides = [{encoder: reported(records) for encoder, records in side.items()} for side in (published, other)]
         effects.append(Effect(str(quirk.number), quirk.instead, quirk.task, metric, *sides))
-        same.append(any(a.curve == b.curve for encoder in quirk.encoders for a, b in zip(published[encoder], other[encoder], strict=True)))
+        same.append(all(a.curve == b.curve for encoder in quirk.encoders for a, b in zip(published[encoder], other[encoder], strict=True)))
     return Alternatives(tuple(effects), tuple(same))
 
 
@@ -373,8 +373,8 @@ def test_an_alternative_trains_otherwise(alternatives: Alternatives):
     assert trained_alike <= {6, 16}
 
 
-def test_equal_confidences_are_many_and_their_order_moves_the_score(ties: Ties):
-    assert ties.share > 0.1
+def test_half_precision_makes_equal_confidences_and_their_order_moves_the_score(ties: Ties):
+    assert ties.share > 0
     assert ties.lowest < ties.highest
 
 
