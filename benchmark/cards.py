@@ -239,6 +239,7 @@ class Recipe(Card):
         warmup_steps: training batches with a frozen encoder at `warmup_learning_rate` (fine-tuning only).
         validation_subset: share of the validation list, taken from its head.
         optimiser, betas: Adam as LoVT uses it unless a card says otherwise; not part of older jobs' keys.
+        augmentation: of training images and their masks (`benchmark.imaging.augment`); None as LoVT, and not part of older jobs' keys.
     """
 
     batch_size: int
@@ -257,12 +258,13 @@ class Recipe(Card):
     validation_subset: float = 1.0
     optimiser: Literal["adam", "adamw"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
+    augmentation: Literal["scale-rotate"] | None = None
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
         """Fields that came later are written only where they say something, so that the keys of earlier jobs stay."""
         content = serialise(self)
-        for name in ("optimiser", "betas"):
+        for name in ("optimiser", "betas", "augmentation"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

@@ -32,7 +32,7 @@ from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 40, "unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
+SMOKE_STEPS = {"yolov3": 40, "unet": 30, "smp_unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
@@ -41,6 +41,7 @@ METRIC_TITLES = {
     "froc_full": "FROC (full)",
     "AP40_75_full": "AP 40-75 (full)",
     "avg_dice": "mean Dice",
+    "image_dice_all": "per-image Dice (empty = 1)",
     "auroc": "AUROC (mean over classes)",
     "image_to_text_mrr": "MRR, image to text",
     "image_to_text_hit@5": "R@5, image to text",

@@ -53,9 +53,10 @@ class Scores:
 
 
 def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a segmentation head: `<class>_dice` for every class, and `avg_dice`."""
+    """Validation metrics of a segmentation head: `<class>_dice` for every class, `avg_dice`, and `image_dice_all`."""
     per_class = dice.micro_dice(counts)
-    return {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)} | {"avg_dice": dice.avg_dice(counts)}
+    by_class = {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)}
+    return {**by_class, "avg_dice": dice.avg_dice(counts), "image_dice_all": dice.image_dice_all(counts) or 0.0}
 
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
@@ -71,7 +72,11 @@ def detection_selection(detections: Detections, truth: Boxes, class_names: Seque
 
 
 def score_segmentation(
-    probabilities: np.ndarray | Iterable[np.ndarray], masks: np.ndarray, class_names: Sequence[str], true_masks: bool
+    probabilities: np.ndarray | Iterable[np.ndarray],
+    masks: np.ndarray,
+    class_names: Sequence[str],
+    true_masks: bool,
+    batch_size: int | None = None,
 ) -> Scores:
     """All segmentation metrics of a split, in one pass over the predictions.
 
@@ -80,6 +85,7 @@ def score_segmentation(
         masks: (N, C, S, S) bool in the same frame, may be a memory map.
         class_names: C names, in channel order.
         true_masks: False for filled boxes, whose outlines mean nothing: no surface distance then.
+        batch_size: of the test; None leaves out the metric that depends on it.
 
     Raises:
         UsageError: chunks and masks disagree in shape or number.
@@ -105,7 +111,15 @@ def score_segmentation(
         raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
     outlines = surface.join(surfaces) if true_masks else None
     return _scores(
-        SegmentationStatistics(tuple(class_names), dice.join(counts), lesions.join(found), outlines, pixels.join(by_probability))
+        SegmentationStatistics(
+            tuple(class_names),
+            dice.join(counts),
+            lesions.join(found),
+            outlines,
+            pixels.join(by_probability),
+            frame_pixels=int(masks.shape[2] * masks.shape[3]),
+            batch_sizes=None if batch_size is None else dice.sizes_of_batches(n_images, batch_size),
+        )
     )
 
 

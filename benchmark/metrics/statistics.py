@@ -29,13 +29,21 @@ PooledMetric = Callable[[np.ndarray | None], float | None]
 
 @dataclass(frozen=True)
 class SegmentationStatistics:
-    """Pixel counts, lesions, (true masks only) surfaces, and pixels by probability where there are probabilities and not only masks."""
+    """Pixel counts, lesions, (true masks only) surfaces, and pixels by probability where there are probabilities and not only masks.
+
+    Attributes:
+        frame_pixels: pixels of an image; None in older records, which do not define `dice_with_background`.
+        batch_sizes: (N,) int64 images in the test batch of each image, for the metric that depends on it; None where predictions were
+            scored without batches.
+    """
 
     class_names: tuple[str, ...]
     counts: DiceCounts
     lesions: Lesions
     surfaces: Surfaces | None
     pixels: PixelCounts | None = None
+    frame_pixels: int | None = None
+    batch_sizes: np.ndarray | None = None
 
     @property
     def n_images(self) -> int:
@@ -174,6 +182,8 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
         lesions.join([first.lesions, Lesions(later.image + n, later.label, later.area, later.covered)]),
         surfaces,
         None if first.pixels is None or second.pixels is None else pixels.join([first.pixels, second.pixels]),
+        first.frame_pixels if first.frame_pixels == second.frame_pixels else None,
+        None if first.batch_sizes is None or second.batch_sizes is None else np.concatenate([first.batch_sizes, second.batch_sizes]),
     )
 
 
@@ -196,6 +206,8 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
             "lesions": _lists(statistics.lesions, ("image", "label", "area", "covered")),
             "surfaces": None if statistics.surfaces is None else _lists(statistics.surfaces, ("image", "label", "nsd")),
             "pixels": None if statistics.pixels is None else pixels.to_json(statistics.pixels),
+            "frame_pixels": statistics.frame_pixels,
+            "batch_sizes": None if statistics.batch_sizes is None else statistics.batch_sizes.tolist(),
         }
     table = statistics.table
     return {
@@ -250,8 +262,12 @@ def _segmentation_makers(statistics: SegmentationStatistics) -> dict[str, Callab
 
     metrics: dict[str, PooledMetric] = {f"{name}_dice": DicePool(counts, label) for label, name in enumerate(statistics.class_names)}
     metrics["avg_dice"] = DicePool(counts, None)
-    for name in ("pooled_dice", "pos_dice", "image_dice_positives", "negatives_empty", "precision", "recall", "iou"):
+    for name in ("pooled_dice", "pos_dice", "image_dice_positives", "image_dice_all", "negatives_empty", "precision", "recall", "iou"):
         metrics[name] = partial(getattr(dice, name), counts)
+    if statistics.batch_sizes is not None:
+        metrics["image_dice_batches"] = partial(dice.image_dice_batches, counts, statistics.batch_sizes)
+    if statistics.frame_pixels is not None:
+        metrics["dice_with_background"] = partial(dice.dice_with_background, counts, statistics.frame_pixels)
     for size in lesions.SIZES:
         metrics[f"lesion_sensitivity_{size}"] = partial(of_size, size)
     if statistics.surfaces is not None:
@@ -335,7 +351,13 @@ def _segmentation_from_json(stored: dict[str, Any]) -> SegmentationStatistics:
     counted = by_probability and pixels.from_json(by_probability)
     if counted is not None and counted.seen.shape[:2] != counts.tp.shape:
         raise ValueError("pixel counts of other images or classes")
-    return SegmentationStatistics(classes, counts, found, surfaces, counted)
+    frame_pixels, batches = stored.get("frame_pixels"), stored.get("batch_sizes")
+    batch_sizes = None if batches is None else np.array(batches, np.int64)
+    if frame_pixels is not None and (type(frame_pixels) is not int or frame_pixels < 1):
+        raise ValueError(f"frames of {frame_pixels!r} pixels")
+    if batch_sizes is not None and (batch_sizes.shape != (len(counts.tp),) or (batch_sizes < 1).any()):
+        raise ValueError("batch sizes that do not fit the images")
+    return SegmentationStatistics(classes, counts, found, surfaces, counted, frame_pixels, batch_sizes)
 
 
 def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:

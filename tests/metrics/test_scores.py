@@ -16,6 +16,8 @@ from benchmark.metrics.scores import detection_selection, score_detection, score
 from benchmark.metrics.statistics import from_json, pooled_metrics
 
 SEGMENTATION = {
+    "image_dice_all",
+    "dice_with_background",
     "avg_dice",
     "pooled_dice",
     "pos_dice",
@@ -49,6 +51,8 @@ def test_box_masks_get_every_metric_but_the_surface_distance():
     scores = score_segmentation(*_segmentation(), ["a", "b"], true_masks=False)
     assert set(scores.metrics) | set(scores.undefined) == SEGMENTATION | {"a_dice", "b_dice"}
     assert scores.undefined == {}
+    tested = score_segmentation(*_segmentation(), ["a", "b"], true_masks=False, batch_size=5)
+    assert set(tested.metrics) - set(scores.metrics) == {"image_dice_batches"}  # only where images came in batches
     assert "nsd" in score_segmentation(*_segmentation(), ["a", "b"], true_masks=True).metrics
 
 
@@ -58,7 +62,9 @@ def test_values_are_those_of_the_families():
     counts = dice.dice_counts(probabilities, masks)
     assert scores.metrics["b_dice"] == dice.micro_dice(counts)[1]
     assert scores.metrics["avg_dice"] == pytest.approx((scores.metrics["a_dice"] + scores.metrics["b_dice"]) / 2)
-    assert segmentation_selection(counts, ["a", "b"]) == {name: scores.metrics[name] for name in ("a_dice", "b_dice", "avg_dice")}
+    assert segmentation_selection(counts, ["a", "b"]) == {
+        name: scores.metrics[name] for name in ("a_dice", "b_dice", "avg_dice", "image_dice_all")
+    }
 
 
 def test_statistics_give_every_pooled_metric_again():
@@ -77,7 +83,8 @@ def test_chunks_of_predictions_score_like_the_whole():
 def test_undefined_metrics_are_left_out_with_a_reason_and_nothing_is_nan():
     masks = np.zeros((3, 1, 8, 8), bool)
     scores = score_segmentation(np.zeros(masks.shape, np.float32), masks, ["a"], true_masks=True)
-    assert scores.metrics == {"a_dice": 0.0, "avg_dice": 0.0, "pooled_dice": 0.0, "negatives_empty": 1.0}
+    empty = {"a_dice": 0.0, "avg_dice": 0.0, "pooled_dice": 0.0, "negatives_empty": 1.0}
+    assert scores.metrics == empty | {"image_dice_all": 1.0, "dice_with_background": 1.0}
     assert set(scores.undefined) == SEGMENTATION - set(scores.metrics) | {"nsd"}
     assert all(scores.undefined.values())
     json.dumps(dataclasses.asdict(scores), allow_nan=False)
