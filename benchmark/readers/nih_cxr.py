@@ -28,6 +28,7 @@ from benchmark.readers.nih_tables import (
     find_images,
     header_error,
     id_of,
+    label_counts,
     layout,
     patient_of,
     read_entries,
@@ -216,7 +217,8 @@ class DatasetReader(Reader):
         if (self._base / TRAIN_VAL_LIST).exists():
             counts["train_val_list"] = len(read_list(self._base / TRAIN_VAL_LIST, self.card.name))
         per_class = Counter(int(label) for boxed in self._boxed.values() for label in boxed.labels)
-        return counts | {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
+        counts |= {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
+        return counts | label_counts(self._entries.values())
 
 
 def split_with_normals(

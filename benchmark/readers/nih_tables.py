@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,16 @@ def read_list(path: Path, dataset: str, needed_for: str = "It is part of the pub
     if twice:
         raise DataError(f"{dataset}: {path.name} lists {twice[0]} twice. The official list names each image once.")
     return tuple(listed)
+
+
+def label_counts(entries: Iterable[Entry]) -> dict[str, int]:
+    """Images by label that occurs, `labels_<name>`, without a finding, and with several."""
+    listed = tuple(entries)
+    named = Counter(finding for entry in listed if entry.findings != (NORMAL,) for finding in entry.findings)
+    counts = {f"labels_{name.lower()}": n for name, n in named.items()}
+    counts["labels_no_finding"] = sum(entry.findings == (NORMAL,) for entry in listed)
+    counts["labels_several"] = sum(len(entry.findings) > 1 for entry in listed)
+    return counts
 
 
 def find_images(base: Path) -> dict[str, tuple[Path, ...]]:
