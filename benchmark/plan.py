@@ -237,6 +237,12 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=METRIC_TITLES.get(task.report, task.report.replace("_dice", " Dice")),
-        contamination=Contamination.NONE if ref.digest is None else backbone.contamination.get(dataset.name, Contamination.UNKNOWN),
+        contamination=Contamination.NONE if ref.digest is None else _contamination(backbone, dataset),
     )
     return Job(experiment=experiment, labels=labels)
+
+
+def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:
+    """What the card says of the dataset; of two datasets, one to train and one to test on, the worse."""
+    said = [backbone.contamination.get(name, Contamination.UNKNOWN) for name in dataset.parts or (dataset.name,)]
+    return max(said, key=list(Contamination).index)
