@@ -32,7 +32,7 @@ from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 40, "unet": 30, "smp_unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
+SMOKE_STEPS = {"yolov3": 40, "yolov3_mgca": 40, "unet": 30, "smp_unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
@@ -40,6 +40,8 @@ METRIC_TITLES = {
     "froc": "FROC (LoVT)",
     "froc_full": "FROC (full)",
     "AP40_75_full": "AP 40-75 (full)",
+    "mAP_mgca": "mAP (MGCA, as released)",
+    "mAP_mgca_all": "mAP (MGCA, all images)",
     "avg_dice": "mean Dice",
     "image_dice_all": "per-image Dice (empty = 1)",
     "auroc": "AUROC (mean over classes)",

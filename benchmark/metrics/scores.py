@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import detection, dice, froc, lesions, pixels, surface
+from benchmark.metrics import detection, dice, froc, lesions, mgca, pixels, surface
 from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.coco import coco_hits
+from benchmark.metrics.coco import CocoHits, coco_hits
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
+from benchmark.metrics.mgca import mgca_hits
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
 
@@ -60,7 +61,7 @@ def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> di
 
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`, and unless no image has a box `froc` and `froc_full`."""
+    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`; and where an image has a box `froc`, `froc_full`, MGCA's."""
     table = overlaps(detections, truth)
     pool = detection.lovt_pool(table)
     found = detection.pooled_map(detection.match(pool, n_classes=len(class_names)))
@@ -68,6 +69,9 @@ def detection_selection(detections: Detections, truth: Boxes, class_names: Seque
     if pool.n_truth:
         metrics["froc"] = froc.read_carrying_forward(froc.centre_hits(pool)).mean
         metrics["froc_full"] = froc.read_interpolating(froc.centre_hits(detection.full_pool(table))).mean
+        hits = mgca_hits(detections, truth, len(class_names))
+        found_by_mgca = CocoHits(table.n_images, table.image, table.label, hits, table.truth_image, table.truth_label, len(mgca.THRESHOLDS))
+        metrics |= {name: metric(None) for name, metric in mgca.metrics_of(found_by_mgca).items()}
     return metrics
 
 
@@ -136,8 +140,8 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a value is not finite.
     """
-    hits = coco_hits(detections, truth, n_classes=len(class_names))
-    return _scores(detection_statistics(overlaps(detections, truth), class_names, hits))
+    hits = (rule(detections, truth, len(class_names)) for rule in (coco_hits, mgca_hits))
+    return _scores(detection_statistics(overlaps(detections, truth), class_names, *hits))
 
 
 def classification_selection(scores: np.ndarray, truth: np.ndarray, class_names: Sequence[str], exclusive: bool) -> dict[str, float]:

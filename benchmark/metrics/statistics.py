@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import coco, detection, dice, froc, label_statistics, lesions, pixels, surface
+from benchmark.metrics import coco, detection, dice, froc, label_statistics, lesions, mgca, pixels, surface
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, LabelStatistics, MeanStatistics
 from benchmark.metrics.lesions import Lesions
@@ -56,11 +56,13 @@ class DetectionStatistics:
 
     Attributes:
         coco: (n,) int64 of `coco.coco_hits`, detection by detection; None where only LoVT's geometry was kept.
+        mgca: (n,) int64 of `mgca.mgca_hits`; None there and in older records.
     """
 
     class_names: tuple[str, ...]
     table: Overlaps
     coco: np.ndarray | None = None
+    mgca: np.ndarray | None = None
 
     @property
     def n_images(self) -> int:
@@ -105,11 +107,14 @@ class MapPool:
         return mean_average_precisions(self.matched, weights)
 
 
-def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
+def detection_statistics(
+    table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None, mgca_hits: np.ndarray | None = None
+) -> DetectionStatistics:
     """Keeps the detections that some pool reads: confidence at least 0.001, and of those under 0.2 the 100 most confident per image."""
     among_first = rank_within_image(table.image) < detection.FULL_PER_IMAGE
     read = (table.confidence >= detection.FULL_CONFIDENCE) & (among_first | (table.confidence >= detection.LOVT_CONFIDENCE))
-    return DetectionStatistics(tuple(class_names), table.select(read), None if coco_hits is None else coco_hits[read])
+    hits = (None if found is None else found[read] for found in (coco_hits, mgca_hits))
+    return DetectionStatistics(tuple(class_names), table.select(read), *hits)
 
 
 def pooled_metrics(statistics: Statistics) -> dict[str, PooledMetric]:
@@ -166,11 +171,10 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
     if isinstance(first, ClassificationStatistics | MeanStatistics):
         return label_statistics.stack(first, second)
     if isinstance(first, DetectionStatistics):
-        hits = None
-        if first.coco is not None and second.coco is not None:
-            order = np.argsort(-np.concatenate([first.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
-            hits = np.concatenate([first.coco, second.coco])[order]
-        return DetectionStatistics(first.class_names, stack(first.table, second.table), hits)
+        order = np.argsort(-np.concatenate([first.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
+        pairs = ((first.coco, second.coco), (first.mgca, second.mgca))
+        hits = (None if a is None or b is None else np.concatenate([a, b])[order] for a, b in pairs)
+        return DetectionStatistics(first.class_names, stack(first.table, second.table), *hits)
     n = first.n_images
     later = second.lesions
     surfaces = None
@@ -191,6 +195,7 @@ def json_for(stored: dict[str, Any], name: str) -> dict[str, Any]:
     """Stored statistics without the large parts that one metric does not read, so that they need not be decoded."""
     unread = {"pixels"} if name != "pixel_ap" else set()
     unread |= {"coco"} if not name.startswith("coco_") else set()
+    unread |= {"mgca"} if not name.startswith(mgca.RELEASED) else set()
     return {part: None if part in unread else value for part, value in stored.items()}
 
 
@@ -217,6 +222,7 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
         "n_images": table.n_images,
         "detections": _lists(table, ("image", "label", "confidence")),
         "coco": None if statistics.coco is None else statistics.coco.tolist(),
+        "mgca": None if statistics.mgca is None else statistics.mgca.tolist(),
         "truth": {"image": table.truth_image.tolist(), "label": table.truth_label.tolist()},
         "pairs": {
             "detection": table.pair_detection.tolist(),
@@ -323,6 +329,11 @@ def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[],
         found = coco.CocoHits(table.n_images, table.image, table.label, statistics.coco, table.truth_image, table.truth_label)
         for name, at in (("coco_AP", None), ("coco_AP50", 0), ("coco_AP75", 5)):
             makers[name] = partial(_itself, partial(coco.average_precision, found, at))
+    if statistics.mgca is not None:
+        hits = coco.CocoHits(
+            table.n_images, table.image, table.label, statistics.mgca, table.truth_image, table.truth_label, len(mgca.THRESHOLDS)
+        )
+        makers |= {name: partial(_itself, metric) for name, metric in mgca.metrics_of(hits).items()}
     if n_classes > 1:
         for label, name in enumerate(statistics.class_names):
             makers[f"{name}_mAP"] = lambda label=label: partial(_mean_ap_of_class, matched(), label)
@@ -389,7 +400,8 @@ def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
             raise ValueError(f"a {name} index outside 0 to {n - 1}")
     if np.any(np.diff(table.confidence) > 0):
         raise ValueError("detections are not sorted by falling confidence")
-    hits = None if stored.get("coco") is None else np.array(stored["coco"], np.int64)
-    if hits is not None and (len(hits) != table.n_detections or np.any((hits < coco.UNCOUNTED) | (hits >= 2 ** len(coco.THRESHOLDS)))):
-        raise ValueError("COCO hits that do not fit the detections")
-    return DetectionStatistics(tuple(stored["classes"]), table, hits)
+    hits = {name: None if stored.get(name) is None else np.array(stored[name], np.int64) for name in ("coco", "mgca")}
+    for (name, found), thresholds in zip(hits.items(), (coco.THRESHOLDS, mgca.THRESHOLDS), strict=True):
+        if found is not None and (len(found) != table.n_detections or np.any((found < coco.UNCOUNTED) | (found >= 2 ** len(thresholds)))):
+            raise ValueError(f"hits of {name} that do not fit the detections")
+    return DetectionStatistics(tuple(stored["classes"]), table, **hits)
