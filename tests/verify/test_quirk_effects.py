@@ -56,13 +56,13 @@ YOLO, COVID_LINEAR, RSNA_LINEAR = "rsna-yolov3-frozen-100", "covid-rural-linear-
 
 # Where each switch can act, and a budget in which it does: the plateau needs epochs, mid-epoch unfreezing a warm-up that ends inside one.
 BUDGETS = {
-    UNET: {"batch_size": 4, "learning_rate": 3e-2, "max_epochs": 8, "warmup_steps": 3, "plateau_patience": 0, "patience": 100},
+    UNET: {"batch_size": 4, "learning_rate": 3e-2, "max_epochs": 6, "warmup_steps": 2, "plateau_patience": 0, "patience": 100},
     COVID_LINEAR: {"batch_size": 4, "learning_rate": 1e-1, "max_epochs": 8, "patience": 100},
     LINEAR: {"batch_size": 4, "learning_rate": 1e-1, "max_epochs": 8, "patience": 100},
     RSNA_LINEAR: {"batch_size": 4, "learning_rate": 3e-2, "max_epochs": 8, "patience": 100},
-    YOLO: {"batch_size": 4, "learning_rate": 1e-3, "max_epochs": 8, "patience": 100},
+    YOLO: {"batch_size": 4, "learning_rate": 1e-3, "max_epochs": 6, "patience": 100},
 }
-LIMITS = {UNET: 24, COVID_LINEAR: 24, LINEAR: 24, RSNA_LINEAR: 64, YOLO: 16}  # images per split; a YOLOv3 step takes seconds on a CPU
+LIMITS = {UNET: 12, COVID_LINEAR: 24, LINEAR: 24, RSNA_LINEAR: 64, YOLO: 12}  # images per split; such steps take seconds on a CPU
 ACTS_ON = {
     "plateau_after_warmup": UNET,
     "batchnorm_at_unfreezing": UNET,
