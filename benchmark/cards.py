@@ -182,6 +182,8 @@ class DatasetCard(Card):
         statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
         expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
         patients_known: False when the release carries no usable patient id; resampling is then by image.
+        parts: for transfer: the dataset that is trained and validated on, and the one that is tested on; empty for every release.
+        merged: for transfer: class -> names that it has in either part, beside its own.
     """
 
     name: str
@@ -202,6 +204,8 @@ class DatasetCard(Card):
     expected: dict[str, int] = {}
     splits: dict[str, SplitRule]
     deviations: tuple[Deviation, ...] = ()
+    parts: dict[Literal["train", "test"], str] = {}
+    merged: dict[str, tuple[str, ...]] = {}
     notes: str = ""
 
 
@@ -239,6 +243,7 @@ class Recipe(Card):
         warmup_steps: training batches with a frozen encoder at `warmup_learning_rate` (fine-tuning only).
         validation_subset: share of the validation list, taken from its head.
         optimiser, betas: Adam as LoVT uses it unless a card says otherwise; not part of older jobs' keys.
+        augmentation: of training images and their masks (`benchmark.imaging.augment`); None as LoVT, and not part of older jobs' keys.
     """
 
     batch_size: int
@@ -257,12 +262,13 @@ class Recipe(Card):
     validation_subset: float = 1.0
     optimiser: Literal["adam", "adamw"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
+    augmentation: Literal["scale-rotate"] | None = None
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
         """Fields that came later are written only where they say something, so that the keys of earlier jobs stay."""
         content = serialise(self)
-        for name in ("optimiser", "betas"):
+        for name in ("optimiser", "betas", "augmentation"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content
@@ -406,6 +412,7 @@ class DatasetRef(Card):
     Attributes:
         digest: SHA-256 over the label files and the sorted list of (image path, size).
         frame_size: side of the square padded frame in pixels.
+        parts: names of the datasets trained and tested on, where they are two; not part of other jobs' keys.
     """
 
     name: str
@@ -417,6 +424,15 @@ class DatasetRef(Card):
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
     frame_size: int = 224
+    parts: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
+        """As in `Recipe`: what came later is written only where it says something."""
+        content = serialise(self)
+        if not self.parts:
+            content.pop("parts", None)
+        return content
 
 
 class PromptTexts(Card):

@@ -37,7 +37,7 @@ def status(data: Sequence[str], cache: Path | None) -> list[dict[str, Any]]:
         try:
             root = resolve.dataset_root(card, roots)
             row["folder"] = str(root)
-            if root.is_dir():
+            if resolve.is_there(card, root):
                 reader = open_reader(card, root)
                 row |= {"state": "ready", "release": reader.release, "phantom": reader.phantom is not None, "images": len(reader.ids)}
         except LobeError as error:
@@ -169,7 +169,8 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
     if names:
         return [(card, resolve.dataset_root(card, roots)) for card in map(registry.dataset, names)]
     found = []
-    for card in registry.datasets().values():
+    releases = [card for card in registry.datasets().values() if not card.parts]  # a transfer has no files that its parts do not have
+    for card in releases:
         try:
             root = resolve.dataset_root(card, roots)
         except DataError:
@@ -177,7 +178,7 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
         if root.is_dir():
             found.append((card, root))
     if not found:
-        folders = ", ".join(dict.fromkeys(card.folder for card in registry.datasets().values()))
+        folders = ", ".join(dict.fromkeys(card.folder for card in releases))
         raise DataError(f"No dataset folder in {', '.join(map(str, roots.values()))}. Expected one of: {folders}.")
     return found
 

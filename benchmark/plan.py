@@ -32,7 +32,7 @@ from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 40, "unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
+SMOKE_STEPS = {"yolov3": 40, "yolov3_mgca": 40, "unet": 30, "smp_unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
@@ -40,7 +40,10 @@ METRIC_TITLES = {
     "froc": "FROC (LoVT)",
     "froc_full": "FROC (full)",
     "AP40_75_full": "AP 40-75 (full)",
+    "mAP_mgca": "mAP (MGCA, as released)",
+    "mAP_mgca_all": "mAP (MGCA, all images)",
     "avg_dice": "mean Dice",
+    "image_dice_all": "per-image Dice (empty = 1)",
     "auroc": "AUROC (mean over classes)",
     "image_to_text_mrr": "MRR, image to text",
     "image_to_text_hit@5": "R@5, image to text",
@@ -236,6 +239,12 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=METRIC_TITLES.get(task.report, task.report.replace("_dice", " Dice")),
-        contamination=Contamination.NONE if ref.digest is None else backbone.contamination.get(dataset.name, Contamination.UNKNOWN),
+        contamination=Contamination.NONE if ref.digest is None else _contamination(backbone, dataset),
     )
     return Job(experiment=experiment, labels=labels)
+
+
+def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:
+    """What the card says of the dataset; of two datasets, one to train and one to test on, the worse."""
+    said = [backbone.contamination.get(name, Contamination.UNKNOWN) for name in dataset.parts or (dataset.name,)]
+    return max(said, key=list(Contamination).index)

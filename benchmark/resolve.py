@@ -85,7 +85,15 @@ def dataset_root(card: DatasetCard, roots: dict[str | None, Path]) -> Path:
         return roots[card.name]
     if None in roots:
         return roots[None] / card.folder
+    if card.parts:
+        inside = " and ".join(repr(registry.dataset(name).folder) for name in card.parts.values())
+        raise DataError(f"{card.name}: no folder given. Add --data DIR with the folders {inside} inside; it needs both.")
     raise DataError(f"{card.name}: no folder given. Add --data {card.name}=PATH, or --data DIR with a folder {card.folder!r} inside.")
+
+
+def is_there(card: DatasetCard, root: Path) -> bool:
+    """Whether there is anything to open: the dataset's folder, or those of both parts of a transfer."""
+    return all((root / registry.dataset(name).folder).is_dir() for name in card.parts.values()) if card.parts else root.is_dir()
 
 
 def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt", lists: Path | None = None) -> ResolvedDataset:
@@ -114,6 +122,7 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
         target="masks",
         intensity=card.intensity if protocol.equalise == "as-released" else "as-stored",
         statistics=card.statistics,
+        parts=tuple(card.parts[part] for part in ("train", "test")) if card.parts else (),
     )
     return ResolvedDataset(
         ref=ref,

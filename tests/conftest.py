@@ -253,7 +253,8 @@ def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
         monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(
-            "benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12, "classifier": 12, "softmax_classifier": 12}
+            "benchmark.plan.SMOKE_STEPS",
+            {"yolov3": 3, "yolov3_mgca": 3, "unet": 3, "smp_unet": 3, "linear": 12, "classifier": 12, "softmax_classifier": 12},
         )
         with pytest.raises(SystemExit) as ended:
             main()

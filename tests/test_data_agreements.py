@@ -80,6 +80,26 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
     assert not list(out.rglob(EXAMPLES_FILE))
 
 
+def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, tiny, tmp_path: Path) -> None:
+    root, out, task = tmp_path / "data", tmp_path / "out", "siim-to-candid-ptx-linear-frozen-100-lobe"
+    write_corpus(Plan(dataset="siim", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
+    code, stdout, stderr = lobe(*run(root, out, tiny(), task))
+    assert code == 2
+    assert "it needs siim and candid-ptx, and there is no folder 'candid-ptx'" in " ".join((stdout + stderr).split())
+    write_corpus(Plan(dataset="candid-ptx", n_patients=10, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
+    both = [planted(root, name) for name in ("siim", "candid-ptx")]
+    words = {what: both[0][what] + both[1][what] for what in both[0]}
+    assert min(len(words["ids"]), len(words["sentences"])) >= 20
+    code, stdout, stderr = lobe(*run(root, out, tmp_path / "tiny" / "mine.py", task))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert leaks(out, words) == []
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    record = json.loads(next((out / "records").glob("*.json")).read_text())
+    assert (record["redistribution"], record["job"]["experiment"]["dataset"]["parts"]) == ("none", ["siim", "candid-ptx"])
+    assert any("siim-to-candid-ptx" in page.read_text(encoding="utf-8") for page in out.rglob("*.html"))
+
+
 def test_reports_that_are_read_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
     write_corpus(Plan(dataset="mimic-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "mimic-cxr")

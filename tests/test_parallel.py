@@ -50,7 +50,7 @@ def batches(n_steps: int, batch: int, ragged: int) -> list[np.ndarray]:
 
 
 def targets_of(name: str, index: np.ndarray, masks: torch.Tensor, boxes: torch.Tensor) -> Targets:
-    if name == "unet":
+    if name in ("unet", "smp_unet"):
         return Targets(masks=masks[index])
     if name == "softmax_classifier":
         return Targets(labels=torch.eye(CLASSES)[index % CLASSES])
@@ -150,7 +150,7 @@ def compare(one: dict, two: dict) -> tuple[float, float]:
     return losses, max(float((one["state"][name].double() - two["state"][name].double()).abs().max()) for name in one["state"])
 
 
-@pytest.mark.parametrize("name", ["unet", "yolov3", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3", "classifier", "softmax_classifier"])
 def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     one = trained(name, 5, torch.float64)
     assert all(np.isfinite(one["losses"]))
@@ -160,7 +160,7 @@ def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     assert parameters < 1e-8
 
 
-@pytest.mark.parametrize("name", ["unet", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "classifier", "softmax_classifier"])
 def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_path: Path):
     arguments = (name, 5, torch.float64, 8, 1)
     losses, parameters = compare(trained(*arguments), together(tmp_path, *arguments))
@@ -174,7 +174,7 @@ def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path,
     assert losses > 1e-6
 
 
-@pytest.mark.parametrize("name", ["unet", "yolov3", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3", "yolov3_mgca", "classifier", "softmax_classifier"])
 @pytest.mark.parametrize(("batch", "most"), [(8, 1), (8, 3), (5, 4), (2, 4)])
 def test_micro_batches_have_the_gradients_of_the_batch(name: str, batch: int, most: int):
     arguments = (name, 1, torch.float64, batch, 0)
@@ -185,7 +185,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(name: str, batch: int, mo
         assert float((g - other).abs().max()) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["unet", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "classifier", "softmax_classifier"])
 def test_micro_batches_in_each_of_two_processes_equal_one_batch(name: str, tmp_path: Path):
     """5 and 4 images in one and in two pieces, then a last batch of one: a process has none."""
     arguments = (name, 5, torch.float64, 9, 1)

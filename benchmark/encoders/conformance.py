@@ -6,7 +6,7 @@ Looks for what gives a plausible number instead of a crash: wrong strides, hidde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -23,6 +23,11 @@ N_IMAGES = 2
 BATCH_TOLERANCE = 1e-3
 # A first layer that sees the image to within this share of its spread sees it unchanged.
 UNCHANGED = 1e-3
+# Images that correlate more than this are the same picture.
+SAME_IMAGE = 0.9
+# A resized image is compared on so many places a side, where the way of resizing moves contrast and brightness by less than this share.
+COARSE = 16
+RESIZED = 0.15
 
 
 def check(encoder: SealedEncoder, frame_size: int) -> None:
@@ -43,6 +48,7 @@ def check(encoder: SealedEncoder, frame_size: int) -> None:
         _check_images_apart(encoder, images, maps)
         _check_normalised_once(encoder, images)
         _check_pooled(encoder, images)
+        _check_blank_image(encoder, images)
         _check_state_untouched(encoder, state)
         _check_gradients(encoder, images)
     finally:
@@ -112,26 +118,43 @@ def _check_images_apart(encoder: SealedEncoder, images: Tensor, maps: Mapping[in
 
 
 def _check_normalised_once(encoder: SealedEncoder, images: Tensor) -> None:
-    """The first layer with weights must see the image as the harness gave it; an affine change of it is a second normalisation."""
+    """The first layer with weights must see the image as the harness gave it; an affine change of it is a second normalisation.
+
+    A method may resize first (GLoRIA's embeddings do): then the resized image is compared, by its line of best fit.
+    """
     normalised = encoder.fit_to_patches(encoder.normalise(images))
-    seen = _first_layer_input(encoder.backbone, normalised)
-    if seen is None or seen.shape[0] != normalised.shape[0] or seen.shape[2:] != normalised.shape[2:] or seen.shape[1] > 3:
-        return  # patches cut by hand, or another resolution: nothing to compare with
-    for channel in range(seen.shape[1]):
-        given, arrived = normalised[:, channel].float(), seen[:, channel].float()
-        if (arrived - given).abs().max() <= UNCHANGED * _spread(given):
-            continue
-        correlation = torch.corrcoef(torch.stack([given.flatten(), arrived.flatten()]))[0, 1]
-        if correlation.abs() > 0.9:
+    for method in ("pyramid", "pooled"):
+        seen = _first_layer_input(getattr(encoder.backbone, method), encoder.backbone, normalised)
+        if seen is None or seen.shape[0] != normalised.shape[0] or seen.shape[1] > 3:
+            continue  # patches cut by hand: nothing to compare with
+        given, arrived = normalised.float(), seen.float()
+        resized = given.shape[2:] != arrived.shape[2:]
+        if resized:
+            given, arrived = (nn.functional.adaptive_avg_pool2d(pictures, COARSE) for pictures in (given, arrived))
+        if any(_is_changed(given[:, channel], arrived[:, channel], resized=resized) for channel in range(seen.shape[1])):
             _fault(
                 encoder,
-                "pyramid",
+                method,
                 "changes the images before its first layer: it seems to apply its own normalisation a second time. The harness normalises "
                 "already; put the statistics into `spec.normalisation` and take the step out",
             )
 
 
-def _first_layer_input(backbone: nn.Module, normalised: Tensor) -> Tensor | None:
+def _is_changed(given: Tensor, arrived: Tensor, *, resized: bool) -> bool:
+    """Whether the image that arrives is the given one, scaled or shifted."""
+    if not resized and (arrived - given).abs().max() <= UNCHANGED * _spread(given):
+        return False
+    if torch.corrcoef(torch.stack([given.flatten(), arrived.flatten()]))[0, 1].abs() <= SAME_IMAGE:
+        return False  # another picture altogether: an author's own stem, which may do as it likes
+    if not resized:
+        return True
+    apart = given.flatten() - given.mean()
+    slope = (apart * (arrived.flatten() - arrived.mean())).sum() / apart.square().sum()
+    shift = arrived.mean() - given.mean()
+    return bool((slope - 1).abs() > RESIZED or shift.abs() > RESIZED * _spread(given))
+
+
+def _first_layer_input(method: Callable[[Tensor], object], backbone: nn.Module, normalised: Tensor) -> Tensor | None:
     """What the first executed module with parameters of its own is given, if it is a batch of maps."""
     seen: list[Tensor] = []
 
@@ -143,7 +166,7 @@ def _first_layer_input(backbone: nn.Module, normalised: Tensor) -> Tensor | None
     handles = [module.register_forward_pre_hook(remember) for module in own]
     try:
         with torch.no_grad():
-            backbone.pyramid(normalised)
+            method(normalised)
     finally:
         for handle in handles:
             handle.remove()
@@ -157,6 +180,24 @@ def _check_pooled(encoder: SealedEncoder, images: Tensor) -> None:
         _fault(encoder, "pooled", f"returned {tuple(getattr(pooled, 'shape', ()))}; `spec.embed_dim` promises {expected}")
     if not pooled.isfinite().all():
         _fault(encoder, "pooled", "returned NaN or infinity")
+    if not torch.equal(encoder.pooled(images), pooled):
+        _fault(encoder, "pooled", "gave two results for the same images in eval mode: is dropout left on?")
+    if (encoder.pooled(images[:1]) - pooled[:1]).abs().max() > BATCH_TOLERANCE * _spread(pooled):
+        _fault(
+            encoder, "pooled", "gives an image another embedding alone than in a batch: does it use statistics of the batch in eval mode?"
+        )
+
+
+def _check_blank_image(encoder: SealedEncoder, images: Tensor) -> None:
+    """Releases hold black and collimated images; a division by their spread gives NaN in the middle of a run."""
+    blank = torch.zeros_like(images)
+    for stride, features in _run(encoder, "pyramid", lambda: encoder.pyramid(blank)).items():
+        if not features.isfinite().all():
+            _fault(
+                encoder, "pyramid", f"returned NaN or infinity at stride {stride} for a black image: is something divided by its spread?"
+            )
+    if not _run(encoder, "pooled", lambda: encoder.pooled(blank)).isfinite().all():
+        _fault(encoder, "pooled", "returned NaN or infinity for a black image: is something divided by its spread?")
 
 
 def _check_state_untouched(encoder: SealedEncoder, state: Mapping[str, Tensor]) -> None:

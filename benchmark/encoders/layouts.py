@@ -40,6 +40,9 @@ class Layout:
 
 CLASSIFIERS = ("fc.*", "classifier.*", "head.*", "head_dist.*")
 
+# torchvision's own DenseNet files still have a point where its module names may no longer have one.
+_OLD_DENSENET = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)
+
 # A ResNet kept as a list of its children: 2 and 3 are activation and pooling, without tensors.
 _NUMBERED = ((r"^0\.", "conv1."), (r"^1\.", "bn1."), (r"^4\.", "layer1."), (r"^5\.", "layer2."), (r"^6\.", "layer3."), (r"^7\.", "layer4."))
 
@@ -63,7 +66,7 @@ _CLIP_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_
 _CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 
 LAYOUTS: dict[str, Layout] = {
-    "torchvision": Layout(ignore=CLASSIFIERS),
+    "torchvision": Layout(rename=_OLD_DENSENET, ignore=CLASSIFIERS),
     # Buffers that timm's attention models recompute, and a token that only masked pretraining reads.
     "timm": Layout(ignore=(*CLASSIFIERS, "*relative_position_index", "*attn_mask", "mask_token")),
     "hf": Layout(
@@ -201,7 +204,7 @@ def layout_of(name: str) -> Layout:
     """
     if name.startswith(PREFIX_LAYOUT):
         prefix = name.removeprefix(PREFIX_LAYOUT)
-        return Layout(prefixes=(prefix,), ignore=tuple(prefix + pattern for pattern in CLASSIFIERS))
+        return Layout(prefixes=(prefix,), rename=_OLD_DENSENET, ignore=tuple(prefix + pattern for pattern in CLASSIFIERS))
     if name not in LAYOUTS:
         raise CardError(f"There is no checkpoint layout {name!r}; use one of {', '.join(sorted(LAYOUTS))}, or {PREFIX_LAYOUT}TEXT.")
     return LAYOUTS[name]

@@ -1,7 +1,7 @@
 """torchvision's classifiers as feature pyramids.
 
 `network` is torchvision's own model without its classifier, so checkpoints in torchvision's naming fit as they are.
-Levels of ResNets and DenseNet-121 are what LoVT's code reads: after the first activation (stride 2, before pooling) and after each stage.
+Levels of ResNets and DenseNets are what LoVT's code reads: after the first activation (stride 2, before pooling) and after each stage.
 Other models whose layers stand in one sequence (ConvNeXt, Swin, EfficientNet, MobileNet, VGG) give the last map of each
 resolution. Plain transformers come from timm.
 """
@@ -45,13 +45,15 @@ def _resnet(first: int, *stages: int) -> tuple[Level, ...]:
     )
 
 
-_DENSENET121 = (
-    Level(2, 64, ("features.conv0", "features.norm0", "features.relu0")),
-    Level(4, 256, ("features.pool0", "features.denseblock1")),
-    Level(8, 512, ("features.transition1", "features.denseblock2")),
-    Level(16, 1024, ("features.transition2", "features.denseblock3")),
-    Level(32, 1024, ("features.transition3", "features.denseblock4", "features.norm5", "features.relu5")),
-)
+def _densenet(first: int, *stages: int) -> tuple[Level, ...]:
+    return (
+        Level(2, first, ("features.conv0", "features.norm0", "features.relu0")),
+        Level(4, stages[0], ("features.pool0", "features.denseblock1")),
+        Level(8, stages[1], ("features.transition1", "features.denseblock2")),
+        Level(16, stages[2], ("features.transition2", "features.denseblock3")),
+        Level(32, stages[3], ("features.transition3", "features.denseblock4", "features.norm5", "features.relu5")),
+    )
+
 
 # A ResNet-50 whose file ends after the third stage (MedKLIP, KAD at 224 px): stride 32 is its last map, averaged two by two.
 _WITHOUT_LAYER4 = (*_resnet(64, 256, 512, 1024, 2048)[:-1], Level(32, 1024, ("halved",)))
@@ -68,7 +70,10 @@ ARCHITECTURES: dict[str, tuple[Level, ...]] = {
     "wide_resnet50_2": _resnet(64, 256, 512, 1024, 2048),
     "wide_resnet101_2": _resnet(64, 256, 512, 1024, 2048),
     "resnet50-layer3": _WITHOUT_LAYER4,
-    "densenet121": _DENSENET121,
+    "densenet121": _densenet(64, 256, 512, 1024, 1024),
+    "densenet161": _densenet(96, 384, 768, 2112, 2208),
+    "densenet169": _densenet(64, 256, 512, 1280, 1664),
+    "densenet201": _densenet(64, 256, 512, 1792, 1920),
 }
 
 
@@ -118,7 +123,7 @@ class TorchvisionBackbone(Backbone):
         if cut:
             del self.network.layer4
             self.network.halved = nn.AvgPool2d(kernel_size=2)
-        if model == "densenet121":
+        if model.startswith("densenet"):
             del self.network.classifier
             self.network.features.relu5 = nn.ReLU(inplace=True)  # torchvision applies it in its own forward
         else:

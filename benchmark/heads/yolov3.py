@@ -7,7 +7,9 @@ Target assignment and loss are in `yolov3_targets`; scores of detections belong 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +41,7 @@ ANCHOR_FRAME = 224
 LOVT_CONFIDENCE = 0.2
 LEAST_CONFIDENCE = 0.001
 FULL_DETECTIONS = 100
-# LoVT removes a box at IoU >= 0.4, mmcv at IoU > threshold: the float32 below 0.4 makes the two the same.
-NMS_THRESHOLD = torch.nextafter(torch.tensor(0.4), torch.tensor(0.0)).item()
+SUPPRESSED_AT = 0.4  # and above
 PIXEL_OFFSET = 1  # mmcv's name for the +1 convention
 FIRST_TRIED = 512  # candidates looked at first; suppressing all 3,087 takes ten times as long and seldom changes the first 100
 
@@ -51,16 +52,20 @@ def build(request: HeadRequest) -> YoloV3:
     Anchors scale with the frame. `switches.background_at_positives` decides whether a positive of poor shape is background too.
 
     Raises:
-        ConformanceError: the encoder lacks one of the strides 8, 16, 32.
-        UsageError: the frame is no multiple of 32.
+        ConformanceError, UsageError: see `check`.
     """
+    check(request)
+    return YoloV3(request)
+
+
+def check(request: HeadRequest) -> None:
+    """Raises ConformanceError when the encoder lacks one of the strides 8, 16, 32, UsageError when the frame is no multiple of 32."""
     missing = [stride for stride in STRIDES if stride not in request.channels]
     if missing:
         offered = ", ".join(map(str, sorted(request.channels)))
         raise ConformanceError(f"The YOLOv3 head reads strides 8, 16 and 32; the encoder offers {offered} and lacks {missing[0]}.")
     if request.frame_size % max(STRIDES):
         raise UsageError(f"The YOLOv3 head needs a frame that is a multiple of 32; {request.frame_size} px is not.")
-    return YoloV3(request)
 
 
 class YoloV3(Head):
@@ -69,6 +74,9 @@ class YoloV3(Head):
     kind = "detection"
     strides = STRIDES
     mean_over_images = True
+    anchors_224: ClassVar[tuple] = ANCHORS_224
+    suppressed_at: ClassVar[float] = SUPPRESSED_AT
+    class_of_one: ClassVar[bool] = False
 
     def __init__(self, request: HeadRequest):
         super().__init__()
@@ -83,11 +91,13 @@ class YoloV3(Head):
                 out_channels=[2 * width for width in WIDTHS],
                 anchor_generator=ConfigDict(
                     type="YOLOAnchorGenerator",
-                    base_sizes=[[(w * scale, h * scale) for w, h in level] for level in ANCHORS_224],
+                    base_sizes=[[(w * scale, h * scale) for w, h in level] for level in self.anchors_224],
                     strides=list(reversed(STRIDES)),
                 ),
                 featmap_strides=list(reversed(STRIDES)),
                 background_at_positives=request.switches.background_at_positives,
+                suppressed_at=self.suppressed_at,
+                class_of_one=self.class_of_one,
             )
         )
         _default_init(self)
@@ -114,9 +124,10 @@ class LovtYOLOV3Head(YOLOV3Head):
     target assignment free of loops.
     """
 
-    def __init__(self, *args, background_at_positives: str, **kwargs):
+    def __init__(self, *args, background_at_positives: str, suppressed_at: float = SUPPRESSED_AT, class_of_one: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
-        self.background_at_positives = background_at_positives
+        self.background_at_positives, self.class_of_one = background_at_positives, class_of_one
+        self.nms_threshold = nms_threshold(suppressed_at)
         for level, sizes in enumerate(self.prior_generator.base_sizes):
             # On the head's device from the start: a step copies nothing from the host.
             self.register_buffer(f"anchors_{level}", torch.tensor(sizes, dtype=torch.float32), persistent=False)
@@ -131,14 +142,14 @@ class LovtYOLOV3Head(YOLOV3Head):
             for level, (pred_map, stride) in enumerate(zip(pred_maps, self.featmap_strides, strict=True)):
                 anchors = self.get_buffer(f"anchors_{level}")
                 assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives)
-                terms.append(scale_loss(self._by_anchor(pred_map), assigned))
+                terms.append(scale_loss(self._by_anchor(pred_map), assigned, self.class_of_one))
         return terms
 
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
         """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             boxes_xyxy, confidence, labels = self._decode(pred_maps)
-            return [_survivors(*image) for image in zip(boxes_xyxy, confidence, labels, strict=True)]
+            return [_survivors(*image, self.nms_threshold) for image in zip(boxes_xyxy, confidence, labels, strict=True)]
 
     def _decode(self, pred_maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then row, column, anchor."""
@@ -158,7 +169,15 @@ class LovtYOLOV3Head(YOLOV3Head):
         return at_least_float32(pred_map).reshape(n_images, self.num_base_priors, self.num_attrib, height, width).permute(0, 1, 3, 4, 2)
 
 
-def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor) -> ImageDetections:
+def nms_threshold(suppressed_at: float) -> float:
+    """The released codes remove a box at IoU >= x, mmcv at IoU > threshold: the float32 below x makes the two the same."""
+    return float(np.nextafter(np.float32(suppressed_at), np.float32(0)))
+
+
+NMS_THRESHOLD = nms_threshold(SUPPRESSED_AT)
+
+
+def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor, threshold: float = NMS_THRESHOLD) -> ImageDetections:
     """Threshold, suppression per class, and the cap on detections below LoVT's threshold, for one image."""
     candidates = confidence >= LEAST_CONFIDENCE
     confidence, order = confidence[candidates].sort(descending=True, stable=True)
@@ -167,7 +186,7 @@ def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor) -> ImageD
     n_tried = max(n_lovt, FIRST_TRIED)
     while True:
         # What survives among the first n is what survives of them among all: more are looked at only while too few are left.
-        keep = _suppress(boxes_xyxy[:n_tried], labels[:n_tried])
+        keep = _suppress(boxes_xyxy[:n_tried], labels[:n_tried], threshold)
         limit = max(int((keep < n_lovt).sum()), FULL_DETECTIONS)
         if len(keep) >= limit or n_tried >= len(order):
             break
@@ -178,14 +197,14 @@ def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor) -> ImageD
     return ImageDetections(boxes_xywh, confidence[keep], labels[keep])
 
 
-def _suppress(boxes_xyxy: Tensor, labels: Tensor) -> Tensor:
+def _suppress(boxes_xyxy: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Rising indices of the boxes that survive, given boxes by falling confidence."""
     # Ranks in place of scores: equal confidences then fall the same way with every implementation of the operator.
     ranks = torch.arange(len(labels), 0, -1, device=labels.device, dtype=torch.float32)
     survivors = [labels.new_empty(0)]
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
-        _, kept = nms(boxes_xyxy[members], ranks[members], iou_threshold=NMS_THRESHOLD, offset=PIXEL_OFFSET)
+        _, kept = nms(boxes_xyxy[members], ranks[members], iou_threshold=threshold, offset=PIXEL_OFFSET)
         survivors.append(members[kept])
     return torch.cat(survivors).sort().values
 

@@ -99,14 +99,15 @@ def assign(
     return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), label.view(shape))
 
 
-def scale_loss(predictions: Tensor, targets: ScaleTargets) -> dict[str, Tensor]:
+def scale_loss(predictions: Tensor, targets: ScaleTargets, class_of_one: bool = False) -> dict[str, Tensor]:
     """Weighted loss terms of one scale, each a mean over *all* B A H W predictions, so large cells weigh more per object.
 
     Args:
         predictions: (B, A, H, W, 5 + C) float32 raw outputs x, y, w, h, confidence, classes.
+        class_of_one: the class is trained even where there is only one: MGCA's code does, LoVT's does not.
 
     Returns:
-        Scalars "xy" (2.5 (L_x + L_y)), "wh" (2.5 (L_w + L_h)), "confidence" and "class" (0 for one class).
+        Scalars "xy" (2.5 (L_x + L_y)), "wh" (2.5 (L_w + L_h)), "confidence" and "class" (0 for one class, unless `class_of_one`).
     """
     positive = targets.positive.float()
     xy = _bce(predictions[..., :2], targets.txywh[..., :2]) * positive[..., None]
@@ -119,13 +120,13 @@ def scale_loss(predictions: Tensor, targets: ScaleTargets) -> dict[str, Tensor]:
         "xy": COORDINATE_WEIGHT * xy.sum() / n,
         "wh": COORDINATE_WEIGHT * wh.sum() / n,
         "confidence": (objectness.sum() + BACKGROUND_WEIGHT * background.sum()) / n,
-        "class": _class_loss(predictions[..., 5:], targets.label, positive),
+        "class": _class_loss(predictions[..., 5:], targets.label, positive, class_of_one),
     }
 
 
-def _class_loss(logits: Tensor, label: Tensor, positive: Tensor) -> Tensor:
+def _class_loss(logits: Tensor, label: Tensor, positive: Tensor, class_of_one: bool) -> Tensor:
     n_classes = logits.shape[-1]
-    if n_classes == 1:
+    if n_classes == 1 and not class_of_one:
         return logits.new_zeros(())
     one_hot = F.one_hot(label, n_classes).to(logits.dtype)
     return (_bce(logits, one_hot) * positive[..., None]).mean()

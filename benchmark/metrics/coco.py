@@ -1,7 +1,7 @@
 """COCO's box AP: which detection is a hit at which IoU is decided once, and the average precision follows from those hits.
 
 What a record keeps is one number per detection, its hits at COCO's ten thresholds as bits; a resample of images is the same hits counted
-again. LoVT's own rules are in `detection`.
+again. Other thresholds and pools by the same rule: `mgca`. LoVT's own rules are in `detection`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class CocoHits:
     """Detections by falling confidence.
 
     Attributes:
-        image, label: (n,) int64; hits: (n,) int64, bit t set for a hit at IoU 0.50 + 0.05 t; `UNCOUNTED` outside the pool.
+        image, label: (n,) int64; hits: (n,) int64, bit t set for a hit at threshold t; `UNCOUNTED` outside the pool.
         truth_image, truth_label: (m,) int64.
+        n_thresholds: of the hits; COCO's are IoU 0.50 + 0.05 t.
     """
 
     n_images: int
@@ -45,12 +46,23 @@ class CocoHits:
     hits: np.ndarray
     truth_image: np.ndarray
     truth_label: np.ndarray
+    n_thresholds: int = len(THRESHOLDS)
 
 
-def coco_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.ndarray:
+def coco_hits(
+    detections: Detections,
+    truth: Boxes,
+    n_classes: int = 1,
+    thresholds: np.ndarray = THRESHOLDS,
+    least_confidence: float = FULL_CONFIDENCE,
+) -> np.ndarray:
     """(n,) int64 hits of `CocoHits`, in the order of `overlaps.overlaps`: confidence at least 0.001, 100 boxes per image, plain IoU, `>=`.
 
     Equal confidences keep image order, then the head's order; of boxes with equal IoU the later one is taken.
+
+    Args:
+        thresholds: rising IoU thresholds, bit t for entry t.
+        least_confidence: of a detection that counts.
 
     Raises:
         FrameMismatch: the two were measured in different frames.
@@ -63,16 +75,16 @@ def coco_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.nd
     check_boxes("ground truth", truth)
     order = falling(detections)
     first = rank_within_image(np.asarray(detections.image, np.int64)[order]) < FULL_PER_IMAGE
-    pool = np.flatnonzero((np.asarray(detections.confidence)[order] >= FULL_CONFIDENCE) & first)
+    pool = np.flatnonzero((np.asarray(detections.confidence)[order] >= least_confidence) & first)
     image, label = (np.asarray(a, np.int64)[order[pool]] for a in (detections.image, detections.label))
     detection, true = pairs_of_one_image_and_class(image, label, np.asarray(truth.image), np.asarray(truth.label))
     iou = _iou(np.asarray(detections.xywh, np.float64)[order[pool]][detection], np.asarray(truth.xywh, np.float64)[true])
-    relevant = iou >= THRESHOLDS[0]
+    relevant = iou >= thresholds[0]
     detection, true, iou = detection[relevant], true[relevant], iou[relevant]
-    hit = np.zeros((len(THRESHOLDS), len(pool)), bool)
-    take(detection, true, iou, iou >= THRESHOLDS[:, None], group_of(image, label, n_classes), hit, len(truth.image))
+    hit = np.zeros((len(thresholds), len(pool)), bool)
+    take(detection, true, iou, iou >= thresholds[:, None], group_of(image, label, n_classes), hit, len(truth.image))
     hits = np.full(len(order), UNCOUNTED, np.int64)
-    hits[pool] = (hit << np.arange(len(THRESHOLDS))[:, None]).sum(axis=0)
+    hits[pool] = (hit << np.arange(len(thresholds))[:, None]).sum(axis=0)
     return hits
 
 
@@ -80,12 +92,12 @@ def average_precision(found: CocoHits, threshold: int | None = None, weights: np
     """COCO's AP over all thresholds, or at one of them, over the classes that have truth; None where none has.
 
     Args:
-        threshold: 0 is IoU 0.50, 5 is 0.75.
+        threshold: of COCO's, 0 is IoU 0.50, 5 is 0.75.
         weights: (n_images,) copies of each image; None takes every image once.
     """
     weights = np.ones(found.n_images) if weights is None else np.asarray(weights, np.float64)
     n_truth = np.bincount(found.truth_label, weights=weights[found.truth_image])
-    chosen = range(len(THRESHOLDS)) if threshold is None else (threshold,)
+    chosen = range(found.n_thresholds) if threshold is None else (threshold,)
     values = [_of_class(found, label, n_truth[label], chosen, weights) for label in np.flatnonzero(n_truth)]
     return float(np.stack(values, axis=-1).mean()) if values else None
 

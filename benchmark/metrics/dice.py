@@ -1,5 +1,10 @@
 """Overlap of masks by counting pixels: everything that follows from TP, FP and FN per image and class.
 
+Three families of Dice, never to be compared with each other (docs/segmentation.md):
+- set level: pixels of all images together. `micro_dice` (LoVT) and its means; `dice_with_background` (BenchX) averages in the background.
+- per image: `pos_dice`, `image_dice_positives`, and `image_dice_all` (GLoRIA, MGCA), in which an empty mask scores 1 or 0.
+- per batch: `image_dice_batches`, what GLoRIA's and MGCA's code prints, which depends on the batch size of the test.
+
 Lesions, surfaces and the ranking of pixels by probability have modules of their own. Counts, not averages, are what a record stores:
 every pooled value of a split or a resample is a sum of them.
 """
@@ -118,6 +123,61 @@ def image_dice_positives(counts: DiceCounts, weights: np.ndarray | None = None) 
     return float((image_dice(counts) * weight).sum() / weight.sum()) if weight.any() else None
 
 
+def image_dice_all(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
+    """Mean of per-image Dice over all (image, class), where an empty mask scores 1 if nothing was predicted and else 0.
+
+    Most images of a pneumothorax set are negative, so that predicting nothing anywhere scores their share; see `image_dice_positives`.
+    Source: gloria reference, section 4.5, with the images counted alike.
+    """
+    weight = np.broadcast_to(_weights(counts, weights)[:, None], counts.tp.shape)
+    return float((_image_dice_or_empty(counts) * weight).sum() / weight.sum()) if weight.any() else None
+
+
+def sizes_of_batches(n_images: int, batch_size: int) -> np.ndarray:
+    """(n_images,) int64: how many images the batch of each one holds, taken in order; the last batch may be short.
+
+    Raises:
+        UsageError: the batch size is not positive.
+    """
+    if batch_size < 1:
+        raise UsageError(f"A batch of {batch_size} images makes no sense; expected at least 1.")
+    start = np.arange(n_images) // batch_size * batch_size
+    return np.minimum(n_images - start, batch_size)
+
+
+def image_dice_batches(counts: DiceCounts, batch_sizes: np.ndarray, weights: np.ndarray | None = None) -> float | None:
+    """`image_dice_all` as GLoRIA's and MGCA's code takes it: mean within each batch, then over batches; a short last one counts in full.
+
+    In a resample an image keeps the weight that its batch gives it.
+
+    Args:
+        batch_sizes: (N,) as `sizes_of_batches` gives them.
+    """
+    return image_dice_all(counts, _weights(counts, weights) / batch_sizes)
+
+
+def dice_with_background(counts: DiceCounts, frame_pixels: int, weights: np.ndarray | None = None) -> float | None:
+    """BenchX's mDice: mean of foreground and background Dice, each over the pixels of all images; mean over classes, each against the rest.
+
+    A side without a pixel in prediction and truth is left out of the mean. Images without a finding count, as background.
+
+    Args:
+        frame_pixels: pixels of an image.
+
+    Raises:
+        UsageError: an image has more pixels counted than that.
+
+    Source: benchx_mgca reference, section 2.4.
+    """
+    tp, fp, fn = totals(counts, weights)
+    if (counts.tp + counts.fp + counts.fn > frame_pixels).any():
+        raise UsageError(f"An image has more pixels counted than the {frame_pixels} of its frame.")
+    tn = frame_pixels * _weights(counts, weights).sum() - tp - fp - fn
+    both = [(2 * tp, 2 * tp + fp + fn), (2 * tn, 2 * tn + fp + fn)]
+    values = np.stack([np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0) for a, b in both])
+    return None if np.isnan(values).all(axis=0).any() else float(np.nanmean(values, axis=0).mean())
+
+
 def negatives_empty(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
     """Share of the (image, class) without ground truth whose prediction is empty, too; None when there are none."""
     weight = ~counts.positive * _weights(counts, weights)[:, None]
@@ -159,6 +219,11 @@ def totals(counts: DiceCounts, weights: np.ndarray | None = None) -> tuple[np.nd
     """TP, FP, FN summed over the images of the split or resample, each (C,), or (R, C), float64 (exact below 2**53 pixels)."""
     weight = _weights(counts, weights)
     return tuple(weight @ part.astype(np.float64) for part in (counts.tp, counts.fp, counts.fn))
+
+
+def _image_dice_or_empty(counts: DiceCounts) -> np.ndarray:
+    """(N, C) Dice of every image on its own; without ground truth 1 where nothing was predicted, else 0."""
+    return np.where(counts.positive, image_dice(counts), counts.fp == 0)
 
 
 def _weights(counts: DiceCounts, weights: np.ndarray | None) -> np.ndarray:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import detection, dice, froc, lesions, pixels, surface
+from benchmark.metrics import detection, dice, froc, lesions, mgca, pixels, surface
 from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.coco import coco_hits
+from benchmark.metrics.coco import CocoHits, coco_hits
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
+from benchmark.metrics.mgca import mgca_hits
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
 
@@ -53,13 +54,14 @@ class Scores:
 
 
 def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a segmentation head: `<class>_dice` for every class, and `avg_dice`."""
+    """Validation metrics of a segmentation head: `<class>_dice` for every class, `avg_dice`, and `image_dice_all`."""
     per_class = dice.micro_dice(counts)
-    return {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)} | {"avg_dice": dice.avg_dice(counts)}
+    by_class = {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)}
+    return {**by_class, "avg_dice": dice.avg_dice(counts), "image_dice_all": dice.image_dice_all(counts) or 0.0}
 
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`, and unless no image has a box `froc` and `froc_full`."""
+    """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`; and where an image has a box `froc`, `froc_full`, MGCA's."""
     table = overlaps(detections, truth)
     pool = detection.lovt_pool(table)
     found = detection.pooled_map(detection.match(pool, n_classes=len(class_names)))
@@ -67,11 +69,18 @@ def detection_selection(detections: Detections, truth: Boxes, class_names: Seque
     if pool.n_truth:
         metrics["froc"] = froc.read_carrying_forward(froc.centre_hits(pool)).mean
         metrics["froc_full"] = froc.read_interpolating(froc.centre_hits(detection.full_pool(table))).mean
+        hits = mgca_hits(detections, truth, len(class_names))
+        found_by_mgca = CocoHits(table.n_images, table.image, table.label, hits, table.truth_image, table.truth_label, len(mgca.THRESHOLDS))
+        metrics |= {name: metric(None) for name, metric in mgca.metrics_of(found_by_mgca).items()}
     return metrics
 
 
 def score_segmentation(
-    probabilities: np.ndarray | Iterable[np.ndarray], masks: np.ndarray, class_names: Sequence[str], true_masks: bool
+    probabilities: np.ndarray | Iterable[np.ndarray],
+    masks: np.ndarray,
+    class_names: Sequence[str],
+    true_masks: bool,
+    batch_size: int | None = None,
 ) -> Scores:
     """All segmentation metrics of a split, in one pass over the predictions.
 
@@ -80,6 +89,7 @@ def score_segmentation(
         masks: (N, C, S, S) bool in the same frame, may be a memory map.
         class_names: C names, in channel order.
         true_masks: False for filled boxes, whose outlines mean nothing: no surface distance then.
+        batch_size: of the test; None leaves out the metric that depends on it.
 
     Raises:
         UsageError: chunks and masks disagree in shape or number.
@@ -105,7 +115,15 @@ def score_segmentation(
         raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
     outlines = surface.join(surfaces) if true_masks else None
     return _scores(
-        SegmentationStatistics(tuple(class_names), dice.join(counts), lesions.join(found), outlines, pixels.join(by_probability))
+        SegmentationStatistics(
+            tuple(class_names),
+            dice.join(counts),
+            lesions.join(found),
+            outlines,
+            pixels.join(by_probability),
+            frame_pixels=int(masks.shape[2] * masks.shape[3]),
+            batch_sizes=None if batch_size is None else dice.sizes_of_batches(n_images, batch_size),
+        )
     )
 
 
@@ -122,8 +140,8 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a value is not finite.
     """
-    hits = coco_hits(detections, truth, n_classes=len(class_names))
-    return _scores(detection_statistics(overlaps(detections, truth), class_names, hits))
+    hits = (rule(detections, truth, len(class_names)) for rule in (coco_hits, mgca_hits))
+    return _scores(detection_statistics(overlaps(detections, truth), class_names, *hits))
 
 
 def classification_selection(scores: np.ndarray, truth: np.ndarray, class_names: Sequence[str], exclusive: bool) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import coco, detection, dice, froc, label_statistics, lesions, pixels, surface
+from benchmark.metrics import coco, detection, dice, froc, label_statistics, lesions, mgca, pixels, surface
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, LabelStatistics, MeanStatistics
 from benchmark.metrics.lesions import Lesions
@@ -29,13 +29,21 @@ PooledMetric = Callable[[np.ndarray | None], float | None]
 
 @dataclass(frozen=True)
 class SegmentationStatistics:
-    """Pixel counts, lesions, (true masks only) surfaces, and pixels by probability where there are probabilities and not only masks."""
+    """Pixel counts, lesions, (true masks only) surfaces, and pixels by probability where there are probabilities and not only masks.
+
+    Attributes:
+        frame_pixels: pixels of an image; None in older records, which do not define `dice_with_background`.
+        batch_sizes: (N,) int64 images in the test batch of each image, for the metric that depends on it; None where predictions were
+            scored without batches.
+    """
 
     class_names: tuple[str, ...]
     counts: DiceCounts
     lesions: Lesions
     surfaces: Surfaces | None
     pixels: PixelCounts | None = None
+    frame_pixels: int | None = None
+    batch_sizes: np.ndarray | None = None
 
     @property
     def n_images(self) -> int:
@@ -48,11 +56,13 @@ class DetectionStatistics:
 
     Attributes:
         coco: (n,) int64 of `coco.coco_hits`, detection by detection; None where only LoVT's geometry was kept.
+        mgca: (n,) int64 of `mgca.mgca_hits`; None there and in older records.
     """
 
     class_names: tuple[str, ...]
     table: Overlaps
     coco: np.ndarray | None = None
+    mgca: np.ndarray | None = None
 
     @property
     def n_images(self) -> int:
@@ -97,11 +107,14 @@ class MapPool:
         return mean_average_precisions(self.matched, weights)
 
 
-def detection_statistics(table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None) -> DetectionStatistics:
+def detection_statistics(
+    table: Overlaps, class_names: Sequence[str], coco_hits: np.ndarray | None = None, mgca_hits: np.ndarray | None = None
+) -> DetectionStatistics:
     """Keeps the detections that some pool reads: confidence at least 0.001, and of those under 0.2 the 100 most confident per image."""
     among_first = rank_within_image(table.image) < detection.FULL_PER_IMAGE
     read = (table.confidence >= detection.FULL_CONFIDENCE) & (among_first | (table.confidence >= detection.LOVT_CONFIDENCE))
-    return DetectionStatistics(tuple(class_names), table.select(read), None if coco_hits is None else coco_hits[read])
+    hits = (None if found is None else found[read] for found in (coco_hits, mgca_hits))
+    return DetectionStatistics(tuple(class_names), table.select(read), *hits)
 
 
 def pooled_metrics(statistics: Statistics) -> dict[str, PooledMetric]:
@@ -158,11 +171,10 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
     if isinstance(first, ClassificationStatistics | MeanStatistics):
         return label_statistics.stack(first, second)
     if isinstance(first, DetectionStatistics):
-        hits = None
-        if first.coco is not None and second.coco is not None:
-            order = np.argsort(-np.concatenate([first.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
-            hits = np.concatenate([first.coco, second.coco])[order]
-        return DetectionStatistics(first.class_names, stack(first.table, second.table), hits)
+        order = np.argsort(-np.concatenate([first.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
+        pairs = ((first.coco, second.coco), (first.mgca, second.mgca))
+        hits = (None if a is None or b is None else np.concatenate([a, b])[order] for a, b in pairs)
+        return DetectionStatistics(first.class_names, stack(first.table, second.table), *hits)
     n = first.n_images
     later = second.lesions
     surfaces = None
@@ -174,6 +186,8 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
         lesions.join([first.lesions, Lesions(later.image + n, later.label, later.area, later.covered)]),
         surfaces,
         None if first.pixels is None or second.pixels is None else pixels.join([first.pixels, second.pixels]),
+        first.frame_pixels if first.frame_pixels == second.frame_pixels else None,
+        None if first.batch_sizes is None or second.batch_sizes is None else np.concatenate([first.batch_sizes, second.batch_sizes]),
     )
 
 
@@ -181,6 +195,7 @@ def json_for(stored: dict[str, Any], name: str) -> dict[str, Any]:
     """Stored statistics without the large parts that one metric does not read, so that they need not be decoded."""
     unread = {"pixels"} if name != "pixel_ap" else set()
     unread |= {"coco"} if not name.startswith("coco_") else set()
+    unread |= {"mgca"} if not name.startswith(mgca.RELEASED) else set()
     return {part: None if part in unread else value for part, value in stored.items()}
 
 
@@ -196,6 +211,8 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
             "lesions": _lists(statistics.lesions, ("image", "label", "area", "covered")),
             "surfaces": None if statistics.surfaces is None else _lists(statistics.surfaces, ("image", "label", "nsd")),
             "pixels": None if statistics.pixels is None else pixels.to_json(statistics.pixels),
+            "frame_pixels": statistics.frame_pixels,
+            "batch_sizes": None if statistics.batch_sizes is None else statistics.batch_sizes.tolist(),
         }
     table = statistics.table
     return {
@@ -205,6 +222,7 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
         "n_images": table.n_images,
         "detections": _lists(table, ("image", "label", "confidence")),
         "coco": None if statistics.coco is None else statistics.coco.tolist(),
+        "mgca": None if statistics.mgca is None else statistics.mgca.tolist(),
         "truth": {"image": table.truth_image.tolist(), "label": table.truth_label.tolist()},
         "pairs": {
             "detection": table.pair_detection.tolist(),
@@ -250,8 +268,12 @@ def _segmentation_makers(statistics: SegmentationStatistics) -> dict[str, Callab
 
     metrics: dict[str, PooledMetric] = {f"{name}_dice": DicePool(counts, label) for label, name in enumerate(statistics.class_names)}
     metrics["avg_dice"] = DicePool(counts, None)
-    for name in ("pooled_dice", "pos_dice", "image_dice_positives", "negatives_empty", "precision", "recall", "iou"):
+    for name in ("pooled_dice", "pos_dice", "image_dice_positives", "image_dice_all", "negatives_empty", "precision", "recall", "iou"):
         metrics[name] = partial(getattr(dice, name), counts)
+    if statistics.batch_sizes is not None:
+        metrics["image_dice_batches"] = partial(dice.image_dice_batches, counts, statistics.batch_sizes)
+    if statistics.frame_pixels is not None:
+        metrics["dice_with_background"] = partial(dice.dice_with_background, counts, statistics.frame_pixels)
     for size in lesions.SIZES:
         metrics[f"lesion_sensitivity_{size}"] = partial(of_size, size)
     if statistics.surfaces is not None:
@@ -307,6 +329,11 @@ def _detection_makers(statistics: DetectionStatistics) -> dict[str, Callable[[],
         found = coco.CocoHits(table.n_images, table.image, table.label, statistics.coco, table.truth_image, table.truth_label)
         for name, at in (("coco_AP", None), ("coco_AP50", 0), ("coco_AP75", 5)):
             makers[name] = partial(_itself, partial(coco.average_precision, found, at))
+    if statistics.mgca is not None:
+        hits = coco.CocoHits(
+            table.n_images, table.image, table.label, statistics.mgca, table.truth_image, table.truth_label, len(mgca.THRESHOLDS)
+        )
+        makers |= {name: partial(_itself, metric) for name, metric in mgca.metrics_of(hits).items()}
     if n_classes > 1:
         for label, name in enumerate(statistics.class_names):
             makers[f"{name}_mAP"] = lambda label=label: partial(_mean_ap_of_class, matched(), label)
@@ -335,7 +362,13 @@ def _segmentation_from_json(stored: dict[str, Any]) -> SegmentationStatistics:
     counted = by_probability and pixels.from_json(by_probability)
     if counted is not None and counted.seen.shape[:2] != counts.tp.shape:
         raise ValueError("pixel counts of other images or classes")
-    return SegmentationStatistics(classes, counts, found, surfaces, counted)
+    frame_pixels, batches = stored.get("frame_pixels"), stored.get("batch_sizes")
+    batch_sizes = None if batches is None else np.array(batches, np.int64)
+    if frame_pixels is not None and (type(frame_pixels) is not int or frame_pixels < 1):
+        raise ValueError(f"frames of {frame_pixels!r} pixels")
+    if batch_sizes is not None and (batch_sizes.shape != (len(counts.tp),) or (batch_sizes < 1).any()):
+        raise ValueError("batch sizes that do not fit the images")
+    return SegmentationStatistics(classes, counts, found, surfaces, counted, frame_pixels, batch_sizes)
 
 
 def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
@@ -367,7 +400,8 @@ def _detection_from_json(stored: dict[str, Any]) -> DetectionStatistics:
             raise ValueError(f"a {name} index outside 0 to {n - 1}")
     if np.any(np.diff(table.confidence) > 0):
         raise ValueError("detections are not sorted by falling confidence")
-    hits = None if stored.get("coco") is None else np.array(stored["coco"], np.int64)
-    if hits is not None and (len(hits) != table.n_detections or np.any((hits < coco.UNCOUNTED) | (hits >= 2 ** len(coco.THRESHOLDS)))):
-        raise ValueError("COCO hits that do not fit the detections")
-    return DetectionStatistics(tuple(stored["classes"]), table, hits)
+    hits = {name: None if stored.get(name) is None else np.array(stored[name], np.int64) for name in ("coco", "mgca")}
+    for (name, found), thresholds in zip(hits.items(), (coco.THRESHOLDS, mgca.THRESHOLDS), strict=True):
+        if found is not None and (len(found) != table.n_detections or np.any((found < coco.UNCOUNTED) | (found >= 2 ** len(thresholds)))):
+            raise ValueError(f"hits of {name} that do not fit the detections")
+    return DetectionStatistics(tuple(stored["classes"]), table, **hits)

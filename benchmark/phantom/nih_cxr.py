@@ -1,11 +1,13 @@
 """The layout of NIH ChestX-ray14 (datasets section 5): PNG images by patient, whole-image labels, official lists, and 984-style boxes.
 
 The release has boxes on 880 of 112,120 images; a phantom is mostly that part. Boxed images belong to the test list, and there are always
-enough images without a finding for LoVT's sample of 100 to 880. The broken header of the box list is the release's.
+enough images without a finding for LoVT's sample of 100 to 880. The broken header of the box list is the release's. Further patients of the
+other list have findings that are labelled and not outlined, so that labels can be learnt; of the 14 labels the eight with boxes are drawn.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,8 @@ LOOKS: dict[str, Look] = {
     "Nodule": small_disc,
 }
 TRAIN_VAL_SHARE = 0.10  # patients of train_val_list.txt; none of their images has a box
+FURTHER_SHARE = 0.3  # as many more patients of train_val_list.txt, one image each; the release has 77 % of its images there
+FURTHER_POSITIVE_SHARE = 1 - 60_361 / 112_120  # datasets section 5: images with another label than "No Finding"
 SHARED_NORMAL_SHARE = 0.15  # a boxed patient's other images: seldom without a finding, so that splits share few patients
 NO_FINDING = "No Finding"
 ENTRY_HEADER = (
@@ -54,9 +58,9 @@ RGBA_EVERY = 200  # about 519 of 112,120 in the release
 
 
 def shots(plan: Plan) -> list[Shot]:
-    """Roles: "boxed", "unboxed" (a finding nobody outlined), "normal", and "train" for patients of the other list."""
+    """Roles: "boxed", "unboxed" (a finding nobody outlined), "normal"; and of the other list "train", "train-unboxed"."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
-    if plan.n_patients + len(planned) > 10**6:
+    if 2 * plan.n_patients + len(planned) > 10**6:
         raise UsageError("nih-cxr: a phantom holds at most about a million patients, because patient numbers have eight digits.")
     rng = stream("roles", plan.dataset, plan.seed)
     sick = {one.patient for one in planned if one.positive}
@@ -73,13 +77,18 @@ def shots(plan: Plan) -> list[Shot]:
         shots.append(replace(one, role=role))
     n_boxed, n_normal = (sum(one.role == role for one in shots) for role in ("boxed", "normal"))
     missing = max(0, round(n_boxed * NORMALS_PER_BOXED) + 1 - n_normal)
-    return shots + [Shot(plan.n_patients + k, 0, False, "normal") for k in range(missing)]
+    shots += [Shot(plan.n_patients + k, 0, False, "normal") for k in range(missing)]
+    n_further = max(2, round(FURTHER_SHARE * plan.n_patients))
+    n_positive = max(1, round(FURTHER_POSITIVE_SHARE * n_further))
+    first = plan.n_patients + missing
+    # Not "positive": nobody outlined them, and that is what a share of positive images counts here.
+    return shots + [Shot(first + k, 0, False, "train-unboxed" if k < n_positive else "train") for k in range(n_further)]
 
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = draw_patient(patient_key(plan, shot.patient))
-    classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role in ("boxed", "unboxed") else []
+    classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role.endswith("boxed") else []
     radiograph, drawn = draw(patient, classes, LOOKS, "Cardiomegaly", rng)
     boxes = [(name, _scaled(box)) for name, _, box in drawn]
     number = first_patient_number(plan) + shot.patient
@@ -106,8 +115,8 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     boxes = [(name, one, box) for name in BOXES_PER_CLASS for one in written for other, box in one.label["boxes"] if other == name]
     lines = [f"{one.id}.png,{name},{','.join(map(repr, box))}" for name, one, box in boxes]
     write_lines(root / "BBox_List_2017.csv", ["Image Index,Finding Label,Bbox [x,y,w,h],,,", *lines])
-    train = [one for one in written if one.shot.role == "train"]
-    test = [one for one in written if one.shot.role != "train"]
+    train = [one for one in written if one.shot.role.startswith("train")]
+    test = [one for one in written if not one.shot.role.startswith("train")]
     for name, listed in (("train_val_list.txt", train), ("test_list.txt", test)):
         write_lines(root / name, sorted(f"{one.id}.png" for one in listed))
     boxed = [one for one in written if one.label["boxes"]]
@@ -123,6 +132,11 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "train_val_list": len(train),
     }
     counts |= {f"boxes_{name.lower()}": sum(other == name for other, _, _ in boxes) for name in BOXES_PER_CLASS}
+    findings = [one.label["row"].split(",")[1].split("|") for one in written]
+    counts["labels_no_finding"] = sum(labels == [NO_FINDING] for labels in findings)
+    counts["labels_several"] = sum(len(labels) > 1 for labels in findings)
+    named = Counter(label for labels in findings for label in labels if label != NO_FINDING)
+    counts |= {f"labels_{name.lower()}": n for name, n in sorted(named.items())}
     return Labels(tuple(one.id for one in rows), counts)
 
 

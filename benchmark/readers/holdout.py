@@ -7,7 +7,7 @@ lists check it (tests/readers/test_holdout.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import SplitError
 
 Id = TypeVar("Id")
+SORTED, SORTED_BALANCED = "sorted holdout", "sorted holdout, balanced"
 FRACTION_SEED = 42  # MGCA draws its 1 % and 10 % with this state; the heads of one shuffle, so they are nested
 
 
@@ -34,11 +35,33 @@ def sorted_holdout(ids: Sequence[str], rule: SplitRule) -> dict[str, tuple[str, 
     """GLoRIA's and MGCA's split of RSNA: sorted ids, one share held out, its first half for the test, the second for validation.
 
     Raises:
-        SplitError: the rule has no seed or no shares.
+        SplitError: another rule, or one without its seed or its shares.
     """
+    if rule.rule != SORTED:
+        raise SplitError(f"There is no split rule {rule.rule!r} here; known is {SORTED!r}.")
     if rule.seed is None or rule.validation_share is None or rule.test_share is None:
         raise SplitError(f"Split rule {rule.rule!r} needs seed, validation_share and test_share; mend the dataset card.")
     n_held = math.ceil(round((rule.validation_share + rule.test_share) * len(ids), 6))
     train, held = hold_out(sorted(ids), n_held, rule.seed)
     test, validation = hold_out(held, math.ceil(n_held / 2), rule.seed)
     return {"train": tuple(sampled(train)), "validation": tuple(validation), "test": tuple(test)}
+
+
+def sorted_holdout_balanced(ids: Sequence[str], rule: SplitRule, positive: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
+    """`sorted_holdout` whose training list keeps all positives and as many negatives, drawn with a fixed seed: LOBE's rule for SIIM.
+
+    GLoRIA and MGCA split rows of the label table, so that an image with several masks falls into several splits; and they draw negatives
+    anew in every process. Here images are split and the draw is fixed. Validation and test keep every image.
+
+    Raises:
+        SplitError: as in `sorted_holdout`, or the training list has no positive image.
+    """
+    if rule.rule != SORTED_BALANCED:
+        raise SplitError(f"There is no split rule {rule.rule!r} here; known is {SORTED_BALANCED!r}.")
+    splits = sorted_holdout(ids, rule.model_copy(update={"rule": SORTED}))
+    n_positive = sum(map(positive, splits["train"]))
+    if n_positive == 0:
+        raise SplitError(f"None of the {len(splits['train']):,} training images is positive, so there is nothing to balance.")
+    negatives = set([i for i in splits["train"] if not positive(i)][:n_positive])
+    # Drawn once more: the chosen negatives are the first of the list, and its head, the 1 %, would be as unbalanced as before.
+    return splits | {"train": tuple(sampled([i for i in splits["train"] if positive(i) or i in negatives]))}

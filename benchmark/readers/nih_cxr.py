@@ -7,7 +7,6 @@ table here is read by position.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,21 @@ from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.nih_tables import (
+    NORMAL,
+    TEST_LIST,
+    TRAIN_VAL_LIST,
+    find_images,
+    header_error,
+    id_of,
+    label_counts,
+    layout,
+    patient_of,
+    read_entries,
+    read_list,
+)
 from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
-from benchmark.readers.tables import Table, find_files, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, first_folder_with, locate, read_table
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"
@@ -31,13 +43,10 @@ RULE = "patients-and-normals"
 # LoVT adds 100 images without a finding to 880 with boxes; a smaller release keeps the proportion.
 N_NORMAL, N_BOXED = 100, 880
 
-BOX_TABLE, TEST_LIST, TRAIN_VAL_LIST = "BBox_List_2017.csv", "test_list.txt", "train_val_list.txt"
-ENTRY_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-NORMAL = "No Finding"
+BOX_TABLE = "BBox_List_2017.csv"
 OTHER_NAMES = {"Infiltration": "Infiltrate"}  # label table -> box list
 
-_ID = re.compile(r"[0-9]{8}_[0-9]{3}")
-_N_BOX_CELLS, _N_ENTRY_CELLS = 6, 11
+_N_BOX_CELLS = 6
 
 
 @dataclass(frozen=True)
@@ -49,14 +58,6 @@ class _Boxed:
     labels: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A row of the whole-image labels; `findings` as written, joined by bars."""
-
-    findings: str
-    view: str | None
-
-
 class DatasetReader(Reader):
     """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
 
@@ -64,19 +65,16 @@ class DatasetReader(Reader):
         self._base = first_folder_with(self.root, [BOX_TABLE])
         if self._base is None:
             raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
-        entry_path = next((self._base / name for name in ENTRY_TABLES if (self._base / name).exists()), None)
-        if entry_path is None:
-            raise DataError(f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self._base}. It is part of the public release.")
-        self._entries = self._read_entries(read_table(entry_path, self.card.name))
+        self._entries, entry_path = read_entries(self._base, self.card.name)
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
-        self._test_list = self._read_list(TEST_LIST)
+        self._test_list = read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
         listed = set(self._test_list)
-        self._normal = tuple(i for i, e in self._entries.items() if e.findings == NORMAL and i in listed)
+        self._normal = tuple(i for i, e in self._entries.items() if e.findings == (NORMAL,) and i in listed)
         self._images = self._find_images()
         self._label_files = tuple(
             p for p in (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST) if p.exists()
         )
-        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {self._layout()}"
+        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {layout(self._base, self._images)}"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -144,14 +142,14 @@ class DatasetReader(Reader):
     def _read_boxes(self, table: Table) -> dict[str, _Boxed]:
         header = [name.strip().lower() for name in table.header]
         if header[:2] != ["image index", "finding label"] or not header[2:] or not header[2].startswith("bbox"):
-            raise self._header_error(table, "Image Index, Finding Label, Bbox [x")
+            raise header_error(table, "Image Index, Finding Label, Bbox [x", self.card.name)
         boxes: dict[str, dict[int, tuple[float, ...]]] = {}
         lines: dict[str, int] = {}
         for line, cells in table.rows:
             where = f"{self.card.name}: {table.path.name} line {line:,}"
             if len(cells) < _N_BOX_CELLS or any(cell.strip() for cell in cells[_N_BOX_CELLS:]):
                 raise DataError(f"{where} has {len(cells)} cells, expected {_N_BOX_CELLS}: image, class, x, y, width, height.")
-            sample_id = self._id_of(cells[0], where)
+            sample_id = id_of(cells[0], where)
             label = self._class_of(cells[1].strip(), where)
             if label in boxes.setdefault(sample_id, {}):
                 raise DataError(f"{where} ({sample_id}): a second {self.card.classes[label]} box. The release has one per image and class.")
@@ -161,53 +159,18 @@ class DatasetReader(Reader):
             where = f"{self.card.name}: {table.path.name} line {line:,} ({sample_id})"
             if sample_id not in self._entries:
                 raise DataError(f"{where}: the image has no row in the Data_Entry table. Do the two files belong together?")
-            if NORMAL in self._entries[sample_id].findings.split("|"):
+            if NORMAL in self._entries[sample_id].findings:
                 raise DataError(f"{where}: the image has a box and the label {NORMAL!r}. Do the two files belong together?")
         return {
             i: _Boxed(lines[i], np.array(list(found.values()), dtype=np.float64), np.array(list(found), dtype=np.int64))
             for i, found in boxes.items()
         }
 
-    def _read_entries(self, table: Table) -> dict[str, _Entry]:
-        if [name.strip() for name in table.header[:2]] != ["Image Index", "Finding Labels"]:
-            raise self._header_error(table, "Image Index, Finding Labels")
-        entries: dict[str, _Entry] = {}
-        for line, cells in table.rows:
-            where = f"{self.card.name}: {table.path.name} line {line:,}"
-            # The 2017 file ends each line with a comma, the 2020 one does not.
-            if len(cells) < _N_ENTRY_CELLS or any(cell.strip() for cell in cells[_N_ENTRY_CELLS:]):
-                raise DataError(f"{where} has {len(cells)} cells, expected {_N_ENTRY_CELLS}: is the file cut off?")
-            sample_id = self._id_of(cells[0], where)
-            if sample_id in entries:
-                raise DataError(f"{where}: image {sample_id} is listed a second time. Each image has one row.")
-            view = cells[6].strip()
-            entries[sample_id] = _Entry(cells[1].strip(), view if view in ("PA", "AP") else None)
-        return entries
-
-    def _read_list(self, name: str) -> tuple[str, ...]:
-        path = self._base / name
-        if not path.exists():
-            raise DataError(f"{self.card.name}: {name} is missing in {self._base}. LoVT's normal images are drawn from it.")
-        lines = [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)]
-        listed = [self._id_of(line, f"{self.card.name}: {name} line {k:,}") for k, line in lines if line]
-        twice = [i for i, n in Counter(listed).items() if n > 1]
-        if twice:
-            raise DataError(f"{self.card.name}: {name} lists {twice[0]} twice. The official list names each image once.")
-        return tuple(listed)
-
     def _find_images(self) -> dict[str, Path]:
-        # Only `images*` folders: LoVT's preparation leaves equalised copies under the same names in `processed_images`.
-        found = {p.stem: (p,) for p in self._base.glob("*.png")}
-        for folder in sorted(p for p in self._base.glob("images*") if p.is_dir()):
-            for stem, paths in find_files(folder, ".png").items():
-                found[stem] = (*found.get(stem, ()), *paths)
+        found = find_images(self._base)
         images = locate(self._boxed, found, self.card.name, BOX_TABLE)
         # Normal images outside the drawn sample may be missing: the split asks for those it draws.
         return images | locate([i for i in self._normal if i in found], found, self.card.name, TEST_LIST)
-
-    def _layout(self) -> str:
-        depth = len(next(iter(self._images.values())).relative_to(self._base).parts) if self._images else 0
-        return "in archive folders" if depth > 2 else "in one folder"
 
     def _image(self, sample_id: str) -> np.ndarray:
         pixels = read_grey(self._images[sample_id], sample_id, GreyRule.LUMA)
@@ -225,16 +188,6 @@ class DatasetReader(Reader):
                 f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
             )
 
-    def _header_error(self, table: Table, expected: str) -> DataError:
-        found = ", ".join(table.header[: expected.count(",") + 1])
-        return DataError(f"{self.card.name}: {table.path.name} starts with the columns {found}; expected {expected}.")
-
-    def _id_of(self, cell: str, where: str) -> str:
-        stem = cell.strip().removesuffix(".png")
-        if not _ID.fullmatch(stem):
-            raise DataError(f"{where}: {cell.strip()!r} is no image name such as 00000011_004.png.")
-        return stem
-
     def _class_of(self, name: str, where: str) -> int:
         name = OTHER_NAMES.get(name, name)
         if name not in self.card.classes:
@@ -244,7 +197,7 @@ class DatasetReader(Reader):
     def _contradictions(self) -> Iterator[int]:
         """Boxes per image whose class its whole-image labels do not name."""
         for sample_id, boxed in self._boxed.items():
-            findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings.split("|")}
+            findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings}
             yield sum(self.card.classes[label] not in findings for label in boxed.labels)
 
     def _n_boxes(self, sample_id: str) -> int:
@@ -262,14 +215,10 @@ class DatasetReader(Reader):
             "test_list": len(self._test_list),
         }
         if (self._base / TRAIN_VAL_LIST).exists():
-            counts["train_val_list"] = len(self._read_list(TRAIN_VAL_LIST))
+            counts["train_val_list"] = len(read_list(self._base / TRAIN_VAL_LIST, self.card.name))
         per_class = Counter(int(label) for boxed in self._boxed.values() for label in boxed.labels)
-        return counts | {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
-
-
-def patient_of(sample_id: str) -> str:
-    """The eight digits before the underscore."""
-    return sample_id.partition("_")[0]
+        counts |= {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
+        return counts | label_counts(self._entries.values())
 
 
 def split_with_normals(

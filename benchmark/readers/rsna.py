@@ -23,7 +23,7 @@ from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.holdout import sorted_holdout
+from benchmark.readers.holdout import SORTED, sorted_holdout
 from benchmark.readers.splits import check_digests, split_by_rule
 from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, require_columns
 
@@ -111,7 +111,7 @@ class DatasetReader(Reader):
 
     def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
         """LoVT's permutation, or the hold-out of sorted ids; variants that need patients need RSNA's mapping file."""
-        if rule.rule == "sorted holdout":
+        if rule.rule == SORTED:
             return sorted_holdout(self.ids, rule)
         if "," in rule.rule and not self._patients:
             raise SplitError(

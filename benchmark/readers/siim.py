@@ -19,6 +19,7 @@ from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
 from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table, require_columns
@@ -97,6 +98,9 @@ class DatasetReader(Reader):
         return (*self._images.values(), *self._mask_files.values())
 
     def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+        """LoVT's permutation, or the hold-out of sorted ids with a balanced training list."""
+        if rule.rule == SORTED_BALANCED:
+            return sorted_holdout_balanced(self.ids, rule, self._is_positive)
         return split_by_rule(self.ids, rule, patient_of=lambda _: None)
 
     def checks(self) -> Iterable[Check]:

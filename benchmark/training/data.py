@@ -6,7 +6,7 @@ Which ids a job sees is decided here and nowhere else. Pixels come from the cach
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from benchmark.cards import Experiment
-from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
+from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
 from benchmark.heads.base import Targets
+from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import CacheRecipe, ImageCache
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
@@ -41,6 +42,7 @@ class Part:
         labels: per image (k,) int64.
         patients: patient id per image, None where unknown.
         class_labels: (n, C) int8 of 1, 0 and -1 (unknown), for tasks of whole-image labels.
+        augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
     """
 
     name: str
@@ -53,21 +55,29 @@ class Part:
     target: str
     frame_name: str
     class_labels: np.ndarray | None = None
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def images(self, index: np.ndarray) -> torch.Tensor:
         """(b, S, S) uint8."""
-        return torch.from_numpy(self.cache.images(self.rows[index]))
+        frames = self.cache.images(self.rows[index])
+        return torch.from_numpy(frames if self.augmentation is None else self.augmentation.images(frames, index))
 
     def masks(self, index: np.ndarray) -> np.ndarray:
-        """(b, C, S, S) bool."""
+        """(b, C, S, S) bool, as stored: never augmented."""
         return self.cache.masks(self.rows[index])
+
+    def in_epoch(self, epoch: int) -> Part:
+        """The part as it is seen in an epoch: itself, unless its images are augmented."""
+        return self if self.augmentation is None else replace(self, augmentation=replace(self.augmentation, epoch=epoch))
 
     def targets(self, index: np.ndarray, device: torch.device) -> Targets:
         if self.target == "masks":
-            return Targets(masks=torch.from_numpy(self.masks(index)).to(device, dtype=torch.float32))
+            masks = self.masks(index)
+            masks = masks if self.augmentation is None else self.augmentation.masks(masks, index)
+            return Targets(masks=torch.from_numpy(masks).to(device, dtype=torch.float32))
         if self.target == "labels":
             return Targets(labels=torch.from_numpy(self.class_labels[index]).to(device, dtype=torch.float32))
         padded, labels, valid = self._padded
@@ -274,6 +284,9 @@ def limit_samples(kept: Sequence[Sample], everything: Sequence[Sample], limit: i
 def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: Experiment) -> Part:
     rows = np.array([cache.row_of(s.id) for s in samples], np.int64)
     frames: list[Frame] = cache.frames(rows)
+    augmented = experiment.recipe.augmentation if name == "train" else None
+    if augmented is not None and experiment.dataset.target == "boxes":
+        raise CardError(f"Augmentation {augmented!r} moves images and masks, and this task has boxes, which would stay where they were.")
     return Part(
         name=name,
         ids=tuple(s.id for s in samples),
@@ -285,4 +298,5 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         target=experiment.dataset.target,
         frame_name=frames[0].name,
         class_labels=np.stack([s.labels for s in samples]) if experiment.dataset.target == "labels" else None,
+        augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
     )

@@ -60,7 +60,7 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
             found += _on_cpu(predicted)
     loss = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=weights))
     if model.head.kind == "segmentation":
-        return loss, scores.segmentation_selection(dice.join(counts), class_names)
+        return loss, scores.segmentation_selection(dice.join(counts), class_names) | {NEGATIVE_LOSS: -loss}
     if model.head.kind == "classification":
         metrics = scores.classification_selection(np.concatenate(found), part.class_labels, class_names, model.head.exclusive)
         return loss, metrics | {NEGATIVE_LOSS: -loss}
@@ -80,7 +80,7 @@ def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast:
                 yield probabilities
 
         truth = part.masks(np.arange(len(part)))
-        found = scores.score_segmentation(chunks(), truth, card.classes, true_masks=card.mask_source == "masks")
+        found = scores.score_segmentation(chunks(), truth, card.classes, card.mask_source == "masks", batch_size)
         return Tested(found.metrics, found.statistics, np.concatenate(masks), None, _warnings(found))
     if model.head.kind == "classification":
         given = np.concatenate([model.head.predict(o).float().cpu().numpy() for _, o in _outputs(model, part, batch_size, autocast)])

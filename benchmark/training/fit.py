@@ -179,8 +179,9 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
         )
         bench.bank = bank
         encoder.set_mode("frozen")
-        for part in (data.train, data.validation, data.test):
-            bank.prepare(part)
+        for part in _parts(data):
+            if part.augmentation is None:
+                bank.prepare(part)
     timings["features"], clock = _lap(clock)
     for module in (*heads, encoder):
         parallel.with_global_batchnorm(module)

@@ -71,6 +71,7 @@ def train(
 
     for epoch in range(first, recipe.max_epochs):
         model.start_epoch()
+        seen = data.train.in_epoch(epoch)
         losses = []
         for index in batches(len(data.train), data.batch_size, order, recipe.drop_last):
             if not finetune or kept.steps < warmup:
@@ -80,7 +81,7 @@ def train(
                 _set_rate(optimiser, learning_rate)
             if finetune and kept.steps >= warmup and switches.plateau_after_warmup == "undone":
                 _set_rate(optimiser, learning_rate)
-            losses.append(precision.step(parts_of_loss(model, data.train, index, precision.autocast), optimiser))
+            losses.append(precision.step(parts_of_loss(model, seen, index, precision.autocast), optimiser))
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break

@@ -24,7 +24,7 @@ class Model:
     Args:
         encoder: sealed encoder, on `device`.
         head: on `device`.
-        bank: frozen features; None runs the encoder for every batch.
+        bank: frozen features of images that are not augmented; None runs the encoder for every batch.
         most: images that may pass at once where a whole batch is too many (`micro_batches`); None = any number.
     """
 
@@ -41,12 +41,13 @@ class Model:
 
     def outputs_at_once(self, part: Part, index: np.ndarray) -> Any:
         images = None
-        if self.bank is None or self.head.reads_image:
+        bank = self.bank if part.augmentation is None else None  # features of augmented images are constants of no epoch
+        if bank is None or self.head.reads_image:
             images = self.encoder.normalise(part.images(index).to(self.device))
-        if self.bank is None:
+        if bank is None:
             pyramid = self.encoder.pyramid_of(images, self.head.strides)
         else:
-            pyramid = {stride: level.to(self.device) for stride, level in self.bank.pyramid(part, index).items()}
+            pyramid = {stride: level.to(self.device) for stride, level in bank.pyramid(part, index).items()}
         return self.head(pyramid, images)
 
     def start_epoch(self) -> None:

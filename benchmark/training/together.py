@@ -17,6 +17,7 @@ from benchmark.errors import LobeError
 from benchmark.metrics import dice, scores
 from benchmark.registry import plugin
 from benchmark.training.data import JobData
+from benchmark.training.evaluate import NEGATIVE_LOSS
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Course, Selected, batches, optimiser_of
 from benchmark.training.model import Model
@@ -29,7 +30,7 @@ def group_key(job: Job) -> str | None:
     e = job.experiment
     if e.encoder is not EncoderMode.FROZEN or e.precision != "float32" or e.device_type != "cpu":
         return None
-    if not hasattr(plugin("heads", e.head), "stack"):
+    if not hasattr(plugin("heads", e.head), "stack") or e.recipe.augmentation is not None:
         return None
     recipe = e.recipe.model_copy(update={"grid": ()})
     return digest_of(e.model_copy(update={**OWN, "recipe": recipe}).model_dump(mode="json"))
@@ -105,10 +106,8 @@ def _validate(stack, alive: list[int], data: JobData, names: tuple[str, ...], ba
         weights.append(len(index))
         for run, measured in zip(alive, stack.measure(alive, bank.pyramid(part, index), part.masks(index)), strict=True):
             found[run].append(measured)
-    return {
-        run: (
-            float(np.average([float(loss) for loss, _ in rows], weights=weights)),
-            scores.segmentation_selection(dice.join([counts for _, counts in rows]), names),
-        )
-        for run, rows in found.items()
-    }
+    measured = {}
+    for run, rows in found.items():
+        loss = float(np.average([float(value) for value, _ in rows], weights=weights))
+        measured[run] = loss, scores.segmentation_selection(dice.join([counts for _, counts in rows]), names) | {NEGATIVE_LOSS: -loss}
+    return measured

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -41,6 +43,19 @@ def test_plain_torchvision_file_is_loaded_whole_and_the_classifier_ignored(tmp_p
     assert account.counts == {"loaded": 100, "ignored": 2, "missing": 0, "unexpected": 0, "wrong_shape": 0}
     assert account.share_loaded == 1
     assert all(torch.equal(tensor, resnet18[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_densenet_file_as_torchvision_publishes_it_is_loaded_whole(tmp_path):
+    """Its names have a point that today's modules lack (`denselayer1.norm.1.weight`); torchvision takes it out in its own download."""
+    torch.manual_seed(1)
+    source = torchvision.models.densenet121(weights=None).state_dict()
+    published = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): tensor for name, tensor in source.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in published
+    torch.manual_seed(0)
+    encoder = family.build("densenet121").network
+    account = load_checkpoint(encoder, _save(tmp_path, published), "torchvision", 1.0)
+    assert (account.share_loaded, account.unexpected, len(account.ignored)) == (1, (), 2)
+    assert all(torch.equal(tensor, source[name]) for name, tensor in encoder.state_dict().items())
 
 
 def test_lightning_checkpoint_of_lovt_is_loaded_and_its_other_parts_ignored(tmp_path, encoder, resnet18):

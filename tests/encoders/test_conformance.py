@@ -106,6 +106,37 @@ class WrongEmbedding(Good):
         return self.pyramid(images)[4].mean((2, 3))
 
 
+class EmbedsAtRandom(Good):
+    def pooled(self, images):
+        return nn.functional.dropout(super().pooled(images), 0.5, training=True)
+
+
+class EmbeddingsLookAtTheBatch(Good):
+    def pooled(self, images):
+        embedded = super().pooled(images)
+        return embedded - embedded.mean(0)
+
+
+class NormalisesForTheEmbeddingOnly(Good):
+    def pooled(self, images):
+        return super().pooled((images - 0.485) / 0.229)
+
+
+class NormalisesAfterResizing(Good):
+    def pooled(self, images):
+        images = nn.functional.interpolate(images, size=(48, 48), mode="bilinear", align_corners=True)
+        return super().pooled((images - 0.485) / 0.229)
+
+
+class DividesByTheSpread(Good):
+    def pyramid(self, images, strides=None):
+        maps = super().pyramid(images, strides)
+        return {stride: features / images.std((1, 2, 3), keepdim=True) for stride, features in maps.items()}
+
+    def pooled(self, images):
+        return self.pyramid(images, (8,))[8].mean((2, 3))
+
+
 class Crashes(Good):
     def pyramid(self, images, strides=None):
         raise ValueError("shapes cannot be multiplied")
@@ -151,6 +182,11 @@ def test_good_backbone_passes_and_is_left_as_it_was():
         (StandardisesEachImage, r"pyramid\(\).*second time"),
         (CutsGradient, r"pyramid\(\).*without gradient"),
         (Detaches, r"pyramid\(\).*no gradient"),
+        (EmbedsAtRandom, r"pooled\(\).*dropout"),
+        (EmbeddingsLookAtTheBatch, r"pooled\(\).*alone than in a batch"),
+        (NormalisesForTheEmbeddingOnly, r"pooled\(\).*second time"),
+        (NormalisesAfterResizing, r"pooled\(\).*second time"),
+        (DividesByTheSpread, r"pyramid\(\).*black image"),
         (WrongEmbedding, r"pooled\(\).*\(2, 6\).*\(2, 8\)"),
         (Crashes, r"pyramid\(\).*shapes cannot be multiplied"),
         (NoSpec, r"spec"),
@@ -171,3 +207,11 @@ def test_grey_stem_is_no_second_normalisation():
             return images[:, :1]
 
     _check(GreyStem)
+
+
+def test_resizing_before_the_first_layer_is_no_second_normalisation():
+    class Resizes(Good):
+        def pooled(self, images):
+            return super().pooled(nn.functional.interpolate(images, size=(40, 40), mode="bilinear", align_corners=True))
+
+    _check(Resizes)

@@ -17,6 +17,9 @@ CHANNELS = {
     "resnet50": (64, 256, 512, 1024, 2048),
     "resnet101": (64, 256, 512, 1024, 2048),
     "densenet121": (64, 256, 512, 1024, 1024),
+    "densenet161": (96, 384, 768, 2112, 2208),
+    "densenet169": (64, 256, 512, 1280, 1664),
+    "densenet201": (64, 256, 512, 1792, 1920),
 }
 
 
@@ -37,7 +40,7 @@ def test_backbone_keeps_its_contract(model):
     SealedEncoder(family.build(model), IMAGENET).conformance(64)
 
 
-@pytest.mark.parametrize(("model", "classifier"), [("resnet18", "fc"), ("densenet121", "classifier")])
+@pytest.mark.parametrize(("model", "classifier"), [("resnet18", "fc"), ("densenet121", "classifier"), ("densenet169", "classifier")])
 def test_pooled_is_what_torchvision_gives_its_classifier(model, classifier):
     torch.manual_seed(0)
     backbone = family.build(model).eval()

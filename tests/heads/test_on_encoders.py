@@ -27,7 +27,7 @@ def encoder(request):
     return SealedEncoder(seeded_init(lambda: family.build(request.param), 0), IMAGENET)
 
 
-@pytest.mark.parametrize("name", ["linear", "unet", "yolov3"])
+@pytest.mark.parametrize("name", ["linear", "unet", "smp_unet", "yolov3"])
 @pytest.mark.parametrize("mode", ["frozen", "training"])
 def test_head_trains_on_the_encoder(encoder, name, mode):
     encoder.set_mode(mode)

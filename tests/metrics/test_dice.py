@@ -145,3 +145,71 @@ def _random(seed, share, shape):
     probabilities = rng.random(shape, np.float32) ** rng.choice([0.3, 1, 4])
     probabilities[rng.random(shape) < 0.1] = 0.5
     return probabilities, rng.random(shape) < share
+
+
+# ------------------------------------------------------------------------------------ families that must not be taken for each other
+
+
+def _families() -> tuple[np.ndarray, np.ndarray]:
+    """Seven images of one class, 4 x 4: hit, half hit, missed, false alarm, and three true negatives."""
+    truth, predicted = np.zeros((7, 1, 4, 4), bool), np.zeros((7, 1, 4, 4), bool)
+    truth[0, 0, :2] = predicted[0, 0, :2] = True
+    truth[1, 0, :2] = predicted[1, 0, 1:3] = True
+    truth[2, 0, 0, 0] = True
+    predicted[3, 0, 3, 3] = True
+    return predicted, truth
+
+
+def test_three_families_of_dice_written_out() -> None:
+    counts = dice.count_overlap(*_families())
+    per_image = [1, 0.5, 0, 0, 1, 1, 1]
+    assert dice.image_dice_all(counts) == pytest.approx(np.mean(per_image))
+    assert dice.image_dice_positives(counts) == pytest.approx(0.5)
+    batches = [np.mean(per_image[:3]), np.mean(per_image[3:6]), per_image[6]]
+    assert dice.image_dice_batches(counts, dice.sizes_of_batches(7, 3)) == pytest.approx(np.mean(batches))
+    tp, wrong, tn = 12, 10, 7 * 16 - 22
+    assert dice.dice_with_background(counts, 16) == pytest.approx((2 * tp / (2 * tp + wrong) + 2 * tn / (2 * tn + wrong)) / 2)
+    assert float(dice.micro_dice(counts)[0]) == pytest.approx(24 / 34)
+
+
+def test_dice_over_batches_is_that_over_images_where_all_batches_are_alike() -> None:
+    counts = dice.count_overlap(*_families())
+    for size in (1, 7, 100):
+        assert dice.image_dice_batches(counts, dice.sizes_of_batches(7, size)) == pytest.approx(dice.image_dice_all(counts))
+    assert dice.sizes_of_batches(7, 3).tolist() == [3, 3, 3, 3, 3, 3, 1]
+    with pytest.raises(UsageError, match="A batch of 0 images"):
+        dice.sizes_of_batches(7, 0)
+
+
+def test_predicting_nothing_scores_the_share_of_negatives_in_one_family_only() -> None:
+    _, truth = _families()
+    counts = dice.count_overlap(np.zeros_like(truth), truth)
+    assert dice.image_dice_all(counts) == pytest.approx(4 / 7)
+    assert dice.image_dice_positives(counts) == 0
+    assert dice.dice_with_background(counts, 16) < 0.5
+
+
+def test_image_weights_count_images_again() -> None:
+    predicted, truth = _families()
+    counts = dice.count_overlap(predicted, truth)
+    weights = np.array([2, 0, 1, 3, 0, 1, 0])
+    again = dice.count_overlap(np.repeat(predicted, weights, axis=0), np.repeat(truth, weights, axis=0))
+    assert dice.image_dice_all(counts, weights) == pytest.approx(dice.image_dice_all(again))
+    assert dice.dice_with_background(counts, 16, weights) == pytest.approx(dice.dice_with_background(again, 16))
+    assert dice.image_dice_all(counts, np.zeros(7)) is None
+
+
+def test_a_side_without_a_pixel_is_left_out_and_a_frame_too_small_is_refused() -> None:
+    full = np.ones((2, 1, 4, 4), bool)
+    assert dice.dice_with_background(dice.count_overlap(full, full), 16) == 1
+    assert dice.dice_with_background(dice.count_overlap(~full, ~full), 16) == 1
+    with pytest.raises(UsageError, match="more pixels counted than the 15"):
+        dice.dice_with_background(dice.count_overlap(full, full), 15)
+
+
+def test_background_dice_is_the_dice_of_the_complements() -> None:
+    """BenchX's mDice is the mean of the two classes' Dice over all pixels."""
+    random = np.random.default_rng(5)
+    predicted, truth = random.random((5, 1, 8, 8)) > 0.6, random.random((5, 1, 8, 8)) > 0.7
+    sides = [float(dice.micro_dice(dice.count_overlap(*pair))[0]) for pair in ((predicted, truth), (~predicted, ~truth))]
+    assert dice.dice_with_background(dice.count_overlap(predicted, truth), 64) == pytest.approx(np.mean(sides))

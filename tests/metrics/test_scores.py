@@ -16,6 +16,8 @@ from benchmark.metrics.scores import detection_selection, score_detection, score
 from benchmark.metrics.statistics import from_json, pooled_metrics
 
 SEGMENTATION = {
+    "image_dice_all",
+    "dice_with_background",
     "avg_dice",
     "pooled_dice",
     "pos_dice",
@@ -29,6 +31,7 @@ SEGMENTATION = {
     "recall",
     "iou",
 }
+MGCA = ("mAP_mgca", "mAP_mgca_all")
 DETECTION = {
     "mAP",
     "mAP@0.5",
@@ -37,6 +40,7 @@ DETECTION = {
     "froc",
     "AP40_75_full",
     "froc_full",
+    *MGCA,
     "coco_AP",
     "coco_AP50",
     "coco_AP75",
@@ -49,6 +53,8 @@ def test_box_masks_get_every_metric_but_the_surface_distance():
     scores = score_segmentation(*_segmentation(), ["a", "b"], true_masks=False)
     assert set(scores.metrics) | set(scores.undefined) == SEGMENTATION | {"a_dice", "b_dice"}
     assert scores.undefined == {}
+    tested = score_segmentation(*_segmentation(), ["a", "b"], true_masks=False, batch_size=5)
+    assert set(tested.metrics) - set(scores.metrics) == {"image_dice_batches"}  # only where images came in batches
     assert "nsd" in score_segmentation(*_segmentation(), ["a", "b"], true_masks=True).metrics
 
 
@@ -58,7 +64,9 @@ def test_values_are_those_of_the_families():
     counts = dice.dice_counts(probabilities, masks)
     assert scores.metrics["b_dice"] == dice.micro_dice(counts)[1]
     assert scores.metrics["avg_dice"] == pytest.approx((scores.metrics["a_dice"] + scores.metrics["b_dice"]) / 2)
-    assert segmentation_selection(counts, ["a", "b"]) == {name: scores.metrics[name] for name in ("a_dice", "b_dice", "avg_dice")}
+    assert segmentation_selection(counts, ["a", "b"]) == {
+        name: scores.metrics[name] for name in ("a_dice", "b_dice", "avg_dice", "image_dice_all")
+    }
 
 
 def test_statistics_give_every_pooled_metric_again():
@@ -77,7 +85,8 @@ def test_chunks_of_predictions_score_like_the_whole():
 def test_undefined_metrics_are_left_out_with_a_reason_and_nothing_is_nan():
     masks = np.zeros((3, 1, 8, 8), bool)
     scores = score_segmentation(np.zeros(masks.shape, np.float32), masks, ["a"], true_masks=True)
-    assert scores.metrics == {"a_dice": 0.0, "avg_dice": 0.0, "pooled_dice": 0.0, "negatives_empty": 1.0}
+    empty = {"a_dice": 0.0, "avg_dice": 0.0, "pooled_dice": 0.0, "negatives_empty": 1.0}
+    assert scores.metrics == empty | {"image_dice_all": 1.0, "dice_with_background": 1.0}
     assert set(scores.undefined) == SEGMENTATION - set(scores.metrics) | {"nsd"}
     assert all(scores.undefined.values())
     json.dumps(dataclasses.asdict(scores), allow_nan=False)
@@ -114,12 +123,13 @@ def test_detection_scores_are_those_of_the_families(random_split):
         "coco_AP75": plain.ap75,
         "calibration_error": detection.objectness_calibration_error(overlaps(*pair)),
         "lost_at_0.2": detection.share_lost_at(overlaps(*pair)),
+        **{name: scores.metrics[name] for name in MGCA},  # against torchmetrics in test_mgca
     }
     assert scores.metrics == expected
     assert expected["lost_at_0.2"] > 0
     assert expected["AP40_75_full"] > expected["mAP"]
     cheap = detection_selection(*pair, ["a"])
-    assert cheap == {name: expected[name] for name in ("mAP", "mAP@0.5", "mAP@0.75", "froc", "froc_full")}
+    assert cheap == {name: expected[name] for name in ("mAP", "mAP@0.5", "mAP@0.75", "froc", "froc_full", *MGCA)}
     again = {name: m(None) for name, m in pooled_metrics(from_json(json.loads(json.dumps(scores.statistics)))).items()}
     assert again == scores.metrics
 

@@ -107,4 +107,20 @@ def _segmentation(seed, n_images=12):
     masks[::3] = False
     predicted[3] = False
     outlines = surface.surface_distances(predicted, masks)
-    return SegmentationStatistics(("a", "b"), dice.count_overlap(predicted, masks), lesions.find_lesions(predicted, masks), outlines)
+    counts = dice.count_overlap(predicted, masks)
+    batches = dice.sizes_of_batches(n_images, 5)
+    return SegmentationStatistics(("a", "b"), counts, lesions.find_lesions(predicted, masks), outlines, None, 64, batches)
+
+
+def test_records_from_before_the_families_of_dice_define_what_they_defined():
+    stored = to_json(_segmentation(3))
+    older = {name: value for name, value in stored.items() if name not in ("frame_pixels", "batch_sizes")}
+    now, before = pooled_metrics(from_json(stored)), pooled_metrics(from_json(older))
+    assert set(now) - set(before) == {"image_dice_batches", "dice_with_background"}
+    assert all(now[name](None) == metric(None) for name, metric in before.items())
+
+
+@pytest.mark.parametrize("damage", [{"frame_pixels": 0}, {"frame_pixels": "64"}, {"batch_sizes": [5] * 3}, {"batch_sizes": [0] * 12}])
+def test_numbers_of_batches_and_pixels_that_fit_nothing_are_refused(damage):
+    with pytest.raises(UsageError, match="not sufficient statistics"):
+        from_json(to_json(_segmentation(3)) | damage)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import registry
 from benchmark.phantom import nih_cxr
 from benchmark.phantom.boxed import draw_names
 from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers.base import open_reader
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
 
@@ -93,3 +95,20 @@ def test_classes_come_as_often_as_in_the_release():
 def test_seeds_do_not_share_patients():
     first, second = (nih_cxr.first_patient_number(Plan("nih-cxr", 1, seed=seed)) for seed in (0, 1))
     assert abs(first - second) > 10_000
+
+
+def test_both_lists_have_findings_and_images_without(corpus):
+    root, _ = corpus
+    known = entries(root)
+    for name in ("train_val_list.txt", "test_list.txt"):
+        labels = {known[listed][1] == "No Finding" for listed in (root / name).read_text().split()}
+        assert labels == {True, False}, name
+
+
+def test_its_labels_verify_as_a_dataset_of_their_own(corpus):
+    root, summary = corpus
+    reader = open_reader(registry.dataset("nih-labels"), root)
+    found = {c.what: c for c in reader.verify().checks}
+    assert reader.verify().ok, [c for c in found.values() if c.verdict == "error" and c.what != "first image"]
+    assert found["labels no finding"].found == str(summary.counts["labels_no_finding"])
+    assert len(reader.ids) == summary.counts["images"]

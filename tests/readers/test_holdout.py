@@ -13,7 +13,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import ids_digest
 from benchmark.readers.covidx import COVID, mgca_split, read_list
-from benchmark.readers.holdout import hold_out, sampled, sorted_holdout
+from benchmark.readers.holdout import hold_out, sampled, sorted_holdout, sorted_holdout_balanced
 from benchmark.readers.rsna import read_labels
 from benchmark.readers.splits import check_digests
 
@@ -39,10 +39,10 @@ def test_the_first_positions_of_glorias_rsna_split() -> None:
     assert len(held) == 8_006
 
 
-@pytest.mark.parametrize("name", ["gloria", "mgca-localized"])
-def test_rsna_splits_have_the_published_digests(real_files: Path, name: str) -> None:
+@pytest.mark.parametrize(("card", "name"), [("rsna-labels", "gloria"), ("rsna-labels", "mgca-localized"), ("rsna-plain", "mgca-localized")])
+def test_rsna_splits_have_the_published_digests(real_files: Path, card: str, name: str) -> None:
     labels = read_labels(real_files / "labels" / "rsna_stage_2_train_labels_semicolon.csv", "rsna")
-    rule = registry.dataset("rsna-labels").splits[name]
+    rule = registry.dataset(card).splits[name]
     checks = check_digests(sorted_holdout(labels.ids, rule), rule.expected, positive=lambda i: len(labels.boxes_xywh[i]) > 0)
     assert len(checks) >= 9
     assert {c.verdict for c in checks} == {"ok"}
@@ -76,3 +76,39 @@ def test_a_patient_with_blanks_is_read_from_the_right_and_other_lines_are_refuse
 def test_a_rule_without_its_numbers_is_refused() -> None:
     with pytest.raises(SplitError, match="needs seed"):
         sorted_holdout(["a"], SplitRule(rule="sorted holdout"))
+
+
+def test_a_balanced_training_list_keeps_all_positives_and_as_many_negatives_and_leaves_the_rest_alone() -> None:
+    ids = [f"{i:04d}" for i in range(1000)]
+    rule = registry.dataset("siim-plain").splits["by-image"]
+    whole = sorted_holdout(ids, rule.model_copy(update={"rule": "sorted holdout"}))
+
+    def positive(i: str) -> bool:
+        return int(i) % 5 == 0
+
+    splits = sorted_holdout_balanced(ids, rule, positive)
+    assert (splits["validation"], splits["test"]) == (whole["validation"], whole["test"])
+    assert not set(splits["train"]) & (set(splits["validation"]) | set(splits["test"]))
+    n_positive = sum(map(positive, whole["train"]))
+    assert {i for i in splits["train"] if positive(i)} == {i for i in whole["train"] if positive(i)}
+    assert len(splits["train"]) == len(set(splits["train"])) == 2 * n_positive
+    assert set(splits["train"]) <= set(whole["train"])
+    # The head of the list, 1 % or 10 % of it, is balanced, too.
+    assert 0.3 < sum(map(positive, splits["train"][:50])) / 50 < 0.7
+    assert splits == sorted_holdout_balanced(ids[::-1], rule, positive)
+
+
+def test_balancing_keeps_all_negatives_where_they_are_few_and_needs_a_positive() -> None:
+    ids = [f"{i:04d}" for i in range(100)]
+    rule = registry.dataset("siim-plain").splits["by-image"]
+    assert len(sorted_holdout_balanced(ids, rule, lambda i: int(i) % 10 > 0)["train"]) == 70
+    with pytest.raises(SplitError, match="None of the 70 training images is positive"):
+        sorted_holdout_balanced(ids, rule, lambda i: False)
+
+
+def test_rules_are_not_taken_for_each_other() -> None:
+    balanced, plain = registry.dataset("siim-plain").splits["by-image"], registry.dataset("rsna-plain").splits["mgca-localized"]
+    with pytest.raises(SplitError, match="no split rule 'sorted holdout, balanced' here"):
+        sorted_holdout(["a"], balanced)
+    with pytest.raises(SplitError, match="no split rule 'sorted holdout' here"):
+        sorted_holdout_balanced(["a"], plain, bool)

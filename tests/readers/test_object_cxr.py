@@ -306,6 +306,18 @@ def test_the_rule_on_the_published_file_names_gives_lovts_lists_by_digest():
     assert all(c.verdict == "ok" for c in checks)
 
 
+def test_the_rule_on_the_published_file_names_gives_mgcas_lists_by_digest():
+    """MGCA's digests were computed for rows in file-name order; positives need the label file and are not checked here."""
+    rule = registry.dataset("object-cxr-plain").splits["mgca"]
+    assert rule.rule == RULE.rule
+    train = [f"{k:05d}" for k in range(1, 8001)]
+    training, validation = train_test_split(train, test_size=rule.validation_share, random_state=rule.seed)
+    splits = {"train": tuple(training), "validation": tuple(validation), "test": tuple(f"{k:05d}" for k in range(8001, 9001))}
+    checks = check_digests(splits, rule.expected)
+    assert len(checks) == 6
+    assert all(c.verdict == "ok" for c in checks)
+
+
 def test_the_reader_applies_that_rule_to_the_rows_in_file_order(tmp_path):
     reader = open_reader(CARD, small(tmp_path))
     splits = reader.split(RULE)

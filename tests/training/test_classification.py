@@ -79,6 +79,28 @@ def test_three_exclusive_classes_are_decided_by_the_highest_score(small, tiny, c
     assert np.allclose(np.sum(stored["scores"], axis=1), 1, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("nih")
+    write_corpus(Plan(dataset="nih-cxr", n_patients=20, seed=4, images_per_patient=(1, 1)), root / "nih-cxr")
+    return root
+
+
+def test_fourteen_findings_are_learnt_and_those_nobody_shows_are_named(small, tiny, nih: Path) -> None:
+    job, place = small.one("nih-labels-linear-frozen-100-lobe", tiny(), root=nih, limit=16)
+    record = small.fit(job, place)
+    assert record.status == "ok"
+    assert "auroc" in record.metrics
+    assert "Hernia_auroc" not in record.metrics
+    assert any("Hernia" in sentence for sentence in record.warnings)
+
+
+def test_fine_tuning_on_fourteen_findings_trains_the_encoder(small, tiny, nih: Path) -> None:
+    job, place = small.one("nih-labels-linear-finetune-100-g2d", tiny(), root=nih, limit=16)
+    record = small.fit(job, place, learning_rate=1e-3)
+    assert (record.status, record.parameters["frozen"]) == ("ok", 0)
+
+
 def test_a_file_that_holds_no_scores_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_text("no")
     with pytest.raises(UsageError, match="Cannot read the class scores"):

@@ -75,9 +75,14 @@ class TinyHead(Head):
 class BlankPart:
     """As much of a part as the loop needs: noise images, no files."""
 
+    augmentation = None  # LoVT's tasks have none
+
     def __init__(self, n_images: int):
         self.n_images = n_images
         self.drawn: list[tuple[int, ...]] = []
+
+    def in_epoch(self, epoch: int) -> BlankPart:
+        return self
 
     def __len__(self) -> int:
         return self.n_images

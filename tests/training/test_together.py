@@ -37,6 +37,9 @@ class Noise:
     def __len__(self) -> int:
         return len(self.features)
 
+    def in_epoch(self, epoch: int):
+        return self
+
     def masks(self, index: np.ndarray) -> np.ndarray:
         return self.everything[index]
 

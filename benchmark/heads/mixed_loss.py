@@ -1,0 +1,42 @@
+"""GLoRIA's segmentation loss, which MGCA took over: focal loss and the logarithm of a soft Dice, over the whole batch.
+
+Source: gloria reference, section 4.5 (`MixedLoss(alpha 10, gamma 2)`), with its test vector.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark import parallel
+from benchmark.heads.base import at_least_float32
+
+FOCAL_WEIGHT = 10.0
+FOCAL_GAMMA = 2.0
+SMOOTH = 1.0
+
+
+def mixed_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """10 x focal - log(soft Dice); at least 0, and finite for a batch without any positive pixel.
+
+    Focal is the mean over pixels of (1 - p_t)^2 x cross-entropy, without class weights. Soft Dice is
+    (2 sum(p y) + 1) / (sum p + sum y + 1), one value for all classes, images and pixels of the batch.
+
+    Args:
+        logits: (B, C, S, S), any float dtype; computed in float32 whatever autocast says.
+        masks: (B, C, S, S) float32 of 0 and 1.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = at_least_float32(logits)
+        masks = masks.to(logits.dtype)
+        towards_truth = logits * (2 * masks - 1)
+        wrong = torch.exp(FOCAL_GAMMA * F.logsigmoid(-towards_truth))
+        focal = wrong * F.softplus(-towards_truth)
+        probabilities = logits.sigmoid()
+        n_pixels = masks.new_tensor(float(masks.numel()))
+        # One value for the whole batch, also when its images lie in several processes.
+        sums = torch.stack([focal.sum(), n_pixels, (probabilities * masks).sum(), probabilities.sum() + masks.sum()])
+        focal_sum, n_pixels, intersection, total = parallel.total(sums).unbind()
+        soft_dice = (2 * intersection + SMOOTH) / (total + SMOOTH)
+        return FOCAL_WEIGHT * focal_sum / n_pixels - soft_dice.log()

@@ -1,0 +1,55 @@
+"""MGCA's detection mAP: COCO's rule at eight lower IoU thresholds over detections of objectness 0.5, as released and over all images.
+
+The released code hands an image to the metric only if some detection is left in it and it has a box. So an image in which nothing was found
+costs no recall, and a false alarm on a healthy one costs no precision. Two columns, never one. Recall levels are COCO's; torchmetrics has
+them in single precision, so that a recall exactly on one of the 101 may count for the next level there.
+Source: g2d reference, section 4.4; benchx_mgca reference, section 1.5.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.coco import UNCOUNTED, CocoHits, average_precision, coco_hits
+
+THRESHOLDS = np.array([0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75])
+CONFIDENCE = 0.5
+RELEASED, ALL_IMAGES = "mAP_mgca", "mAP_mgca_all"
+
+
+def mgca_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.ndarray:
+    """(n,) int64 hits at `THRESHOLDS`, in the order of `overlaps.overlaps`: confidence at least 0.5, 100 boxes per image, plain IoU, `>=`.
+
+    Raises:
+        FrameMismatch, TrainingError, UsageError: as `coco.coco_hits`.
+    """
+    return coco_hits(detections, truth, n_classes, THRESHOLDS, CONFIDENCE)
+
+
+def over_all_images(found: CocoHits, weights: np.ndarray | None = None) -> float | None:
+    """Mean over thresholds and classes of the average precision over all images; None where no image has a box.
+
+    Args:
+        found: with hits at `THRESHOLDS`.
+        weights: (n_images,) copies of each image; None takes every image once.
+    """
+    return average_precision(found, weights=weights)
+
+
+def as_released(found: CocoHits, weights: np.ndarray | None = None) -> float | None:
+    """The same over the images that have both a box and a detection; 0 where there are boxes but no such image (MGCA's code gives -1)."""
+    weights = np.ones(found.n_images) if weights is None else np.asarray(weights, np.float64)
+    if not weights[found.truth_image].any():
+        return None
+    detected, boxed = np.zeros((2, found.n_images), bool)
+    detected[found.image[found.hits != UNCOUNTED]] = True
+    boxed[found.truth_image] = True
+    return average_precision(found, weights=weights * (detected & boxed)) or 0.0
+
+
+def metrics_of(found: CocoHits) -> dict[str, partial]:
+    """Both columns as functions of image weights."""
+    return {RELEASED: partial(as_released, found), ALL_IMAGES: partial(over_all_images, found)}

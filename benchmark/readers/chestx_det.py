@@ -1,0 +1,252 @@
+"""ChestX-Det: thirteen findings on re-labelled NIH radiographs, each with a box and a polygon; official training and test files.
+
+The two JSON files hold one entry per image, with lists of findings, boxes and polygons of equal length. Images carry new numbers, so their
+NIH patients are not known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.imaging.picture import GreyRule, read_grey
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.tables import find_files, first_folder_with, locate
+
+FILES = {"train": "ChestX_Det_train.json", "test": "ChestX_Det_test.json"}
+RULE = "official test, stratified holdout"
+SIDE = 1024  # rows and columns of every image; boxes and polygons are in these pixels
+FIELDS = ("file_name", "syms", "boxes", "polygons")
+# The released polygons end at most 9 pixels from their box (all 9,639 compared); x and y exchanged are further off.
+MOST_APART = 16
+
+_NAME = re.compile(r"[0-9]+\.png")
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image of a JSON file.
+
+    Attributes:
+        xyxy: (n, 4) int64, left, top, right and bottom in pixels.
+        labels: (n,) int64, index into the card's classes.
+        polygons: n arrays (k, 2) int32 of x and y.
+    """
+
+    part: str
+    xyxy: np.ndarray
+    labels: np.ndarray
+    polygons: tuple[np.ndarray, ...]
+
+
+class DatasetReader(Reader):
+    """Images of both files; an id is a file name. Patients are not known."""
+
+    def open(self) -> None:
+        base = first_folder_with(self.root, (FILES["train"],))
+        if base is None:
+            raise DataError(f"{self.card.name}: {FILES['train']} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
+        self._base = base
+        self._images: dict[str, Annotated] = {}
+        for part in FILES:
+            self._read(part)
+        found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
+        self._paths = locate(self._images, found, self.card.name, " and ".join(FILES.values()))
+        self.release = "training and test file with polygons"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """File names of the training file, then of the test file, in file order."""
+        return tuple(self._images)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._images:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in {' and '.join(FILES.values())}.")
+        one = self._images[sample_id]
+        corners = one.xyxy.astype(np.float64)
+        return Sample(
+            id=sample_id,
+            patient_id=None,
+            image=partial(self._image, sample_id),
+            masks=partial(self._masks, sample_id),
+            boxes_xywh=np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
+            box_labels=one.labels,
+            files=(self._paths[sample_id],),
+            positive=len(one.labels) > 0,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return tuple(self._base / name for name in FILES.values())
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._paths.values())
+
+    def split(self, rule: SplitRule) -> Splits:
+        """The official test file, and a validation share of the training file held out by whether an image has a finding.
+
+        Raises:
+            SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
+        """
+        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
+            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        ids = sorted(self._ids_of("train"))
+        positive = [self._is_positive(i) for i in ids]
+        try:
+            train, validation = train_test_split(
+                ids, test_size=round(rule.validation_share * len(ids)), stratify=positive, random_state=rule.seed
+            )
+        except ValueError as error:
+            found = f"{sum(positive)} of {len(ids)} training images have a finding"
+            raise SplitError(f"{self.card.name}: {found}; that is too few to hold out a validation set of both kinds ({error}).") from None
+        splits = {"train": tuple(train), "validation": tuple(validation), "test": self._ids_of("test")}
+        check_disjoint(splits)
+        return splits
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the source in the card.")
+            yield from self._split_checks()
+        yield tolerated(self.card, "boxes that repeat another of their image", sum(map(_n_repeated, self._images.values())))
+        yield first_sample_check(self)
+
+    def _split_checks(self) -> Iterator[Check]:
+        for name, rule in self.card.splits.items():
+            try:
+                splits = {"official_train": self._ids_of("train"), **self.split(rule)}
+            except SplitError as error:
+                yield Check(name, "possible", "not possible", "error", str(error))
+                continue
+            n_boxes = {i: len(one.labels) for i, one in self._images.items()}
+            for line in check_digests(splits, rule.expected, n_boxes=n_boxes.__getitem__, positive=self._is_positive):
+                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
+
+    # ------------------------------------------------------------------------------------------------------------ reading
+
+    def _read(self, part: str) -> None:
+        path = self._base / FILES[part]
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{self.card.name}: {path.name} is missing in {self._base}. It is part of the public release.") from None
+        except ValueError as error:
+            raise DataError(f"{self.card.name}: {path.name} is no readable JSON ({error}). Fetch the file again.") from None
+        if not isinstance(entries, list) or not entries:
+            raise DataError(f"{self.card.name}: {path.name} holds no list of images. Fetch the file again.")
+        for number, entry in enumerate(entries, start=1):
+            where = f"{self.card.name}: {path.name} entry {number:,}"
+            if not isinstance(entry, dict) or set(entry) != set(FIELDS):
+                found = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
+                raise DataError(f"{where}: {found}; expected {', '.join(FIELDS)}. (ChestX-Det10 has no polygons and is another release.)")
+            name = entry["file_name"]
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise DataError(f"{where}: {name!r} is no file name such as 36200.png.")
+            if name in self._images:
+                raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._images[name].part]}.")
+            self._images[name] = self._annotated(part, entry, f"{where} ({name})")
+
+    def _annotated(self, part: str, entry: dict[str, Any], where: str) -> Annotated:
+        names, boxes, polygons = (entry[field] for field in FIELDS[1:])
+        if not all(isinstance(listed, list) for listed in (names, boxes, polygons)) or not len(names) == len(boxes) == len(polygons):
+            raise DataError(f"{where}: syms, boxes and polygons are not three lists of one length.")
+        labels = []
+        for name in names:
+            if name not in self.card.classes:
+                raise DataError(f"{where}: finding {name!r}; expected one of {', '.join(self.card.classes)}.")
+            labels.append(self.card.classes.index(name))
+        corners = [_corners(box, f"{where}, box {k}") for k, box in enumerate(boxes, start=1)]
+        outlines = [
+            _outline(points, box, f"{where}, polygon {k}") for k, (points, box) in enumerate(zip(polygons, corners, strict=True), start=1)
+        ]
+        xyxy = np.array(corners, dtype=np.int64).reshape(-1, 4)
+        return Annotated(part, xyxy, np.array(labels, dtype=np.int64), tuple(outlines))
+
+    def _image(self, sample_id: str) -> np.ndarray:
+        pixels = read_grey(self._paths[sample_id], sample_id, GreyRule.LUMA)
+        self._require_size(pixels.shape, sample_id)
+        return pixels
+
+    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+        """(C, H, W) bool: filled polygons, their outline included, united by class."""
+        self._require_size(shape, sample_id)
+        one = self._images[sample_id]
+        masks = np.zeros((len(self.card.classes), *shape), dtype=np.uint8)
+        for label, points in zip(one.labels, one.polygons, strict=True):
+            cv2.fillPoly(masks[label], [points], 1)
+        return masks.astype(bool)
+
+    def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
+        if tuple(shape) != (SIDE, SIDE):
+            raise ImageError(
+                f"{self._paths[sample_id]} (id {sample_id}): {shape[0]} rows x {shape[1]} columns, but boxes and polygons are in pixels of "
+                f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
+            )
+
+    def _ids_of(self, part: str) -> tuple[str, ...]:
+        return tuple(i for i, one in self._images.items() if one.part == part)
+
+    def _is_positive(self, sample_id: str) -> bool:
+        return len(self._images[sample_id].labels) > 0
+
+    def _counts(self) -> dict[str, int]:
+        counts = {"images": len(self._images)}
+        for part in FILES:
+            listed = [one for one in self._images.values() if one.part == part]
+            counts[f"{part}_images"] = len(listed)
+            counts[f"{part}_positives"] = sum(len(one.labels) > 0 for one in listed)
+            counts[f"{part}_boxes"] = sum(len(one.labels) for one in listed)
+        per_class = Counter(int(label) for one in self._images.values() if one.part == "train" for label in one.labels)
+        counts |= {f"train_{name.lower().replace(' ', '_')}": per_class[k] for k, name in enumerate(self.card.classes)}
+        if self.phantom is not None:
+            counts["patients"] = len(set(self.phantom_patients().values()))
+        return counts
+
+
+def _corners(box: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_whole(value) for value in box):
+        raise DataError(f"{where}: {box} are not four whole numbers left, top, right, bottom.")
+    left, top, right, bottom = box
+    if not (0 <= left < right <= SIDE and 0 <= top < bottom <= SIDE):
+        raise DataError(
+            f"{where}: {box} are not 0 <= left < right <= {SIDE} and 0 <= top < bottom <= {SIDE}. The original release has no such box."
+        )
+    return left, top, right, bottom
+
+
+def _outline(points: Any, box: tuple[int, ...], where: str) -> np.ndarray:
+    """(k, 2) int32; raises DataError for what is no polygon, or one that lies elsewhere than its box."""
+    pairs = isinstance(points, list) and all(isinstance(p, list) and len(p) == 2 and all(map(_is_whole, p)) for p in points)
+    if not pairs or len(points) < 3:
+        raise DataError(f"{where}: not a list of at least three pairs of whole numbers x, y.")
+    outline = np.array(points, dtype=np.int32)
+    extent = (*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist())
+    if max(abs(edge - side) for edge, side in zip(extent, box, strict=True)) > MOST_APART:
+        raise DataError(
+            f"{where}: it reaches from x {extent[0]} to {extent[2]} and y {extent[1]} to {extent[3]}, and its box is {list(box)}. "
+            "In the original release they agree: is this an edited copy, or are x and y exchanged?"
+        )
+    return outline
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _n_repeated(one: Annotated) -> int:
+    return len(one.labels) - len({(int(label), *box) for label, box in zip(one.labels, one.xyxy.tolist(), strict=True)})

@@ -1,0 +1,186 @@
+"""NIH ChestX-ray14 as whole-image labels: fourteen findings, text-mined, on the official lists.
+
+The release cuts its images into `train_val_list.txt` and `test_list.txt` and goes no further: which of the former validate is a rule of
+LOBE's, by patient. Boxes: `nih_cxr`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import GreyRule, read_grey
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.holdout import sampled
+from benchmark.readers.nih_tables import (
+    ENTRY_TABLES,
+    NORMAL,
+    TEST_LIST,
+    TRAIN_VAL_LIST,
+    Entry,
+    find_images,
+    label_counts,
+    layout,
+    patient_of,
+    read_entries,
+    read_list,
+)
+from benchmark.readers.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.tables import first_folder_with, locate
+
+RULE = "official test, validation by patient"
+
+
+class DatasetReader(Reader):
+    """Every image of the two official lists. Patients are known: the number before the underscore."""
+
+    def open(self) -> None:
+        base = first_folder_with(self.root, ENTRY_TABLES)
+        if base is None:
+            raise DataError(
+                f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self.root}. Expected {', '.join(self.card.files)}."
+            )
+        self._base = base
+        self._entries, self._entry_path = read_entries(base, self.card.name)
+        needed_for = "The official split is made of the two lists."
+        self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
+        self._require_lists()
+        self._labels = {i: self._labels_of(i, self._entries[i]) for i in self.ids}
+        self._images = locate(self.ids, find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
+        unlisted = len(self._entries) - len(self.ids)
+        if unlisted:
+            self.warnings.append(f"{self.card.name}: {unlisted:,} images of {self._entry_path.name} are in no official list and left out.")
+        year = "2020" if "v2020" in self._entry_path.name else "2017"
+        self.release = f"labels of {year}, images {layout(base, self._images)}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Images of train_val_list.txt, then of test_list.txt, in the lists' order."""
+        return (*self._lists[TRAIN_VAL_LIST], *self._lists[TEST_LIST])
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._labels:
+            raise DataError(f"{self.card.name}: no image {sample_id!r} in {TRAIN_VAL_LIST} and {TEST_LIST}.")
+        labels = self._labels[sample_id]
+        path = self._images[sample_id]
+        return Sample(
+            id=sample_id,
+            patient_id=patient_of(sample_id),
+            image=partial(read_grey, path, sample_id, GreyRule.LUMA),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(path,),
+            positive=bool((labels == 1).any()),
+            view=self._entries[sample_id].view,
+            labels=labels,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return (self._entry_path, self._base / TRAIN_VAL_LIST, self._base / TEST_LIST)
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._images.values())
+
+    def split(self, rule: SplitRule) -> Splits:
+        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
+            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        splits = official_split(self._lists[TRAIN_VAL_LIST], self._lists[TEST_LIST], rule.seed, rule.validation_share)
+        check_disjoint(splits)
+        return splits
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            # The corpus is one for both readers: counts of boxes are the other's. Its ids are in the order of the label table.
+            mine = {name: n for name, n in self.phantom.get("counts", {}).items() if name in counts}
+            yield from phantom_checks({**self.phantom, "counts": mine}, counts, tuple(self._entries))
+        else:
+            hint = f"Counts are those of {ENTRY_TABLES[0]}. Was the file edited or cut? Fetch it again from the NIH."
+            yield from count_checks(self.card.expected, counts, hint)
+            for name, rule in self.card.splits.items():
+                for line in check_digests(self.split(rule), rule.expected, patient_of=patient_of):
+                    yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
+        patients = [{patient_of(i) for i in listed} for listed in self._lists.values()]
+        yield tolerated(self.card, "patients in both official lists", len(patients[0] & patients[1]))
+        try:
+            found, verdict = "readable", "ok"
+            self.sample(self.ids[0]).image()
+        except LobeError as error:
+            found, verdict = str(error), "error"
+        yield Check("first image", "readable", found, verdict, "" if verdict == "ok" else "Unpack the images again.")
+
+    def _require_lists(self) -> None:
+        """Every listed image has its labels and stands in one list."""
+        both = set(self._lists[TRAIN_VAL_LIST]) & set(self._lists[TEST_LIST])
+        if both:
+            raise DataError(
+                f"{self.card.name}: {len(both):,} images are in {TRAIN_VAL_LIST} and in {TEST_LIST}, for example {min(both)}. "
+                "Training would see images it is tested on; fetch both lists again."
+            )
+        for name, listed in self._lists.items():
+            if not listed:
+                raise DataError(f"{self.card.name}: {name} lists no image. Fetch the file again.")
+            unknown = [i for i in listed if i not in self._entries]
+            if unknown:
+                raise DataError(
+                    f"{self.card.name}: {len(unknown):,} of {len(listed):,} images of {name} have no row in {self._entry_path.name}, "
+                    f"for example {', '.join(unknown[:3])}. Do the files belong together?"
+                )
+
+    def _labels_of(self, sample_id: str, entry: Entry) -> np.ndarray:
+        """(C,) int8 of 1 and 0: the table names what is there, and a finding it does not name counts as absent."""
+        where = f"{self.card.name}: {self._entry_path.name} line {entry.line:,} ({sample_id})"
+        if entry.findings == (NORMAL,):
+            return np.zeros(len(self.card.classes), np.int8)
+        foreign = [f for f in entry.findings if f not in self.card.classes]
+        if foreign:
+            expected = f"{NORMAL!r} alone or some of {', '.join(self.card.classes)}"
+            raise DataError(f"{where}: the label {foreign[0]!r} of {'|'.join(entry.findings)!r}; expected {expected}.")
+        return np.array([name in entry.findings for name in self.card.classes], np.int8)
+
+    def _counts(self) -> dict[str, int]:
+        views = Counter(self._entries[i].view for i in self.ids)
+        counts = {
+            "images": len(self.ids),
+            "patients": len({patient_of(i) for i in self.ids}),
+            "train_val_list": len(self._lists[TRAIN_VAL_LIST]),
+            "test_list": len(self._lists[TEST_LIST]),
+            "view_pa": views["PA"],
+            "view_ap": views["AP"],
+        }
+        absent = {f"labels_{name.lower()}": 0 for name in self.card.classes}
+        return counts | absent | label_counts(self._entries[i] for i in self.ids)
+
+
+def official_split(train_val: Sequence[str], test: Sequence[str], seed: int, validation_share: float) -> Splits:
+    """The official test list, and whole patients of the other list for validation until it has its share of images; the rest trains.
+
+    Patients stand in the order of their first image in the list and are then permuted, so that the split follows from the release alone.
+    The training list comes in the order MGCA draws its fractions from (`holdout.sampled`): 1 % lies within 10 %.
+
+    Raises:
+        SplitError: a share that leaves nothing to train with, or nothing to validate with.
+    """
+    images: dict[str, list[str]] = {}
+    for sample_id in train_val:
+        images.setdefault(patient_of(sample_id), []).append(sample_id)
+    patients = list(images)
+    n_validation = round(validation_share * len(train_val))
+    held: list[str] = []
+    kept: list[str] = []
+    for index in np.random.RandomState(seed).permutation(len(patients)):
+        (held if len(held) < n_validation else kept).extend(images[patients[index]])
+    if not held or not kept:
+        raise SplitError(
+            f"A validation share of {validation_share} of {len(train_val):,} images of {len(patients):,} patients leaves {len(kept):,} to "
+            f"train and {len(held):,} to validate with."
+        )
+    return {"train": tuple(sampled(kept)), "validation": tuple(held), "test": tuple(test)}
