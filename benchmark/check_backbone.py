@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry, resolve
-from benchmark.cards import IMAGENET, Contamination, Normalisation
+from benchmark.cards import IMAGENET, BackboneCard, Contamination, Normalisation
 from benchmark.encoders import naming
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -183,10 +183,12 @@ def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | No
         found.append("It states no normalisation of its own: a row under the leaderboard's protocol would not be ranked.")
     card = parsed.card
     if card is not None:
-        for dataset, kind in sorted(card.contamination.items()):
+        for dataset, kind in sorted(parsed.contamination.items()):
             if kind is not Contamination.NONE:
                 found.append(f"{dataset}: contamination {kind.value} (pretraining: {', '.join(card.pretraining or ('unknown',))}).")
-        if card.status != "verified":
+        if weights is not None and not parsed.contamination:
+            found.append(_nobody_speaks(card, weights))
+        if card.status != "verified" and card.name in registry.backbones():  # an author's own card is of the author's own file
             found.append(
                 f"The card is {card.status}: {card.notes or 'its layout comes from documents, no published file was loaded here'}."
             )
@@ -194,7 +196,19 @@ def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | No
             found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
     elif pretraining is None:
         found.append("It does not say what it was pre-trained on: every dataset counts as seen, images included.")
+    elif pretraining:
+        found.append("It names its pretraining sets, but only a card says which datasets they meet: every dataset counts as seen.")
     return tuple(found)
+
+
+def _nobody_speaks(card: BackboneCard, weights: Path) -> str:
+    """Why every dataset counts as seen although there is a card."""
+    if not card.contamination:
+        return "The card has no `contamination`: every dataset counts as seen, images included."
+    return (
+        f"The card's contamination is that of {card.weights}, and this file is {weights.name}: every dataset counts as seen, images "
+        "included. Give the file the published name if that is what it is."
+    )
 
 
 def _has_digest(path: Path, digest: str) -> bool:

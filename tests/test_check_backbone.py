@@ -90,6 +90,28 @@ def test_card_with_other_bytes_than_published_and_unverified_layout_is_noted(tmp
     assert any("unverified" in warning for warning in found.warnings)
 
 
+def test_own_card_is_not_called_unverified_and_says_where_nobody_speaks_for_the_file(tmp_path: Path):
+    """A card's contamination goes for its own file; under another name every dataset would count as seen without a word."""
+    from benchmark.encoders.torchvision import build
+
+    torch.manual_seed(7)
+    for name in ("mine.pth", "other.pth"):
+        torch.save(build("resnet18").network.state_dict(), tmp_path / name)
+    card = "name: mine\nfamily: torchvision\nmodel: resnet18\nweights: mine.pth\n"
+    (tmp_path / "silent.yaml").write_text(card)
+    (tmp_path / "mine.yaml").write_text(card + "contamination: {rsna: none, siim: images}\n")
+    silent, own, other = (
+        " ".join(check(f"{tmp_path / given}", tmp_path / "cache").warnings)
+        for given in (f"silent.yaml@{tmp_path / 'mine.pth'}", f"mine.yaml@{tmp_path / 'mine.pth'}", f"mine.yaml@{tmp_path / 'other.pth'}")
+    )
+    assert "no `contamination`: every dataset counts as seen" in silent
+    assert "siim: contamination images" in own
+    assert "unverified" not in own
+    assert "counts as seen" not in own
+    assert "that of mine.pth, and this file is other.pth" in other
+    assert "siim: contamination" not in other
+
+
 def test_score_under_the_other_normalisation(tiny, corpora, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("benchmark.plan.SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 12})
     file = tiny()

@@ -97,7 +97,10 @@ class VisionLanguageBackbone(Backbone):
             UsageError: no tokenizer was given.
         """
         if self.tokenizer is None:
-            raise UsageError(f"{self.spec.name} has no tokenizer: set `tokenizer` to one of the folder its text encoder was trained with.")
+            raise UsageError(
+                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to one of the folder its "
+                "text encoder was trained with (docs/your-backbone.md, Text)."
+            )
         tokens = self.tokenizer(texts, pad_to_limit=pad_to_limit)
         device = next(self.parameters()).device
         return type(tokens)(tokens.ids.to(device), tokens.mask.to(device), tokens.pieces, tokens.n_truncated)

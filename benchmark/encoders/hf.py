@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, Dinov2Config, PreTrainedConfig, SwinConfig
+from transformers import AutoConfig, AutoModel, Dinov2Config, PreTrainedConfig, SiglipVisionConfig, SwinConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
@@ -34,7 +34,12 @@ WINDOWED = ("swin", "swinv2")
 CONFIGURATIONS = {
     "dinov2-base-518": lambda: Dinov2Config(image_size=518, patch_size=14),
     "swin-tiny": lambda: SwinConfig(),
+    # The image half of SigLIP-400M.
+    "siglip-400m-448": lambda: SiglipVisionConfig(
+        hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, image_size=448, patch_size=14
+    ),
 }
+_SAME_SCALE = 0.01  # share by which a factor may miss 1/255: configurations round it
 _PROBE = 224  # side of the input on which strides are measured
 
 
@@ -90,11 +95,19 @@ def library_weights(model: str, name: str) -> LibraryWeights:
 
 
 def own_normalisation(model: str) -> Normalisation | None:
-    """Mean and deviation of the folder's `preprocessor_config.json`; None where there is none."""
+    """Mean and deviation of the folder's `preprocessor_config.json`; None where there is none, or they are on another scale than 0 to 1.
+
+    A configuration that switches the step off keeps statistics nobody used: then images pass as they are.
+    """
     file = Path(model) / "preprocessor_config.json"
     if not file.is_file():
         return None
     content = json.loads(file.read_text(encoding="utf-8"))
+    scale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
+    if abs(255 * scale - 1) > _SAME_SCALE:
+        return None
+    if not content.get("do_normalize", True):
+        return Normalisation(mean=(0.0,), std=(1.0,))
     if "image_mean" not in content or "image_std" not in content:
         return None
     return Normalisation(mean=tuple(content["image_mean"]), std=tuple(content["image_std"]))

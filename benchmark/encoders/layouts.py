@@ -62,6 +62,20 @@ _PORTED_VIT = (
     (r"^encoder\.encoder_norm\.", "norm."),
 )
 
+# A Swin whose stages shrink at their end (timm before 0.9, as Microsoft's), to timm's, which shrink at their start. Deepest first: each
+# rule is applied to what the one before it left.
+_SHRINKS_AT_THE_END = tuple((rf"^layers\.{n}\.downsample\.", f"layers.{n + 1}.downsample.") for n in (2, 1, 0))
+
+# EVA-02's names, to timm's: what timm's own loader of EVA files renames.
+_EVA02 = (
+    (r"\.mlp\.ffn_ln\.", ".mlp.norm."),
+    (r"\.attn\.inner_attn_ln\.", ".attn.norm."),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
+
 _CLIP_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*", "text_projection", "logit_scale")
 _CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 
@@ -193,6 +207,19 @@ LAYOUTS: dict[str, Layout] = {
         closed=True,
     ),
     "carzero": Layout(prefixes=("CARZero.img_encoder.model.",), ignore=("CARZero.*",), closed=True),
+    # open_clip's file of a timm tower with a BERT.
+    "biomedclip": Layout(prefixes=("visual.trunk.",), ignore=("visual.head.*", "text.*", "logit_scale"), closed=True),
+    "eva-x": Layout(rename=_EVA02, ignore=("mask_token", "lm_head.*", "*rope.*"), closed=True),
+    # Fused queries and keys have their biases apart, separate ones inside.
+    "eva-x-base": Layout(
+        rename=(*_EVA02, (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias")), ignore=("mask_token", "lm_head.*", "*rope.*"), closed=True
+    ),
+    "ark-plus": Layout(
+        rename=_SHRINKS_AT_THE_END,
+        ignore=("head.*", "projector.*", "omni_heads.*", "*.relative_position_index", "*.attn_mask"),
+        container="teacher",
+        closed=True,
+    ),
 }
 
 

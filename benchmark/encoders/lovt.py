@@ -84,7 +84,10 @@ class Lovt(VisionLanguageBackbone):
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence."""
         if self.tokenizer is None:
-            raise UsageError(f"{self.spec.name} has no tokenizer: set `tokenizer` to Bio_ClinicalBERT's, with 512 tokens.")
+            raise UsageError(
+                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to Bio_ClinicalBERT's, with "
+                "512 tokens (docs/your-backbone.md, Text)."
+            )
         side = self.network.model_b
         tokens, owner = join_sentences(self.tokenizer, [sentences(text) for text in texts], whole_only=True)
         states = bert_states(side.encoder.language_model, tokens)[0]

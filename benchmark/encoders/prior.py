@@ -73,7 +73,10 @@ class Prior(VisionLanguageBackbone):
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence, replaced by its prototypes."""
         if self.tokenizer is None:
-            raise UsageError(f"{self.spec.name} has no tokenizer: set `tokenizer` to Bio_ClinicalBERT's, with 256 tokens.")
+            raise UsageError(
+                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to Bio_ClinicalBERT's, with "
+                "256 tokens (docs/your-backbone.md, Text)."
+            )
         network = self.network
         tokens, owner = join_sentences(self.tokenizer, [sentences(text) for text in texts], whole_only=False)
         states = network.local_text_projection(bert_states(network.text_encoder.encoder, tokens)[0])

@@ -20,6 +20,10 @@ PLAIN = {
     "dinov2": transformers.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14),
     "vit": transformers.ViTConfig(**SMALL, image_size=64, patch_size=16),
     "clip": transformers.CLIPVisionConfig(**SMALL, image_size=64, patch_size=16),
+    "dinov2 with registers": transformers.Dinov2WithRegistersConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14, num_register_tokens=4
+    ),
+    "dinov3": transformers.DINOv3ViTConfig(**SMALL, image_size=64, patch_size=16, num_register_tokens=4),
     "siglip": transformers.SiglipVisionConfig(**SMALL, image_size=64, patch_size=16),
 }
 STAGES = {
@@ -116,3 +120,34 @@ def test_text_model_is_no_image_encoder(tmp_path):
     transformers.BertConfig(**SMALL).save_pretrained(tmp_path)
     with pytest.raises(ConformanceError, match="is no image encoder"):
         family.build(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["dinov2 with registers", "dinov3"])
+def test_registers_are_left_out_of_the_grid(kind):
+    torch.manual_seed(0)
+    backbone = family.HuggingFaceBackbone("tiny", PLAIN[kind]).eval()
+    patch = PLAIN[kind].patch_size
+    images = torch.randn(1, 3, 4 * patch, 4 * patch)
+    with torch.no_grad():
+        tokens = backbone.network(pixel_values=images).last_hidden_state
+        grid = backbone.pyramid(images)[patch]
+    assert tokens.shape[1] == 1 + 4 + 16
+    torch.testing.assert_close(grid.flatten(2).transpose(1, 2), tokens[:, 5:], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        (
+            {"image_mean": [0.4] * 3, "image_std": [0.2] * 3, "rescale_factor": 0.00392156862},
+            Normalisation(mean=(0.4,) * 3, std=(0.2,) * 3),
+        ),
+        ({"image_mean": [0.4] * 3, "image_std": [0.2] * 3, "do_normalize": False}, Normalisation(mean=(0.0,), std=(1.0,))),
+        ({"image_mean": [120.0] * 3, "image_std": [60.0] * 3, "do_rescale": False}, None),
+        ({"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255}, None),
+        ({"size": {"height": 224}}, None),
+    ],
+)
+def test_statistics_of_another_scale_or_of_a_step_that_is_off_are_not_taken(tmp_path, configuration, expected):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(configuration))
+    assert family.own_normalisation(str(tmp_path)) == expected

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torchvision
 import transformers
+from safetensors.torch import save_file
 
 from benchmark import registry
 from benchmark.encoders import clip
@@ -22,6 +26,11 @@ from benchmark.errors import CheckpointError
 SWIN = transformers.SwinConfig(embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], image_size=224)
 DINO = transformers.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14)
 TINY_CLIP = clip.ClipShape(patch=16, width=64, layers=2, image_size=96, joint=0, head_width=32)
+SIGLIP = transformers.SiglipVisionConfig(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+)
+SMALL_EVA = timms.UNNAMED["eva-x-tiny"] | {"embed_dim": 24, "num_heads": 3, "depth": 2}
+SMALL_EVA_BASE = timms.UNNAMED["eva-x-base"] | {"embed_dim": 24, "num_heads": 3, "depth": 2}
 NUMBERS = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 
 
@@ -46,6 +55,18 @@ def _ported(name: str) -> str:
     return f"encoder.encoder_norm.{name.removeprefix('norm.')}" if name.startswith("norm.") else name
 
 
+def _old_swin(name: str) -> str:
+    """timm's Swin names as before 0.9: a stage shrinks at its end."""
+    stage = re.match(r"layers\.(\d)\.downsample", name)
+    return name.replace(f"layers.{stage[1]}", f"layers.{int(stage[1]) - 1}", 1) if stage else name
+
+
+def _eva02(name: str) -> str:
+    for one, other in (("mlp.fc2", "mlp.w3"), ("mlp.norm", "mlp.ffn_ln"), ("fc1_g", "w1"), ("fc1_x", "w2"), ("mlp.fc1", "mlp.w12")):
+        name = name.replace(one, other)
+    return name.replace("q_proj.bias", "q_bias").replace("v_proj.bias", "v_bias")
+
+
 @dataclass(frozen=True)
 class Released:
     """How a file is made: a small stand-in of the encoder, its tensors' names, the containers around, and documented other tensors."""
@@ -68,6 +89,19 @@ def _cut():
 
 def _vit():
     return timms.build("test_vit")
+
+
+def _swin():
+    return timms.build("swin_tiny_patch4_window7_224")
+
+
+def _eva(options):
+    def build():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(timms.UNNAMED, "small-eva", options)
+            return timms.build("small-eva")
+
+    return build
 
 
 RELEASED = {
@@ -112,6 +146,22 @@ RELEASED = {
     "carzero": Released(
         _vit, "CARZero.img_encoder.model.", wrapper="state_dict", beside=("CARZero.text_encoder.x", "CARZero.fusion_module.y")
     ),
+    "biomedclip": Released(_vit, "visual.trunk.", beside=("visual.head.proj.weight", "text.proj.0.weight", "logit_scale")),
+    "eva-x": Released(_eva(SMALL_EVA), "", _eva02, "module", ("mask_token", "lm_head.weight", "rope.freqs_cos")),
+    "eva-x-base": Released(_eva(SMALL_EVA_BASE), "", _eva02, beside=("mask_token", "lm_head.bias", "blocks.0.attn.rope.freqs_sin")),
+    "ark-plus": Released(
+        _swin,
+        "",
+        _old_swin,
+        "teacher",
+        ("head.weight", "projector.weight", "omni_heads.3.bias", "layers.0.blocks.1.attn_mask"),
+        {"state_dict": {"student": torch.ones(1)}},
+    ),
+    "hf SigLIP": Released(
+        lambda: hugging.HuggingFaceBackbone("siglip", SIGLIP),
+        "vision_model.",
+        beside=("vision_model.head.probe", "text_model.x", "logit_bias"),
+    ),
     "hf": Released(lambda: hugging.HuggingFaceBackbone("dino", DINO), ""),
 }
 
@@ -148,6 +198,7 @@ def test_documented_file_loads_whole(tmp_path, case):
     torch.save(content, tmp_path / "released.pt")
     account = load_checkpoint(backbone.network, tmp_path / "released.pt", _layout(case), 1.0)
     assert (account.share_loaded, account.unexpected, account.resampled) == (1, (), ())
+    assert account.loaded
     assert len(account.ignored) == len(RELEASED[case].beside)
     state = backbone.network.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
@@ -165,30 +216,68 @@ def test_renamed_prefix_or_missing_layer_is_refused_with_the_account(tmp_path, c
 
 
 def _reference(case: str, weights: dict, images):
-    """The library's own class with the same weights."""
-    if case == "mgca":
+    """The deepest map of the library's own class with the same weights, and no part of LOBE's encoder."""
+    built = RELEASED[case].build
+    if built is _resnet:
         network = torchvision.models.resnet18(weights=None)
         network.load_state_dict(weights, strict=False)
         return torch.nn.Sequential(*list(network.eval().children())[:-2])(images)
-    if case == "medklip":
+    if built is _cut:
         network = torchvision.models.resnet50(weights=None)
         network.load_state_dict(weights, strict=False)
         return torch.nn.functional.avg_pool2d(torch.nn.Sequential(*list(network.eval().children())[:-3])(images), 2)
-    network = timm.create_model("test_vit", num_classes=0, img_size=64)
-    state = {
-        **weights,
-        "pos_embed": timm.layers.resample_abs_pos_embed(weights["pos_embed"], (4, 4), num_prefix_tokens=network.num_prefix_tokens),
-    }
-    network.load_state_dict(state)
-    return network.eval().forward_features(images)[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (4, 4))
+    if built is _swin:
+        network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+        network.load_state_dict(weights, strict=False)  # tables of the windows' places are no weights
+        return (
+            network.eval().layers(network.patch_embed(images)).permute(0, 3, 1, 2)
+        )  # as timm's features: the last norm is the classifier's
+    if case in LIBRARY_CLASSES:
+        network = LIBRARY_CLASSES[case]()
+        _load_own(network, weights)
+        tokens = network.eval()(images).last_hidden_state
+        side = round(tokens.shape[1] ** 0.5)
+        return tokens[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
+    network = timm.create_model("test_vit", num_classes=0, img_size=64) if built is _vit else timm.models.eva.Eva(**_options(case))
+    network.load_state_dict(weights | ({"pos_embed": _at_four(network, weights)} if built is _vit else {}))
+    return (
+        network.eval().forward_features(images)[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (images.shape[-1] // 16,) * 2)
+    )
 
 
-@pytest.mark.parametrize("case", ["mgca", "medklip", "refers", "carzero"])
+LIBRARY_CLASSES = {
+    "hf": lambda: transformers.Dinov2Model(DINO),
+    "hf SigLIP": lambda: transformers.SiglipVisionModel(SIGLIP),
+    "medclip-swin": lambda: transformers.SwinModel(SWIN, add_pooling_layer=False),
+}
+SIDES = {"ark-plus": 224, "medclip-swin": 224, "hf": 56, "hf SigLIP": 56, "eva-x": 224, "eva-x-base": 224}  # of the input; others 64
+
+
+def _options(case: str) -> dict:
+    return SMALL_EVA if case == "eva-x" else SMALL_EVA_BASE
+
+
+def _at_four(network, weights):
+    return timm.layers.resample_abs_pos_embed(weights["pos_embed"], (4, 4), num_prefix_tokens=network.num_prefix_tokens)
+
+
+def _load_own(network, weights: dict) -> None:
+    """Through a folder, as transformers itself reads released names."""
+    prefix = "vision_model." if isinstance(network, transformers.SiglipVisionModel) else ""
+    with tempfile.TemporaryDirectory() as folder:
+        network.config.save_pretrained(folder)
+        save_file({prefix + name: tensor.contiguous() for name, tensor in weights.items()}, Path(folder) / "model.safetensors")
+        loaded = type(network).from_pretrained(folder)
+    network.load_state_dict(loaded.state_dict())
+
+
+@pytest.mark.parametrize("case", sorted(set(RELEASED) - {"ptunifier"}))  # its class is compared with transformers' in test_clip
 def test_loaded_encoder_equals_the_librarys_class_with_the_same_weights(tmp_path, case):
     backbone, content, _, weights, _ = _made(case)
     torch.save(content, tmp_path / "released.pt")
     load_checkpoint(backbone.network, tmp_path / "released.pt", _layout(case), 1.0)
-    images = torch.randn(1, 3, 64, 64)
+    side = SIDES.get(case, 64)
+    images = torch.randn(1, 3, side, side)
     with torch.no_grad():
         maps = backbone.eval().pyramid(images)
         reference = _reference(case, weights, images)
@@ -216,5 +305,6 @@ def test_card_says_where_weights_come_from_and_what_they_saw(name):
     # What a card leaves out counts as unknown; the localized datasets of LoVT it must speak of.
     assert {registry.task(task).dataset for task in registry.suite("lovt-18").tasks} <= set(card.contamination) <= set(registry.datasets())
     assert card.licence
+    assert card.weights is None or card.paper or card.family == "torchvision"
     assert card.weights is None or card.origin or card.family in ("torchvision", "timm")
     assert card.pretraining is not None or set(card.contamination.values()) == {"unknown"} or card.family == "torchvision"

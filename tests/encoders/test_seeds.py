@@ -8,6 +8,8 @@ are checked on shapes alone.
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ import torchvision
 import transformers
 
 from benchmark.cards import IMAGENET
-from benchmark.encoders import g2d, gloria, lovt, prior
+from benchmark.encoders import g2d, gloria, lovt, prior, python_file
 from benchmark.encoders import torchvision as resnets
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding
 from benchmark.encoders.checkpoints import load_checkpoint
@@ -26,6 +28,7 @@ from benchmark.errors import CheckpointError, UsageError
 
 BERT = transformers.BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "left", "lung", ".", "effusion"]
+ROOT = Path(__file__).resolve().parents[2]
 LOVT = "model_a.encoder.feature_extractor.backbone_layers."
 
 
@@ -211,6 +214,24 @@ def test_both_sides_meet_in_one_space_and_padding_changes_nothing(whole, tokeniz
     assert together.mask.shape == (2, together.local.shape[2])
     if name != "lovt":  # its released pooling asks with the mean over the padded axis
         torch.testing.assert_close(together.global_[0], alone.global_[0], atol=1e-5, rtol=1e-4)
+
+
+def test_recipe_of_the_docs_gives_a_backbone_that_reads_words(tmp_path, tokenizer, monkeypatch):
+    """The file shown in docs/your-backbone.md, run as it stands; a small GLoRIA takes the large one's place."""
+    recipe = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "your-backbone.md").read_text(), re.S)[1]
+    (tmp_path / "mine.py").write_text(recipe)
+    source = gloria.Gloria("resnet18", BERT)
+    torch.save({"state_dict": _random_like(source.network, "gloria.")}, tmp_path / "chexpert_resnet50.ckpt")
+    folder = tmp_path / "Bio_ClinicalBERT"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    transformers.BertConfig().save_pretrained(folder)
+    monkeypatch.setattr(gloria, "build", lambda model: gloria.Gloria("resnet18", BERT) if model == "resnet50+text" else None)
+    backbone = python_file.build(f"{tmp_path / 'mine.py'}:build").eval()
+    with torch.no_grad():
+        words = backbone.embed_texts(["No pneumothorax. Mild edema."])
+    assert words.mask.sum() == 5  # [CLS] and four words, of five pieces
+    assert words.n_truncated == 0
 
 
 def test_text_without_a_tokenizer_is_a_sentence(whole):

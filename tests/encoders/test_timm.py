@@ -70,6 +70,18 @@ def test_positions_are_interpolated_to_the_input_by_the_librarys_own_rule(vit):
         torch.testing.assert_close(vit.pooled(images), other(images), atol=1e-6, rtol=1e-6)
 
 
+def test_dinov3_of_timm_is_one_grid_without_its_registers():
+    """Its places turn by the input's grid, so no table is interpolated."""
+    torch.manual_seed(0)
+    dino = family.build("vit_tiny_patch16_dinov3_qkvb").eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        tokens = dino.network.forward_features(images)
+        grid = dino.pyramid(images)[16]
+    assert tokens.shape[1] == 1 + 4 + 16
+    torch.testing.assert_close(grid.flatten(2).transpose(1, 2), tokens[:, 5:], atol=1e-5, rtol=1e-4)
+
+
 def test_four_taps_are_four_blocks_side_by_side_the_last_being_the_plain_map(vit):
     with torch.no_grad():
         taps = family.build("test_vit+taps").eval()

@@ -13,6 +13,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.cards import DISCLAIMER, Role
+from benchmark.encoders import naming
 from benchmark.errors import UsageError
 from benchmark.report import overlays
 from benchmark.report.site import write_site
@@ -85,6 +86,19 @@ def test_page_carries_disclaimer_scores_and_reasons(page):
     assert "12 ± 5" in visible
     assert "untrained baseline" in visible
     assert "1 of 3 runs, 1 failed, 1 missing" in visible
+
+
+def test_untrained_backbone_is_named_random_wherever_its_name_stands(make, tmp_path):
+    """In every file of the report: a bare `resnet18` would pass for a trained one. Runs of the tracker carry the same label."""
+    records = make.runs([0.1, 0.2], backbone=naming.parse("torchvision:resnet18").label, model="resnet18") + make.runs(
+        [0.3, 0.4], **TRAINED
+    )
+    folder = write_site(records, tmp_path, title="T").parent
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name != "plotly.min.js"}
+    for name, text in texts.items():
+        assert "resnet18 (random)" in text, name
+        bare = re.findall(r"(?<!:)resnet18(?! \(random\))[^\n]{0,20}", text)  # `torchvision:resnet18` is the architecture
+        assert not bare, (name, bare)
 
 
 def test_folder_needs_no_network_and_holds_plotly_once(make, tmp_path):

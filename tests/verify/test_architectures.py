@@ -1,4 +1,8 @@
-"""Seven architectures with random weights through one linear, one U-Net and one YOLOv3 task, from the command's own request."""
+"""Seven architectures with random weights through one linear, one U-Net and one YOLOv3 task, from the command's own request.
+
+Time is bounded by the steps of the smoke profile (200, 60 and 150) and by batches of four images. One of each kind of architecture runs
+every head in `tests/training/test_any_backbone.py`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ def test_architecture_runs_a_linear_a_unet_and_a_yolov3_task(name: str, corpora:
         out=tmp_path / "out",
         cache=tmp_path / "cache",
         executor="inline",
-        limit=12,
+        limit=8,  # a batch is half of it
         profile="smoke",
         runs=1,
         tracking=False,
@@ -39,5 +43,7 @@ def test_architecture_runs_a_linear_a_unet_and_a_yolov3_task(name: str, corpora:
     evaluation = evaluate(request)
     assert [record.failure for record in evaluation.failures] == []
     assert {record.job.labels.task for record in evaluation.records} == set(TASKS)
+    assert all(record.status == "ok" and record.job.experiment.profile == "smoke" for record in evaluation.records)
+    assert {record.job.labels.backbone for record in evaluation.records} == {f"{name.partition(':')[2]} (random)"}
     seconds = sum(record.timings_s["training"] for record in evaluation.records)
     record_property("training seconds", f"{seconds:.0f}")
