@@ -1,0 +1,218 @@
+"""PadChest: frontal radiographs with label lists from reports, a part of them by physicians, the rest by a model; no official split.
+
+Only what is known of the release is read: the columns below by name, labels as a list written in Python. Its agreement lets nothing leave,
+so an error names table and line and quotes no cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import SplitRule
+from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.imaging.picture import read_grey
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.checks import as_warning, count_checks, phantom_checks, tolerated
+from benchmark.readers.holdout import sampled
+from benchmark.readers.splits import Splits, check_disjoint
+from benchmark.readers.tables import cells_of, first_folder_with, read_table
+from benchmark.readers.unnamed import read_unnamed
+
+TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+COLUMNS = ("ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels")
+FRONTAL = ("PA", "AP", "AP_horizontal")
+PHYSICIAN, METHODS = "Physician", ("Physician", "RNN_model")
+RULE = "patients permuted, held out by physicians"
+RECALLED = "The number is recalled, not verified; a difference may be the release's."
+
+
+@dataclass(frozen=True)
+class Row:
+    """A frontal image with labels.
+
+    Attributes:
+        names: labels, stripped, without empty ones.
+        physician: whether a physician gave them.
+    """
+
+    line: int
+    place: str
+    patient: str
+    view: str
+    physician: bool
+    names: frozenset[str]
+
+
+class DatasetReader(Reader):
+    """Frontal images with a label list and a file. An id is an ImageID; patients are known."""
+
+    def open(self) -> None:
+        base = first_folder_with(self.root, (TABLE,))
+        if base is None:
+            raise DataError(f"{self.card.name}: {TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
+        self._base = base
+        self._totals = {"rows": 0, "studies": 0, "patients": 0, "frontal": 0, "frontal_without_labels": 0}
+        self._n_other_methods = 0
+        rows = self._read()
+        present = {place: set(os.listdir(base / place)) for place in {row.place for row in rows.values()} if (base / place).is_dir()}
+        self._rows = {i: row for i, row in rows.items() if i in present.get(row.place, ())}
+        self._n_missing = len(rows) - len(self._rows)
+        if not self._rows:
+            raise DataError(
+                f"{self.card.name}: none of the {len(rows):,} frontal images of {TABLE} lies in a folder 0, 1, … 54 beside it. "
+                "Unpack the archives there, each into the folder of its number."
+            )
+        if self._totals["frontal_without_labels"]:
+            n = self._totals["frontal_without_labels"]
+            self.warnings.append(f"{self.card.name}: {n:,} frontal images have no label list and are left out.")
+        if self._n_missing:
+            self.warnings.append(f"{self.card.name}: {self._n_missing:,} of {len(rows):,} frontal images have no file and are left out.")
+        self.release = "labels of 2019-02-01"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """ImageIDs in file order."""
+        return tuple(self._rows)
+
+    def sample(self, sample_id: str) -> Sample:
+        if sample_id not in self._rows:
+            raise DataError(f"{self.card.name}: an id that no frontal row of {TABLE} names was asked for.")
+        row = self._rows[sample_id]
+        path = self._base / row.place / sample_id
+        labels = np.array([name in row.names for name in self.card.classes], np.int8)
+        return Sample(
+            id=sample_id,
+            patient_id=row.patient,
+            image=partial(read_unnamed, read_grey, path, self._where(row.line)),
+            masks=None,
+            boxes_xywh=np.zeros((0, 4)),
+            box_labels=np.zeros(0, np.int64),
+            files=(path,),
+            positive=bool(labels.any()),
+            view="PA" if row.view == "PA" else "AP",
+            labels=labels,
+        )
+
+    def label_files(self) -> tuple[Path, ...]:
+        return (self._base / TABLE,)
+
+    def image_files(self) -> tuple[Path, ...]:
+        return tuple(self._base / row.place / sample_id for sample_id, row in self._rows.items())
+
+    def split(self, rule: SplitRule) -> Splits:
+        """LOBE's own, the release has none: sorted patients in random order, test first, then validation; all others train.
+
+        Shares are of the patients of whom a physician labelled an image, and test and validation keep those images only: agreement with the
+        release's model is not what is asked. Training keeps all, in the order MGCA draws its fractions from.
+
+        Raises:
+            SplitError: another rule, one without its numbers, or a part that is left without an image.
+        """
+        if rule.rule != RULE or rule.seed is None or rule.validation_share is None or rule.test_share is None:
+            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and two shares; found {rule.rule!r}.")
+        images: dict[str, list[str]] = {}
+        for sample_id, row in self._rows.items():
+            images.setdefault(row.patient, []).append(sample_id)
+        seen = sorted(patient for patient, ids in images.items() if any(self._rows[i].physician for i in ids))
+        drawn = [seen[k] for k in np.random.RandomState(rule.seed).permutation(len(seen))]
+        n_test, n_validation = round(rule.test_share * len(drawn)), round(rule.validation_share * len(drawn))
+        held = {"test": drawn[:n_test], "validation": drawn[n_test : n_test + n_validation]}
+        away = {patient for patients in held.values() for patient in patients}
+        splits = {name: tuple(i for p in patients for i in images[p] if self._rows[i].physician) for name, patients in held.items()}
+        splits = {"train": tuple(sampled([i for i, row in self._rows.items() if row.patient not in away])), **splits}
+        empty = [split for split, ids in splits.items() if not ids]
+        if empty:
+            raise SplitError(
+                f"{self.card.name}: no image is left for {' and '.join(empty)}: of {len(images):,} patients {len(seen):,} have an image "
+                "that a physician labelled."
+            )
+        check_disjoint(splits)
+        return splits
+
+    def checks(self) -> Iterable[Check]:
+        counts = self._counts()
+        if self.phantom is not None:
+            yield from phantom_checks(self.phantom, counts, self.ids)
+        else:
+            for line in count_checks(self.card.expected, counts):
+                yield as_warning(line, RECALLED)
+        for name in self.card.classes:
+            n = counts[f"positive_{name.replace(' ', '_')}"]
+            hint = "" if n else "Are labels spelt otherwise in this copy? Nothing can be learnt of a class that nobody has."
+            yield Check(f"images with {name}", "at least 1", f"{n:,}", "ok" if n else "error", hint)
+        # Recalled values: another one is no error, but nobody knows who gave such labels, and they count as not a physician's.
+        verdict = "warning" if self._n_other_methods else "ok"
+        yield Check(f"MethodLabel is {' or '.join(METHODS)}", "always", f"{self._n_other_methods:,} rows are not", verdict)
+        yield tolerated(self.card, "frontal images without a file", self._n_missing)
+        try:
+            self.sample(self.ids[0]).image()
+            yield Check("first image", "readable", "readable", "ok")
+        except LobeError as error:
+            yield Check("first image", "readable", str(error), "error", "Unpack the images again.")
+
+    def _counts(self) -> dict[str, int]:
+        counts = self._totals | {"images": len(self._rows), "physician": sum(row.physician for row in self._rows.values())}
+        return counts | {f"positive_{c.replace(' ', '_')}": sum(c in row.names for row in self._rows.values()) for c in self.card.classes}
+
+    def _read(self) -> dict[str, Row]:
+        """Frontal rows with labels by ImageID; totals are of all rows."""
+        table = read_table(self._base / TABLE, self.card.name)
+        header = [name.strip() for name in table.header]
+        wrong = [name for name in COLUMNS if header.count(name) != 1]
+        if wrong:
+            raise DataError(f"{self.card.name}: {TABLE} does not have one column {wrong[0]}. Expected {', '.join(COLUMNS)} among others.")
+        at = [header.index(name) for name in COLUMNS]
+        rows: dict[str, Row] = {}
+        lines: dict[str, int] = {}
+        studies, patients = set(), set()
+        for line, cells in cells_of(table, len(header), self.card.name):
+            name, place, study, patient, projection, method, labels = (cells[k].strip() for k in at)
+            if not _IMAGE.fullmatch(name) or not _PLACE.fullmatch(place):
+                raise DataError(f"{self._where(line)}: ImageID is no name of a PNG file or ImageDir no number. Are the columns shifted?")
+            if name in lines:
+                raise DataError(f"{self._where(line)}: the same ImageID as in line {lines[name]:,}. Each image has one row.")
+            if not patient:
+                raise DataError(f"{self._where(line)}: the PatientID is empty, so the image has no place in a split by patient.")
+            lines[name] = line
+            studies.add(study)
+            patients.add(patient)
+            if projection not in FRONTAL:
+                continue
+            self._totals["frontal"] += 1
+            found = self._names(labels, line)
+            if found is None:
+                self._totals["frontal_without_labels"] += 1
+                continue
+            self._n_other_methods += method not in METHODS
+            rows[name] = Row(line, place, patient, projection, method == PHYSICIAN, found)
+        if not rows:
+            raise DataError(f"{self.card.name}: {TABLE} has no frontal image with labels. Fetch the file again.")
+        self._totals |= {"rows": len(lines), "studies": len(studies), "patients": len(patients)}
+        return rows
+
+    def _names(self, cell: str, line: int) -> frozenset[str] | None:
+        """The labels of a cell such as `['cardiomegaly', ' pleural effusion', '']`; None for an empty cell."""
+        if cell in ("", "nan"):
+            return None
+        try:
+            listed = ast.literal_eval(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise DataError(f"{self._where(line)}: Labels is no list of texts. Are the columns shifted, or was the table re-saved?")
+        return frozenset(name.strip() for name in listed if name.strip())
+
+    def _where(self, line: int) -> str:
+        return f"{self.card.name}: {TABLE} line {line:,}"
+
+
+_IMAGE = re.compile(r"[^/\\]+\.png")
+_PLACE = re.compile(r"[0-9]+")
