@@ -161,6 +161,7 @@ OTHER: dict[str, Any] = {
     "fraction": 0.1,
     "recipe.optimiser": "adamw",
     "recipe.betas": (0.5, 0.999),
+    "recipe.augmentation": "scale-rotate",
     "recipe.batch_size": 16,
     "recipe.learning_rate": math.nextafter(1e-4, 1.0),  # the last bit counts
     "recipe.grid": (3e-4, 1e-4),
@@ -238,6 +239,7 @@ def test_fields_that_came_later_are_written_only_when_they_say_something() -> No
     recipe = FULL.recipe.model_dump(mode="json")
     assert "optimiser" not in recipe
     assert "betas" not in recipe
+    assert "augmentation" not in recipe
     assert FULL.recipe.model_copy(update={"optimiser": "adamw"}).model_dump(mode="json")["optimiser"] == "adamw"
     assert Experiment.model_validate_json(FULL.model_dump_json()) == FULL
 

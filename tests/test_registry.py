@@ -159,7 +159,10 @@ def test_dice_a_task_reports_is_of_a_class_of_its_dataset(task: TaskCard) -> Non
         assert task.select == "none"
         assert task.report in of_words[task.target]
         return
-    known = {"masks": dice, "boxes": {"mAP", "froc", "froc_full", "AP40_75_full"}, "labels": of_labels}[task.target]
+    of_masks = dice | {"image_dice_all", "negative_loss"}
+    of_boxes = {"mAP", "froc", "froc_full", "AP40_75_full", "mAP_mgca_all"}
+    known = {"masks": of_masks, "boxes": of_boxes, "labels": of_labels}[task.target]
+    assert task.report != "negative_loss"
     assert {task.select, task.report} <= known
 
 
