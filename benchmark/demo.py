@@ -91,7 +91,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     console.print(f"Leaderboard: {page}", soft_wrap=True)
     console.print(f"Tracking:    mlflow ui --backend-store-uri sqlite:///{(request.out / 'mlflow.db').resolve()}", soft_wrap=True)
-    console.print("             its view \"Model training\", experiment \"lobe\", holds the evaluation with its tasks and runs inside")
+    console.print('             its view "Model training", experiment "lobe", holds the evaluation with its tasks and runs inside')
     return 1 if evaluation.failures or evaluation.planned.problems else 0
 
 
