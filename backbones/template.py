@@ -25,7 +25,7 @@ class MyBackbone(Backbone):
             name="my-backbone",
             strides=WIDTHS,
             embed_dim=WIDTHS[32],
-            normalisation=None,  # Normalisation(mean=(...,), std=(...,)) of your pretraining; without it the row is not ranked
+            normalisation=None,  # of your pretraining, as {"mean": (0.5,), "std": (0.25,)} on the scale 0 to 1; without it: not ranked
             pretraining=None,  # names of your pretraining sets, () for none; None counts as contaminated
         )
         incoming = 3

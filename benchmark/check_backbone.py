@@ -98,6 +98,11 @@ def check(
     ref = resolved.named.ref.model_copy(update={"model": resolved.model})
     backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None)
     own = backbone.spec.normalisation
+    if task and own is None:
+        raise UsageError(
+            f"{resolved.named.label} states no normalisation of its own, so there is no other rule to compare with: set `normalisation` in "
+            "its spec or card to the mean and deviation it was trained with."
+        )
     encoder = SealedEncoder(backbone, own or IMAGENET)
     try:
         encoder.conformance(FRAME)
@@ -218,11 +223,9 @@ def _has_digest(path: Path, digest: str) -> bool:
 
 
 def _both_scores(
-    resolved: resolve.ResolvedBackbone, own: Normalisation | None, task: str, data: tuple[str, ...], cache: Path, limit: int
+    resolved: resolve.ResolvedBackbone, own: Normalisation, task: str, data: tuple[str, ...], cache: Path, limit: int
 ) -> dict[str, float]:
     """The task's metric with the dataset's statistics and with the backbone's own; one run each, smoke profile."""
-    if own is None:
-        raise UsageError("The backbone states no normalisation of its own: there is no other rule to compare with.")
     card, protocol = registry.task(task), registry.protocol("published")
     about = registry.dataset(card.dataset)
     dataset = resolve.dataset(about, resolve.dataset_root(about, resolve.data_roots(data)), protocol)

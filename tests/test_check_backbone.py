@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmark.cards import Normalisation
 from benchmark.check_backbone import FRAME, check, features_as_colours, sample_radiograph
 from benchmark.errors import UsageError
 
@@ -124,6 +125,22 @@ def test_score_under_the_other_normalisation(tiny, corpora, tmp_path: Path, monk
     found = check(f"{file}:build", tmp_path / "cache", task="covid-rural-unet-frozen-100", data=(str(corpora),), limit=12)
     assert set(found.scores) == {"dataset statistics", "own statistics"}
     assert found.scores["dataset statistics"] != found.scores["own statistics"]
+
+
+def test_backbone_without_a_normalisation_has_no_other_rule_and_is_told_before_anything_is_spent(
+    tiny, corpora, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("benchmark.check_backbone._cost", lambda *_: pytest.fail("measured"))
+    with pytest.raises(UsageError, match=r"mine:build.*set `normalisation`"):
+        check(f"{tiny()}:build", tmp_path / "cache", task="covid-rural-unet-frozen-100", data=(str(corpora),))
+
+
+def test_statistics_can_be_written_into_the_template_as_its_comment_says(tmp_path: Path):
+    text = (Path(__file__).parents[1] / "backbones" / "template.py").read_text()
+    assert text.count("normalisation=None") == 1
+    (tmp_path / "mine.py").write_text(text.replace("normalisation=None", 'normalisation={"mean": (0.5,), "std": (0.25,)}'))
+    found = check(f"{tmp_path / 'mine.py'}:build", tmp_path / "cache")
+    assert found.normalisation == Normalisation(mean=(0.5,), std=(0.25,))
 
 
 def test_other_normalisation_needs_data(tmp_path: Path):
