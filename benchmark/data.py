@@ -175,12 +175,21 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
             root = resolve.dataset_root(card, roots)
         except DataError:
             continue
-        if root.is_dir():
+        # Two cards may share a release of which only one part is there: boxes of ChestX-ray14 need few of its images, labels need all.
+        if root.is_dir() and (root not in {other for _, other in found} or _opens(card, root)):
             found.append((card, root))
     if not found:
         folders = ", ".join(dict.fromkeys(card.folder for card in releases))
         raise DataError(f"No dataset folder in {', '.join(map(str, roots.values()))}. Expected one of: {folders}.")
     return found
+
+
+def _opens(card: DatasetCard, root: Path) -> bool:
+    try:
+        open_reader(card, root)
+    except DataError:
+        return False
+    return True
 
 
 def _recipe(reader: Reader) -> CacheRecipe:

@@ -36,6 +36,7 @@ from benchmark.readers.splits import Splits, check_digests, check_disjoint
 from benchmark.readers.tables import first_folder_with, locate
 
 RULE = "official test, validation by patient"
+SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652
 
 
 class DatasetReader(Reader):
@@ -164,7 +165,8 @@ def official_split(train_val: Sequence[str], test: Sequence[str], seed: int, val
     """The official test list, and whole patients of the other list for validation until it has its share of images; the rest trains.
 
     Patients stand in the order of their first image in the list and are then permuted, so that the split follows from the release alone.
-    The training list comes in the order MGCA draws its fractions from (`holdout.sampled`): 1 % lies within 10 %.
+    A small corpus gives a third of its images, up to 32, where that is more than its share. The training list comes in the order MGCA draws
+    its fractions from (`holdout.sampled`): 1 % lies within 10 %.
 
     Raises:
         SplitError: a share that leaves nothing to train with, or nothing to validate with.
@@ -173,7 +175,7 @@ def official_split(train_val: Sequence[str], test: Sequence[str], seed: int, val
     for sample_id in train_val:
         images.setdefault(patient_of(sample_id), []).append(sample_id)
     patients = list(images)
-    n_validation = round(validation_share * len(train_val))
+    n_validation = max(round(validation_share * len(train_val)), min(SMALLEST_VALIDATION, len(train_val) // 3))
     held: list[str] = []
     kept: list[str] = []
     for index in np.random.RandomState(seed).permutation(len(patients)):

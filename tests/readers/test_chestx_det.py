@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 
 CARD = registry.dataset("chestx-det")
@@ -208,3 +209,19 @@ def test_released_files_have_the_counts_and_digests_of_the_card(real_files: Path
     assert (lines["boxes that repeat another of their image"].found, len(lines) > 20) == ("1", True)
     splits = reader.split(RULE)
     assert (len(splits["train"]), len(splits["validation"]), len(splits["test"])) == (2_420, 605, 553)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("chestx-det")
+    write_corpus(Plan("chestx-det", 24, seed=2, images_per_patient=(1, 1), positive_share=0.7), root / "chestx-det")
+    return root
+
+
+@pytest.mark.parametrize("head", ["linear", "unet", "yolov3"])
+def test_every_head_gives_its_number_on_a_generated_folder(small, tiny, generated, head):
+    task = registry.task(f"chestx-det-{head}-frozen-100-lobe")
+    job, place = small.one(task.id, tiny(), root=generated, limit=8)
+    record = small.fit(job, place)
+    assert record.status == "ok"
+    assert 0 <= record.metrics[task.report] <= 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import registry
+from benchmark import data, registry
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import open_reader
 from benchmark.readers.nih_labels import official_split
@@ -173,6 +173,15 @@ def test_fractions_are_nested_and_drawn_over_all_patients():
     assert np.std([int(patient_of(i)) for i in ten]) > 400  # not the head of the file
 
 
+def test_a_small_corpus_validates_on_a_third_and_the_release_on_its_share():
+    few = official_split([f"{p:08d}_000" for p in range(24)], ["99999999_000"], 42, 0.1)
+    assert (len(few["validation"]), len(few["train"])) == (8, 16)
+    some = official_split([f"{p:08d}_000" for p in range(200)], ["99999999_000"], 42, 0.1)
+    assert len(some["validation"]) == 32
+    many = official_split([f"{p:08d}_000" for p in range(1_000)], ["99999999_000"], 42, 0.1)
+    assert len(many["validation"]) == 100
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_that_leaves_an_empty_split_is_an_error(share):
     with pytest.raises(SplitError, match="leaves"):
@@ -214,3 +223,15 @@ def test_verify_of_a_phantom_compares_with_its_own_file(tmp_path):
     manifest["counts"]["labels_hernia"] = 3
     (tmp_path / "PHANTOM.json").write_text(json.dumps(manifest))
     assert {c.what: c.verdict for c in opened(tmp_path).verify().checks}["labels hernia"] == "error"
+
+
+def test_a_folder_with_the_images_of_the_boxes_alone_can_still_be_verified(tmp_path):
+    root = write(tmp_path / "nih-cxr")
+    boxes = ("00000003_001.png,Infiltrate", "00000020_000.png,Effusion", "00000022_000.png,Effusion")
+    lines = ["Image Index,Finding Label,Bbox [x,y,w,h],,,", *(f"{box},1,2,30,40" for box in boxes)]
+    (root / "BBox_List_2017.csv").write_text("\n".join(lines) + "\n")
+    assert {found.dataset for found in data.verify([], [str(tmp_path)])} == {"nih-cxr", "nih-labels"}
+    next(root.rglob("00000031_003.png")).unlink()
+    assert {found.dataset for found in data.verify([], [str(tmp_path)])} == {"nih-cxr"}
+    with pytest.raises(DataError, match=r"1 of \d+ images"):
+        data.verify(["nih-labels"], [str(tmp_path)])

@@ -327,6 +327,18 @@ def test_a_model_trained_on_one_dataset_is_tested_on_the_other(small, tiny, corp
     assert record.leakage["test_patients"] > 0  # CANDID-PTX knows its patients, so the test can be resampled by them
 
 
+@pytest.mark.parametrize("head", ["linear", "yolov3"])
+def test_rsna_and_vindr_meet_in_one_cache_and_one_class(small, tiny, corpora, tmp_path, head):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rsna").symlink_to(corpora / "rsna")
+    write_corpus(Plan("vindr-cxr", 10, seed=3, images_per_patient=(2, 2), positive_share=0.6), tmp_path / "data" / "vindr-cxr")
+    task = registry.task(f"rsna-to-vindr-cxr-{head}-frozen-100-lobe")
+    job, place = small.one(task.id, tiny(), root=tmp_path / "data", limit=8)
+    record = small.fit(job, place)
+    assert (record.status, record.job.experiment.dataset.classes) == ("ok", ("opacity",))
+    assert 0 <= record.metrics[task.report] <= 1
+
+
 def test_an_unreadable_part_fails_as_it_does_alone(opened):
     reader = opened()
 

@@ -82,7 +82,7 @@ def test_three_exclusive_classes_are_decided_by_the_highest_score(small, tiny, c
 @pytest.fixture(scope="module")
 def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("nih")
-    write_corpus(Plan(dataset="nih-cxr", n_patients=20, seed=4, images_per_patient=(1, 1)), root / "nih-cxr")
+    write_corpus(Plan(dataset="nih-cxr", n_patients=16, seed=4, images_per_patient=(1, 1)), root / "nih-cxr")
     return root
 
 

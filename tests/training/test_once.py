@@ -154,7 +154,14 @@ def place_test(job, place):
 
 
 @pytest.mark.parametrize(
-    "task", ["rsna-labels-zero-shot-g2d", "siim-labels-zero-shot-g2d", "chexpert-zero-shot-g2d", "open-i-retrieval-lobe"]
+    "task",
+    [
+        "rsna-labels-zero-shot-g2d",
+        "siim-labels-zero-shot-g2d",
+        "nih-labels-zero-shot-g2d",
+        "chexpert-zero-shot-g2d",
+        "open-i-retrieval-lobe",
+    ],
 )
 def test_a_task_that_asks_once_gives_its_number(small, tiny_words, corpus: Path, task: str) -> None:
     job, place = small.one(task, tiny_words(), root=corpus, limit=16)
