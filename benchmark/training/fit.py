@@ -161,7 +161,7 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
     timings["data"], clock = _lap(clock)
     digests = _sample_digests(_parts(data))
     if data.validation.n_positive() == 0:
-        raise TrainingError(f"{experiment.select} cannot be computed: the validation split has no positive image. Use more images.")
+        raise TrainingError(f"No epoch can be chosen by {experiment.select}: the validation split has no positive image. Use more images.")
 
     finetune = experiment.encoder is EncoderMode.FINETUNE
     encoder, account = _encoder(experiment, place, device, bench if not finetune else Bench())

@@ -314,7 +314,7 @@ def test_generated_folders_verify_and_split_as_their_own_readers_do(corpora_of_t
 def test_a_transfer_is_there_when_both_datasets_are_and_is_verified_only_when_named(corpora_of_two, tmp_path):
     rows = {row["dataset"]: row["state"] for row in data.status([str(corpora_of_two)], tmp_path)}
     assert (rows["siim-to-candid-ptx"], rows["rsna-to-vindr-cxr"]) == ("ready", "absent")
-    assert {found.dataset for found in data.verify([], [str(corpora_of_two)])} == {"siim", "siim-labels", "candid-ptx"}
+    assert {found.dataset for found in data.verify([], [str(corpora_of_two)])} == {"siim", "siim-plain", "siim-labels", "candid-ptx"}
 
 
 def test_a_model_trained_on_one_dataset_is_tested_on_the_other(small, tiny, corpora_of_two):
