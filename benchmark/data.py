@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.audit import leakage, leakage_checks, summary_check
@@ -175,8 +175,8 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
             root = resolve.dataset_root(card, roots)
         except DataError:
             continue
-        # Two cards may share a release of which only one part is there: boxes of ChestX-ray14 need few of its images, labels need all.
-        if root.is_dir() and (root not in {other for _, other in found} or _opens(card, root)):
+        # Cards may share a release of which only a part is there: boxes of ChestX-ray14 need few of its images, labels need all.
+        if root.is_dir() and not (root in {other for _, other in found} and _is_partial(card, root)):
             found.append((card, root))
     if not found:
         folders = ", ".join(dict.fromkeys(card.folder for card in releases))
@@ -184,12 +184,14 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
     return found
 
 
-def _opens(card: DatasetCard, root: Path) -> bool:
+def _is_partial(card: DatasetCard, root: Path) -> bool:
     try:
         open_reader(card, root)
-    except DataError:
-        return False
-    return True
+    except PartialRelease:
+        return True
+    except LobeError:
+        return False  # damage is told by whoever opens it
+    return False
 
 
 def _recipe(reader: Reader) -> CacheRecipe:

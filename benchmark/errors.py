@@ -34,6 +34,10 @@ class DataError(LobeError):
     """A dataset folder is not what its card says: missing, truncated, edited or inconsistent files."""
 
 
+class PartialRelease(DataError):
+    """Files that the release has are not in the folder: it may serve a card that needs fewer of them."""
+
+
 class ImageError(DataError):
     """One image cannot be read. Names file and id."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.errors import DataError
+from benchmark.errors import DataError, PartialRelease
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,13 @@ def locate(ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: s
     """The one image file of each id.
 
     Raises:
-        DataError: an id without a file (three ids and the count), or with two, which may differ.
+        PartialRelease: an id without a file; names three and the count.
+        DataError: an id with two files, which may differ.
     """
     ids = tuple(ids)
     missing = [i for i in ids if i not in found]
     if missing:
-        raise DataError(
+        raise PartialRelease(
             f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder, "
             f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
         )
