@@ -32,7 +32,16 @@ from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {"yolov3": 40, "yolov3_mgca": 40, "unet": 30, "smp_unet": 30, "linear": 100, "classifier": 100, "softmax_classifier": 100}
+SMOKE_STEPS = {
+    "yolov3": 40,
+    "yolov3_mgca": 40,
+    "faster_rcnn": 10,
+    "unet": 30,
+    "smp_unet": 30,
+    "linear": 100,
+    "classifier": 100,
+    "softmax_classifier": 100,
+}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {

@@ -254,7 +254,16 @@ def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(
             "benchmark.plan.SMOKE_STEPS",
-            {"yolov3": 3, "yolov3_mgca": 3, "unet": 3, "smp_unet": 3, "linear": 12, "classifier": 12, "softmax_classifier": 12},
+            {
+                "yolov3": 3,
+                "yolov3_mgca": 3,
+                "faster_rcnn": 2,
+                "unet": 3,
+                "smp_unet": 3,
+                "linear": 12,
+                "classifier": 12,
+                "softmax_classifier": 12,
+            },
         )
         with pytest.raises(SystemExit) as ended:
             main()

@@ -14,6 +14,7 @@ from torch import nn
 
 from benchmark import parallel, registry
 from benchmark.errors import TrainingError
+from benchmark.heads import faster_rcnn
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.parallel import Group
 from benchmark.registry import plugin
@@ -22,6 +23,14 @@ from benchmark.training.model import Model
 
 SIZE, CLASSES = 64, 2
 CHANNELS = {2: 4, 4: 8, 8: 8, 16: 8, 32: 16}
+EVERY = ["unet", "smp_unet", "yolov3", "faster_rcnn", "classifier", "softmax_classifier"]
+
+
+@pytest.fixture(autouse=True)
+def narrow_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of the weights; processes are forked and keep it."""
+    monkeypatch.setattr(faster_rcnn, "WIDTH", 16)
+    monkeypatch.setattr(faster_rcnn, "HIDDEN", 32)
 
 
 class Encoder(nn.Module):
@@ -58,7 +67,8 @@ def targets_of(name: str, index: np.ndarray, masks: torch.Tensor, boxes: torch.T
         return Targets(labels=torch.from_numpy(np.stack([index % 3 - 1, (index % 5 > 1) * 1], axis=1)).float())
     labels = torch.from_numpy(index % CLASSES)[:, None].expand(-1, 2)
     valid = torch.from_numpy(np.stack([index % 3 != 0, index % 2 == 0], axis=1))
-    return Targets(boxes_xywh=boxes[index], box_labels=labels, box_valid=valid)
+    draws = tuple((0, int(i)) for i in index)
+    return Targets(boxes_xywh=boxes[index], box_labels=labels, box_valid=valid, draws=draws)
 
 
 class OnTensors(Model):
@@ -143,6 +153,11 @@ def run_all(target, folder: Path, arguments: tuple, size: int) -> dict:
     return torch.load(file, weights_only=True)
 
 
+def within(name: str, exact: float) -> float:
+    """How far apart a head's numbers may lie: torch takes the cross-entropy of mmdet's anchors in float32 whatever it is given."""
+    return 1e-6 if name == "faster_rcnn" else exact
+
+
 def compare(one: dict, two: dict) -> tuple[float, float]:
     """Largest difference of losses, and of parameters and statistics."""
     assert one["state"].keys() == two["state"].keys()
@@ -150,21 +165,21 @@ def compare(one: dict, two: dict) -> tuple[float, float]:
     return losses, max(float((one["state"][name].double() - two["state"][name].double()).abs().max()) for name in one["state"])
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", EVERY)
 def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     one = trained(name, 5, torch.float64)
     assert all(np.isfinite(one["losses"]))
     assert one["losses"][0] != one["losses"][1]
     losses, parameters = compare(one, together(tmp_path, name, 5, torch.float64))
-    assert losses < 1e-8
-    assert parameters < 1e-8
+    assert losses < within(name, 1e-8)
+    assert parameters < within(name, 1e-8)
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "faster_rcnn", "classifier", "softmax_classifier"])
 def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_path: Path):
     arguments = (name, 5, torch.float64, 8, 1)
     losses, parameters = compare(trained(*arguments), together(tmp_path, *arguments))
-    assert max(losses, parameters) < 1e-8
+    assert max(losses, parameters) < within(name, 1e-8)
 
 
 def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path, monkeypatch):
@@ -174,23 +189,23 @@ def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path,
     assert losses > 1e-6
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(("batch", "most"), [(8, 1), (8, 3), (5, 4), (2, 4)])
 def test_micro_batches_have_the_gradients_of_the_batch(name: str, batch: int, most: int):
     arguments = (name, 1, torch.float64, batch, 0)
     one, pieces = trained(*arguments, batchnorm_trains=False), trained(*arguments, most, batchnorm_trains=False)
-    assert pieces["losses"] == pytest.approx(one["losses"], abs=1e-10)
+    assert pieces["losses"] == pytest.approx(one["losses"], abs=within(name, 1e-10))
     assert max(float(g.abs().max()) for g in one["gradients"]) > 1e-3
     for g, other in zip(one["gradients"], pieces["gradients"], strict=True):
-        assert float((g - other).abs().max()) < 1e-10
+        assert float((g - other).abs().max()) < within(name, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "faster_rcnn", "classifier", "softmax_classifier"])
 def test_micro_batches_in_each_of_two_processes_equal_one_batch(name: str, tmp_path: Path):
     """5 and 4 images in one and in two pieces, then a last batch of one: a process has none."""
     arguments = (name, 5, torch.float64, 9, 1)
     one, two = trained(*arguments, None, False), together(tmp_path, *arguments, 4, False)
-    assert max(compare(one, two)) < 1e-8
+    assert max(compare(one, two)) < within(name, 1e-8)
 
 
 def test_micro_batches_with_batchnorm_would_train_another_network():

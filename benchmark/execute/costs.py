@@ -16,7 +16,7 @@ from benchmark.execute.work import WorkUnit
 from benchmark.store import write_atomically
 
 # Rough seconds per image and step on one CPU core with ResNet-18: good enough to put the longest unit first, and used for nothing else.
-COST_S = {"linear": 0.001, "unet": 0.15, "smp_unet": 0.1, "yolov3": 0.1, "yolov3_mgca": 0.1}
+COST_S = {"linear": 0.001, "unet": 0.15, "smp_unet": 0.1, "yolov3": 0.1, "yolov3_mgca": 0.1, "faster_rcnn": 1.8}
 FINETUNE_COST_S = 0.06
 MEMORY_BYTES = 2 * 2**30  # of a process nobody has measured yet
 MARGIN = 1.25  # on measured memory

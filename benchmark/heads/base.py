@@ -48,6 +48,8 @@ class Targets:
         box_labels: (B, M) int64.
         box_valid: (B, M) bool, False on padding.
         labels: (B, C) float32 of 0, 1 and -1 (unknown), or None.
+        draws: epoch and place in its list of each image, where there are boxes. A head that draws random numbers takes an image's from
+            these and its own seed: then they are the same in any batch, on any process, and after a restart.
     """
 
     masks: Tensor | None = None
@@ -55,6 +57,7 @@ class Targets:
     box_labels: Tensor | None = None
     box_valid: Tensor | None = None
     labels: Tensor | None = None
+    draws: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

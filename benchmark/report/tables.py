@@ -31,7 +31,14 @@ ANCHORS = (
     "An empty prediction scores 0 at detection."
 )
 
-_HEADS = {"linear": "linear", "unet": "U-Net", "smp_unet": "smp U-Net", "yolov3": "YOLOv3", "yolov3_mgca": "YOLOv3 (MGCA)"}
+_HEADS = {
+    "linear": "linear",
+    "unet": "U-Net",
+    "smp_unet": "smp U-Net",
+    "yolov3": "YOLOv3",
+    "yolov3_mgca": "YOLOv3 (MGCA)",
+    "faster_rcnn": "Faster R-CNN",
+}
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
 CSV_COLUMNS = (

@@ -43,6 +43,7 @@ class Part:
         patients: patient id per image, None where unknown.
         class_labels: (n, C) int8 of 1, 0 and -1 (unknown), for tasks of whole-image labels.
         augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
+        epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
     """
 
     name: str
@@ -56,6 +57,7 @@ class Part:
     frame_name: str
     class_labels: np.ndarray | None = None
     augmentation: Augmentation | None = None
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +72,9 @@ class Part:
         return self.cache.masks(self.rows[index])
 
     def in_epoch(self, epoch: int) -> Part:
-        """The part as it is seen in an epoch: itself, unless its images are augmented."""
+        """The part as it is seen in an epoch: itself, unless its images are augmented or have boxes, among which a head may draw."""
+        if self.target == "boxes":
+            return replace(self, epoch=epoch)
         return self if self.augmentation is None else replace(self, augmentation=replace(self.augmentation, epoch=epoch))
 
     def targets(self, index: np.ndarray, device: torch.device) -> Targets:
@@ -86,6 +90,7 @@ class Part:
             boxes_xywh=torch.from_numpy(padded[index, :most]).to(device),
             box_labels=torch.from_numpy(labels[index, :most]).to(device),
             box_valid=torch.from_numpy(valid[index, :most]).to(device),
+            draws=tuple((self.epoch, int(i)) for i in index),
         )
 
     def truth(self) -> Boxes:

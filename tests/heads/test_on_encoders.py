@@ -18,6 +18,7 @@ TARGETS = Targets(
     boxes_xywh=torch.tensor([[[10.0, 20, 30, 25]], [[0, 0, 0, 0]]]),
     box_labels=torch.zeros(2, 1, dtype=torch.long),
     box_valid=torch.tensor([[True], [False]]),
+    draws=((0, 0), (0, 1)),
 )
 
 
@@ -27,7 +28,7 @@ def encoder(request):
     return SealedEncoder(seeded_init(lambda: family.build(request.param), 0), IMAGENET)
 
 
-@pytest.mark.parametrize("name", ["linear", "unet", "smp_unet", "yolov3"])
+@pytest.mark.parametrize("name", ["linear", "unet", "smp_unet", "yolov3", "faster_rcnn"])
 @pytest.mark.parametrize("mode", ["frozen", "training"])
 def test_head_trains_on_the_encoder(encoder, name, mode):
     encoder.set_mode(mode)

@@ -38,7 +38,7 @@ def test_parameters_are_those_of_the_published_layers():
     assert sum(p.numel() for p in SimpleFeaturePyramid(768, 16, 224).parameters()) == up4 + up8 + smooth
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3"])
+@pytest.mark.parametrize("name", ["unet", "smp_unet", "yolov3", "faster_rcnn"])
 def test_head_of_several_levels_reads_one_and_trains_the_pyramid(name):
     head = _built(name, {16: 24}, size=64)
     assert isinstance(head, WithPyramid)

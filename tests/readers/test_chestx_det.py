@@ -218,7 +218,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("head", ["linear", "unet", "yolov3"])
+@pytest.mark.parametrize("head", ["linear", "unet", "yolov3", "faster-rcnn"])
 def test_every_head_gives_its_number_on_a_generated_folder(small, tiny, generated, head):
     task = registry.task(f"chestx-det-{head}-frozen-100-lobe")
     job, place = small.one(task.id, tiny(), root=generated, limit=8)
