@@ -333,10 +333,17 @@ class TaskCard(Card):
 
 
 class SuiteCard(Card):
+    """A named list of tasks.
+
+    Attributes:
+        suites: other suites whose tasks come after its own, each task once.
+    """
+
     name: str
     title: str
     description: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
     default_protocol: str = "published"
 
 
