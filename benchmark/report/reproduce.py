@@ -65,8 +65,8 @@ UNKNOWN = {
         "zero-shot rule and U-Net run here on LOBE's padded frame (suite gloria), so no measured number stands beside a published one.",
     ),
     "mgca": (
-        "MGCA's linear probes, U-Net and YOLOv3 run here with its splits and optimiser, but on LOBE's padded frame, without its crops and with "
-        "a frozen encoder in evaluation mode (suite mgca), so no measured number stands beside a published one.",
+        "MGCA's linear probes, U-Net and YOLOv3 run here with its splits and optimiser, but on LOBE's padded frame, without its crops and "
+        "with a frozen encoder in evaluation mode (suite mgca), so no measured number stands beside a published one.",
     ),
     "g2d": (
         "G2D does not state which RSNA split, threshold or normalisation its zero-shot scores used, nor what its grounding recall means. "
