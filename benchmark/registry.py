@@ -138,7 +138,8 @@ def _with_all_tasks(card: SuiteCard, known: dict[str, SuiteCard]) -> SuiteCard:
 def _cells(name: str) -> list[TaskCard]:
     card = grids()[name]
     listed = _listed_tasks()
-    return grid.cells(card, [listed[task_id] for task_id in _named("suite", card.parents, _listed_suites()).tasks], datasets())
+    lending = [task_id for parent in card.parents for task_id in _named("suite", parent, _listed_suites()).tasks]
+    return grid.cells(card, [listed[task_id] for task_id in lending], datasets())
 
 
 def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:
