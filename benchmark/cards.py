@@ -333,10 +333,17 @@ class TaskCard(Card):
 
 
 class SuiteCard(Card):
+    """A named list of tasks.
+
+    Attributes:
+        suites: other suites whose tasks come after its own, each task once.
+    """
+
     name: str
     title: str
     description: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
     default_protocol: str = "published"
 
 
@@ -344,18 +351,20 @@ class GridCard(Card):
     """A suite given by its axes instead of its tasks.
 
     Attributes:
-        parents: suite whose tasks lend recipe and metric.
+        parents: suites whose tasks lend recipe and metric.
         heads: dataset -> heads it has annotations for.
         fractions: shares of the training list.
+        shares: dataset -> its own shares, where its card does not count the training list.
     """
 
     name: str
     title: str
     description: str
-    parents: str
+    parents: tuple[str, ...]
     default_protocol: str
     fractions: tuple[float, ...]
     heads: dict[str, tuple[str, ...]]
+    shares: dict[str, tuple[float, ...]] = {}
 
 
 class PromptTemplate(Card):

@@ -1,7 +1,7 @@
 """Expands a grid card into task cards: every dataset, head, encoder mode and share of labels, each cell with the recipe of a nearby task.
 
-Nothing is invented here: recipe, metric and target come from the parent suite's cards, and the parent is named. Cells whose share of the
-training list is smaller than the smallest batch are left out, because they could not run.
+Nothing is invented here: recipe, metric, split and target come from the parent suites' cards, and the parent is named. Cells whose share of
+the training list is smaller than the smallest batch are left out, because they could not run.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ def cells(grid: GridCard, parents: Sequence[TaskCard], datasets: Mapping[str, Da
     found = []
     for dataset, heads in grid.heads.items():
         for head in heads:
+            scored = _scored(grid, parents, datasets[dataset], head)
             for mode in EncoderMode:
-                for fraction in grid.fractions:
-                    if round(_n_train(grid, datasets[dataset]) * fraction) >= SMALL_BATCH:
-                        found.append(_cell(grid, parents, datasets[dataset], head, mode, fraction))
+                for fraction in grid.shares.get(dataset, grid.fractions):
+                    n_train = _n_train(grid, datasets[dataset], scored.split, fraction)
+                    if n_train is None or n_train >= SMALL_BATCH:
+                        found.append(_cell(grid, parents, scored, datasets[dataset], head, mode, fraction, n_train))
     return found
 
 
@@ -50,16 +52,29 @@ def nearest(parents: Sequence[TaskCard], dataset: str, head: str, mode: EncoderM
     return min(parents, key=distance)
 
 
-def _cell(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, head: str, mode: EncoderMode, fraction: float) -> TaskCard:
+def _scored(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, head: str) -> TaskCard:
+    """The first parent with the dataset and the head's kind of annotation: it says by what such a task is scored, and on which split."""
     target = "boxes" if head == "yolov3" else "masks"
-    scored = next((task for task in parents if task.dataset == dataset.name and task.target == target), None)
-    if scored is None:
-        raise CardError(f"Grid {grid.name}: no task of {grid.parents} says what {target} of {dataset.name} are scored by.")
+    found = next((task for task in parents if task.dataset == dataset.name and task.target == target), None)
+    if found is None:
+        raise CardError(f"Grid {grid.name}: no task of {' and '.join(grid.parents)} says what {target} of {dataset.name} are scored by.")
+    return found
+
+
+def _cell(
+    grid: GridCard,
+    parents: Sequence[TaskCard],
+    scored: TaskCard,
+    dataset: DatasetCard,
+    head: str,
+    mode: EncoderMode,
+    fraction: float,
+    n_train: int | None,
+) -> TaskCard:
     parent = nearest(parents, dataset.name, head, mode, fraction)
-    n_train = round(_n_train(grid, dataset) * fraction)
     # How much of the validation list is read belongs to the dataset, whoever the recipe comes from.
     update = {"validation_subset": next(t for t in parents if t.dataset == dataset.name).recipe.validation_subset}
-    if parent.recipe.batch_size > n_train:
+    if n_train is not None and parent.recipe.batch_size > n_train:
         update["batch_size"] = SMALL_BATCH
     percent = f"{fraction * 100:g}"
     return scored.model_copy(
@@ -76,8 +91,13 @@ def _cell(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, hea
     )
 
 
-def _n_train(grid: GridCard, dataset: DatasetCard) -> int:
-    counts = dataset.splits["lovt"].expected.get("train") if "lovt" in dataset.splits else None
+def _n_train(grid: GridCard, dataset: DatasetCard, split: str, fraction: float) -> int | None:
+    """Training images of a share; None where the grid gives the dataset's shares itself."""
+    if dataset.name in grid.shares:
+        return None
+    counts = dataset.splits[split].expected.get("train") if split in dataset.splits else None
     if counts is None:
-        raise CardError(f"Grid {grid.name}: the card of {dataset.name} does not count the training images of the split lovt.")
-    return counts.n_images
+        raise CardError(
+            f"Grid {grid.name}: the card of {dataset.name} does not count the training images of the split {split}. Give its `shares`."
+        )
+    return round(counts.n_images * fraction)

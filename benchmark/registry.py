@@ -47,8 +47,13 @@ def tasks() -> dict[str, TaskCard]:
 
 @cache
 def suites() -> dict[str, SuiteCard]:
-    """Suites in file order, then grids; a suite's own list names its tasks."""
-    return _listed_suites() | {name: grid.suite(card, _cells(name)) for name, card in grids().items()}
+    """Suites in file order, then grids; every suite names all its tasks, those of the suites it is made of included.
+
+    Raises:
+        CardError: a suite without a task, or made of a suite that does not exist or is itself made of suites.
+    """
+    known = _listed_suites() | {name: grid.suite(card, _cells(name)) for name, card in grids().items()}
+    return {name: _with_all_tasks(card, known) for name, card in known.items()}
 
 
 @cache
@@ -119,10 +124,22 @@ def _listed_suites() -> dict[str, SuiteCard]:
     return _cards("tasks", "suites", SuiteCard, key="name")
 
 
+def _with_all_tasks(card: SuiteCard, known: dict[str, SuiteCard]) -> SuiteCard:
+    for part in card.suites:
+        if part not in known or known[part].suites:
+            why = "there is no such suite" if part not in known else "that is made of suites itself"
+            raise CardError(f"Suite {card.name}: it is made of the suite {part!r}, and {why}. Name suites that list their tasks.")
+    tasks = tuple(dict.fromkeys([*card.tasks, *(task for part in card.suites for task in known[part].tasks)]))
+    if not tasks:
+        raise CardError(f"Suite {card.name} has no task: list some under `tasks`, or suites under `suites`.")
+    return card.model_copy(update={"tasks": tasks})
+
+
 def _cells(name: str) -> list[TaskCard]:
     card = grids()[name]
     listed = _listed_tasks()
-    return grid.cells(card, [listed[task_id] for task_id in _named("suite", card.parents, _listed_suites()).tasks], datasets())
+    lending = [task_id for parent in card.parents for task_id in _named("suite", parent, _listed_suites()).tasks]
+    return grid.cells(card, [listed[task_id] for task_id in lending], datasets())
 
 
 def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:

@@ -120,6 +120,16 @@ def test_suites_name_tasks_and_protocols_that_exist() -> None:
         assert set(task.protocols) <= set(registry.protocols())
 
 
+def test_suite_full_is_the_union_of_all_suites_and_no_task_is_left_out() -> None:
+    full = registry.suite("full")
+    demo = set(registry.suite("demo").tasks)
+    others = {task for suite in registry.suites().values() if suite.name != "full" for task in suite.tasks}
+    assert len(full.tasks) == len(set(full.tasks))
+    assert set(full.tasks) == others - demo == set(registry.tasks()) - demo
+    assert all(full.default_protocol in registry.task(name).protocols for name in full.tasks)
+    assert full.tasks[:18] == registry.suite("lovt-18").tasks
+
+
 def test_demo_has_a_small_task_for_each_head() -> None:
     tasks = [registry.task(name) for name in registry.suite("demo").tasks]
     assert {task.head for task in tasks} == {"linear", "unet", "yolov3"}
@@ -221,6 +231,36 @@ def test_duplicate_id_is_named_with_both_files(own: Path) -> None:
     registry.include(own)
     with pytest.raises(CardError, match=r"mine\.yaml.*rsna-linear-frozen-100.*lovt-18\.yaml"):
         registry.tasks()
+
+
+SUITE = """
+suites:
+  - { name: mine, title: Mine, description: Mine., suites: [PARTS], tasks: [OWN] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "own_tasks", "said"),
+    [
+        ("lovt-81", "", "made of the suite 'lovt-81', and there is no such suite"),
+        ("full", "", "made of the suite 'full', and that is made of suites itself"),
+        ("mine", "", "made of the suite 'mine', and that is made of suites itself"),
+        ("", "", "Suite mine has no task"),
+    ],
+)
+def test_a_suite_that_adds_up_to_nothing_is_named(own: Path, parts: str, own_tasks: str, said: str) -> None:
+    (own / "tasks" / "mine.yaml").write_text(SUITE.replace("PARTS", parts).replace("OWN", own_tasks), encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError, match=said):
+        registry.suites()
+
+
+def test_a_suite_of_suites_has_its_own_tasks_first_and_each_once(own: Path) -> None:
+    text = TASK + SUITE.replace("PARTS", "demo, transfer, demo").replace("OWN", "my-linear-frozen-100")
+    (own / "tasks" / "mine.yaml").write_text(text, encoding="utf-8")
+    registry.include(own)
+    expected = ("my-linear-frozen-100", *registry.suite("demo").tasks, *registry.suite("transfer").tasks)
+    assert registry.suite("mine").tasks == expected
 
 
 @pytest.mark.parametrize("text", ["tasks: [", "- a\n- b\n", "just words"])

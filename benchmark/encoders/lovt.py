@@ -100,7 +100,8 @@ class Lovt(VisionLanguageBackbone):
             query = each.mean(dim=1, keepdim=True)
             pooled = side.encoder.global_aggregator.attention(query, each, each, key_padding_mask=~mask, need_weights=False)[0][:, 0]
         else:
-            pooled = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
+            largest = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
+            pooled = largest.masked_fill(~mask.any(dim=1)[:, None], 0.0)  # a text without a sentence has no largest value
         project = side.project_local if self.variant.local else side.project_global
         return TextEmbedding(side.project_global(pooled), project(each.transpose(1, 2)), mask, tokens.n_truncated)
 

@@ -142,7 +142,8 @@ def join_sentences(tokenizer: Tokenizer, reports: Sequence[Sequence[str]], *, wh
     for report in reports:
         each = [tokenizer([sentence]) for sentence in report] or [tokenizer([""])]
         first, last = each[0].ids[0, 0].item(), each[0].ids[0, -1].item()
-        ids, owner, own_pieces, cut = [first], [-1], [each[0].pieces[0][0]], False
+        # A sentence may be too long by itself: it was cut when its tokens were made.
+        ids, owner, own_pieces, cut = [first], [-1], [each[0].pieces[0][0]], any(tokens.n_truncated for tokens in each)
         for number, tokens in enumerate(each):
             inner = tokens.ids[0, 1:-1].tolist()
             if whole_only and len(ids) + len(inner) + 1 > tokenizer.max_length:

@@ -1,11 +1,13 @@
 """CheXpert v1.0, full or small: frontal images with five findings, uncertain labels decided by the card, official validation set as test.
 
-The label table is read once, row by row, because the published 5x200 sets are rules over its rows (`chexpert_5x200`).
+Where the official test labels (groundtruth.csv, by study) and the folder `test` lie beside the tables, the test set can be that one. The
+label table is read once, row by row, because the published 5x200 sets are rules over its rows (`chexpert_5x200`).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +44,8 @@ FINDINGS = (
 )
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 ARCHIVES = ("CheXpert-v1.0", "CheXpert-v1.0-small")
-TRAIN_TABLE, VALID_TABLE = "train.csv", "valid.csv"
-RULE = "chexpert"
+TRAIN_TABLE, VALID_TABLE, TEST_TABLE = "train.csv", "valid.csv", "groundtruth.csv"
+RULE, TEST_RULE = "chexpert", "chexpert, official test"
 DRAWN = {"5x200 mgca": mgca_set, "5x200 gloria": gloria_set}
 PRIOR_RULE, PRIOR_LIST = "5x200 prior", "chexpert_5x200.json"
 N_VALIDATION, N_TRAIN = 5_000, 223_414
@@ -81,17 +83,19 @@ class DatasetReader(Reader):
         self._base = base
         self._train, archive = read_studies(base / TRAIN_TABLE, self.card.name)
         self._valid, _ = read_studies(base / VALID_TABLE, self.card.name)
-        self._studies = {study.path: study for study in (*self._train, *self._valid) if study.frontal}
-        self.release = f"{archive}, labels of train.csv and valid.csv"
+        self._tested = read_test_studies(base / TEST_TABLE, self.card.name) if (base / TEST_TABLE).is_file() else {}
+        self._test = images_of_test(base, self._tested)
+        self._studies = {study.path: study for study in (*self._train, *self._valid, *self._test) if study.frontal}
+        self.release = f"{archive}, labels of train.csv and valid.csv" + (f" and {TEST_TABLE}" if self._tested else "")
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Frontal images of train.csv, then of valid.csv, in file order."""
+        """Frontal images of train.csv, then of valid.csv, in file order; then one of each study of groundtruth.csv that has an image."""
         return tuple(self._studies)
 
     def sample(self, sample_id: str) -> Sample:
         if sample_id not in self._studies:
-            raise DataError(f"{self.card.name}: no frontal image {sample_id!r} in {TRAIN_TABLE} and {VALID_TABLE}.")
+            raise DataError(f"{self.card.name}: no frontal image {sample_id!r} in {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE}.")
         study = self._studies[sample_id]
         labels = labels_of(study, self.card.classes, self.card.uncertain)
         path = self._base / sample_id
@@ -109,8 +113,8 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        known = (self._base / TRAIN_TABLE, self._base / VALID_TABLE)
-        return (*known, self._base / PRIOR_LIST) if (self._base / PRIOR_LIST).is_file() else known
+        optional = (self._base / name for name in (PRIOR_LIST, TEST_TABLE))
+        return (self._base / TRAIN_TABLE, self._base / VALID_TABLE, *(path for path in optional if path.is_file()))
 
     def image_files(self) -> tuple[Path, ...]:
         paths = tuple(self._base / i for i in self.ids)
@@ -125,10 +129,11 @@ class DatasetReader(Reader):
             return _test_only(interleaved(DRAWN[rule.rule](self._train, most)))
         if rule.rule == PRIOR_RULE:
             return _test_only(interleaved(tuple(self._prior_list())))
-        if rule.rule != RULE or rule.seed is None:
+        if rule.rule not in (RULE, TEST_RULE) or rule.seed is None:
             known = ", ".join((*DRAWN, PRIOR_RULE))
-            raise SplitError(f"{self.card.name}: split rules are {RULE!r} with a seed, {known}; found {rule.rule!r}.")
-        return mgca_split(self._train, self._valid, rule.seed)
+            raise SplitError(f"{self.card.name}: split rules are {RULE!r} and {TEST_RULE!r} with a seed, {known}; found {rule.rule!r}.")
+        drawn = mgca_split(self._train, self._valid, rule.seed)
+        return drawn if rule.rule == RULE else drawn | {"test": self._official_test()}
 
     def checks(self) -> Iterable[Check]:
         train = [s for s in self._train if s.frontal]
@@ -143,10 +148,15 @@ class DatasetReader(Reader):
         for name in self.card.classes:
             counts[f"{name} positive"] = sum(s.values[name] == POSITIVE for s in self._train)
             counts[f"{name} uncertain"] = sum(s.values[name] == UNCERTAIN for s in self._train)
+        if self._tested:
+            counts |= {"test_studies": len(self._tested), "test_studies with an image": len(self._test)}
+            for name in self.card.classes:
+                counts[f"{name} test positive"] = sum(values[name] == POSITIVE for values in self._tested.values())
         if self.phantom is not None:
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
-            yield from count_checks(self.card.expected, counts, "Is this the complete, unedited v1.0?")
+            expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
+            yield from count_checks(expected, counts, "Is this the complete, unedited v1.0?")
             for name, rule in self.card.splits.items():
                 if not rule.expected or (rule.rule == PRIOR_RULE and not (self._base / PRIOR_LIST).is_file()):
                     continue
@@ -158,6 +168,20 @@ class DatasetReader(Reader):
         except LobeError as error:
             found, verdict = str(error), "error"
         yield Check("first image", "readable", found, verdict)
+
+    def _official_test(self) -> tuple[str, ...]:
+        """One frontal image of every study of the official test set."""
+        if not self._tested:
+            raise SplitError(
+                f"{self.card.name}: {TEST_TABLE}, the official test labels, is not beside {TRAIN_TABLE}. It is in "
+                "rajpurkarlab/cheXpert-test-set-labels; the images come from Stanford AIMI."
+            )
+        if len(self._test) < len(self._tested):
+            n = len(self._tested) - len(self._test)
+            raise SplitError(
+                f"{self.card.name}: {n:,} of {len(self._tested):,} studies of {TEST_TABLE} have no frontal image in {self._base / 'test'}."
+            )
+        return tuple(study.path for study in self._test)
 
     def _prior_list(self) -> dict[str, int]:
         path = self._base / PRIOR_LIST
@@ -197,6 +221,41 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
     if not studies:
         raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     return tuple(studies), " and ".join(sorted(archives))
+
+
+def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
+    """Study, without the archive's name, -> finding -> POSITIVE or NEGATIVE, in file order. Columns are read by name.
+
+    Raises:
+        DataError: a column is missing or there twice, a study is no test study or is there twice, or a value is not 0 or 1; with its line.
+    """
+    table = read_table(path, dataset)
+    header = [name.strip() for name in table.header]
+    wrong = [name for name in ("Study", *FINDINGS) if header.count(name) != 1]
+    if wrong:
+        raise DataError(f"{dataset}: {path.name} has not one column of each of {', '.join(wrong)}. Fetch the file again.")
+    found: dict[str, dict[str, int]] = {}
+    for line, cells in cells_of(table, len(header), dataset):
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        archive, _, study = row["Study"].partition("/")
+        if archive not in ARCHIVES or not re.fullmatch(r"test/patient\d{5}/study\d+", study) or study in found:
+            raise DataError(f"{dataset}: {path.name} line {line:,}: not the first row of a study of the test set.")
+        bad = [name for name in FINDINGS if row[name] not in ("0", "1")]
+        if bad:
+            raise DataError(f"{dataset}: {path.name} line {line:,}: {bad[0]} is {row[bad[0]]!r}; expected 0 or 1.")
+        found[study] = {name: POSITIVE if row[name] == "1" else NEGATIVE for name in FINDINGS}
+    if not found:
+        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
+    return found
+
+
+def images_of_test(base: Path, tested: Mapping[str, Mapping[str, int]]) -> tuple[Study, ...]:
+    """The first frontal image of each test study that has one: labels are given for studies, and every study counts once."""
+    found = []
+    for study, values in tested.items():
+        names = sorted((path.name for path in (base / study).glob("view*_frontal.jpg")), key=lambda name: (len(name), name))
+        found += [Study(f"{study}/{names[0]}", True, None, values)] if names else []
+    return tuple(found)
 
 
 def labels_of(study: Study, classes: Sequence[str], uncertain: Mapping[str, str]) -> np.ndarray:

@@ -77,6 +77,10 @@ def _pictures(record: Record, stored: Path, examples: list[Example]):
             boxes, confidence = _of_image(found, example.index)
             yield overlays.draw_detection(example.image, example.boxes_xywh, boxes, confidence, note=note)
         return
+    if all(example.similarity is not None for example in examples):
+        for example in examples:
+            yield overlays.draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
+        return
     masks, _, _ = read_masks(stored / MASKS_FILE, [example.index for example in examples])
     names = record.job.experiment.dataset.classes
     for example, predicted in zip(examples, masks, strict=True):

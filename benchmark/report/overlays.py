@@ -100,6 +100,31 @@ def draw_segmentation(
     return picture
 
 
+def draw_similarity(image: np.ndarray, truth_xywh: np.ndarray, similarity: np.ndarray, *, note: str = "") -> Image.Image:
+    """How near each place is to what was asked for, over one image: the nearer, the stronger the tint; its highest place has a cross.
+
+    Args:
+        image: (S, S) uint8, grey.
+        truth_xywh: (n, 4) pixels of the same frame.
+        similarity: (h, w) finite float over the whole frame, upsampled bilinearly. A constant map has neither tint nor cross.
+    """
+    picture, pen = _canvas(image)
+    scale = SIDE / image.shape[0]
+    low, high = float(similarity.min()), float(similarity.max())
+    if high > low:
+        area = Image.fromarray(((similarity - low) / (high - low)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        tint = Image.fromarray((np.asarray(area).clip(0, 1) * 130).astype(np.uint8))
+        picture.paste(Image.new("RGB", (SIDE, SIDE), PREDICTION), (0, 0), tint)
+        y, x = np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE))
+        for dx, dy in ((_DASH, 0), (0, _DASH)):
+            pen.line([(x - dx, y - dy), (x + dx, y + dy)], fill=PREDICTION, width=2)
+    truth = np.asarray(truth_xywh, dtype=float).reshape(-1, 4)
+    for box in truth:
+        pen.polygon(_corners(box * scale), outline=TRUTH, width=2)
+    _legend(pen, f"truth ({len(truth)})", f"similarity {low:.2f} to {high:.2f}", note)
+    return picture
+
+
 def _canvas(image: np.ndarray) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     if image.ndim != 2 or image.shape[0] != image.shape[1] or image.dtype != np.uint8:
         raise ValueError(f"An overlay needs a square grey uint8 image, got shape {image.shape} of {image.dtype}.")

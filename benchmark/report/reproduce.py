@@ -61,16 +61,16 @@ UNKNOWN = {
         "that source. They are no targets.",
     ),
     "gloria": (
-        "GLoRIA's text was not readable, its own 5x200 list and reports were never released, and no prompts for RSNA. Its linear probes "
-        "and zero-shot rule run here on LOBE's padded frame (suite gloria), so no measured number stands beside a published one.",
+        "GLoRIA's text was not readable, its own 5x200 list and reports were never released, and no prompts for RSNA. Its linear probes, "
+        "zero-shot rule and U-Net run here on LOBE's padded frame (suite gloria), so no measured number stands beside a published one.",
     ),
     "mgca": (
-        "MGCA's splits and optimiser run here for its linear probes, on LOBE's padded frame and without its crops and augmentation (suite "
-        "mgca); its segmentation and detection do not, so no measured number stands beside a published one.",
+        "MGCA's linear probes, U-Net and YOLOv3 run here with its splits and optimiser, but on LOBE's padded frame, without its crops and "
+        "with a frozen encoder in evaluation mode (suite mgca), so no measured number stands beside a published one.",
     ),
     "g2d": (
         "G2D does not state which RSNA split, threshold or normalisation its zero-shot scores used, nor what its grounding recall means. "
-        "Its linear probes and zero-shot prompts run here (suite g2d); no measured number stands beside a published one.",
+        "Its linear probes, U-Net, YOLOv3 and zero-shot prompts run here (suite g2d); no measured number stands beside a published one.",
     ),
     "lrclr": (
         "Of LRCLR (arXiv 2303.14153) only name and abstract are known: no code, no weights, no readable table, no number.",
@@ -204,7 +204,7 @@ def reproduce(
     frame = published.load(paper)
     unknown = UNKNOWN.get(paper, ())
     if paper != ORIGIN:
-        return Reproduction(paper, unknown, (), tuple(_listings(frame)))
+        return Reproduction(paper, unknown, (), tuple(_listings(frame)), refused=tuple(_all_refused(paper, records)))
 
     admitted, refused = _admit(list(records), same_split or on_published_split)
     method_of = method_of or lovt_method
@@ -294,6 +294,16 @@ def _admit(records: Sequence[Record], same_split: Callable[[Record], bool]) -> t
             labels = record.job.labels
             refused.append((f"{labels.task}, {labels.backbone}, run {labels.run}", reason))
     return admitted, refused
+
+
+def _all_refused(paper: str, records: Iterable[Record]) -> Iterable[tuple[str, str]]:
+    """What was measured of the paper's suite: none of its tasks names a published cell, so each record has a reason to stand apart."""
+    tasks = registry.suites()[paper].tasks if paper in registry.suites() else ()
+    for record in records:
+        labels = record.job.labels
+        if labels.task in tasks:
+            reason = _why_refused(record, lambda _: True)
+            yield f"{labels.task}, {labels.backbone}, run {labels.run}", reason or "no published cell has this task's images and protocol"
 
 
 def _why_refused(record: Record, same_split: Callable[[Record], bool]) -> str | None:

@@ -257,7 +257,8 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
     digests = _sample_digests(parts.values())
     encoder, account = _encoder(experiment, place, device, bench)
     most = place.most_at_once(experiment.recipe.batch_size) or experiment.recipe.batch_size
-    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment), most), produced)
+    allowed = place.card.redistribution != "none"
+    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment), most, allowed), produced)
     timings["test"], clock = _lap(clock)
     bench.require_unchanged()
     _require_same_files(digests, parts.values(), place)

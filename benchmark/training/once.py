@@ -31,6 +31,7 @@ from benchmark.metrics.retrieval import cosine, duplicate_rate, text_keys
 from benchmark.readers.base import Sample
 from benchmark.training.data import Part
 from benchmark.training.evaluate import Tested
+from benchmark.training.predictions import EXAMPLES_FILE, write_grounded_examples
 
 TEXT_BATCH = 32
 EXHAUSTIVE = 1_000  # pairs up to which every image meets every text by a similarity that is no plain cosine: the published size
@@ -45,6 +46,7 @@ class Untrained:
     Attributes:
         samples: split -> samples, aligned with `parts`.
         most: images that pass at once.
+        with_examples: whether a few images may be kept for the eye.
     """
 
     job: Job
@@ -54,6 +56,7 @@ class Untrained:
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
     most: int
+    with_examples: bool = False
 
     @property
     def experiment(self) -> Experiment:
@@ -97,7 +100,8 @@ def _zero_shot(given: Untrained, produced: Path) -> Tested:
     if asked is None:
         raise UsageError(f"{given.job.labels.task} asks with no prompts: its card names none.")
     exclusive, calibrated = words.decision == "highest", is_calibrated(experiment)
-    by_set = {name: _scores_by_set(given, part) for name, part in given.parts.items()}
+    embedded = _texts(given, _prompts(given))
+    by_set = {name: _scores_by_set(given, part, embedded) for name, part in given.parts.items()}
     mean = {name: np.mean(each, axis=0) for name, each in by_set.items()}
     thresholds = None
     if "validation" in mean and not exclusive:
@@ -112,18 +116,27 @@ def _zero_shot(given: Untrained, produced: Path) -> Tested:
             if len(values) == len(each):
                 metrics |= {f"{family}_mean_of_sets": float(np.mean(values)), f"{family}_lowest_set": min(values)}
                 metrics[f"{family}_highest_set"] = max(values)
-    warnings = tuple(f"{name} is undefined: {why}" for name, why in found.undefined.items())
+    warnings = (*_of_undefined(found), *_of_cut(embedded.n_truncated, len(embedded.global_), "prompts"))
     return Tested(metrics, found.statistics, None, None, warnings, mean["test"].astype(np.float32))
 
 
-def _scores_by_set(given: Untrained, part: Part) -> np.ndarray:
-    """(K, N, C) class scores of each paraphrase set, classes in the card's order."""
-    words, asked, names = given.experiment.words, given.experiment.asked, given.experiment.dataset.classes
-    sets = [
+def _sets(given: Untrained) -> list[PromptSet]:
+    """The paraphrase sets, classes in the card's order."""
+    asked, names = given.experiment.asked, given.experiment.dataset.classes
+    return [
         PromptSet({c: one.positives[c] for c in names}, {c: one.negatives[c] for c in names} if one.negatives else {}) for one in asked.sets
     ]
-    texts = list(dict.fromkeys(text for one in sets for text in one.texts))
-    embedded = _texts(given, texts)
+
+
+def _prompts(given: Untrained) -> list[str]:
+    """Every prompt once."""
+    return list(dict.fromkeys(text for one in _sets(given) for text in one.texts))
+
+
+def _scores_by_set(given: Untrained, part: Part, embedded: TextEmbedding) -> np.ndarray:
+    """(K, N, C) class scores of each paraphrase set; `embedded` are the prompts in their order."""
+    words, asked = given.experiment.words, given.experiment.asked
+    sets, texts = _sets(given), _prompts(given)
     table = np.concatenate([_similarity(given, image, embedded).cpu().numpy() for _, image in _images(given, part)])
     column = {text: k for k, text in enumerate(texts)}
 
@@ -147,7 +160,8 @@ def _retrieval(given: Untrained, produced: Path) -> Tested:
         raise DataError(f"{given.experiment.dataset.name}: {empty:,} of {len(reports):,} test images have no report text.")
     keys = text_keys(reports)
     image = np.concatenate([e.global_.float().cpu().numpy() for _, e in _images(given, part)])
-    text = np.concatenate([e.global_.float().cpu().numpy() for _, e in _text_blocks(given, reports)])
+    blocks = [(e.global_.float().cpu().numpy(), e.n_truncated) for _, e in _text_blocks(given, reports)]
+    text, n_cut = np.concatenate([block for block, _ in blocks]), sum(n for _, n in blocks)
     _require_finite(image, "embed_images")
     _require_finite(text, "embed_texts")
     forward, backward = _both_directions(given, part, reports, image, text)
@@ -162,8 +176,7 @@ def _retrieval(given: Untrained, produced: Path) -> Tested:
     found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.arange(len(part)), len(part))
     metrics = found.metrics | {"duplicate_rate": duplicate_rate(keys)}
     _write_embeddings(produced / EMBEDDINGS_FILE, given.job, part, image, text)
-    warnings = tuple(f"{name} is undefined: {why}" for name, why in found.undefined.items())
-    return Tested(metrics, found.statistics, None, None, warnings)
+    return Tested(metrics, found.statistics, None, None, (*_of_undefined(found), *_of_cut(n_cut, len(reports), "reports")))
 
 
 def _both_directions(given: Untrained, part: Part, reports: Sequence[str], image: np.ndarray, text: np.ndarray):
@@ -225,9 +238,9 @@ def _grounding(given: Untrained, produced: Path) -> Tested:
     texts = list(dict.fromkeys(text for image in questions for one in image for text in one.texts))
     if not texts:
         raise DataError(f"{given.experiment.dataset.name}: no test image has a phrase with a box.")
-    embedded = _texts(given, texts).global_
-    column = {text: k for k, text in enumerate(texts)}
-    rows, owner, category, maps = [], [], [], []
+    asked = _texts(given, texts)
+    embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
+    rows, owner, category, boxes, maps = [], [], [], [], []
     for index, seen in _images(given, part):
         for i, places in zip(index, seen.local, strict=True):
             for one in questions[i]:
@@ -236,13 +249,16 @@ def _grounding(given: Untrained, produced: Path) -> Tested:
                 rows.append(grounding.score_phrase(similarity, one.boxes_xywh, frames[i]))
                 owner.append(int(i))
                 category.append(one.category)
+                boxes.append(one.boxes_xywh)
                 maps.append(similarity.numpy())
     values, kinds = np.stack(rows), np.array(category)
     columns = {name: values[:, k] for k, name in enumerate(grounding.COLUMNS)}
     columns |= {f"{name}_cnr": np.where(kinds == name, values[:, 0], np.nan) for name in names if len(names) > 1}
     found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(owner), len(part))
     _write_maps(produced / MAPS_FILE, given.job, part, owner, category, maps)
-    warnings = tuple(f"{name} is undefined: {why}" for name, why in found.undefined.items())
+    if given.with_examples:
+        write_grounded_examples(produced / EXAMPLES_FILE, part, owner, boxes, maps)
+    warnings = (*_of_undefined(found), *_of_cut(asked.n_truncated, len(texts), "phrases"))
     return Tested(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, None, None, warnings)
 
 
@@ -297,6 +313,7 @@ def _texts(given: Untrained, texts: Sequence[str]) -> TextEmbedding:
         torch.cat([block.global_ for block in blocks]),
         torch.cat([F.pad(block.local, (0, longest - block.local.shape[2])) for block in blocks]),
         torch.cat([F.pad(block.mask, (0, longest - block.mask.shape[1])) for block in blocks]),
+        sum(block.n_truncated for block in blocks),
     )
 
 
@@ -312,6 +329,14 @@ def _similarity(given: Untrained, image: ImageEmbedding, text: TextEmbedding) ->
     words = [local_similarity(regions, own[:, mask].float(), "max") for own, mask in zip(text.local, text.mask, strict=True)]
     local = torch.stack(words, dim=1)
     return local if kind == "local" else torch.as_tensor(zero_shot.gloria_combined(whole, local))
+
+
+def _of_undefined(found: scores.Scores) -> tuple[str, ...]:
+    return tuple(f"{name} is undefined: {why}" for name, why in found.undefined.items())
+
+
+def _of_cut(n: int, n_texts: int, what: str) -> tuple[str, ...]:
+    return (f"{n:,} of {n_texts:,} {what} are longer than the text encoder reads and were cut",) if n else ()
 
 
 def _require_finite(embedding: np.ndarray, method: str) -> None:

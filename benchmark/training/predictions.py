@@ -41,12 +41,14 @@ class Example:
         image: (S, S) uint8.
         boxes_xywh: (n, 4) float32, or None for masks.
         masks: (C, S, S) bool, or None for boxes.
+        similarity: (h, w) float32 over the whole frame, how near each place is to what was asked for; None where nothing was asked.
     """
 
     index: int
     image: np.ndarray
     boxes_xywh: np.ndarray | None
     masks: np.ndarray | None
+    similarity: np.ndarray | None = None
 
 
 def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: bool) -> None:
@@ -164,13 +166,14 @@ def read_examples(path: Path) -> list[Example]:
         return []
     with np.load(path, allow_pickle=False) as stored:
         kept = {name: stored[name] for name in stored.files}
-    masks, boxes = kept.get("masks"), kept.get("boxes_xywh")
+    masks, boxes, similarity = kept.get("masks"), kept.get("boxes_xywh"), kept.get("similarity")
     return [
         Example(
             index=int(index),
             image=kept["images"][k],
             boxes_xywh=None if boxes is None else boxes[kept["box_owner"] == k],
             masks=None if masks is None else masks[k],
+            similarity=None if similarity is None else similarity[k],
         )
         for k, index in enumerate(kept["index"])
     ]
@@ -181,6 +184,25 @@ def _write_scores(path: Path, job: Job, part: Part, scores: np.ndarray) -> None:
     columns |= {name: scores[:, k].astype(np.float32) for k, name in enumerate(job.experiment.dataset.classes)}
     about = {"schema_version": str(SCHEMA_VERSION), "key": job.key, "task": job.labels.task}
     pq.write_table(pa.table(columns).replace_schema_metadata(about), path)
+
+
+def write_grounded_examples(path: Path, part: Part, owner: Sequence[int], boxes: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> None:
+    """The first phrase of each of the first images that were asked for one.
+
+    Args:
+        owner: image of each phrase.
+        boxes: (n, 4) of each phrase, xywh in original pixels.
+        maps: (h, w) of each phrase over the padded frame.
+    """
+    chosen = [list(owner).index(image) for image in dict.fromkeys(owner)][:N_EXAMPLES]
+    if not chosen:
+        return
+    index = np.array([owner[k] for k in chosen], np.int64)
+    frames = part.cache.frames(part.rows[index])
+    shown = [frame.to_frame(boxes[k]).astype(np.float32).reshape(-1, 4) for k, frame in zip(chosen, frames, strict=True)]
+    truth = {"boxes_xywh": np.concatenate(shown), "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in shown])}
+    similarity = np.stack([maps[k] for k in chosen]).astype(np.float32)
+    np.savez_compressed(path, index=index, images=part.images(index).numpy(), similarity=similarity, **truth)
 
 
 def _write_examples(path: Path, part: Part) -> None:

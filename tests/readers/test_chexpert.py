@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 
 from benchmark import registry
-from benchmark.errors import DataError
+from benchmark.errors import DataError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers import chexpert
 from benchmark.readers import chexpert_5x200 as sets
 from benchmark.readers.base import ids_digest, open_reader
 from benchmark.readers.chexpert import BLANK, FINDINGS, Study, labels_of, mgca_split, read_studies
@@ -157,3 +159,73 @@ def test_official_test_labels_have_their_digest(real_files: Path) -> None:
     table = pd.read_csv(real_files / "labels" / "chexpert_test_groundtruth.csv")
     assert ids_digest([s.partition("/")[2] for s in table.Study]) == "8cb87d7de5a364bb98993a0842dc00c2d382fafe1a35b4c62932a6906ede7a54"
     assert tuple(table.columns[1:]) == FINDINGS
+
+
+# ------------------------------------------------------------------------------------------------------- official test set
+
+
+@pytest.fixture
+def tested(corpus: Path, tmp_path: Path) -> Path:
+    """A corpus with a test set: the validation images under other numbers, some studies with two frontal images."""
+    root = tmp_path / "chexpert"
+    shutil.copytree(corpus, root)
+    header, rows = ",".join(("Study", *reversed(FINDINGS))), []
+    for number, image in enumerate(sorted((root / "valid").rglob("*_frontal.jpg"))):
+        folder = root / "test" / f"patient{64_741 + number}" / "study1"
+        folder.mkdir(parents=True)
+        for view in range(1, 2 + number % 2):
+            shutil.copy(image, folder / f"view{view}_frontal.jpg")
+        shutil.copy(image, folder / "view9_lateral.jpg")
+        rows.append(f"CheXpert-v1.0/test/patient{64_741 + number}/study1," + ",".join(str(int(n == "Edema")) for n in reversed(FINDINGS)))
+    (root / "groundtruth.csv").write_text("\n".join([header, *rows]))  # no newline at its end, as published
+    return root
+
+
+def test_the_official_test_set_has_one_frontal_image_a_study_and_labels_by_name(tested: Path, corpus: Path) -> None:
+    reader, without = open_reader(CARD, tested), open_reader(CARD, corpus)
+    splits, plain = reader.split(CARD.splits["official-test"]), reader.split(CARD.splits["mgca-disjoint"])
+    assert {name: splits[name] for name in ("train", "validation")} == {name: plain[name] for name in ("train", "validation")}
+    assert plain == without.split(CARD.splits["mgca-disjoint"])
+    assert len(splits["test"]) == len(list((tested / "test").iterdir())) == 2
+    assert all(i.endswith("/study1/view1_frontal.jpg") for i in splits["test"])
+    sample = reader.sample(splits["test"][0])
+    assert sample.labels.tolist() == [int(name == "Edema") for name in CARD.classes]
+    assert sample.image().shape == (320, 390)
+    assert sample.patient_id == "patient64741"
+    assert reader.digest() != without.digest()
+
+
+def test_without_its_labels_or_images_the_official_test_set_is_refused(tested: Path, corpus: Path) -> None:
+    with pytest.raises(SplitError, match=r"groundtruth\.csv, the official test labels, is not beside train\.csv"):
+        open_reader(CARD, corpus).split(CARD.splits["official-test"])
+    (tested / "test" / "patient64742" / "study1" / "view1_frontal.jpg").unlink()
+    (tested / "test" / "patient64742" / "study1" / "view2_frontal.jpg").unlink()
+    reader = open_reader(CARD, tested)
+    with pytest.raises(SplitError, match=r"1 of \d+ studies of groundtruth\.csv have no frontal image"):
+        reader.split(CARD.splits["official-test"])
+    assert reader.split(CARD.splits["mgca-disjoint"])["train"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Edema", "Oedema", r"not one column of each of Edema"),
+        ("patient64742/study1", "patient64741/study1", r"line 3: not the first row of a study"),
+        ("test/patient64742", "valid/patient64742", r"line 3: not the first row of a study of the test set"),
+        ("patient64742/study1,0", "patient64742/study1,-1", r"line 3: Support Devices is '-1'; expected 0 or 1"),
+        ("patient64742/study1,0", "patient64742/study1,", r"line 3: Support Devices is ''"),
+    ],
+)
+def test_damaged_test_labels_are_named_by_line(tested: Path, old: str, new: str, message: str) -> None:
+    file = tested / "groundtruth.csv"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        open_reader(CARD, tested)
+
+
+def test_the_official_test_labels_have_the_counts_of_the_card(real_files: Path) -> None:
+    studies = chexpert.read_test_studies(real_files / "labels" / "chexpert_test_groundtruth.csv", "chexpert")
+    assert len(studies) == CARD.expected["test_studies"]
+    for name in CARD.classes:
+        assert sum(values[name] for values in studies.values()) == CARD.expected[f"{name} test positive"]

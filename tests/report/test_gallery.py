@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.report import gallery
 from benchmark.store import Store
-from benchmark.training.predictions import EXAMPLES_FILE, N_EXAMPLES
+from benchmark.training.predictions import EXAMPLES_FILE, N_EXAMPLES, read_examples
 
 
 @pytest.fixture
@@ -98,3 +99,19 @@ def test_two_rows_of_one_label_keep_their_own_pictures(make):
         "resnet50 (random) · published",
         "resnet50 (random) · corrected",
     }
+
+
+def test_similarity_maps_are_drawn_over_the_boxes_they_are_scored_against(small, tiny_words, tmp_path: Path):
+    write_corpus(Plan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), tmp_path / "data" / "nih-cxr")
+    job, place = small.one("nih-cxr-grounding-lobe", tiny_words(), root=tmp_path / "data", limit=8)
+    record = small.fit(job, place, produced=tmp_path / "produced")
+    stored = Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})
+    (example, *rest) = read_examples(tmp_path / "produced" / EXAMPLES_FILE)
+    assert len({one.index for one in (example, *rest)}) == 1 + len(rest) <= N_EXAMPLES
+    assert example.similarity.shape == (2, 2)  # 64 pixels at stride 32
+    assert (example.boxes_xywh >= 0).all()
+    assert (example.boxes_xywh[:, :2] + example.boxes_xywh[:, 2:] <= 64).all()
+    drawn = gallery.draw([stored], tmp_path / "out", tmp_path / "pictures")
+    assert len(drawn["nih-cxr-grounding-lobe"]["tiny"]) == 1 + len(rest)
+    kept_in = stored.model_copy(update={"redistribution": "none"})
+    assert gallery.draw([kept_in], tmp_path / "out", tmp_path / "more") == {}

@@ -68,3 +68,18 @@ def test_datasets_without_redistribution_are_refused_with_a_reason(make):
 def test_wrong_images_are_refused(image):
     with pytest.raises(ValueError, match="square grey uint8"):
         overlays.draw_detection(image, np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))
+
+
+def test_a_similarity_map_is_strongest_where_it_is_highest_and_lies_over_the_whole_frame():
+    image, similarity = np.zeros((56, 56), np.uint8), np.zeros((4, 4), np.float32)
+    similarity[0, 3] = 0.4
+    picture = np.asarray(overlays.draw_similarity(image, np.array([[42.0, 0, 14, 14]]), similarity)).astype(int)
+    yellow = picture[: overlays.SIDE].sum(axis=2)
+    quarters = [yellow[y : y + 224, x : x + 224].mean() for y in (0, 224) for x in (0, 224)]
+    assert np.argmax(quarters) == 1
+    assert yellow[300:, :150].max() == 0
+
+
+def test_a_constant_similarity_is_drawn_without_a_peak():
+    picture = np.asarray(overlays.draw_similarity(np.zeros((56, 56), np.uint8), np.zeros((0, 4)), np.full((2, 2), 0.3, np.float32)))
+    assert picture[: overlays.SIDE].max() == 0

@@ -10,6 +10,7 @@ import math
 import pytest
 from scipy import stats
 
+from benchmark import registry
 from benchmark.report import numbers, published, reproduce_pages
 from benchmark.report.reproduce import MARGINS, lovt_method, published_spread, reproduce, verdict
 from benchmark.report.resampling import Resampled
@@ -201,6 +202,40 @@ def test_what_is_not_known_of_a_paper_is_said(paper, words):
     for text in (reproduce_pages.to_markdown(reproduction), reproduce_pages.to_html(reproduction)):
         assert words.replace("'", "&#39;") in text or words in text
     assert reproduction.tables == ()
+
+
+@pytest.mark.parametrize("paper", ["gloria", "prior", "g2d", "lrclr", "mgca"])
+def test_every_number_of_a_paper_is_listed_once_and_never_beside_one_of_another_origin(paper):
+    frame, reproduction = published.load(paper), reproduce(paper)
+    lines = [line for listing in reproduction.listings for line in listing.lines]
+    assert len(lines) == len(frame)
+    assert sorted(line["printed"] for line in lines) == sorted(frame["printed"])
+    for listing in reproduction.listings:
+        assert {line["origin_protocol"] for line in listing.lines} == {listing.origin_protocol}
+        assert len({(line["source"], line["table"]) for line in listing.lines}) == 1
+    assert (reproduction.tables, reproduction.others, reproduction.refused) == ((), (), ())
+    assert reproduction.unknown
+    assert paper in registry.suites()
+
+
+@pytest.mark.parametrize(
+    ("paper", "task", "options", "reason"),
+    [
+        ("gloria", "chexpert-5x200-zero-shot-gloria", {}, "no published cell has this task's images and protocol"),
+        ("mgca", "rsna-labels-linear-frozen-1-mgca", {"protocol": "corrected"}, "only 'published' repeats"),
+        ("g2d", "nih-labels-linear-finetune-1-g2d", {"phantom": True}, "phantom data"),
+        ("prior", "chexpert-5x200-zero-shot-prior", {"limit": 16}, "limited runs"),
+    ],
+)
+def test_what_was_measured_of_a_papers_suite_stands_apart_with_the_reason(make, paper, task, options, reason):
+    elsewhere = make.record(0.1, **CARD, **options)
+    labels = elsewhere.job.labels.model_copy(update={"task": task})
+    record = elsewhere.model_copy(update={"job": elsewhere.job.model_copy(update={"labels": labels})})
+    reproduction = reproduce(paper, [record, elsewhere])
+    ((name, why),) = reproduction.refused
+    assert name.startswith(task)
+    assert reason in why
+    assert why in reproduce_pages.to_markdown(reproduction)
 
 
 def test_other_papers_are_listed_by_table_and_origin():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,11 @@ from torch.nn import functional as F
 from benchmark import registry
 from benchmark.encoders import python_file
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError, UsageError
+from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.metrics.statistics import from_json, pooled_metrics
 from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers import open_i
+from benchmark.readers.base import open_reader
 from benchmark.training import once
 from benchmark.training.once import EMBEDDINGS_FILE, MAPS_FILE
 from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
@@ -146,7 +151,6 @@ def test_phrases_are_asked_in_their_own_words_and_scored_against_the_union_of_th
 
 def place_test(job, place):
     """The test part of a job that trains nothing, and its samples."""
-    from benchmark.readers.base import open_reader
     from benchmark.training.data import load_part
 
     part, reader = load_part(job.experiment, place, "test"), open_reader(place.card, place.dataset_root)
@@ -221,3 +225,83 @@ def test_word_by_word_retrieval_beyond_the_published_size_names_the_other_task(s
     job, place = small.one("mimic-cxr-5x200-retrieval-own-kept-lobe", tiny_words(), root=corpus, limit=10)
     with pytest.raises(UsageError, match="Use a task that re-ranks"):
         small.fit(job, place)
+
+
+# ------------------------------------------------------------------------------------------------------------ odd reports
+
+ODD_REPORTS = ("сердце увеличено", "Opacité 😀 \x00 basale", "...", "no focal consolidation " * 3_334)
+
+
+def odd(monkeypatch: pytest.MonkeyPatch, corpus: Path, reports: Sequence[str]) -> None:
+    """The first reports of Open-I become these."""
+    reader = open_reader(registry.dataset("open-i"), corpus / "open-i")
+    told = dict(zip(reader.split(registry.dataset("open-i").splits["all-reports"])["test"], reports, strict=False))
+    sample = open_i.DatasetReader.sample
+    monkeypatch.setattr(
+        open_i.DatasetReader, "sample", lambda self, i: replace(sample(self, i), report=told[i]) if i in told else sample(self, i)
+    )
+
+
+def test_odd_reports_are_ranked_like_others_and_what_was_cut_is_counted(small, tiny_words, corpus: Path, monkeypatch) -> None:
+    file = tiny_words()
+    split, returned = "[text.lower().split() for text in texts]", "keepdim=True), local, mask)"
+    assert split in file.read_text()
+    assert returned in file.read_text()
+    cut = file.read_text().replace(split, "[text.lower().split()[:99] for text in texts]")
+    cut = cut.replace(returned, returned[:-1] + ", sum(len(text.split()) > 99 for text in texts))")
+    file.write_text(cut)
+    odd(monkeypatch, corpus, ODD_REPORTS)
+    job, place = small.one("open-i-retrieval-lobe", file, root=corpus, limit=12)
+    record = small.fit(job, place)
+    assert record.status == "ok"
+    assert 0 <= record.metrics["image_to_text_hit@5"] <= 1
+    assert record.warnings[-1] == "1 of 12 reports are longer than the text encoder reads and were cut"
+    assert not any(report in warning for warning in record.warnings for report in ODD_REPORTS)
+
+
+@pytest.mark.parametrize("blank", ["", " \n "])
+def test_an_empty_caption_is_an_error_that_counts_and_quotes_nothing(small, tiny_words, corpus: Path, monkeypatch, blank: str) -> None:
+    odd(monkeypatch, corpus, ["Secretword.", blank])
+    job, place = small.one("open-i-retrieval-lobe", tiny_words(), root=corpus, limit=12)
+    with pytest.raises(DataError, match="1 of 12 test images have no report text") as raised:
+        small.fit(job, place)
+    assert "Secretword" not in str(raised.value)
+
+
+# ------------------------------------------------------------------------------------- a class that nobody has in the test
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "report"),
+    [
+        ("chexpert-5x200-zero-shot-mgca", "Pleural Effusion_auroc", "accuracy"),
+        ("chexpert-5x200-zero-shot-lobe", "Pleural Effusion_auroc", "auroc"),
+        ("mimic-cxr-5x200-retrieval-own-kept-lobe", "Pleural Effusion_image_to_text_precision@5", "image_to_text_precision@5"),
+    ],
+)
+def test_a_class_that_no_test_image_has_is_named_and_left_out_of_the_mean(small, tiny_words, corpus: Path, task, column, report) -> None:
+    job, place = small.one(task, tiny_words(), root=corpus, limit=4, card={"protocols": ("corrected",)})  # classes take turns
+    record = small.fit(job, place)
+    assert record.status == "ok"
+    assert column not in record.metrics
+    assert any(warning.startswith(f"{column} is undefined") for warning in record.warnings)
+    assert 0 <= record.metrics[report] <= 1
+    if report == "auroc":
+        others = [record.metrics[f"{name}_auroc"] for name in job.experiment.dataset.classes if name != "Pleural Effusion"]
+        assert record.metrics["auroc"] == pytest.approx(np.mean(others))
+
+
+def test_a_number_that_no_image_allows_is_absent_with_the_reason_and_never_zero(small, tiny_words, corpus: Path) -> None:
+    job, place = small.one("mimic-cxr-5x200-retrieval-own-removed-lobe", tiny_words(), root=corpus, limit=4)  # one image of each class
+    record = small.fit(job, place)
+    assert "image_to_text_precision@5" not in record.metrics
+    assert any(warning.startswith("image_to_text_precision@5 is undefined") for warning in record.warnings)
+
+
+def test_a_finding_without_a_box_in_the_test_has_no_contrast_of_its_own(small, tiny_words, corpus: Path) -> None:
+    job, place = small.one("nih-cxr-grounding-lobe", tiny_words(), root=corpus, limit=2)
+    record = small.fit(job, place)
+    absent = [name for name in registry.dataset("nih-cxr").classes if f"{name}_cnr" not in record.metrics]
+    assert absent
+    assert all(any(w.startswith(f"{name}_cnr is undefined") for w in record.warnings) for name in absent)
+    assert math.isfinite(record.metrics["cnr"])
