@@ -177,17 +177,19 @@ class _Drive:
     def _submit(self, run: _Running) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        several = run.unit.workers > 1  # Ray Train starts those and gives them the slot's cores and devices
         options = {
-            "num_cpus": run.slot.cpus,
-            "num_gpus": run.slot.share * len(run.slot.gpus),
+            "num_cpus": 0 if several else run.slot.cpus,
+            "num_gpus": 0 if several else run.slot.share * len(run.slot.gpus),
             # Soft: a node that left takes the unit with it to another one instead of failing it.
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=run.slot.node, soft=True),
         }
-        if self._with_gpus and not run.slot.gpus:
+        if several:
+            options["runtime_env"] = {"env_vars": {"LOBE_SEVERAL": "1"}}  # a process of its own: it hides all GPUs from itself
+        elif self._with_gpus and not run.slot.gpus:
             options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-        self.running[
-            self._start.options(**options).remote(self.executor.work, replace(run.unit, gpu_share=run.slot.share), self.schedule.n_units)
-        ] = run
+        unit = replace(run.unit, gpu_share=0.0 if several else run.slot.share)
+        self.running[self._start.options(**options).remote(self.executor.work, unit, self.schedule.n_units)] = run
 
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]
