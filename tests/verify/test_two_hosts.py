@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 TASKS = ("rsna-linear-frozen-100", "covid-rural-unet-finetune-100")
 PORT = 6379  # nobody else's: it lies in a namespace of ours
 START_S = 300
+TOKEN = "0123456789abcdef" * 2
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
 
 
@@ -124,7 +125,9 @@ def _host(name: str, address: str, gateway: str, device: str, folder: Path) -> H
     Path("/tmp/ray").mkdir(exist_ok=True)
     # `ip netns exec` gives every command mounts of its own: each host has its own /tmp/ray.
     inside = ("ip", "netns", "exec", name, "sh", "-c", f'mount --bind "{own / "ray"}" /tmp/ray && exec "$0" "$@"')
-    return Host(name, address, inside, {**os.environ, "LOBE_SPOOL": str(own / "spool"), "RAY_memory_monitor_refresh_ms": "0"})
+    # The hosts know each other by a token, as a cluster of several machines should.
+    own_way = {"LOBE_SPOOL": str(own / "spool"), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_memory_monitor_refresh_ms": "0"}
+    return Host(name, address, inside, {**os.environ, **own_way})
 
 
 def _end_host(name: str) -> None:
@@ -135,7 +138,8 @@ def _end_host(name: str) -> None:
 
 
 def _answers(host: Host) -> bool:
-    return subprocess.run([*host.inside, *RAY, "health-check", "--address", f"{host.address}:{PORT}"], check=False).returncode == 0
+    words = [*host.inside, *RAY, "health-check", "--address", f"{host.address}:{PORT}"]
+    return subprocess.run(words, env=host.environment, capture_output=True, check=False).returncode == 0
 
 
 def _n_nodes(head: Host) -> int:
