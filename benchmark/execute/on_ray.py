@@ -19,7 +19,7 @@ from benchmark.execute import nodes, spool
 from benchmark.execute.placing import Node, Placer, Slot
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
 from benchmark.execute.ship import found_here, stage
-from benchmark.execute.work import Event, Finished, WorkUnit, failed, near, run_unit, with_share_of_memory
+from benchmark.execute.work import Event, Finished, Noticed, WorkUnit, failed, near, run_unit, with_share_of_memory
 
 Work = Callable[[WorkUnit], Iterator[Event]]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
@@ -149,6 +149,7 @@ class _Drive:
                 wrong, kept = f"Node {node.id[:8]} is not used: it did not answer ({type(error).__name__}).", []
             if wrong:
                 self.executor.refused[node.id] = wrong
+                yield Noticed(wrong)
                 return
             gpu_bytes = int(theirs["gpu_bytes"]) if node.n_gpus else 0
         self._with_gpus = self._with_gpus or node.n_gpus > 0

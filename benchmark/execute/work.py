@@ -87,7 +87,14 @@ class Finished:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-Event = Decoding | Started | EpochEnded | Finished
+@dataclass(frozen=True)
+class Noticed:
+    """What a person should know of the machines; it concerns no job."""
+
+    sentence: str
+
+
+Event = Decoding | Started | EpochEnded | Finished | Noticed
 
 
 def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[WorkUnit]:
