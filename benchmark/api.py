@@ -131,6 +131,8 @@ def plan_jobs(request: Request) -> Planned:
         raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
     if request.runs is not None and request.runs < 1:
         raise UsageError(f"--seeds {request.runs}: at least one run.")
+    if request.executor == "inline" and request.workers_per_job > 1:
+        raise UsageError(f"--workers-per-job {request.workers_per_job} needs Ray, which starts the processes: leave --executor inline out.")
     if request.split is not None and request.splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     cards = resolve.tasks(request.tasks, request.suite)

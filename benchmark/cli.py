@@ -572,9 +572,11 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
 
     if request.address is None:
         raise typer.BadParameter("needs --address, the cluster's job server.", param_hint="--detach")
+    if request.executor == "inline":
+        raise typer.BadParameter("runs on a cluster's Ray: leave --executor inline out.", param_hint="--detach")
     single = {"suite": "--suite", "out": "--out", "cache": "--cache", "protocol": "--protocol", "runs": "--seeds", "limit": "--limit"}
     single |= {"profile": "--profile", "threads": "--threads", "split": "--split", "splits": "--splits", "checkpoints": "--checkpoints"}
-    single |= {"workers_per_job": "--workers-per-job", "retries": "--retries"}
+    single |= {"workers_per_job": "--workers-per-job", "retries": "--retries", "cache_budget": "--cache-budget"}
     given = [(option, getattr(request, name)) for name, option in single.items() if getattr(request, name) is not None]
     given += [("--task", name) for name in request.tasks] + [("--data", name) for name in request.data]
     words = [str(word) for pair in given for word in pair]

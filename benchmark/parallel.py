@@ -1,8 +1,9 @@
 """One training run over several processes, as the same experiment: a step sees the protocol's whole batch, wherever its images lie.
 
-Three things must cross processes, each by an operation that gradients pass: BatchNorm's statistics, sums that a loss takes over the batch,
-and at the end of a step the gradients. Alone, everything here does nothing and costs nothing. Sums are taken in another order than in
-one process, so results agree to rounding, not to the bit; a record says how many processes made it.
+Three things must cross processes: BatchNorm's statistics and sums that a loss takes over the batch, by operations that gradients pass, and
+the gradients, by torch's DistributedDataParallel (`Replica`). Ray Train starts and connects the processes (`execute.gang`). Alone,
+everything here does nothing and costs nothing. Sums are taken in another order than in one process, so results agree to rounding, not to
+the bit; a record says how many processes made it.
 
 A process may also take its images in pieces, one after another (`training.micro_batches`): then `Sums` are what crosses the pieces.
 """
@@ -10,9 +11,8 @@ A process may also take its images in pieces, one after another (`training.micro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,36 +25,7 @@ from benchmark.errors import TrainingError
 Result = TypeVar("Result")
 _alone = False  # while the leader works for all
 _sums: Sums | None = None  # while a loss is computed on a piece
-TIMEOUT = timedelta(minutes=30)  # the others wait while one validates
-
-
-@dataclass(frozen=True)
-class Group:
-    """Where this process stands in a job.
-
-    Attributes:
-        rank: 0 leads: it validates, tests, selects and tells.
-        address: of the leader, `tcp://host:port`.
-    """
-
-    rank: int
-    size: int
-    address: str
-
-
-@contextlib.contextmanager
-def joined(group: Group | None, device_type: str) -> Iterator[None]:
-    """Connects the processes of a job for as long as the block lasts."""
-    if group is None or group.size == 1:
-        yield
-        return
-    distributed.init_process_group(
-        "nccl" if device_type == "cuda" else "gloo", init_method=group.address, rank=group.rank, world_size=group.size, timeout=TIMEOUT
-    )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+TIMEOUT_S = 1800  # the others wait while one validates
 
 
 def size() -> int:
@@ -185,23 +156,57 @@ def part_of_loss(
     return head_loss(outputs, targets) * (n_own / n_batch)
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """After backward: every process gets the gradient of the sum of all losses. One message for each dtype.
+class Replica:
+    """This process's copy of what all processes train, in torch's DistributedDataParallel; wrapped anew when other parameters train.
 
-    A parameter without gradient on one process (frozen, or no image there) counts as zero; without gradient anywhere it keeps none.
+    DDP by itself takes the mean of the processes' gradients, whatever the share of each in the batch. Here every process backpropagates its
+    part of the batch's loss (`part_of_loss`), so gradients are summed instead: shares may be uneven, and one may be empty. A parameter
+    without gradient on one process (no image there) counts as zero; without gradient anywhere it keeps none, as in one process.
     """
-    if size() == 1:
-        return
-    trained = [p for p in parameters if p.requires_grad]
-    present = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32, device=trained[0].device)
-    distributed.all_reduce(present, op=distributed.ReduceOp.MAX)
-    used = [p for p, anywhere in zip(trained, present.tolist(), strict=True) if anywhere]
-    for dtype in sorted({p.dtype for p in used}, key=str):
-        alike = [p for p in used if p.dtype == dtype]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in alike])
-        distributed.all_reduce(flat)
-        for p, piece in zip(alike, flat.split([p.numel() for p in alike]), strict=True):
-            p.grad = piece.view_as(p).clone()
+
+    def __init__(self) -> None:
+        self._wrapped: nn.parallel.DistributedDataParallel | None = None
+        self._trained: list[nn.Parameter] = []
+
+    def outputs(self, modules: nn.Module, compute: Callable[[], Result], last: bool) -> Result:
+        """`compute()`, whose backward pass exchanges gradients if it is the step's last.
+
+        Args:
+            modules: whatever is trained lies in these.
+            compute: runs them; gives tensors, in lists or not.
+            last: no further piece of this process's images follows in this step.
+        """
+        if size() == 1 or not torch.is_grad_enabled():
+            return compute()
+        trained = [p for p in modules.parameters() if p.requires_grad]
+        if self._wrapped is None or list(map(id, trained)) != list(map(id, self._trained)):  # the first step, or the encoder thaws
+            self._wrapped, self._trained = _wrapped(modules), trained
+        with contextlib.nullcontext() if last else self._wrapped.no_sync():
+            return self._wrapped(compute)
+
+
+def _wrapped(modules: nn.Module) -> nn.parallel.DistributedDataParallel:
+    # Buffers need no broadcast: `GlobalBatchNorm` has the same on every process. What is unused differs between backbones.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch 2.13 on, which calls the first one otherwise
+        made = nn.parallel.DistributedDataParallel(_Calling(modules), broadcast_buffers=False, find_unused_parameters=True)
+    made.register_comm_hook(None, _summed)
+    return made
+
+
+class _Calling(nn.Module):
+    """Modules behind whatever way they are called."""
+
+    def __init__(self, modules: nn.Module):
+        super().__init__()
+        self.inner = modules
+
+    def forward(self, compute: Callable[[], Result]) -> Result:
+        return compute()
+
+
+def _summed(_, bucket):  # DDP refuses annotations that are text, as all are here
+    return distributed.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
 
 def with_global_batchnorm(module: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ from rich.text import Text
 from benchmark.cards import Job
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
-from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Started
+from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Noticed, Started
 
 PLAIN_EVERY_S = 10.0
 GPU_EVERY_S = 2.0
@@ -120,6 +120,8 @@ class Live:
             self._epoch(event)
         elif isinstance(event, Finished):
             self._finish(event)
+        elif isinstance(event, Noticed) and not self.quiet:
+            self.console.print(event.sentence, style="yellow", soft_wrap=True, markup=False)
         self._states = self.states()
 
     def left_s(self) -> float | None:

@@ -18,6 +18,7 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
+    RAY_worker_niceness="0",  # Ray's workers start at nice 15 and starve beside whatever else a busy machine runs
 )
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("LOBE_DATA", None)

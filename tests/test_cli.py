@@ -181,3 +181,25 @@ def test_help_of_every_verb(lobe, verb):
     code, text, err = lobe(*verb, "--help")
     assert (code, err) == (0, "")
     assert "Usage" in text
+
+
+def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: Path, monkeypatch):
+    """Whatever option `run` has reaches the cluster's `run`."""
+    from dataclasses import fields
+
+    from benchmark.api import Request
+
+    handed = []
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(words) or "id")
+    options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
+    options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
+    options |= {"--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
+    flags = ["--retry-failed", "--no-tracking"]
+    words = [word for pair in options.items() for word in pair]
+    assert lobe("run", "--backbone", "x", *words, *flags, "--address", "http://head:8265", "--detach")[0] == 0
+    (sent,) = handed
+    assert dict(zip(sent[:-2:2], sent[1:-2:2], strict=True)) == options
+    assert sent[-2:] == flags
+    apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
+    assert len(fields(Request)) - len(apart) == len(options) + len(flags)
+    assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2

@@ -46,6 +46,12 @@ def test_compose_services_use_known_keys_and_name_what_exists():
             assert source in volumes or volume.startswith("${LOBE_DATA"), volume
 
 
+def test_every_service_that_drives_an_evaluation_knows_the_tracking_server():
+    services = read("compose.yaml")["services"]
+    for name in ("driver", "head"):  # the head runs what is handed over with --detach
+        assert services[name]["environment"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+
+
 def test_no_port_is_open_to_the_network_and_no_password_is_in_a_file():
     services = read("compose.yaml")["services"]
     for service in services.values():

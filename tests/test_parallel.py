@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from benchmark import parallel, registry
 from benchmark.errors import TrainingError
 from benchmark.heads import faster_rcnn
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
-from benchmark.parallel import Group
 from benchmark.registry import plugin
 from benchmark.training.micro_batches import parts_of_loss
 from benchmark.training.model import Model
@@ -43,6 +43,7 @@ class Encoder(nn.Module):
         for width in CHANNELS.values():
             self.stages.append(nn.Sequential(nn.Conv2d(incoming, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()))
             incoming = width
+        self.unused = nn.Linear(2, 2)  # like the classifier left on a backbone: it keeps no gradient, and so no weight decay
 
     def forward(self, images):
         maps = {}
@@ -94,11 +95,12 @@ def trained(
     ragged: int = 3,
     most: int | None = None,
     batchnorm_trains: bool = True,
+    warmup: int = 0,
 ) -> dict:
     """Losses, first gradients and final parameters after some steps of the loop's own arithmetic."""
     torch.set_num_threads(1)
     torch.manual_seed(5)
-    images = torch.rand(16, 3, SIZE, SIZE, dtype=dtype)
+    images = torch.rand(16, 3, SIZE, SIZE, dtype=torch.float64).to(dtype)  # the same whatever the dtype
     masks = (torch.rand(16, CLASSES, SIZE, SIZE) > 0.8).float()
     masks[4:9] = 0  # some shares of a batch hold no positive pixel
     boxes = torch.rand(16, 2, 4) * 30 + 2
@@ -110,23 +112,33 @@ def trained(
         layer.training = batchnorm_trains or not isinstance(layer, nn.BatchNorm2d)
     parallel.with_global_batchnorm(model)
     whole = OnTensors(name, encoder, head, most, images, masks, boxes)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-2)
     losses, first = [], []
-    for index in batches(n_steps, batch, ragged):
+    for step, index in enumerate(batches(n_steps, batch, ragged)):
+        encoder.requires_grad_(step >= warmup)
         optimiser.zero_grad(set_to_none=True)
         parts = []
         for loss in parts_of_loss(whole, whole, index, contextlib.nullcontext):
             loss.backward()
             parts.append(loss.detach())
-        parallel.sum_gradients(model.parameters())
-        first = first or [p.grad.clone() for p in model.parameters()]
+        first = first or [p.grad.clone() for p in model.parameters() if p.grad is not None]
         optimiser.step()
         losses.append(float(parallel.total(torch.stack(parts).sum())))
     return {"losses": losses, "gradients": first, "state": dict(model.state_dict())}
 
 
+@contextlib.contextmanager
+def joined(rank: int, size: int, port: int) -> Iterator[None]:
+    """Connects processes as Ray Train would."""
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
 def one_of(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
-    with parallel.joined(Group(rank, size, f"tcp://127.0.0.1:{port}"), "cpu"):
+    with joined(rank, size, port):
         found = trained(*arguments)
     if rank == 0:
         torch.save(found, file)
@@ -182,6 +194,14 @@ def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_p
     assert max(losses, parameters) < within(name, 1e-8)
 
 
+def test_an_encoder_that_thaws_after_the_warm_up_is_exchanged_from_then_on(tmp_path: Path):
+    arguments = ("unet", 5, torch.float64, 8, 3, None, True, 2)
+    one = trained(*arguments)
+    moved = compare(one, trained(*arguments[:-1], 5))[1]
+    assert moved > 1e-3  # the encoder did thaw
+    assert max(compare(one, together(tmp_path, *arguments))) < 1e-8
+
+
 def test_without_sharing_statistics_the_difference_would_be_seen(tmp_path: Path, monkeypatch):
     one = trained("unet", 5, torch.float64)
     monkeypatch.setattr(parallel, "with_global_batchnorm", lambda module: module)
@@ -229,7 +249,7 @@ def test_a_loss_whose_sums_cannot_be_gathered_at_once_is_refused(n_calls: int, m
 
 
 def failing(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
-    with parallel.joined(Group(rank, size, f"tcp://127.0.0.1:{port}"), "cpu"):
+    with joined(rank, size, port):
         seen = parallel.led(lambda: "from the leader")
         try:
             parallel.led(lambda: 1 / 0)

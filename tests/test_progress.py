@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmark.cards import Epoch
 from benchmark.execute import nodes
 from benchmark.execute.nodes import GpuUse
-from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, failed, units
+from benchmark.execute.work import Decoding, EpochEnded, Finished, Noticed, Started, failed, units
 from benchmark.progress import Live, bar, duration
 
 LINEAR = "rsna-linear-frozen-100"
@@ -37,6 +37,7 @@ def events(planned):
     done = lost.model_copy(update={"key": first.key, "job": first, "status": "ok", "failure": None, "metrics": {"opacity_dice": 0.164}})
     unit = planned.todo[0].name
     return [
+        Noticed("Node [abcd] is not used: torch is 1.0 there."),
         Started(first.key),
         Decoding(unit, 5, 35),
         EpochEnded(first.key, LINE),
@@ -58,6 +59,7 @@ def test_what_will_happen_is_said_once_and_a_failure_keeps_its_sentence(planned,
     assert shown.count("2 jobs, 0 already stored, 2 to compute.") == 1
     assert "2 images [odd] are left out" in shown
     assert "a [bold] reason" in shown
+    assert shown.count("Node [abcd] is not used: torch is 1.0 there.") == 1
 
 
 def test_without_a_terminal_every_job_is_one_line_with_its_value(planned):

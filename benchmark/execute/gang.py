@@ -1,79 +1,156 @@
-"""Several processes of one node for one job: the process of the unit leads, the others follow and say nothing.
+"""Several processes for one job, by Ray Train: it places them on the unit's node, gives each its device, connects them with torch's process
+group, and ends them all when one is lost. What a process computes is `fit`, which knows how batches are shared (`benchmark.parallel`).
 
-A follower that dies breaks the leader's next exchange and so fails the job; a leader that dies takes its followers with it.
+The unit's own process has no device. It passes on what the leading process tells. A failure that a process can name fails the job; one
+that dies, or whose exchange breaks, fails the unit's process too, so that the executor counts it as lost and starts the job again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import socket
 import tempfile
+import threading
+import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmark.cards import Job
-from benchmark.parallel import Group, joined
+from benchmark import parallel
+from benchmark.cards import Epoch, Job, Record
+from benchmark.errors import EnvironmentProblem, LobeError
 from benchmark.training.place import Place
 
+POLL_S = 0.5  # of Ray Train, which looks after its processes
+EXCHANGE_BROKE = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
+NODE = "ray.io/node-id"  # a label that Ray gives to every node
+SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # what was shipped is found from the working directory
+}
 
-@contextlib.contextmanager
-def together(job: Job, place: Place, learning_rate: float, workers: int) -> Iterator[None]:
-    """Inside, `fit` of this job shares its batches with `workers - 1` further processes; with one worker nothing happens."""
-    if workers == 1:
-        yield
-        return
-    device_type = job.experiment.device_type
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    spawn = multiprocessing.get_context("spawn")
-    followers = [
-        spawn.Process(target=follow, args=(job, place, learning_rate, Group(rank, workers, address), os.getpid()), daemon=True)
-        for rank in range(1, workers)
-    ]
-    for follower in followers:
-        follower.start()
+
+class GangLost(Exception):
+    """A process of the job died, or could not be reached by the others."""
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a process is started with; `told` is the queue to the unit's process."""
+
+    job: Job
+    place: Place
+    learning_rate: float
+    told: Any
+
+
+def fit(job: Job, place: Place, produced: Path, learning_rate: float, workers: int) -> Iterator[tuple[int, int] | Epoch | Record]:
+    """As `training.fit.fit`, by so many processes that share each batch.
+
+    Raises:
+        GangLost: the job may be tried again.
+        EnvironmentProblem: this process does not run on Ray.
+        Exception: what failed the job, with the traceback of its process as a note.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        raise EnvironmentProblem("Several processes for one job need Ray: use --executor ray, or leave --workers-per-job out.")
+    from ray.util.queue import Empty, Queue
+
+    os.environ.update(SETTINGS)
+    told = Queue(actor_options={"num_cpus": 0})
+    with tempfile.TemporaryDirectory(prefix="lobe-gang-") as nothing:
+        lost: list[BaseException] = []
+        thread = threading.Thread(target=_run, args=(_Share(job, place, learning_rate, told), workers, Path(nothing), lost), daemon=True)
+        thread.start()
+        ended = False
+        try:
+            while True:
+                try:
+                    event = told.get(timeout=POLL_S)
+                except Empty:
+                    if ended:
+                        break
+                    ended = not thread.is_alive()  # what was told before the end is still in the queue
+                    continue
+                if isinstance(event, Exception):
+                    raise event
+                if isinstance(event, _Told):
+                    for name, content in event.files.items():
+                        (produced / name).write_bytes(content)
+                    event = event.record
+                yield event
+        finally:
+            thread.join(60.0)
+            told.shutdown(force=True)
+        if lost:
+            raise GangLost(f"{type(lost[0]).__name__}: {str(lost[0])[-2000:]}")
+
+
+@dataclass(frozen=True)
+class _Told:
+    record: Record
+    files: dict[str, bytes]
+
+
+def _run(share: _Share, workers: int, storage: Path, lost: list[BaseException]) -> None:
+    """Starts the processes and waits for their end."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    cuda = share.job.experiment.device_type == "cuda"
+    each = {"CPU": share.job.experiment.threads} | ({"GPU": 1} if cuda else {})
+    here = ray.get_runtime_context().get_node_id()
+    trainer = TorchTrainer(
+        _share_of_fit,
+        train_loop_config={"share": share},
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=cuda,
+            resources_per_worker=each,
+            placement_strategy="STRICT_PACK",
+            label_selector={NODE: here},  # the node on which the placer keeps their devices free
+        ),
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=parallel.TIMEOUT_S),
+        # The executor decides about retries. Nothing is reported to Ray Train, so nothing is stored there.
+        run_config=RunConfig(name=share.job.key, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+    )
     try:
-        with joined(Group(0, workers, address), device_type):
-            yield
-    finally:
-        for follower in followers:
-            follower.join(5.0)
-            if follower.is_alive():
-                follower.kill()
-                follower.join()
+        trainer.fit()
+    except BaseException as error:
+        lost.append(error)
 
 
-def follow(job: Job, place: Place, learning_rate: float, group: Group, leader: int) -> None:
-    """What a follower does: the same fit, on its share of every batch."""
-    import torch
-
+def _share_of_fit(config: dict[str, _Share]) -> None:
+    """What each process does: the same fit, on its share of every batch. The leader tells of it."""
     from benchmark.training import fit as fitting
     from benchmark.training.determinism import prepare_process
 
-    _die_with(leader)
-    prepare_process(job.experiment.threads)
-    if job.experiment.device_type == "cuda":
-        torch.cuda.set_device(group.rank)
-    with joined(group, job.experiment.device_type), tempfile.TemporaryDirectory() as nothing:
-        for _ in fitting.fit(job, place, Path(nothing), learning_rate, fitting.Bench()):
-            pass
+    share = config["share"]
+    prepare_process(share.job.experiment.threads)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"lobe-{share.job.key}-") as produced:
+            for event in fitting.fit(share.job, share.place, Path(produced), share.learning_rate, fitting.Bench()):
+                if parallel.rank() == 0:
+                    share.told.put(_with_files(event, Path(produced)))
+    except Exception as error:
+        if not _is_of_another(error):
+            error.add_note(traceback.format_exc()[-8000:])
+            with contextlib.suppress(Exception):  # it may not travel: then the job counts as lost
+                share.told.put(error)
+        raise
 
 
-def _die_with(leader: int) -> None:
-    """Ends this process when its leader is killed, which could tell nobody."""
-    import threading
-    import time
-
-    def watch() -> None:
-        while os.getppid() == leader:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _with_files(event: Any, folder: Path) -> Any:
+    if not isinstance(event, Record):
+        return event
+    return _Told(event, {path.name: path.read_bytes() for path in sorted(folder.iterdir())})
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _is_of_another(error: Exception) -> bool:
+    """True when an exchange broke: whatever broke it happened in another process."""
+    return not isinstance(error, LobeError) and any(sign in str(error) for sign in EXCHANGE_BROKE)

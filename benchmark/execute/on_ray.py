@@ -19,7 +19,7 @@ from benchmark.execute import nodes, spool
 from benchmark.execute.placing import Node, Placer, Slot
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
 from benchmark.execute.ship import found_here, stage
-from benchmark.execute.work import Event, Finished, WorkUnit, failed, near, run_unit, with_share_of_memory
+from benchmark.execute.work import Event, Finished, Noticed, WorkUnit, failed, near, run_unit, with_share_of_memory
 
 Work = Callable[[WorkUnit], Iterator[Event]]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
@@ -149,6 +149,7 @@ class _Drive:
                 wrong, kept = f"Node {node.id[:8]} is not used: it did not answer ({type(error).__name__}).", []
             if wrong:
                 self.executor.refused[node.id] = wrong
+                yield Noticed(wrong)
                 return
             gpu_bytes = int(theirs["gpu_bytes"]) if node.n_gpus else 0
         self._with_gpus = self._with_gpus or node.n_gpus > 0
@@ -177,17 +178,19 @@ class _Drive:
     def _submit(self, run: _Running) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        several = run.unit.workers > 1  # Ray Train starts those and gives them the slot's cores and devices
         options = {
-            "num_cpus": run.slot.cpus,
-            "num_gpus": run.slot.share * len(run.slot.gpus),
+            "num_cpus": 0 if several else run.slot.cpus,
+            "num_gpus": 0 if several else run.slot.share * len(run.slot.gpus),
             # Soft: a node that left takes the unit with it to another one instead of failing it.
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=run.slot.node, soft=True),
         }
-        if self._with_gpus and not run.slot.gpus:
+        if several:
+            options["runtime_env"] = {"env_vars": {"LOBE_SEVERAL": "1"}}  # a process of its own: it hides all GPUs from itself
+        elif self._with_gpus and not run.slot.gpus:
             options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-        self.running[
-            self._start.options(**options).remote(self.executor.work, replace(run.unit, gpu_share=run.slot.share), self.schedule.n_units)
-        ] = run
+        unit = replace(run.unit, gpu_share=0.0 if several else run.slot.share)
+        self.running[self._start.options(**options).remote(self.executor.work, unit, self.schedule.n_units)] = run
 
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]

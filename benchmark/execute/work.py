@@ -37,7 +37,7 @@ class WorkUnit:
         place: where the inputs lie.
         outcomes: results of selection jobs that other units computed, by key.
         store_id: whose spool keeps finished records on this node until the driver has them; empty keeps none.
-        gpu_share: of one device, 0..1: what a process may take of its memory, so that it cannot push its neighbours out.
+        gpu_share: of one device, 0..1: what this process may take of its memory, so that it cannot push its neighbours out; 0 sees no GPU.
         workers: processes, each with a device of its own, that share the batches of each job.
         growth: how often its memory was not enough.
     """
@@ -87,7 +87,14 @@ class Finished:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-Event = Decoding | Started | EpochEnded | Finished
+@dataclass(frozen=True)
+class Noticed:
+    """What a person should know of the machines; it concerns no job."""
+
+    sentence: str
+
+
+Event = Decoding | Started | EpochEnded | Finished | Noticed
 
 
 def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[WorkUnit]:
@@ -166,17 +173,18 @@ def _run_alone(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outco
         with tempfile.TemporaryDirectory(prefix=f"lobe-{job.key}-") as produced:
             try:
                 record = None
-                rate = _learning_rate(job, outcomes)
-                with gang.together(job, unit.place, rate, unit.workers):
-                    for event in fitting.fit(job, unit.place, Path(produced), rate, bench):
-                        if isinstance(event, Record):
-                            record = event
-                        elif isinstance(event, Epoch):
-                            yield EpochEnded(job.key, event)
-                        else:
-                            yield Decoding(_name(job), *event)
+                given = (job, unit.place, Path(produced), _learning_rate(job, outcomes))
+                for event in fitting.fit(*given, bench) if unit.workers == 1 else gang.fit(*given, unit.workers):
+                    if isinstance(event, Record):
+                        record = event
+                    elif isinstance(event, Epoch):
+                        yield EpochEnded(job.key, event)
+                    else:
+                        yield Decoding(_name(job), *event)
                 assert record is not None
                 files = _files(Path(produced))
+            except gang.GangLost:  # the executor's business
+                raise
             except Exception as error:  # every failure becomes a record; the others go on
                 record = failed(job, unit.place, error, time.monotonic() - started)
         yield Finished(record, files)

@@ -200,7 +200,6 @@ class Precision:
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
             del loss  # and with it the graph, before the next part is made
-        parallel.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()
         return parallel.total(torch.stack(losses).sum())

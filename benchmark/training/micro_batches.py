@@ -33,18 +33,19 @@ def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callabl
     pieces = [mine] if model.most is None else model.pieces(mine)
     sums = None if model.most is None else parallel.Sums(len(pieces))
 
-    def of(piece: np.ndarray) -> Tensor:
+    def of(piece: np.ndarray, last: bool) -> Tensor:
         with autocast():
-            outputs = model.outputs(part, piece)
+            outputs = model.replica.outputs(model.trained_modules(finetune=True), lambda: model.outputs(part, piece), last)
         targets = part.targets(piece, model.device)
         return parallel.part_of_loss(head.loss, outputs, targets, len(piece), len(index), head.mean_over_images, sums)
 
     if sums is not None and not head.mean_over_images:
         with torch.no_grad():
             for piece in pieces:
-                of(piece)
+                of(piece, last=False)
         sums.gathered()
-    yield from map(of, pieces)
+    for n_left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+        yield of(piece, last=n_left == 0)
 
 
 def require_same_result(model: Model, part: Part, batch_size: int, finetune: bool, autocast: Callable[[], AbstractContextManager]) -> None:

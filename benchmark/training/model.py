@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark import parallel
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
 from benchmark.training.data import Part
@@ -30,6 +31,7 @@ class Model:
 
     def __init__(self, encoder: SealedEncoder, head: Head, bank: FeatureBank | None, device: torch.device, most: int | None = None):
         self.encoder, self.head, self.bank, self.device, self.most = encoder, head, bank, device, most
+        self.replica = parallel.Replica()
 
     def outputs(self, part: Part, index: np.ndarray) -> Any:
         """The head's outputs for the given images of a part, however many may pass at once."""

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.execute import nodes
 from benchmark.execute.costs import Costs
 from benchmark.execute.on_ray import QUIET, RayExecutor
 from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import simulate
-from benchmark.execute.work import Event, Finished, Started, WorkUnit, failed
+from benchmark.execute.work import Event, Finished, Noticed, Started, WorkUnit, failed
 from tests.execute.test_simulate import suite_units
 
 GIB = 2**30
@@ -127,6 +128,15 @@ def test_both_nodes_work_no_device_is_given_twice_and_the_simulator_foretold_the
     require_no_device_twice(found)
     foretold = simulate(made, [Node("a", 4, n_gpus=1), Node("b", 4, n_gpus=1)], Named())
     assert [name for _, name in foretold.starts] == schedule.given == names
+
+
+def test_nodes_with_another_package_are_not_used_and_that_is_said(cluster, monkeypatch):
+    monkeypatch.setattr(nodes, "package_digest", lambda: "another")  # of the driver; the nodes look for themselves
+    events = list(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1", "0.1"], "cpu"))))
+    said = [e.sentence for e in events if isinstance(e, Noticed)]
+    assert len(said) == 2
+    assert all("is not used: benchmark package is" in sentence and "another here" in sentence for sentence in said)
+    assert {span.node for span in spans(events)} == {cluster.head_node.node_id}
 
 
 def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):
