@@ -95,7 +95,8 @@ def _task(task: str, planned: list[Job], place: Place, folder: Path, cores: int,
             **ceiling,
             "epochs a run": planned[0].experiment.recipe.max_epochs,
             "decoder of the plain side": slow.decoder,
-            **{f"{name}, ms an image": round(value * 1000, 4) for name, value in costs.items()},
+            "encoder, built and checked, ms a run": round(costs["encoder of a run"] * 1000, 1),
+            **{f"{name}, ms an image": round(value * 1000, 4) for name, value in costs.items() if name != "encoder of a run"},
         },
         **compared,
     )
@@ -146,7 +147,7 @@ class _Plain:
 
 
 def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainRun]]) -> dict[str, float]:
-    """Seconds an image, by what is done with it, over all rounds."""
+    """Seconds an image, by what is done with it, over all rounds; of the encoder a run, though all runs of a stage share it."""
     records = [record for found in fast for record in found.values()]
     runs = [run for found in plain for run in found.values()]
     counts = {name: c["images"] for name, c in records[0].counts.items()}
@@ -156,6 +157,7 @@ def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainR
     seconds = {name: sum(record.timings_s[name] for record in records) for name in records[0].timings_s}
     return {
         "decode and cache, once": seconds["data"] / len(fast) / sum(counts.values()),
+        "encoder of a run": seconds["encoder"] / len(records),
         "features, once": seconds["features"] / len(fast) / sum(counts.values()),
         "head-only epoch of a run": seconds["training"] / epochs / seen,
         "test of a run with all metrics": (seconds["test"] + seconds["storing"]) / len(records) / counts["test"],
@@ -168,7 +170,9 @@ def _whole(task: str, cost: dict[str, float], compared: dict, ceiling: dict[str,
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
     size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
     once = cost["decode and cache, once"] + cost["features, once"]
-    fast = protocol.Costs(once=once, train=epoch, validation=epoch, test=cost["test of a run with all metrics"])
+    fast = protocol.Costs(
+        once=once, train=epoch, validation=epoch, test=cost["test of a run with all metrics"], run=cost["encoder of a run"]
+    )
     plain = protocol.Costs(once=0.0, train=slow, validation=slow, test=cost["plain test"])
     images = {"train images": size.train, "validation images": size.validation, "test images": size.test}
     return [

@@ -15,12 +15,16 @@ from benchmark.cards import Record
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds an image: `once` for what all runs share (decoding, caching, features), and for training, validation and test of a run."""
+    """Seconds an image: `once` for what all runs share (decoding, caching, features), and for training, validation and test of a run.
+
+    `run` is what a run costs however many images it sees: building its encoder and holding it to its contract.
+    """
 
     once: float
     train: float
     validation: float
     test: float
+    run: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def full_size(task: str) -> Size:
 
 def run_seconds(size: Size, costs: Costs, epochs: int) -> float:
     """All runs of a task, without what is done once."""
-    return size.runs * (epochs * (size.train * costs.train + size.validation * costs.validation) + size.test * costs.test)
+    return size.runs * (costs.run + epochs * (size.train * costs.train + size.validation * costs.validation) + size.test * costs.test)
 
 
 def task_seconds(size: Size, costs: Costs, epochs: int) -> float:
@@ -67,15 +71,18 @@ def task_seconds(size: Size, costs: Costs, epochs: int) -> float:
 def of_run(record: Record, floor: BareRun) -> tuple[Costs, Costs]:
     """Costs of a recorded run and of its bare loop, from one run at a reduced size.
 
-    A record knows the seconds of whole epochs: they are split between training and validation as the bare loop's are. What a run costs
-    once whatever its images, such as building its encoder, counts as if it grew with them.
+    A record knows the seconds of whole epochs: they are split between training and validation as the bare loop's are.
     """
     seen, bare, ours = images_seen(record), floor.seconds, record.timings_s
     share = bare["train"] / (bare["train"] + bare["validation"])
     training = {"train": ours["training"] * share, "validation": ours["training"] * (1 - share), "test": ours["test"] + ours["storing"]}
     images = n_images(record)
     return (
-        Costs(once=(ours["data"] + ours["features"]) / images, **{name: training[name] / count for name, count in seen.items()}),
+        Costs(
+            once=(ours["data"] + ours["features"]) / images,
+            run=ours["encoder"],
+            **{name: training[name] / count for name, count in seen.items()},
+        ),
         Costs(once=bare["features"] / images, **{name: bare[name] / count for name, count in seen.items()}),
     )
 

@@ -26,8 +26,7 @@ SIDES = (
     "each job in turn from 8-bit PNG files made beforehand, decoded, resized and encoded every epoch, as many loader workers as cores, the "
     "selection's metrics only. floor: bare loops that do the same forwards and backwards on tensors in memory, and one feature pass a "
     "frozen encoder. One run a task, no grid: what sharing gains over many runs is in the rows marked computed, and for linear heads "
-    "(trained one by one here) in `frozen`. Computed rows let what a run costs once, such as building its encoder, grow with the images, "
-    "which counts against `fast`."
+    "(trained one by one here) in `frozen`. Computed rows let every run build its encoder, though frozen ones share it."
 )
 QUICK = ("covid-rural-linear-frozen-100", "covid-rural-unet-frozen-100", "covid-rural-unet-finetune-100")
 NEAR = 1.20

@@ -166,6 +166,7 @@ def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[i
     finetune = experiment.encoder is EncoderMode.FINETUNE
     encoder, account = _encoder(experiment, place, device, bench if not finetune else Bench())
     heads = [_head(job.experiment, encoder, device) for job in jobs]
+    timings["encoder"], clock = _lap(clock)
     bank, most = None, place.most_at_once(data.batch_size)
     if not finetune:
         bank = bench.bank if bench.bank is not None and set(heads[0].strides) <= set(bench.bank.strides) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark import registry
@@ -28,6 +30,7 @@ def test_a_tasks_time_is_what_is_done_once_and_what_every_run_repeats():
     costs = Costs(once=1000.0, train=1.0, validation=0.1, test=0.01)
     assert run_seconds(size, costs, epochs=2) == pytest.approx(9 * (2 * (133 + 4.4) + 0.44))
     assert task_seconds(size, costs, epochs=2) == pytest.approx(221_000 + 9 * (2 * (133 + 4.4) + 0.44))
+    assert run_seconds(size, replace(costs, run=7.0), epochs=2) == pytest.approx(9 * (7 + 2 * (133 + 4.4) + 0.44))
 
 
 def test_gpu_hours_are_the_measured_seconds_of_every_step_of_every_task():

@@ -150,7 +150,7 @@ def test_record_says_what_was_trained_on_what(small, tiny):
     assert record.counts["train"]["images"] == 12
     assert {"train", "validation", "test", "train files"} <= set(record.sample_digests)
     assert record.validation == max(record.curve, key=lambda e: e.metrics["opacity_dice"]).metrics
-    assert set(record.timings_s) == {"data", "features", "training", "test", "storing"}
+    assert set(record.timings_s) == {"data", "encoder", "features", "training", "test", "storing"}
 
 
 def test_head_alone_is_trained_on_a_frozen_encoder(small, tiny):
