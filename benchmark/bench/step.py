@@ -25,8 +25,8 @@ from benchmark.training.determinism import prepare_process
 SIDES = (
     "plain: a bare loop, forward, loss, backward, Adam, over tensors already in memory. fast: the project's own, which fetches images or "
     "features and truth for every batch; for a whole run also decoding, cache, features, all metrics and the files of predictions (the "
-    "bare loop has the feature pass as well, not the rest). The goal is to be near: fast / plain. At the reduced size what a run costs once "
-    "(building its encoder and holding it to its contract, decoding, writing predictions) weighs far more than in a full run, which the "
+    "bare loop has the feature pass as well, not the rest). The goal is to be near: fast / plain. At the reduced size what a run costs "
+    "once (an encoder built and held to its contract, decoding, writing predictions) weighs far more than in a full run, which the "
     "computed rows stand for. Rows on channels_last compare memory formats: torch's default is kept where they do not differ."
 )
 NEAR, NEAR_SUM = 1.10, 1.20

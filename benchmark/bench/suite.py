@@ -26,7 +26,7 @@ SIDES = (
     "each job in turn from 8-bit PNG files made beforehand, decoded, resized and encoded every epoch, as many loader workers as cores, the "
     "selection's metrics only. floor: bare loops that do the same forwards and backwards on tensors in memory, and one feature pass a "
     "frozen encoder. One run a task, no grid: what sharing gains over many runs is in the rows marked computed, and for linear heads "
-    "(trained one by one here) in `frozen`. At the reduced size what a run costs once (building its encoder and holding it to its contract, "
+    "(trained one by one here) in `frozen`. At the reduced size what a run costs once (an encoder built and held to its contract, "
     "decoding, opening the dataset) weighs far more than in a full run, which the computed rows stand for; they let every run build its "
     "encoder, though frozen ones share it."
 )
