@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,9 +142,8 @@ def _rank_block(scores: np.ndarray, matches: np.ndarray, n_left: np.ndarray, cut
     # The first of r matches in a tie of t comes, on average, at (t + 1) / (r + 1).
     rank = n_above + (equal.sum(axis=1) + 1) / ((equal & matches).sum(axis=1) + 1)
     precision, hit, recall = {}, {}, {}
-    for k in cutoffs:
-        slots = np.minimum(k, n_left)
-        edge = _value_at(scores, slots)
+    places = {k: np.minimum(k, n_left) for k in cutoffs}
+    for (k, slots), edge in zip(places.items(), _values_at(scores, places.values()), strict=True):
         above, tied = scores > edge, scores == edge
         hits_above, hits_tied = (above & matches).sum(axis=1), (tied & matches).sum(axis=1)
         n_tied, left = tied.sum(axis=1), slots - above.sum(axis=1)
@@ -156,12 +155,11 @@ def _rank_block(scores: np.ndarray, matches: np.ndarray, n_left: np.ndarray, cut
     return Ranking(np.where(has_match, rank, np.nan), precision, hit, recall, n_matches)
 
 
-def _value_at(scores: np.ndarray, slots: np.ndarray) -> np.ndarray:
-    """(b, 1) the score at place `slots` of each row, falling."""
-    n = scores.shape[1]
-    wanted = sorted({n - int(s) for s in np.unique(slots)})
-    ordered = np.partition(scores, wanted, axis=1)
-    return np.take_along_axis(ordered, (n - slots)[:, None], axis=1)
+def _values_at(scores: np.ndarray, places: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """For each `slots` (b,) of `places`, (b, 1) the score at that place of each row, falling."""
+    n, places = scores.shape[1], list(places)
+    ordered = np.partition(scores, sorted({n - int(s) for slots in places for s in np.unique(slots)}), axis=1)
+    return [np.take_along_axis(ordered, (n - slots)[:, None], axis=1) for slots in places]
 
 
 def _none_drawn(n: np.ndarray, hits: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""One task of each kind by the command, in one evaluation: what `make verify` does for every suite (tests/verify/test_suites.py)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from benchmark.phantom.corpus import Plan, write_corpus
+from tests.towers import write_towers
+
+# Head -> the smallest of its tasks.
+KINDS = {
+    "linear": "covid-rural-linear-frozen-100",
+    "unet": "covid-rural-unet-frozen-100",
+    "yolov3": "rsna-yolov3-frozen-1",
+    "smp_unet": "rsna-smp-unet-frozen-1-mgca",
+    "yolov3_mgca": "rsna-yolov3-frozen-1-mgca",
+    "classifier": "rsna-labels-linear-frozen-1-gloria",
+    "softmax_classifier": "covidx-linear-frozen-1-mgca",
+    "zero_shot": "rsna-labels-zero-shot-g2d",
+    "retrieval": "open-i-retrieval-lobe",
+    "grounding": "ms-cxr-grounding-lobe",
+}
+PATIENTS = {"covid-rural": 14, "rsna": 24, "covidx": 8, "open-i": 12, "ms-cxr": 6}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kinds") / "data"
+    for name, patients in PATIENTS.items():
+        write_corpus(Plan(dataset=name, n_patients=patients, seed=3, positive_share=0.6), root / registry.dataset(name).folder)
+    return root
+
+
+def test_the_kinds_are_all_heads_of_all_tasks() -> None:
+    assert {head: registry.task(task).head for head, task in KINDS.items()} == {head: head for head in KINDS}
+    assert set(KINDS) == {task.head for task in registry.tasks().values()}
+
+
+def test_one_task_of_each_kind_runs_by_the_command(data: Path, lobe, tmp_path: Path) -> None:
+    towers = write_towers(tmp_path / "towers", data)
+    tasks = [word for task in KINDS.values() for word in ("--task", task)]
+    given = ["--backbone", f"{towers}:small", "--data", data, "--out", tmp_path / "out", "--protocol", "corrected", "--seeds", 1]
+    code, stdout, stderr = lobe(
+        "run", *tasks, *given, "--profile", "smoke", "--limit", 16, "--executor", "inline", "--no-tracking", "--json"
+    )
+    assert code == 0, stdout + stderr
+    document = json.loads(stdout)
+    assert document["computed"] == len(KINDS)
+    assert {row["task"] for row in document["rows"]} == set(KINDS.values())
+    assert all(math.isfinite(row["mean_percent"]) for row in document["rows"])
