@@ -37,7 +37,6 @@ def events(planned):
     done = lost.model_copy(update={"key": first.key, "job": first, "status": "ok", "failure": None, "metrics": {"opacity_dice": 0.164}})
     unit = planned.todo[0].name
     return [
-        Noticed("Node [abcd] is not used: torch is 1.0 there."),
         Started(first.key),
         Decoding(unit, 5, 35),
         EpochEnded(first.key, LINE),
@@ -45,6 +44,7 @@ def events(planned):
         Started(second.key),
         EpochEnded(second.key, LINE),
         Finished(lost),
+        Noticed("Node [abcd] is not used: torch is 1.0 there."),
     ]
 
 

@@ -90,6 +90,11 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, workers: i
             raise GangLost(f"{type(lost[0]).__name__}: {str(lost[0])[-2000:]}")
 
 
+def cores_each(threads: int, workers: int, n_cores: float) -> float:
+    """Cores to ask for each process: its threads, or its part of a node that has too few. Asked for more, Ray would wait for ever."""
+    return min(float(threads), n_cores / workers)
+
+
 @dataclass(frozen=True)
 class _Told:
     record: Record
@@ -103,8 +108,9 @@ def _run(share: _Share, workers: int, storage: Path, lost: list[BaseException]) 
     from ray.train.torch import TorchConfig, TorchTrainer
 
     cuda = share.job.experiment.device_type == "cuda"
-    each = {"CPU": share.job.experiment.threads} | ({"GPU": 1} if cuda else {})
     here = ray.get_runtime_context().get_node_id()
+    n_cores = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
+    each = {"CPU": cores_each(share.job.experiment.threads, workers, n_cores)} | ({"GPU": 1} if cuda else {})
     trainer = TorchTrainer(
         _share_of_fit,
         train_loop_config={"share": share},
