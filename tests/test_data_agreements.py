@@ -80,6 +80,52 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
     assert not list(out.rglob(EXAMPLES_FILE))
 
 
+@pytest.mark.parametrize(
+    ("dataset", "task", "patients"),
+    [
+        ("padchest", "padchest-linear-frozen-100-lobe", 20),
+        ("jsrt", "jsrt-linear-frozen-100-lobe", 14),
+        ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
+    ],
+)
+def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(lobe, tiny, tmp_path: Path, dataset: str, task: str, patients: int) -> None:
+    assert registry.dataset(dataset).redistribution == "none"
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_corpus(Plan(dataset=dataset, n_patients=patients, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    words = planted(root, dataset)
+    assert min(len(words["ids"]), len(words["sentences"])) >= 10
+    code, stdout, stderr = lobe(*run(root, out, tiny(), task))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert (out / "mlflow.db").is_file()
+    assert leaks(out, words) == []
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    assert not list(out.rglob(EXAMPLES_FILE))
+    assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["sentences"])], (
+        "not even in predictions"
+    )
+
+
+@pytest.mark.parametrize(("dataset", "task"), [("open-i", "open-i-retrieval-lobe"), ("chestx-det", "chestx-det-linear-frozen-100-lobe")])
+def test_where_ids_may_leave_reports_may_not(lobe, tiny, tiny_words, tmp_path: Path, dataset: str, task: str) -> None:
+    assert registry.dataset(dataset).redistribution == "ids"
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_corpus(Plan(dataset=dataset, n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    words = planted(root, dataset)
+    assert len(words["sentences"]) >= 10
+    code, stdout, stderr = lobe(*run(root, out, tiny_words() if dataset == "open-i" else tiny(), task))
+    assert code == 0, stderr
+    assert lobe("report", "--out", out)[0] == 0
+    assert not [w for w in words["sentences"] if w in (stdout + stderr).encode()]
+    assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["sentences"])]
+
+
+def test_every_dataset_whose_agreement_forbids_it_has_planted_words_in_a_test_here() -> None:
+    forbidden = {name for name, card in registry.datasets().items() if card.redistribution == "none"}
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in sorted(forbidden) if f'"{name}"' not in text and f"{name}-" not in text] == []
+
+
 def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, tiny, tmp_path: Path) -> None:
     root, out, task = tmp_path / "data", tmp_path / "out", "siim-to-candid-ptx-linear-frozen-100-lobe"
     write_corpus(Plan(dataset="siim", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "siim")

@@ -36,8 +36,8 @@ def patches(n: int, seed: int) -> Pairs:
     images, reports = rng.integers(0, 90, (n, SIDE, SIDE), dtype=np.uint8), []
     for k in range(n):
         side, zone = int(rng.integers(2)), int(rng.integers(2))
-        row, column = 12 + 52 * zone + int(rng.integers(8)), 12 + 52 * side + int(rng.integers(8))
-        images[k, row : row + 26, column : column + 26] += 110
+        row, column = 9 + 37 * zone + int(rng.integers(6)), 9 + 37 * side + int(rng.integers(6))
+        images[k, row : row + 19, column : column + 19] += 110
         reports.append(f"There is opacity in the {('right', 'left')[side]} {('upper', 'lower')[zone]} zone. The heart size is normal.")
     return Pairs(images, tuple(reports))
 

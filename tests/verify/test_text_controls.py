@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +49,7 @@ CARDS = Path(__file__).parent / "cards"
 CORES = os.cpu_count() or 1
 EVALUATION = {"open-i": 300, "chexpert": 600}  # patients, one image each
 PRETRAINING_PATIENTS, PRETRAINING_SEED, EVALUATION_SEED = 1_600, 2002, 11
-SHOWN = 24_000  # images, with repetition
+SHOWN = 16_000  # images, with repetition
 RETRIEVAL, ZERO_SHOT = "open-i-retrieval-lobe", "chexpert-5x200-zero-shot-phantom-findings"
 ARMS = ("untrained", "shuffled", "true")
 LEVEL = 0.01  # of a score that chance would give; five classes have 120 orders of names, so that no smaller one could be met
@@ -121,10 +123,10 @@ def controls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controls]:
     given = {"true": pairs, "shuffled": pair_pretraining.shuffled(pairs, PRETRAINING_SEED)}
     towers = root / "towers"
     towers.mkdir()
-    learned = {
-        arm: pair_pretraining.pretrain(one, towers / f"{arm}.safetensors", SHOWN, CORES, progress=lambda done, total: None)
-        for arm, one in given.items()
-    }
+    # One thread each, side by side: faster than one after the other with all of them, and the weights do not depend on the machine.
+    with ProcessPoolExecutor(min(CORES, len(given)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = {arm: pool.submit(pair_pretraining.pretrain, one, towers / f"{arm}.safetensors", SHOWN, 1) for arm, one in given.items()}
+        learned = {arm: job.result() for arm, job in jobs.items()}
     (towers / "vocabulary.json").write_text(json.dumps(pair_pretraining.vocabulary(pairs.reports)))
     (towers / "towers.py").write_text(FACTORIES)
     request = Request(
