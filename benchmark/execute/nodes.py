@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.cards import Record
+from benchmark.errors import EnvironmentProblem
 from benchmark.execute import spool
 from benchmark.execute.placing import Node
 
@@ -72,6 +73,14 @@ def collect(store_id: str, keys: Iterable[str]) -> Iterator[tuple[Record, dict[s
 def forget(store_id: str, keys: Iterable[str]) -> None:
     """Runs on a node: the driver has stored these."""
     spool.forget(store_id, keys)
+
+
+def wants_token(address: str) -> EnvironmentProblem:
+    """What to say when a cluster does not know us."""
+    return EnvironmentProblem(
+        f"The Ray cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in "
+        "RAY_AUTH_TOKEN (docs/cluster.md, Who may use it)."
+    )
 
 
 def on(ray, node: str, function, **options):

@@ -91,6 +91,8 @@ class RayExecutor:
             stage(Path(staging), schedule.backbone_files())
             try:
                 ray.init(address=self.address, runtime_env={"working_dir": staging}, **common)
+            except ray.exceptions.AuthenticationError:
+                raise nodes.wants_token(self.address) from None
             except (ConnectionError, RuntimeError) as error:
                 raise EnvironmentProblem(f"No Ray cluster answers at {self.address}: {str(error).splitlines()[0][:200]}") from None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import EnvironmentProblem, UsageError
+from benchmark.execute.nodes import wants_token
 from benchmark.execute.ship import stage
 
 MARK = "lobe"  # in the metadata of our jobs
@@ -77,6 +78,7 @@ def _known(address: str, submission: str) -> None:
 
 def _client(address: str):
     try:
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         raise EnvironmentProblem(f"Ray cannot be imported ({error}). `lobe doctor` says how to mend it.") from None
@@ -84,6 +86,8 @@ def _client(address: str):
         raise UsageError(f"--address {address}: a cluster's job server is named like http://head:8265.")
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError:
+        raise wants_token(address) from None
     except (ConnectionError, RuntimeError) as error:
         raise EnvironmentProblem(f"No Ray job server answers at {address}: {str(error).splitlines()[0][:200]}") from None
 

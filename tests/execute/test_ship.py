@@ -12,6 +12,8 @@ import pytest
 from benchmark.encoders.describe import sources_digest
 from benchmark.errors import EnvironmentProblem, UsageError
 from benchmark.execute import nodes, ship, submit
+from benchmark.execute.on_ray import RayExecutor
+from benchmark.execute.schedule import Schedule
 
 LINEAR = "rsna-linear-frozen-100"
 
@@ -62,3 +64,19 @@ def test_a_job_server_that_is_not_there_or_not_one_is_said():
         submit.submissions("head:6379")
     with pytest.raises(EnvironmentProblem, match="No Ray job server answers"):
         submit.submissions("http://127.0.0.1:9")
+
+
+def test_a_cluster_that_asks_for_a_token_gets_a_sentence_and_no_traceback(monkeypatch):
+    import ray
+    from ray import job_submission
+    from ray.exceptions import AuthenticationError
+
+    def refuse(*_, **__):
+        raise AuthenticationError("InvalidAuthToken")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(job_submission, "JobSubmissionClient", refuse)
+    with pytest.raises(EnvironmentProblem, match="at head:6379 asks for its token: set RAY_AUTH_MODE=token"):
+        next(RayExecutor(address="head:6379").run(Schedule([])))
+    with pytest.raises(EnvironmentProblem, match="at http://head:8265 asks for its token"):
+        submit.submissions("http://head:8265")
