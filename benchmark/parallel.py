@@ -168,12 +168,12 @@ class Replica:
         self._wrapped: nn.parallel.DistributedDataParallel | None = None
         self._trained: list[nn.Parameter] = []
 
-    def outputs(self, modules: nn.Module, compute: Callable[[], Result], last: bool) -> Result:
+    def loss(self, modules: nn.Module, compute: Callable[[], Tensor], last: bool) -> Tensor:
         """`compute()`, whose backward pass exchanges gradients if it is the step's last.
 
         Args:
             modules: whatever is trained lies in these.
-            compute: runs them; gives tensors, in lists or not.
+            compute: runs them up to the loss, for which a head may have trained layers as well: DDP must see every use.
             last: no further piece of this process's images follows in this step.
         """
         if size() == 1 or not torch.is_grad_enabled():
@@ -201,7 +201,7 @@ class _Calling(nn.Module):
         super().__init__()
         self.inner = modules
 
-    def forward(self, compute: Callable[[], Result]) -> Result:
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
         return compute()
 
 

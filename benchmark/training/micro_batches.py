@@ -34,10 +34,14 @@ def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callabl
     sums = None if model.most is None else parallel.Sums(len(pieces))
 
     def of(piece: np.ndarray, last: bool) -> Tensor:
-        with autocast():
-            outputs = model.replica.outputs(model.trained_modules(finetune=True), lambda: model.outputs(part, piece), last)
         targets = part.targets(piece, model.device)
-        return parallel.part_of_loss(head.loss, outputs, targets, len(piece), len(index), head.mean_over_images, sums)
+
+        def compute() -> Tensor:
+            with autocast():
+                outputs = model.outputs(part, piece)
+            return parallel.part_of_loss(head.loss, outputs, targets, len(piece), len(index), head.mean_over_images, sums)
+
+        return model.replica.loss(model.trained_modules(finetune=True), compute, last)
 
     if sums is not None and not head.mean_over_images:
         with torch.no_grad():
