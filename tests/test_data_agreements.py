@@ -83,7 +83,7 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
 @pytest.mark.parametrize(
     ("dataset", "task", "patients"),
     [
-        ("padchest", "padchest-linear-frozen-100-lobe", 20),
+        ("padchest", "padchest-linear-frozen-100-lobe", 48),
         ("jsrt", "jsrt-linear-frozen-100-lobe", 14),
         ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
     ],
@@ -121,7 +121,8 @@ def test_where_ids_may_leave_reports_may_not(lobe, tiny, tiny_words, tmp_path: P
 
 
 def test_every_dataset_whose_agreement_forbids_it_has_planted_words_in_a_test_here() -> None:
-    forbidden = {name for name, card in registry.datasets().items() if card.redistribution == "none"}
+    # Of transfers, which share all their code, one is tested: the next test.
+    forbidden = {name for name, card in registry.datasets().items() if card.redistribution == "none" and not card.parts}
     text = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in sorted(forbidden) if f'"{name}"' not in text and f"{name}-" not in text] == []
 
