@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import parallel
 from benchmark.cards import Epoch
 from benchmark.errors import TrainingError
 from benchmark.execute.work import EpochEnded, Finished, Started, WorkUnit, run_unit
@@ -53,7 +54,7 @@ class NoiseModel:
     device, most = torch.device("cpu"), None
 
     def __init__(self, head):
-        self.head, self.bank = head, self
+        self.head, self.bank, self.replica = head, self, parallel.Replica()
 
     def pyramid(self, part: Noise, index: np.ndarray) -> dict[int, torch.Tensor]:
         return {32: torch.from_numpy(part.features[index])}
