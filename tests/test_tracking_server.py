@@ -27,7 +27,7 @@ from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
 
 LINEAR = "rsna-linear-frozen-100"
-START_S = 120
+START_S = 600  # a busy machine is no failure
 
 
 @pytest.fixture

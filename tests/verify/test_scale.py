@@ -188,7 +188,7 @@ main()
 """
 KILLS = 20
 DRIVER_DIES_AT, NODE_DIES_AT, SERVER_DIES_AT, SERVER_IS_BACK_AT = (7, 14), 10, 4, 12  # kills of workers so far
-LONGEST_S = 1200
+LONGEST_S = 1800  # a busy machine is no failure
 TASKS = ("rsna-linear-frozen-100", "rsna-linear-frozen-10", "rsna-yolov3-frozen-100", "covid-rural-unet-finetune-100")
 
 
@@ -207,7 +207,7 @@ def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monke
     seed = int(os.environ.get("LOBE_CHAOS_SEED") or int.from_bytes(os.urandom(4)))
     record_property("LOBE_CHAOS_SEED", seed)
     for name in ("rsna", "covid-rural"):
-        write_corpus(Plan(dataset=name, n_patients=40, seed=5), tmp_path / "data" / registry.dataset(name).folder)
+        write_corpus(Plan(dataset=name, n_patients=24, seed=5), tmp_path / "data" / registry.dataset(name).folder)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))  # the raylets' workers inherit it
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # nobody kills but us
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
@@ -215,7 +215,7 @@ def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monke
 
     def command(out: str, *more: str) -> list[str]:
         words = ["run", "--backbone", "torchvision:resnet18", "--data", str(tmp_path / "data"), "--out", str(tmp_path / out)]
-        words += ["--cache", str(tmp_path / "cache"), "--limit", "16", "--profile", "smoke", "--seeds", "4", "--json"]
+        words += ["--cache", str(tmp_path / "cache"), "--limit", "8", "--profile", "smoke", "--seeds", "4", "--json"]
         return [sys.executable, "-c", DRIVER, *words, *(w for task in TASKS for w in ("--task", task)), *more]
 
     began = time.monotonic()
@@ -250,7 +250,7 @@ def _under_fire(fire: list[str], environment: dict, log, cluster, mlflow: tuple,
         tracking.enter_context(server(*mlflow))
         driver, until, away = start(), time.monotonic() + LONGEST_S, False
         while driver.poll() is None and time.monotonic() < until:
-            time.sleep(chance.uniform(0.5, 6.0))
+            time.sleep(chance.uniform(0.5, 4.0))  # a process lives about as long as it takes to start: hardly a job ends meanwhile
             workers = _workers(os.getpid())
             if workers and toll.workers < KILLS:
                 victim = chance.choice(workers)

@@ -123,13 +123,13 @@ def _host(name: str, address: str, gateway: str, device: str, folder: Path) -> H
     own = folder / name
     (own / "spool").mkdir(parents=True)
     (own / "ray").mkdir()
-    sessions = Path(tempfile.gettempdir()) / "ray"
+    sessions = Path(tempfile.gettempdir()) / "ray"  # the names of Ray's sockets leave no room for a longer path
     sessions.mkdir(exist_ok=True)
-    # `ip netns exec` gives every command mounts of its own: each host has its own folder of Ray's sessions.
+    # `ip netns exec` gives every command mounts of its own: each host has its own folder of that name.
     inside = ("ip", "netns", "exec", name, "sh", "-c", f'mount --bind "{own / "ray"}" "{sessions}" && exec "$0" "$@"')
     # The hosts know each other by a token, as a cluster of several machines should.
     own_way = {"LOBE_SPOOL": str(own / "spool"), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_memory_monitor_refresh_ms": "0"}
-    return Host(name, address, inside, {**os.environ, **own_way})
+    return Host(name, address, inside, {**os.environ, "RAY_TMPDIR": tempfile.gettempdir(), **own_way})
 
 
 def _end_host(name: str) -> None:
