@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import registry
-from benchmark.bench import plain_run, protocol
+from benchmark.bench import memory, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
 from benchmark.bench.measure import Report, Row, Timed, alternate, report
@@ -57,6 +57,7 @@ def run(quick: bool, folder: Path) -> Report:
             frame_size=frame_size(quick),
         )
         rows += _task(task, planned, place, folder / "frozen" / task, cores, rounds)
+    rows.append(memory.row(quick, folder, cores))
     sizes = {
         "epochs a run": epochs,
         "images a split, at most": images,
