@@ -17,6 +17,7 @@ KINDS = {
     "linear": "covid-rural-linear-frozen-100",
     "unet": "covid-rural-unet-frozen-100",
     "yolov3": "rsna-yolov3-frozen-1",
+    "faster_rcnn": "rsna-faster-rcnn-frozen-1-lobe",
     "smp_unet": "rsna-smp-unet-frozen-1-mgca",
     "yolov3_mgca": "rsna-yolov3-frozen-1-mgca",
     "classifier": "rsna-labels-linear-frozen-1-gloria",

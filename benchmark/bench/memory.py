@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,13 +63,14 @@ def row(quick: bool, folder: Path, cores: int) -> Row:
     )
     apart = max(float((one[s] - other[s]).abs().max()) for one, other in zip(encoded, read, strict=True) for s in strides)
     beyond = max(0, kept.memory_bytes - budget, grown["under the budget"] - budget - SLACK_BYTES)
+    seen = grown["all in memory"] > needed / 2  # a scale that does not see the features proves nothing about a part of them
     return Row(
         what=f"features of {len(part)} images, {SHARE} times their budget of memory: reading them back, against the encoder",
         plain=plain,
         fast=fast,
         target=1,
-        compared="every feature, and whether the process grew by no more than the budget",
-        difference=apart if not beyond else None,
+        compared="every feature, and whether the process grew by no more than the budget, and by all features without one",
+        difference=apart if seen and not beyond else None,
         tolerance=1e-5,
         details={
             "features, MB": _mb(needed),
@@ -81,12 +83,16 @@ def row(quick: bool, folder: Path, cores: int) -> Row:
 
 
 def own_bytes() -> int:
-    """Memory of this process that no file stands behind.
+    """Memory of this process that no file stands behind and that is in use: what the allocator only keeps goes back first.
 
     Raises:
-        EnvironmentProblem: not Linux.
+        EnvironmentProblem: not Linux, or another C library than glibc.
     """
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        raise EnvironmentProblem("The C library has no malloc_trim: memory in use cannot be told from memory kept. This bench needs glibc.")
+    trim(0)
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
     for line in lines:
         if line.startswith("RssAnon:"):

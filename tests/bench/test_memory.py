@@ -26,9 +26,14 @@ def test_a_kept_budget_is_measured_and_one_that_the_process_outgrows_is_no_measu
     monkeypatch.setattr(memory, "own_bytes", lambda: next(grown))
     outgrown = memory.row(True, tmp_path, 1)
     assert (outgrown.difference, outgrown.reached) == (None, False)
+    monkeypatch.setattr(memory, "own_bytes", lambda: 0)
+    unseen = memory.row(True, tmp_path, 1)
+    assert (unseen.difference, unseen.reached) == (None, False)
 
 
-def test_memory_that_a_process_takes_is_seen():
+def test_memory_that_a_process_takes_is_seen_though_its_allocator_kept_as_much():
+    kept = [np.ones(2**14, np.uint8) for _ in range(2**13)]  # too small for pages of their own: freed, they stay with the process
+    del kept
     before = memory.own_bytes()
     taken = np.ones(64 * 2**20, np.uint8)
     assert memory.own_bytes() - before == pytest.approx(taken.nbytes, rel=0.1)
