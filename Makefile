@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint verify wheel constraints clean help
+.PHONY: install demo test lint verify effects wheel constraints clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,8 +38,11 @@ lint: install  ## ruff, and the rule that imports only go down
 test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-verify: test  ## the long checks as well
-	$(BIN)/python -m pytest -m slow
+verify: install  ## the long checks, of which `make test` has the miniatures
+	$(BIN)/python -m pytest -m 'slow and not effects'
+
+effects: install  ## what each switch of a protocol does to scores, measured anew for its page
+	$(BIN)/python -m pytest -m effects
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmark.phantom.seeds import number_of
 
 DEFAULT_POSITIVE_SHARE = 0.7
 VALID_SHARE = 0.2  # of the patients; the release has 200 of 64,740
+TEST_SHARE = 0.1  # so many more, as the release's 500 came later and from elsewhere
 UNCERTAIN_SHARE = 0.2  # of the findings that are there and said so
 SIZE = 320  # the shorter side of the small release
 FINDINGS = (
@@ -40,10 +42,12 @@ DRAWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effus
 
 
 def shots(plan: Plan) -> list[Shot]:
-    """Roles are the tables: whole patients belong to "train" or "valid"."""
-    n_valid = max(1, round(VALID_SHARE * plan.n_patients))
+    """Roles are the tables: whole patients belong to "train" or "valid". Those of "test" come on top of the plan's."""
+    n_valid, n_test = (max(1, round(share * plan.n_patients)) for share in (VALID_SHARE, TEST_SHARE))
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
-    return [Shot(one.patient, one.index, one.positive, "valid" if one.patient < n_valid else "train") for one in planned]
+    tested = plan_shots(replace(plan, n_patients=n_test), DEFAULT_POSITIVE_SHARE)
+    shown = [replace(one, role="valid" if one.patient < n_valid else "train") for one in planned]
+    return shown + [replace(one, patient=plan.n_patients + one.patient, role="test") for one in tested]
 
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
@@ -55,7 +59,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     path = f"{shot.role}/patient{number:05d}/study{shot.index + 1}/view1_frontal.jpg"
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(develop(radiograph, SIZE, SIZE + 70, rng)).save(root / path, quality=92)
-    sure = shot.role == "valid"
+    sure = shot.role != "train"
     values = {name: "1.0" if sure or rng.random() >= UNCERTAIN_SHARE else "-1.0" for name in names}
     blank = "0.0" if sure else ""
     cells = [values.get(name, "1.0" if name == "No Finding" and not names else blank) for name in FINDINGS]
@@ -81,9 +85,10 @@ def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) 
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
-    tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid")}
-    for part, members in tables.items():
-        write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in members)])
+    tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid", "test")}
+    for part in ("train", "valid"):
+        write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in tables[part])])
+    _write_test_labels(root / "groundtruth.csv", tables["test"])
     _write_prior_list(root / "chexpert_5x200.json", tables["train"])
     counts = {
         "images": len(written),
@@ -92,11 +97,24 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "train_patients": len({one.patient_id for one in tables["train"]}),
         "valid_rows": len(tables["valid"]),
         "valid_frontal": len(tables["valid"]),
+        "test_studies": len(tables["test"]),
+        "test_studies with an image": len(tables["test"]),
     }
     for name in DRAWN:
         for word, value in (("positive", "1.0"), ("uncertain", "-1.0")):
             counts[f"{name} {word}"] = sum(one.label["values"].get(name) == value for one in tables["train"])
-    return Labels(tuple(one.id for part in ("train", "valid") for one in tables[part]), counts)
+        counts[f"{name} test positive"] = sum(name in one.label["values"] for one in tables["test"])
+    return Labels(tuple(one.id for members in tables.values() for one in members), counts)
+
+
+def _write_test_labels(path: Path, test: list[Written]) -> None:
+    """As groundtruth.csv: a row a study, every finding 0 or 1."""
+    rows = []
+    for one in test:
+        there = one.label["values"] or {"No Finding": "1.0"}
+        study = one.id.rpartition("/")[0]
+        rows.append(",".join((f"CheXpert-v1.0/{study}", *(str(int(name in there)) for name in FINDINGS))))
+    write_lines(path, [",".join(("Study", *FINDINGS)), *rows])
 
 
 def _write_prior_list(path: Path, train: list[Written]) -> None:

@@ -23,7 +23,7 @@ from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.phantom.base import Plan, Shot, Written
 
-PHANTOM_VERSION = 3  # goes up whenever the same plan gives other bytes
+PHANTOM_VERSION = 4  # goes up whenever the same plan gives other bytes
 PHANTOM_FILE = "PHANTOM.json"
 REPORTS_FILE = "phantom_reports.csv"
 

@@ -164,11 +164,29 @@ def test_official_test_labels_have_their_digest(real_files: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- official test set
 
 
+def test_a_phantom_has_an_official_test_set_of_its_own(corpus: Path) -> None:
+    reader = open_reader(CARD, corpus)
+    tested, plain = (reader.split(CARD.splits[name]) for name in ("official-test", "mgca-disjoint"))
+    assert tested["test"]
+    assert set(tested["test"]) == {i for i in reader.ids if i.startswith("test/")}
+    patients = [{reader.sample(i).patient_id for i in ids} for ids in (tested["test"], set(reader.ids) - set(tested["test"]))]
+    assert patients[0].isdisjoint(patients[1])
+    assert {name: tested[name] for name in ("train", "validation")} == {name: plain[name] for name in ("train", "validation")}
+
+
 @pytest.fixture
-def tested(corpus: Path, tmp_path: Path) -> Path:
+def untested(corpus: Path, tmp_path: Path) -> Path:
+    """What most people have: the corpus without the official test set."""
+    root = tmp_path / "untested" / "chexpert"
+    shutil.copytree(corpus, root, ignore=shutil.ignore_patterns("test", "groundtruth.csv"))
+    return root
+
+
+@pytest.fixture
+def tested(untested: Path, tmp_path: Path) -> Path:
     """A corpus with a test set: the validation images under other numbers, some studies with two frontal images."""
     root = tmp_path / "chexpert"
-    shutil.copytree(corpus, root)
+    shutil.copytree(untested, root)
     header, rows = ",".join(("Study", *reversed(FINDINGS))), []
     for number, image in enumerate(sorted((root / "valid").rglob("*_frontal.jpg"))):
         folder = root / "test" / f"patient{64_741 + number}" / "study1"
@@ -181,8 +199,8 @@ def tested(corpus: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_the_official_test_set_has_one_frontal_image_a_study_and_labels_by_name(tested: Path, corpus: Path) -> None:
-    reader, without = open_reader(CARD, tested), open_reader(CARD, corpus)
+def test_the_official_test_set_has_one_frontal_image_a_study_and_labels_by_name(tested: Path, untested: Path) -> None:
+    reader, without = open_reader(CARD, tested), open_reader(CARD, untested)
     splits, plain = reader.split(CARD.splits["official-test"]), reader.split(CARD.splits["mgca-disjoint"])
     assert {name: splits[name] for name in ("train", "validation")} == {name: plain[name] for name in ("train", "validation")}
     assert plain == without.split(CARD.splits["mgca-disjoint"])
@@ -195,9 +213,9 @@ def test_the_official_test_set_has_one_frontal_image_a_study_and_labels_by_name(
     assert reader.digest() != without.digest()
 
 
-def test_without_its_labels_or_images_the_official_test_set_is_refused(tested: Path, corpus: Path) -> None:
+def test_without_its_labels_or_images_the_official_test_set_is_refused(tested: Path, untested: Path) -> None:
     with pytest.raises(SplitError, match=r"groundtruth\.csv, the official test labels, is not beside train\.csv"):
-        open_reader(CARD, corpus).split(CARD.splits["official-test"])
+        open_reader(CARD, untested).split(CARD.splits["official-test"])
     (tested / "test" / "patient64742" / "study1" / "view1_frontal.jpg").unlink()
     (tested / "test" / "patient64742" / "study1" / "view2_frontal.jpg").unlink()
     reader = open_reader(CARD, tested)
