@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint verify effects wheel constraints clean help
+.PHONY: install demo test lint verify studies wheel constraints clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,10 +39,10 @@ test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 verify: install  ## the long checks, of which `make test` has the miniatures
-	$(BIN)/python -m pytest -m 'slow and not effects'
+	$(BIN)/python -m pytest -m 'slow and not study'
 
-effects: install  ## what each switch of a protocol does to scores, measured anew for its page
-	$(BIN)/python -m pytest -m effects
+studies: install  ## measured anew for their pages: is a better backbone seen, and what does each switch of a protocol do
+	$(BIN)/python -m pytest -m study
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist

@@ -46,7 +46,7 @@ FORMATS = ("rsna-yolov3-finetune-100", "siim-unet-finetune-100")  # measured in 
 def run(quick: bool, folder: Path) -> Report:
     started = time.monotonic()
     cores = n_cores(quick)
-    limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 3, 2)
+    limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)
     rows: list[Row] = []
     for task in QUICK if quick else TASKS:
         dataset = registry.task(task).dataset

@@ -25,8 +25,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     lines = [
         "# Verification",
         "",
-        "Written by `make verify` and `make effects`: what the long checks saw, the latest run of each. Generated data throughout; nothing here",
-        "compares real backbones. A commit that ends in `-dirty` had changes on top of it.",
+        "Written by `make verify` and `make studies`: what the long checks saw, the latest run of each. Generated data throughout; nothing",
+        "here compares real backbones. A commit that ends in `-dirty` had changes on top of it.",
         "",
         f"Last machine: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "",

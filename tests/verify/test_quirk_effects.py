@@ -2,7 +2,7 @@
 
 Quirks without a switch are measured too: the alternative, which LOBE does not offer, is made here for the length of a training.
 
-Run by `make effects`. Writes docs/protocols/lovt-effects.md, which says how little it shows: phantom data, four encoders of one
+Run by `make studies`. Writes docs/protocols/lovt-effects.md, which says how little it shows: phantom data, four encoders of one
 architecture, few runs and steps. That a switch acts where it should and nowhere else is asserted; how much it does, and whether it
 reorders encoders, is only reported.
 """
@@ -36,7 +36,7 @@ from benchmark.report import numbers
 from benchmark.report.rows import metric_title
 from benchmark.training import loop, text_pretraining, together
 
-pytestmark = [pytest.mark.slow, pytest.mark.effects]
+pytestmark = [pytest.mark.slow, pytest.mark.study]
 
 CORES = os.cpu_count() or 1
 ROOT = Path(__file__).resolve().parents[2]
@@ -401,7 +401,7 @@ def page(effects: Mapping[str, Effect], alternatives: Sequence[Effect], ties: Ti
         [
             "# What each switch does, on phantoms",
             "",
-            "Written by `tests/verify/test_quirk_effects.py`, by `make effects`; do not edit.",
+            "Written by `tests/verify/test_quirk_effects.py`, part of `make studies`; do not edit.",
             "",
             f"`published` against the same protocol with one switch corrected, paired by seed. Generated images at {SIZE} pixels,",
             f"{len(ENCODERS)} encoders (ResNet-18, random and after {trained} images of text pre-training), {RUNS} runs, one",

@@ -44,7 +44,7 @@ from benchmark.training import text_pretraining
 from benchmark.training.data import Part, load_part
 from benchmark.training.place import Place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.study]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "phantom-study.md"
 CARDS = Path(__file__).parent / "cards"
@@ -351,7 +351,7 @@ def page(study: Study, found: dict[str, differences.Compared]) -> str:
     lines = [
         "# Pre-trained against random, on phantoms",
         "",
-        "Written by `tests/verify/test_study.py`, part of `make verify`; do not edit. Generated images: this shows that the benchmark",
+        "Written by `tests/verify/test_study.py`, part of `make studies`; do not edit. Generated images: this shows that the benchmark",
         "tells backbones apart and how such a difference is read, and nothing about real data.",
         "",
         f"ResNet-18, pre-trained on the report text of {PRETRAINING_PATIENTS} other phantom patients ({LONG:,} images shown), against",

@@ -69,9 +69,7 @@ def test_all_18_tasks_complete_on_phantoms(data: Path, tmp_path: Path, record_pr
 def test_a_suite_runs_by_the_command_with_the_backbone_that_matches(data: Path, lobe, suite: str, record_property):
     out, backbone = data.parent / "out", f"{data.parent / 'towers' / 'towers.py'}:{OWN.get(suite, 'small')}"
     named = ["--suite", suite, "--backbone", backbone, "--data", data, "--out", out, "--cache", data.parent / "cache"]
-    code, stdout, stderr = lobe(
-        "run", *named, "--profile", "smoke", "--limit", 16, "--executor", "inline", "--seeds", 1, "--no-tracking", "--json"
-    )
+    code, stdout, stderr = lobe("run", *named, "--profile", "smoke", "--limit", 16, "--seeds", 1, "--no-tracking", "--json")
     assert code == 0, stdout + stderr
     document = json.loads(stdout)
     assert all(math.isfinite(row["mean_percent"]) for row in document["rows"])
