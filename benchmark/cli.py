@@ -209,12 +209,13 @@ def data_prepare(
     data: DataOption = [],  # noqa: B006
     cache: CacheOption = None,
     workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
+    size: Annotated[int, typer.Option("--size", min=32, help="Pixels of the frame: 512 for GLoRIA's segmentation tasks.")] = 224,
     as_json: AsJson = False,
 ) -> None:
     """Decodes every image once into the cache. Nothing is ever written into a data folder."""
     from benchmark.data import prepare
 
-    rows = prepare(names or [], data, cache, workers, lambda title: _bar(title, as_json))
+    rows = prepare(names or [], data, cache, workers, lambda title: _bar(title, as_json), size)
     _show(rows, as_json, ("dataset", "images", "unreadable", "bytes", "cache"))
     bad = [sentence for row in rows for sentence in row["problems"]]
     for sentence in bad[:20]:

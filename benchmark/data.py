@@ -71,9 +71,17 @@ def verify(names: Sequence[str], data: Sequence[str], splits: Path | None = None
 
 
 def prepare(
-    names: Sequence[str], data: Sequence[str], cache: Path | None, workers: int, bar: Callable[[str], AbstractContextManager[Step]]
+    names: Sequence[str],
+    data: Sequence[str],
+    cache: Path | None,
+    workers: int,
+    bar: Callable[[str], AbstractContextManager[Step]],
+    size: int = FRAME_SIZE,
 ) -> list[dict[str, Any]]:
     """Fills the decode-once cache of each dataset; unreadable images and damaged datasets are listed and the rest goes on.
+
+    Args:
+        size: of the frame in pixels, as in the card of the task it is for.
 
     Raises:
         DataError: not one dataset can be opened, or none is there.
@@ -88,7 +96,7 @@ def prepare(
             rows.append({"dataset": card.name, "images": 0, "unreadable": None, "bytes": 0, "cache": None, "problems": [str(error)]})
             continue
         folder = resolve.cache_folder(cache) / "images"
-        opened = ImageCache.open(folder, _recipe(reader), reader.ids)
+        opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
         problems: list[str] = []
         with bar(f"{card.name} images") as step:
             for done, chunk in _chunks(reader.ids):
@@ -194,13 +202,13 @@ def _is_partial(card: DatasetCard, root: Path) -> bool:
     return False
 
 
-def _recipe(reader: Reader) -> CacheRecipe:
+def _recipe(reader: Reader, size: int = FRAME_SIZE) -> CacheRecipe:
     """The recipe of the published protocol, the one most jobs will ask for."""
     return CacheRecipe(
         dataset=reader.card.name,
         dataset_digest=f"{reader.digest()}:{reader.shapes}",
         intensity=reader.card.intensity,
-        size=FRAME_SIZE,
+        size=size,
         n_classes=len(reader.card.classes),
         with_masks="masks" in reader.card.targets,
         decoders=decoder_versions(),

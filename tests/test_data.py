@@ -59,24 +59,21 @@ def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, pr
     card = registry.dataset("rsna")
     reader = open_reader(card, corpora / "rsna")
     assert row["images"] == len(reader.ids)
-    # The cache a job of the published protocol opens is this one, complete.
-    found = resolve.dataset(card, corpora / "rsna", registry.protocol("published"))
+    # The cache a job of that frame opens is this one, complete.
     from benchmark.imaging.cache import ImageCache
     from benchmark.plan import NamedBackbone, Settings, plan
 
     backbone = resolve.backbone("torchvision:resnet18", cache)
-    job = plan(
-        [registry.task("rsna-linear-frozen-100")],
-        [NamedBackbone("x", backbone.named.ref)],
-        {"rsna": found.ref},
-        registry.protocol("published"),
-        Settings(),
-    )[0]
-    (place,) = resolve.places([backbone], [found], cache).values()
-    opened = ImageCache.open(place.cache, cache_recipe(job.experiment, place, reader), reader.ids)
-    assert str(opened.path) == row["cache"]
-    opened._prepare = None  # decoding anything now would fail
-    list(fill(opened, [reader.sample(i) for i in reader.ids], place))
+    task, published = registry.task("rsna-linear-frozen-100"), registry.protocol("published")
+    found = resolve.dataset(card, corpora / "rsna", published)
+    (smaller,) = data.prepare(["rsna"], [str(corpora)], cache, 1, no_bar, size=96)
+    for asked, filled in ((task, row), (task.model_copy(update={"frame_size": 96}), smaller)):
+        job = plan([asked], [NamedBackbone("x", backbone.named.ref)], {"rsna": found.ref}, published, Settings())[0]
+        (place,) = resolve.places([backbone], [found], cache).values()
+        opened = ImageCache.open(place.cache, cache_recipe(job.experiment, place, reader), reader.ids)
+        assert str(opened.path) == filled["cache"]
+        opened._prepare = None  # decoding anything now would fail
+        list(fill(opened, [reader.sample(i) for i in reader.ids], place))
 
 
 def test_prepare_lists_unreadable_images_and_goes_on(corpora: Path, tmp_path: Path):
