@@ -192,9 +192,9 @@ def _recipe(task: TaskCard, settings: Settings) -> Recipe:
     if settings.profile == "full":
         return task.recipe
     steps = SMOKE_STEPS[task.head]
-    # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first.
+    # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first. At least half of it fine-tunes.
     update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": task.recipe.grid[:1]}
-    return task.recipe.model_copy(update=update)
+    return task.recipe.model_copy(update=update | {"warmup_steps": min(task.recipe.warmup_steps, steps // 2)})
 
 
 def _targeted(dataset: DatasetRef, task: TaskCard) -> DatasetRef:

@@ -114,6 +114,15 @@ def test_smoke_takes_the_first_grid_value_and_a_step_budget():
         assert job.limited
 
 
+def test_half_of_a_smoke_run_at_least_is_not_warm_up():
+    # LoVT warms up for 100 batches, more than the whole budget: without --limit no encoder would ever train.
+    jobs = lovt_jobs(Settings(profile="smoke", runs=1))
+    warm = {j.experiment.recipe.warmup_steps for j in jobs if j.experiment.encoder.value == "finetune"}
+    assert warm
+    assert all(j.experiment.recipe.warmup_steps <= j.experiment.recipe.max_steps // 2 for j in jobs)
+    assert {j.experiment.recipe.warmup_steps for j in lovt_jobs()} == {0, 20, 100}
+
+
 def test_the_earlier_entry_of_the_grid_wins_a_tie():
     assert select_learning_rate((3e-2, 1e-2, 3e-3), {3e-3: 0.5, 1e-2: 0.5, 3e-2: 0.4}) == 1e-2
 
