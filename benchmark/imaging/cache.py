@@ -259,7 +259,7 @@ class ImageCache:
             first = int(np.atleast_1d(rows)[unfilled[0]])
             raise DataError(
                 f"{self.recipe.dataset}: {len(unfilled):,} of the images asked for are not in the cache yet, first {self._ids[first]}; "
-                f"fill it with `lobe data prepare {self.recipe.dataset}`."
+                f"fill it with `lobe data prepare {self.recipe.dataset} --size {self.recipe.size}`."
             )
 
     def _map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
