@@ -17,7 +17,8 @@ from tests.towers import OWN, write_towers
 pytestmark = pytest.mark.slow
 
 PATIENTS = {"rsna": 40, "covid-rural": 20, "siim": 40, "object-cxr": 40, "nih-cxr": 40}
-# The others: enough patients that every split of every task has its images, and 5x200 four of every finding alone: one, without its own report, has nothing to find.
+# The others: enough patients that every split of every task has its images, and 5x200 four of every finding: the only one has, without its
+# own report, nothing to find.
 MORE = {
     "chexpert": (40, 2),
     "mimic-cxr": (96, 1),
