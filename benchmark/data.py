@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
-from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.audit import leakage, leakage_checks, summary_check
@@ -85,7 +85,10 @@ def prepare(
 
     Raises:
         DataError: not one dataset can be opened, or none is there.
+        UsageError: no task has a frame of that size.
     """
+    if size % 32:
+        raise UsageError(f"A frame's side is a multiple of 32 pixels, not {size}: no task would find such a cache.")
     rows: list[dict[str, Any]] = []
     errors: list[LobeError] = []
     for card, root in _present(names, data):

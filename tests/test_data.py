@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import data, registry, resolve
-from benchmark.errors import DataError
+from benchmark.errors import DataError, UsageError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 
@@ -74,6 +74,12 @@ def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, pr
         assert str(opened.path) == filled["cache"]
         opened._prepare = None  # decoding anything now would fail
         list(fill(opened, [reader.sample(i) for i in reader.ids], place))
+
+
+def test_a_frame_that_no_task_can_have_is_refused_before_anything_is_decoded(corpora: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"multiple of 32 pixels, not 100"):
+        data.prepare(["rsna"], [str(corpora)], tmp_path, 1, no_bar, size=100)
+    assert not list(tmp_path.iterdir())
 
 
 def test_prepare_lists_unreadable_images_and_goes_on(corpora: Path, tmp_path: Path):

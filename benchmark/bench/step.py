@@ -27,9 +27,8 @@ SIDES = (
     "features and truth for every batch; for a whole run also decoding, cache, features, all metrics and the files of predictions (the "
     "bare loop has the feature pass as well, not the rest). The goal is to be near: fast / plain. At the reduced size what a run costs "
     "once (an encoder built and held to its contract, decoding, writing predictions) weighs far more than in a full run, which the "
-    "computed rows stand for. A YOLOv3 head after these few steps still proposes nearly all of its 3,087 boxes; suppressing them takes "
-    "about 20 ms an image, in validation and test, and is most of what a detection run takes beyond its floor. Rows on channels_last "
-    "compare memory formats: torch's default is kept where they do not differ."
+    "computed rows stand for. A profile of one such run of rsna-yolov3-frozen-10 spent 0.86 of 10.7 s on suppressing boxes, 22 ms an "
+    "image of validation and test. Rows on channels_last compare memory formats: torch's default is kept where they do not differ."
 )
 NEAR, NEAR_SUM = 1.10, 1.20
 TOLERANCE = 1e-5

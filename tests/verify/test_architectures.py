@@ -1,6 +1,6 @@
 """Seven architectures with random weights through one linear, one U-Net and one YOLOv3 task, from the command's own request.
 
-Time is bounded by the steps of the smoke profile and by batches of one image. One of each kind of architecture runs every head in
+Time is bounded by the steps of the smoke profile and by batches of two images. One of each kind of architecture runs every head in
 `tests/training/test_any_backbone.py`.
 """
 
@@ -36,7 +36,7 @@ def test_architecture_runs_a_linear_a_unet_and_a_yolov3_task(name: str, corpora:
         out=tmp_path / "out",
         cache=tmp_path / "cache",
         executor="inline",
-        limit=2,  # a batch is half of it
+        limit=4,  # a batch is half of it
         threads=os.cpu_count() or 1,
         profile="smoke",
         runs=1,
