@@ -35,6 +35,7 @@ class Request:
         split: a split of the dataset cards; None takes each task card's.
         checkpoints: folder for mid-training checkpoints of long jobs, seen by every node; None makes none.
         workers_per_job: processes, each with a device of its own, that share the batches of a fine-tuning job.
+        compiled: run by `torch.compile` what trains. Changes no result beyond rounding.
         retries: of jobs whose process was lost.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
@@ -61,6 +62,7 @@ class Request:
     tracking: bool = True
     checkpoints: Path | None = None
     workers_per_job: int = 1
+    compiled: bool = False
     retries: int = 2
 
 
@@ -133,6 +135,8 @@ def plan_jobs(request: Request) -> Planned:
         raise UsageError(f"--seeds {request.runs}: at least one run.")
     if request.executor == "inline" and request.workers_per_job > 1:
         raise UsageError(f"--workers-per-job {request.workers_per_job} needs Ray, which starts the processes: leave --executor inline out.")
+    if request.compiled and request.workers_per_job > 1:
+        raise UsageError("--compile is for jobs of one process, which --workers-per-job makes several: use either.")
     if request.split is not None and request.splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     cards = resolve.tasks(request.tasks, request.suite)
@@ -299,8 +303,10 @@ def _device_type() -> Literal["cpu", "cuda"]:
 
 
 def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list[WorkUnit]:
-    """The units with what keeps their results through a loss."""
-    place = {} if request.checkpoints is None else {"checkpoints": request.checkpoints.resolve()}
+    """The units with what keeps their results through a loss, and how they are to run."""
+    place = {"compiled": request.compiled}
+    if request.checkpoints is not None:
+        place["checkpoints"] = request.checkpoints.resolve()
     return [
         replace(
             unit,

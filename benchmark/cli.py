@@ -257,6 +257,10 @@ def run(
     workers_per_job: Annotated[
         int, typer.Option("--workers-per-job", min=1, help="Devices of one node that share the batches of a fine-tuning job.")
     ] = 1,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="torch.compile what trains: minutes more when a job begins; docs/performance.md says what for."),
+    ] = False,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of jobs whose process was lost.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", help="Hand it to the cluster at --address and return; see lobe status.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and what they wait for; compute nothing.")] = False,
@@ -286,6 +290,7 @@ def run(
         tracking=not no_tracking,
         checkpoints=checkpoints,
         workers_per_job=workers_per_job,
+        compiled=compiled,
         retries=retries,
     )
     if detach:
@@ -581,7 +586,7 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
     given = [(option, getattr(request, name)) for name, option in single.items() if getattr(request, name) is not None]
     given += [("--task", name) for name in request.tasks] + [("--data", name) for name in request.data]
     words = [str(word) for pair in given for word in pair]
-    words += ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
+    words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
     submission = submit(request.address, request.backbones, words, title)
     if as_json:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from benchmark import registry
-from benchmark.bench import protocol
+from benchmark.bench import alternatives, protocol
 from benchmark.bench.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
 from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
 from benchmark.bench.measure import Row, Timed, alternate
@@ -72,6 +72,8 @@ def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> l
             )
         if task == NEAR_TASKS[0]:
             found.append(_against_plain(task, given, folder))
+            found.append(alternatives.channels_last(f"{task} on the GPU", given, repeats, TOLERANCE))
+            found += alternatives.compiled(f"{task} on the GPU", given, repeats, TOLERANCE, folder / "gpu" / "compiled")
     return [*found, *hours(costs, max(row.difference or 0.0 for row in found))]
 
 

@@ -28,6 +28,7 @@ from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
 from benchmark.training import evaluate, features, once, predictions
 from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.compiled import compile_network
 from benchmark.training.data import JobData, Part, load, load_untrained
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
@@ -105,19 +106,20 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, bench: Ben
         return
     ready = yield from _ready([job], place, bench)
     clock = time.monotonic()
+    model, data, finetune = ready.models[0], ready.data, experiment.encoder is EncoderMode.FINETUNE
+    if model.most is not None:
+        require_same_result(model, data.train, data.batch_size, finetune, _autocast(experiment))
+    if place.compiled:
+        compile_network(model, data.train, data.batch_size, finetune, _autocast(experiment))
+        ready.timings["compiling"], clock = _lap(clock)
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
     torch.manual_seed(experiment.head_seed + parallel.rank())
     checkpoint = place.checkpoints and Checkpoint(place.checkpoints, job.key, learning_rate, place.checkpoint_every_s)
-    model = ready.models[0]
-    if model.most is not None:
-        require_same_result(
-            model, ready.data.train, ready.data.batch_size, experiment.encoder is EncoderMode.FINETUNE, _autocast(experiment)
-        )
-    selected = yield from train(model, ready.data, experiment, learning_rate, experiment.dataset.classes, checkpoint)
+    selected = yield from train(model, data, experiment, learning_rate, experiment.dataset.classes, checkpoint)
     ready.timings["training"], _ = _lap(clock)
     if parallel.rank() == 0:  # the leader tests and tells
         yield _tested(
-            job, place, produced, learning_rate, bench, ready, model, selected, path="plain", warnings=_how(checkpoint, model.most)
+            job, place, produced, learning_rate, bench, ready, model, selected, path="plain", warnings=_how(checkpoint, place, model.most)
         )
 
 
@@ -367,12 +369,13 @@ def _parameters(encoder: SealedEncoder, head: Head, finetune: bool) -> dict[str,
     }
 
 
-def _how(checkpoint: Checkpoint | None, most: int | None) -> tuple[str, ...]:
+def _how(checkpoint: Checkpoint | None, place: Place, most: int | None) -> tuple[str, ...]:
     """What of the way a job ran may show in its last digits, or should be known."""
     n = parallel.size()
     several = (f"trained by {n} processes that shared each batch: equal to one process up to rounding",) if n > 1 else ()
     pieces = (f"trained in micro-batches of at most {most} images: equal to whole batches up to rounding",) if most is not None else ()
-    return (*several, *pieces, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
+    compiled = ("run by torch.compile: equal to the plain network up to rounding",) if place.compiled else ()
+    return (*several, *pieces, *compiled, *([checkpoint.problem] if checkpoint is not None and checkpoint.problem else ()))
 
 
 def _parts(data: JobData):

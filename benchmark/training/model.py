@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Model:
     def __init__(self, encoder: SealedEncoder, head: Head, bank: FeatureBank | None, device: torch.device, most: int | None = None):
         self.encoder, self.head, self.bank, self.device, self.most = encoder, head, bank, device, most
         self.replica = parallel.Replica()
+        self.network: Callable[..., Any] = self._network  # or what `compiled.compile_network` makes of it
 
     def outputs(self, part: Part, index: np.ndarray) -> Any:
         """The head's outputs for the given images of a part, however many may pass at once."""
@@ -46,11 +48,12 @@ class Model:
         bank = self.bank if part.augmentation is None else None  # features of augmented images are constants of no epoch
         if bank is None or self.head.reads_image:
             images = self.encoder.normalise(part.images(index).to(self.device))
-        if bank is None:
-            pyramid = self.encoder.pyramid_of(images, self.head.strides)
-        else:
-            pyramid = {stride: level.to(self.device) for stride, level in bank.pyramid(part, index).items()}
-        return self.head(pyramid, images)
+        kept = None if bank is None else {stride: level.to(self.device) for stride, level in bank.pyramid(part, index).items()}
+        return self.network(images, kept)
+
+    def _network(self, images: torch.Tensor | None, pyramid: Mapping[int, torch.Tensor] | None) -> Any:
+        """The head's outputs from normalised images or kept features."""
+        return self.head(self.encoder.pyramid_of(images, self.head.strides) if pyramid is None else pyramid, images)
 
     def start_epoch(self) -> None:
         """Everything to train mode, as a training framework does after validation; freezing is decided before each batch."""

@@ -31,6 +31,7 @@ class Place:
         checkpoints: folder for mid-training checkpoints that every node sees; None = long jobs start again when they are lost.
         checkpoint_every_s: least time between two of them.
         micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
+        compiled: by `torch.compile`, whatever runs for every batch; not what computes kept features, nor linear heads side by side.
     """
 
     card: DatasetCard
@@ -47,6 +48,7 @@ class Place:
     checkpoints: Path | None = None
     checkpoint_every_s: float = 600.0
     micro_batches: int = 1
+    compiled: bool = False
 
     def most_at_once(self, batch_size: int) -> int | None:
         """Images of a batch that may pass at once; None = all."""

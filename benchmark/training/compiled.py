@@ -1,0 +1,96 @@
+"""The network of a job as `torch.compile` makes it: the same arithmetic in fewer kernels, for minutes of compiling when a job begins.
+
+Equal to the plain network up to rounding. No job rests on that unseen: one step is taken both ways first, and a record says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.errors import TrainingError
+from benchmark.training.data import Part
+from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.model import Model
+
+APART = 0.05  # of the loss, and of the length of all gradients: rounding in float16 stays below, another network does not
+
+Autocast = Callable[[], AbstractContextManager]
+
+
+class CompiledNetwork:
+    """
+    Args:
+        network: from normalised images or kept features to the head's outputs.
+        n_images: of the passes that are compiled. Others, such as an epoch's last, go through `network`: each size would be compiled anew.
+    """
+
+    def __init__(self, network: Callable[..., Any], n_images: int):
+        torch.compiler.reset()  # else a process keeps the graphs of its earlier jobs, and after eight compiles no more
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a machine without CUDA is no news
+        self.plain, self.n_images = network, n_images
+        # Dropout must draw what it draws uncompiled.
+        self.compiled = torch.compile(network, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, images: torch.Tensor | None, pyramid: Mapping[int, torch.Tensor] | None) -> Any:
+        n = len(images if pyramid is None else next(iter(pyramid.values())))
+        return (self.compiled if n == self.n_images else self.plain)(images, pyramid)
+
+
+def compile_network(model: Model, part: Part, batch_size: int, finetune: bool, autocast: Autocast) -> None:
+    """Compiles what the model runs for every batch, once it was seen to give the same loss and gradients as before.
+
+    Args:
+        part: of whose first batch one step is taken both ways; weights and statistics are left as they were.
+
+    Raises:
+        TrainingError: it cannot be compiled here, or gives other numbers.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # seconds of imports, which nobody else needs
+
+    index = np.arange(min(batch_size, len(part)))
+    plain = _numbers(model, part, index, finetune, autocast)
+    model.network = CompiledNetwork(model.network, len(model.pieces(index)[0]))
+    try:
+        mine = _numbers(model, part, index, finetune, autocast)
+    except TorchDynamoException as error:
+        reason = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise TrainingError(
+            f"torch.compile cannot compile this network here: {reason} It needs a C++ compiler, and Triton for a GPU. "
+            "Install them, or run without --compile: the numbers are the same."
+        ) from error
+    for what, one, other in zip(("validation loss", "training loss", "gradients"), plain, mine, strict=True):
+        apart = torch.linalg.vector_norm(one - other) / torch.linalg.vector_norm(one)
+        if not apart <= APART:
+            raise TrainingError(
+                f"The compiled network is another one: its {what} differ by {float(apart):.2g} of their size, more than {APART:g}. "
+                "Run without --compile."
+            )
+
+
+def _numbers(model: Model, part: Part, index: np.ndarray, finetune: bool, autocast: Autocast) -> tuple[torch.Tensor, ...]:
+    """Validation loss, training loss and all gradients of one batch; afterwards nothing of it is left in the model."""
+    trained = model.trained_modules(finetune)
+    before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
+    torch.manual_seed(0)
+    model.start_evaluation()
+    with torch.no_grad():
+        validation = torch.stack([loss.detach() for loss in parts_of_loss(model, part, index, autocast)]).sum()
+    model.start_epoch()
+    if not finetune:
+        model.freeze_encoder()
+    losses = []
+    for loss in parts_of_loss(model, part, index, autocast):
+        loss.backward()
+        losses.append(loss.detach())
+    gradients = torch.cat([p.grad.flatten() for p in trained.parameters() if p.grad is not None])
+    for parameter in trained.parameters():
+        parameter.grad = None
+    for name, buffer in trained.named_buffers():
+        buffer.copy_(before[name])
+    return validation, torch.stack(losses).sum(), gradients
