@@ -16,8 +16,8 @@ MEASURES = {
     "startup": "how soon `lobe list tasks` answers, against importing torch; planning 136 jobs for each of 1,000 backbones",
     "metrics": "LoVT's mAP and COCO AP of 5,000 images, against the packages that define them",
     "pipeline": "images to normalised network input from the decode-once cache, against decoding and resizing files",
-    "step": "a training step, a validation forward and a whole run, against a bare loop over tensors in memory; memory formats; GPU steps "
-    "where there is one",
+    "step": "a training step, a validation forward and a whole run, against a bare loop over tensors in memory; memory formats, compiling; "
+    "GPU steps where there is one",
     "frozen": "every run of four linear tasks on a frozen encoder, against decoding and encoding every image in every epoch",
     "suite": "LoVT's 18 tasks as `lobe run` executes them, against the plain way and against the sum of the bare loops",
 }

@@ -88,7 +88,7 @@ def _numbers(model: Model, part: Part, index: np.ndarray, finetune: bool, autoca
     for loss in parts_of_loss(model, part, index, autocast):
         loss.backward()
         losses.append(loss.detach())
-    gradients = torch.cat([p.grad.flatten() for p in trained.parameters() if p.grad is not None])
+    gradients = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained.parameters()])
     for parameter in trained.parameters():
         parameter.grad = None
     for name, buffer in trained.named_buffers():
