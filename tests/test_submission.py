@@ -11,8 +11,7 @@ import pytest
 from benchmark import registry, submission
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.readers.base import open_reader
-from benchmark.training import data
-from benchmark.training.evaluate import Tested
+from benchmark.training import data, evaluate
 from benchmark.training.predictions import DETECTIONS_FILE, MASKS_FILE, write
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
@@ -36,7 +35,7 @@ def perfect(small, tiny, tmp_path: Path):
         masks = None if part.target == "boxes" else part.masks(np.arange(len(part)))
         folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
-        write(folder, job, part, Tested({}, {}, masks, found, ()), with_examples=False)
+        write(folder, job, part, evaluate.Tested({}, {}, masks, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if part.target == "boxes" else MASKS_FILE)
 
     return make

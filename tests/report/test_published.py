@@ -90,7 +90,7 @@ COLUMN_SUMS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "sums"), zip(LOVT_18, COLUMN_SUMS, strict=True))
+@pytest.mark.parametrize(("task", "sums"), list(zip(LOVT_18, COLUMN_SUMS, strict=True)))
 def test_every_column_adds_up_to_the_papers(task, sums):
     column = _main()[_main()["task_id"] == task]
     assert (round(column["value"].sum(), 1), round(column["half_width_95"].sum(), 1)) == sums

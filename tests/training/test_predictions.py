@@ -12,8 +12,7 @@ import pytest
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Detections
-from benchmark.training import data, predictions
-from benchmark.training.evaluate import Tested
+from benchmark.training import data, evaluate, predictions
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def detections(part: data.Part) -> Detections:
 
 
 def write(folder: Path, job, part, *, found=None, masks=None, with_examples=True) -> None:
-    predictions.write(folder, job, part, Tested({}, {"values": [1]}, masks, found, ()), with_examples=with_examples)
+    predictions.write(folder, job, part, evaluate.Tested({}, {"values": [1]}, masks, found, ()), with_examples=with_examples)
 
 
 def test_detections_come_back_exactly(detection, tmp_path: Path):
