@@ -194,12 +194,13 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
     options |= {"--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
-    flags = ["--retry-failed", "--no-tracking"]
+    flags = ["--compile", "--retry-failed", "--no-tracking"]
     words = [word for pair in options.items() for word in pair]
     assert lobe("run", "--backbone", "x", *words, *flags, "--address", "http://head:8265", "--detach")[0] == 0
     (sent,) = handed
-    assert dict(zip(sent[:-2:2], sent[1:-2:2], strict=True)) == options
-    assert sent[-2:] == flags
+    n = len(sent) - len(flags)
+    assert dict(zip(sent[:n:2], sent[1:n:2], strict=True)) == options
+    assert sent[n:] == flags
     apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
