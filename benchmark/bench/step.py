@@ -53,7 +53,7 @@ COMPILED = ("rsna-yolov3-finetune-100",)  # compiling takes longer than all its 
 def run(quick: bool, folder: Path) -> Report:
     started = time.monotonic()
     cores = n_cores(quick)
-    limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 3)
+    limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)
     rows: list[Row] = []
     for task in QUICK if quick else TASKS:
         dataset = registry.task(task).dataset
