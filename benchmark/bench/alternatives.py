@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -24,16 +25,7 @@ def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float)
         loop = bare_loop(replace(given, channels_last=last))
         batch = loop.in_memory(given.data.train, index)
         sides.append(lambda loop=loop, batch=batch: float(loop.step(*batch)))
-    first = [side() for side in sides]  # from the same weights; later ones drift apart with the rounding of every step
-    plain, fast, _, _ = alternate(*sides, repeats)
-    return Row(
-        what=f"{task}, training step, channels_last against the default format",
-        plain=plain,
-        fast=fast,
-        compared="loss of the first step",
-        difference=abs(first[0] - first[1]),
-        tolerance=tolerance,
-    )
+    return _row(f"{task}, training step, channels_last against the default format", sides, repeats, tolerance, {})
 
 
 def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path) -> list[Row]:
@@ -48,22 +40,23 @@ def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cach
         compile_network(fast_side.model, given.data.train, given.data.batch_size, given.finetune, fast_side.precision.autocast)
     took = {"seconds to compile, and to compare one step": round(time.monotonic() - began, 1)}
     index, held_out = np.arange(given.data.batch_size), np.arange(min(given.data.batch_size, len(given.data.validation)))
-    rows = []
-    for what, sides in (
-        ("validation forward", [lambda side=side: side.validate(held_out) for side in (plain_side, fast_side)]),
-        ("training step", [lambda side=side: side.step(index) for side in (plain_side, fast_side)]),
-    ):
-        first = [side() for side in sides]  # from the same weights
-        plain, fast, _, _ = alternate(*sides, repeats)
-        rows.append(
-            Row(
-                what=f"{task}, {what}, compiled against plain",
-                plain=plain,
-                fast=fast,
-                compared="loss of the first one",
-                difference=abs(first[0] - first[1]),
-                tolerance=tolerance,
-                details=took,
-            )
-        )
-    return rows
+    forwards = [lambda side=side: side.validate(held_out) for side in (plain_side, fast_side)]
+    steps = [lambda side=side: side.step(index) for side in (plain_side, fast_side)]
+    return [
+        _row(f"{task}, {what}, compiled against plain", sides, repeats, tolerance, took)
+        for what, sides in (("validation forward", forwards), ("training step", steps))
+    ]
+
+
+def _row(what: str, sides: list[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Row:
+    first = [side() for side in sides]  # from the same weights; later ones drift apart with the rounding of every step
+    plain, fast, _, _ = alternate(*sides, repeats)
+    return Row(
+        what=what,
+        plain=plain,
+        fast=fast,
+        compared="loss of the first one",
+        difference=abs(first[0] - first[1]),
+        tolerance=tolerance,
+        details=details,
+    )

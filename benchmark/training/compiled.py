@@ -1,6 +1,7 @@
 """The network of a job as `torch.compile` makes it: the same arithmetic in fewer kernels, for minutes of compiling when a job begins.
 
-Equal to the plain network up to rounding. No job rests on that unseen: one step is taken both ways first, and a record says so.
+Equal to the plain network up to rounding: one batch is validated and trained on both ways before a job begins, and its record says that it
+was compiled. The modes of a warm-up are compiled as they come, without that comparison.
 """
 
 from __future__ import annotations

@@ -69,7 +69,6 @@ def test_only_whole_batches_are_compiled():
 
     def network(images, _pyramid):
         seen.append(len(images))
-        torch._dynamo.graph_break()
         return images * 2
 
     compiled = CompiledNetwork(network, 4)
@@ -100,7 +99,7 @@ def test_a_machine_that_cannot_compile_says_what_is_missing(small, compiled, tin
         compiled(job, place)
 
 
-def test_the_command_compiles_and_refuses_several_processes(lobe, tiny, corpora, tmp_path):
+def test_the_command_refuses_to_compile_jobs_of_several_processes(lobe, tiny, corpora, tmp_path):
     run = ["run", "--backbone", f"{tiny()}:build", "--task", "rsna-yolov3-frozen-100", "--data", corpora, "--out", tmp_path / "out"]
     code, _, said = lobe(*run, "--compile", "--workers-per-job", 2)
     assert (code, "use either" in said) == (2, True)
