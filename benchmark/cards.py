@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
@@ -25,11 +25,31 @@ DISCLAIMER = (
 
 Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
 
+T = TypeVar("T")
+_LATER = object()
+Later = Annotated[T, _LATER]
+"""Type of a field that came later: written only where it differs from its default, so that the keys of earlier jobs stay."""
+
 
 class Card(BaseModel):
-    """Frozen, and strict about names: a misspelt key is an error, never ignored."""
+    """Frozen, and strict about names: a misspelt key is an error, never ignored. Fields that came later are `Later`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _later: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        cls._later = {name: field.default for name, field in cls.model_fields.items() if _LATER in field.metadata}
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
+        content = serialise(self)
+        for name, default in self._later.items():
+            if getattr(self, name) == default:
+                content.pop(name, None)
+        return content
 
     @cached_property
     def canonical(self) -> str:
@@ -260,18 +280,9 @@ class Recipe(Card):
     weight_decay: float = 1e-6
     drop_last: bool = True
     validation_subset: float = 1.0
-    optimiser: Literal["adam", "adamw"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    augmentation: Literal["scale-rotate"] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
-        """Fields that came later are written only where they say something, so that the keys of earlier jobs stay."""
-        content = serialise(self)
-        for name in ("optimiser", "betas", "augmentation"):
-            if getattr(self, name) == type(self).model_fields[name].default:
-                content.pop(name, None)
-        return content
+    optimiser: Later[Literal["adam", "adamw"]] = "adam"
+    betas: Later[tuple[float, float]] = (0.9, 0.999)
+    augmentation: Later[Literal["scale-rotate"] | None] = None
 
 
 class Words(Card):
@@ -433,15 +444,7 @@ class DatasetRef(Card):
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
     frame_size: int = 224
-    parts: tuple[str, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
-        """As in `Recipe`: what came later is written only where it says something."""
-        content = serialise(self)
-        if not self.parts:
-            content.pop("parts", None)
-        return content
+    parts: Later[tuple[str, ...]] = ()
 
 
 class PromptTexts(Card):
@@ -496,17 +499,8 @@ class Experiment(Card):
     threads: int = 1
     limit: int | None = None
     profile: Literal["full", "smoke"] = "full"
-    words: Words | None = None
-    asked: Asked | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
-        """As in `Recipe`: what came later is written only where it says something."""
-        content = serialise(self)
-        for name in ("words", "asked"):
-            if getattr(self, name) is None:
-                content.pop(name, None)
-        return content
+    words: Later[Words | None] = None
+    asked: Later[Asked | None] = None
 
     @property
     def canonical(self) -> str:  # type: ignore[override]  # not kept: only its digest is, and jobs are many

@@ -17,6 +17,7 @@ from benchmark.cards import (
     Experiment,
     Job,
     Labels,
+    Later,
     Normalisation,
     Protocol,
     Recipe,
@@ -229,6 +230,16 @@ def reversed_order(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: reversed_order(inner) for name, inner in reversed(value.items())}
     return value
+
+
+@pytest.mark.parametrize("card", [FULL.switches, FULL.recipe, FULL.dataset, FULL.backbone, FULL], ids=lambda card: type(card).__name__)
+def test_any_hashed_card_takes_a_later_field_and_keeps_the_keys_of_earlier_jobs(card) -> None:
+    class Grown(type(card)):
+        later: Later[str] = "as before"
+
+    content = card.model_dump()
+    assert Grown(**content).model_dump(mode="json") == card.model_dump(mode="json")
+    assert Grown(**content, later="otherwise").model_dump(mode="json") == {**card.model_dump(mode="json"), "later": "otherwise"}
 
 
 @pytest.mark.parametrize(("experiment", "golden"), GOLDEN, ids=["full", "sparse"])
