@@ -1,10 +1,12 @@
-# make            everything into .venv, with the Python that `python3` is (3.11 or 3.12)
+# make            everything into .venv, with the newest Python from 3.11 to 3.14 that is here; make PYTHON=python3.12 names one
 # make help       what else there is
 
 .DEFAULT_GOAL := install
 .PHONY: install demo test lint verify studies wheel constraints clean help
 
-PYTHON ?= python3
+# The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -21,8 +23,10 @@ install: $(INSTALLED)  ## LOBE and everything it needs, into .venv
 	@:
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else "LOBE runs on Python 3.11 and 3.12; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v)'
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@python='$(PYTHON)'; $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		"$$python" -c '$(FITS)' 2>/dev/null || { echo "LOBE needs Python 3.11 to 3.14 with its venv module; found: $${python:-none}. \
+	Install one (Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }; \
+		"$$python" -m venv --clear .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
 	@touch $@

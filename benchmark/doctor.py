@@ -25,6 +25,7 @@ CACHE_COMFORTABLE_BYTES = 20 * 10**9
 # Ray keeps shared objects there; a container's default of 64 MB sends them to the disk.
 SHARED_MEMORY_BYTES = 10**9
 
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)  # as pyproject.toml and the Makefile say
 REINSTALL = "`make` installs the versions LOBE is tested with"
 
 
@@ -64,8 +65,9 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
 
 def _python() -> Iterator[Finding]:
     version = "{}.{}.{}".format(*sys.version_info[:3])
-    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        yield Finding("Python", "error", f"{version}; LOBE runs on 3.11 and 3.12", "Make a new environment: `make PYTHON=python3.12`.")
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        fitting = "{}.{} to {}.{}".format(*OLDEST_PYTHON, *NEWEST_PYTHON)
+        yield Finding("Python", "error", f"{version}; LOBE runs on {fitting}", "Make a new environment: `make PYTHON=python3.12`.")
         return
     if sys.dont_write_bytecode:
         yield Finding(

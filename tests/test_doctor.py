@@ -99,7 +99,7 @@ def test_uncompiled_imports_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
     assert "PYTHONDONTWRITEBYTECODE" in finding.mend
 
 
-@pytest.mark.parametrize(("version", "state"), [((3, 10, 9), "error"), ((3, 11, 0), "ok"), ((3, 12, 4), "ok"), ((3, 13, 0), "error")])
+@pytest.mark.parametrize(("version", "state"), [((3, 10, 9), "error"), ((3, 11, 0), "ok"), ((3, 14, 2), "ok"), ((3, 15, 0), "error")])
 def test_python_outside_the_supported_range_is_an_error(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], state: str) -> None:
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)

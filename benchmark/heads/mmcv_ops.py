@@ -7,8 +7,11 @@ Call `install` before anything imports `mmdet.models` or `mmcv.ops`, in every pr
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Literal, NoReturn
@@ -27,7 +30,10 @@ def install() -> Literal["compiled", "torchvision"]:
     """Makes `mmcv.ops` importable and says which operators serve: mmcv's compiled ones if present, else torchvision's.
 
     May be called any number of times. Also sets mmengine's logger to errors only: it prints a line per initialised parameter otherwise.
+    Gives `pkgutil` its `find_loader` back on Python 3.14, which no longer has it and where mmengine 0.10.7 and mmcv 2.1.0 still call it.
     """
+    if not hasattr(pkgutil, "find_loader"):
+        pkgutil.find_loader = _find_loader  # type: ignore[attr-defined]
     MMLogger.get_instance("mmengine").setLevel("ERROR")
     if isinstance(sys.modules.get(NAME), _TorchvisionOps):
         return "torchvision"
@@ -40,6 +46,12 @@ def install() -> Literal["compiled", "torchvision"]:
         mmcv._ext = module
         return "torchvision"
     return "compiled"
+
+
+def _find_loader(name: str) -> Loader | None:
+    """What `pkgutil.find_loader` gave up to Python 3.13: the loader of a module, None when there is none."""
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else spec.loader
 
 
 class _TorchvisionOps(ModuleType):
