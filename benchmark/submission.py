@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import registry, resolve
-from benchmark.cards import BackboneRef, DatasetRef, Job
+from benchmark.cards import BackboneRef, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics import scores
+from benchmark.metrics.box_units import wrong_units
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.training import predictions
@@ -74,13 +75,15 @@ def score(
     dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists)
     nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
     job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
-    _require_same_split(file, dataset.ref)
+    _require_same_split(file, dataset, given=split is not None or splits is not None)
     part = _test_part(job, dataset, folder)
     names = dataset_card.classes
     if card.target == "boxes":
         found, ids = predictions.read_detections(file, names)
         _require_same_images(file, ids, part)
         _require_frame(file, found.frame, part)
+        if (why := wrong_units(found, job.experiment.dataset.frame_size)) is not None:
+            raise UsageError(f"{file}: {why}. Boxes are x, y, width, height in pixels of the frame {found.frame!r}, after suppression.")
         order = _positions(ids, part)
         found = type(found)(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
         result = scores.score_detection(found, part.truth(), names)
@@ -126,9 +129,12 @@ def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
     return load_part(job.experiment, place, "test")
 
 
-def _require_same_split(file: Path, dataset: DatasetRef) -> None:
-    """A file that does not name its split is judged by its images alone."""
-    made_for = predictions.read_split(file)
+def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, *, given: bool) -> None:
+    """A file that does not name its split is taken at the user's word; its images cannot tell splits apart that share their test images."""
+    dataset, made_for = resolved.ref, predictions.read_split(file)
+    if made_for is None and not given and len(resolved.card.splits) > 1:
+        offered = ", ".join(resolved.card.splits)
+        raise UsageError(f"{file} does not say for which split of {dataset.name} it was made. Name it with --split; there are: {offered}.")
     if made_for is None or made_for == (dataset.split, dataset.split_rule.rule):
         return
     name, rule = made_for

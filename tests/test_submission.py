@@ -101,11 +101,31 @@ def test_lists_stand_for_the_rule_that_gives_them_and_other_lists_are_refused(pe
         score(DETECTION, file, splits=other)
 
 
-def test_a_file_that_does_not_name_its_split_is_judged_by_its_images(perfect, score, tmp_path: Path):
+def test_a_file_that_does_not_name_its_split_is_scored_on_the_one_the_user_names_and_on_no_guess(perfect, score, tmp_path: Path):
     content = json.loads(perfect(DETECTION).read_text())
     del content["split"], content["split_rule"]
     (tmp_path / "silent.json").write_text(json.dumps(content))
     assert score(DETECTION, tmp_path / "silent.json", split="patient-disjoint").split == "patient-disjoint"
+    with pytest.raises(UsageError, match=r"does not say for which split .* patient-disjoint"):
+        score(DETECTION, tmp_path / "silent.json")
+
+
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "corners"),
+        (lambda *box: [v * 1024 / 224 for v in box], "original pixels"),
+        (lambda *box: [v / 224 for v in box], "shares of the frame"),
+    ],
+    ids=["corners", "original-pixels", "shares"],
+)
+def test_perfect_boxes_in_other_units_are_refused_not_scored(perfect, score, tmp_path: Path, way, why):
+    content = json.loads(perfect(DETECTION).read_text())
+    for row in content["annotations"]:
+        row["bbox"] = way(*row["bbox"])
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=why):
+        score(DETECTION, tmp_path / "other.json")
 
 
 def test_a_rule_and_lists_at_once_are_refused(perfect, score, tmp_path: Path):

@@ -68,8 +68,13 @@ def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: 
 
 
 def read_split(path: Path) -> tuple[str, str] | None:
-    """Name and rule of the split that the predictions were made for; None where the file does not say."""
-    content = _load(path)
+    """Name and rule of the split that the predictions were made for; None where the file does not say.
+
+    Raises:
+        UsageError: not a file of predictions.
+        FrameMismatch: boxes or masks without their frame.
+    """
+    content = _scores_header(path) if _is_parquet(path) else _load(path)
     return (str(content["split"]), str(content.get("split_rule", ""))) if "split" in content else None
 
 
@@ -182,7 +187,9 @@ def read_examples(path: Path) -> list[Example]:
 def _write_scores(path: Path, job: Job, part: Part, scores: np.ndarray) -> None:
     columns = {"id": pa.array(part.ids, pa.string())}
     columns |= {name: scores[:, k].astype(np.float32) for k, name in enumerate(job.experiment.dataset.classes)}
+    dataset = job.experiment.dataset
     about = {"schema_version": str(SCHEMA_VERSION), "key": job.key, "task": job.labels.task}
+    about |= {"split": dataset.split, "split_rule": dataset.split_rule.rule}
     pq.write_table(pa.table(columns).replace_schema_metadata(about), path)
 
 
@@ -216,6 +223,22 @@ def _write_examples(path: Path, part: Part) -> None:
         boxes = [part.boxes[i] for i in index]
         truth = {"boxes_xywh": np.concatenate(boxes), "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in boxes])}
     np.savez_compressed(path, index=index, images=part.images(index).numpy(), **truth)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(4) == b"PAR1"
+    except OSError as error:
+        raise UsageError(f"Cannot read the predictions {path}: {error.strerror}.") from None
+
+
+def _scores_header(path: Path) -> dict[str, str]:
+    try:
+        about = pq.read_schema(path).metadata or {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read the class scores {path}: {error}.") from None
+    return {key.decode(): value.decode() for key, value in about.items()}
 
 
 def _header(job: Job, part: Part) -> dict[str, Any]:

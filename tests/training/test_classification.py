@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import submission
 from benchmark.cards import Switches
 from benchmark.errors import UsageError
 from benchmark.heads import classifier, softmax_classifier
@@ -45,7 +46,7 @@ def test_exclusive_classes_share_one_probability() -> None:
     assert torch.isclose(head.loss(outputs, Targets(labels=labels)), torch.nn.functional.cross_entropy(outputs, labels.argmax(1)))
 
 
-def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(small, tiny, tmp_path: Path) -> None:
+def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(small, tiny, corpora: Path, tmp_path: Path) -> None:
     job, place = small.one(PROBE, tiny(), limit=16)
     record = small.fit(job, place, produced=tmp_path / "produced")
     assert record.status == "ok"
@@ -59,6 +60,9 @@ def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(sma
     assert classes == ("opacity",)
     assert list(ids) == stored["ids"]
     assert np.array_equal(scores, np.array(stored["scores"], np.float32))
+    again = submission.score(PROBE, tmp_path / "produced" / SCORES_FILE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16)
+    assert again.split == job.experiment.dataset.split
+    assert again.metrics == pytest.approx(record.metrics, abs=1e-6)
 
 
 def test_a_probe_leaves_the_encoder_and_fine_tuning_does_not(small, tiny) -> None:
