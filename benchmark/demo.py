@@ -5,6 +5,7 @@ The pretraining corpus has another seed and so other patients; its images come w
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmark.cards import Record
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.progress import Live, bar
 from benchmark.report.numbers import mean
+from benchmark.tracking.address import database_uri
 
 EVALUATION_SEED, PRETRAINING_SEED = 1, 1001
 PROCESSES = 2
@@ -90,7 +92,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         console.print(f"[red]failed:[/] {record.job.labels.task}: {record.failure.sentence}", soft_wrap=True)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     console.print(f"Leaderboard: {page}", soft_wrap=True)
-    console.print(f"Tracking:    mlflow ui --backend-store-uri sqlite:///{(request.out / 'mlflow.db').resolve()}", soft_wrap=True)
+    console.print(f"Tracking:    mlflow ui --backend-store-uri {shlex.quote(database_uri(request.out))}", soft_wrap=True)
     console.print('             its view "Model training", experiment "lobe", holds the evaluation with its tasks and runs inside')
     return 1 if evaluation.failures or evaluation.planned.problems else 0
 

@@ -62,6 +62,8 @@ def cache_folder(given: Path | None = None) -> Path:
 def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
     """Folders from `--data DIR` or `--data name=path`; the key None is the common root. Default $LOBE_DATA.
 
+    An entry that exists as it stands is a folder, whatever signs its name holds.
+
     Raises:
         UsageError: nothing given, or an unknown dataset name.
     """
@@ -71,7 +73,7 @@ def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
     roots: dict[str | None, Path] = {}
     for entry in given:
         name, equals, path = entry.partition("=")
-        if equals:
+        if equals and not Path(entry).expanduser().exists():
             registry.dataset(name)
             roots[name] = Path(path).expanduser().resolve()
         else:

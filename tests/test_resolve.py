@@ -152,6 +152,11 @@ def test_a_dataset_without_any_folder_says_how_to_give_one(tmp_path: Path):
         resolve.dataset_root(registry.dataset("rsna"), roots)
 
 
+def test_a_folder_that_exists_is_a_folder_even_with_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "run=1").mkdir()
+    assert resolve.data_roots([str(tmp_path / "run=1")]) == {None: tmp_path / "run=1"}
+
+
 def test_data_folder_comes_from_the_environment_only_when_none_is_given(tmp_path: Path, monkeypatch):
     with pytest.raises(UsageError, match="LOBE_DATA"):
         resolve.data_roots([])

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from benchmark.cards import Epoch, Failure
 from benchmark.tracking import runs as runs_module
 from benchmark.tracking import tracker as tracking
+from benchmark.tracking.address import tracking_uri
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
 
@@ -274,3 +275,17 @@ def test_a_second_evaluation_joins_the_same_experiment(record, out: Path):
         tracker.close("FINISHED")
     client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
     assert len([e for e in client.search_experiments() if e.name == EXPERIMENT]) == 1
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b=c d"])
+def test_an_output_folder_may_have_any_name_and_nothing_is_written_beside_it(tmp_path: Path, empty_store: Path, name: str, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / name
+    out.mkdir()
+    shutil.copy(empty_store, out / "mlflow.db")
+    writer = runs_module.Runs(tracking_uri(out), out)
+    writer.write("open", {"evaluation": "e", "title": "an odd name", "parameters": {}})
+    assert [run.info.run_name for run in MlflowClient(tracking_uri=tracking_uri(out)).search_runs([writer._experiment])] == ["an odd name"]
+    writer = runs_module.Runs(tracking_uri(out), out)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert tracking_uri(tmp_path / "plain") == f"sqlite:///{tmp_path / 'plain' / 'mlflow.db'}"

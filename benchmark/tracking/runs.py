@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cards import Job, Record
+from benchmark.tracking.address import database_uri, remove_misnamed_folders
 
 EXPERIMENT = "lobe"
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # asking again will not help
@@ -43,6 +44,8 @@ class Runs:
 
         self.out = out
         self._client = MlflowClient(tracking_uri=uri)
+        if uri == database_uri(out):
+            remove_misnamed_folders(out)
         self._experiment = self._experiment_id((out / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None)
         self._found: dict[tuple[str, ...], str] = {}  # run ids by evaluation, kind and name
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.cards import Epoch, Job, Record
+from benchmark.tracking.address import tracking_uri
 from benchmark.tracking.runs import Rejected, Runs
 from benchmark.tracking.spool import FOLDER, Spool
 
@@ -41,7 +42,7 @@ class Tracker:
     def __init__(self, out: Path, title: str, parameters: dict[str, str]):
         self.problem: str | None = None
         self.evaluation = uuid.uuid4().hex
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+        self.uri = tracking_uri(out)
         self._out = out
         self._spool = Spool(out / FOLDER)
         self._lost: str | None = None  # the last thing that went wrong with the server
