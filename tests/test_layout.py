@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -157,9 +158,21 @@ def test_constraints_hold_versions_only() -> None:
     assert "@" not in text
 
 
+COPYLEFT = re.compile(r"\b(A?GPL|LGPL)|General Public License", re.IGNORECASE)
+
+
 @pytest.mark.parametrize("requirement", DEPENDENCIES + DEVELOPMENT, ids=lambda requirement: requirement.name)
-def test_every_dependency_has_a_line_of_reason(requirement: Requirement) -> None:
-    assert f"`{requirement.name}`" in (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+def test_every_dependency_has_a_line_with_its_licence_and_reason(requirement: Requirement) -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| `{requirement.name}` |")]
+    licence, reason = (cell.strip() for cell in line.strip("|").split("|")[1:])
+    assert licence
+    assert reason
+    about = importlib.metadata.metadata(requirement.name)
+    # A package whose metadata holds the whole text of its licence names itself in the first line.
+    stated = [about.get("License-Expression"), (about.get("License") or "").split("\n")[0], *(about.get_all("Classifier") or ())]
+    copyleft = any(COPYLEFT.search(words) for words in stated if words)
+    assert bool(COPYLEFT.search(licence)) == copyleft, stated
 
 
 # ---------------------------------------------------------------------------------------------------------------- pages
