@@ -352,11 +352,15 @@ def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) ->
     """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
     from benchmark.api import write_report
 
-    page = write_report(out_folder)
+    written = write_report(out_folder)
+    for refused in written.refused:
+        err.print(f"[red]refused:[/] {_plain(refused.sentence)}", soft_wrap=True)
     if as_json:
-        _print_json({"page": str(page)})
+        _print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused]})
     else:
-        out.print(f"Leaderboard: {page}")
+        out.print(f"Leaderboard: {written.page}")
+    if written.refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -641,6 +645,7 @@ def _show_checked(found) -> None:
         f"{found.parameters:,} parameters; per image of 224 px: {found.macs / 1e9:.2f} GMAC, {found.seconds * 1000:.0f} ms here{memory},"
     )
     out.print(f"{found.feature_bytes / 2**20:.1f} MiB of features. Own normalisation: {own}.")
+    out.print(f"Made for images of {found.input_size} px; its first layer takes {found.in_channels} channel(s).")
     for rule, score in found.scores.items():
         out.print(f"  {rule}: {score * 100:.1f} (one short run: no evidence for a small difference)")
     for warning in found.warnings:
@@ -657,10 +662,12 @@ def _show_problems(problems) -> None:
 def _show_evaluation(evaluation, as_json: bool) -> None:
     planned = evaluation.planned
     _show_problems(planned.problems)
+    not_computed = evaluation.not_computed
     for record in evaluation.failures:
         assert record.failure is not None
         name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"
-        err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
+        state = "not computed" if record in not_computed else "failed"
+        err.print(f"[red]{state}:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:
         err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)
     from benchmark.report import resampling
@@ -669,8 +676,11 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
 
     rows = rows_of(evaluation.records, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
     if as_json:
-        _print_json({"computed": evaluation.computed, "stored": len(planned.done), **to_dicts(rows)})
+        counts = {"computed": evaluation.computed, "stored": len(planned.done), "not_computed": [r.key for r in not_computed]}
+        _print_json({**counts, **to_dicts(rows)})
         return
     out.print(to_rich(rows))
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {_plain(str(planned.request.out))}.")
+    if not_computed:
+        out.print(f"{len(not_computed)} not computed, for want of memory, disk or a device: the same command computes them again.")
     out.print(f"Next: lobe report --out {_plain(str(planned.request.out))}")

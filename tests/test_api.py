@@ -143,4 +143,4 @@ def test_the_report_names_how_many_planned_runs_are_missing(evaluated, tmp_path:
         }
     )
     store.plan([later])
-    assert "1 of 2 runs, 1 missing" in write_report(out).read_text()
+    assert "1 of 2 runs, 1 missing" in write_report(out).page.read_text()
