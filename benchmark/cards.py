@@ -654,19 +654,3 @@ class Record(Card):
 # Values that differ between two runs of one job without the result differing: left out of every comparison of records. (The checksum
 # covers the others of them.)
 VOLATILE_FIELDS = frozenset({"timings_s", "peak_memory_bytes", "environment", "finished_at", "checksum"})
-
-
-class ListedTask(Card):
-    """One row of `lobe list tasks`."""
-
-    id: str
-    title: str
-    dataset: str
-    head: str
-    encoder: str
-    labels_percent: float
-    metric: str
-    suites: tuple[str, ...]
-    protocols: tuple[str, ...]
-    version: int
-    custom: bool = Field(default=False, description="from --include, not shipped")

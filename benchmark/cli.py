@@ -97,6 +97,8 @@ def list_tasks(
             "suites": suites[name],
             "protocols": list(card.protocols),
             "version": card.version,
+            "published": None if card.published is None else list(card.published),
+            "recipe_of": card.parent,
             "custom": registry.is_custom(card.id, "tasks"),
         }
         for name, card in ((name, registry.task(name)) for name in names)
@@ -127,6 +129,7 @@ def list_datasets(as_json: AsJson = False) -> None:
             "licence": d.licence,
             "redistribution": d.redistribution,
             "source": d.source,
+            "notes": d.notes,
         }
         for d in registry.datasets().values()
     ]
@@ -139,12 +142,44 @@ def list_backbones(as_json: AsJson = False) -> None:
     from benchmark.encoders.naming import entry_points
 
     rows = [
-        {"name": b.name, "title": b.title, "family": b.family, "model": b.model, "weights": b.weights or "random", "status": b.status}
+        {
+            "name": b.name,
+            "title": b.title,
+            "family": b.family,
+            "model": b.model,
+            "weights": b.weights or "random",
+            "status": b.status,
+            "paper": b.paper,
+            "origin": b.origin,
+            "licence": b.licence,
+            "intensity": b.intensity,
+        }
         for b in registry.backbones().values()
     ]
     installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified"}
     rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
+
+
+@list_app.command("protocols")
+def list_protocols(as_json: AsJson = False) -> None:
+    """Protocols: rules under which rows may be compared, each with its switches."""
+    rows = [
+        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise}
+        | rules.switches.model_dump()
+        for rules in registry.protocols().values()
+    ]
+    _show(rows, as_json, ("name", "title", "statistics", "equalise"))
+
+
+@list_app.command("prompts")
+def list_prompts(as_json: AsJson = False) -> None:
+    """Sets of prompts for tasks that ask in words, with their source."""
+    rows = [
+        {"name": p.name, "title": p.title, "classes": list(p.classes), "templates": len(p.templates), "source": p.source}
+        for p in registry.prompts().values()
+    ]
+    _show(rows, as_json, ("name", "title", "classes", "templates", "source"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- data

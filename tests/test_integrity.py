@@ -83,9 +83,9 @@ def record() -> Record:
     )
 
 
-def edited(path: Path, **changes) -> None:
-    raw = json.loads(path.read_text())
-    path.write_text(json.dumps(raw | {name: new(raw[name]) if callable(new) else new for name, new in changes.items()}))
+def edited(file: Path, /, **changes) -> None:
+    raw = json.loads(file.read_text())
+    file.write_text(json.dumps(raw | {name: new(raw[name]) if callable(new) else new for name, new in changes.items()}))
 
 
 def of_an_older_release(store: Store, record: Record) -> Path:

@@ -171,7 +171,13 @@ def _check_own_size(encoder: SealedEncoder, images: Tensor) -> None:
         _fault(encoder, "spec", f"names an `input_size` of {size} pixels")
     if size == images.shape[-1]:
         return
-    for stride, features in _run(encoder, "pyramid", lambda: encoder.pyramid(_images(size, images.device)[:1])).items():
+    try:
+        maps = encoder.pyramid(_images(size, images.device)[:1])
+    except LobeError:
+        raise
+    except Exception as error:
+        _fault(encoder, "pyramid", f"does not take the {size} px of `spec.input_size`: {type(error).__name__}: {error}")
+    for stride, features in maps.items():
         if features.shape[1] != encoder.backbone.spec.strides[stride] or not features.isfinite().all():
             shown = f"{tuple(features.shape)}, all finite: {bool(features.isfinite().all())}"
             _fault(encoder, "pyramid", f"does not take the {size} px of `spec.input_size`: at stride {stride} it returned {shown}")

@@ -338,8 +338,8 @@ def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
     own = backbone.spec.normalisation
     if own is None:
         raise ConformanceError(
-            f"{backbone.spec.name} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or card "
-            "to the mean and deviation it was trained with, or use a protocol that normalises by the dataset's."
+            f"{backbone.spec.name} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or "
+            "card to the mean and deviation it was trained with, or use a protocol that normalises by the dataset's."
         )
     return own
 
