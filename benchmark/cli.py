@@ -165,8 +165,7 @@ def list_backbones(as_json: AsJson = False) -> None:
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
     rows = [
-        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise}
-        | rules.switches.model_dump()
+        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
         for rules in registry.protocols().values()
     ]
     _show(rows, as_json, ("name", "title", "statistics", "equalise"))
