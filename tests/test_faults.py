@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from benchmark import api, plan
-from benchmark.api import Request, evaluate, plan_jobs, write_report
+from benchmark.api import Request, evaluate, plan_jobs
 from benchmark.cards import Failure, Role
 from benchmark.errors import (
     CheckpointError,
@@ -28,7 +27,6 @@ from benchmark.errors import (
 from benchmark.execute.on_ray import WorkerLost
 from benchmark.execute.work import Finished, failed, outcome_of
 from benchmark.faults import is_environment, of_environment
-from benchmark.integrity import sealed
 from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
@@ -214,45 +212,17 @@ def test_a_checkpoint_outlives_a_fault_of_the_environment(small, tiny, tmp_path:
         assert gone == discarded
 
 
-def test_the_report_goes_on_beside_a_damaged_record_and_names_it(request_for):
-    request = request_for(runs=3)
-    evaluate(request)
-    store = Store(request.out)
-    first, second, third = (job for job in store.planned())
-    raw = json.loads(store.path(first.key).read_text())
-    store.path(first.key).write_text(json.dumps(raw | {"phantom": False}))
-    statistics = request.out / "predictions" / second.key / "statistics.json"
-    statistics.write_text(statistics.read_text().replace("1", "2", 1))
-    written = write_report(request.out)
-    assert sorted(one.key for one in written.refused) == sorted((first.key, second.key))
-    page = written.page.read_text()
-    assert "Refused records (2)" in page
-    assert "is not what its checksum says" in page
-    assert "statistics.json is not the file that was stored" in page
-    assert "1 of 3 runs, 2 missing: the stored record" in page
-    assert third.key in page
-    with pytest.raises(StoreError, match="checksum"):
-        evaluate(request)
-
-
-def test_pictures_of_predictions_that_changed_are_not_drawn(request_for):
-    request = request_for()
-    evaluate(request)
-    ((key,),) = [[record.key] for record in Store(request.out).all()]
-    (request.out / "predictions" / key / "masks.json").write_text("{}")
-    if not (request.out / "predictions" / key / "examples.npz").exists():
-        pytest.skip("this corpus keeps no examples")
-    (refused,) = write_report(request.out).refused
-    assert "masks.json is not the file that was stored" in refused.sentence
-
-
-def test_the_page_says_which_records_are_without_checksum(request_for):
-    request = request_for()
-    evaluate(request)
-    store = Store(request.out)
-    (record,) = store.all()
-    assert record.checksum[:16] in write_report(request.out).page.read_text()
-    store.path(record.key).write_text(record.model_dump_json(exclude={"checksum", "file_digests"}))
-    assert "without checksum" in write_report(request.out).page.read_text()
-    store.path(record.key).write_text(sealed(record).model_dump_json())
-    assert "without checksum" not in write_report(request.out).page.read_text()
+def test_the_command_says_what_was_not_computed_and_that_it_will_be(lobe, corpora: Path, tmp_path: Path):
+    command = ["run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", corpora, "--out", tmp_path / "out", "--seeds", 1]
+    command += ["--limit", 8, "--profile", "smoke", "--executor", "inline", "--no-tracking"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.training.fit.load", lambda *_: (_ for _ in ()).throw(full()))
+        code, out, err = lobe(*command)
+    assert code == 1
+    assert "not computed:" in err
+    assert "No space left on device" in err
+    assert "0 jobs computed, 0 already stored" in out
+    assert "1 not computed" in out
+    assert "the same command computes them again" in " ".join(out.split())
+    code, out, _ = lobe(*command, "--dry-run")
+    assert "1 jobs, 0 stored, 1 to compute" in out
