@@ -13,12 +13,13 @@ from typing import Protocol as TypingProtocol
 
 from benchmark import registry, resolve
 from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
-from benchmark.errors import LobeError, UsageError
+from benchmark.errors import DamagedResult, LobeError, UsageError
 from benchmark.execute.costs import Costs
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
+from benchmark.faults import of_environment
 from benchmark.plan import Settings, plan
-from benchmark.store import Store
+from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ class Planned:
 
 @dataclass
 class Evaluation:
-    """What came of a request: the records of its jobs, in plan order, failed ones included."""
+    """What came of a request: the records of its jobs, in plan order, failed ones included.
+
+    Attributes:
+        computed: jobs whose result was stored now. A job that a fault of the environment stopped has a record here and none in the store.
+    """
 
     planned: Planned
     records: list[Record] = field(default_factory=list)
@@ -103,6 +108,19 @@ class Evaluation:
     @property
     def failures(self) -> list[Record]:
         return [r for r in self.records if r.status == "failed"]
+
+    @property
+    def not_computed(self) -> list[Record]:
+        """Failures that are the environment's: the same command computes these jobs again."""
+        return [r for r in self.failures if of_environment(r.failure)]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The page of a report, and the stored records that it does not believe."""
+
+    page: Path
+    refused: tuple[Refused, ...]
 
 
 class Watcher(TypingProtocol):
@@ -169,6 +187,8 @@ def plan_jobs(request: Request) -> Planned:
     store = Store(request.out)
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
+    # Whatever failed for want of a selection run has a new chance when that is computed again.
+    done = {key: r for key, r in done.items() if r.status == "ok" or all(needed in done for needed in r.job.depends_on)}
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
@@ -213,7 +233,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
                         found[record.key] = record
-                        evaluation.computed += 1
+                        evaluation.computed += not of_environment(record.failure)
                         if tracker is not None:
                             tracker.record(record)
                     elif isinstance(event, EpochEnded) and tracker is not None:
@@ -233,8 +253,10 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     return evaluation
 
 
-def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
-    """Writes the site, tables and plots of everything stored in `out`; returns the page. Computes nothing.
+def write_report(out: Path, title: str = "LOBE leaderboard") -> Reported:
+    """Writes the site, tables and plots of everything stored in `out`. Computes nothing.
+
+    Records that may not be believed are named on the page, and all others are shown.
 
     Raises:
         UsageError: there is no record to report on.
@@ -242,19 +264,28 @@ def write_report(out: Path, title: str = "LOBE leaderboard") -> Path:
     from benchmark.report import exchange, gallery, resampling
     from benchmark.report.site import write_site
 
-    records = Store(out).all() if (out / "records").is_dir() else []
-    if not records:
+    records, refused = _believable(out)
+    if not records and not refused:
         raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
     with tempfile.TemporaryDirectory() as folder:
-        return write_site(
+        while True:
+            try:
+                overlays = gallery.draw(records, out, Path(folder))
+                break
+            except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
+                refused.append(Refused(error.key, str(error)))
+                records = [record for record in records if record.key != error.key]
+        page = write_site(
             records,
             out,
             title=title,
-            overlays=gallery.draw(records, out, Path(folder)),
+            overlays=overlays,
             planned=Store(out).planned(),
             resampled=functools.partial(resampling.of_record, out=out),
             p_value_of=functools.partial(exchange.p_value, out=out),
+            refused=refused,
         )
+    return Reported(page, tuple(refused))
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:
@@ -268,7 +299,16 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
 
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper)
-    return reproducing.reproduce(paper, Store(out).all(), resampled=functools.partial(resampling.of_record, out=out))
+    records, damaged = _believable(out)
+    found = reproducing.reproduce(paper, records, resampled=functools.partial(resampling.of_record, out=out))
+    return replace(found, refused=(*found.refused, *((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)))
+
+
+def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
+    """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
+    from benchmark.training.predictions import STATISTICS_FILE
+
+    return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
 
 
 def _jobs(

@@ -86,8 +86,8 @@ class BackboneSpec(Card):
     """What a backbone says of itself.
 
     Attributes:
-        input_size: side of the square input in pixels; localized suites impose their own frame.
-        in_channels: channels the encoder takes; adaptation from three equal channels happens inside the encoder.
+        input_size: side of the square input it is made for, in pixels, which it must take; localized suites impose their own frame.
+        in_channels: channels its first layer takes; adaptation from three equal channels happens inside the encoder.
         strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
@@ -246,6 +246,13 @@ class Switches(Card):
 
 
 class Protocol(Card):
+    """A set of rules under which rows may be compared.
+
+    Attributes:
+        statistics: whose mean and deviation normalise the images: the dataset card's for every backbone, or each backbone's own.
+        equalise: whether datasets whose released conversion equalises histograms are equalised.
+    """
+
     name: str
     title: str
     switches: Switches
@@ -312,8 +319,8 @@ class TaskCard(Card):
 
     Attributes:
         version: goes up whenever a change alters results.
-        select: validation metric for early stopping, checkpoint and learning rate.
-        report: test metric in tables.
+        select: validation metric for early stopping, checkpoint and learning rate; the highest value is the best.
+        report: test metric in tables; the highest value is the best.
         published: (table, column) of the paper's number in `results/published`.
         words: what is asked, for tasks that train nothing; they have no recipe to speak of, and no selection.
         words_as_released: what the protocol `published` asks instead, where the released procedure differs.
@@ -334,7 +341,6 @@ class TaskCard(Card):
     recipe: Recipe
     select: str
     report: str
-    higher_is_better: bool = True
     runs: int = 5
     protocols: tuple[str, ...]
     published: tuple[str, str] | None = None
@@ -414,7 +420,7 @@ class BackboneRef(Card):
     Attributes:
         digest: SHA-256 of the weights file, of the factory's state dict and sources, or of the library's weights; None = random.
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
-        normalisation: statistics used when the protocol asks for the backbone's own.
+        normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
     """
 
     family: str
@@ -433,6 +439,7 @@ class DatasetRef(Card):
         digest: SHA-256 over the label files and the sorted list of (image path, size).
         frame_size: side of the square padded frame in pixels.
         parts: names of the datasets trained and tested on, where they are two; not part of other jobs' keys.
+        normalised_by: whose statistics normalise the images: these, or the backbone's own; not part of other jobs' keys.
     """
 
     name: str
@@ -445,6 +452,7 @@ class DatasetRef(Card):
     statistics: Normalisation
     frame_size: int = 224
     parts: Later[tuple[str, ...]] = ()
+    normalised_by: Later[Literal["dataset", "backbone"]] = "dataset"
 
 
 class PromptTexts(Card):
@@ -578,9 +586,16 @@ class Epoch(Card):
 
 
 class Failure(Card):
+    """Why a job has no result.
+
+    Attributes:
+        environment: the fault of a disk, a device, memory or a node: says nothing of the job, and is never stored (`benchmark.faults`).
+    """
+
     kind: str
     sentence: str
     traceback: str
+    environment: Later[bool] = False
 
 
 class Record(Card):
@@ -596,10 +611,12 @@ class Record(Card):
         counts: images and positives per split as used.
         sample_digests: SHA-256 of the ordered ids per split; under `<split> sorted` of the sorted ids, as papers' lists are compared;
             under `<split> files` of the bytes of their image files.
-        predictions: files with predictions and per-image sufficient statistics, relative to the output folder.
+        predictions: files with predictions and per-image sufficient statistics, relative to the output folder, all in `predictions/<key>/`.
+        file_digests: SHA-256 of each file of `predictions`; empty in older records.
         leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+        checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); empty in older records.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -624,29 +641,16 @@ class Record(Card):
     parameters: dict[str, int] = {}
     account: dict[str, int] = {}
     predictions: tuple[str, ...] = ()
+    file_digests: dict[str, str] = {}
     timings_s: dict[str, float] = {}
     peak_memory_bytes: int | None = None
     environment: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     finished_at: str = ""
+    checksum: str = ""
 
 
-# Values that differ between two runs of one job without the result differing: left out of every comparison of records.
-VOLATILE_FIELDS = frozenset({"timings_s", "peak_memory_bytes", "environment", "finished_at"})
-
-
-class ListedTask(Card):
-    """One row of `lobe list tasks`."""
-
-    id: str
-    title: str
-    dataset: str
-    head: str
-    encoder: str
-    labels_percent: float
-    metric: str
-    suites: tuple[str, ...]
-    protocols: tuple[str, ...]
-    version: int
-    custom: bool = Field(default=False, description="from --include, not shipped")
+# Values that differ between two runs of one job without the result differing: left out of every comparison of records. (The checksum
+# covers the others of them.)
+VOLATILE_FIELDS = frozenset({"timings_s", "peak_memory_bytes", "environment", "finished_at", "checksum"})

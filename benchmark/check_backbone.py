@@ -55,6 +55,7 @@ class Checked:
         seconds: of one image on this machine, one thread, float32, best of three batches; None where the contract is broken.
         peak_bytes: device memory of one image, on a GPU; None on a CPU.
         feature_bytes: what one image's features take when a frozen task keeps them, all levels, float32.
+        input_size, in_channels: what it is made for: side of the image in pixels, channels of its first layer.
         normalisation: the backbone's own; None = not ranked.
         warnings: pretraining data that meets a benchmark's, unknown origins, a digest that is not the card's.
         scores: metric of one task under the dataset's statistics and under the backbone's own; empty unless asked for.
@@ -71,6 +72,8 @@ class Checked:
     feature_bytes: int
     account: dict[str, int]
     account_table: str
+    input_size: int
+    in_channels: int
     normalisation: Normalisation | None
     warnings: tuple[str, ...]
     picture: Path | None = None
@@ -116,6 +119,8 @@ def check(
         "parameters": sum(p.numel() for p in backbone.parameters()),
         "account": account.counts if account.loaded else {},
         "account_table": account.table() if account.loaded else "",
+        "input_size": backbone.spec.input_size,
+        "in_channels": backbone.spec.in_channels,
         "normalisation": own,
         "warnings": _warnings(parsed, backbone.spec.pretraining, own, resolved.weights),
     }

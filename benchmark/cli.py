@@ -97,6 +97,8 @@ def list_tasks(
             "suites": suites[name],
             "protocols": list(card.protocols),
             "version": card.version,
+            "published": None if card.published is None else list(card.published),
+            "recipe_of": card.parent,
             "custom": registry.is_custom(card.id, "tasks"),
         }
         for name, card in ((name, registry.task(name)) for name in names)
@@ -127,6 +129,7 @@ def list_datasets(as_json: AsJson = False) -> None:
             "licence": d.licence,
             "redistribution": d.redistribution,
             "source": d.source,
+            "notes": d.notes,
         }
         for d in registry.datasets().values()
     ]
@@ -139,12 +142,43 @@ def list_backbones(as_json: AsJson = False) -> None:
     from benchmark.encoders.naming import entry_points
 
     rows = [
-        {"name": b.name, "title": b.title, "family": b.family, "model": b.model, "weights": b.weights or "random", "status": b.status}
+        {
+            "name": b.name,
+            "title": b.title,
+            "family": b.family,
+            "model": b.model,
+            "weights": b.weights or "random",
+            "status": b.status,
+            "paper": b.paper,
+            "origin": b.origin,
+            "licence": b.licence,
+            "intensity": b.intensity,
+        }
         for b in registry.backbones().values()
     ]
     installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified"}
     rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
+
+
+@list_app.command("protocols")
+def list_protocols(as_json: AsJson = False) -> None:
+    """Protocols: rules under which rows may be compared, each with its switches."""
+    rows = [
+        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+        for rules in registry.protocols().values()
+    ]
+    _show(rows, as_json, ("name", "title", "statistics", "equalise"))
+
+
+@list_app.command("prompts")
+def list_prompts(as_json: AsJson = False) -> None:
+    """Sets of prompts for tasks that ask in words, with their source."""
+    rows = [
+        {"name": p.name, "title": p.title, "classes": list(p.classes), "templates": len(p.templates), "source": p.source}
+        for p in registry.prompts().values()
+    ]
+    _show(rows, as_json, ("name", "title", "classes", "templates", "source"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- data
@@ -352,11 +386,15 @@ def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) ->
     """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
     from benchmark.api import write_report
 
-    page = write_report(out_folder)
+    written = write_report(out_folder)
+    for refused in written.refused:
+        err.print(f"[red]refused:[/] {_plain(refused.sentence)}", soft_wrap=True)
     if as_json:
-        _print_json({"page": str(page)})
+        _print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused]})
     else:
-        out.print(f"Leaderboard: {page}")
+        out.print(f"Leaderboard: {written.page}")
+    if written.refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -641,6 +679,7 @@ def _show_checked(found) -> None:
         f"{found.parameters:,} parameters; per image of 224 px: {found.macs / 1e9:.2f} GMAC, {found.seconds * 1000:.0f} ms here{memory},"
     )
     out.print(f"{found.feature_bytes / 2**20:.1f} MiB of features. Own normalisation: {own}.")
+    out.print(f"Made for images of {found.input_size} px; its first layer takes {found.in_channels} channel(s).")
     for rule, score in found.scores.items():
         out.print(f"  {rule}: {score * 100:.1f} (one short run: no evidence for a small difference)")
     for warning in found.warnings:
@@ -657,10 +696,12 @@ def _show_problems(problems) -> None:
 def _show_evaluation(evaluation, as_json: bool) -> None:
     planned = evaluation.planned
     _show_problems(planned.problems)
+    not_computed = evaluation.not_computed
     for record in evaluation.failures:
         assert record.failure is not None
         name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"
-        err.print(f"[red]failed:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
+        state = "not computed" if record in not_computed else "failed"
+        err.print(f"[red]{state}:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:
         err.print(f"[yellow]tracking:[/] {_plain(evaluation.tracking_problem)}", soft_wrap=True)
     from benchmark.report import resampling
@@ -669,8 +710,11 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
 
     rows = rows_of(evaluation.records, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
     if as_json:
-        _print_json({"computed": evaluation.computed, "stored": len(planned.done), **to_dicts(rows)})
+        counts = {"computed": evaluation.computed, "stored": len(planned.done), "not_computed": [r.key for r in not_computed]}
+        _print_json({**counts, **to_dicts(rows)})
         return
     out.print(to_rich(rows))
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {_plain(str(planned.request.out))}.")
+    if not_computed:
+        out.print(f"{len(not_computed)} not computed, for want of memory, disk or a device: the same command computes them again.")
     out.print(f"Next: lobe report --out {_plain(str(planned.request.out))}")

@@ -84,7 +84,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     )
     with Live(console, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
-    page = write_report(request.out, title="LOBE demo")
+    page = write_report(request.out, title="LOBE demo").page
     for line in _ahead(evaluation.records):
         console.print(line)
     for record in evaluation.failures:

@@ -66,9 +66,32 @@ class StoreError(LobeError):
     """The output folder cannot be used: read-only, full, locked by another driver, or holding a damaged record."""
 
 
+class DamagedResult(StoreError):
+    """A stored record, or a file of its predictions or statistics, is not what was stored.
+
+    Attributes:
+        key: of the record.
+    """
+
+    def __init__(self, key: str, sentence: str):
+        super().__init__(sentence)
+        self.key = key
+
+    def __reduce__(self):
+        return type(self), (self.key, str(self))
+
+
 class TrainingError(LobeError):
     """A job produced no trustworthy result: NaN loss, an encoder that never unfroze, a validation split without positives."""
 
 
 class EnvironmentProblem(LobeError):
-    """A package or device this job needs is missing. Says how to mend it."""
+    """A package, a device or memory this job needs is missing. Says how to mend it; never kept as the job's result."""
+
+
+class TooLittleMemory(EnvironmentProblem):
+    """A batch does not fit into a device's memory and cannot pass in pieces."""
+
+
+class NotSelected(EnvironmentProblem):
+    """The learning rate was not selected: an environment's fault kept a selection run from its result."""

@@ -30,6 +30,7 @@ from benchmark.cards import (
 )
 from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
+from benchmark.metrics.ranges import falls_with_quality
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 SMOKE_STEPS = {
@@ -108,7 +109,7 @@ def plan(
 
     Raises:
         UsageError: a task does not offer the protocol.
-        CardError: a task asks with prompts that do not exist.
+        CardError: a task asks with prompts that do not exist, or for a metric whose highest value is the worst.
     """
     jobs: list[Job] = []
     with _no_garbage():
@@ -116,6 +117,7 @@ def plan(
             for task in tasks:
                 if protocol.name not in task.protocols:
                     raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
+                _require_rising(task)
                 if task.words is None:
                     jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
                 else:
@@ -138,6 +140,13 @@ def _no_garbage() -> Iterator[None]:
 def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
     """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
     return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
+
+
+def _require_rising(task: TaskCard) -> None:
+    """Selection, early stopping and tables take the highest value for the best, whatever the task."""
+    for key, metric in (("select", task.select), ("report", task.report)):
+        if falls_with_quality(metric):
+            raise CardError(f"Task {task.id}: `{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")
 
 
 def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings) -> Iterable[Job]:

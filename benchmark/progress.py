@@ -26,6 +26,7 @@ from benchmark.cards import Job
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Noticed, Started
+from benchmark.faults import of_environment
 
 PLAIN_EVERY_S = 10.0
 GPU_EVERY_S = 2.0
@@ -187,7 +188,8 @@ class Live:
         record = event.record
         name = self._name(record.key)
         if record.failure is not None:
-            return f"{name}: failed: {record.failure.sentence}"
+            state = "not computed" if of_environment(record.failure) else "failed"
+            return f"{name}: {state}: {record.failure.sentence}"
         value = record.metrics.get(record.job.experiment.report)
         shown = f"{record.job.labels.metric_title} {value * 100:.1f}" if value is not None else "done"
         return f"{name}: {shown} ({sum(record.timings_s.values()):.0f} s)"

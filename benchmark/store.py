@@ -1,7 +1,7 @@
 """Records on disk: one JSON file a job, named by its key, written atomically and never changed.
 
 `<out>/records/<key>.json` and `<out>/predictions/<key>/...`. Only the driver writes here, under a lock that says who holds it.
-A valid record is never recomputed: resuming is running the same command again.
+A valid record is never recomputed: resuming is running the same command again. Whether a stored one may be believed: `integrity`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,25 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from benchmark.cards import SCHEMA_VERSION, Job, Record
-from benchmark.errors import StoreError
+from benchmark.errors import DamagedResult, StoreError
+from benchmark.faults import of_environment
+from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A stored record that may not be believed: its key (the name of its file), and what is wrong with it."""
+
+    key: str
+    sentence: str
 
 
 class Store:
@@ -37,7 +46,7 @@ class Store:
     def __init__(self, out: Path):
         self.out = out
         self.records_folder = out / "records"
-        self.predictions_folder = out / "predictions"
+        self.predictions_folder = out / PREDICTIONS
         try:
             self.records_folder.mkdir(parents=True, exist_ok=True)
             self.predictions_folder.mkdir(exist_ok=True)
@@ -61,15 +70,36 @@ class Store:
         return self.records_folder / f"{key}.json"
 
     def get(self, key: str) -> Record | None:
-        """The stored record, or None. A damaged file is an error: it is evidence, not garbage to overwrite."""
+        """The stored result, or None; a fault of the environment, which earlier releases stored, is none.
+
+        A damaged file is an error: it is evidence, not garbage to overwrite.
+        """
         path = self.path(key)
         if not path.exists():
             return None
-        return _read(path)
+        record = read_record(path)
+        return None if of_environment(record.failure) else record
 
     def all(self) -> list[Record]:
         """Every record, sorted by key."""
-        return [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
+        return [read_record(path) for path in sorted(self.records_folder.glob("*.json"))]
+
+    def believable(self, files: Iterable[str] = ()) -> tuple[list[Record], list[Refused]]:
+        """Every record that may be believed, and those that may not, both sorted by key: one damaged record costs no other.
+
+        Args:
+            files: names of files to hold to their digests as well, where a record has them.
+        """
+        records, refused = [], []
+        for path in sorted(self.records_folder.glob("*.json")):
+            try:
+                record = read_record(path)
+                for name in files:
+                    file_of(record, name, self.out)
+                records.append(record)
+            except StoreError as error:
+                refused.append(Refused(path.stem, str(error)))
+        return records, refused
 
     def planned(self) -> list[Job]:
         """The jobs of the last plan of every evaluation, done or not (`plan`); empty in folders of an older LOBE.
@@ -100,16 +130,29 @@ class Store:
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
         """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
 
+        A fault of the environment is no result and is not stored: the same command computes the job again.
+
+        Args:
+            files: by name. None for files that are there already, those that `record.predictions` names.
+
         Returns:
-            The record with the files' names.
+            The record with the files' names and digests, and its checksum.
+
+        Raises:
+            StoreError: the disk does not take it, or a file that should be there is not.
         """
+        if of_environment(record.failure):
+            return sealed(record)
         try:
             if files:
                 folder = self.predictions_folder / record.key
                 folder.mkdir(exist_ok=True)
                 for name, content in files.items():
                     write_atomically(folder / name, content)
-                record = record.model_copy(update={"predictions": tuple(f"predictions/{record.key}/{name}" for name in sorted(files))})
+                digests = {f"{PREDICTIONS}/{record.key}/{name}": bytes_digest(files[name]) for name in sorted(files)}
+            else:
+                digests = {name: record.file_digests.get(name) or file_digest(self.out / name) for name in record.predictions}
+            record = sealed(record.model_copy(update={"predictions": tuple(digests), "file_digests": digests}))
             write_atomically(self.path(record.key), record.model_dump_json(indent=1).encode())
         except OSError as error:
             raise StoreError(
@@ -163,27 +206,37 @@ def _evaluation(job: Job) -> tuple:
     return (labels.backbone, labels.task, labels.protocol, experiment.dataset.split, experiment.limit, experiment.profile)
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """A stored record.
+
+    Raises:
+        StoreError: it may not be believed: damaged, edited, renamed, or written by a newer release.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no JSON object")
         if raw.get("schema_version", 0) > SCHEMA_VERSION:
             raise StoreError(
                 f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it."
             )
         record = Record.model_validate(raw)
-    except (ValueError, ValidationError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # pydantic's own is a ValueError
         first = str(error).splitlines()[0]
-        raise StoreError(f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
+        raise DamagedResult(path.stem, f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
     if record.key != path.stem or record.job.key != record.key:
-        raise StoreError(
-            f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again."
+        raise DamagedResult(
+            path.stem,
+            f"The record {path} does not belong to its key: it was edited or renamed. Move it away to have the job computed again.",
         )
     scale = "limited" if record.job.limited else "full"
     if record.scale != scale:
-        raise StoreError(
+        raise DamagedResult(
+            path.stem,
             f"The record {path} says that its run was {record.scale}, but its job is {scale}: it was edited. "
-            "Move it away to have the job computed again."
+            "Move it away to have the job computed again.",
         )
+    require_believable(record, raw, str(path))
     return record
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from benchmark import registry, resolve
 from benchmark.cards import BackboneRef, Job
-from benchmark.errors import FrameMismatch, UsageError
+from benchmark.errors import FrameMismatch, StoreError, UsageError
+from benchmark.integrity import PREDICTIONS, file_of
 from benchmark.metrics import scores
 from benchmark.metrics.box_units import wrong_units
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.lists import NAME as LISTS
+from benchmark.store import read_record
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part
 from benchmark.training.once import is_calibrated
@@ -61,11 +63,13 @@ def score(
 
     Raises:
         FrameMismatch: no frame, or another than the task's.
+        DamagedResult: the file lies beside its record and is not what was stored with it.
         UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
             another split: two splits may share their test images and differ in what was trained on.
     """
     if split is not None and splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
+    _require_as_recorded(file)
     card = registry.task(task)
     rules = registry.protocol(protocol)
     folder = resolve.cache_folder(cache)
@@ -127,6 +131,18 @@ def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
         lists=dataset.lists,
     )
     return load_part(job.experiment, place, "test")
+
+
+def _require_as_recorded(file: Path) -> None:
+    """A file in an output folder is held to its record's digest; a record that may not be believed itself cannot vouch for it."""
+    key, folder, out = (parent := file.absolute().parent).name, parent.parent.name, parent.parent.parent
+    record = out / "records" / f"{key}.json"
+    if folder == PREDICTIONS and record.is_file():
+        try:
+            believed = read_record(record)
+        except StoreError:
+            return
+        file_of(believed, file.name, out)
 
 
 def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, *, given: bool) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from benchmark import api, plan
 from benchmark.api import Request, evaluate, plan_jobs, write_report
-from benchmark.errors import LobeError, UsageError
+from benchmark.cards import Record
+from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.execute.work import Finished
 from benchmark.store import Store
 
@@ -143,4 +144,77 @@ def test_the_report_names_how_many_planned_runs_are_missing(evaluated, tmp_path:
         }
     )
     store.plan([later])
-    assert "1 of 2 runs, 1 missing" in write_report(out).read_text()
+    assert "1 of 2 runs, 1 missing" in write_report(out).page.read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------- damaged results
+
+
+@pytest.fixture
+def copied(evaluated, tmp_path: Path):
+    """A copy of an evaluation's folder: `path(run)` of its record, `put(run)` makes another run of it."""
+    out = tmp_path / "copy"
+    shutil.copytree(evaluated.request.out, out)
+    store = Store(out)
+    (record,) = store.all()
+    files = {Path(name).name: (out / name).read_bytes() for name in record.predictions}
+
+    def put(run: int) -> Record:
+        changes = {"experiment": record.job.experiment.model_copy(update={"head_seed": run})}
+        job = record.job.model_copy(update=changes | {"labels": record.job.labels.model_copy(update={"run": run})})
+        return store.put(record.model_copy(update={"job": job, "key": job.key}), files)
+
+    return SimpleNamespace(out=out, store=store, record=record, put=put)
+
+
+def test_the_report_goes_on_beside_damaged_results_and_names_them(copied, lobe):
+    records = [copied.record, copied.put(1), copied.put(2)]
+    copied.store.plan(record.job for record in records)
+    edited, other_statistics, whole = records
+    path = copied.store.path(edited.key)
+    path.write_text(path.read_text().replace('"phantom": true', '"phantom": false'))
+    statistics = copied.out / "predictions" / other_statistics.key / "statistics.json"
+    statistics.write_bytes(statistics.read_bytes() + b" ")
+    written = write_report(copied.out)
+    assert {one.key for one in written.refused} == {edited.key, other_statistics.key}
+    page = written.page.read_text()
+    assert "Refused records (2)" in page
+    assert f"{path} is damaged or was edited" in page
+    assert f"{statistics} is not the file that was stored" in page
+    assert "1 of 3 runs, 2 missing: the stored record" in page
+    assert whole.key in page
+    assert page.count("PHANTOM DATA") > 4
+    code, out, err = lobe("report", "--out", copied.out)
+    assert (code, "Leaderboard:" in out, err.count("refused:")) == (1, True, 2)
+
+
+def test_a_run_says_which_of_its_records_is_damaged(copied, request_for):
+    path = copied.store.path(copied.record.key)
+    path.write_text(path.read_text().replace('"ok"', '"failed"'))
+    with pytest.raises(StoreError, match=str(path)):
+        evaluate(request_for(out=copied.out))
+
+
+def test_predictions_that_changed_are_not_drawn(copied):
+    assert "alt=" in write_report(copied.out).page.read_text()
+    masks = copied.out / "predictions" / copied.record.key / "masks.json"
+    masks.write_bytes(masks.read_bytes() + b" ")
+    written = write_report(copied.out)
+    assert [one.key for one in written.refused] == [copied.record.key]
+    assert "alt=" not in written.page.read_text()
+
+
+def test_provenance_says_which_records_have_no_checksum(copied):
+    assert copied.record.checksum[:16] in write_report(copied.out).page.read_text()
+    older = copied.record.model_dump_json(exclude={"checksum", "file_digests"})
+    copied.store.path(copied.record.key).write_text(older)
+    written = write_report(copied.out)
+    assert (written.refused, "without checksum" in written.page.read_text()) == ((), True)
+
+
+def test_a_paper_beside_a_damaged_record_lists_it_and_goes_on(copied):
+    path = copied.store.path(copied.record.key)
+    path.write_text("{")
+    (refused,) = api.reproduce("lovt", copied.out).refused
+    assert refused[0] == f"record {copied.record.key}"
+    assert str(path) in refused[1]

@@ -157,6 +157,7 @@ OTHER: dict[str, Any] = {
     "dataset.statistics.mean": (0.51,),
     "dataset.statistics.std": (0.26,),
     "dataset.frame_size": 448,
+    "dataset.normalised_by": "backbone",
     "dataset.parts": ("rsna", "vindr-cxr"),
     "head": "linear",
     "encoder": "frozen",

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmark import registry, resolve
-from benchmark.cards import Epoch, SplitRule
+from benchmark.cards import Epoch, Record, SplitRule
 from benchmark.encoders.build import build_backbone
 from benchmark.errors import (
     CheckpointError,
@@ -34,6 +34,7 @@ from benchmark.errors import (
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
+from benchmark.integrity import sealed
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Detections
 from benchmark.readers.base import open_reader
@@ -450,17 +451,24 @@ def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, 
         score(LINEAR, file, [str(corpora)], tmp_path / "scoring", "published", 12)
 
 
-def test_predictions_of_an_edited_number_score_to_their_own(stored, corpora: Path, tmp_path: Path):
-    """A record's number can be edited; what its predictions score cannot."""
+def test_a_number_edited_in_a_record_is_no_result_and_its_predictions_score_to_their_own(stored, corpora: Path, tmp_path: Path):
+    """Whoever counts the checksum anew changes the record's number; what its predictions score stays."""
     from benchmark.submission import score
 
-    path = Store(tmp_path / "out").path(stored.key)
+    store = Store(tmp_path / "out")
+    path, file = store.path(stored.key), tmp_path / "out" / stored.predictions[1]
     raw = json.loads(path.read_text())
     raw["metrics"]["opacity_dice"] = 0.99
     path.write_text(json.dumps(raw))
-    claimed = Store(tmp_path / "out").get(stored.key)
-    again = score(MASKS, tmp_path / "out" / claimed.predictions[1], [str(corpora)], tmp_path / "scoring", "published", 12)
+    with pytest.raises(StoreError, match="its content is not what its checksum says"):
+        store.get(stored.key)
+    path.write_text(sealed(Record.model_validate(raw)).model_dump_json())
+    claimed = store.get(stored.key)
+    again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"] != claimed.metrics["opacity_dice"]
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(StoreError, match=r"masks.json is not the file that was stored"):
+        score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
 
 
 def test_a_reference_with_weights_is_never_built_without_them(small, tiny):

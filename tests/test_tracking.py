@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from benchmark.cards import Epoch, Failure
+from benchmark.integrity import sealed
 from benchmark.tracking import runs as runs_module
 from benchmark.tracking import tracker as tracking
 from benchmark.tracking.address import tracking_uri
@@ -57,15 +58,14 @@ def artifacts(client, run_id: str, path: str | None = None) -> set[str]:
     return found
 
 
+def changed(record, **update):
+    """A record of its own with these changes, as if it had been stored."""
+    return sealed(record.model_copy(update=update))
+
+
 def failure_of(record, sentence: str):
-    return record.model_copy(
-        update={
-            "status": "failed",
-            "metrics": {},
-            "predictions": (),
-            "failure": Failure(kind="ImageError", sentence=sentence, traceback=""),
-        }
-    )
+    failure = Failure(kind="ImageError", sentence=sentence, traceback="")
+    return changed(record, status="failed", metrics={}, predictions=(), file_digests={}, failure=failure)
 
 
 def planted(record, redistribution: str):
@@ -73,7 +73,9 @@ def planted(record, redistribution: str):
     rule = record.job.experiment.dataset.split_rule.model_copy(update={"patients": {"train": (PLANTED,)}})
     data = record.job.experiment.dataset.model_copy(update={"split_rule": rule})
     job = record.job.model_copy(update={"experiment": record.job.experiment.model_copy(update={"dataset": data})})
-    return record.model_copy(update={"job": job, "key": job.key, "redistribution": redistribution, "warnings": (f"{PLANTED} is odd",)})
+    digests = {name.replace(record.key, job.key): digest for name, digest in record.file_digests.items()}
+    update = {"job": job, "key": job.key, "predictions": tuple(digests), "file_digests": digests}
+    return changed(record, **update, redistribution=redistribution, warnings=(f"{PLANTED} is odd",))
 
 
 def everything_on_disk(out: Path) -> bytes:
@@ -112,7 +114,7 @@ def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(recor
 @pytest.mark.parametrize(("redistribution", "with_predictions"), [("open", True), ("ids", False), ("none", False)])
 def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: Path, redistribution, with_predictions):
     tracker = Tracker(out, "x", {})
-    tracker.record(record.model_copy(update={"redistribution": redistribution}))
+    tracker.record(changed(record, redistribution=redistribution))
     tracker.close("FINISHED")
     client, runs = runs_of(out)
     stored = artifacts(client, runs["run"].info.run_id)
@@ -130,8 +132,8 @@ def test_under_an_agreement_without_redistribution_no_id_reaches_the_tracking_st
     stored = everything_on_disk(out)
     assert PLANTED.encode() not in stored
     assert given.predictions[0].encode() not in stored
-    for sample_digest in given.sample_digests.values():
-        assert sample_digest.encode() not in stored
+    for digest in (*given.sample_digests.values(), *given.file_digests.values()):
+        assert digest.encode() not in stored
     _, runs = runs_of(out)
     assert "run" in runs
 
@@ -229,7 +231,7 @@ def test_live_metrics_come_in_batches_at_least_five_seconds_apart(record, out: P
         [11, 12, 13, 14, 15],
         [16, 17, 18, 19, 20],
     ]
-    tracker.record(record.model_copy(update={"curve": tuple(epochs(23))}))
+    tracker.record(changed(record, curve=tuple(epochs(23))))
     (end,) = (note.content for note in tracker._spool.waiting() if note.kind == "finished")
     assert end["told"] == 21
     tracker.close("FINISHED")
@@ -237,7 +239,7 @@ def test_live_metrics_come_in_batches_at_least_five_seconds_apart(record, out: P
 
 def test_a_note_mlflow_refuses_is_set_aside_and_the_next_one_is_written(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(record.model_copy(update={"metrics": {"no such name allowed: [%]": 0.5}}))
+    tracker.record(changed(record, metrics={"no such name allowed: [%]": 0.5}))
     tracker.close("FINISHED")
     assert "refused a note" in tracker.problem
     assert len(list((out / "tracking" / "rejected").iterdir())) == 1
@@ -263,7 +265,7 @@ def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch):
 
 def test_metrics_of_lovt_with_an_at_sign_are_accepted(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(record.model_copy(update={"metrics": {"mAP@0.5": 0.25}}))
+    tracker.record(changed(record, metrics={"mAP@0.5": 0.25}))
     tracker.close("FINISHED")
     assert tracker.problem is None
     assert runs_of(out)[1]["run"].data.metrics["test_mAP_at_0.5"] == 0.25
@@ -289,3 +291,26 @@ def test_an_output_folder_may_have_any_name_and_nothing_is_written_beside_it(tmp
     writer = runs_module.Runs(tracking_uri(out), out)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert tracking_uri(tmp_path / "plain") == f"sqlite:///{tmp_path / 'plain' / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize("name", ["../../secret.txt", "/etc/hostname", "predictions/other/secret.txt"])
+@pytest.mark.parametrize("counted_anew", [True, False])
+def test_a_note_that_names_a_file_elsewhere_uploads_nothing(record, out: Path, name: str, counted_anew: bool):
+    """A note waits on disk until the server answers, and may be edited there."""
+    (out.parent.parent / "secret.txt").write_text("secret")
+    update = {"predictions": (name,), "file_digests": {name: "0" * 64}, "redistribution": "open", "checksum": ""}
+    edited = record.model_copy(update=update)
+    tracker = Tracker(out, "x", {})
+    tracker.record(sealed(edited) if counted_anew else edited)
+    tracker.close("FINISHED")
+    assert "is no file of predictions/" in tracker.problem
+    assert list((out / "tracking" / "rejected").iterdir())
+    assert not list(out.rglob("*secret*")) + list(out.rglob("*hostname*"))
+
+
+def test_a_replay_uploads_no_file_that_changed_since(record, out: Path):
+    (out / record.predictions[0]).write_bytes(b"other")
+    tracker = Tracker(out, "x", {})
+    tracker.record(changed(record, redistribution="open"))
+    tracker.close("FINISHED")
+    assert "is not the file that was stored" in tracker.problem

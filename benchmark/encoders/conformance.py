@@ -47,6 +47,8 @@ def check(encoder: SealedEncoder, frame_size: int) -> None:
         _check_levels_on_request(encoder, images, maps)
         _check_images_apart(encoder, images, maps)
         _check_normalised_once(encoder, images)
+        _check_channels(encoder, images)
+        _check_own_size(encoder, images)
         _check_pooled(encoder, images)
         _check_blank_image(encoder, images)
         _check_state_untouched(encoder, state)
@@ -152,6 +154,33 @@ def _is_changed(given: Tensor, arrived: Tensor, *, resized: bool) -> bool:
     slope = (apart * (arrived.flatten() - arrived.mean())).sum() / apart.square().sum()
     shift = arrived.mean() - given.mean()
     return bool((slope - 1).abs() > RESIZED or shift.abs() > RESIZED * _spread(given))
+
+
+def _check_channels(encoder: SealedEncoder, images: Tensor) -> None:
+    """Three equal channels come in; how many the first layer takes is the backbone's own word, and its adaptation's doing."""
+    promised = encoder.backbone.spec.in_channels
+    seen = _first_layer_input(encoder.backbone.pyramid, encoder.backbone, encoder.fit_to_patches(encoder.normalise(images)))
+    if seen is not None and seen.shape[1] <= 3 and seen.shape[1] != promised:
+        _fault(encoder, "pyramid", f"gives its first layer {seen.shape[1]} channel(s); `spec.in_channels` promises {promised}")
+
+
+def _check_own_size(encoder: SealedEncoder, images: Tensor) -> None:
+    """An image of the size that the backbone says it is made for."""
+    size = encoder.backbone.spec.input_size
+    if size < 1:
+        _fault(encoder, "spec", f"names an `input_size` of {size} pixels")
+    if size == images.shape[-1]:
+        return
+    try:
+        maps = encoder.pyramid(_images(size, images.device)[:1])
+    except LobeError:
+        raise
+    except Exception as error:
+        _fault(encoder, "pyramid", f"does not take the {size} px of `spec.input_size`: {type(error).__name__}: {error}")
+    for stride, features in maps.items():
+        if features.shape[1] != encoder.backbone.spec.strides[stride] or not features.isfinite().all():
+            shown = f"{tuple(features.shape)}, all finite: {bool(features.isfinite().all())}"
+            _fault(encoder, "pyramid", f"does not take the {size} px of `spec.input_size`: at stride {stride} it returned {shown}")
 
 
 def _first_layer_input(method: Callable[[Tensor], object], backbone: nn.Module, normalised: Tensor) -> Tensor | None:

@@ -30,7 +30,7 @@ NODE_ANSWERS_S = 120.0
 NODES_JOIN_S = 120.0  # how long an evaluation without a node that fits waits for one
 
 
-class WorkerLost(LobeError):
+class WorkerLost(EnvironmentProblem):
     """The process that ran a job died: killed, out of memory, or its node went away."""
 
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from benchmark.cards import Record, Role
 from benchmark.execute.costs import Costs, Needs, batch_of
-from benchmark.execute.work import OUT_OF_MEMORY, Event, Finished, Outcome, WorkUnit, outcome_of
+from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
+from benchmark.faults import OUT_OF_MEMORY
 
 PATIENCE = 64  # units that may overtake a longer one that needs more room; then room is left to form for it
 MOST_GROWTH = 4  # doublings of what was not enough

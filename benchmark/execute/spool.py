@@ -7,6 +7,7 @@ temporary folder; only its owner can write there.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -18,8 +19,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.cards import Record
+from benchmark.integrity import bytes_digest
 
-RECORD, FILES = "record.json", "files"
+RECORD, FILES, SUMS = "record.json", "files", "sums.json"
 
 
 def folder_of(store_id: str) -> Path:
@@ -40,9 +42,11 @@ def keep(store_id: str, record: Record, files: Mapping[str, bytes]) -> bool:
         return False
     try:
         (making / FILES).mkdir()
+        stored = record.model_dump_json().encode()
         for name, content in files.items():
             _write(making / FILES / name, content)
-        _write(making / RECORD, record.model_dump_json().encode())
+        _write(making / RECORD, stored)
+        _write(making / SUMS, json.dumps(_sums(stored, files)).encode())
         if (folder / record.key).exists():  # of an earlier driver: the same job, the same record
             shutil.rmtree(folder / record.key)
         os.replace(making, folder / record.key)
@@ -60,9 +64,11 @@ def waiting(store_id: str, wanted: Iterable[str]) -> Iterator[tuple[Record, dict
     wanted = set(wanted)
     for path in sorted(p for p in folder.iterdir() if re.fullmatch(r"[0-9a-f]{32}", p.name) and p.name in wanted):
         with contextlib.suppress(OSError, ValueError, ValidationError):
-            record = Record.model_validate_json((path / RECORD).read_bytes())
-            if record.key == record.job.key == path.name:
-                yield record, {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
+            stored = (path / RECORD).read_bytes()
+            record = Record.model_validate_json(stored)
+            files = {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
+            if record.key == record.job.key == path.name and json.loads((path / SUMS).read_text()) == _sums(stored, files):
+                yield record, files
 
 
 def forget(store_id: str, keys: Iterable[str]) -> None:
@@ -72,6 +78,11 @@ def forget(store_id: str, keys: Iterable[str]) -> None:
         shutil.rmtree(folder / key, ignore_errors=True)
     with contextlib.suppress(OSError):  # not empty, or not there
         folder.rmdir()
+
+
+def _sums(record: bytes, files: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of the record and of its files, by name."""
+    return {RECORD: bytes_digest(record)} | {f"{FILES}/{name}": bytes_digest(content) for name, content in files.items()}
 
 
 def _ours(root: Path) -> bool:

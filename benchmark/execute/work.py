@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cards import EncoderMode, Epoch, Failure, Job, Record, Role
-from benchmark.errors import LobeError
+from benchmark.errors import LobeError, NotSelected
 from benchmark.execute import gang, spool
+from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory, of_environment
 from benchmark.plan import select_learning_rate
 from benchmark.training.place import Place, place_key
 
 if TYPE_CHECKING:
     from benchmark.training.fit import Bench
-
-
-OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,16 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a final job needs to know of a selection job: its learning rate and value, or that it failed."""
+    """What a final job needs to know of a selection job: its learning rate and value, or that it failed.
+
+    Attributes:
+        environment: it failed by a fault of the environment, and will be computed again.
+    """
 
     key: str
     learning_rate: float
     value: float | None
+    environment: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _hand_over(unit: WorkUnit, finished: Finished, outcomes: dict[str, Outcome])
         outcomes[record.key] = outcome_of(record)
     if record.status == "ok" and unit.store_id:
         spool.keep(unit.store_id, record, finished.files)
-    if unit.place.checkpoints is not None:
+    if unit.place.checkpoints is not None and not of_environment(record.failure):  # such a job goes on from it
         discard(unit.place.checkpoints, record.key)
 
 
@@ -258,15 +261,16 @@ def near(unit: WorkUnit) -> str:
 
 def outcome_of(record: Record) -> Outcome:
     value = record.validation.get(record.job.experiment.select) if record.status == "ok" else None
-    return Outcome(record.key, record.job.experiment.learning_rate or 0.0, value)
+    return Outcome(record.key, record.job.experiment.learning_rate or 0.0, value, of_environment(record.failure))
 
 
 def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -> Record:
     """The record of a job that ended in an error. The traceback keeps code lines, never data.
 
+    It says whether the environment is at fault; such a record is told, and never stored (`benchmark.faults`).
     A foreign error may quote what it choked on, a report's words for one; where the agreement lets nothing leave, its message is dropped.
     """
-    kind, foreign, starved = type(error).__name__, not isinstance(error, LobeError), _is_of_memory(error)
+    kind, foreign, starved = type(error).__name__, not isinstance(error, LobeError), is_of_memory(error)
     sentence, trace = str(error), ""
     if foreign and place.card.redistribution == "none":
         sentence = f"{kind}: message withheld, it may quote data that must not be passed on."
@@ -287,16 +291,10 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
             kind=OUT_OF_MEMORY if starved else kind,
             sentence=sentence or kind,
             traceback=trace,
+            environment=is_environment(error),
         ),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     )
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    """Torch has a type of its own for a full GPU, but none for a full machine or a library that cannot allocate."""
-    if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY:
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in ("out of memory", "allocate memory", "ALLOC_FAILED"))
 
 
 def _learning_rate(job: Job, outcomes: Mapping[str, Outcome]) -> float:
@@ -308,6 +306,12 @@ def _learning_rate(job: Job, outcomes: Mapping[str, Outcome]) -> float:
     found = [outcomes[key] for key in job.depends_on]
     lost = [o for o in found if o.value is None]
     if lost:
-        rates = ", ".join(f"{o.learning_rate:g}" for o in lost)
+        not_computed = [o for o in lost if o.environment]
+        rates = ", ".join(f"{o.learning_rate:g}" for o in not_computed or lost)
+        if not_computed:
+            raise NotSelected(
+                f"The learning rate could not be selected: the selection run at {rates} was not computed. "
+                "Mend what its own sentence names and run the same command again."
+            )
         raise LobeError(f"The learning rate could not be selected: the selection run at {rates} failed. See its own record.")
     return select_learning_rate(job.experiment.recipe.grid, {o.learning_rate: o.value for o in found if o.value is not None})

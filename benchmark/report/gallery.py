@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import Record, Role
+from benchmark.integrity import file_of
 from benchmark.metrics.boxes import Detections
 from benchmark.report import escape, overlays
 from benchmark.report.rows import identity
@@ -27,17 +28,22 @@ def draw(records: Iterable[Record], out: Path, folder: Path) -> dict[str, dict[s
 
     Returns:
         task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
+
+    Raises:
+        DamagedResult: a file of a record is not what was stored.
     """
     drawn: dict[str, dict[str, list[Path]]] = {}
     for name, record in _named(_first_runs(records)):
-        stored = out / "predictions" / record.key
-        examples = read_examples(stored / EXAMPLES_FILE)
-        if overlays.refusal(record) or not examples:
+        shown = file_of(record, EXAMPLES_FILE, out)
+        predicted = next((path for name in (DETECTIONS_FILE, MASKS_FILE) if (path := file_of(record, name, out)) is not None), None)
+        examples = [] if shown is None else read_examples(shown)
+        asked = bool(examples) and all(example.similarity is not None for example in examples)
+        if overlays.refusal(record) or not examples or (predicted is None and not asked):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         labels = record.job.labels
         paths = []
-        for number, picture in enumerate(_pictures(record, stored, examples)):
+        for number, picture in enumerate(_pictures(record, predicted, examples)):
             path = folder / f"{escape.slug(labels.task)}-{record.key[:8]}-{number + 1}.png"
             picture.save(path)
             paths.append(path)
@@ -69,22 +75,26 @@ def _named(records: list[Record]) -> list[tuple[str, Record]]:
     return [(next((n for n in names(r) if taken[r.job.labels.task, n] == 1), names(r)[-1]), r) for r in records]
 
 
-def _pictures(record: Record, stored: Path, examples: list[Example]):
+def _pictures(record: Record, predicted: Path | None, examples: list[Example]):
+    """
+    Args:
+        predicted: the file of detections or masks; None where examples hold the map that was asked for.
+    """
     note = "phantom" if record.phantom else ""
-    if (stored / DETECTIONS_FILE).exists():
-        found, _ = read_detections(stored / DETECTIONS_FILE)
+    if predicted is None:
+        for example in examples:
+            yield overlays.draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
+        return
+    if predicted.name == DETECTIONS_FILE:
+        found, _ = read_detections(predicted)
         for example in examples:
             boxes, confidence = _of_image(found, example.index)
             yield overlays.draw_detection(example.image, example.boxes_xywh, boxes, confidence, note=note)
         return
-    if all(example.similarity is not None for example in examples):
-        for example in examples:
-            yield overlays.draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
-        return
-    masks, _, _ = read_masks(stored / MASKS_FILE, [example.index for example in examples])
+    masks, _, _ = read_masks(predicted, [example.index for example in examples])
     names = record.job.experiment.dataset.classes
-    for example, predicted in zip(examples, masks, strict=True):
-        yield overlays.draw_segmentation(example.image, example.masks, predicted, class_names=names if len(names) > 1 else (), note=note)
+    for example, mask in zip(examples, masks, strict=True):
+        yield overlays.draw_segmentation(example.image, example.masks, mask, class_names=names if len(names) > 1 else (), note=note)
 
 
 def _of_image(found: Detections, image: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,6 +117,7 @@ def rows_of(
     *,
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
+    refused: Collection[str] = (),
 ) -> list[Row]:
     """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
 
@@ -124,6 +125,7 @@ def rows_of(
         planned: the jobs that were to run; those without a record count as missing. A row of which nothing is planned is taken to need
             as many runs as the fullest row of its task.
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
+        refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
     """
     records, planned = list(records), list(planned)
     on_record, is_planned = {r.key for r in records}, {job.key for job in planned}
@@ -150,7 +152,7 @@ def rows_of(
         texts = _variant_texts([_representative(members).experiment for members in variants.values()])
         for members, text in zip(variants.values(), texts, strict=True):
             n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
-            rows.append(_row(names, members, text, n_expected, failures, resampled or _no_resamples))
+            rows.append(_row(names, members, text, n_expected, failures, resampled or _no_resamples, refused))
     return sorted(rows, key=_order)
 
 
@@ -203,6 +205,7 @@ def _row(
     fullest: int,
     failures: dict[str, Record],
     resampled: ResampledOf,
+    refused: Collection[str],
 ) -> Row:
     backbone, task, split, protocol, scale, phantom = names
     job = _representative(members)
@@ -241,7 +244,7 @@ def _row(
         mean=numbers.mean(values) if complete else None,
         half_width=_half_width(values, spread) if complete else None,
         resampled=spread,
-        missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures),
+        missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures, refused),
         warnings=tuple(_warnings(names, members, runs, complete, spread)),
         anchors=_anchors(record for _, record in finals if record is not None),
     )
@@ -274,7 +277,7 @@ def _no_resamples(record: Record) -> Resampled | None:
     return None
 
 
-def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, failures: dict[str, Record]) -> str:
+def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, failures: dict[str, Record], refused: Collection[str]) -> str:
     """What a dash stands for, in one sentence without a full stop."""
     counts = f"{n_ok} of {n_expected} runs"
     if n_failed:
@@ -289,6 +292,8 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
     if causes:
         role = "learning-rate search" if causes[0].job.experiment.role is Role.SELECTION else f"run {causes[0].job.labels.run}"
         return f"{counts}: {role}: {sentence_of(causes[0])}".rstrip(".")
+    if not_believed := [job for job, record in members if record is None and job.key in refused]:
+        return f"{counts}: the stored record {not_believed[0].key} is refused"
     if n_ok == 0 and any(job.experiment.role is Role.SELECTION and record is not None for job, record in members):
         return f"{counts}: so far only the learning-rate search is on record"
     return f"{counts}: not run yet"

@@ -29,6 +29,7 @@ from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, le
 from benchmark.report.pages import environment, write_page
 from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
+from benchmark.store import Refused
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
 
@@ -69,6 +70,7 @@ def write_site(
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
     p_value_of: PValueOf | None = None,
+    refused: Sequence[Refused] = (),
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv) and returns index.html.
 
@@ -78,6 +80,7 @@ def write_site(
         planned: jobs that were to run; without a record they show as missing.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
         p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
+        refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
 
     Raises:
         UsageError: an overlay is no PNG file.
@@ -85,7 +88,7 @@ def write_site(
     records, planned = list(records), list(planned)
     report = out / "report"
     report.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(records, planned=planned, resampled=resampled)
+    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused])
     boards = tables.boards(rows)
     values = beside.values_of(rows, records)
 
@@ -106,6 +109,7 @@ def write_site(
             curve_ids=curve_ids,
             galleries=_galleries(records, overlays or {}, report),
             failures=[_failure(record) for record in records if record.status == "failed"],
+            refused=refused,
             audits=_audits(records),
             provenance=[_provenance(record) for record in sorted(records, key=_job_order)],
             interval=tables.INTERVAL,
@@ -286,16 +290,21 @@ def _provenance(record: Record) -> dict[str, Any]:
     parameters = record.parameters
     return {
         "Key": record.key,
+        "Checksum": record.checksum[:16] or "without checksum",
         "Task": labels.task,
         "Backbone": labels.backbone,
         "Run": f"search {experiment.learning_rate:g}" if experiment.role is Role.SELECTION else str(labels.run),
         "Status": record.status,
+        "Finished": record.finished_at,
+        "Suite": labels.suite or "",
+        "Encoder": labels.encoder_text,
         "Protocol": f"{labels.protocol}, task version {experiment.task_version}",
         "Seeds": f"head {experiment.head_seed}, order {experiment.order_seed}",
         "Learning rate": "" if record.learning_rate is None else f"{record.learning_rate:g}",
         "Epoch": "" if record.selected_epoch is None else f"{record.selected_epoch} ({record.steps} steps)",
         "Images": ", ".join(f"{split} {counts.get('images', 0)}" for split, counts in record.counts.items()),
         "Parameters": f"{parameters.get('trained', 0):,} trained, {parameters.get('frozen', 0):,} frozen" if parameters else "",
+        "Tensors": ", ".join(f"{count:,} {fate}" for fate, count in record.account.items() if count),
         "Split": experiment.dataset.split,
         "Backbone digest": (experiment.backbone.digest or "random")[:16],
         "Dataset digest": experiment.dataset.digest[:16],

@@ -17,8 +17,9 @@ from pydantic_core import from_json as parse_json
 
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
+from benchmark.integrity import file_of
 from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
-from benchmark.store import write_atomically
+from benchmark.store import read_record, write_atomically
 from benchmark.training.predictions import STATISTICS_FILE
 
 FOLDER = "resamples"
@@ -58,25 +59,31 @@ def read(key: str, metric: str, out: Path) -> TestedImages:
 
     Raises:
         OSError: there are none.
-        UsageError: the file was edited.
+        StoreError: the record or the file is not what was stored.
+        UsageError: the file is no statistics file.
     """
     path = out / "predictions" / key / STATISTICS_FILE
+    record = out / "records" / f"{key}.json"
+    if record.exists() and file_of(read_record(record), STATISTICS_FILE, out) is None:
+        raise FileNotFoundError(path)
     found = path.stat()
     return _read(path, found.st_size, found.st_mtime_ns, metric)
 
 
 def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> None:
-    """Keeps a result with what it was computed from."""
+    """Keeps a result with what it was computed from, and a checksum of both."""
     (out / FOLDER).mkdir(exist_ok=True)
-    write_atomically(out / FOLDER / f"{name}.json", json.dumps({"given": given, "found": found}).encode())
+    content = {"given": given, "found": found}
+    write_atomically(out / FOLDER / f"{name}.json", json.dumps({**content, "checksum": digest_of(content)}).encode())
 
 
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
-    """What `keep` wrote from the same; None where it was something else, or is damaged."""
+    """What `keep` wrote from the same; None where it was something else, is damaged or was edited: it is then computed anew."""
     try:
         stored = json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        return dict(stored["found"]) if stored["given"] == given else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = stored.pop("checksum") == digest_of(stored)
+        return dict(stored["found"]) if whole and stored["given"] == given else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

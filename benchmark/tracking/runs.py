@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cards import Job, Record
+from benchmark.errors import StoreError
+from benchmark.integrity import file_of, require_believable
 from benchmark.tracking.address import database_uri, remove_misnamed_folders
 
 EXPERIMENT = "lobe"
@@ -73,7 +75,7 @@ class Runs:
         self._log(run, {}, [row for epoch in note["epochs"] for row in _epoch_metrics(epoch, epoch["at_ms"])])
 
     def _finished(self, note: dict[str, Any]) -> None:
-        record = Record.model_validate(note["record"])
+        record, predictions = self._believed(note["record"])
         run = self._run(note["evaluation"], record.job)
         for name in ("status", "scale", "phantom"):
             self._client.set_tag(run, f"lobe.{name}", str(getattr(record, name)).lower())
@@ -86,11 +88,20 @@ class Runs:
         if record.failure is not None:
             withheld = record.redistribution == "none"
             self._client.set_tag(run, "lobe.failure", record.failure.kind if withheld else record.failure.sentence[:4000])
-        if record.redistribution == "open":
-            for name in record.predictions:
-                if (self.out / name).exists():  # the user may have removed them before a replay
-                    self._client.log_artifact(run, str(self.out / name), "predictions")
+        for path in predictions:
+            self._client.log_artifact(run, str(path), "predictions")
         self._client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED")
+
+    def _believed(self, raw: dict[str, Any]) -> tuple[Record, list[Path]]:
+        """The record of a note and the files of it that may leave: a note lies on disk and may be replayed much later."""
+        try:
+            record = Record.model_validate(raw)
+            require_believable(record, raw, f"in the note of {str(raw.get('key'))[:64]}")
+            names = [Path(name).name for name in record.predictions] if record.redistribution == "open" else []
+            found = [file_of(record, name, self.out) for name in names]
+        except (StoreError, ValueError) as error:
+            raise Rejected(str(error).splitlines()[0][:300]) from None
+        return record, [path for path in found if path is not None]  # the user may have removed some before a replay
 
     def _close(self, note: dict[str, Any]) -> None:
         parent = self._evaluation(note["evaluation"], "evaluation")
@@ -159,7 +170,7 @@ def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     summary = record.model_dump(mode="json", exclude={"job", "failure"})
     if record.redistribution == "none":
         job["experiment"]["dataset"]["split_rule"]["patients"] = None
-        for carries_ids in ("warnings", "sample_digests", "predictions"):
+        for carries_ids in ("warnings", "sample_digests", "predictions", "file_digests"):
             del summary[carries_ids]
     return job, summary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 from benchmark import parallel
-from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Record
+from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Normalisation, Record
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import sources_digest, state_digest
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import CheckpointError, DataError, LobeError, TrainingError
+from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.pyramid import WithPyramid, on_one_grid
+from benchmark.metrics import ranges
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
 from benchmark.registry import plugin
@@ -214,6 +215,7 @@ def _tested(
     with parallel.alone():
         result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
         anchors = _anchors(experiment, model.head, data, bench)
+    _require_possible(result.metrics)
     timings["test"], clock = _lap(clock)
     if not finetune:
         bench.require_unchanged()
@@ -263,6 +265,7 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
     allowed = place.card.redistribution != "none"
     result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment), most, allowed), produced)
     timings["test"], clock = _lap(clock)
+    _require_possible(result.metrics)
     bench.require_unchanged()
     _require_same_files(digests, parts.values(), place)
     predictions.write(produced, job, parts["test"], result, with_examples=False)
@@ -289,6 +292,12 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
     )
 
 
+def _require_possible(metrics: Mapping[str, float]) -> None:
+    """A stored record with a value that its metric cannot have is refused wherever it is read: such a value is a bug, said here."""
+    if fault := ranges.fault_of(metrics):
+        raise TrainingError(f"The test gave what cannot be: {fault}. This is a bug of the metric: please report it.")
+
+
 def environment(device: torch.device) -> dict[str, str]:
     """Versions and machine, for provenance; never part of a key."""
     versions = {}
@@ -312,7 +321,7 @@ def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: 
         backbone, account = build_backbone(ref, place.weights, init_seed=ref.init_seed)
         if experiment.backbone.family == "python_file":
             _require_planned(experiment.backbone, backbone, place.backbone_model)
-        bench.encoder = SealedEncoder(backbone, experiment.dataset.statistics).to(device)
+        bench.encoder = SealedEncoder(backbone, _statistics(experiment, backbone)).to(device)
         if experiment.backbone.family == "python_file":
             # Shipped families keep the contract by their own tests; an author's file is checked before every use.
             bench.encoder.conformance(experiment.dataset.frame_size)
@@ -320,6 +329,19 @@ def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: 
         bench.account, bench.bank, bench.key = account.counts, None, key
     assert bench.encoder is not None
     return bench.encoder, bench.account
+
+
+def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
+    """Mean and deviation that the job's protocol asks for."""
+    if experiment.dataset.normalised_by == "dataset":
+        return experiment.dataset.statistics
+    own = backbone.spec.normalisation
+    if own is None:
+        raise ConformanceError(
+            f"{backbone.spec.name} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or "
+            "card to the mean and deviation it was trained with, or use a protocol that normalises by the dataset's."
+        )
+    return own
 
 
 def _require_planned(ref: BackboneRef, backbone: Backbone, model: str) -> None:

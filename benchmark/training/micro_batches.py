@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import parallel
-from benchmark.errors import TrainingError
+from benchmark.errors import TooLittleMemory
 from benchmark.training.data import Part
 from benchmark.training.model import Model
 
@@ -56,7 +56,7 @@ def require_same_result(model: Model, part: Part, batch_size: int, finetune: boo
     """Asks the modules as they train, then two images: what one image gives must depend on no other image and on no draw.
 
     Raises:
-        TrainingError: micro-batches would train another model.
+        TooLittleMemory: micro-batches would train another model.
     """
     model.start_epoch()
     if not finetune:
@@ -83,7 +83,7 @@ def require_same_result(model: Model, part: Part, batch_size: int, finetune: boo
 
 def _refuse(batch_size: int, why: str, divisible: bool = False) -> NoReturn:
     also = ", or --workers-per-job N: N GPUs share each batch, and its statistics stay the whole batch's" if divisible else ""
-    raise TrainingError(
+    raise TooLittleMemory(
         f"A batch of {batch_size} images does not fit into memory, and micro-batches would train another model: {why}. "
         f"Use a device with more memory{also}."
     )

@@ -137,6 +137,32 @@ class DividesByTheSpread(Good):
         return self.pyramid(images, (8,))[8].mean((2, 3))
 
 
+class SaysOneChannel(Good):
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"in_channels": 1})
+
+
+class IsMadeForAnotherSize(Good):
+    """Its table of positions fits the harness's frame and not the size that it names itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"input_size": 96})
+        self.positions = nn.Parameter(torch.ones(1, 6, 8, 8))
+
+    def pyramid(self, images, strides=None):
+        fine = self.first(self.prepare(images)) * self.positions
+        maps = {4: fine, 8: self.second(fine)}
+        return maps if strides is None else {stride: maps[stride] for stride in strides}
+
+
+class NamesNoSize(Good):
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"input_size": 0})
+
+
 class Crashes(Good):
     def pyramid(self, images, strides=None):
         raise ValueError("shapes cannot be multiplied")
@@ -188,6 +214,9 @@ def test_good_backbone_passes_and_is_left_as_it_was():
         (NormalisesAfterResizing, r"pooled\(\).*second time"),
         (DividesByTheSpread, r"pyramid\(\).*black image"),
         (WrongEmbedding, r"pooled\(\).*\(2, 6\).*\(2, 8\)"),
+        (SaysOneChannel, r"pyramid\(\) gives its first layer 3 channel\(s\); `spec.in_channels` promises 1"),
+        (IsMadeForAnotherSize, r"pyramid\(\) does not take the 96 px of `spec.input_size`"),
+        (NamesNoSize, r"spec names an `input_size` of 0 pixels"),
         (Crashes, r"pyramid\(\).*shapes cannot be multiplied"),
         (NoSpec, r"spec"),
     ],
@@ -202,6 +231,7 @@ def test_grey_stem_is_no_second_normalisation():
         def __init__(self):
             super().__init__()
             self.first[0] = nn.Conv2d(1, 6, 4, 4)
+            self.spec = self.spec.model_copy(update={"in_channels": 1})
 
         def prepare(self, images):
             return images[:, :1]

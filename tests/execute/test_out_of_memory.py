@@ -68,7 +68,7 @@ def test_a_job_with_batchnorm_fails_with_a_sentence_and_the_others_finish(small,
     found = run([*norms[0], *groups[0]], norms[1] | groups[1])
     assert [found[job.key].status for job in groups[0]] == ["ok"]
     (failure,) = (found[job.key].failure for job in norms[0])
-    assert failure.kind == "TrainingError"
+    assert (failure.kind, failure.environment) == ("TooLittleMemory", True)
     assert failure.sentence == (
         "A batch of 4 images does not fit into memory, and micro-batches would train another model: encoder.backbone.stages.2.1 is a "
         "BatchNorm, whose statistics are taken over the whole batch. Use a device with more memory, or --workers-per-job N: N GPUs share "

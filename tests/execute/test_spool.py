@@ -68,6 +68,14 @@ def test_what_is_torn_or_foreign_is_computed_again(unit, own_spool: Path):
     assert list(spool.waiting(STORE, [first.record.key, second.record.key, "f" * 32])) == []
 
 
+def test_a_byte_that_changed_while_it_waited_is_computed_again(unit, own_spool: Path):
+    (first, second) = finished(run_unit(unit))
+    record, masks = own_spool / first.record.key / "record.json", own_spool / second.record.key / "files" / "masks.json"
+    record.write_text(record.read_text().replace('"phantom":true', '"phantom":false'))
+    masks.write_bytes(masks.read_bytes()[:-1] + b" ")
+    assert list(spool.waiting(STORE, [first.record.key, second.record.key])) == []
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="gives a folder away")
 def test_a_spool_of_somebody_else_is_neither_read_nor_written(unit, own_spool: Path):
     (event, *_) = finished(run_unit(unit))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.cards import EncoderMode
-from benchmark.errors import TrainingError
+from benchmark.errors import TooLittleMemory
 
 LINEAR, UNET, DETECTION = "rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
@@ -69,6 +69,6 @@ def test_where_the_result_would_be_another_one_it_is_refused(small, tiny, task, 
     with pytest.raises(Exception, match=why) as found:
         small.fit(job, replace(place, micro_batches=2))
     if why != "eval mode":  # that backbone is refused with whole batches as well
-        assert isinstance(found.value, TrainingError)
+        assert isinstance(found.value, TooLittleMemory)
         assert str(found.value).startswith("A batch of 4 images does not fit into memory, and micro-batches would train another model: ")
         assert "Use a device with more memory" in str(found.value)

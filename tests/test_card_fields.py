@@ -1,0 +1,168 @@
+"""Every field of every card changes a key, a result or a page: a field that nobody reads is a promise that nobody keeps.
+
+Fields of an experiment change its key (`test_cards.py` changes each of them). All others are looked for in the source: somebody outside
+the vocabulary must read the field of an object that goes by the card's name there.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import benchmark
+from benchmark import cards, registry, resolve
+from benchmark.cards import BackboneRef, Card, Experiment, Normalisation
+from benchmark.errors import CardError, ConformanceError
+from benchmark.metrics.ranges import falls_with_quality
+from benchmark.plan import NamedBackbone, Settings, plan
+from benchmark.training.fit import Bench
+
+SOURCE = Path(benchmark.__file__).parent
+ANYWHERE = ""
+
+# Card -> part of the package (a path's beginning) -> what an object of it is called there. The parts are narrow where cards share a name.
+CALLED: dict[str, dict[str, set[str]]] = {
+    "BackboneSpec": {ANYWHERE: {"spec"}},
+    "BackboneCard": {"encoders/naming.py": {"card"}, "check_backbone.py": {"card"}, "cli.py": {"b"}},
+    "SplitCounts": {"readers/": {"counts"}, "report/reproduce.py": {"counts"}, "data.py": {"counts"}},
+    "SplitRule": {"readers/": {"rule", "expected"}, "report/reproduce.py": {"?Subscript"}, "training/data.py": {"rule"}},
+    "Deviation": {"readers/": {"known", "d"}},
+    "DatasetCard": {ANYWHERE: {"dataset_card"}, "readers/": {"card"}, "resolve.py": {"card"}, "data.py": {"card"}, "cli.py": {"d"}},
+    "Protocol": {"resolve.py": {"protocol"}, "plan.py": {"protocol"}, "cli.py": {"rules"}},
+    "TaskCard": {"plan.py": {"task"}, "cli.py": {"card"}, "api.py": {"card"}, "registry.py": {"task", "card"}},
+    "SuiteCard": {"cli.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "api.py": {"suite"}},
+    "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
+    "PromptTemplate": {"heads/prompts.py": {"template"}},
+    "PromptCard": {"heads/prompts.py": {"card"}, "plan.py": {"card"}, "cli.py": {"p"}},
+    "Labels": {ANYWHERE: {"labels", "names"}},
+    "Job": {ANYWHERE: {"job", "j"}},
+    "Epoch": {"report/": {"point", "p", "line"}, "tracking/": {"line"}, "execute/": {"epoch"}, "progress.py": {"epoch"}},
+    "Failure": {ANYWHERE: {"failure"}},
+    "Record": {ANYWHERE: {"record", "r"}},
+}
+# Read by other means, each with its reason.
+OTHERWISE = {
+    "Record.schema_version": "of the raw JSON, before there is a record (`store`)",
+    "Failure.traceback": "by whoever mends the code, in the record: it may hold paths, so no page shows it",
+}
+
+
+def classes() -> list[type[Card]]:
+    return [found for found in vars(cards).values() if isinstance(found, type) and issubclass(found, Card) and found is not Card]
+
+
+def hashed(card: type[Card] = Experiment) -> set[type[Card]]:
+    """The cards an experiment is made of."""
+    return {card}.union(*(hashed(one) for field in card.model_fields.values() for one in _cards_in(field.annotation)))
+
+
+def _cards_in(annotation: object) -> set[type[Card]]:
+    if isinstance(annotation, type) and issubclass(annotation, Card):
+        return {annotation}
+    return set().union(*map(_cards_in, get_args(annotation)))
+
+
+@cache
+def reads() -> dict[str, dict[str, set[str]]]:
+    """Attribute -> file -> names of the objects it is read of, without the vocabulary itself."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for path in SOURCE.rglob("*.py"):
+        name = path.relative_to(SOURCE).as_posix()
+        if name == "cards.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found.setdefault(node.attr, {}).setdefault(name, set()).add(_called(node.value))
+    return found
+
+
+def _called(value: ast.expr) -> str:
+    if isinstance(value, ast.Name):
+        return value.id
+    return value.attr if isinstance(value, ast.Attribute) else f"?{type(value).__name__}"
+
+
+def unread(card: type[Card]) -> list[str]:
+    """Fields of a card that nobody reads."""
+    called = CALLED[card.__name__]
+    return [f for f in card.model_fields if f"{card.__name__}.{f}" not in OTHERWISE and not _is_read(f, called)]
+
+
+def _is_read(field: str, called: dict[str, set[str]]) -> bool:
+    found = reads().get(field, {}).items()
+    return any(file.startswith(part) and not names.isdisjoint(of) for file, names in found for part, of in called.items())
+
+
+def test_every_card_is_part_of_an_experiment_or_has_a_name_here():
+    parts = {one.__name__ for one in hashed()}
+    assert {"BackboneRef", "DatasetRef", "Recipe", "Switches", "Words", "Asked", "Normalisation", "SplitRule"} <= parts
+    assert {one.__name__ for one in classes()} == parts | set(CALLED)
+
+
+@pytest.mark.parametrize("card", [one for one in classes() if one.__name__ in CALLED], ids=lambda card: card.__name__)
+def test_every_field_of_a_card_is_read_somewhere(card: type[Card]):
+    assert unread(card) == []
+
+
+def test_a_field_that_nobody_reads_is_found():
+    for name in CALLED:
+        more = type(name, (getattr(cards, name),), {"__annotations__": {"of_no_use": int}, "of_no_use": 0})
+        assert unread(more) == ["of_no_use"]
+
+
+@pytest.mark.parametrize("metric", ["brier", "calibration_error", "edema_brier", "duplicate_rate"])
+@pytest.mark.parametrize("key", ["select", "report"])
+def test_a_task_cannot_be_judged_by_a_number_that_falls_with_quality(metric: str, key: str):
+    """Higher is better wherever an epoch, a rate or a row is chosen, so a card has no field that could say otherwise."""
+    task = registry.task("rsna-linear-frozen-100").model_copy(update={key: metric})
+    backbone = NamedBackbone("random", BackboneRef(family="torchvision", model="resnet18", digest=None))
+    with pytest.raises(CardError, match=rf"`{key}` is {metric}, whose lowest value is the best"):
+        plan([task], [backbone], {}, registry.protocol("published"), Settings())
+
+
+def test_no_shipped_task_is_judged_by_a_number_that_falls_with_quality():
+    assert not [task.id for task in registry.tasks().values() if falls_with_quality(task.select) or falls_with_quality(task.report)]
+
+
+OWN = Normalisation(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+STATING = f"""from benchmark.cards import Normalisation
+    torch.manual_seed(5)
+    made = Tiny()
+    made.spec = made.spec.model_copy(update={{'normalisation': Normalisation(mean={OWN.mean}, std={OWN.std})}})
+    return made"""
+
+
+def test_a_protocol_of_the_backbones_own_statistics_is_another_key_and_another_number(small, tiny, corpora: Path):
+    protocol = registry.protocol("published")
+    about = registry.dataset("rsna")
+    refs = [resolve.dataset(about, corpora / "rsna", p).ref for p in (protocol, protocol.model_copy(update={"statistics": "backbone"}))]
+    assert [ref.normalised_by for ref in refs] == ["dataset", "backbone"]
+    file, found = tiny(at_build=STATING), []
+    for rule in ("dataset", "backbone"):
+        job, place = small.one("rsna-linear-frozen-100", file, data={"normalised_by": rule})
+        bench = Bench()
+        found.append((job.key, small.fit(job, place, bench=bench).curve))
+        assert bench.encoder.normalisation == (OWN if rule == "backbone" else about.statistics)
+    assert found[0][0] != found[1][0]
+    assert found[0][1] != found[1][1]
+
+
+def test_a_backbone_that_states_no_statistics_is_refused_by_such_a_protocol(small, tiny):
+    job, place = small.one("rsna-linear-frozen-100", tiny(), data={"normalised_by": "backbone"})
+    with pytest.raises(ConformanceError, match="tiny states no normalisation of its own, and the protocol asks for it"):
+        small.fit(job, place)
+
+
+def test_a_cards_statistics_take_the_place_of_the_backbones_own(small, tiny):
+    file = tiny()
+    named = small.backbone(file)
+    named = replace(named, named=replace(named.named, ref=named.named.ref.model_copy(update={"normalisation": OWN})))
+    (job,), places = small.plan("rsna-linear-frozen-100", [named], data={"normalised_by": "backbone"})
+    bench = Bench()
+    small.fit(job, next(iter(places.values())), bench=bench)
+    assert bench.encoder.normalisation == OWN

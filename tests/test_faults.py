@@ -1,0 +1,228 @@
+"""A fault of the environment is no result: after it is mended, the same command computes again. A fault of the job stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import api, plan
+from benchmark.api import Request, evaluate, plan_jobs
+from benchmark.cards import Failure, Role
+from benchmark.errors import (
+    CheckpointError,
+    ConformanceError,
+    DataError,
+    EnvironmentProblem,
+    ImageError,
+    LobeError,
+    NotSelected,
+    StoreError,
+    TooLittleMemory,
+    TrainingError,
+)
+from benchmark.execute.on_ray import WorkerLost
+from benchmark.execute.work import Finished, failed, outcome_of
+from benchmark.faults import is_environment, of_environment
+from benchmark.store import Store
+
+LINEAR = "rsna-linear-frozen-100"
+
+
+def raised(kind: type[Exception], sentence: str, while_handling: Exception) -> Exception:
+    """An error with a sentence for the user, as readers raise it: `from None`."""
+    try:
+        try:
+            raise while_handling
+        except Exception:
+            raise kind(sentence) from None
+    except Exception as error:
+        return error
+
+
+def full(number: int = errno.ENOSPC) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+OF_THE_ENVIRONMENT = {
+    "full disk": full(),
+    "quota": full(errno.EDQUOT),
+    "failing disk": full(errno.EIO),
+    "read-only disk": full(errno.EROFS),
+    "lost mount": full(errno.ESTALE),
+    "full disk under a sentence": raised(DataError, "the table could not be written", full()),
+    "failing disk under a sentence": raised(ImageError, "image 3 cannot be read", full(errno.EIO)),
+    "a decoder's process says it": ImageError("image 3 cannot be read: [Errno 5] Input/output error"),
+    "memory": MemoryError(),
+    "GPU memory": torch.OutOfMemoryError("CUDA out of memory."),
+    "memory of a library": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    "no pieces": TooLittleMemory("A batch of 4 images does not fit into memory."),
+    "device": RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+    "device assertion": RuntimeError("CUDA error: device-side assert triggered"),
+    "exchange": RuntimeError("NCCL error in: ProcessGroupNCCL.cpp, unhandled system error"),
+    "no device": RuntimeError("No CUDA GPUs are available"),
+    "cuDNN": RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    "worker": WorkerLost("The process died 3 times (OutOfMemoryError)."),
+    "node": EnvironmentProblem("No node of the cluster has what it needs."),
+    "store": StoreError("The disk is full."),
+    "selection": NotSelected("The learning rate could not be selected."),
+}
+OF_THE_JOB = {
+    "image": ImageError("image 3 cannot be read: truncated"),
+    "truncated file": OSError("image file is truncated (12 bytes not processed)"),
+    "missing file": FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)),
+    "bug": KeyError("author"),
+    "shape": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    "wrong use of cuBLAS": RuntimeError("cuBLAS error: CUBLAS_STATUS_INVALID_VALUE"),
+    "training": TrainingError("The loss is not finite."),
+    "contract": ConformanceError("pyramid() returned strides [4]; the NCCL of names."),
+    "weights": CheckpointError("too few tensors"),
+    "selection": LobeError("The learning rate could not be selected: the selection run at 0.1 failed."),
+}
+
+
+@pytest.mark.parametrize("what", sorted(OF_THE_ENVIRONMENT))
+def test_faults_of_disk_memory_device_and_node_are_the_environments(what: str):
+    assert is_environment(OF_THE_ENVIRONMENT[what])
+
+
+@pytest.mark.parametrize("what", sorted(OF_THE_JOB))
+def test_faults_of_data_and_code_are_the_jobs(what: str):
+    assert not is_environment(OF_THE_JOB[what])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence", "environment"),
+    [
+        ("WorkerLost", "The process running x died 3 times (WorkerCrashedError).", True),
+        ("EnvironmentProblem", "No node of the cluster has what x needs: 1 GPU, 1 CPU.", True),
+        ("StoreError", "The disk is full: the image cache cannot grow.", True),
+        ("OutOfMemoryError", "Memory is too small even for batches in 6 pieces", True),
+        ("OSError", "OSError: [Errno 28] No space left on device", True),
+        ("OSError", "OSError: message withheld, it may quote data that must not be passed on.", True),
+        ("RuntimeError", "RuntimeError: CUDA error: an illegal memory access was encountered", True),
+        ("TrainingError", "A batch of 4 images does not fit into memory, and micro-batches would train another model", True),
+        ("OSError", "OSError: image file is truncated", False),
+        ("KeyError", "KeyError: message withheld, it may quote data that must not be passed on.", False),
+        ("TrainingError", "The loss is not finite in epoch 3.", False),
+        ("LobeError", "The learning rate could not be selected: the selection run at 0.1 failed.", False),
+    ],
+)
+def test_a_stored_failure_of_an_older_release_is_told_by_its_kind_and_words(kind: str, sentence: str, environment: bool):
+    assert of_environment(Failure(kind=kind, sentence=sentence, traceback="")) is environment
+
+
+# ------------------------------------------------------------------------------------------------------------- whole commands
+
+
+@pytest.fixture
+def request_for(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(plan, "SMOKE_STEPS", {"linear": 2})
+    monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
+    given = {"backbones": ["torchvision:resnet18"], "tasks": [LINEAR], "data": [str(corpora)], "cache": image_cache, "executor": "inline"}
+    given |= {"out": tmp_path / "out", "runs": 1, "limit": 8, "profile": "smoke", "tracking": False}
+    return lambda **changes: Request(**given | changes)
+
+
+def assert_computes_again(request: Request, n_jobs: int = 1) -> None:
+    """Nothing of the fault is in the store, the report names what is missing, and the same command does it."""
+    assert Store(request.out).all() == []
+    assert plan_jobs(request).n_todo == n_jobs
+    again = evaluate(request)
+    assert (again.computed, again.failures, again.not_computed) == (n_jobs, [], [])
+    assert len(Store(request.out).all()) == n_jobs
+
+
+def test_after_a_full_disk_the_same_command_computes_again(request_for, tmp_path: Path):
+    request = request_for(cache=tmp_path / "small disk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.imaging.cache._write_at", lambda *_: (_ for _ in ()).throw(full()))
+        evaluation = evaluate(request)
+    (record,) = evaluation.not_computed
+    assert (evaluation.computed, evaluation.failures) == (0, [record])
+    assert "The disk is full" in record.failure.sentence
+    assert_computes_again(request)
+
+
+@pytest.mark.parametrize("what", ["GPU memory", "device", "worker", "exchange"])
+def test_after_a_lost_device_or_worker_the_same_command_computes_again(request_for, what: str):
+    class Losing:
+        def run(self, schedule):
+            while (unit := schedule.next()) is not None:
+                for job in unit.jobs:
+                    event = Finished(failed(job, unit.place, OF_THE_ENVIRONMENT[what]))
+                    schedule.note(event)
+                    yield event
+
+    request = request_for()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "_executor", lambda _: Losing())
+        evaluation = evaluate(request)
+    assert (evaluation.computed, len(evaluation.not_computed)) == (0, 1)
+    assert_computes_again(request)
+
+
+def test_a_search_that_the_environment_stopped_does_not_fail_its_final_runs_for_ever(request_for, monkeypatch):
+    monkeypatch.setattr(plan, "_recipe", lambda task, settings: task.recipe.model_copy(update={"max_steps": 2, "grid": (0.01, 0.1)}))
+    request = request_for()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.training.fit.load", lambda *_: (_ for _ in ()).throw(full()))
+        evaluation = evaluate(request)
+    kinds = {record.job.experiment.role: record.failure.kind for record in evaluation.not_computed}
+    assert kinds == {Role.SELECTION: "OSError", Role.FINAL: "NotSelected"}
+    assert_computes_again(request, n_jobs=3)
+
+
+def test_an_outcome_tells_whether_its_selection_will_be_computed_again(small, tiny):
+    job, place = small.one(LINEAR, tiny())
+    assert outcome_of(failed(job, place, full())).environment
+    assert not outcome_of(failed(job, place, KeyError("x"))).environment
+
+
+def test_what_an_older_release_stored_of_the_environment_is_computed_again(request_for):
+    request = request_for()
+    (job,) = plan_jobs(request).jobs
+    failure = Failure(kind="WorkerLost", sentence="The process died 3 times.", traceback="")
+    place = plan_jobs(request).todo[0].place
+    old = failed(job, place, KeyError("x")).model_copy(update={"failure": failure})
+    store = Store(request.out)
+    store.path(job.key).write_text(old.model_dump_json(exclude={"checksum", "file_digests"}))
+    assert (store.get(job.key), len(store.all())) == (None, 1)
+    assert plan_jobs(request).n_todo == 1
+    assert evaluate(request).computed == 1
+    assert store.get(job.key).status == "ok"
+
+
+def test_a_checkpoint_outlives_a_fault_of_the_environment(small, tiny, tmp_path: Path, monkeypatch):
+    from dataclasses import replace
+
+    from benchmark.execute.work import WorkUnit, run_unit
+    from benchmark.training import checkpoint
+
+    job, place = small.one(LINEAR, tiny())
+    unit = WorkUnit("x", (job,), replace(place, checkpoints=tmp_path))
+    gone: list[str] = []
+    monkeypatch.setattr(checkpoint, "discard", lambda folder, key: gone.append(key))
+    for error, discarded in ((full(), []), (KeyError("x"), [job.key])):
+        monkeypatch.setattr("benchmark.training.fit.load", lambda *_, error=error: (_ for _ in ()).throw(error))
+        list(run_unit(unit))
+        assert gone == discarded
+
+
+def test_the_command_says_what_was_not_computed_and_that_it_will_be(lobe, corpora: Path, tmp_path: Path):
+    command = ["run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", corpora, "--out", tmp_path / "out", "--seeds", 1]
+    command += ["--limit", 8, "--profile", "smoke", "--executor", "inline", "--no-tracking"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.training.fit.load", lambda *_: (_ for _ in ()).throw(full()))
+        code, out, err = lobe(*command)
+    assert code == 1
+    assert "not computed:" in err
+    assert "No space left on device" in err
+    assert "0 jobs computed, 0 already stored" in out
+    assert "1 not computed" in out
+    assert "the same command computes them again" in " ".join(out.split())
+    code, out, _ = lobe(*command, "--dry-run")
+    assert "1 jobs, 0 stored, 1 to compute" in out
