@@ -1,22 +1,36 @@
-"""What a Python factory builds, as digests; run as `python -m benchmark.encoders.describe FILE.py:FUNCTION` in a process of its own.
+"""What a Python factory builds and from which files, as digests; run as `python -m benchmark.encoders.describe` in a process of its own.
 
 The author's code never enters the driver. The factory is called under two seeds: equal weights are the author's, different ones are random.
+Then images pass, and every file that was imported or opened until then belongs to the backbone. What the network computes does not: float
+bits differ between processors.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import ConformanceError
+from benchmark.encoders import sources
+from benchmark.encoders.sources import SourceFile
+from benchmark.errors import ConformanceError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from benchmark.encoders.base import Backbone
+
+FRAME = 224
+# What libraries look for in the working directory, whoever calls them.
+LOOKED_FOR = frozenset({"matplotlibrc", "pyproject.toml", "setup.cfg"})
 
 
 @dataclass(frozen=True)
@@ -24,11 +38,16 @@ class FactoryDigest:
     """
     Attributes:
         weights: SHA-256 of the state dict; None when every call draws new weights.
-        sources: SHA-256 of every `.py` file in the factory's folder.
+        files: every file that was imported or opened.
     """
 
     weights: str | None
-    sources: str
+    files: tuple[SourceFile, ...]
+
+    @property
+    def sources(self) -> str:
+        """SHA-256 of the files."""
+        return sources.combined(self.files)
 
 
 def describe(model: str) -> FactoryDigest:
@@ -36,12 +55,36 @@ def describe(model: str) -> FactoryDigest:
 
     Raises:
         ConformanceError: the factory fails; carries the last line of its error.
+        UsageError: it reads a file by a path relative to the folder the command was started in.
     """
-    done = subprocess.run([sys.executable, "-m", "benchmark.encoders.describe", model], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConformanceError(f"{Path(model).name} could not be built: {last}")
-    return FactoryDigest(**json.loads(done.stdout.strip().splitlines()[-1]))
+    found = _described(model)
+    if found["written"]:  # a cache that was made by the first build and is there for every later one
+        found = _described(model)
+    if found["relative"]:
+        raise UsageError(
+            f"{Path(model).name} opens {found['relative'][0]!r}, a path relative to the folder the command was started in; a worker is "
+            "started elsewhere. Write it from the file: Path(__file__).parent / ..."
+        )
+    return FactoryDigest(found["weights"], tuple(SourceFile(**file) for file in found["files"]))
+
+
+def _described(model: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="lobe-describe-") as private:
+        answer = Path(private, "answer.json")
+        given = json.dumps({"model": model, "path": [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]})
+        temporary = Path(private, "tmp")  # what is written there is nobody's source
+        temporary.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark.encoders.describe", given, str(answer)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+        if done.returncode != 0 or not answer.exists():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ConformanceError(f"{Path(model).name} could not be built: {last}")
+        return json.loads(answer.read_text())
 
 
 def state_digest(backbone: nn.Module) -> str:
@@ -56,26 +99,152 @@ def state_digest(backbone: nn.Module) -> str:
 
 
 def sources_digest(folder: Path) -> str:
-    """SHA-256 of the names and bytes of every `.py` file in a folder."""
+    """SHA-256 of the names and bytes of every `.py` file in a folder: what stood for a factory's code in keys of the first version."""
     sha = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()
 
 
-def _main(model: str) -> None:
+class _Observer:
+    """Sees every file that Python opens or imports while it watches, and those that common libraries read without Python.
+
+    Attributes:
+        read, written: absolute paths.
+        relative: paths as they were given, of files that are there.
+    """
+
+    def __init__(self):
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+        self.relative: list[str] = []
+        self._watching = False
+        sys.addaudithook(self._event)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        before = set(sys.modules)
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
+            self.read |= {origin for name in set(sys.modules) - before if (origin := _origin(sys.modules[name]))}
+
+    def native(self, owner: Any, name: str) -> None:
+        """Notes the first argument of a library's function that opens files by itself."""
+        original = getattr(owner, name)
+
+        def noting(path: Any, *args: Any, **options: Any) -> Any:
+            if self._watching and isinstance(path, str | os.PathLike):
+                self._note(path, writes=False)
+            return original(path, *args, **options)
+
+        setattr(owner, name, staticmethod(noting) if isinstance(owner, type) else noting)
+
+    def _event(self, event: str, args: tuple) -> None:
+        if not self._watching:
+            return
+        if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+            mode, flags = args[1], args[2]
+            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
+            self._note(args[0], writes=writes)
+        elif event == "ctypes.dlopen" and isinstance(args[0], str) and os.sep in args[0]:
+            self._note(args[0], writes=False)
+
+    def _note(self, path: Any, *, writes: bool) -> None:
+        given = os.fsdecode(path)
+        absolute = os.path.abspath(given)
+        if writes:
+            self.written.add(absolute)
+            return
+        self.read.add(absolute)
+        if not os.path.isabs(given) and absolute not in self.written and os.path.isfile(absolute):
+            name = Path(given).parts
+            if not any(part.startswith(".") and part.strip(".") for part in name) and name[-1] not in LOOKED_FOR:
+                self.relative.append(given)
+
+
+def _origin(module: Any) -> str | None:
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    return origin if isinstance(origin, str) and os.path.isabs(origin) else None
+
+
+def _watch_libraries(observer: _Observer) -> None:
+    import cv2
+    import safetensors
+    import safetensors.torch
+    import tokenizers
+    import torch
+
+    for owner, name in (
+        (safetensors, "safe_open"),
+        (safetensors.torch, "safe_open"),
+        (tokenizers.Tokenizer, "from_file"),
+        (torch.jit, "load"),
+        (cv2, "imread"),
+    ):
+        observer.native(owner, name)
+
+
+def _pass_images(backbone: Backbone) -> None:
+    """Whatever is imported or opened only then. What fails is said by the contract's own check."""
+    import torch
+
+    from benchmark.cards import IMAGENET
+    from benchmark.encoders.base import VisionLanguageBackbone
+    from benchmark.encoders.sealed import SealedEncoder
+
+    images = torch.zeros(2, FRAME, FRAME, dtype=torch.uint8)
+    calls = [lambda e: e.pyramid(images), lambda e: e.pooled(images)]
+    if isinstance(backbone, VisionLanguageBackbone):
+        calls += [lambda e: e.embed_images(images), lambda e: e.backbone.embed_texts(["opacity"])]
+    encoder = SealedEncoder(backbone, backbone.spec.normalisation or IMAGENET)
+    for mode in ("frozen", "training"):
+        encoder.set_mode(mode)
+        for call in calls:
+            with contextlib.suppress(Exception), torch.no_grad():
+                call(encoder)
+
+
+def _main(given: dict[str, Any], answer: Path) -> None:
     import torch
 
     from benchmark.encoders import python_file
 
+    observer = _Observer()
+    _watch_libraries(observer)
+    sys.path[:] = given["path"]  # as in the process that asks, which did not start with the working directory in front
+    factory = Path(given["model"].rpartition(":")[0]).resolve()
     weights = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        weights.append(state_digest(python_file.build(model)))
+    with observer.watching():
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            backbone = python_file.build(given["model"])
+            weights.append(state_digest(backbone))
+        _pass_images(backbone)
+        executed = python_file.modules_of(backbone).executed
     first, second = weights
-    file = Path(model.rpartition(":")[0])
-    print(json.dumps({"weights": first if first == second else None, "sources": sources_digest(file.parent)}))
+    read = {path for path in observer.read | set(executed) if not Path(path).is_relative_to(os.environ["TMPDIR"])}
+    files = sources.files_of(factory, read - observer.written)
+    _require_as_executed(files, factory, executed)
+    found = {
+        "weights": first if first == second else None,
+        "files": [asdict(file) for file in files],
+        "written": bool(sources.files_of(factory, read & observer.written)[1:]),
+        "relative": observer.relative,
+    }
+    answer.write_text(json.dumps(found))
+
+
+def _require_as_executed(files: tuple[SourceFile, ...], factory: Path, executed: dict[str, str]) -> None:
+    """Raises ConformanceError where a file was changed between its import and its digest."""
+    now = {str(file.at(factory.parent)): file.digest for file in files}
+    changed = [path for path, digest in executed.items() if now.get(path, digest) != digest]
+    if changed:
+        raise ConformanceError(f"{changed[0]} was changed while it was read. Run the same command again.")
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(json.loads(sys.argv[1]), Path(sys.argv[2]))
