@@ -8,8 +8,10 @@ bits differ between processors.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import linecache
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.encoders import sources
@@ -69,7 +72,7 @@ def describe(model: str) -> FactoryDigest:
 
 
 def _described(model: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="lobe-describe-") as private:
+    with tempfile.TemporaryDirectory(prefix="lobe-describe-", ignore_cleanup_errors=True) as private:
         answer = Path(private, "answer.json")
         given = json.dumps({"model": model, "path": [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]})
         temporary = Path(private, "tmp")  # what is written there is nobody's source
@@ -115,14 +118,15 @@ class _Observer:
     """
 
     def __init__(self):
-        self.read: set[str] = set()
-        self.written: set[str] = set()
-        self.relative: list[str] = []
+        self.read: set[str]
+        self.written: set[str]
+        self.relative: list[str]
         self._watching = False
         sys.addaudithook(self._event)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
+        self.read, self.written, self.relative = set(), set(), []
         before = set(sys.modules)
         self._watching = True
         try:
@@ -145,6 +149,8 @@ class _Observer:
     def _event(self, event: str, args: tuple) -> None:
         if not self._watching:
             return
+        if event == "open" and _shows_code(sys._getframe(1)):
+            return
         if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
             mode, flags = args[1], args[2]
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
@@ -163,6 +169,15 @@ class _Observer:
             name = Path(given).parts
             if not any(part.startswith(".") and part.strip(".") for part in name) and name[-1] not in LOOKED_FOR:
                 self.relative.append(given)
+
+
+def _shows_code(frame: FrameType | None) -> bool:
+    """Whether Python looks up lines of code, for a warning or a traceback."""
+    files = []
+    while frame is not None and len(files) < 3:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return linecache.__file__ in files
 
 
 def _origin(module: Any) -> str | None:
@@ -208,34 +223,52 @@ def _pass_images(backbone: Backbone) -> None:
                 call(encoder)
 
 
-def _main(given: dict[str, Any], answer: Path) -> None:
+@functools.cache
+def _observer() -> _Observer:
+    """One for the process: what is hooked into Python stays there."""
+    observer = _Observer()
+    _watch_libraries(observer)
+    return observer
+
+
+def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
+    """Builds a factory twice in this process and lets images pass.
+
+    Args:
+        temporary: folder of the process's temporary files, which count for nothing.
+
+    Returns:
+        `weights` and `files` as in `FactoryDigest`; `written`: whether a file that counts was written before it was read; `relative`: files
+        opened by paths relative to the working directory.
+
+    Raises:
+        Exception: whatever the author's code raises.
+        ConformanceError: a file was edited meanwhile.
+    """
     import torch
 
     from benchmark.encoders import python_file
 
-    observer = _Observer()
-    _watch_libraries(observer)
-    sys.path[:] = given["path"]  # as in the process that asks, which did not start with the working directory in front
-    factory = Path(given["model"].rpartition(":")[0]).resolve()
+    observer = _observer()
+    factory = Path(model.rpartition(":")[0]).resolve()
     weights = []
     with observer.watching():
         for seed in (0, 1):
             torch.manual_seed(seed)
-            backbone = python_file.build(given["model"])
+            backbone = python_file.build(model)
             weights.append(state_digest(backbone))
         _pass_images(backbone)
-        executed = python_file.modules_of(backbone).executed
+    executed = python_file.modules_of(backbone).executed
     first, second = weights
-    read = {path for path in observer.read | set(executed) if not Path(path).is_relative_to(os.environ["TMPDIR"])}
+    read = {path for path in observer.read | set(executed) if not Path(path).is_relative_to(temporary)}
     files = sources.files_of(factory, read - observer.written)
     _require_as_executed(files, factory, executed)
-    found = {
+    return {
         "weights": first if first == second else None,
         "files": [asdict(file) for file in files],
-        "written": bool(sources.files_of(factory, read & observer.written)[1:]),
+        "written": bool(read & observer.written) and len(sources.files_of(factory, read)) > len(files),
         "relative": observer.relative,
     }
-    answer.write_text(json.dumps(found))
 
 
 def _require_as_executed(files: tuple[SourceFile, ...], factory: Path, executed: dict[str, str]) -> None:
@@ -247,4 +280,6 @@ def _require_as_executed(files: tuple[SourceFile, ...], factory: Path, executed:
 
 
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    _given = json.loads(sys.argv[1])
+    sys.path[:] = _given["path"]  # as in the process that asks, which did not start with the working directory in front
+    Path(sys.argv[2]).write_text(json.dumps(observe(_given["model"], os.environ["TMPDIR"])))

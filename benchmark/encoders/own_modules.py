@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -21,12 +22,12 @@ import sysconfig
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from importlib.abc import Loader
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmark.encoders.own_loaders import Alias, Extension, Source
 from benchmark.errors import CheckpointError, UsageError
 
 NAME = "lobe_backbone_"  # of the private packages
@@ -36,9 +37,9 @@ _SPACES: dict[str, OwnModules] = {}
 _KEEPERS: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()
 _GONE: list[str] = []  # packages whose backbones are no more
 _BUILDING: list[OwnModules] = []
-_EXTENSIONS: dict[str, tuple[ModuleType, str]] = {}  # compiled modules by file, with its digest: a process can load each once
 
 
+@functools.cache
 def installed_folders() -> tuple[str, ...]:
     """Where packages are installed."""
     found = [*site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_paths()[kind] for kind in ("purelib", "platlib"))]
@@ -64,7 +65,7 @@ class OwnModules:
         self._answering: set[str] = set()  # modules that are registered under their own names while the factory runs
         self._relative: dict[str, str] = {}  # of these, those given relative to the working directory
         self._baseline: list[str] | None = None
-        self._builtins = {**vars(builtins), "__import__": self._import}
+        self._namespace = {"__builtins__": {**vars(builtins), "__import__": self._import}}
         self._importlib = _facade(self._import_module)
         self._package = ModuleType(self.name)
         self._package.__path__ = [*self._before, *self._after]
@@ -82,7 +83,7 @@ class OwnModules:
             self._after.append(str(folders[-1].parent))
             self._package.__path__ = [*self._before, *self._after]
         name = ".".join([self.name, *(folder.name for folder in reversed(folders)), self.file.stem])
-        spec = importlib.util.spec_from_file_location(name, self.file, loader=_Source(self, name, str(self.file)))
+        spec = importlib.util.spec_from_file_location(name, self.file, loader=self.loader(name, str(self.file)))
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -96,6 +97,7 @@ class OwnModules:
         tops = {name for name in sys.modules if "." not in name and not name.startswith(NAME)}
         mine = {name for name in tops if self._owns(name)}
         hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in mine}
+        before = set(sys.modules)
         _BUILDING.append(self)
         try:
             yield
@@ -103,7 +105,7 @@ class OwnModules:
             self._note_folders()
             _BUILDING.remove(self)
             sys.path[:], self._baseline = self._baseline, None
-            for name in self._answering:
+            for name in self._answering | {name for name in set(sys.modules) - before if self._is_of_own_folder(name)}:
                 sys.modules.pop(name, None)
             self._answering.clear()
             sys.modules.update(hidden)
@@ -129,11 +131,20 @@ class OwnModules:
         for path, digest in self.executed.items():
             self._check(os.path.realpath(path), digest)
 
-    def note(self, path: str, content: bytes) -> None:
-        """Remembers what is about to be run."""
+    def answers(self, top: str) -> bool:
+        """Whether a top-level name stands for the author's module for everyone while the factory runs. Libraries keep what they import."""
+        return self._owns(top) and not _is_installed(top)
+
+    def loader(self, name: str, path: str) -> Source:
+        """What loads one of the modules."""
+        return Source(self.note, self._namespace, name, path)
+
+    def note(self, path: str, content: bytes) -> str:
+        """Remembers what is about to be run; gives its digest."""
         digest = self.executed[path] = hashlib.sha256(content).hexdigest()
         if self._planned is not None:
             self._check(os.path.realpath(path), digest)
+        return digest
 
     def _check(self, path: str, digest: str) -> None:
         if self._planned.get(path) == digest:
@@ -150,10 +161,15 @@ class OwnModules:
         """`__import__` of the author's code."""
         top = name.partition(".")[0]
         with self._plain_names():
-            if level or not self._owns(top):
-                found = builtins.__import__(name, globals, locals, fromlist, level)
+            if level:
+                return builtins.__import__(name, globals, locals, fromlist, level)
+            if not self._owns(top):
+                with self._own_folders_aside():
+                    found = builtins.__import__(name, globals, locals, fromlist)
                 return self._importlib if found is importlib else found
             importlib.import_module(f"{self.name}.{name}")
+            if self in _BUILDING and self.answers(top):
+                importlib.import_module(name)
             if not fromlist:
                 return sys.modules[f"{self.name}.{top}"]
             return builtins.__import__(f"{self.name}.{name}", None, None, fromlist, 0)
@@ -162,9 +178,23 @@ class OwnModules:
         """`importlib.import_module` of the author's code."""
         absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
         if not self._owns(absolute.partition(".")[0]):
-            return importlib.import_module(absolute)
+            with self._own_folders_aside():
+                return importlib.import_module(absolute)
         with self._plain_names():
             return importlib.import_module(f"{self.name}.{absolute}")
+
+    @contextlib.contextmanager
+    def _own_folders_aside(self) -> Iterator[None]:
+        """`sys.path` without what the author put there: libraries keep what they import, for whoever comes next."""
+        if self._baseline is None:
+            yield
+            return
+        given, sys.path[:] = list(sys.path), self._baseline
+        try:
+            yield
+        finally:
+            new = [entry for entry in sys.path if entry not in self._baseline]  # a library's own
+            self._baseline, sys.path[:] = list(sys.path), [*given, *new]
 
     @contextlib.contextmanager
     def _plain_names(self) -> Iterator[None]:
@@ -185,8 +215,7 @@ class OwnModules:
         self._note_folders()
         where = next((folder for folder in self._before if _find(top, [folder])), None)
         if where is None:
-            installed = _find(top, list(installed_folders()))
-            if installed is not None and installed.loader is not None:  # a folder without __init__.py is no installed package
+            if _is_installed(top):
                 return False
             mine = (folder for folder in self._after if folder not in installed_folders())
             where = next((folder for folder in mine if _find(top, [folder])), None)
@@ -198,6 +227,16 @@ class OwnModules:
         if where is not None:
             self._owned.add(top)
         return where is not None
+
+    def _is_of_own_folder(self, name: str) -> bool:
+        """Whether a module under its plain name came from the author's folders: a library found it there."""
+        module = sys.modules.get(name)
+        if name.startswith(NAME) or not isinstance(module, ModuleType):
+            return False
+        spec = object.__getattribute__(module, "__dict__").get("__spec__")  # asked otherwise, some modules load what they put off
+        origin = getattr(spec, "origin", None) or ""
+        folders = [folder for folder in (*self._before, *self._after) if folder not in installed_folders()]
+        return any(Path(origin).is_relative_to(folder) for folder in folders) and not _is_installed(name.partition(".")[0])
 
     def _note_folders(self) -> None:
         """Takes over the folders that the author's code has put on `sys.path` by now."""
@@ -251,6 +290,11 @@ def _forget(name: str) -> None:
         del sys.modules[registered]
 
 
+def _is_installed(top: str) -> bool:
+    found = _find(top, list(installed_folders()))
+    return found is not None and found.loader is not None  # a folder without __init__.py is no installed package
+
+
 def _find(top: str, folders: list[str]) -> ModuleSpec | None:
     return PathFinder.find_spec(top, folders)
 
@@ -263,61 +307,6 @@ def _facade(import_module: Callable[..., ModuleType]) -> ModuleType:
     return facade
 
 
-class _Source(SourceFileLoader):
-    """Runs what the file holds now: compiled files are told from their source by size and whole seconds, which an edit may keep."""
-
-    def __init__(self, space: OwnModules, name: str, path: str):
-        super().__init__(name, path)
-        self._space = space
-
-    def get_code(self, fullname: str):
-        path = self.get_filename(fullname)
-        source = self.get_data(path)
-        self._space.note(path, source)
-        return self.source_to_code(source, path)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__builtins__"] = self._space._builtins
-        super().exec_module(module)
-
-
-class _Extension(ExtensionFileLoader):
-    """A compiled module: most cannot be loaded a second time, so builds share it."""
-
-    def __init__(self, space: OwnModules, name: str, path: str):
-        super().__init__(name, path)
-        self._space = space
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        self._space.note(self.path, Path(self.path).read_bytes())
-        module, digest = _EXTENSIONS.get(self.path, (None, ""))
-        if module is None:
-            return super().create_module(spec)
-        if digest != self._space.executed[self.path]:
-            raise CheckpointError(f"{Path(self.path).name} was compiled anew while this process had it loaded. Run the same command again.")
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        if self.path not in _EXTENSIONS:
-            super().exec_module(module)
-            _EXTENSIONS[self.path] = module, self._space.executed[self.path]
-
-
-class _Alias(Loader):
-    """The private module under its own name."""
-
-    def __init__(self, private: str):
-        self._private = private
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self._private)
-        self._own_spec = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own_spec  # the import system has put the alias's in its place
-
-
 class _Finder:
     """Finds modules of private packages, and during a build those of the factory by their own names."""
 
@@ -328,13 +317,13 @@ class _Finder:
             space = _SPACES.get(top)
             spec = PathFinder.find_spec(fullname, path) if space is not None else None
             if spec is not None and isinstance(spec.loader, SourceFileLoader):
-                spec.loader = _Source(space, fullname, spec.loader.path)
+                spec.loader = space.loader(fullname, spec.loader.path)
             elif spec is not None and isinstance(spec.loader, ExtensionFileLoader):
-                spec.loader = _Extension(space, fullname, spec.loader.path)
+                spec.loader = Extension(space.note, fullname, spec.loader.path)
             return spec
-        if _BUILDING and _BUILDING[-1]._owns(top):
+        if _BUILDING and _BUILDING[-1].answers(top):
             private = f"{_BUILDING[-1].name}.{fullname}"
             if importlib.util.find_spec(private) is not None:
                 _BUILDING[-1]._answering.add(fullname)
-                return ModuleSpec(fullname, _Alias(private))
+                return ModuleSpec(fullname, Alias(private))
         return None
