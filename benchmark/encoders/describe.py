@@ -47,6 +47,11 @@ class FactoryDigest:
     weights: str | None
     files: tuple[SourceFile, ...]
 
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> FactoryDigest:
+        """From what `observe` found."""
+        return cls(found["weights"], tuple(SourceFile(**file) for file in found["files"]))
+
     @property
     def sources(self) -> str:
         """SHA-256 of the files."""
@@ -68,7 +73,7 @@ def describe(model: str) -> FactoryDigest:
             f"{Path(model).name} opens {found['relative'][0]!r}, a path relative to the folder the command was started in; a worker is "
             "started elsewhere. Write it from the file: Path(__file__).parent / ..."
         )
-    return FactoryDigest(found["weights"], tuple(SourceFile(**file) for file in found["files"]))
+    return FactoryDigest.of(found)
 
 
 def _described(model: str) -> dict[str, Any]:
