@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import json
 import linecache
 import os
@@ -118,12 +119,13 @@ class _Observer:
     """Sees every file that Python opens or imports while it watches, and those that common libraries read without Python.
 
     Attributes:
-        read, written: absolute paths.
+        read, run, written: absolute paths; `run` are those of code.
         relative: paths as they were given, of files that are there.
     """
 
     def __init__(self):
         self.read: set[str]
+        self.run: set[str]
         self.written: set[str]
         self.relative: list[str]
         self._watching = False
@@ -131,14 +133,14 @@ class _Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        self.read, self.written, self.relative = set(), set(), []
+        self.read, self.run, self.written, self.relative = set(), set(), set(), []
         before = set(sys.modules)
         self._watching = True
         try:
             yield
         finally:
             self._watching = False
-            self.read |= {origin for name in set(sys.modules) - before if (origin := _origin(sys.modules[name]))}
+            self.run |= {origin for name in set(sys.modules) - before if (origin := _origin(sys.modules[name]))}
 
     def native(self, owner: Any, name: str) -> None:
         """Notes the first argument of a library's function that opens files by itself."""
@@ -160,12 +162,17 @@ class _Observer:
             mode, flags = args[1], args[2]
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
             self._note(args[0], writes=writes)
+        elif event == "exec" and os.path.isabs(getattr(args[0], "co_filename", "")):
+            self.run.add(args[0].co_filename)  # however it was loaded
         elif event == "ctypes.dlopen" and isinstance(args[0], str) and os.sep in args[0]:
             self._note(args[0], writes=False)
 
     def _note(self, path: Any, *, writes: bool) -> None:
         given = os.fsdecode(path)
         absolute = os.path.abspath(given)
+        if absolute.endswith(".pyc") and not writes:  # stands for its source, which is read only the first time
+            with contextlib.suppress(ValueError):
+                absolute = importlib.util.source_from_cache(absolute)
         if writes:
             self.written.add(absolute)
             return
@@ -265,13 +272,15 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         _pass_images(backbone)
     executed = python_file.modules_of(backbone).executed
     first, second = weights
-    read = {path for path in observer.read | set(executed) if not Path(path).is_relative_to(temporary)}
-    files = sources.files_of(factory, read - observer.written)
+    read, run = (
+        {path for path in paths if not Path(path).is_relative_to(temporary)} for paths in (observer.read, observer.run | set(executed))
+    )
+    files = sources.files_of(factory, read - observer.written, run)
     _require_as_executed(files, factory, executed)
     return {
         "weights": first if first == second else None,
         "files": [asdict(file) for file in files],
-        "written": bool(read & observer.written) and len(sources.files_of(factory, read)) > len(files),
+        "written": bool(read & observer.written) and len(sources.files_of(factory, read, run)) > len(files),
         "relative": observer.relative,
     }
 

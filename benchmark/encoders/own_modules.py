@@ -59,9 +59,11 @@ class OwnModules:
         self.file, self.executed = file, {}
         self.name = f"{NAME}{next(_NUMBERS)}"
         self._planned: Mapping[str, str] | None = None
+        self._counts: Callable[[str], bool]
         self._before: list[str] = []  # folders the author put before the installed packages
         self._after = [str(file.parent)]
         self._owned: set[str] = set()  # top-level names, once they are known to be the author's
+        self._others: set[str] = set()  # and once they are known not to be
         self._answering: set[str] = set()  # modules that are registered under their own names while the factory runs
         self._relative: dict[str, str] = {}  # of these, those given relative to the working directory
         self._baseline: list[str] | None = None
@@ -118,16 +120,17 @@ class OwnModules:
         """Takes the modules out of the process's register."""
         _forget(self.name)
 
-    def require(self, planned: Mapping[str, str]) -> None:
+    def require(self, planned: Mapping[str, str], counts: Callable[[str], bool]) -> None:
         """Holds what was run, and what will be imported later, to what was planned.
 
         Args:
             planned: file -> SHA-256.
+            counts: whether a file must be among them.
 
         Raises:
             CheckpointError: other code was run.
         """
-        self._planned = planned
+        self._planned, self._counts = planned, counts
         for path, digest in self.executed.items():
             self._check(os.path.realpath(path), digest)
 
@@ -147,7 +150,7 @@ class OwnModules:
         return digest
 
     def _check(self, path: str, digest: str) -> None:
-        if self._planned.get(path) == digest:
+        if self._planned.get(path) == digest or (path not in self._planned and not self._counts(path)):
             return
         what = "is not the file" if path in self._planned else "was not among the files"
         raise CheckpointError(
@@ -210,14 +213,12 @@ class OwnModules:
         """Whether a top-level name is the author's own."""
         if top in self._owned:
             return True
-        if top in NEVER or not top:
+        if top in NEVER or top in self._others:
             return False
         self._note_folders()
         where = next((folder for folder in self._before if _find(top, [folder])), None)
         if where is None:
-            if _is_installed(top):
-                return False
-            mine = (folder for folder in self._after if folder not in installed_folders())
+            mine = () if _is_installed(top) else (folder for folder in self._after if folder not in installed_folders())
             where = next((folder for folder in mine if _find(top, [folder])), None)
         if where in self._relative and _find(top, [str(self.file.parent)]) is None:
             raise UsageError(
@@ -226,17 +227,20 @@ class OwnModules:
             )
         if where is not None:
             self._owned.add(top)
+        elif self._baseline is None:  # no more folders can come
+            self._others.add(top)
         return where is not None
 
     def _is_of_own_folder(self, name: str) -> bool:
         """Whether a module under its plain name came from the author's folders: a library found it there."""
         module = sys.modules.get(name)
-        if name.startswith(NAME) or not isinstance(module, ModuleType):
+        top = name.partition(".")[0]
+        if name.startswith(NAME) or top in NEVER or not isinstance(module, ModuleType):
             return False
         spec = object.__getattribute__(module, "__dict__").get("__spec__")  # asked otherwise, some modules load what they put off
         origin = getattr(spec, "origin", None) or ""
         folders = [folder for folder in (*self._before, *self._after) if folder not in installed_folders()]
-        return any(Path(origin).is_relative_to(folder) for folder in folders) and not _is_installed(name.partition(".")[0])
+        return any(Path(origin).is_relative_to(folder) for folder in folders) and not _is_installed(top)
 
     def _note_folders(self) -> None:
         """Takes over the folders that the author's code has put on `sys.path` by now."""

@@ -6,6 +6,7 @@ code the user chose to run. What the module does with images is checked by `Seal
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.own_modules import OwnModules
-from benchmark.encoders.sources import SourceFile
+from benchmark.encoders.sources import SourceFile, must_be_planned
 from benchmark.errors import ConformanceError, UsageError
 
 DEFAULT_LAYOUT = "torchvision"
@@ -60,8 +61,9 @@ def require_planned(backbone: Backbone, model: str, planned: Sequence[SourceFile
     Raises:
         CheckpointError: it ran another file, or one that is not among them.
     """
-    folder = Path(model.rpartition(":")[0]).resolve().parent
-    modules_of(backbone).require({os.path.realpath(file.at(folder)): file.digest for file in planned})
+    factory = Path(model.rpartition(":")[0]).resolve()
+    files = {os.path.realpath(file.at(factory.parent)): file.digest for file in planned}
+    modules_of(backbone).require(files, functools.partial(must_be_planned, factory))
 
 
 def _checked(backbone, name: str) -> Backbone:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,19 +55,22 @@ def combined(files: Iterable[SourceFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def files_of(factory: Path, paths: Iterable[str]) -> tuple[SourceFile, ...]:
+def files_of(factory: Path, read: Iterable[str], run: Iterable[str] = ()) -> tuple[SourceFile, ...]:
     """Describes the files that count; the factory's own always does.
 
     Args:
         factory: its file, resolved.
-        paths: absolute; what is no file any more is left out.
+        read: absolute paths; what is no file any more is left out.
+        run: of modules. Code counts also where libraries keep things: `torch.hub` keeps an author's code there.
     """
-    folder, roots = factory.parent, _roots(factory.parent)
+    folder, run = factory.parent, set(run)
+    roots = {code: _roots(folder, code) for code in (False, True)}
     inside, outside = {factory.name}, set()
-    for path in paths:
+    for path in {*read, *run}:
         if not os.path.isfile(path):
             continue
-        kinds = {one: _kind(one, roots) for one in (os.path.abspath(path), os.path.realpath(path))}
+        code = path in run and path.endswith(".py")
+        kinds = {one: _kind(one, roots[code], code) for one in (os.path.abspath(path), os.path.realpath(path))}
         own = next((one for one, kind in kinds.items() if kind == INSIDE), None)  # what is linked into the folder lies in the folder
         if own is not None:
             inside.add(os.path.relpath(own, folder))
@@ -77,6 +81,12 @@ def files_of(factory: Path, paths: Iterable[str]) -> tuple[SourceFile, ...]:
         *(SourceFile(Path(path).as_posix(), path, _digest(folder / path)) for path in sorted(inside)),
         *(SourceFile(OUTSIDE + endings[path], path, _digest(Path(path))) for path in sorted(outside)),
     )
+
+
+def must_be_planned(factory: Path, module: str) -> bool:
+    """Whether a module's file counts: not one of the installed packages, nor one that is written to be run once and deleted."""
+    kind = _kind(os.path.realpath(module), _roots(factory.parent, code=True), code=True)
+    return kind == INSIDE or (kind == ELSEWHERE and not Path(module).is_relative_to(os.path.realpath(tempfile.gettempdir())))
 
 
 def require_unchanged(files: Sequence[SourceFile], folder: Path, name: str) -> None:
@@ -102,26 +112,27 @@ def base_folder(folder: Path) -> Path:
     return folder
 
 
-def _roots(folder: Path) -> dict[str, str]:
+def _roots(folder: Path, code: bool) -> dict[str, str]:
     """Folders that decide about what lies in them; the deepest one does."""
     paths = sysconfig.get_paths()
-    foreign = [*SYSTEM, *installed_folders(), paths["stdlib"], paths["platstdlib"], str(Path(__file__).parents[1]), str(user_cache_path())]
+    foreign = [*SYSTEM, *installed_folders(), paths["stdlib"], paths["platstdlib"], str(Path(__file__).parents[1])]
     foreign += [prefix for prefix in (sys.prefix, sys.base_prefix) if prefix not in SHARED_PREFIXES]
     foreign += [str(registry.content(name)) for name in CONTENT]
-    foreign += [os.environ[name] for name in CACHES if os.environ.get(name)]
+    if not code:
+        foreign += [str(user_cache_path()), *(os.environ[name] for name in CACHES if os.environ.get(name))]
     roots = {spelled: FOREIGN for root in foreign for spelled in (os.path.abspath(root), os.path.realpath(root))}
     if str(folder) in map(os.path.realpath, installed_folders()):
         return roots  # a single module among all that is installed
     return roots | {str(base_folder(folder)): INSIDE, str(folder): INSIDE}
 
 
-def _kind(path: str, roots: dict[str, str]) -> str:
+def _kind(path: str, roots: dict[str, str], code: bool) -> str:
     parents = [str(parent) for parent in Path(path).parents]
     deepest = next((parent for parent in parents if parent in roots), None)
     if deepest is None:
         home = os.path.expanduser("~")
         hidden = home in parents and Path(path).relative_to(home).parts[0].startswith(".")  # settings and caches of libraries
-        return FOREIGN if hidden or "__pycache__" in Path(path).parts else ELSEWHERE
+        return FOREIGN if (hidden and not code) or "__pycache__" in Path(path).parts else ELSEWHERE
     below = Path(path).relative_to(deepest).parts[:-1]
     return FOREIGN if any(part in NO_SOURCES for part in below) else roots[deepest]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.encoders import describe, sources
+from benchmark.encoders import describe, python_file, sources
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, UsageError
 
@@ -133,6 +133,24 @@ def test_what_systems_and_libraries_keep_does_not_count(tiny, tmp_path: Path, mo
         "handle = tempfile.NamedTemporaryFile('w+'); handle.write('1'); handle.flush(); open(handle.name).read(); torch.manual_seed(1)"
     )
     assert names(describe.observe(f"{tiny(at_build=at_build)}:build")) == ["mine.py"]
+
+
+def test_code_counts_also_where_libraries_keep_what_they_fetched(tiny, tmp_path: Path, monkeypatch) -> None:
+    """As `torch.hub` does: it puts the folder in front of `sys.path` only while it loads, and runs the file beside it by its path."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home" / "torch"))
+    hub = tmp_path / "home" / "torch" / "hub" / "lab_net_main"
+    write(hub, {"hubconf.py": "import torch\nfrom net.blocks import SEED\ndef seed():\n    return SEED\n"})
+    write(hub, {"net/__init__.py": "", "net/blocks.py": "SEED = 5\n", "w.txt": "1"})
+    at_build = f"torch.manual_seed(torch.hub.load({str(hub)!r}, 'seed', source='local')); open({str(hub / 'w.txt')!r}).read()"
+    name = f"{tiny(at_build=at_build)}:build"
+    first, second = describe.observe(name), describe.observe(name)
+    assert digest(second) == digest(first)
+    assert sorted(names(first)) == ["mine.py", "outside: __init__.py", "outside: blocks.py", "outside: hubconf.py"]
+    planned = tuple(SourceFile(**file) for file in first["files"])
+    python_file.require_planned(python_file.build(name), name, planned)
+    write(hub, {"net/blocks.py": "SEED = 6\n"})
+    with pytest.raises(CheckpointError, match=r"blocks\.py, which is not the file the job was planned with"):
+        python_file.require_planned(python_file.build(name), name, planned)
 
 
 def test_a_cache_that_the_first_build_makes_counts_from_the_first_plan_on(tiny, monkeypatch) -> None:
