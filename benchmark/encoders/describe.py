@@ -128,19 +128,19 @@ class _Observer:
         self.run: set[str]
         self.written: set[str]
         self.relative: list[str]
+        self._started_in = ""
         self._watching = False
         sys.addaudithook(self._event)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         self.read, self.run, self.written, self.relative = set(), set(), set(), []
-        before = set(sys.modules)
+        self._started_in = os.getcwd()
         self._watching = True
         try:
             yield
         finally:
             self._watching = False
-            self.run |= {origin for name in set(sys.modules) - before if (origin := _origin(sys.modules[name]))}
 
     def native(self, owner: Any, name: str) -> None:
         """Notes the first argument of a library's function that opens files by itself."""
@@ -160,10 +160,12 @@ class _Observer:
             return
         if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
             mode, flags = args[1], args[2]
-            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
-            self._note(args[0], writes=writes)
+            makes = any(letter in mode for letter in "wax") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self._note(args[0], writes=bool(makes))  # what can be changed in place is read: memory maps are opened so
         elif event == "exec" and os.path.isabs(getattr(args[0], "co_filename", "")):
             self.run.add(args[0].co_filename)  # however it was loaded
+        elif event == "import" and isinstance(args[1], str):
+            self.run.add(args[1])  # a compiled module
         elif event == "ctypes.dlopen" and isinstance(args[0], str) and os.sep in args[0]:
             self._note(args[0], writes=False)
 
@@ -177,7 +179,8 @@ class _Observer:
             self.written.add(absolute)
             return
         self.read.add(absolute)
-        if not os.path.isabs(given) and absolute not in self.written and os.path.isfile(absolute):
+        relative = not os.path.isabs(given) and os.getcwd() == self._started_in  # not where the code went into a folder of its own
+        if relative and absolute not in self.written and os.path.isfile(absolute):
             name = Path(given).parts
             if not any(part.startswith(".") and part.strip(".") for part in name) and name[-1] not in LOOKED_FOR:
                 self.relative.append(given)
@@ -190,12 +193,6 @@ def _shows_code(frame: FrameType | None) -> bool:
         files.append(frame.f_code.co_filename)
         frame = frame.f_back
     return linecache.__file__ in files
-
-
-def _origin(module: Any) -> str | None:
-    spec = getattr(module, "__spec__", None)
-    origin = getattr(spec, "origin", None)
-    return origin if isinstance(origin, str) and os.path.isabs(origin) else None
 
 
 def _watch_libraries(observer: _Observer) -> None:

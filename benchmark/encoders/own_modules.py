@@ -102,7 +102,8 @@ class OwnModules:
         before = set(sys.modules)
         _BUILDING.append(self)
         try:
-            yield
+            with contextlib.chdir("."):  # back to it, wherever the code went
+                yield
         finally:
             self._note_folders()
             _BUILDING.remove(self)

@@ -171,6 +171,14 @@ def test_a_path_relative_to_the_working_directory_is_refused(tiny, monkeypatch) 
         describe.describe(f"{file}:build")
 
 
+def test_a_factory_may_go_into_its_own_folder_and_is_brought_back(tiny, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tiny(at_build="os.chdir(Path(__file__).parent); import numpy; torch.manual_seed(int(numpy.memmap('seed.bin', 'uint8')[0]))")
+    (file.parent / "seed.bin").write_bytes(b"\x05")
+    found = describe.observe(f"{file}:build")
+    assert (names(found), found["relative"], Path.cwd()) == (["mine.py", "seed.bin"], [], tmp_path)
+
+
 def test_a_link_in_the_folder_counts_by_its_place_there(tiny, tmp_path: Path) -> None:
     file = tiny(at_build="torch.manual_seed(len((Path(__file__).parent / 'w.bin').read_bytes()))")
     write(tmp_path, {"store/blob-1": "12"})
