@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.cards import Job
+from benchmark.encoders.own_modules import installed_folders
 from benchmark.encoders.sources import NO_SOURCES, base_folder
 from benchmark.errors import UsageError
 from benchmark.training.place import Place
@@ -69,6 +70,10 @@ def _staged(folder: Path, name: str) -> str:
         return name
     path = path.resolve()
     source, target = path.parent, folder / AUTHORS / _folder_name(str(path))
+    if str(source) in map(os.path.realpath, installed_folders()):  # a single module among all that is installed
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+        return f"{(target / path.name).relative_to(folder).as_posix()}:{function}"
     if (source / "__init__.py").is_file():
         source = base_folder(source)
         target /= source.name

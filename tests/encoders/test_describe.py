@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark.encoders import describe, python_file, sources
+from benchmark.encoders.describe import FactoryDigest
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, UsageError
 
@@ -78,8 +79,8 @@ def test_every_file_that_is_imported_or_opened_counts_and_no_other(everything: P
 
 
 def test_a_copy_is_the_same_backbone_whatever_lies_in_the_working_directory(everything: Path, tmp_path: Path, monkeypatch) -> None:
-    """In a process of its own, as a plan asks; `python -m` would look into the working directory first."""
-    here = describe.describe(f"{everything}:build")
+    """Asked in a process of its own, as a plan does; `python -m` would look into the working directory first."""
+    here = FactoryDigest.of(describe.observe(f"{everything}:build"))
     copied = shutil.copytree(everything.parent, tmp_path / "far" / "away")
     write(tmp_path / "cwd", {"net/__init__.py": "raise RuntimeError\n", "late.py": "raise RuntimeError\n"})
     monkeypatch.chdir(tmp_path / "cwd")

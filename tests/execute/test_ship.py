@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import resolve
-from benchmark.encoders import python_file
+from benchmark.encoders import describe, python_file
+from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
 from benchmark.execute import nodes, ship, submit
 from benchmark.execute.on_ray import RayExecutor
@@ -56,6 +57,7 @@ def test_sub_packages_and_data_travel_and_a_worker_computes_the_same_digest(smal
     for name, text in {"content/seed.py": "def seed():\n    return 3\n", "w/a.bin": "12", ".gitignore": "w/\ncontent/\n"}.items():
         (file.parent / name).parent.mkdir(exist_ok=True)
         (file.parent / name).write_text(text)
+    monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest.of(describe.observe(model)))  # in this process: it is quicker
     resolved = resolve.backbone(f"{file}:build", tmp_path / "cache")
     assert [one.name for one in resolved.sources] == ["content/seed.py", "mine.py", "w/a.bin"]
     jobs, places = small.plan(LINEAR, [resolved])
@@ -89,6 +91,16 @@ def test_a_factory_inside_a_package_travels_with_the_package(tiny, tmp_path: Pat
         ("lab", "__init__.py"),
         ("lab", "mine", "net.py"),
     }
+
+
+def test_a_single_installed_module_travels_without_what_is_installed_beside_it(tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    (file.parent / "another.py").write_text("")
+    monkeypatch.setattr(ship, "installed_folders", lambda: (str(file.parent),))
+    (tmp_path / "staged").mkdir()
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
+    assert [path.name for path in (tmp_path / "staged" / "author").rglob("*.py")] == ["mine.py"]
+    assert (tmp_path / "staged" / named.partition(":")[0]).is_file()
 
 
 def test_a_folder_too_large_to_travel_is_refused_with_its_size(tiny, tmp_path: Path, monkeypatch):
