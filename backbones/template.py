@@ -56,5 +56,6 @@ class MyBackbone(Backbone):
 def build():
     torch.manual_seed(0)  # a Python backbone is identified by its tensors: the same call must give the same ones
     backbone = MyBackbone()
-    # Your weights go here, for example: backbone.load_state_dict(safetensors.torch.load_file("mine.safetensors"))
+    # Your weights go here, from beside this file (a worker is started elsewhere), for example:
+    # backbone.load_state_dict(safetensors.torch.load_file(pathlib.Path(__file__).with_name("mine.safetensors")))
     return backbone

@@ -418,7 +418,8 @@ class BackboneRef(Card):
     """A backbone with everything that decides its weights.
 
     Attributes:
-        digest: SHA-256 of the weights file, of the factory's state dict and sources, or of the library's weights; None = random.
+        model: architecture, or a Python factory's function and the SHA-256 of the files it runs and reads.
+        digest: SHA-256 of the weights file, of the factory's state dict, or of the library's weights; None = random.
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
         normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
     """

@@ -19,7 +19,8 @@ from platformdirs import user_cache_path
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
 from benchmark.encoders import naming
-from benchmark.encoders.describe import describe
+from benchmark.encoders.describe import describe, sources_digest
+from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
@@ -33,11 +34,19 @@ PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
 
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone as planned, with the model (or factory) and the file a worker builds it from."""
+    """A backbone as planned, with the model (or factory) and the file a worker builds it from.
+
+    Attributes:
+        sources: files that a Python factory's code runs or reads.
+        earlier: what the first version called the same backbone, where what it hashed (the `.py` files of the factory's folder) certainly
+            was the code that ran; None where it was not, or where nothing changed.
+    """
 
     named: NamedBackbone
     model: str
     weights: Path | None
+    sources: tuple[SourceFile, ...] = ()
+    earlier: BackboneRef | None = None
 
 
 @dataclass(frozen=True)
@@ -178,12 +187,16 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         CheckpointError: the weights file cannot be read.
     """
     parsed = naming.parse(name)
-    model, label, weights = parsed.model, parsed.label, None
+    model, label, weights, files, earlier = parsed.model, parsed.label, None, (), None
     if parsed.family == "python_file":
         found = describe(parsed.model)
-        digest = found.weights
-        # The path is not part of the result's identity; the function and the code around it are.
-        model = f"{parsed.model.rpartition(':')[2]}:{found.sources}"
+        digest, files = found.weights, found.files
+        # The path is not part of the result's identity; the function, and what its code runs and reads, are.
+        file, _, function = parsed.model.rpartition(":")
+        model = f"{function}:{found.sources}"
+        if [one.path for one in files] == [Path(file).name]:
+            # Not with helper modules: another factory's of the same name may have run in their place, and nothing recorded it.
+            earlier = f"{function}:{sources_digest(Path(file).parent)}"
         label = label if digest else f"{label} (random)"
     elif parsed.weights is None:
         digest = None
@@ -205,7 +218,8 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
     )
-    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights)
+    before = None if earlier is None else ref.model_copy(update={"model": earlier})
+    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights, files, before)
 
 
 def places(
@@ -222,6 +236,7 @@ def places(
             dataset_root=d.root,
             cache=cache / "images",
             backbone_model=b.model,
+            sources=b.sources,
             weights=b.weights,
             release=d.release,
             phantom=d.phantom,

@@ -168,15 +168,16 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
     """Jobs that train in a second: 64-pixel frames, few images, few steps. `small.plan(task, file)` and `small.fit(job, place)`."""
     from benchmark import registry, resolve
     from benchmark.cards import BackboneRef
-    from benchmark.encoders import python_file
-    from benchmark.encoders.describe import sources_digest, state_digest
+    from benchmark.encoders import python_file, sources
+    from benchmark.encoders.describe import state_digest
     from benchmark.plan import NamedBackbone, Settings, plan
 
     def backbone(file: Path, *, random: bool = False, label: str = "tiny"):
         model = f"{file}:build"
         digest = None if random else state_digest(python_file.build(model))
-        ref = BackboneRef(family="python_file", model=f"build:{sources_digest(file.parent)}", digest=digest)
-        return resolve.ResolvedBackbone(NamedBackbone(label, ref), model, None)
+        files = sources.files_of(file, map(str, file.parent.glob("*.py")))
+        ref = BackboneRef(family="python_file", model=f"build:{sources.combined(files)}", digest=digest)
+        return resolve.ResolvedBackbone(NamedBackbone(label, ref), model, None, files)
 
     def planned(
         task: str, backbones, *, root: Path = corpora, limit: int | None = 12, runs: int = 1, size: int = 64, data=None, card=None, **recipe

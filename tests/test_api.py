@@ -9,14 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import api, plan
+from benchmark import api, plan, resolve
 from benchmark.api import Request, evaluate, plan_jobs, write_report
 from benchmark.cards import Record
+from benchmark.encoders import describe
+from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.execute.work import Finished
 from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
+LATE = "from net.late import act; self.stages['2'][2] = act"
 STEPS = {"yolov3": 2, "unet": 2, "linear": 2}
 
 
@@ -218,3 +221,36 @@ def test_a_paper_beside_a_damaged_record_lists_it_and_goes_on(copied):
     (refused,) = api.reproduce("lovt", copied.out).refused
     assert refused[0] == f"record {copied.record.key}"
     assert str(path) in refused[1]
+
+
+def test_two_folders_with_modules_of_one_name_give_together_what_each_gives_alone(request_for, tiny, tmp_path: Path, monkeypatch):
+    """`model.py`, and a package below, beside both files; the second must not be built from those of the first."""
+    monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest.of(describe.observe(model)))  # in this process: it is quicker
+    names = []
+    for folder, act in (("a", "ReLU"), ("b", "Sigmoid")):
+        file = tiny(folder, at_build="import model; torch.manual_seed(5)", at_pyramid=LATE)
+        (file.parent / "net").mkdir()
+        (file.parent / "model.py").write_text(f"from torch import nn\nact = nn.{act}()\n")
+        (file.parent / "net" / "late.py").write_text("from model import act\n")
+        names.append(f"{file}:build")
+
+    def losses(out: str, *backbones: str) -> list[list[float]]:
+        evaluation = evaluate(request_for(backbones=backbones, out=tmp_path / out))
+        assert [record.status for record in evaluation.records] == ["ok"] * len(backbones)
+        return [[epoch.train_loss for epoch in record.curve] for record in evaluation.records]
+
+    together = losses("together", *names)
+    assert together == losses("a", names[0]) + losses("b", names[1])
+    assert together[0] != together[1]
+
+
+def test_code_below_the_folder_that_changed_is_computed_anew(request_for, tiny, monkeypatch):
+    monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest.of(describe.observe(model)))
+    file = tiny(at_pyramid=LATE)
+    (file.parent / "net").mkdir()
+    (file.parent / "net" / "late.py").write_text("from torch import nn\nact = nn.ReLU()\n")
+    request = request_for(backbones=[f"{file}:build"])
+    assert [evaluate(request).computed, evaluate(request).computed] == [1, 0]
+    (file.parent / "net" / "late.py").write_text("from torch import nn\nact = nn.Tanh()\n")
+    evaluation = evaluate(request)
+    assert (evaluation.computed, [record.status for record in evaluation.records]) == (1, ["ok"])

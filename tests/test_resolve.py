@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import registry, resolve
+from benchmark.encoders import sources
+from benchmark.encoders.describe import FactoryDigest, sources_digest
 from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
 from benchmark.plan import NamedBackbone, Settings, plan
 
@@ -102,6 +104,26 @@ def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corp
     again = resolve.backbone(f"{moved / 'mine.py'}:build", tmp_path)
     assert keys(again.named, corpora / "rsna") == keys(known.named, corpora / "rsna")
     assert again.model != known.model
+
+
+def test_a_factory_whose_only_code_is_its_file_is_known_under_its_earlier_name_too(tiny, tmp_path: Path, monkeypatch):
+    """The first version hashed the folder's `.py` files and nothing below; which helper module ran, nothing recorded."""
+    file = tiny()
+    (file.parent / "unused.py").write_text("A = 1\n")
+    (file.parent / "helper.py").write_text("A = 1\n")
+    (file.parent / "w.bin").write_text("1")
+
+    def resolved(*names: str) -> resolve.ResolvedBackbone:
+        files = sources.files_of(file, [str(file.parent / name) for name in names])
+        monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest("0" * 64, files))
+        return resolve.backbone(f"{file}:build", tmp_path / "cache")
+
+    alone = resolved("mine.py")
+    assert alone.earlier == alone.named.ref.model_copy(update={"model": f"build:{sources_digest(file.parent)}"})
+    assert alone.earlier != alone.named.ref
+    assert resolved("mine.py", "helper.py").earlier is None
+    assert resolved("mine.py", "w.bin").earlier is None
+    assert resolve.backbone("torchvision:resnet18", tmp_path / "cache").earlier is None
 
 
 # --------------------------------------------------------------------------------------------------------------- datasets

@@ -1,22 +1,40 @@
-"""What a Python factory builds, as digests; run as `python -m benchmark.encoders.describe FILE.py:FUNCTION` in a process of its own.
+"""What a Python factory builds and from which files, as digests; run as `python -m benchmark.encoders.describe` in a process of its own.
 
 The author's code never enters the driver. The factory is called under two seeds: equal weights are the author's, different ones are random.
+Then images pass, and every file that was imported or opened until then belongs to the backbone. What the network computes does not: float
+bits differ between processors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import importlib.util
 import json
+import linecache
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import ConformanceError
+from benchmark.encoders import sources
+from benchmark.encoders.sources import SourceFile
+from benchmark.errors import ConformanceError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from benchmark.encoders.base import Backbone
+
+FRAME = 224
+# What libraries look for in the working directory, whoever calls them.
+LOOKED_FOR = frozenset({"matplotlibrc", "pyproject.toml", "setup.cfg"})
 
 
 @dataclass(frozen=True)
@@ -24,11 +42,21 @@ class FactoryDigest:
     """
     Attributes:
         weights: SHA-256 of the state dict; None when every call draws new weights.
-        sources: SHA-256 of every `.py` file in the factory's folder.
+        files: every file that was imported or opened.
     """
 
     weights: str | None
-    sources: str
+    files: tuple[SourceFile, ...]
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> FactoryDigest:
+        """From what `observe` found."""
+        return cls(found["weights"], tuple(SourceFile(**file) for file in found["files"]))
+
+    @property
+    def sources(self) -> str:
+        """SHA-256 of the files."""
+        return sources.combined(self.files)
 
 
 def describe(model: str) -> FactoryDigest:
@@ -36,12 +64,36 @@ def describe(model: str) -> FactoryDigest:
 
     Raises:
         ConformanceError: the factory fails; carries the last line of its error.
+        UsageError: it reads a file by a path relative to the folder the command was started in.
     """
-    done = subprocess.run([sys.executable, "-m", "benchmark.encoders.describe", model], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ConformanceError(f"{Path(model).name} could not be built: {last}")
-    return FactoryDigest(**json.loads(done.stdout.strip().splitlines()[-1]))
+    found = _described(model)
+    if found["written"]:  # a cache that was made by the first build and is there for every later one
+        found = _described(model)
+    if found["relative"]:
+        raise UsageError(
+            f"{Path(model).name} opens {found['relative'][0]!r}, a path relative to the folder the command was started in; a worker is "
+            "started elsewhere. Write it from the file: Path(__file__).parent / ..."
+        )
+    return FactoryDigest.of(found)
+
+
+def _described(model: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="lobe-describe-", ignore_cleanup_errors=True) as private:
+        answer = Path(private, "answer.json")
+        given = json.dumps({"model": model, "path": [os.path.abspath(entry) if entry == "" else entry for entry in sys.path]})
+        temporary = Path(private, "tmp")  # what is written there is nobody's source
+        temporary.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark.encoders.describe", given, str(answer)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+        if done.returncode != 0 or not answer.exists():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ConformanceError(f"{Path(model).name} could not be built: {last}")
+        return json.loads(answer.read_text())
 
 
 def state_digest(backbone: nn.Module) -> str:
@@ -56,26 +108,189 @@ def state_digest(backbone: nn.Module) -> str:
 
 
 def sources_digest(folder: Path) -> str:
-    """SHA-256 of the names and bytes of every `.py` file in a folder."""
+    """SHA-256 of the names and bytes of every `.py` file in a folder: what stood for a factory's code in keys of the first version."""
     sha = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()
 
 
-def _main(model: str) -> None:
+class _Observer:
+    """Sees every file that Python opens or imports while it watches, and those that common libraries read without Python.
+
+    Attributes:
+        read, run, written: absolute paths; `run` are those of code.
+        relative: paths as they were given, of files that are there.
+    """
+
+    def __init__(self):
+        self.read: set[str]
+        self.run: set[str]
+        self.written: set[str]
+        self.relative: list[str]
+        self._started_in = ""
+        self._watching = False
+        sys.addaudithook(self._event)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        self.read, self.run, self.written, self.relative = set(), set(), set(), []
+        self._started_in = os.getcwd()
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
+
+    def native(self, owner: Any, name: str) -> None:
+        """Notes the first argument of a library's function that opens files by itself."""
+        original = getattr(owner, name)
+
+        def noting(path: Any, *args: Any, **options: Any) -> Any:
+            if self._watching and isinstance(path, str | os.PathLike):
+                self._note(path, writes=False)
+            return original(path, *args, **options)
+
+        setattr(owner, name, staticmethod(noting) if isinstance(owner, type) else noting)
+
+    def _event(self, event: str, args: tuple) -> None:
+        if not self._watching:
+            return
+        if event == "open" and _shows_code(sys._getframe(1)):
+            return
+        if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+            mode, flags = args[1], args[2]
+            makes = any(letter in mode for letter in "wax") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self._note(args[0], writes=bool(makes))  # what can be changed in place is read: memory maps are opened so
+        elif event == "exec" and os.path.isabs(getattr(args[0], "co_filename", "")):
+            self.run.add(args[0].co_filename)  # however it was loaded
+        elif event == "import" and isinstance(args[1], str):
+            self.run.add(args[1])  # a compiled module
+        elif event == "ctypes.dlopen" and isinstance(args[0], str) and os.sep in args[0]:
+            self._note(args[0], writes=False)
+
+    def _note(self, path: Any, *, writes: bool) -> None:
+        given = os.fsdecode(path)
+        absolute = os.path.abspath(given)
+        if absolute.endswith(".pyc") and not writes:  # stands for its source, which is read only the first time
+            with contextlib.suppress(ValueError):
+                absolute = importlib.util.source_from_cache(absolute)
+        if writes:
+            self.written.add(absolute)
+            return
+        self.read.add(absolute)
+        relative = not os.path.isabs(given) and os.getcwd() == self._started_in  # not where the code went into a folder of its own
+        if relative and absolute not in self.written and os.path.isfile(absolute):
+            name = Path(given).parts
+            if not any(part.startswith(".") and part.strip(".") for part in name) and name[-1] not in LOOKED_FOR:
+                self.relative.append(given)
+
+
+def _shows_code(frame: FrameType | None) -> bool:
+    """Whether Python looks up lines of code, for a warning or a traceback."""
+    files = []
+    while frame is not None and len(files) < 3:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return linecache.__file__ in files
+
+
+def _watch_libraries(observer: _Observer) -> None:
+    import cv2
+    import safetensors
+    import safetensors.torch
+    import tokenizers
+    import torch
+
+    for owner, name in (
+        (safetensors, "safe_open"),
+        (safetensors.torch, "safe_open"),
+        (tokenizers.Tokenizer, "from_file"),
+        (torch.jit, "load"),
+        (cv2, "imread"),
+    ):
+        observer.native(owner, name)
+
+
+def _pass_images(backbone: Backbone) -> None:
+    """Whatever is imported or opened only then. What fails is said by the contract's own check."""
+    import torch
+
+    from benchmark.cards import IMAGENET
+    from benchmark.encoders.base import VisionLanguageBackbone
+    from benchmark.encoders.sealed import SealedEncoder
+
+    images = torch.zeros(2, FRAME, FRAME, dtype=torch.uint8)
+    calls = [lambda e: e.pyramid(images), lambda e: e.pooled(images)]
+    if isinstance(backbone, VisionLanguageBackbone):
+        calls += [lambda e: e.embed_images(images), lambda e: e.backbone.embed_texts(["opacity"])]
+    encoder = SealedEncoder(backbone, backbone.spec.normalisation or IMAGENET)
+    for mode in ("frozen", "training"):
+        encoder.set_mode(mode)
+        for call in calls:
+            with contextlib.suppress(Exception), torch.no_grad():
+                call(encoder)
+
+
+@functools.cache
+def _observer() -> _Observer:
+    """One for the process: what is hooked into Python stays there."""
+    observer = _Observer()
+    _watch_libraries(observer)
+    return observer
+
+
+def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
+    """Builds a factory twice in this process and lets images pass.
+
+    Args:
+        temporary: folder of the process's temporary files, which count for nothing.
+
+    Returns:
+        `weights` and `files` as in `FactoryDigest`; `written`: whether a file that counts was written before it was read; `relative`: files
+        opened by paths relative to the working directory.
+
+    Raises:
+        Exception: whatever the author's code raises.
+        ConformanceError: a file was edited meanwhile.
+    """
     import torch
 
     from benchmark.encoders import python_file
 
+    observer = _observer()
+    factory = Path(model.rpartition(":")[0]).resolve()
     weights = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        weights.append(state_digest(python_file.build(model)))
+    with observer.watching():
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            backbone = python_file.build(model)
+            weights.append(state_digest(backbone))
+        _pass_images(backbone)
+    executed = python_file.modules_of(backbone).executed
     first, second = weights
-    file = Path(model.rpartition(":")[0])
-    print(json.dumps({"weights": first if first == second else None, "sources": sources_digest(file.parent)}))
+    read, run = (
+        {path for path in paths if not Path(path).is_relative_to(temporary)} for paths in (observer.read, observer.run | set(executed))
+    )
+    files = sources.files_of(factory, read - observer.written, run)
+    _require_as_executed(files, factory, executed)
+    return {
+        "weights": first if first == second else None,
+        "files": [asdict(file) for file in files],
+        "written": bool(read & observer.written) and len(sources.files_of(factory, read, run)) > len(files),
+        "relative": observer.relative,
+    }
+
+
+def _require_as_executed(files: tuple[SourceFile, ...], factory: Path, executed: dict[str, str]) -> None:
+    """Raises ConformanceError where a file was changed between its import and its digest."""
+    now = {str(file.at(factory.parent)): file.digest for file in files}
+    changed = [path for path, digest in executed.items() if now.get(path, digest) != digest]
+    if changed:
+        raise ConformanceError(f"{changed[0]} was changed while it was read. Run the same command again.")
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _given = json.loads(sys.argv[1])
+    sys.path[:] = _given["path"]  # as in the process that asks, which did not start with the working directory in front
+    Path(sys.argv[2]).write_text(json.dumps(observe(_given["model"], os.environ["TMPDIR"])))

@@ -6,14 +6,17 @@ code the user chose to run. What the module does with images is checked by `Seal
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import functools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import Backbone
+from benchmark.encoders.own_modules import OwnModules
+from benchmark.encoders.sources import SourceFile, must_be_planned
 from benchmark.errors import ConformanceError, UsageError
 
 DEFAULT_LAYOUT = "torchvision"
@@ -22,7 +25,8 @@ DEFAULT_LAYOUT = "torchvision"
 def build(model: str) -> Backbone:
     """Calls the function named `path/to/file.py:function`.
 
-    Files beside it can be imported. Errors inside the author's code keep their traceback.
+    Files beside it can be imported, and only by it: each call runs modules of its own (`own_modules`). Errors inside the author's code keep
+    their traceback.
 
     Raises:
         UsageError: no such file, or no such function in it.
@@ -32,24 +36,34 @@ def build(model: str) -> Backbone:
     path = Path(file).resolve()
     if not path.is_file():
         raise UsageError(f"There is no file {path}; a backbone in Python is named file.py:function.")
-    factory = getattr(_imported(path), function, None)
-    if not callable(factory):
-        raise UsageError(f"{path.name} has no function {function!r}; a backbone in Python is named file.py:function.")
-    return _checked(factory(), f"{path.name}:{function}")
-
-
-def _imported(path: Path):
-    # Registered under a name of its own, so that a file called `torch.py` shadows nothing and dataclasses find their module.
-    name = f"lobe_backbone_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.append(str(path.parent))
+    modules = OwnModules(path)
     try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+        with modules.building():
+            factory = getattr(modules.factory(), function, None)
+            if not callable(factory):
+                raise UsageError(f"{path.name} has no function {function!r}; a backbone in Python is named file.py:function.")
+            backbone = _checked(factory(), f"{path.name}:{function}")
+    except BaseException:
+        modules.forget()
+        raise
+    backbone.own_modules = modules.kept()
+    return backbone
+
+
+def modules_of(backbone: Backbone) -> OwnModules:
+    """The modules that `build` ran for this backbone."""
+    return backbone.own_modules.modules
+
+
+def require_planned(backbone: Backbone, model: str, planned: Sequence[SourceFile]) -> None:
+    """Holds the code of a backbone, run already or imported later, to the files it was planned with.
+
+    Raises:
+        CheckpointError: it ran another file, or one that is not among them.
+    """
+    factory = Path(model.rpartition(":")[0]).resolve()
+    files = {os.path.realpath(file.at(factory.parent)): file.digest for file in planned}
+    modules_of(backbone).require(files, functools.partial(must_be_planned, factory))
 
 
 def _checked(backbone, name: str) -> Backbone:

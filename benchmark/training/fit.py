@@ -16,9 +16,10 @@ import torch
 
 from benchmark import parallel
 from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Normalisation, Record
+from benchmark.encoders import python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
-from benchmark.encoders.describe import sources_digest, state_digest
+from benchmark.encoders.describe import state_digest
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
@@ -318,9 +319,11 @@ def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: 
     )
     if bench.key != key:
         ref = experiment.backbone.model_copy(update={"model": place.backbone_model})
+        if experiment.backbone.family == "python_file":
+            _require_planned_files(experiment.backbone, place)
         backbone, account = build_backbone(ref, place.weights, init_seed=ref.init_seed)
         if experiment.backbone.family == "python_file":
-            _require_planned(experiment.backbone, backbone, place.backbone_model)
+            _require_planned(experiment.backbone, backbone, place)
         bench.encoder = SealedEncoder(backbone, _statistics(experiment, backbone)).to(device)
         if experiment.backbone.family == "python_file":
             # Shipped families keep the contract by their own tests; an author's file is checked before every use.
@@ -344,13 +347,21 @@ def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
     return own
 
 
-def _require_planned(ref: BackboneRef, backbone: Backbone, model: str) -> None:
-    """The author's file and what it builds must be what the job's key stands for: either may have been edited since planning."""
-    same_sources = ref.model.rpartition(":")[2] == sources_digest(Path(model.rpartition(":")[0]).parent)
-    if not same_sources or (ref.digest is not None and ref.digest != state_digest(backbone)):
-        what = "builds other weights than those" if same_sources else "and the files beside it are not those"
+def _require_planned_files(ref: BackboneRef, place: Place) -> None:
+    """The author's files must be what the job's key stands for: they may have been edited since planning, or be others on this machine."""
+    file = Path(place.backbone_model.rpartition(":")[0])
+    sources.require_unchanged(place.sources, file.parent, file.name)
+    if ref.model.rpartition(":")[2] != sources.combined(place.sources):
+        raise CheckpointError(f"{file.name} comes without the list of files it was planned with. Run the same command again.")
+
+
+def _require_planned(ref: BackboneRef, backbone: Backbone, place: Place) -> None:
+    """What was built must be what the job's key stands for: of those files, with those weights."""
+    python_file.require_planned(backbone, place.backbone_model, place.sources)
+    if ref.digest is not None and ref.digest != state_digest(backbone):
         raise CheckpointError(
-            f"{Path(model).name} {what} the job was planned with. Run the same command again to plan with what is there now."
+            f"{Path(place.backbone_model).name} builds other weights than those the job was planned with. Run the same command again to "
+            "plan with what is there now."
         )
 
 

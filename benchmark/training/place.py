@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.cards import BackboneRef, DatasetCard, digest_of
+from benchmark.encoders.sources import SourceFile
 
 FEATURE_BUDGET_BYTES = 2 * 2**30
 
@@ -31,6 +32,7 @@ class Place:
         checkpoints: folder for mid-training checkpoints that every node sees; None = long jobs start again when they are lost.
         checkpoint_every_s: least time between two of them.
         micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
+        sources: files that the author's own backbone was planned with.
         compiled: by `torch.compile`, whatever runs for every batch; not what computes kept features, nor linear heads side by side.
     """
 
@@ -49,6 +51,7 @@ class Place:
     checkpoint_every_s: float = 600.0
     micro_batches: int = 1
     compiled: bool = False
+    sources: tuple[SourceFile, ...] = ()
 
     def most_at_once(self, batch_size: int) -> int | None:
         """Images of a batch that may pass at once; None = all."""

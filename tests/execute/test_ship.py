@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.encoders.describe import sources_digest
-from benchmark.errors import EnvironmentProblem, UsageError
+from benchmark import resolve
+from benchmark.encoders import describe, python_file
+from benchmark.encoders.describe import FactoryDigest
+from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
 from benchmark.execute import nodes, ship, submit
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
@@ -23,7 +27,8 @@ def test_the_package_the_cards_and_the_authors_folder_travel_together(tiny, tmp_
     (file.parent / "helper.py").write_text("WIDTH = 4\n")
     (tmp_path / "staged").mkdir()
     named = ship.stage(tmp_path / "staged", ["torchvision:resnet18", f"{file}:build"])
-    assert named == ["torchvision:resnet18", f"author/{sources_digest(file.parent)}/mine.py:build"]
+    assert named[0] == "torchvision:resnet18"
+    assert re.fullmatch(r"author/[0-9a-f]{16}/mine\.py:build", named[1])
     assert (tmp_path / "staged" / named[1].partition(":")[0]).read_text() == file.read_text()
     look = "import benchmark; from benchmark import registry; from benchmark.execute.nodes import package_digest as d; "
     look += "print(benchmark.__file__, len(registry.suite('lovt-18').tasks), d())"
@@ -38,8 +43,64 @@ def test_a_worker_finds_the_authors_file_in_what_was_uploaded(small, tiny, tmp_p
     (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
     monkeypatch.chdir(tmp_path / "staged")
     assert ship.found_here(job, place) == place  # where it is, it is used
-    elsewhere = replace(place, backbone_model="/elsewhere/mine.py:build")
-    assert ship.found_here(job, elsewhere).backbone_model == f"{tmp_path / 'staged'}/{named}"
+    file.rename(file.with_name("gone.py"))
+    assert ship.found_here(job, place).backbone_model == f"{tmp_path / 'staged'}/{named}"
+    planned_on_the_cluster = replace(place, backbone_model=f"/elsewhere/{named}")
+    assert ship.found_here(job, planned_on_the_cluster).backbone_model == f"{tmp_path / 'staged'}/{named}"
+
+
+def test_sub_packages_and_data_travel_and_a_worker_computes_the_same_digest(small, tiny, tmp_path: Path, monkeypatch):
+    """Names that the package itself leaves at home, and a list of what git ignores, keep nothing of an author's folder back."""
+    file = tiny(
+        at_build="from content.seed import seed; torch.manual_seed(seed() + len((Path(__file__).parent / 'w' / 'a.bin').read_bytes()))"
+    )
+    for name, text in {"content/seed.py": "def seed():\n    return 3\n", "w/a.bin": "12", ".gitignore": "w/\ncontent/\n"}.items():
+        (file.parent / name).parent.mkdir(exist_ok=True)
+        (file.parent / name).write_text(text)
+    monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest.of(describe.observe(model)))  # in this process: it is quicker
+    resolved = resolve.backbone(f"{file}:build", tmp_path / "cache")
+    assert [one.name for one in resolved.sources] == ["content/seed.py", "mine.py", "w/a.bin"]
+    jobs, places = small.plan(LINEAR, [resolved])
+    place = next(iter(places.values()))
+    (tmp_path / "staged").mkdir()
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
+    assert not list((tmp_path / "staged" / "author").rglob(".gitignore"))  # Ray would leave out what it names
+    shutil.rmtree(file.parent)
+    monkeypatch.chdir(tmp_path / "staged")
+    here = ship.found_here(jobs[0], place)
+    assert here.backbone_model == f"{tmp_path / 'staged'}/{named}"
+    assert small.fit(jobs[0], here).status == "ok"
+    (tmp_path / "staged" / named.partition(":")[0]).with_name("w").joinpath("a.bin").write_text("21")
+    with pytest.raises(CheckpointError, match=r"not those the job was planned with: w/a\.bin was changed"):
+        small.fit(jobs[0], here)
+
+
+def test_a_factory_inside_a_package_travels_with_the_package(tiny, tmp_path: Path):
+    file = tiny(at_build="from .. import SEED; torch.manual_seed(SEED)")
+    package = tmp_path / "lab" / "mine"
+    package.mkdir(parents=True)
+    file = file.rename(package / "net.py")
+    (package / "__init__.py").write_text("")
+    (package.parent / "__init__.py").write_text("SEED = 4\n")
+    (tmp_path / "staged").mkdir()
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
+    names = (f"{tmp_path / 'staged'}/{named}", f"{file}:build")
+    there, here = (python_file.modules_of(python_file.build(name)).executed for name in names)
+    assert sorted(there.values()) == sorted(here.values())
+    assert {Path(path).relative_to(tmp_path / "staged" / "author").parts[1:] for path in there} == {
+        ("lab", "__init__.py"),
+        ("lab", "mine", "net.py"),
+    }
+
+
+def test_a_single_installed_module_travels_without_what_is_installed_beside_it(tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    (file.parent / "another.py").write_text("")
+    monkeypatch.setattr(ship, "installed_folders", lambda: (str(file.parent),))
+    (tmp_path / "staged").mkdir()
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
+    assert [path.name for path in (tmp_path / "staged" / "author").rglob("*.py")] == ["mine.py"]
+    assert (tmp_path / "staged" / named.partition(":")[0]).is_file()
 
 
 def test_a_folder_too_large_to_travel_is_refused_with_its_size(tiny, tmp_path: Path, monkeypatch):

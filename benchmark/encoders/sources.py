@@ -1,0 +1,150 @@
+"""The files that a factory's code runs or reads, as part of a backbone's identity: what they are called in its digest, and where they lie.
+
+Files of the factory's folder and below are named by their path in it, so a copied folder is the same backbone. Others are named by the end
+of their path. Code of the standard library, of installed packages and of this one is not part of it, nor what a system or a library keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from benchmark import registry
+from benchmark.encoders.own_modules import installed_folders
+from benchmark.errors import CheckpointError
+
+OUTSIDE = "outside: "  # begins the names of files that lie elsewhere
+CONTENT = ("tasks", "datasets", "backbones", "results")
+SYSTEM = ("/proc", "/sys", "/dev", "/run", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share")
+SHARED_PREFIXES = ("/", "/usr", "/usr/local")  # of a Python that shares its folder with much else
+CACHES = ("XDG_CACHE_HOME", "LOBE_CACHE", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR")
+NO_SOURCES = ("__pycache__", ".git", ".venv", "lobe-out", "lobe-demo")  # folders below an author's that are none of the backbone's
+
+INSIDE, ELSEWHERE, FOREIGN = "inside", "elsewhere", "foreign"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """
+    Attributes:
+        name: in the digest.
+        path: below the factory's folder, or absolute.
+        digest: SHA-256 of its content.
+    """
+
+    name: str
+    path: str
+    digest: str
+
+    def at(self, folder: Path) -> Path:
+        """Where it lies, for a factory in this folder."""
+        return folder / self.path
+
+
+def combined(files: Iterable[SourceFile]) -> str:
+    """SHA-256 of names and contents, in no order."""
+    lines = sorted(f"{file.name}\0{file.digest}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def files_of(factory: Path, read: Iterable[str], run: Iterable[str] = ()) -> tuple[SourceFile, ...]:
+    """Describes the files that count; the factory's own always does.
+
+    Args:
+        factory: its file, resolved.
+        read: absolute paths; what is no file any more is left out.
+        run: of modules. Code counts also where libraries keep things: `torch.hub` keeps an author's code there.
+    """
+    folder, run = factory.parent, set(run)
+    roots = {code: _roots(folder, code) for code in (False, True)}
+    inside, outside = {factory.name}, set()
+    for path in {*read, *run}:
+        if not os.path.isfile(path):
+            continue
+        code = path in run and path.endswith(".py")
+        kinds = {one: _kind(one, roots[code], code) for one in (os.path.abspath(path), os.path.realpath(path))}
+        own = next((one for one, kind in kinds.items() if kind == INSIDE), None)  # what is linked into the folder lies in the folder
+        if own is not None:
+            inside.add(os.path.relpath(own, folder))
+        elif set(kinds.values()) == {ELSEWHERE}:
+            outside.add(os.path.realpath(path))
+    endings = _shortest_endings(outside)
+    return (
+        *(SourceFile(Path(path).as_posix(), path, _digest(folder / path)) for path in sorted(inside)),
+        *(SourceFile(OUTSIDE + endings[path], path, _digest(Path(path))) for path in sorted(outside)),
+    )
+
+
+def must_be_planned(factory: Path, module: str) -> bool:
+    """Whether a module's file counts: not one of the installed packages, nor one that is written to be run once and deleted."""
+    kind = _kind(os.path.realpath(module), _roots(factory.parent, code=True), code=True)
+    return kind == INSIDE or (kind == ELSEWHERE and not Path(module).is_relative_to(os.path.realpath(tempfile.gettempdir())))
+
+
+def require_unchanged(files: Sequence[SourceFile], folder: Path, name: str) -> None:
+    """Raises CheckpointError where a file is missing here or is another than when the job was planned; `name` is the factory's."""
+    for file in files:
+        path = file.at(folder)
+        if not path.is_file():
+            raise CheckpointError(
+                f"{name} was planned with {path}, which is not on this machine. Only the folder of {name} travels to a cluster: put the "
+                "file there or below, or where every node sees it."
+            )
+        if _digest(path) != file.digest:
+            raise CheckpointError(
+                f"{name} and the files beside it are not those the job was planned with: {file.path} was changed. Run the same command "
+                "again to plan with what is there now."
+            )
+
+
+def base_folder(folder: Path) -> Path:
+    """The factory's folder; the topmost one of its package where it is part of one."""
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _roots(folder: Path, code: bool) -> dict[str, str]:
+    """Folders that decide about what lies in them; the deepest one does."""
+    paths = sysconfig.get_paths()
+    foreign = [*SYSTEM, *installed_folders(), paths["stdlib"], paths["platstdlib"], str(Path(__file__).parents[1])]
+    foreign += [prefix for prefix in (sys.prefix, sys.base_prefix) if prefix not in SHARED_PREFIXES]
+    foreign += [str(registry.content(name)) for name in CONTENT]
+    if not code:
+        foreign += [str(user_cache_path()), *(os.environ[name] for name in CACHES if os.environ.get(name))]
+    roots = {spelled: FOREIGN for root in foreign for spelled in (os.path.abspath(root), os.path.realpath(root))}
+    if str(folder) in map(os.path.realpath, installed_folders()):
+        return roots  # a single module among all that is installed
+    return roots | {str(base_folder(folder)): INSIDE, str(folder): INSIDE}
+
+
+def _kind(path: str, roots: dict[str, str], code: bool) -> str:
+    parents = [str(parent) for parent in Path(path).parents]
+    deepest = next((parent for parent in parents if parent in roots), None)
+    if deepest is None:
+        home = os.path.expanduser("~")
+        hidden = home in parents and Path(path).relative_to(home).parts[0].startswith(".")  # settings and caches of libraries
+        return FOREIGN if (hidden and not code) or "__pycache__" in Path(path).parts else ELSEWHERE
+    below = Path(path).relative_to(deepest).parts[:-1]
+    return FOREIGN if any(part in NO_SOURCES for part in below) else roots[deepest]
+
+
+def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
+    """Path -> as many of its last parts as tell all of them apart: a file keeps its name on a machine that has it elsewhere."""
+    n = 1
+    while len({Path(path).parts[-n:] for path in paths}) < len(paths):
+        n += 1
+    return {path: "/".join(Path(path).parts[-n:]) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
