@@ -72,3 +72,7 @@ class TrainingError(LobeError):
 
 class EnvironmentProblem(LobeError):
     """A package or device this job needs is missing. Says how to mend it."""
+
+
+class DeviceMissing(EnvironmentProblem):
+    """A process that was planned to have a GPU sees none. Nothing is computed: a CPU's numbers would be another experiment's."""

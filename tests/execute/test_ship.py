@@ -12,6 +12,7 @@ import pytest
 from benchmark.encoders.describe import sources_digest
 from benchmark.errors import EnvironmentProblem, UsageError
 from benchmark.execute import nodes, ship, submit
+from benchmark.execute.connecting import Connection
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
 
@@ -75,6 +76,7 @@ def test_a_cluster_that_asks_for_a_token_gets_a_sentence_and_no_traceback(monkey
         raise AuthenticationError("InvalidAuthToken")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(Connection, "_found", lambda self, ray: self.address)
     monkeypatch.setattr(job_submission, "JobSubmissionClient", refuse)
     with pytest.raises(EnvironmentProblem, match="at head:6379 asks for its token: set RAY_AUTH_MODE=token"):
         next(RayExecutor(address="head:6379").run(Schedule([])))
