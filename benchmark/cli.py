@@ -19,11 +19,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from benchmark import registry
 from benchmark.errors import LobeError, UsageError
 
+
+class Stoppable(TyperGroup):
+    """Ends a verb that is interrupted with a sentence; Typer's own way has no word and another exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("Stopped. What is stored stays; the same command goes on from there.")
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
+    cls=Stoppable,
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
     no_args_is_help=True,
     add_completion=False,
@@ -58,9 +72,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        err.print("Stopped. What is stored stays; the same command goes on from there.")
-        sys.exit(1)
     except LobeError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,17 @@ def test_an_error_with_brackets_in_a_path_is_printed_whole(lobe, tmp_path: Path)
     (tmp_path / "[odd]").mkdir()
     code, _, err = lobe("data", "verify", "rsna", "--data", f"rsna={tmp_path / '[odd]'}")
     assert (code, "[odd]" in err) == (2, True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verb_ends_with_a_sentence_and_1(lobe, monkeypatch, how):
+    monkeypatch.setattr("benchmark.registry.suites", lambda: signal.raise_signal(how))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code, text, err = lobe("list", "suites")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, text, err) == (1, "", "Stopped. What is stored stays; the same command goes on from there.\n")
 
 
 def test_a_bug_keeps_its_traceback(lobe, monkeypatch):

@@ -128,6 +128,10 @@ def _own_signals() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as ended:  # by Ray's handler, while it connects
+        if ended.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmark.cards import Record
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
-from benchmark.execute import nodes, spool
+from benchmark.execute import addresses, nodes, spool
 from benchmark.execute.connecting import STAYS, Connection
 from benchmark.execute.costs import Needs
 from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
@@ -79,7 +79,7 @@ class RayExecutor:
         if self.address is None and not (ray is not None and ray.is_initialized()):
             return equip(asked, [this_machine(asked)], "this machine", may_grow=False)
         ray = self.connection.open(self.backbones or ())
-        where = "the Ray that runs already" if self.address is None else f"the cluster at {self.address}"
+        where = f"the cluster at {self.address}" if self.address not in (None, addresses.AUTO) else "the Ray that runs here"
         return equip(asked, nodes.alive(ray), where, may_grow=True)
 
     def run(self, schedule: Schedule) -> Iterator[Event]:
@@ -248,11 +248,11 @@ class _Drive:
 
     def _nothing_fits(self) -> Iterator[Event]:
         """Nothing runs and nothing fits: waits for nodes to join, then fails what no node could ever hold."""
+        patience = GPUS_JOIN_S if self._lacks_gpus() and not self.executor.refused else NODES_JOIN_S
         if self._idle_since is None:
             self._idle_since = time.monotonic()
-            if self._lacks_gpus():
-                yield Noticed(f"No node with a GPU has joined: waiting for one, for {GPUS_JOIN_S / 60:.0f} minutes at most.")
-        patience = GPUS_JOIN_S if self._lacks_gpus() and not self.executor.refused else NODES_JOIN_S
+            if self._with_others() and self._lacks_gpus():
+                yield Noticed(f"No node with a GPU is there: waiting for one to join, for {patience / 60:.0f} minutes at most.")
         if self._with_others() and time.monotonic() - self._idle_since < patience:
             time.sleep(min(LOOK_S, 0.5))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -61,6 +62,15 @@ def test_ray_leaves_the_signals_of_the_program_as_they_were(monkeypatch):
     connection.open()
     assert signal.getsignal(signal.SIGTERM) is before
     connection.close()
+
+
+def test_a_signal_while_ray_connects_is_an_interruption_too(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))  # what Ray's handler does
+    with pytest.raises(KeyboardInterrupt):
+        Connection(cpus=1).open()
 
 
 def test_a_local_ray_takes_the_cores_that_this_process_may_use(monkeypatch):

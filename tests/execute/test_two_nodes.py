@@ -191,12 +191,12 @@ def test_nodes_whose_processes_see_no_device_are_given_up_and_no_job_of_theirs_i
 def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
     """Without the stacks that Ray's own handler prints."""
     program = (
-        "import signal, sys; from benchmark.execute.connecting import Connection; from benchmark import cli\n"
-        "def wait(): Connection(sys.argv[1]).open(); signal.raise_signal(signal.SIGTERM); signal.pause()\n"
-        "cli.app = lambda **_: wait(); cli.main()"
+        "import signal; from benchmark.execute.connecting import Connection; from benchmark import cli, doctor\n"
+        "def wait(): Connection('ADDRESS').open(); signal.raise_signal(signal.SIGTERM); signal.pause()\n"
+        "doctor.examine = wait; cli.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, "-c", program, cluster.address]
+    command = [sys.executable, "-c", program.replace("ADDRESS", cluster.address), "doctor"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "Stopped. What is stored stays; the same command goes on from there.\n"
