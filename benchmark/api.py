@@ -14,7 +14,11 @@ from typing import Protocol as TypingProtocol
 from benchmark import registry, resolve
 from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
 from benchmark.errors import DamagedResult, LobeError, UsageError
+from benchmark.execute import addresses
 from benchmark.execute.costs import Costs
+from benchmark.execute.equipment import Asked, Equipment, stored_otherwise
+from benchmark.execute.executors import Executor
+from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
 from benchmark.faults import of_environment
@@ -40,6 +44,7 @@ class Request:
         retries: of jobs whose process was lost.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
+        device: device type of every job, part of its key; `auto` takes GPUs where a node that computes has one, not the driver.
         cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
     """
 
@@ -52,6 +57,7 @@ class Request:
     cache_budget: str | None = None
     executor: Literal["ray", "inline"] = "ray"
     address: str | None = None
+    device: Asked = "auto"
     protocol: str | None = None
     runs: int | None = None
     limit: int | None = None
@@ -84,6 +90,7 @@ class Planned:
     done: dict[str, Record]
     todo: tuple[WorkUnit, ...]
     protocol: Protocol
+    equipment: Equipment
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
 
@@ -141,8 +148,13 @@ class Silent:
         return None
 
 
-def plan_jobs(request: Request) -> Planned:
+def plan_jobs(request: Request, executor: Executor | None = None) -> Planned:
     """Resolves names and folders and plans every job; nothing is computed and nothing is written but caches of digests.
+
+    With an address it asks the cluster for its nodes, since they decide for which device is planned.
+
+    Args:
+        executor: that will run the jobs; None makes one for the question and closes it.
 
     Raises:
         LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
@@ -155,6 +167,10 @@ def plan_jobs(request: Request) -> Planned:
         raise UsageError(f"--workers-per-job {request.workers_per_job} needs Ray, which starts the processes: leave --executor inline out.")
     if request.compiled and request.workers_per_job > 1:
         raise UsageError("--compile is for jobs of one process, which --workers-per-job makes several: use either.")
+    if request.executor == "inline" and request.address is not None:
+        raise UsageError(f"--address {request.address} needs Ray: leave --executor inline out.")
+    if request.address is not None:
+        addresses.checked(request.address)
     if request.split is not None and request.splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     cards = resolve.tasks(request.tasks, request.suite)
@@ -175,11 +191,12 @@ def plan_jobs(request: Request) -> Planned:
             datasets[name, split] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
+    equipment = _equipment(request, executor)
     settings = Settings(
         runs=request.runs,
         limit=request.limit,
         profile=request.profile,
-        device_type=_device_type(),
+        device_type=equipment.device_type,
         threads=request.threads,
         suite=request.suite,
     )
@@ -192,15 +209,15 @@ def plan_jobs(request: Request) -> Planned:
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [text for d in datasets.values() for text in d.warnings]
-    return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
+    warnings = [*stored_otherwise(jobs, done, store, request.device, equipment), *(text for d in datasets.values() for text in d.warnings)]
+    return Planned(request, tuple(jobs), done, tuple(todo), protocol, equipment, tuple(problems), tuple(warnings))
 
 
 def forecast(planned: Planned) -> Forecast:
-    """What the jobs still to compute will take on this machine, from measured costs where known."""
+    """What the jobs still to compute will take where they are planned to run, from measured costs where known."""
     from benchmark.execute import forecast as forecasting
 
-    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs_of(planned.request))
+    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs_of(planned.request), planned.equipment)
 
 
 def costs_of(request: Request) -> Costs:
@@ -216,8 +233,8 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     """
     watcher = watcher or Silent()
     store = Store(request.out)
-    with store.lock():
-        planned = plan_jobs(request)
+    with store.lock(), contextlib.closing(_executor(request)) as executor:
+        planned = plan_jobs(request, executor)
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
@@ -229,7 +246,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
             try:
                 schedule = Schedule(_equipped(planned.todo, request, store.identity()), planned.done.values(), costs, store.identity())
-                for event in _executor(request).run(schedule):
+                for event in executor.run(schedule):
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
                         found[record.key] = record
@@ -336,10 +353,11 @@ def _collected(problems: list[Problem], what: str):
         problems.append(Problem(what, str(error)))
 
 
-def _device_type() -> Literal["cpu", "cuda"]:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _equipment(request: Request, executor: Executor | None) -> Equipment:
+    if executor is not None:
+        return executor.equipment(request.device)
+    with contextlib.closing(_executor(request, shipped=False)) as asked:
+        return asked.equipment(request.device)
 
 
 def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list[WorkUnit]:
@@ -358,14 +376,13 @@ def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list
     ]
 
 
-def _executor(request: Request):
-    if request.executor == "inline":
-        from benchmark.execute.inline import InlineExecutor
-
-        return InlineExecutor()
-    from benchmark.execute.on_ray import RayExecutor
-
-    return RayExecutor(address=request.address, retries=request.retries)
+def _executor(request: Request, shipped: bool = True) -> Executor:
+    """
+    Args:
+        shipped: the user's own backbones travel to the cluster; only what computes needs them.
+    """
+    backbones = resolve.files_of_authors(request.backbones) if shipped else ()
+    return executor_of(request.executor, request.address, request.retries, backbones)
 
 
 def _tracker(planned: Planned):

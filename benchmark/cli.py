@@ -2,7 +2,8 @@
 
 Thin on purpose, and free of torch, Ray and MLflow until a verb needs them.
 
-Exit codes: 0 all good; 1 some jobs failed, the rest is stored; 2 nothing could start.
+Exit codes: 0 all good; 1 some jobs failed or it was stopped (Ctrl-C, SIGTERM), the rest is stored; 2 nothing could start, or what it ran on
+is lost (the cluster's head, the disk), and what was done before is stored.
 """
 
 from __future__ import annotations
@@ -18,11 +19,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from benchmark import registry
 from benchmark.errors import LobeError, UsageError
 
+
+class Stoppable(TyperGroup):
+    """Ends a verb that is interrupted with a sentence; Typer's own way has no word and another exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("Stopped. What is stored stays; the same command goes on from there.")
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
+    cls=Stoppable,
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
     no_args_is_help=True,
     add_completion=False,
@@ -57,9 +72,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        err.print("Stopped. What is stored stays; the same command goes on from there.")
-        sys.exit(1)
     except LobeError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)
@@ -275,7 +287,12 @@ def run(
         str | None, typer.Option("--cache-budget", help="Memory of a node for frozen features, like 4GB; beyond it disk. Default: 2GiB.")
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
-    address: Annotated[str | None, typer.Option("--address", help="Ray cluster; default: this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Ray cluster, like head:6379, or auto for the one running here. Default: this machine.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu or cuda; part of a job's identity. auto: cuda if a node of the cluster has a GPU.")
+    ] = "auto",
     protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
     split: SplitOption = None,
@@ -313,6 +330,7 @@ def run(
         cache_budget=cache_budget,
         executor=_choice("--executor", executor, ("ray", "inline")),
         address=address,
+        device=_choice("--device", device, ("auto", "cpu", "cuda")),
         protocol=protocol,
         runs=seeds,
         limit=limit,
@@ -336,6 +354,9 @@ def run(
         _show(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
         _show_problems(planned.problems)
         if not as_json:
+            out.print(_plain(planned.equipment.sentence), soft_wrap=True)
+            for text in planned.warnings:
+                out.print(f"[yellow]note:[/] {_plain(text)}", soft_wrap=True)
             out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
             if planned.todo:
                 _show_forecast(forecast(planned))
@@ -605,6 +626,8 @@ def _job_row(job, done: dict) -> dict[str, Any]:
         "run": job.labels.run,
         "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
         "waits_for": len(job.depends_on) or None,
+        "device": e.device_type,
+        "precision": e.precision,
         "state": done[job.key].status if job.key in done else "to compute",
         "key": job.key,
     }
@@ -620,7 +643,7 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
         raise typer.BadParameter("runs on a cluster's Ray: leave --executor inline out.", param_hint="--detach")
     single = {"suite": "--suite", "out": "--out", "cache": "--cache", "protocol": "--protocol", "runs": "--seeds", "limit": "--limit"}
     single |= {"profile": "--profile", "threads": "--threads", "split": "--split", "splits": "--splits", "checkpoints": "--checkpoints"}
-    single |= {"workers_per_job": "--workers-per-job", "retries": "--retries", "cache_budget": "--cache-budget"}
+    single |= {"device": "--device", "workers_per_job": "--workers-per-job", "retries": "--retries", "cache_budget": "--cache-budget"}
     given = [(option, getattr(request, name)) for name, option in single.items() if getattr(request, name) is not None]
     given += [("--task", name) for name in request.tasks] + [("--data", name) for name in request.data]
     words = [str(word) for pair in given for word in pair]
@@ -639,7 +662,7 @@ def _show_forecast(expected) -> None:
 
     known = f"{expected.measured_jobs} of {expected.n_jobs} jobs measured before, the rest a rough guess"
     out.print(
-        f"Expected here, with {expected.machine}: about {duration(expected.seconds)} ({known}); "
+        f"Expected with {expected.machine}: about {duration(expected.seconds)} ({known}); "
         f"longest chain {duration(expected.critical_path_s)}; {expected.device_hours:.1f} device-hours; "
         f"up to {expected.process_bytes / 2**30:.1f} GiB a process; {expected.disk_bytes / 2**20:.0f} MiB of predictions known so far."
     )

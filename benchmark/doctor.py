@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark import resolve
+from benchmark.machine import usable_cores
 
 # A frame of 224 x 224 is 50 kB: LoVT's five datasets, some 49,000 images, take 2.5 GB. One ResNet-50's features of RSNA take 11 GB more.
 CACHE_NEEDED_BYTES = 3 * 10**9
@@ -139,7 +140,7 @@ def _devices() -> Iterator[Finding]:
                 "Compare the driver's CUDA version in `nvidia-smi` with torch's; in a container, start it with `--gpus all`.",
             )
         else:
-            yield Finding("Devices", "ok", f"no GPU; jobs run on {os.cpu_count()} CPU cores")
+            yield Finding("Devices", "ok", f"no GPU; jobs run on {usable_cores()} CPU cores")
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)

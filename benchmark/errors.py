@@ -95,3 +95,7 @@ class TooLittleMemory(EnvironmentProblem):
 
 class NotSelected(EnvironmentProblem):
     """The learning rate was not selected: an environment's fault kept a selection run from its result."""
+
+
+class DeviceMissing(EnvironmentProblem):
+    """A process that was planned to have a GPU sees none. Nothing is computed: a CPU's numbers would be another experiment's."""

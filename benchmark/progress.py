@@ -104,6 +104,7 @@ class Live:
         self._started, self._states = time.monotonic(), self.states()
         if self.quiet:
             return
+        self.console.print(planned.equipment.sentence, soft_wrap=True, markup=False)
         for text in planned.warnings:
             self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
         if self.jobs:

@@ -21,7 +21,7 @@ from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, Spli
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe, sources_digest
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, DataError, SplitError, UsageError
+from benchmark.errors import CheckpointError, DataError, LobeError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.lists import NAME as LISTS
@@ -220,6 +220,17 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights, files, before)
+
+
+def files_of_authors(names: Iterable[str]) -> list[str]:
+    """`file.py:function` of every backbone that is an author's own file; a name that cannot be used is passed over."""
+    found = []
+    for name in names:
+        with contextlib.suppress(LobeError):
+            parsed = naming.parse(name)
+            if parsed.family == "python_file":
+                found.append(parsed.model)
+    return found
 
 
 def places(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,17 @@ def test_an_error_with_brackets_in_a_path_is_printed_whole(lobe, tmp_path: Path)
     assert (code, "[odd]" in err) == (2, True)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verb_ends_with_a_sentence_and_1(lobe, monkeypatch, how):
+    monkeypatch.setattr("benchmark.registry.suites", lambda: signal.raise_signal(how))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code, text, err = lobe("list", "suites")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, text, err) == (1, "", "Stopped. What is stored stays; the same command goes on from there.\n")
+
+
 def test_a_bug_keeps_its_traceback(lobe, monkeypatch):
     def broken():
         raise KeyError("a bug")
@@ -193,7 +205,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(words) or "id")
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
-    options |= {"--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
+    options |= {"--device": "cuda", "--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
     flags = ["--compile", "--retry-failed", "--no-tracking"]
     words = [word for pair in options.items() for word in pair]
     assert lobe("run", "--backbone", "x", *words, *flags, "--address", "http://head:8265", "--detach")[0] == 0

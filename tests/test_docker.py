@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
 SERVICE_KEYS = {
     *("image", "build", "command", "volumes", "ports", "environment", "depends_on", "healthcheck"),
-    *("deploy", "profiles", "restart", "shm_size", "user"),
+    *("deploy", "entrypoint", "profiles", "restart", "shm_size", "user"),
 }
 
 
@@ -98,3 +98,9 @@ def test_no_node_but_the_head_decides_and_the_head_computes_nothing():
     assert "--num-cpus=0" in read("compose.yaml")["services"]["head"]["command"]
     assert any("--head" in line and "--num-cpus=0" in line for line in read("ray-cluster.yaml")["head_start_ray_commands"])
     assert read("kuberay.yaml")["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_the_driver_of_compose_has_a_node_of_ray_on_its_own_machine():
+    shell, option, line = read("compose.yaml")["services"]["driver"]["entrypoint"]
+    assert (shell, option) == ("sh", "-c")
+    assert line.replace("$$", "$") == 'ray start --address=head:6379 --num-cpus=0 > /dev/null && exec "$0" "$@"'

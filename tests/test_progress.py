@@ -10,11 +10,14 @@ from rich.console import Console
 
 from benchmark.cards import Epoch
 from benchmark.execute import nodes
+from benchmark.execute.equipment import Equipment
 from benchmark.execute.nodes import GpuUse
+from benchmark.execute.placing import Node
 from benchmark.execute.work import Decoding, EpochEnded, Finished, Noticed, Started, failed, units
 from benchmark.progress import Live, bar, duration
 
 LINEAR = "rsna-linear-frozen-100"
+HERE = Equipment("cpu", (Node("here", 2),), "this machine")
 LINE = Epoch(epoch=0, step=3, train_loss=0.5, validation_loss=0.5, learning_rate=0.1, metrics={})
 
 
@@ -22,7 +25,7 @@ LINE = Epoch(epoch=0, step=3, train_loss=0.5, validation_loss=0.5, learning_rate
 def planned(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     todo = units(jobs, places)
-    return SimpleNamespace(jobs=jobs, todo=todo, done={}, n_todo=2, warnings=("rsna: 2 images [odd] are left out",))
+    return SimpleNamespace(jobs=jobs, todo=todo, done={}, n_todo=2, equipment=HERE, warnings=("rsna: 2 images [odd] are left out",))
 
 
 def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -56,6 +59,7 @@ def test_what_will_happen_is_said_once_and_a_failure_keeps_its_sentence(planned,
         for event in events(planned):
             live.event(event)
     shown = text.getvalue()
+    assert "Planned for cpu, float32: 2 cores on this machine." in shown.splitlines()[0]
     assert shown.count("2 jobs, 0 already stored, 2 to compute.") == 1
     assert "2 images [odd] are left out" in shown
     assert "a [bold] reason" in shown
@@ -122,7 +126,7 @@ def test_the_time_left_follows_what_jobs_are_expected_to_take(planned, monkeypat
 
 def test_many_running_jobs_show_as_a_few_lines_and_a_number(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=11)
-    planned = SimpleNamespace(jobs=jobs, todo=units(jobs, places), done={}, n_todo=len(jobs), warnings=())
+    planned = SimpleNamespace(jobs=jobs, todo=units(jobs, places), done={}, n_todo=len(jobs), equipment=HERE, warnings=())
     screen, text = console(terminal=True)
     live = Live(screen)
     live.planned(planned)

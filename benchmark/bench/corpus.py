@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from benchmark.encoders import torchvision
 from benchmark.encoders.build import FIXED_SEED
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
+from benchmark.machine import usable_cores
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.plan import Settings, plan
 from benchmark.readers.base import Sample
@@ -31,8 +31,8 @@ PATIENTS_QUICK = 14
 
 
 def n_cores(quick: bool) -> int:
-    """Threads of a side and workers of its loader: every core of the machine, or one where times mean nothing."""
-    return 1 if quick else os.cpu_count() or 1
+    """Threads of a side and workers of its loader: every core that this process may use, or one where times mean nothing."""
+    return 1 if quick else usable_cores()
 
 
 def frame_size(quick: bool) -> int:

@@ -5,7 +5,6 @@ Only where a CUDA device is there: without one nothing is measured, and the repo
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from benchmark.bench.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
 from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
 from benchmark.bench.measure import Row, Timed, alternate
 from benchmark.bench.stepping import Ours, compare_steps
+from benchmark.machine import usable_cores
 from benchmark.training.determinism import prepare_process
 from benchmark.training.loop import train
 from benchmark.training.model import Model
@@ -101,7 +101,7 @@ def _given(task: str, folder: Path, patients: int, limit: int, device_type: Lite
 def _against_plain(task: str, given: Ingredients, folder: Path) -> Row:
     """An epoch of training and validation, from files against from the cache."""
     images, decoder = png_files(given, folder / "gpu" / "png" / given.experiment.dataset.name)
-    workers = min(WORKERS, os.cpu_count() or 1)
+    workers = min(WORKERS, usable_cores())
     plain, fast, one, other = alternate(
         lambda: _epoch(given, plain_model(given, images, given.encoder(), workers)), lambda: _epoch(given, Ours(given).model), 2
     )

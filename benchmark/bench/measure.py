@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from benchmark.machine import usable_cores
+
 SCHEMA_VERSION = 1
 
 
@@ -129,7 +131,7 @@ def machine() -> dict[str, str]:
     packages = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")}
     return {
         "processor": _processor(),
-        "cores": str(os.cpu_count()),
+        "cores": str(usable_cores()),
         "load at the end": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -1,13 +1,12 @@
-"""What an evaluation will take on this machine, before it starts: time, device-hours, memory and disk."""
+"""What an evaluation will take on the machines it is planned for, before it starts: time, device-hours, memory and disk."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.execute.costs import Costs
-from benchmark.execute.nodes import gpus_here
+from benchmark.execute.equipment import Equipment
 from benchmark.execute.placing import Node
 from benchmark.execute.simulate import simulate
 from benchmark.execute.work import WorkUnit
@@ -17,7 +16,7 @@ from benchmark.execute.work import WorkUnit
 class Forecast:
     """
     Attributes:
-        machine: in words.
+        machine: what it is planned for, in words.
         measured_jobs: of `n_jobs`, those whose like ran before; the rest is a rough guess.
         device_hours: of GPUs, or of cores where there is none.
         process_bytes: memory of the largest process.
@@ -34,23 +33,19 @@ class Forecast:
     disk_bytes: int
 
 
-def this_machine() -> Node:
-    n_gpus, gpu_bytes = gpus_here()
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Node("here", os.cpu_count() or 1, pages, n_gpus, gpu_bytes)
-
-
-def forecast(todo: Sequence[WorkUnit], costs: Costs, node: Node | None = None) -> Forecast:
+def forecast(todo: Sequence[WorkUnit], costs: Costs, equipment: Equipment) -> Forecast:
     """
     Args:
-        node: None takes this machine.
+        equipment: what it will run on. Where no GPU has joined yet, one is taken, so that something can be said.
     """
-    node = node or this_machine()
-    simulated = simulate(todo, [node], costs)
+    nodes, machine = equipment.nodes, f"{equipment.machine} of {equipment.where}"
+    if equipment.device_type == "cuda" and not equipment.n_gpus:
+        cores, gpus = (max((getattr(costs.needs(unit), name) for unit in todo), default=1) for name in ("cpus", "n_gpus"))
+        nodes, machine = (Node("to join", cores, n_gpus=gpus),), f"{gpus} GPU of a node that has yet to join {equipment.where}"
+    simulated = simulate(todo, nodes, costs)
     jobs = [job for unit in todo for job in unit.jobs]
-    devices = f"{node.n_gpus} GPU" if node.n_gpus else f"{node.cpus} cores"
     return Forecast(
-        machine=devices,
+        machine=machine,
         n_jobs=len(jobs),
         measured_jobs=sum(map(costs.measured, jobs)),
         seconds=simulated.makespan_s,

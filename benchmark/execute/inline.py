@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmark.execute import spool
+from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Event, Finished, run_unit
 
@@ -13,6 +14,13 @@ class InlineExecutor:
     """One unit at a time, in the order of the schedule."""
 
     name = "inline"
+
+    def equipment(self, asked: Asked) -> Equipment:
+        """What this process has."""
+        return equip(asked, [this_machine(asked)], "this machine", may_grow=False)
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
     def run(self, schedule: Schedule) -> Iterator[Event]:
         """Events as they happen. Asking for the next one says that the last is stored: only then is it forgotten here."""

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.cards import Record
-from benchmark.errors import EnvironmentProblem
 from benchmark.execute import spool
 from benchmark.execute.placing import Node
 
@@ -36,6 +35,11 @@ def alive(ray) -> list[Node]:
     return found
 
 
+def is_alive(ray, node: str) -> bool:
+    """Whether that node is there, as a head is that computes nothing."""
+    return any(seen["NodeID"] == node and seen["Alive"] for seen in ray.nodes())
+
+
 def identity() -> dict[str, str]:
     """What must be equal on driver and workers for their numbers to be."""
     return {
@@ -49,6 +53,8 @@ def identity() -> dict[str, str]:
 def difference(driver: dict[str, str], worker: dict[str, str], node: str) -> str | None:
     """A sentence when a node must not be used, else None."""
     wrong = [name for name in driver if name != "gpu_bytes" and driver[name] != worker.get(name)]
+    if "torch" in wrong and driver["torch"] == f"{worker.get('torch', '').partition('+')[0]}+cpu":
+        wrong.remove("torch")  # the driver computes nothing: its torch may be the same release, built without CUDA
     if not wrong:
         return None
     parts = "; ".join(f"{name} is {worker.get(name, 'absent')[:16]} there and {driver[name][:16]} here" for name in wrong)
@@ -73,14 +79,6 @@ def collect(store_id: str, keys: Iterable[str]) -> Iterator[tuple[Record, dict[s
 def forget(store_id: str, keys: Iterable[str]) -> None:
     """Runs on a node: the driver has stored these."""
     spool.forget(store_id, keys)
-
-
-def wants_token(address: str) -> EnvironmentProblem:
-    """What to say when a cluster does not know us."""
-    return EnvironmentProblem(
-        f"The Ray cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in "
-        "RAY_AUTH_TOKEN (docs/cluster.md, Who may use it)."
-    )
 
 
 def on(ray, node: str, function, **options):

@@ -6,28 +6,32 @@ The schedule and the placer decide what starts where; Ray starts it there, isola
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from benchmark.errors import EnvironmentProblem, LobeError
-from benchmark.execute import nodes, spool
+from benchmark.cards import Record
+from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
+from benchmark.execute import addresses, nodes, spool
+from benchmark.execute.connecting import STAYS, Connection
+from benchmark.execute.costs import Needs
+from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
 from benchmark.execute.placing import Node, Placer, Slot
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
-from benchmark.execute.ship import found_here, stage
+from benchmark.execute.ship import found_here
 from benchmark.execute.work import Event, Finished, Noticed, WorkUnit, failed, near, run_unit, with_share_of_memory
 
 Work = Callable[[WorkUnit], Iterator[Event]]
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
 RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
 LOOK_S = 2.0  # between two looks at which nodes there are
 FORGET_S = 2.0  # between two acknowledgements to a node
 NODE_ANSWERS_S = 120.0
 NODES_JOIN_S = 120.0  # how long an evaluation without a node that fits waits for one
+GPUS_JOIN_S = 900.0  # the same for the first GPU, of a cluster that starts such nodes when they are asked for
+MOST_ASKED = 256  # units at once, of the cluster's autoscaler
 
 
 class WorkerLost(EnvironmentProblem):
@@ -46,9 +50,10 @@ class RayExecutor:
     """
     Args:
         address: cluster address; None starts Ray on this machine and stops it afterwards.
-        cpus: cores of the local Ray; None takes what the machine has.
+        cpus: cores of the local Ray; None takes those that this process may use.
         retries: of a unit whose process was lost.
         work: what runs a unit in its process.
+        backbones: `file.py:function` of the user's own; their folders travel to a cluster. None takes those of the schedule.
 
     Attributes:
         refused: a sentence for every node that is not used.
@@ -56,45 +61,41 @@ class RayExecutor:
 
     name = "ray"
 
-    def __init__(self, address: str | None = None, cpus: int | None = None, retries: int = RETRIES, work: Work = run_unit):
-        self.address, self.cpus, self.retries, self.work = address, cpus, retries, work
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: int | None = None,
+        retries: int = RETRIES,
+        work: Work = run_unit,
+        backbones: Iterable[str] | None = None,
+    ):
+        self.address, self.retries, self.work, self.backbones = address, retries, work, backbones
+        self.connection = Connection(address, cpus)
         self.refused: dict[str, str] = {}
+
+    def equipment(self, asked: Asked) -> Equipment:
+        """What the cluster's nodes have, to which it connects; without an address what this machine has, and nothing is started yet."""
+        ray = sys.modules.get("ray")
+        if self.address is None and not (ray is not None and ray.is_initialized()):
+            return equip(asked, [this_machine(asked)], "this machine", may_grow=False)
+        ray = self.connection.open(self.backbones or ())
+        where = f"the cluster at {self.address}" if self.address not in (None, addresses.AUTO) else "the Ray that runs here"
+        return equip(asked, nodes.alive(ray), where, may_grow=True)
 
     def run(self, schedule: Schedule) -> Iterator[Event]:
         """Events as they happen. Asking for the next one says that the last is stored: only then is it forgotten on its node."""
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        try:
-            import ray
-        except ImportError as error:
-            raise EnvironmentProblem(f"Ray cannot be imported ({error}). Use --executor inline, or `lobe doctor` for the cure.") from None
-        own = not ray.is_initialized()
-        if own:
-            self._connect(ray, schedule)
+        ray = self.connection.open(schedule.backbone_files() if self.backbones is None else self.backbones)
         drive = _Drive(ray, schedule, self)
         try:
             yield from drive.events()
         finally:
             drive.acknowledge(at_once=True)
-            if own:
-                ray.shutdown()
+            drive.ask_for_nodes(())
+            self.close()
 
-    def _connect(self, ray, schedule: Schedule) -> None:
-        common = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self.address is None:
-            ray.init(address="local", num_cpus=self.cpus, include_dashboard=False, **common)  # its own, whatever else runs here
-            return
-        if os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # handed over with --detach: all is there
-            ray.init(address=self.address, **common)
-            return
-        with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
-            stage(Path(staging), schedule.backbone_files())
-            try:
-                ray.init(address=self.address, runtime_env={"working_dir": staging}, **common)
-            except ray.exceptions.AuthenticationError:
-                raise nodes.wants_token(self.address) from None
-            except (ConnectionError, RuntimeError) as error:
-                raise EnvironmentProblem(f"No Ray cluster answers at {self.address}: {str(error).splitlines()[0][:200]}") from None
+    def close(self) -> None:
+        """Disconnects, and stops what was started on this machine."""
+        self.connection.close()
 
 
 class _Drive:
@@ -110,6 +111,7 @@ class _Drive:
         self._looked = self._acknowledged = -1e9
         self._with_gpus = False
         self._idle_since: float | None = None
+        self._asked: tuple[Needs, ...] = ()
         self._start = ray.remote(max_retries=0, num_returns="streaming")(_remote_unit)
 
     def events(self) -> Iterator[Event]:
@@ -132,6 +134,10 @@ class _Drive:
         if time.monotonic() - self._looked < LOOK_S:
             return
         self._looked = time.monotonic()
+        if self.executor.address is not None:
+            self.ask_for_nodes(self._wanted())
+        if not nodes.is_alive(self.ray, self.here):
+            raise EnvironmentProblem(f"The node of Ray on this machine ended, through which it speaks to the cluster. {STAYS}")
         seen = {node.id: node for node in nodes.alive(self.ray)}
         for gone in self.placer.nodes.keys() - seen.keys():
             self.placer.leave(gone)
@@ -207,9 +213,22 @@ class _Drive:
             return
         if isinstance(event, Finished):
             run.done.add(event.record.key)
+            if event.record.failure is not None and event.record.failure.kind == DeviceMissing.__name__:
+                yield from self._without_device(run, event.record)
+                return
             if self.schedule.again(run.unit, event, run.slot.share if run.slot.gpus else 1.0):
                 return
         yield from self._told(event, run.slot.node)
+
+    def _without_device(self, run: _Running, record: Record) -> Iterator[Event]:
+        """A node that declares GPUs its processes do not see would fail all jobs there are: it gets no more, this one goes elsewhere."""
+        assert record.failure is not None
+        self.lost.append((replace(run.unit, jobs=(record.job,)), run.losses))
+        if run.slot.node not in self.executor.refused:
+            self.placer.leave(run.slot.node)
+            said = f"Node {run.slot.node[:8]} is not used: {record.failure.sentence}"
+            self.executor.refused[run.slot.node] = said
+            yield Noticed(said)
 
     def _end(self, stream) -> None:
         self.placer.release(self.running.pop(stream).slot)
@@ -229,13 +248,20 @@ class _Drive:
 
     def _nothing_fits(self) -> Iterator[Event]:
         """Nothing runs and nothing fits: waits for nodes to join, then fails what no node could ever hold."""
-        self._idle_since = self._idle_since or time.monotonic()
-        if self._with_others() and time.monotonic() - self._idle_since < NODES_JOIN_S:
+        patience = GPUS_JOIN_S if self._lacks_gpus() and not self.executor.refused else NODES_JOIN_S
+        if self._idle_since is None:
+            self._idle_since = time.monotonic()
+            if self._with_others() and self._lacks_gpus():
+                yield Noticed(f"No node with a GPU is there: waiting for one to join, for {patience / 60:.0f} minutes at most.")
+        if self._with_others() and time.monotonic() - self._idle_since < patience:
             time.sleep(min(LOOK_S, 0.5))
             return
         if not self.placer.nodes:
             why = " ".join(self.executor.refused.values()) or "The cluster has no node with a CPU."
-            raise EnvironmentProblem(f"No node can be used. {why} What is stored stays; the same command goes on from there.")
+            raise EnvironmentProblem(f"No node can be used. {why} {STAYS}")
+        if self._lacks_gpus():
+            why = " ".join(self.executor.refused.values()) or "None declares one (`ray status` shows what Ray was told)."
+            raise EnvironmentProblem(f"The jobs are planned for GPUs and no node of the cluster has one. {why} {STAYS}")
         unit = self.lost.pop()[0] if self.lost else self.schedule.next()
         if unit is None:
             raise LobeError("Jobs are left that wait for selection runs nobody will make. This is a bug: please report it.")
@@ -243,6 +269,28 @@ class _Drive:
         sentence = EnvironmentProblem(f"No node of the cluster has what {unit.name} needs: {needs.n_gpus} GPU, {needs.cpus} CPU.")
         for job in unit.jobs:
             yield from self._told(Finished(failed(job, unit.place, sentence)), self.here)
+
+    def _lacks_gpus(self) -> bool:
+        """True when what waits needs a GPU, and no node that is used has any."""
+        if any(node.n_gpus for node in self.placer.nodes.values()):
+            return False
+        return any(needs.n_gpus for needs in self._wanted())
+
+    def _wanted(self) -> tuple[Needs, ...]:
+        """What runs and what could start needs, as far as anybody is asked for it."""
+        needs = self.schedule.costs.needs
+        now = [needs(run.unit) for run in self.running.values()] + [needs(unit) for unit, _ in self.lost]
+        return tuple([*now, *self.schedule.ready_needs(MOST_ASKED)][:MOST_ASKED])
+
+    def ask_for_nodes(self, wanted: tuple[Needs, ...]) -> None:
+        """Tells the autoscaler, where there is one, what would be of use: it sees no waiting unit, only what fits is submitted."""
+        if wanted == self._asked:
+            return
+        self._asked = wanted
+        from ray.autoscaler.sdk import request_resources
+
+        with contextlib.suppress(self.ray.exceptions.RayError, RuntimeError):  # a cluster without one need not take it
+            request_resources(bundles=[{"CPU": n.cpus} | ({"GPU": n.n_gpus} if n.n_gpus else {}) for n in wanted])
 
     def _with_others(self) -> bool:
         """True on a cluster, which may grow; a local Ray has this machine and no other."""

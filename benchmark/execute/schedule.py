@@ -73,6 +73,10 @@ class Schedule:
         own = (unit for unit in self._units.values() if unit.jobs[0].experiment.backbone.family == "python_file")
         return sorted({unit.place.backbone_model for unit in own})
 
+    def ready_needs(self, most: int) -> list[Needs]:
+        """What units need that could start now, were there room, at most so many of each kind."""
+        return [needs for needs, heap in self._ready.items() for _, number in heap[:most] if number in self._units]
+
     def next(self) -> WorkUnit | None:
         """The next unit that can start, with the outcomes it needs; None when none can start now."""
         found = self.next_that_fits(lambda unit: True)

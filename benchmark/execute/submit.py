@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import EnvironmentProblem, UsageError
-from benchmark.execute.nodes import wants_token
+from benchmark.execute.addresses import checked_server, wants_token
 from benchmark.execute.ship import stage
 
 MARK = "lobe"  # in the metadata of our jobs
@@ -82,10 +82,8 @@ def _client(address: str):
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         raise EnvironmentProblem(f"Ray cannot be imported ({error}). `lobe doctor` says how to mend it.") from None
-    if not address.startswith(("http://", "https://")):
-        raise UsageError(f"--address {address}: a cluster's job server is named like http://head:8265.")
     try:
-        return JobSubmissionClient(address)
+        return JobSubmissionClient(checked_server(address))
     except AuthenticationError:
         raise wants_token(address) from None
     except (ConnectionError, RuntimeError) as error:

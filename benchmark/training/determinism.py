@@ -6,6 +6,8 @@ import os
 
 import torch
 
+from benchmark.errors import DeviceMissing
+
 
 def prepare_process(threads: int) -> None:
     """Sets torch, OpenMP and OpenCV threads and deterministic algorithms.
@@ -21,3 +23,20 @@ def prepare_process(threads: int) -> None:
     import cv2
 
     cv2.setNumThreads(threads)
+
+
+def required_device(device_type: str) -> torch.device:
+    """The device of that type. Nothing falls back to the CPU: its numbers would stand under the key of another device.
+
+    Raises:
+        DeviceMissing: this process has no such device.
+    """
+    if device_type != "cuda" or torch.cuda.is_available():
+        return torch.device(device_type)
+    if torch.version.cuda is None:
+        why = "torch was built without CUDA"
+    elif os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        why = "CUDA_VISIBLE_DEVICES is empty"
+    else:
+        why = f"torch (CUDA {torch.version.cuda}) finds no device"
+    raise DeviceMissing(f"The job is planned for a GPU and its process has none: {why}. `lobe doctor` on that machine says how to mend it.")

@@ -32,6 +32,7 @@ from benchmark.training import evaluate, features, once, predictions
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.compiled import compile_network
 from benchmark.training.data import JobData, Part, load, load_untrained
+from benchmark.training.determinism import required_device
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
 from benchmark.training.micro_batches import require_same_result
@@ -158,7 +159,7 @@ def fit_together(
 def _ready(jobs: Sequence[Job], place: Place, bench: Bench) -> Generator[tuple[int, int], None, _Ready]:
     """Data, encoder, features, and a head for every job; the jobs agree in all but rates and seeds."""
     experiment = jobs[0].experiment
-    device = torch.device(experiment.device_type)
+    device = required_device(experiment.device_type)
     timings = {}
     clock = time.monotonic()
     data: JobData = yield from load(experiment, place)
@@ -256,7 +257,7 @@ def _tested(
 def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generator[tuple[int, int], None, Record]:
     """The record of a job that trains nothing: one pass over the test split, and over validation where a threshold needs it."""
     experiment = job.experiment
-    device = torch.device(experiment.device_type)
+    device = required_device(experiment.device_type)
     clock, timings = time.monotonic(), {}
     reader, samples, parts = yield from load_untrained(experiment, place)
     timings["data"], clock = _lap(clock)

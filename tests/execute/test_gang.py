@@ -12,9 +12,10 @@ import pytest
 from benchmark.api import Request, plan_jobs
 from benchmark.cards import EncoderMode
 from benchmark.errors import UsageError
+from benchmark.execute.connecting import QUIET
 from benchmark.execute.gang import cores_each
 from benchmark.execute.inline import InlineExecutor
-from benchmark.execute.on_ray import QUIET, RayExecutor
+from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Finished, units
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.execute.connecting import QUIET
 from benchmark.execute.inline import InlineExecutor
-from benchmark.execute.on_ray import QUIET, RayExecutor, on_this_node, units_at_once
+from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
 

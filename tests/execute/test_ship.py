@@ -16,6 +16,7 @@ from benchmark.encoders import describe, python_file
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
 from benchmark.execute import nodes, ship, submit
+from benchmark.execute.connecting import Connection
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
 
@@ -136,6 +137,7 @@ def test_a_cluster_that_asks_for_a_token_gets_a_sentence_and_no_traceback(monkey
         raise AuthenticationError("InvalidAuthToken")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(Connection, "_found", lambda self, ray: self.address)
     monkeypatch.setattr(job_submission, "JobSubmissionClient", refuse)
     with pytest.raises(EnvironmentProblem, match="at head:6379 asks for its token: set RAY_AUTH_MODE=token"):
         next(RayExecutor(address="head:6379").run(Schedule([])))

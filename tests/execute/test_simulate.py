@@ -9,6 +9,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Normalisation, SplitRule
 from benchmark.execute.costs import Costs
+from benchmark.execute.equipment import Equipment
 from benchmark.execute.forecast import forecast
 from benchmark.execute.placing import Node
 from benchmark.execute.simulate import simulate
@@ -90,7 +91,7 @@ def test_what_no_node_can_hold_is_named():
 
 def test_a_forecast_says_how_much_of_it_was_measured():
     made = suite_units(1, device_type="cpu")
-    told = forecast(made, Costs(), Node("a", cpus=2, memory_bytes=8 * GIB))
+    told = forecast(made, Costs(), Equipment("cpu", (Node("a", cpus=2, memory_bytes=8 * GIB),), "this machine"))
     assert (told.n_jobs, told.measured_jobs) == (sum(len(unit.jobs) for unit in made), 0)
     assert told.seconds >= told.critical_path_s > 0
     assert told.device_hours * 3600 <= 2 * told.seconds

@@ -9,6 +9,8 @@ import itertools
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.execute import nodes
+from benchmark.errors import DeviceMissing, EnvironmentProblem
+from benchmark.execute import nodes, on_ray
+from benchmark.execute.connecting import QUIET
 from benchmark.execute.costs import Costs
-from benchmark.execute.on_ray import QUIET, RayExecutor
-from benchmark.execute.placing import Node
+from benchmark.execute.on_ray import RayExecutor
+from benchmark.execute.placing import Node, Placer
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import simulate
 from benchmark.execute.work import Event, Finished, Noticed, Started, WorkUnit, failed
@@ -137,6 +141,65 @@ def test_nodes_with_another_package_are_not_used_and_that_is_said(cluster, monke
     assert len(said) == 2
     assert all("is not used: benchmark package is" in sentence and "another here" in sentence for sentence in said)
     assert {span.node for span in spans(events)} == {cluster.head_node.node_id}
+
+
+def test_a_driver_that_sees_no_gpu_plans_cuda_for_a_cluster_that_declares_some(cluster, corpora: Path, image_cache: Path, tmp_path: Path):
+    words = ["run", "--backbone", "torchvision:resnet18", "--task", "rsna-linear-frozen-100", "--data", str(corpora), "--seeds", "1"]
+    words += ["--out", str(tmp_path / "out"), "--cache", str(image_cache), "--limit", "8", "--address", cluster.address, "--dry-run"]
+    told = subprocess.run(
+        [sys.executable, "-c", "from benchmark.cli import main; main()", *words],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    where = f"the cluster at {cluster.address}"
+    assert f"Planned for cuda, float16: 2 GPU of 3 nodes on {where}. 1 of its nodes have no GPU" in told.stdout
+    assert f"Expected with 2 GPU of {where}:" in told.stdout
+
+    found = RayExecutor(address=cluster.address).equipment("auto")
+    placer, (unit,) = Placer(found.nodes), whole_device_units(["1"], found.device_type)
+    slots = [placer.place(Costs().needs(unit)) for _ in range(3)]
+    assert [slot and len(slot.gpus) for slot in slots] == [1, 1, None]
+
+
+def test_the_clusters_autoscaler_is_asked_for_what_waits_and_for_nothing_in_the_end(cluster, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
+    names = ["0.2", "0.1", "0.1"]
+    assert len(spans(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(names), costs=Named())))) == 3
+    assert asked[0] == [{"CPU": 1, "GPU": 1}] * 3
+    assert asked[-1] == []
+
+
+def blind(unit: WorkUnit) -> Iterator[Event]:
+    """A node whose processes do not see the devices it declares."""
+    for job in unit.jobs:
+        yield Finished(failed(job, unit.place, DeviceMissing("The job is planned for a GPU and its process has none.")))
+
+
+def test_nodes_whose_processes_see_no_device_are_given_up_and_no_job_of_theirs_is_a_result(cluster, monkeypatch):
+    monkeypatch.setattr(on_ray, "NODES_JOIN_S", 0.0)
+    events, executor = [], RayExecutor(address=cluster.address, work=blind)
+    with pytest.raises(EnvironmentProblem, match=r"no node of the cluster has one\. Node .{8} is not used: The job is planned for a GPU"):
+        events.extend(executor.run(Schedule(whole_device_units(["0.1"] * 4))))
+    assert len(executor.refused) == 2
+    assert {type(event) for event in events} == {Noticed}
+
+
+def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
+    """Without the stacks that Ray's own handler prints."""
+    program = (
+        "import signal; from benchmark.execute.connecting import Connection; from benchmark import cli, doctor\n"
+        "def wait(): Connection('ADDRESS').open(); signal.raise_signal(signal.SIGTERM); signal.pause()\n"
+        "doctor.examine = wait; cli.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", program.replace("ADDRESS", cluster.address), "doctor"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "Stopped. What is stored stays; the same command goes on from there.\n"
 
 
 def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):

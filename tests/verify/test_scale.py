@@ -24,8 +24,9 @@ from mlflow import MlflowClient
 
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.execute.connecting import QUIET
 from benchmark.execute.costs import Costs
-from benchmark.execute.on_ray import QUIET, RayExecutor
+from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import Simulation, simulate
