@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from typing import Protocol as TypingProtocol
 
-from benchmark import registry, resolve
+from benchmark import adopt, registry, resolve
 from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.execute.costs import Costs
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
+from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
 from benchmark.tracking.spool import behind
@@ -75,8 +75,24 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Unhashed:
+    """Files of a dataset whose content is not known yet."""
+
+    dataset: str
+    n_files: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
 class Planned:
-    """Jobs of a request, those already stored, and what had to be left out."""
+    """Jobs of a request, those already stored, and what had to be left out.
+
+    Attributes:
+        adopted: how many of the stored ones are results of an earlier release, taken over just now (`benchmark.adopt`).
+        unhashed: in a dry run, datasets that were not hashed yet.
+        provisional: keys of their jobs, which no run will have: nobody knows which of these jobs are stored.
+        earlier: keys of jobs whose result of an earlier release a run will take over, if it was computed on the same images.
+    """
 
     request: Request
     jobs: tuple[Job, ...]
@@ -85,6 +101,10 @@ class Planned:
     protocol: Protocol
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    adopted: int = 0
+    unhashed: tuple[Unhashed, ...] = ()
+    provisional: frozenset[str] = frozenset()
+    earlier: frozenset[str] = frozenset()
 
     @property
     def n_todo(self) -> int:
@@ -123,12 +143,20 @@ class Silent:
         return None
 
 
-def plan_jobs(request: Request) -> Planned:
+def plan_jobs(request: Request, watcher: Watcher | None = None, *, hashing: bool = True) -> Planned:
     """Resolves names and folders and plans every job; nothing is computed and nothing is written but caches of digests.
+
+    Args:
+        watcher: sees how far the hashing of images is.
+        hashing: False reads no image: keys of jobs on datasets that were never hashed are then provisional.
 
     Raises:
         LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
     """
+    return _plan(request, watcher or Silent(), hashing=hashing, adopting=False)
+
+
+def _plan(request: Request, watcher: Watcher, *, hashing: bool, adopting: bool) -> Planned:
     if request.limit is not None and request.limit < 2:
         raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
     if request.runs is not None and request.runs < 1:
@@ -154,7 +182,17 @@ def plan_jobs(request: Request) -> Planned:
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
             lists = None if request.splits is None else request.splits / name
-            datasets[name, split] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
+            datasets[name, split] = resolve.dataset(
+                card,
+                resolve.dataset_root(card, roots),
+                protocol,
+                split,
+                lists,
+                limit=request.limit,
+                cache=cache,
+                hashing=hashing,
+                progress=functools.partial(_hashing, watcher, name),
+            )
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
     settings = Settings(
@@ -167,13 +205,27 @@ def plan_jobs(request: Request) -> Planned:
     )
     jobs = list({job.key: job for job in _jobs(cards, backbones, datasets, request, protocol, settings)}.values())
     store = Store(request.out)
+    earlier = adopt.candidates(jobs, store, backbones, list(datasets.values()))
+    adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
     warnings = [text for d in datasets.values() for text in d.warnings]
-    return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
+    return Planned(
+        request,
+        tuple(jobs),
+        done,
+        tuple(todo),
+        protocol,
+        tuple(problems),
+        tuple(warnings),
+        adopted=len(adopted),
+        unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
+        provisional=frozenset(job.key for job in jobs if job.experiment.dataset.digest == resolve.UNHASHED),
+        earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
+    )
 
 
 def forecast(planned: Planned) -> Forecast:
@@ -197,7 +249,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     watcher = watcher or Silent()
     store = Store(request.out)
     with store.lock():
-        planned = plan_jobs(request)
+        planned = _plan(request, watcher, hashing=True, adopting=True)
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
@@ -269,6 +321,10 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper)
     return reproducing.reproduce(paper, Store(out).all(), resampled=functools.partial(resampling.of_record, out=out))
+
+
+def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) -> None:
+    watcher.event(Hashing(dataset, done_bytes, total_bytes))
 
 
 def _jobs(

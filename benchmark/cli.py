@@ -297,12 +297,13 @@ def run(
         _detach(request, no_tracking, as_json)
         return
     if dry_run:
-        planned = plan_jobs(request)
-        rows = [_job_row(job, planned.done) for job in planned.jobs]
+        planned = plan_jobs(request, hashing=False)
+        rows = [_job_row(job, planned) for job in planned.jobs]
         _show(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
         _show_problems(planned.problems)
         if not as_json:
-            out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
+            out.print(_dry_summary(planned))
+            _show_unhashed(planned)
             if planned.todo:
                 _show_forecast(forecast(planned))
         raise typer.Exit(1 if planned.problems else 0)
@@ -557,8 +558,13 @@ def _bar(title: str, quiet: bool):
     return bar(err, title, quiet)
 
 
-def _job_row(job, done: dict) -> dict[str, Any]:
+def _job_row(job, planned) -> dict[str, Any]:
+    """Without a key where the images that it depends on were not read yet; nobody knows then whether the job is stored."""
     e = job.experiment
+    is_known = job.key not in planned.provisional
+    state = planned.done[job.key].status if job.key in planned.done else "to compute" if is_known else "not known before hashing"
+    if job.key in planned.earlier:
+        state = "to take over"
     return {
         "task": job.labels.task,
         "split": e.dataset.split,
@@ -567,9 +573,28 @@ def _job_row(job, done: dict) -> dict[str, Any]:
         "run": job.labels.run,
         "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
         "waits_for": len(job.depends_on) or None,
-        "state": done[job.key].status if job.key in done else "to compute",
-        "key": job.key,
+        "state": state,
+        "key": job.key if is_known else None,
     }
+
+
+def _dry_summary(planned) -> str:
+    n_unknown, n_earlier = len(planned.provisional - planned.earlier), len(planned.earlier)
+    counts = f"{len(planned.done)} stored, {planned.n_todo - n_unknown - n_earlier} to compute"
+    unknown = f", {n_unknown} not known before their images are hashed" if n_unknown else ""
+    earlier = f", {n_earlier} stored by an earlier release: taken over if their images are still the same" if n_earlier else ""
+    return f"{len(planned.jobs)} jobs, {counts}{unknown}{earlier}."
+
+
+def _show_unhashed(planned) -> None:
+    from benchmark.progress import size_text
+
+    for one in planned.unhashed:
+        out.print(
+            f"{one.dataset}: {one.n_files:,} image files ({size_text(one.n_bytes)}) are not hashed yet. The run does it first, once; "
+            "only then do their jobs have keys.",
+            soft_wrap=True,
+        )
 
 
 def _detach(request, no_tracking: bool, as_json: bool) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
+from benchmark.contents import Memory
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.audit import leakage, leakage_checks, summary_check
 from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
+from benchmark.readers.identity import listed
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, published_rule, read_lists
 from benchmark.readers.splits import PatientOf
@@ -100,10 +102,11 @@ def prepare(
             continue
         folder = resolve.cache_folder(cache) / "images"
         opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
+        known = {"contents": listed(reader, reader.ids), "memory": Memory(folder.parent), "workers": workers}
         problems: list[str] = []
         with bar(f"{card.name} images") as step:
             for done, chunk in _chunks(reader.ids):
-                problems += [sentence for _, sentence in opened.fill([reader.sample(i) for i in chunk], workers=workers)]
+                problems += [sentence for _, sentence in opened.fill([reader.sample(i) for i in chunk], **known)]
                 step(done, len(reader.ids))
         rows.append(
             {
@@ -209,7 +212,7 @@ def _recipe(reader: Reader, size: int = FRAME_SIZE) -> CacheRecipe:
     """The recipe of the published protocol, the one most jobs will ask for."""
     return CacheRecipe(
         dataset=reader.card.name,
-        dataset_digest=f"{reader.digest()}:{reader.shapes}",
+        dataset_digest=f"{reader.outline_digest()}:{reader.shapes}",
         intensity=reader.card.intensity,
         size=size,
         n_classes=len(reader.card.classes),

@@ -18,30 +18,45 @@ from platformdirs import user_cache_path
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe
 from benchmark.errors import CheckpointError, DataError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
+from benchmark.readers.identity import identify, look
 from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, read_lists
+from benchmark.readers.lists import lists_rule, read_lists, splits_of
 from benchmark.store import write_atomically
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 
+UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
 PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
 
 
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone as planned, with the model (or factory) and the file a worker builds it from."""
+    """A backbone as planned, with the model (or factory) and the file a worker builds it from.
+
+    Attributes:
+        earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another.
+    """
 
     named: NamedBackbone
     model: str
     weights: Path | None
+    earlier: BackboneRef | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedDataset:
+    """A dataset folder as planned.
+
+    Attributes:
+        outline: digest of label files, image names and sizes: what an earlier release took for the dataset's identity.
+        n_unhashed, unhashed_bytes: files of the split whose content is not known yet; then `ref.digest` is `UNHASHED`, in dry runs only.
+    """
+
     ref: DatasetRef
     card: DatasetCard
     root: Path
@@ -50,6 +65,9 @@ class ResolvedDataset:
     known_release: bool
     warnings: tuple[str, ...]
     lists: Path | None = None
+    outline: str = ""
+    n_unhashed: int = 0
+    unhashed_bytes: int = 0
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -96,12 +114,27 @@ def is_there(card: DatasetCard, root: Path) -> bool:
     return all((root / registry.dataset(name).folder).is_dir() for name in card.parts.values()) if card.parts else root.is_dir()
 
 
-def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt", lists: Path | None = None) -> ResolvedDataset:
-    """Opens a dataset folder, checks it against its card, and digests it.
+def dataset(
+    card: DatasetCard,
+    root: Path,
+    protocol: Protocol,
+    split: str = "lovt",
+    lists: Path | None = None,
+    *,
+    limit: int | None = None,
+    cache: Path | None = None,
+    hashing: bool = True,
+    progress: Progress | None = None,
+) -> ResolvedDataset:
+    """Opens a dataset folder, checks it against its card, and digests what the split uses of it.
 
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
+        limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach (`readers.identity`).
+        cache: folder of all caches, where digests of files are remembered; None remembers none.
+        hashing: False reads no image; what is not known yet is counted instead.
+        progress: told how far hashing is.
 
     Raises:
         DataError: label files or folder are not what the card says, or the lists hold other boxes.
@@ -112,9 +145,11 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
     verification = reader.verify()
     split, rule, lists = _split(reader, split, lists)
+    splits, memory = splits_of(reader, rule, lists), Memory(cache)
+    identity = drained(identify(reader, splits, limit, memory), progress) if hashing else look(reader, splits, limit, memory)
     ref = DatasetRef(
         name=card.name,
-        digest=reader.digest(),
+        digest=identity.digest or UNHASHED,
         split=split,
         # What is expected of a split checks it and decides no digit, so it stays out of the key.
         split_rule=rule.model_copy(update={"expected": {}}),
@@ -133,6 +168,9 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
         known_release=verification.ok,
         warnings=tuple(reader.warnings),
         lists=lists,
+        outline=reader.outline_digest(),
+        n_unhashed=len(identity.unhashed),
+        unhashed_bytes=sum(identity.unhashed.values()),
     )
 
 
@@ -161,10 +199,7 @@ def _split(reader: Reader, split: str, lists: Path | None) -> tuple[str, SplitRu
                 if reader.split(rule) == splits:
                     return name, rule, None
         return LISTS, lists_rule(splits), lists
-    rule = rule_of_card(reader.card, split)
-    if split != "lovt":
-        reader.split(rule)  # what a folder cannot give, such as unknown patients, is said before any job is planned
-    return split, rule, None
+    return split, rule_of_card(reader.card, split), None
 
 
 def backbone(name: str, cache: Path) -> ResolvedBackbone:

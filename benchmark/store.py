@@ -68,8 +68,10 @@ class Store:
         return _read(path)
 
     def all(self) -> list[Record]:
-        """Every record, sorted by key."""
-        return [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
+        """Every record, sorted by key; those that were taken over under another key count once."""
+        records = [_read(path) for path in sorted(self.records_folder.glob("*.json"))]
+        adopted = {record.adopted_from for record in records}
+        return [record for record in records if record.key not in adopted]
 
     def planned(self) -> list[Job]:
         """The jobs of the last plan of every evaluation, done or not (`plan`); empty in folders of an older LOBE.

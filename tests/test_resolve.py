@@ -27,7 +27,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def keys(backbone: NamedBackbone, root: Path) -> list[str]:
-    dataset = resolve.dataset(registry.dataset("rsna"), root, PUBLISHED)
+    dataset = resolve.dataset(registry.dataset("rsna"), root, PUBLISHED, limit=8)
     card = registry.task(TASK)
     return [job.key for job in plan([card], [backbone], {"rsna": dataset.ref}, PUBLISHED, Settings(runs=2, limit=8))]
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.contents import Contents
 from benchmark.errors import DataError, ImageError, StoreError
 from benchmark.imaging.cache import RECIPE_FILE, CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.equalise import equalise
@@ -242,7 +243,7 @@ def test_a_copied_folder_is_hashed_once_more_but_not_decoded(tmp_path: Path) -> 
         os.utime(sample.files[0], ns=(1, 1))
     cache.fill(samples)
     assert len(log.read_text().split()) == 3
-    assert all(cache._is_current(s) for s in samples)
+    assert all(cache._is_current(s, Contents()) for s in samples)
 
 
 def test_a_changed_file_that_cannot_be_read_leaves_no_old_pixels(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_a_killed_fill_is_resumed_and_loses_at_most_one_batch(tmp_path: Path) ->
     assert child.exitcode == -signal.SIGKILL
     samples = toys(tmp_path / "data", 100, log)
     cache = opened(tmp_path, samples)
-    done = [s for s in samples if cache._is_current(s)]
+    done = [s for s in samples if cache._is_current(s, Contents())]
     assert len(done) == 64  # two batches were committed, the third was under way
     log.unlink()
     assert cache.fill(samples) == []
@@ -326,7 +327,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(tmp_path: Path, monke
     with pytest.raises(StoreError, match=r"disk is full.*--cache"):
         cache.fill(samples)
     monkeypatch.undo()
-    done = [s for s in samples if cache._is_current(s)]
+    done = [s for s in samples if cache._is_current(s, Contents())]
     assert len(done) == 32
     assert_holds(cache, done)
     assert cache.fill(samples) == []
