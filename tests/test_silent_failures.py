@@ -344,7 +344,7 @@ def test_a_cache_of_a_file_that_changed_later_is_not_used(small, tiny, own):
     pixels, digest = before.images(np.arange(2)).clone(), before.files_digest()
     swap(one, other)
     again, place = small.one(LINEAR, file, root=root)
-    assert again.key == job.key  # names and sizes say nothing
+    assert again.key != job.key  # though names and sizes are the same
     after = data.load_part(again.experiment, place, "train")
     assert torch.equal(after.images(np.arange(2)), pixels.flip(0))
     assert after.files_digest() != digest
@@ -370,21 +370,65 @@ def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own, tmp_path: 
     steps = fitting.fit(job, place, tmp_path, 1e-2, fitting.Bench())
     assert any(isinstance(step, Epoch) for step in steps)
     swap(one, other)
-    data.load_part(job.experiment, place, "train")  # another job of the same folder decodes the file anew
+    again, elsewhere = small.one(LINEAR, file, root=root)
+    data.load_part(again.experiment, elsewhere, "train")  # another job of the same folder decodes the file anew
     with pytest.raises(DataError, match="changed while the job ran"):
         list(steps)
 
 
-def test_an_image_swapped_between_runs_by_one_of_the_same_size_is_said_in_the_row(small, tiny, own):
+def test_an_image_swapped_between_runs_by_one_of_the_same_size_stops_the_next_run(small, tiny, own):
     root, file = own("rsna"), tiny()
     job, place = small.one(LINEAR, file, root=root)
     one, other = equal_size_pair(root, data.load_part(job.experiment, place, "train").ids[:2])
     jobs, places = small.plan(LINEAR, [file], root=root, runs=2)
-    first = run(jobs[:1], places)
-    assert not any("changed between runs" in w for w in rows_of(first)[0].warnings)
+    assert [record.status for record in run(jobs[:1], places)] == ["ok"]
     swap(one, other)
-    (row,) = rows_of(first + run(jobs[1:], places))
+    (record,) = run(jobs[1:], places)
+    assert "not those the job was planned with" in record.failure.sentence
+
+
+def test_runs_of_an_earlier_release_on_other_bytes_are_said_in_the_row(small, tiny):
+    """Its keys knew names and sizes alone."""
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2)
+    first, second = run(jobs, places)
+    assert not any("changed between runs" in w for w in rows_of([first, second])[0].warnings)
+    second = second.model_copy(update={"sample_digests": second.sample_digests | {"train files": "0" * 64}})
+    (row,) = rows_of([first, second])
     assert any("image files of train changed between runs" in w for w in row.warnings)
+
+
+def test_an_image_replaced_between_planning_and_decoding_stores_nothing(small, tiny, own, monkeypatch):
+    """Hashing is over, decoding has not come to the file yet: no key may stand for these pixels."""
+    root = own("rsna")
+    jobs, places = small.plan(LINEAR, [tiny()], root=root)
+    (place,) = places.values()
+    found = data.choose(jobs[0].experiment, open_reader(place.card, place.dataset_root))["train"][:2]
+    one, other = equal_size_pair(root, [s.id for s in found])
+    jobs, places = small.plan(LINEAR, [tiny("again")], root=root)
+    known = data.open_known
+
+    def replaced_after(experiment, place):
+        reader, contents = yield from known(experiment, place)
+        swap(one, other)
+        return reader, contents
+
+    monkeypatch.setattr(data, "open_known", replaced_after)
+    (record,) = run(jobs, places)
+    assert (record.status, record.failure.kind, record.metrics) == ("failed", ImageError.__name__, {})
+    assert "not what the job was planned with" in record.failure.sentence
+    assert "run the same command again" in record.failure.sentence
+
+
+@pytest.mark.parametrize("name", ["images.u8", "masks.bits", "rows.bin"])
+def test_an_inverted_cache_changes_no_metric_and_is_said(small, tiny, tmp_path: Path, name: str):
+    job, place = small.one(MASKS, tiny())
+    place = dataclasses.replace(place, cache=tmp_path / "private" / "images")
+    first = small.fit(job, place)
+    (file,) = place.cache.glob(f"*/{name}")
+    file.write_bytes(bytes(255 - byte for byte in file.read_bytes()))
+    second = small.fit(job, place, produced=tmp_path / "second")
+    assert (second.metrics, second.sample_digests, second.curve) == (first.metrics, first.sample_digests, first.curve)
+    assert any("rows of the image cache were damaged" in warning for warning in second.warnings)
 
 
 def test_a_cache_of_another_dataset_with_equal_ids_is_another_cache(small, tiny, own):

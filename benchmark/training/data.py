@@ -23,7 +23,7 @@ from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Boxes
 from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
-from benchmark.readers.identity import MINIMUM_POSITIVES, identify
+from benchmark.readers.identity import MINIMUM_POSITIVES, Identity, identify
 from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training.place import Place
@@ -194,7 +194,7 @@ def load_part(experiment: Experiment, place: Place, name: str) -> Part:
 def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
     """The dataset's reader, and what its files hold; an unlimited job needs a release whose counts and digests are known.
 
-    Yields (bytes hashed, bytes to hash) where this node does not know the files yet.
+    Yields per cents where this node has to read the files first.
 
     Raises:
         DataError: the folder is an unknown or edited copy, or changed since planning.
@@ -206,13 +206,22 @@ def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int
         )
     reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
     splits = splits_of(reader, experiment.dataset.split_rule, place.lists)
-    identity = yield from identify(reader, splits, experiment.limit, Memory(place.cache.parent))
+    identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(place.cache.parent)))
     if identity.digest != experiment.dataset.digest:
         raise DataError(
             f"{place.card.name}: label or image files in {place.dataset_root} are not those the job was planned with. "
             "Run the same command again to plan with the files as they are now."
         )
     return reader, identity.contents
+
+
+def _in_per_cent(steps: Generator[tuple[int, int], None, Identity]) -> Generator[tuple[int, int], None, Identity]:
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as ended:
+            return ended.value
+        yield 100 * done // max(total, 1), 100
 
 
 def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: Contents | None = None) -> Iterator[tuple[int, int]]:

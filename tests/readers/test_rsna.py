@@ -194,7 +194,7 @@ def test_a_file_that_is_not_rsnas_mapping_is_an_error(release: Callable[..., Pat
         open_reader(CARD, root)
 
 
-def test_the_dataset_digest_follows_labels_and_image_sizes(release: Callable[..., Path]) -> None:
+def test_the_outline_follows_labels_and_image_sizes(release: Callable[..., Path]) -> None:
     root = release()
     before = open_reader(CARD, root).outline_digest()
     assert open_reader(CARD, root).outline_digest() == before
