@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from benchmark import registry, resolve
 from benchmark.cards import Epoch, SplitRule
+from benchmark.contents import sha256_of
 from benchmark.encoders.build import build_backbone
 from benchmark.errors import (
     CheckpointError,
@@ -36,6 +37,7 @@ from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Detections
+from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.report.rows import rows_of
 from benchmark.store import Store
@@ -350,6 +352,51 @@ def test_a_cache_of_a_file_that_changed_later_is_not_used(small, tiny, own):
     assert after.files_digest() != digest
 
 
+def test_images_inverted_in_place_are_another_dataset_with_results_of_its_own(small, tiny, tmp_path: Path):
+    """Uncompressed DICOM keeps its size whatever it shows; here it keeps its modification time as well."""
+    import pydicom
+
+    root, file, task = tmp_path / "data", tiny(), "vindr-cxr-linear-frozen-100-lobe"
+    write_corpus(Plan("vindr-cxr", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "vindr-cxr")
+
+    def evaluated(cache: str):
+        jobs, places = small.plan(task, [file], root=root)
+        (record,) = run(jobs, {key: dataclasses.replace(place, cache=tmp_path / cache / "images") for key, place in places.items()})
+        assert record.status == "ok", record.failure
+        return record
+
+    first, again = evaluated("one"), evaluated("one")
+    for path in sorted((root / "vindr-cxr").rglob("*.dicom")):
+        before, held = path.stat(), pydicom.dcmread(path)
+        held.PixelData = (65_535 - held.pixel_array.astype(np.int64)).astype(np.uint16).tobytes()
+        held.save_as(path)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second, elsewhere = evaluated("one"), evaluated("another")
+    assert first.key == again.key != second.key == elsewhere.key
+    assert first.metrics == again.metrics
+    assert first.metrics["pixel_ap"] != second.metrics["pixel_ap"]
+    assert second.metrics == elsewhere.metrics
+
+
+def test_an_image_that_is_not_what_the_release_lists_fails_its_job_and_no_other_file_is_read_for_it(small, tiny, own):
+    """The list stands for content when jobs are planned; each image is held to it when it is decoded."""
+    root = own("rsna")
+    images = sorted((root / "rsna" / "stage_2_train_images").glob("*.dcm"))
+    listed = [f"{sha256_of(path)} {path.relative_to(root / 'rsna')}" for path in images]
+    unlisted, _ = small.one(LINEAR, tiny(), root=root)
+    (root / "rsna" / "SHA256SUMS.txt").write_text("\n".join(listed))
+    (job,), places = small.plan(LINEAR, [tiny("again")], root=root)
+    assert job.experiment.dataset == unlisted.experiment.dataset
+    assert [record.status for record in run([job], places)] == ["ok"]
+    found = data.choose(job.experiment, open_reader(registry.dataset("rsna"), root / "rsna"))["test"][0]
+    images[images.index(found.files[0])].write_bytes(b"\0" * found.files[0].stat().st_size)
+    assert small.one(LINEAR, tiny("later"), root=root)[0].experiment.dataset == job.experiment.dataset
+    (record,) = run([job], places)
+    assert (record.status, record.failure.kind) == ("failed", ImageError.__name__)
+    assert f"SHA256SUMS.txt line {images.index(found.files[0]) + 1}: SHA-256" in record.failure.sentence
+
+
 def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(small, tiny, own):
     root = own("rsna")
     jobs, places = small.plan(LINEAR, [tiny()], root=root)
@@ -421,7 +468,7 @@ def test_an_image_replaced_between_planning_and_decoding_stores_nothing(small, t
 
 @pytest.mark.parametrize("name", ["images.u8", "masks.bits", "rows.bin"])
 def test_an_inverted_cache_changes_no_metric_and_is_said(small, tiny, tmp_path: Path, name: str):
-    job, place = small.one(MASKS, tiny())
+    job, place = small.one(LINEAR, tiny())
     place = dataclasses.replace(place, cache=tmp_path / "private" / "images")
     first = small.fit(job, place)
     (file,) = place.cache.glob(f"*/{name}")
