@@ -218,7 +218,7 @@ def _hashed(path: Path) -> tuple[Path, bytes, str]:
         digest = sha256_of(path)
         after = stamp_of(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Is the folder complete?") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}. Is it there, and may you read it?") from None
     if before != after:
         raise DataError(f"{path} changed while it was read. Run the same command again when nothing writes there.")
     return path, before, digest
@@ -228,7 +228,7 @@ def _stamp(path: Path) -> bytes:
     try:
         return stamp_of(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Is the folder complete?") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}. Is it there, and may you read it?") from None
 
 
 def _is_recent(stamp: bytes, now_ns: int) -> bool:

@@ -6,8 +6,6 @@ Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie g
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -27,7 +25,6 @@ from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.identity import identify, look
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, read_lists, splits_of
-from benchmark.store import write_atomically
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
@@ -288,25 +285,8 @@ def size_bytes(text: str) -> int:
 
 
 def _file_digest(path: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and modification time."""
+    """SHA-256 of a file, remembered as those of images are."""
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
-    memory = cache / "digests.json"
-    known = {}
-    if memory.exists():
-        try:
-            known = json.loads(memory.read_text())
-        except ValueError:
-            known = {}
-    stamp = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    if stamp not in known:
-        try:
-            with path.open("rb") as handle:
-                known[stamp] = hashlib.file_digest(handle, "sha256").hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps(known, indent=1).encode())
-    return known[stamp]
+        return Memory(cache).digest(path)
+    except DataError as error:
+        raise CheckpointError(f"The weights file {error}") from None

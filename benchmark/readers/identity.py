@@ -95,10 +95,9 @@ def covered(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | No
 def _first_positives(reader: Reader, ids: Sequence[str]) -> list[str]:
     found: list[str] = []
     for sample_id in ids:
-        positive = reader.sample(sample_id).positive
-        if positive is None or len(found) == MINIMUM_POSITIVES:
+        if len(found) == MINIMUM_POSITIVES:
             break
-        if positive:
+        if reader.sample(sample_id).positive:
             found.append(sample_id)
     return found
 
