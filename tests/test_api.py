@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_mended_images_are_another_dataset_and_computed_at_once(request_for, cor
 def test_hashing_is_seen_and_planning_without_it_says_what_it_does_not_know(request_for, corpora: Path, tmp_path: Path):
     seen = []
     shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
-    request = request_for(data=[str(tmp_path / "data")], cache=tmp_path / "cache")
+    request = dataclasses.replace(request_for(data=[str(tmp_path / "data")]), cache=tmp_path / "cache")
     unread = plan_jobs(request, hashing=False)
     planned = plan_jobs(request, SimpleNamespace(event=seen.append))
     assert [(e.dataset, e.done_bytes <= e.total_bytes) for e in seen] == [("rsna", True)] * len(seen)
