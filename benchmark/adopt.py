@@ -87,7 +87,8 @@ class _Today:
 
     def choose(self, candidate: Candidate) -> None:
         from benchmark.readers.base import SPLITS, open_reader
-        from benchmark.training.data import UNTRAINED, choose
+        from benchmark.readers.identity import UNTRAINED
+        from benchmark.training.data import choose
 
         experiment, dataset, which = candidate.job.experiment, candidate.dataset, _which(candidate.job)
         if which in self.chosen:

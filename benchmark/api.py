@@ -174,20 +174,21 @@ def _plan(request: Request, watcher: Watcher, *, hashing: bool, adopting: bool) 
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
     backbones: list[resolve.ResolvedBackbone] = []
-    datasets: dict[tuple[str, str], resolve.ResolvedDataset] = {}
+    datasets: dict[tuple[str, str, bool], resolve.ResolvedDataset] = {}
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
             backbones.append(resolve.backbone(name, cache))
-    for name, split in dict.fromkeys((card.dataset, request.split or card.split) for card in cards):
+    for name, split, trains in dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards):
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
             lists = None if request.splits is None else request.splits / name
-            datasets[name, split] = resolve.dataset(
+            datasets[name, split, trains] = resolve.dataset(
                 card,
                 resolve.dataset_root(card, roots),
                 protocol,
                 split,
                 lists,
+                trains=trains,
                 limit=request.limit,
                 cache=cache,
                 hashing=hashing,
@@ -212,14 +213,14 @@ def _plan(request: Request, watcher: Watcher, *, hashing: bool, adopting: bool) 
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [text for d in datasets.values() for text in d.warnings]
+    warnings = dict.fromkeys(text for d in datasets.values() for text in d.warnings)
     return Planned(
         request,
         tuple(jobs),
         done,
         tuple(todo),
         protocol,
-        tuple(problems),
+        tuple(dict.fromkeys(problems)),
         tuple(warnings),
         adopted=len(adopted),
         unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
@@ -330,16 +331,16 @@ def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) 
 def _jobs(
     cards: Sequence[TaskCard],
     backbones: Sequence[resolve.ResolvedBackbone],
-    datasets: Mapping[tuple[str, str], resolve.ResolvedDataset],
+    datasets: Mapping[tuple[str, str, bool], resolve.ResolvedDataset],
     request: Request,
     protocol: Protocol,
     settings: Settings,
 ) -> list[Job]:
-    """Jobs of every task whose dataset can be used; tasks that share a split are planned together."""
+    """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
     jobs: list[Job] = []
-    for split in dict.fromkeys(request.split or card.split for card in cards):
-        refs = {name: d.ref for (name, of), d in datasets.items() if of == split}
-        usable = [card for card in cards if (request.split or card.split) == split and card.dataset in refs]
+    for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
+        refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
+        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
         jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
     return jobs
 

@@ -217,6 +217,8 @@ def data_prepare(
 
     rows = prepare(names or [], data, cache, workers, lambda title: _bar(title, as_json), size)
     _show(rows, as_json, ("dataset", "images", "unreadable", "bytes", "cache"))
+    for note in (note for row in rows for note in row["notes"]):
+        err.print(f"[yellow]note:[/] {_plain(note)}", soft_wrap=True)
     bad = [sentence for row in rows for sentence in row["problems"]]
     for sentence in bad[:20]:
         err.print(_plain(sentence), soft_wrap=True)

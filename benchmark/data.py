@@ -98,7 +98,8 @@ def prepare(
             reader = open_reader(card, root)
         except LobeError as error:
             errors.append(error)
-            rows.append({"dataset": card.name, "images": 0, "unreadable": None, "bytes": 0, "cache": None, "problems": [str(error)]})
+            nothing = {"images": 0, "unreadable": None, "bytes": 0, "cache": None}
+            rows.append({"dataset": card.name, **nothing, "problems": [str(error)], "notes": []})
             continue
         folder = resolve.cache_folder(cache) / "images"
         opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
@@ -116,6 +117,7 @@ def prepare(
                 "bytes": opened.size_bytes(),
                 "cache": str(opened.path),
                 "problems": problems,
+                "notes": opened.mended(),
             }
         )
     _require_one_opened(errors, len(rows))

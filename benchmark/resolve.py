@@ -22,7 +22,7 @@ from benchmark.encoders.describe import describe
 from benchmark.errors import CheckpointError, DataError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
-from benchmark.readers.identity import identify, look
+from benchmark.readers.identity import identify, look, used
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, read_lists, splits_of
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
@@ -118,6 +118,7 @@ def dataset(
     split: str = "lovt",
     lists: Path | None = None,
     *,
+    trains: bool = True,
     limit: int | None = None,
     cache: Path | None = None,
     hashing: bool = True,
@@ -128,7 +129,8 @@ def dataset(
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
-        limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach (`readers.identity`).
+        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.identity`).
+        limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach.
         cache: folder of all caches, where digests of files are remembered; None remembers none.
         hashing: False reads no image; what is not known yet is counted instead.
         progress: told how far hashing is.
@@ -142,7 +144,7 @@ def dataset(
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
     verification = reader.verify()
     split, rule, lists = _split(reader, split, lists)
-    splits, memory = splits_of(reader, rule, lists), Memory(cache)
+    splits, memory = used(splits_of(reader, rule, lists), trains=trains), Memory(cache)
     identity = drained(identify(reader, splits, limit, memory), progress) if hashing else look(reader, splits, limit, memory)
     ref = DatasetRef(
         name=card.name,

@@ -1,8 +1,9 @@
 """Which dataset a job was computed on: label files and the content of the images that its split can use, as one digest.
 
-The digest is a function of the folder, the split and the limit, all of which are the job's own: what else is planned beside it, and which
-share of the training images it takes, change nothing. Images outside the split are not read. A limited run covers only the images that
-its limit can reach, so that a trial on 16 images of a large release need not read the release first; the limit is part of the key anyway.
+The digest is a function of the folder, the split, the limit, and whether the job trains, all of which are the job's own and in its key
+anyway: what else is planned beside it, and which share of the training images it takes, change nothing. Images outside the split are not
+read, nor training images for a job that trains nothing. A limited run covers only the images that its limit can reach, so that a trial on
+16 images of a large release need not read the release first.
 
 Where the release publishes checksums they stand for content, and nothing is read before images are decoded: each is then held to its own
 (`benchmark.imaging.cache`). A list and hashing give the same digest, for both are the SHA-256 of the file.
@@ -20,6 +21,7 @@ from benchmark.contents import Contents, Memory
 from benchmark.errors import DataError
 from benchmark.readers.base import SPLITS, Reader
 
+UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
 MINIMUM_POSITIVES = 4  # of a limited split
 CHECKSUMS = "SHA256SUMS.txt"  # PhysioNet puts one into the root of every release
 
@@ -41,10 +43,18 @@ class Identity:
     unhashed: Mapping[Path, int] = field(default_factory=dict)
 
 
+def used(splits: Mapping[str, Sequence[str]], *, trains: bool) -> dict[str, Sequence[str]]:
+    """The splits that a job sees."""
+    return {name: ids for name, ids in splits.items() if trains or name in UNTRAINED}
+
+
 def identify(
     reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | None, memory: Memory
 ) -> Generator[tuple[int, int], None, Identity]:
     """Hashes what is neither listed by the release nor remembered, yielding (bytes hashed, bytes to hash).
+
+    Args:
+        splits: those that the job sees, `used`.
 
     Raises:
         DataError: a file cannot be read.
@@ -144,4 +154,4 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
 def _told(reader: Reader, error: DataError) -> DataError:
     if reader.names_files:
         return error
-    return DataError(f"{reader.card.name}: an image of the split cannot be read. Is the folder complete?")
+    return DataError(f"{reader.card.name}: an image of the split cannot be read, or changed while it was. Is the folder complete?")

@@ -23,12 +23,11 @@ from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Boxes
 from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
-from benchmark.readers.identity import MINIMUM_POSITIVES, Identity, identify
+from benchmark.readers.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
 from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training.place import Place
 
-UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
 FILL_CHUNK = 32  # images decoded between two signs of life
 MINIMUM_LIMITED = 8  # a fraction below this is filled up in a limited run
 
@@ -205,7 +204,7 @@ def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int
             f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
         )
     reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-    splits = splits_of(reader, experiment.dataset.split_rule, place.lists)
+    splits = used(splits_of(reader, experiment.dataset.split_rule, place.lists), trains=experiment.words is None)
     identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(place.cache.parent)))
     if identity.digest != experiment.dataset.digest:
         raise DataError(

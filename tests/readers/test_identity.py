@@ -124,6 +124,11 @@ def test_a_moved_or_copied_folder_is_the_same_dataset(release: Path, tmp_path: P
     assert identify(tmp_path / "elsewhere").digest == first
 
 
+def test_training_images_are_no_part_of_what_a_job_that_trains_nothing_is_computed_on() -> None:
+    assert identity.used(SPLIT, trains=False) == {name: SPLIT[name] for name in ("validation", "test")}
+    assert identity.used(SPLIT, trains=True) == SPLIT
+
+
 def test_a_limited_run_reads_what_its_limit_can_reach_whatever_else_is_planned(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, read = opened(release), []
     assert identity.covered(reader, SPLIT, 2) == ("a", "b", "c", "e", "f", "g")  # c: the first positive of the training list
