@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from typing import Protocol as TypingProtocol
 
-from benchmark import registry, resolve
+from benchmark import adopt, registry, resolve
 from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
 from benchmark.errors import DamagedResult, LobeError, UsageError
 from benchmark.execute import addresses
@@ -20,7 +20,7 @@ from benchmark.execute.equipment import Asked, Equipment, stored_otherwise
 from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
+from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
 from benchmark.faults import of_environment
 from benchmark.plan import Settings, plan
 from benchmark.store import Refused, Store
@@ -82,8 +82,24 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Unhashed:
+    """Files of a dataset whose content is not known yet."""
+
+    dataset: str
+    n_files: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
 class Planned:
-    """Jobs of a request, those already stored, and what had to be left out."""
+    """Jobs of a request, those already stored, and what had to be left out.
+
+    Attributes:
+        adopted: how many of the stored ones are results of an earlier release, taken over just now (`benchmark.adopt`).
+        unhashed: in a dry run, datasets that were not hashed yet.
+        provisional: keys of their jobs, which no run will have: nobody knows which of these jobs are stored.
+        earlier: keys of jobs whose result of an earlier release a run will take over, if it was computed on the same images.
+    """
 
     request: Request
     jobs: tuple[Job, ...]
@@ -93,6 +109,10 @@ class Planned:
     equipment: Equipment
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    adopted: int = 0
+    unhashed: tuple[Unhashed, ...] = ()
+    provisional: frozenset[str] = frozenset()
+    earlier: frozenset[str] = frozenset()
 
     @property
     def n_todo(self) -> int:
@@ -148,17 +168,23 @@ class Silent:
         return None
 
 
-def plan_jobs(request: Request, executor: Executor | None = None) -> Planned:
+def plan_jobs(request: Request, watcher: Watcher | None = None, executor: Executor | None = None, *, hashing: bool = True) -> Planned:
     """Resolves names and folders and plans every job; nothing is computed and nothing is written but caches of digests.
 
     With an address it asks the cluster for its nodes, since they decide for which device is planned.
 
     Args:
+        watcher: sees how far the hashing of images is.
         executor: that will run the jobs; None makes one for the question and closes it.
+        hashing: False reads no image: keys of jobs on datasets that were never hashed are then provisional.
 
     Raises:
         LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
     """
+    return _plan(request, watcher or Silent(), executor, hashing=hashing, adopting=False)
+
+
+def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hashing: bool, adopting: bool) -> Planned:
     if request.limit is not None and request.limit < 2:
         raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
     if request.runs is not None and request.runs < 1:
@@ -180,18 +206,29 @@ def plan_jobs(request: Request, executor: Executor | None = None) -> Planned:
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
     backbones: list[resolve.ResolvedBackbone] = []
-    datasets: dict[tuple[str, str], resolve.ResolvedDataset] = {}
+    datasets: dict[tuple[str, str, bool], resolve.ResolvedDataset] = {}
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
             backbones.append(resolve.backbone(name, cache))
-    for name, split in dict.fromkeys((card.dataset, request.split or card.split) for card in cards):
+    equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
+    for name, split, trains in dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards):
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
             lists = None if request.splits is None else request.splits / name
-            datasets[name, split] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
+            datasets[name, split, trains] = resolve.dataset(
+                card,
+                resolve.dataset_root(card, roots),
+                protocol,
+                split,
+                lists,
+                trains=trains,
+                limit=request.limit,
+                cache=cache,
+                hashing=hashing,
+                progress=functools.partial(_hashing, watcher, name),
+            )
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
-    equipment = _equipment(request, executor)
     settings = Settings(
         runs=request.runs,
         limit=request.limit,
@@ -202,6 +239,8 @@ def plan_jobs(request: Request, executor: Executor | None = None) -> Planned:
     )
     jobs = list({job.key: job for job in _jobs(cards, backbones, datasets, request, protocol, settings)}.values())
     store = Store(request.out)
+    earlier = adopt.candidates(jobs, store, backbones, list(datasets.values()))
+    adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
     # Whatever failed for want of a selection run has a new chance when that is computed again.
@@ -210,7 +249,20 @@ def plan_jobs(request: Request, executor: Executor | None = None) -> Planned:
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
     warnings = [*stored_otherwise(jobs, done, store, request.device, equipment), *(text for d in datasets.values() for text in d.warnings)]
-    return Planned(request, tuple(jobs), done, tuple(todo), protocol, equipment, tuple(problems), tuple(warnings))
+    return Planned(
+        request,
+        tuple(jobs),
+        done,
+        tuple(todo),
+        protocol,
+        equipment,
+        tuple(dict.fromkeys(problems)),
+        tuple(dict.fromkeys(warnings)),
+        adopted=len(adopted),
+        unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
+        provisional=frozenset(job.key for job in jobs if job.experiment.dataset.digest == resolve.UNHASHED),
+        earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
+    )
 
 
 def forecast(planned: Planned) -> Forecast:
@@ -234,7 +286,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     watcher = watcher or Silent()
     store = Store(request.out)
     with store.lock(), contextlib.closing(_executor(request)) as executor:
-        planned = plan_jobs(request, executor)
+        planned = _plan(request, watcher, executor, hashing=True, adopting=True)
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
@@ -328,19 +380,23 @@ def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
     return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
 
 
+def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) -> None:
+    watcher.event(Hashing(dataset, done_bytes, total_bytes))
+
+
 def _jobs(
     cards: Sequence[TaskCard],
     backbones: Sequence[resolve.ResolvedBackbone],
-    datasets: Mapping[tuple[str, str], resolve.ResolvedDataset],
+    datasets: Mapping[tuple[str, str, bool], resolve.ResolvedDataset],
     request: Request,
     protocol: Protocol,
     settings: Settings,
 ) -> list[Job]:
-    """Jobs of every task whose dataset can be used; tasks that share a split are planned together."""
+    """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
     jobs: list[Job] = []
-    for split in dict.fromkeys(request.split or card.split for card in cards):
-        refs = {name: d.ref for (name, of), d in datasets.items() if of == split}
-        usable = [card for card in cards if (request.split or card.split) == split and card.dataset in refs]
+    for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
+        refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
+        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
         jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
     return jobs
 

@@ -437,7 +437,7 @@ class DatasetRef(Card):
     """A dataset with everything that decides which pixels and labels a job sees.
 
     Attributes:
-        digest: SHA-256 over the label files and the sorted list of (image path, size).
+        digest: SHA-256 over the label files and the content of the images that the split can use (`readers.identity`).
         frame_size: side of the square padded frame in pixels.
         parts: names of the datasets trained and tested on, where they are two; not part of other jobs' keys.
         normalised_by: whose statistics normalise the images: these, or the backbone's own; not part of other jobs' keys.
@@ -618,6 +618,7 @@ class Record(Card):
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
         checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); empty in older records.
+        adopted_from: key under which an earlier release stored this result, where it was taken over (`benchmark.adopt`).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -649,6 +650,7 @@ class Record(Card):
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     finished_at: str = ""
+    adopted_from: Later[str | None] = None
     checksum: str = ""
 
 

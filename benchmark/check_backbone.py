@@ -233,7 +233,8 @@ def _both_scores(
     """The task's metric with the dataset's statistics and with the backbone's own; one run each, smoke profile."""
     card, protocol = registry.task(task), registry.protocol("published")
     about = registry.dataset(card.dataset)
-    dataset = resolve.dataset(about, resolve.dataset_root(about, resolve.data_roots(data)), protocol)
+    root = resolve.dataset_root(about, resolve.data_roots(data))
+    dataset = resolve.dataset(about, root, protocol, trains=card.words is None, limit=limit, cache=cache)
     scores = {}
     rules = {"dataset statistics": {}, "own statistics": {"statistics": own, "intensity": "as-stored"}}
     for rule, changes in rules.items():

@@ -263,6 +263,8 @@ def data_prepare(
 
     rows = prepare(names or [], data, cache, workers, lambda title: _bar(title, as_json), size)
     _show(rows, as_json, ("dataset", "images", "unreadable", "bytes", "cache"))
+    for note in (note for row in rows for note in row["notes"]):
+        err.print(f"[yellow]note:[/] {_plain(note)}", soft_wrap=True)
     bad = [sentence for row in rows for sentence in row["problems"]]
     for sentence in bad[:20]:
         err.print(_plain(sentence), soft_wrap=True)
@@ -349,15 +351,16 @@ def run(
         _detach(request, no_tracking, as_json)
         return
     if dry_run:
-        planned = plan_jobs(request)
-        rows = [_job_row(job, planned.done) for job in planned.jobs]
+        planned = plan_jobs(request, hashing=False)
+        rows = [_job_row(job, planned) for job in planned.jobs]
         _show(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
         _show_problems(planned.problems)
         if not as_json:
             out.print(_plain(planned.equipment.sentence), soft_wrap=True)
             for text in planned.warnings:
                 out.print(f"[yellow]note:[/] {_plain(text)}", soft_wrap=True)
-            out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
+            out.print(_dry_summary(planned))
+            _show_unhashed(planned)
             if planned.todo:
                 _show_forecast(forecast(planned))
         raise typer.Exit(1 if planned.problems else 0)
@@ -616,8 +619,13 @@ def _bar(title: str, quiet: bool):
     return bar(err, title, quiet)
 
 
-def _job_row(job, done: dict) -> dict[str, Any]:
+def _job_row(job, planned) -> dict[str, Any]:
+    """Without a key where the images that it depends on were not read yet; nobody knows then whether the job is stored."""
     e = job.experiment
+    is_known = job.key not in planned.provisional
+    state = planned.done[job.key].status if job.key in planned.done else "to compute" if is_known else "not known before hashing"
+    if job.key in planned.earlier:
+        state = "to take over"
     return {
         "task": job.labels.task,
         "split": e.dataset.split,
@@ -628,9 +636,28 @@ def _job_row(job, done: dict) -> dict[str, Any]:
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
-        "state": done[job.key].status if job.key in done else "to compute",
-        "key": job.key,
+        "state": state,
+        "key": job.key if is_known else None,
     }
+
+
+def _dry_summary(planned) -> str:
+    n_unknown, n_earlier = len(planned.provisional - planned.earlier), len(planned.earlier)
+    counts = f"{len(planned.done)} stored, {planned.n_todo - n_unknown - n_earlier} to compute"
+    unknown = f", {n_unknown} not known before their images are hashed" if n_unknown else ""
+    earlier = f", {n_earlier} stored by an earlier release: taken over if their images are still the same" if n_earlier else ""
+    return f"{len(planned.jobs)} jobs, {counts}{unknown}{earlier}."
+
+
+def _show_unhashed(planned) -> None:
+    from benchmark.progress import size_text
+
+    for one in planned.unhashed:
+        out.print(
+            f"{one.dataset}: {one.n_files:,} image files ({size_text(one.n_bytes)}) are not hashed yet. The run does it first, once; "
+            "only then do their jobs have keys.",
+            soft_wrap=True,
+        )
 
 
 def _detach(request, no_tracking: bool, as_json: bool) -> None:

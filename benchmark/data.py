@@ -11,11 +11,13 @@ from typing import Any
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
+from benchmark.contents import Memory
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.audit import leakage, leakage_checks, summary_check
 from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
+from benchmark.readers.identity import listed
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, published_rule, read_lists
 from benchmark.readers.splits import PatientOf
@@ -96,14 +98,16 @@ def prepare(
             reader = open_reader(card, root)
         except LobeError as error:
             errors.append(error)
-            rows.append({"dataset": card.name, "images": 0, "unreadable": None, "bytes": 0, "cache": None, "problems": [str(error)]})
+            nothing = {"images": 0, "unreadable": None, "bytes": 0, "cache": None}
+            rows.append({"dataset": card.name, **nothing, "problems": [str(error)], "notes": []})
             continue
         folder = resolve.cache_folder(cache) / "images"
         opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
+        known = {"contents": listed(reader, reader.ids), "memory": Memory(folder.parent), "workers": workers}
         problems: list[str] = []
         with bar(f"{card.name} images") as step:
             for done, chunk in _chunks(reader.ids):
-                problems += [sentence for _, sentence in opened.fill([reader.sample(i) for i in chunk], workers=workers)]
+                problems += [sentence for _, sentence in opened.fill([reader.sample(i) for i in chunk], **known)]
                 step(done, len(reader.ids))
         rows.append(
             {
@@ -113,6 +117,7 @@ def prepare(
                 "bytes": opened.size_bytes(),
                 "cache": str(opened.path),
                 "problems": problems,
+                "notes": opened.mended(),
             }
         )
     _require_one_opened(errors, len(rows))
@@ -209,7 +214,7 @@ def _recipe(reader: Reader, size: int = FRAME_SIZE) -> CacheRecipe:
     """The recipe of the published protocol, the one most jobs will ask for."""
     return CacheRecipe(
         dataset=reader.card.name,
-        dataset_digest=f"{reader.digest()}:{reader.shapes}",
+        dataset_digest=f"{reader.outline_digest()}:{reader.shapes}",
         intensity=reader.card.intensity,
         size=size,
         n_classes=len(reader.card.classes),

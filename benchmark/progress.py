@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -19,17 +20,19 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
 from benchmark.cards import Job
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
-from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Noticed, Started
+from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.faults import of_environment
 
 PLAIN_EVERY_S = 10.0
 GPU_EVERY_S = 2.0
+BLINK_S = 1.0  # what takes no longer is not worth a line
 MOST_LINES = 8  # of running jobs; a fused group alone may have dozens
 
 
@@ -55,6 +58,45 @@ def bar(console: Console, title: str, quiet: bool = False) -> Iterator[Callable[
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+class HashingLine:
+    """How far the reading of images is, with rate and time left: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, progress: Progress | None = None, clock: Callable[[], float] = time.monotonic):
+        self.console, self.progress, self.clock = console, progress, clock
+        self.task: TaskID | None = None
+        self._dataset, self._began, self._last, self._told = "", 0.0, 0.0, False
+
+    def event(self, event: Hashing) -> None:
+        now = self.clock()
+        if event.dataset != self._dataset:
+            self._dataset, self._began, self._last, self._told = event.dataset, now, now + BLINK_S - PLAIN_EVERY_S, False
+        if self.progress is not None:
+            self._draw(event)
+        elif now - self._last >= PLAIN_EVERY_S or (self._told and event.done_bytes == event.total_bytes):
+            self._last, self._told = now, True
+            self.console.print(hashing_line(event, now - self._began), soft_wrap=True, markup=False)
+
+    def _draw(self, event: Hashing) -> None:
+        assert self.progress is not None
+        if event.done_bytes == event.total_bytes:
+            if self.task is not None:
+                self.progress.remove_task(self.task)
+            self.task, self._dataset = None, ""
+            return
+        if self.task is None:
+            self.task = self.progress.add_task(f"{event.dataset} · reading images", total=event.total_bytes)
+        self.progress.update(self.task, completed=event.done_bytes, total=event.total_bytes)
+
+
+def hashing_line(event: Hashing, seconds: float) -> str:
+    """`rsna: 1.2 of 3.9 GB of images hashed, 350 MB/s, about 8 s left`."""
+    rate = event.done_bytes / seconds if seconds > 0 else 0.0
+    done, total = size_text(event.done_bytes), size_text(event.total_bytes)
+    remaining = event.total_bytes - event.done_bytes
+    left = f", about {duration(remaining / rate)} left" if rate and remaining else ""
+    return f"{event.dataset}: {done} of {total} of images hashed, {rate / 1e6:,.0f} MB/s{left}"
+
+
 class Live:
     """Watches an evaluation.
 
@@ -70,6 +112,8 @@ class Live:
         self.console, self.quiet, self.costs, self.gpus = console, quiet, costs or Costs(), gpus
         self.on_screen = console.is_terminal and not quiet
         self.whole, self.running = _progress(console, TimeElapsedColumn()), _progress(console, TimeElapsedColumn(), TimeRemainingColumn())
+        hashing = _progress(console, TransferSpeedColumn(), TimeRemainingColumn(), count=DownloadColumn())
+        self.hashing = HashingLine(console, hashing if self.on_screen else None)
         self.total: TaskID | None = None
         self.lines: dict[str, TaskID] = {}
         self.jobs: dict[str, Job] = {}
@@ -107,12 +151,17 @@ class Live:
         self.console.print(planned.equipment.sentence, soft_wrap=True, markup=False)
         for text in planned.warnings:
             self.console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
+        if planned.adopted:
+            self.console.print(f"{planned.adopted} results of an earlier release taken over: same images, labels and weights, new keys.")
         if self.jobs:
             self.console.print(f"{len(planned.jobs)} jobs, {len(planned.done)} already stored, {self.n_jobs} to compute.")
             self.total = self.whole.add_task("all jobs", total=self.n_jobs)
 
     def event(self, event: Event) -> None:
-        if isinstance(event, Started):
+        if isinstance(event, Hashing):
+            if not self.quiet:
+                self.hashing.event(event)
+        elif isinstance(event, Started):
             self._start(event.key)
         elif isinstance(event, Decoding):
             for key, line in self.lines.items():
@@ -140,6 +189,9 @@ class Live:
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""
+        if self.hashing.task is not None:
+            assert self.hashing.progress is not None
+            return self.hashing.progress
         if self.total is None:
             return Text("")
         shown: list[RenderableType] = [self.whole, Text(self._states), self.running]
@@ -213,12 +265,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def size_text(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+
+
 def _gpu_line(gpu: GpuUse) -> str:
     filled = round(gpu.busy * 10)
     memory = f"{gpu.used_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB"
     return f"GPU {gpu.index} {'█' * filled}{'░' * (10 - filled)} {gpu.busy * 100:3.0f} % busy, {memory}"
 
 
-def _progress(console: Console, *times: ProgressColumn) -> Progress:
+def _progress(console: Console, *times: ProgressColumn, count: ProgressColumn | None = None) -> Progress:
     description = TextColumn("{task.description}", markup=False)  # names and paths may hold brackets
-    return Progress(description, BarColumn(bar_width=24), MofNCompleteColumn(), *times, console=console, transient=True)
+    return Progress(description, BarColumn(bar_width=24), count or MofNCompleteColumn(), *times, console=console, transient=True)

@@ -6,8 +6,6 @@ Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie g
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -18,17 +16,19 @@ from platformdirs import user_cache_path
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe, sources_digest
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
+from benchmark.readers.identity import identify, look, used
 from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, read_lists
-from benchmark.store import write_atomically
+from benchmark.readers.lists import lists_rule, read_lists, splits_of
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 
+UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
 PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
 
 
@@ -38,8 +38,8 @@ class ResolvedBackbone:
 
     Attributes:
         sources: files that a Python factory's code runs or reads.
-        earlier: what the first version called the same backbone, where what it hashed (the `.py` files of the factory's folder) certainly
-            was the code that ran; None where it was not, or where nothing changed.
+        earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
+            that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
     """
 
     named: NamedBackbone
@@ -51,6 +51,13 @@ class ResolvedBackbone:
 
 @dataclass(frozen=True)
 class ResolvedDataset:
+    """A dataset folder as planned.
+
+    Attributes:
+        outline: digest of label files, image names and sizes: what an earlier release took for the dataset's identity.
+        n_unhashed, unhashed_bytes: files of the split whose content is not known yet; then `ref.digest` is `UNHASHED`, in dry runs only.
+    """
+
     ref: DatasetRef
     card: DatasetCard
     root: Path
@@ -59,6 +66,9 @@ class ResolvedDataset:
     known_release: bool
     warnings: tuple[str, ...]
     lists: Path | None = None
+    outline: str = ""
+    n_unhashed: int = 0
+    unhashed_bytes: int = 0
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -107,12 +117,29 @@ def is_there(card: DatasetCard, root: Path) -> bool:
     return all((root / registry.dataset(name).folder).is_dir() for name in card.parts.values()) if card.parts else root.is_dir()
 
 
-def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lovt", lists: Path | None = None) -> ResolvedDataset:
-    """Opens a dataset folder, checks it against its card, and digests it.
+def dataset(
+    card: DatasetCard,
+    root: Path,
+    protocol: Protocol,
+    split: str = "lovt",
+    lists: Path | None = None,
+    *,
+    trains: bool = True,
+    limit: int | None = None,
+    cache: Path | None = None,
+    hashing: bool = True,
+    progress: Progress | None = None,
+) -> ResolvedDataset:
+    """Opens a dataset folder, checks it against its card, and digests what the split uses of it.
 
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
+        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.identity`).
+        limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach.
+        cache: folder of all caches, where digests of files are remembered; None remembers none.
+        hashing: False reads no image; what is not known yet is counted instead.
+        progress: told how far hashing is.
 
     Raises:
         DataError: label files or folder are not what the card says, or the lists hold other boxes.
@@ -123,9 +150,11 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
     verification = reader.verify()
     split, rule, lists = _split(reader, split, lists)
+    splits, memory = used(splits_of(reader, rule, lists), trains=trains), Memory(cache)
+    identity = drained(identify(reader, splits, limit, memory), progress) if hashing else look(reader, splits, limit, memory)
     ref = DatasetRef(
         name=card.name,
-        digest=reader.digest(),
+        digest=identity.digest or UNHASHED,
         split=split,
         # What is expected of a split checks it and decides no digit, so it stays out of the key.
         split_rule=rule.model_copy(update={"expected": {}}),
@@ -145,6 +174,9 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
         known_release=verification.ok,
         warnings=tuple(reader.warnings),
         lists=lists,
+        outline=reader.outline_digest(),
+        n_unhashed=len(identity.unhashed),
+        unhashed_bytes=sum(identity.unhashed.values()),
     )
 
 
@@ -173,10 +205,7 @@ def _split(reader: Reader, split: str, lists: Path | None) -> tuple[str, SplitRu
                 if reader.split(rule) == splits:
                     return name, rule, None
         return LISTS, lists_rule(splits), lists
-    rule = rule_of_card(reader.card, split)
-    if split != "lovt":
-        reader.split(rule)  # what a folder cannot give, such as unknown patients, is said before any job is planned
-    return split, rule, None
+    return split, rule_of_card(reader.card, split), None
 
 
 def backbone(name: str, cache: Path) -> ResolvedBackbone:
@@ -282,25 +311,8 @@ def size_bytes(text: str) -> int:
 
 
 def _file_digest(path: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and modification time."""
+    """SHA-256 of a file, remembered as those of images are."""
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
-    memory = cache / "digests.json"
-    known = {}
-    if memory.exists():
-        try:
-            known = json.loads(memory.read_text())
-        except ValueError:
-            known = {}
-    stamp = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    if stamp not in known:
-        try:
-            with path.open("rb") as handle:
-                known[stamp] = hashlib.file_digest(handle, "sha256").hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"The weights file {path} cannot be read: {error.strerror}.") from None
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps(known, indent=1).encode())
-    return known[stamp]
+        return Memory(cache).digest(path)
+    except DataError as error:
+        raise CheckpointError(f"The weights file {error}") from None

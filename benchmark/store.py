@@ -81,8 +81,8 @@ class Store:
         return None if of_environment(record.failure) else record
 
     def all(self) -> list[Record]:
-        """Every record, sorted by key."""
-        return [read_record(path) for path in sorted(self.records_folder.glob("*.json"))]
+        """Every record, sorted by key; those that were taken over under another key count once."""
+        return _once(read_record(path) for path in sorted(self.records_folder.glob("*.json")))
 
     def believable(self, files: Iterable[str] = ()) -> tuple[list[Record], list[Refused]]:
         """Every record that may be believed, and those that may not, both sorted by key: one damaged record costs no other.
@@ -99,7 +99,7 @@ class Store:
                 records.append(record)
             except StoreError as error:
                 refused.append(Refused(path.stem, str(error)))
-        return records, refused
+        return _once(records), refused
 
     def planned(self) -> list[Job]:
         """The jobs of the last plan of every evaluation, done or not (`plan`); empty in folders of an older LOBE.
@@ -198,6 +198,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _once(records: Iterable[Record]) -> list[Record]:
+    """Without those that were taken over under another key."""
+    records = list(records)
+    adopted = {record.adopted_from for record in records}
+    return [record for record in records if record.key not in adopted]
 
 
 def _evaluation(job: Job) -> tuple:

@@ -76,7 +76,7 @@ def score(
     dataset_card = registry.dataset(card.dataset)
     root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
     lists = None if splits is None else splits / card.dataset
-    dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists)
+    dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=card.words is None, limit=limit, cache=folder)
     nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
     job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
     _require_same_split(file, dataset, given=split is not None or splits is not None)

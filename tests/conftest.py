@@ -188,7 +188,9 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), "frame_size": size, **(card or {})})
         about = registry.dataset(given.dataset)
         protocol = registry.protocol(given.protocols[0])
-        dataset = resolve.dataset(about, root / about.folder, protocol, given.split)
+        dataset = resolve.dataset(
+            about, root / about.folder, protocol, given.split, trains=given.words is None, limit=limit, cache=image_cache
+        )
         ref = dataset.ref.model_copy(update=data or {})
         built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
         jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit), registry.prompts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmark.api import Request, evaluate, plan_jobs, write_report
 from benchmark.cards import Record
 from benchmark.encoders import describe
 from benchmark.encoders.describe import FactoryDigest
-from benchmark.errors import LobeError, StoreError, UsageError
+from benchmark.errors import LobeError, StoreError, TrainingError, UsageError
 from benchmark.execute.work import Finished
 from benchmark.store import Store
 
@@ -102,7 +103,21 @@ def test_more_seeds_compute_only_the_new_runs(evaluated, request_for, tmp_path: 
     assert (more.computed, len(more.records)) == (1, 2)
 
 
-def test_a_failure_stays_until_asked_for_again(request_for, corpora: Path, tmp_path: Path):
+def test_a_failure_stays_until_asked_for_again(request_for, monkeypatch):
+    def fail(*_):
+        raise TrainingError("nothing was learnt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmark.training.fit.train", fail)
+        patch.setattr("benchmark.training.fit.train_together", fail)
+        assert [r.failure.sentence for r in evaluate(request_for()).failures] == ["nothing was learnt"]
+    again = evaluate(request_for())
+    assert (again.computed, len(again.failures)) == (0, 1)
+    mended = evaluate(request_for(retry_failed=True))
+    assert (mended.computed, mended.failures) == (1, [])
+
+
+def test_mended_images_are_another_dataset_and_computed_at_once(request_for, corpora: Path, tmp_path: Path):
     shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
     images = sorted((tmp_path / "data" / "rsna" / "stage_2_train_images").glob("*.dcm"))
     kept = {path: path.read_bytes() for path in images}
@@ -112,9 +127,24 @@ def test_a_failure_stays_until_asked_for_again(request_for, corpora: Path, tmp_p
     assert [r.status for r in evaluate(request_for(**here)).failures] == ["failed"]
     for path, content in kept.items():
         path.write_bytes(content)
-    assert (evaluate(request_for(**here)).computed, len(evaluate(request_for(**here)).failures)) == (0, 1)
-    mended = evaluate(request_for(**here, retry_failed=True))
+    mended = evaluate(request_for(**here))
     assert (mended.computed, mended.failures) == (1, [])
+
+
+def test_hashing_is_seen_and_planning_without_it_says_what_it_does_not_know(request_for, corpora: Path, tmp_path: Path):
+    seen = []
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    request = dataclasses.replace(request_for(data=[str(tmp_path / "data")]), cache=tmp_path / "cache")
+    unread = plan_jobs(request, hashing=False)
+    planned = plan_jobs(request, SimpleNamespace(event=seen.append))
+    assert [(e.dataset, e.done_bytes <= e.total_bytes) for e in seen] == [("rsna", True)] * len(seen)
+    assert (seen[0].done_bytes, seen[-1].done_bytes) == (0, seen[-1].total_bytes)
+    (unhashed,) = unread.unhashed
+    assert (unhashed.dataset, unhashed.n_bytes) == ("rsna", seen[-1].total_bytes)
+    assert 8 * 3 <= unhashed.n_files < len(list((tmp_path / "data" / "rsna").rglob("*.dcm")))  # of a limited run, not all
+    assert unread.provisional == {job.key for job in unread.jobs}
+    assert not unread.provisional & {job.key for job in planned.jobs}
+    assert (planned.unhashed, planned.provisional) == ((), frozenset())
 
 
 def test_a_watcher_sees_the_plan_first_and_every_end(evaluated):

@@ -76,6 +76,26 @@ def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, pr
         list(fill(opened, [reader.sample(i) for i in reader.ids], place))
 
 
+def test_what_prepare_has_read_need_not_be_read_again_to_plan(corpora: Path, prepared, monkeypatch):
+    from benchmark import contents
+
+    def never(path: Path) -> str:
+        raise AssertionError(f"{path.name} was read again")
+
+    monkeypatch.setattr(contents, "sha256_of", never)
+    found = resolve.dataset(registry.dataset("rsna"), corpora / "rsna", registry.protocol("published"), cache=prepared[0])
+    assert found.n_unhashed == 0
+
+
+def test_prepare_mends_a_damaged_cache_and_says_so(corpora: Path, tmp_path: Path):
+    (row,) = data.prepare(["rsna"], [str(corpora)], tmp_path, 1, no_bar, size=32)
+    assert row["notes"] == []
+    file = Path(row["cache"]) / "images.u8"
+    file.write_bytes(bytes(255 - byte for byte in file.read_bytes()))
+    (row,) = data.prepare(["rsna"], [str(corpora)], tmp_path, 1, no_bar, size=32)
+    assert (row["images"], row["problems"], len(row["notes"])) == (row["images"], [], 1)
+
+
 def test_a_frame_that_no_task_can_have_is_refused_before_anything_is_decoded(corpora: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=r"multiple of 32 pixels, not 100"):
         data.prepare(["rsna"], [str(corpora)], tmp_path, 1, no_bar, size=100)

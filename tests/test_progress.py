@@ -13,8 +13,8 @@ from benchmark.execute import nodes
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.nodes import GpuUse
 from benchmark.execute.placing import Node
-from benchmark.execute.work import Decoding, EpochEnded, Finished, Noticed, Started, failed, units
-from benchmark.progress import Live, bar, duration
+from benchmark.execute.work import Decoding, EpochEnded, Finished, Hashing, Noticed, Started, failed, units
+from benchmark.progress import HashingLine, Live, bar, duration, hashing_line
 
 LINEAR = "rsna-linear-frozen-100"
 HERE = Equipment("cpu", (Node("here", 2),), "this machine")
@@ -25,7 +25,8 @@ LINE = Epoch(epoch=0, step=3, train_loss=0.5, validation_loss=0.5, learning_rate
 def planned(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     todo = units(jobs, places)
-    return SimpleNamespace(jobs=jobs, todo=todo, done={}, n_todo=2, equipment=HERE, warnings=("rsna: 2 images [odd] are left out",))
+    plan = {"jobs": jobs, "todo": todo, "done": {}, "n_todo": 2, "adopted": 0, "equipment": HERE}
+    return SimpleNamespace(**plan, warnings=("rsna: 2 images [odd] are left out",))
 
 
 def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -126,7 +127,8 @@ def test_the_time_left_follows_what_jobs_are_expected_to_take(planned, monkeypat
 
 def test_many_running_jobs_show_as_a_few_lines_and_a_number(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=11)
-    planned = SimpleNamespace(jobs=jobs, todo=units(jobs, places), done={}, n_todo=len(jobs), equipment=HERE, warnings=())
+    plan = {"jobs": jobs, "todo": units(jobs, places), "done": {}, "n_todo": len(jobs), "adopted": 0, "equipment": HERE}
+    planned = SimpleNamespace(**plan, warnings=())
     screen, text = console(terminal=True)
     live = Live(screen)
     live.planned(planned)
@@ -199,3 +201,48 @@ def test_a_bar_on_a_terminal_counts():
         step(3, 3)
     assert "rsna images" in text.getvalue()
     assert "3/3" in text.getvalue()
+
+
+# ----------------------------------------------------------------------------------------------------------------- hashing
+
+
+def reading(done: float, total: float = 3.9) -> Hashing:
+    return Hashing("rsna", int(done * 1e9), int(total * 1e9))
+
+
+def test_hashing_says_its_rate_and_the_time_left():
+    assert hashing_line(reading(1.3), 4.0) == "rsna: 1.3 GB of 3.9 GB of images hashed, 325 MB/s, about 8 s left"
+    assert hashing_line(reading(3.9), 12.0) == "rsna: 3.9 GB of 3.9 GB of images hashed, 325 MB/s"
+    assert "left" not in hashing_line(reading(0), 0.0)
+
+
+def test_without_a_terminal_hashing_is_a_line_now_and_then_and_a_blink_is_none():
+    screen, text = console(terminal=False)
+    now = [0.0]
+    line = HashingLine(screen, clock=lambda: now[0])
+    for seconds, done in ((0, 0), (0.5, 3.9)):
+        now[0] = seconds
+        line.event(reading(done))
+    assert text.getvalue() == ""
+    for seconds, done in ((100, 0), (100.5, 0.1), (101, 0.2), (105, 1), (111, 2), (112, 3.9)):
+        now[0] = seconds
+        line.event(Hashing("siim", int(done * 1e9), int(3.9e9)))
+    assert [row.split(" of ")[0] for row in text.getvalue().splitlines()] == ["siim: 200.0 MB", "siim: 2.0 GB", "siim: 3.9 GB"]
+
+
+def test_on_a_terminal_hashing_is_a_bar_that_goes(planned):
+    screen, _ = console(terminal=True)
+    with Live(screen) as live:
+        live.event(reading(1.3))
+        assert live.picture() is live.hashing.progress
+        live.event(reading(3.9))
+        live.planned(planned)
+        assert live.picture() is not live.hashing.progress
+
+
+def test_results_of_an_earlier_release_are_said(planned):
+    screen, text = console(terminal=False)
+    planned.adopted = 3
+    with Live(screen) as live:
+        live.planned(planned)
+    assert "3 results of an earlier release taken over" in text.getvalue()

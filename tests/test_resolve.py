@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark import registry, resolve
+from benchmark import contents, registry, resolve
 from benchmark.encoders import sources
 from benchmark.encoders.describe import FactoryDigest, sources_digest
 from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
@@ -29,7 +28,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def keys(backbone: NamedBackbone, root: Path) -> list[str]:
-    dataset = resolve.dataset(registry.dataset("rsna"), root, PUBLISHED)
+    dataset = resolve.dataset(registry.dataset("rsna"), root, PUBLISHED, limit=8)
     card = registry.task(TASK)
     return [job.key for job in plan([card], [backbone], {"rsna": dataset.ref}, PUBLISHED, Settings(runs=2, limit=8))]
 
@@ -38,13 +37,14 @@ def keys(backbone: NamedBackbone, root: Path) -> list[str]:
 
 
 def test_digest_of_a_weights_file_is_computed_once(weights: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(contents, "RECENT_NS", 0)
     name = f"torchvision:resnet18@{weights}"
     first = resolve.backbone(name, tmp_path / "cache")
 
     def reading_again(*_):
         raise AssertionError("the file was hashed a second time")
 
-    monkeypatch.setattr(resolve.hashlib, "file_digest", reading_again)
+    monkeypatch.setattr(contents.hashlib, "file_digest", reading_again)
     assert resolve.backbone(name, tmp_path / "cache") == first
     weights.touch()
     os.utime(weights, ns=(1, 1))
@@ -72,16 +72,25 @@ def test_a_copied_or_renamed_weights_file_keeps_the_key(weights: Path, corpora: 
 
 def test_a_damaged_memory_of_digests_is_made_anew(weights: Path, tmp_path: Path):
     first = resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache")
-    (tmp_path / "cache" / "digests.json").write_text("{")
+    (tmp_path / "cache" / contents.MEMORY).write_text("{" * 1000)
     assert resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache") == first
-    assert list(json.loads((tmp_path / "cache" / "digests.json").read_text()).values()) == [first.named.ref.digest]
+
+
+def test_weights_replaced_under_the_old_size_and_time_change_the_digest(weights: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(contents, "RECENT_NS", 0)
+    before, first = weights.stat(), resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache")
+    save_file({"conv1.weight": torch.ones(2)}, tmp_path / "other")
+    os.utime(tmp_path / "other", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(tmp_path / "other", weights)
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache").named.ref.digest != first.named.ref.digest
 
 
 def test_a_weights_file_that_cannot_be_read_is_named(weights: Path, tmp_path: Path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(resolve.hashlib, "file_digest", refuse)
+    monkeypatch.setattr(contents.hashlib, "file_digest", refuse)
     with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read: Permission denied"):
         resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache")
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from benchmark import registry, resolve
 from benchmark.cards import Epoch, Record, SplitRule
+from benchmark.contents import sha256_of
 from benchmark.encoders.build import build_backbone
 from benchmark.errors import (
     CheckpointError,
@@ -37,6 +38,7 @@ from benchmark.execute.work import Finished, units
 from benchmark.integrity import sealed
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Detections
+from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.report.rows import rows_of
 from benchmark.store import Store
@@ -345,10 +347,55 @@ def test_a_cache_of_a_file_that_changed_later_is_not_used(small, tiny, own):
     pixels, digest = before.images(np.arange(2)).clone(), before.files_digest()
     swap(one, other)
     again, place = small.one(LINEAR, file, root=root)
-    assert again.key == job.key  # names and sizes say nothing
+    assert again.key != job.key  # though names and sizes are the same
     after = data.load_part(again.experiment, place, "train")
     assert torch.equal(after.images(np.arange(2)), pixels.flip(0))
     assert after.files_digest() != digest
+
+
+def test_images_inverted_in_place_are_another_dataset_with_results_of_its_own(small, tiny, tmp_path: Path):
+    """Uncompressed DICOM keeps its size whatever it shows; here it keeps its modification time as well."""
+    import pydicom
+
+    root, file, task = tmp_path / "data", tiny(), "vindr-cxr-linear-frozen-100-lobe"
+    write_corpus(Plan("vindr-cxr", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "vindr-cxr")
+
+    def evaluated(cache: str):
+        jobs, places = small.plan(task, [file], root=root)
+        (record,) = run(jobs, {key: dataclasses.replace(place, cache=tmp_path / cache / "images") for key, place in places.items()})
+        assert record.status == "ok", record.failure
+        return record
+
+    first, again = evaluated("one"), evaluated("one")
+    for path in sorted((root / "vindr-cxr").rglob("*.dicom")):
+        before, held = path.stat(), pydicom.dcmread(path)
+        held.PixelData = (65_535 - held.pixel_array.astype(np.int64)).astype(np.uint16).tobytes()
+        held.save_as(path)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second, elsewhere = evaluated("one"), evaluated("another")
+    assert first.key == again.key != second.key == elsewhere.key
+    assert first.metrics == again.metrics
+    assert first.metrics["pixel_ap"] != second.metrics["pixel_ap"]
+    assert second.metrics == elsewhere.metrics
+
+
+def test_an_image_that_is_not_what_the_release_lists_fails_its_job_and_no_other_file_is_read_for_it(small, tiny, own):
+    """The list stands for content when jobs are planned; each image is held to it when it is decoded."""
+    root = own("rsna")
+    images = sorted((root / "rsna" / "stage_2_train_images").glob("*.dcm"))
+    listed = [f"{sha256_of(path)} {path.relative_to(root / 'rsna')}" for path in images]
+    unlisted, _ = small.one(LINEAR, tiny(), root=root)
+    (root / "rsna" / "SHA256SUMS.txt").write_text("\n".join(listed))
+    (job,), places = small.plan(LINEAR, [tiny("again")], root=root)
+    assert job.experiment.dataset == unlisted.experiment.dataset
+    assert [record.status for record in run([job], places)] == ["ok"]
+    found = data.choose(job.experiment, open_reader(registry.dataset("rsna"), root / "rsna"))["test"][0]
+    images[images.index(found.files[0])].write_bytes(b"\0" * found.files[0].stat().st_size)
+    assert small.one(LINEAR, tiny("later"), root=root)[0].experiment.dataset == job.experiment.dataset
+    (record,) = run([job], places)
+    assert (record.status, record.failure.kind) == ("failed", ImageError.__name__)
+    assert f"SHA256SUMS.txt line {images.index(found.files[0]) + 1}: SHA-256" in record.failure.sentence
 
 
 def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(small, tiny, own):
@@ -371,21 +418,65 @@ def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own, tmp_path: 
     steps = fitting.fit(job, place, tmp_path, 1e-2, fitting.Bench())
     assert any(isinstance(step, Epoch) for step in steps)
     swap(one, other)
-    data.load_part(job.experiment, place, "train")  # another job of the same folder decodes the file anew
+    again, elsewhere = small.one(LINEAR, file, root=root)
+    data.load_part(again.experiment, elsewhere, "train")  # another job of the same folder decodes the file anew
     with pytest.raises(DataError, match="changed while the job ran"):
         list(steps)
 
 
-def test_an_image_swapped_between_runs_by_one_of_the_same_size_is_said_in_the_row(small, tiny, own):
+def test_an_image_swapped_between_runs_by_one_of_the_same_size_stops_the_next_run(small, tiny, own):
     root, file = own("rsna"), tiny()
     job, place = small.one(LINEAR, file, root=root)
     one, other = equal_size_pair(root, data.load_part(job.experiment, place, "train").ids[:2])
     jobs, places = small.plan(LINEAR, [file], root=root, runs=2)
-    first = run(jobs[:1], places)
-    assert not any("changed between runs" in w for w in rows_of(first)[0].warnings)
+    assert [record.status for record in run(jobs[:1], places)] == ["ok"]
     swap(one, other)
-    (row,) = rows_of(first + run(jobs[1:], places))
+    (record,) = run(jobs[1:], places)
+    assert "not those the job was planned with" in record.failure.sentence
+
+
+def test_runs_of_an_earlier_release_on_other_bytes_are_said_in_the_row(small, tiny):
+    """Its keys knew names and sizes alone."""
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2)
+    first, second = run(jobs, places)
+    assert not any("changed between runs" in w for w in rows_of([first, second])[0].warnings)
+    second = second.model_copy(update={"sample_digests": second.sample_digests | {"train files": "0" * 64}})
+    (row,) = rows_of([first, second])
     assert any("image files of train changed between runs" in w for w in row.warnings)
+
+
+def test_an_image_replaced_between_planning_and_decoding_stores_nothing(small, tiny, own, monkeypatch):
+    """Hashing is over, decoding has not come to the file yet: no key may stand for these pixels."""
+    root = own("rsna")
+    jobs, places = small.plan(LINEAR, [tiny()], root=root)
+    (place,) = places.values()
+    found = data.choose(jobs[0].experiment, open_reader(place.card, place.dataset_root))["train"][:2]
+    one, other = equal_size_pair(root, [s.id for s in found])
+    jobs, places = small.plan(LINEAR, [tiny("again")], root=root)
+    known = data.open_known
+
+    def replaced_after(experiment, place):
+        reader, contents = yield from known(experiment, place)
+        swap(one, other)
+        return reader, contents
+
+    monkeypatch.setattr(data, "open_known", replaced_after)
+    (record,) = run(jobs, places)
+    assert (record.status, record.failure.kind, record.metrics) == ("failed", ImageError.__name__, {})
+    assert "not what the job was planned with" in record.failure.sentence
+    assert "run the same command again" in record.failure.sentence
+
+
+@pytest.mark.parametrize("name", ["images.u8", "masks.bits", "rows.bin"])
+def test_an_inverted_cache_changes_no_metric_and_is_said(small, tiny, tmp_path: Path, name: str):
+    job, place = small.one(LINEAR, tiny())
+    place = dataclasses.replace(place, cache=tmp_path / "private" / "images")
+    first = small.fit(job, place)
+    (file,) = place.cache.glob(f"*/{name}")
+    file.write_bytes(bytes(255 - byte for byte in file.read_bytes()))
+    second = small.fit(job, place, produced=tmp_path / "second")
+    assert (second.metrics, second.sample_digests, second.curve) == (first.metrics, first.sample_digests, first.curve)
+    assert any("rows of the image cache were damaged" in warning for warning in second.warnings)
 
 
 def test_a_cache_of_another_dataset_with_equal_ids_is_another_cache(small, tiny, own):

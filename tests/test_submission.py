@@ -27,8 +27,7 @@ def perfect(small, tiny, tmp_path: Path):
     def make(task: str, name: str = "test", limit: int = 12, split: str = "lovt") -> Path:
         import numpy as np
 
-        rule = registry.dataset(registry.task(task).dataset).splits[split].model_copy(update={"expected": {}})
-        job, place = small.one(task, file, size=224, limit=limit, data={"split": split, "split_rule": rule})
+        job, place = small.one(task, file, size=224, limit=limit, card={"split": split})
         part = data.load_part(job.experiment, place, name)
         truth = part.truth()
         found = Detections(**vars(truth), confidence=np.ones(len(truth.image))) if part.target == "boxes" else None

@@ -77,7 +77,7 @@ def jobs(
     given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), "frame_size": frame_size, **(card or {})})
     about = registry.dataset(given.dataset)
     protocol = registry.protocol("published")
-    dataset = resolve.dataset(about, root / about.folder, protocol)
+    dataset = resolve.dataset(about, root / about.folder, protocol, trains=given.words is None, limit=limit, cache=folder / "cache")
     backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
     settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
     planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)

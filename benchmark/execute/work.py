@@ -65,6 +65,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Hashing:
+    """Content of a dataset's files is being read, before jobs can be planned."""
+
+    dataset: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class Decoding:
     unit: str
     done: int
@@ -97,7 +106,7 @@ class Noticed:
     sentence: str
 
 
-Event = Decoding | Started | EpochEnded | Finished | Noticed
+Event = Hashing | Decoding | Started | EpochEnded | Finished | Noticed
 
 
 def units(jobs: Iterable[Job], places: Mapping[tuple[str, str], Place]) -> list[WorkUnit]:

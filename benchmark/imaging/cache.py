@@ -1,16 +1,17 @@
 """Decode once: each dataset as memory-mapped arrays at the task's size, filled on demand and shared by all processes of a node.
 
 Nothing is decided here about splits or labels; which rows are wanted is the caller's business. Writes go through `pwrite`, never through
-the map: a full disk is then an error with a sentence, where a sparse map would kill the process with a bus error.
+the map: a full disk is then an error with a sentence, where a sparse map would kill the process with a bus error. What lies on the disk is
+not trusted: every row has checksums, compared before this opening of the cache first uses it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -22,23 +23,24 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from benchmark.cards import Card, digest_of
+from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, StoreError
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
+from benchmark.imaging.rows import ROW, Prepared, joint_stamp, sealed, source_digests
 
-LAYOUT = 1  # goes up when the files change meaning or the pixels change without any decoder changing
+LAYOUT = 2  # goes up when the files change meaning or the pixels change without any decoder changing
 RECIPE_FILE = "recipe.json"
 
 _EMPTY, _DONE = 0, 1
 _BATCH = 32  # rows between two commits: at most so many images are lost to a kill
-_ROW = np.dtype([("height", "<i4"), ("width", "<i4"), ("stamp", "u1", 32), ("sha256", "u1", 32)])
 
 
 class CacheRecipe(Card):
     """Everything that decides the bytes of a cache.
 
     Attributes:
-        dataset_digest: of label files and of image paths with sizes, and of anything else that alters masks.
+        dataset_digest: of label files and of image paths with sizes, and of anything else that alters masks. What images hold, rows know.
         n_classes: mask channels; ignored without masks.
         decoders: name -> version of what turns files into pixels.
     """
@@ -72,8 +74,9 @@ class ImageCache:
     """Images and masks of one dataset at one size. Open it with `ImageCache.open`; reading needs `fill` first.
 
     Files (all row-major, one row per id): `images.u8` (N, S, S) uint8; `masks.bits` (N, C, ceil(S*S/8)) uint8, packed, first pixel in the
-    highest bit; `rows.bin` original size, stamp (digest of the source files' sizes and times) and SHA-256 of their bytes; `state.u8`
-    0 or 1. A row's state is written after its data has reached the disk, so a kill at any point costs at most one batch.
+    highest bit; `rows.bin` original size, stamp (digest of the source files' sizes, times and inodes), SHA-256 of their bytes (one after
+    the other, and `contents.combined`), CRC-32 of the row in the two other files and of itself; `state.u8` 0 or 1. A row's state is
+    written after its data has reached the disk, so a kill at any point costs at most one batch.
     """
 
     def __init__(self, path: Path, recipe: CacheRecipe, ids: Sequence[str]):
@@ -85,8 +88,10 @@ class ImageCache:
         shapes = _shapes(recipe, len(ids))
         self._images = self._map("images.u8", np.dtype(np.uint8), shapes["images.u8"])
         self._masks = self._map("masks.bits", np.dtype(np.uint8), shapes["masks.bits"]) if recipe.with_masks else None
-        self._rows = self._map("rows.bin", _ROW, shapes["rows.bin"][:1])
+        self._rows = self._map("rows.bin", ROW, shapes["rows.bin"][:1])
         self._state = self._map("state.u8", np.dtype(np.uint8), shapes["state.u8"])
+        self._sound = np.zeros(len(ids), bool)  # rows whose checksums were compared, or which were written, since this opening
+        self._n_damaged = 0
 
     @classmethod
     def open(cls, folder: Path, recipe: CacheRecipe, ids: Sequence[str]) -> ImageCache:
@@ -120,17 +125,27 @@ class ImageCache:
             )
         return self._row[sample_id]
 
-    def fill(self, samples: Iterable[Source], progress: Callable[[int, int], None] | None = None, workers: int = 1) -> list[Bad]:
-        """Decodes what is missing or has changed on disk since; safe for several processes at once, and resumed by calling again.
+    def fill(
+        self,
+        samples: Iterable[Source],
+        progress: Callable[[int, int], None] | None = None,
+        workers: int = 1,
+        contents: Contents | None = None,
+        memory: Memory | None = None,
+    ) -> list[Bad]:
+        """Decodes what is missing, damaged or has changed on disk since; safe for several processes at once, and resumed by calling again.
 
         One process decodes at a time, a batch at a time; the others wait and then find the rows done.
 
         Args:
             progress: called after each batch with (images seen, images wanted).
             workers: decoding threads.
+            contents: what the source files should hold; a row made from anything else is decoded again, and an image that is something
+                else is not cached.
+            memory: remembers the digests of files that are decoded.
 
         Returns:
-            The images that cannot be read, each with a sentence; the others are cached.
+            The images that cannot be read, or are not what they should be, each with a sentence; the others are cached.
 
         Raises:
             StoreError: the disk is full or the cache folder cannot be written.
@@ -141,10 +156,19 @@ class ImageCache:
             pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode")) if workers > 1 else None
             for start in range(0, len(wanted), _BATCH):
                 batch = wanted[start : start + _BATCH]
-                bad += self._fill_batch(batch, pool)
+                bad += self._fill_batch(batch, pool, contents or Contents(), memory or Memory(None))
                 if progress is not None:
                     progress(start + len(batch), len(wanted))
         return bad
+
+    def mended(self) -> list[str]:
+        """A sentence where rows were damaged and decoded again since this opening; else nothing."""
+        if not self._n_damaged:
+            return []
+        return [
+            f"{self.recipe.dataset}: {self._n_damaged:,} rows of the image cache were damaged on the disk and were decoded again. "
+            "Does the disk of --cache fail?"
+        ]
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """(n, S, S) uint8, a copy. Raises DataError for rows that were not filled."""
@@ -176,48 +200,64 @@ class ImageCache:
 
     # ------------------------------------------------------------------------------------------------------------- inside
 
-    def _fill_batch(self, batch: Sequence[Source], pool: ThreadPoolExecutor | None) -> list[Bad]:
-        if all(self._is_current(s) for s in batch):
+    def _fill_batch(self, batch: Sequence[Source], pool: ThreadPoolExecutor | None, contents: Contents, memory: Memory) -> list[Bad]:
+        if all(self._is_current(s, contents) for s in batch):
             return []
         with _store_errors(self.path), FileLock(self.path / "lock"), ExitStack() as stack:
             files = {name: stack.enter_context(_descriptor(self.path / name)) for name in _shapes(self.recipe, len(self._ids))}
-            stale = [s for s in batch if not self._is_current(s) and not self._is_only_touched(s, files["rows.bin"])]
-            self._mark([s for s in stale if self._state[self.row_of(s.id)] == _DONE], _EMPTY, files["state.u8"])
+            stale = [s for s in batch if not self._is_current(s, contents) and not self._is_only_touched(s, contents, files["rows.bin"])]
+            filled = [s for s in stale if self._state[self.row_of(s.id)] == _DONE]
+            self._n_damaged += sum(not self._is_sound(self.row_of(s.id)) for s in filled)
+            self._mark(filled, _EMPTY, files["state.u8"])
             bad: list[Bad] = []
             done: list[Source] = []
-            for sample, prepared in zip(stale, (pool.map if pool else map)(self._prepare, stale), strict=True):
+            read: list[tuple[Path, bytes, str]] = []
+            for sample, prepared in zip(stale, (pool.map if pool else map)(lambda s: self._prepare(s, contents), stale), strict=True):
                 if isinstance(prepared, Bad):
                     bad.append(prepared)
                     continue
-                self._write(self.row_of(sample.id), prepared, files)
+                self._write(self.row_of(sample.id), prepared.content, files)
+                read += prepared.read
                 done.append(sample)
+            memory.remember(read)
             for name in files:
                 if name != "state.u8":
                     os.fsync(files[name])
             self._mark(done, _DONE, files["state.u8"])
+            self._sound[[self.row_of(s.id) for s in done]] = True
         return bad
 
-    def _prepare(self, sample: Source) -> dict[str, bytes] | Bad:
-        """The bytes of one row, by file name."""
+    def _prepare(self, sample: Source, contents: Contents) -> Prepared | Bad:
+        """One row, unless a source file is not what it should be or changes meanwhile."""
         source = sample if self.recipe.with_masks else _Unmasked(sample)
         try:
-            stamp, sha256 = _stamp(sample.files), _sha256(sample.files)
+            stamps = [stamp_of(path) for path in sample.files]
+            sha256, each = source_digests(sample.files)
+            refused = next(filter(None, map(contents.refusal, sample.files, each)), None)
+            if refused is not None:
+                return Bad(sample.id, refused if not contents.names_files else f"{refused} (id {sample.id})")
             image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
+            if [stamp_of(path) for path in sample.files] != stamps:
+                return Bad(sample.id, _changed(sample, contents))
         except DataError as error:
             return Bad(sample.id, str(error))
         except OSError as error:
             return Bad(sample.id, f"{error.filename} (id {sample.id}) cannot be read: {error.strerror}. Is the image folder complete?")
-        row = np.zeros((), dtype=_ROW)
+        row = np.zeros((), dtype=ROW)
         row["height"], row["width"] = frame.height, frame.width
-        row["stamp"], row["sha256"] = np.frombuffer(stamp, np.uint8), np.frombuffer(sha256, np.uint8)
-        prepared = {"images.u8": image.tobytes(), "rows.bin": row.tobytes()}
+        row["stamp"], row["sha256"] = np.frombuffer(joint_stamp(stamps), np.uint8), np.frombuffer(sha256, np.uint8)
+        row["contents"] = np.frombuffer(combined(each), np.uint8)
+        prepared = {"images.u8": image.tobytes()}
+        row["pixels"] = zlib.crc32(prepared["images.u8"])
         if self.recipe.with_masks:
             expected = (self.recipe.n_classes, self.recipe.size, self.recipe.size)
             if masks is None or masks.shape != expected:
                 found = "none" if masks is None else masks.shape
                 raise DataError(f"{self.recipe.dataset}: masks of {sample.id} are {found}, the card's classes need {expected}.")
             prepared["masks.bits"] = np.packbits(masks.reshape(self.recipe.n_classes, -1), axis=-1).tobytes()
-        return prepared
+            row["bits"] = zlib.crc32(prepared["masks.bits"])
+        prepared["rows.bin"] = sealed(row)
+        return Prepared(prepared, list(zip(sample.files, stamps, each, strict=True)))
 
     def _write(self, row: int, prepared: dict[str, bytes], files: dict[str, int]) -> None:
         for name, content in prepared.items():
@@ -230,28 +270,45 @@ class ImageCache:
         if rows:
             os.fsync(file)
 
-    def _is_current(self, sample: Source) -> bool:
+    def _is_current(self, sample: Source, contents: Contents) -> bool:
+        """Whether the row is whole and made from the files as they are and should be."""
         row = self.row_of(sample.id)
-        if self._state[row] != _DONE:
+        if self._state[row] != _DONE or not self._is_sound(row) or not self._is_of(row, sample, contents):
             return False
         try:
-            return self._rows[row]["stamp"].tobytes() == _stamp(sample.files)
+            return self._rows[row]["stamp"].tobytes() == joint_stamp(map(stamp_of, sample.files))
         except FileNotFoundError:
             return False
 
-    def _is_only_touched(self, sample: Source, file: int) -> bool:
+    def _is_only_touched(self, sample: Source, contents: Contents, file: int) -> bool:
         """True when a cached row's files have a new time but the same bytes; the new stamp is then kept."""
         row = self.row_of(sample.id)
-        if self._state[row] != _DONE:
+        if self._state[row] != _DONE or not self._is_sound(row) or not self._is_of(row, sample, contents):
             return False
         try:
-            stamp = _stamp(sample.files)
-            if _sha256(sample.files) != self._rows[row]["sha256"].tobytes():
+            stamp = joint_stamp(map(stamp_of, sample.files))
+            if source_digests(sample.files)[0] != self._rows[row]["sha256"].tobytes():
                 return False
         except FileNotFoundError:
             return False
-        _write_at(file, stamp, row * _ROW.itemsize + _ROW.fields["stamp"][1])
+        touched = self._rows[row].copy()
+        touched["stamp"] = np.frombuffer(stamp, np.uint8)
+        _write_at(file, sealed(touched), row * ROW.itemsize)
         return True
+
+    def _is_of(self, row: int, sample: Source, contents: Contents) -> bool:
+        expected = contents.of(sample.files)
+        return expected is None or self._rows[row]["contents"].tobytes() == expected
+
+    def _is_sound(self, row: int) -> bool:
+        """Whether the row is what was written, by its checksums; compared once in the life of this object."""
+        if not self._sound[row]:
+            entry = self._rows[row]
+            sound = sealed(entry) == entry.tobytes() and zlib.crc32(self._images[row]) == entry["pixels"]
+            if sound and self._masks is not None:
+                sound = zlib.crc32(self._masks[row]) == entry["bits"]
+            self._sound[row] = sound
+        return bool(self._sound[row])
 
     def _require_filled(self, rows: np.ndarray) -> None:
         unfilled = np.flatnonzero(self._state[rows] != _DONE)
@@ -260,6 +317,13 @@ class ImageCache:
             raise DataError(
                 f"{self.recipe.dataset}: {len(unfilled):,} of the images asked for are not in the cache yet, first {self._ids[first]}; "
                 f"fill it with `lobe data prepare {self.recipe.dataset} --size {self.recipe.size}`."
+            )
+        unseen = np.atleast_1d(rows)[~self._sound[np.atleast_1d(rows)]]
+        damaged = [self._ids[row] for row in unseen if not self._is_sound(int(row))]
+        if damaged:
+            raise DataError(
+                f"{self.recipe.dataset}: {len(damaged):,} of the images asked for are damaged in the cache {self.path}, "
+                f"first {damaged[0]}. Run the same command again: it decodes them anew. If that does not help, choose another --cache."
             )
 
     def _map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -299,7 +363,7 @@ def _shapes(recipe: CacheRecipe, n_images: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"images.u8": (n_images, recipe.size, recipe.size)}
     if recipe.with_masks:
         shapes["masks.bits"] = (n_images, recipe.n_classes, (recipe.size * recipe.size + 7) // 8)
-    return {**shapes, "rows.bin": (n_images, _ROW.itemsize), "state.u8": (n_images,)}
+    return {**shapes, "rows.bin": (n_images, ROW.itemsize), "state.u8": (n_images,)}
 
 
 def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict) -> None:
@@ -312,21 +376,9 @@ def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict) -> N
     os.replace(unfinished, path / RECIPE_FILE)
 
 
-def _stamp(files: Iterable[Path]) -> bytes:
-    """32 bytes that change when a file's size or modification time does."""
-    sha = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        sha.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-    return sha.digest()
-
-
-def _sha256(files: Iterable[Path]) -> bytes:
-    sha = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        sha.update(f"{len(content)}\n".encode() + content)
-    return sha.digest()
+def _changed(sample: Source, contents: Contents) -> str:
+    name = f"{', '.join(map(str, sample.files))} (id {sample.id})" if contents.names_files else "An image file"
+    return f"{name} changed while it was decoded. Run the same command again when nothing writes there."
 
 
 @contextmanager

@@ -100,6 +100,8 @@ class Verification:
 class Reader(ABC):
     """Base of all readers. Opening parses the label files and raises DataError for anything inconsistent in them."""
 
+    names_files = True  # in sentences; False where a path, or an id in it, tells who was examined
+
     def __init__(self, card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released"):
         """
         Args:
@@ -178,8 +180,37 @@ class Reader(ABC):
     def samples(self, rule: SplitRule, split: str) -> list[Sample]:
         return [self.sample(i) for i in self.split(rule)[split]]
 
-    def digest(self) -> str:
-        """SHA-256 over the label files' bytes and the sorted list of (relative image path, size)."""
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        """`Sample.files`, without the rest of the sample where that is dear."""
+        return self.sample(sample_id).files
+
+    def texts_of(self, sample_id: str) -> tuple[Path, ...]:
+        """Files of a sample that are neither label files nor decoded: reports, each in a file of its own."""
+        return ()
+
+    @property
+    def checksum_folders(self) -> tuple[Path, ...]:
+        """Where the release's own list of checksums may lie; its names start there."""
+        return (self.root,)
+
+    def decided(self) -> str:
+        """What else than files decides samples and is not in a job's reference to the dataset; text that only equal decisions share."""
+        return ""
+
+    def label_digest(self) -> str:
+        """SHA-256 over the label files' names and bytes, and what the cards decide."""
+        sha = hashlib.sha256(self.decided().encode() + b"\0")
+        for path in sorted(self.label_files()):
+            with path.open("rb") as handle:
+                sha.update(f"{self.named(path)}\t{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+        return sha.hexdigest()
+
+    def outline_digest(self) -> str:
+        """SHA-256 over the label files' bytes and the sorted list of (relative image path, size).
+
+        It sees no content of an image: two folders of equal outline may hold other pixels. The first release took it for the identity of
+        a dataset (`benchmark.adopt`); now it only tells caches of different folders apart. Identity is `benchmark.readers.identity`.
+        """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
             sha.update(self.named(path).encode() + b"\0" + path.read_bytes())

@@ -50,6 +50,8 @@ class _Label:
 class DatasetReader(Reader):
     """Images with a row, ids are SOP instance ids. The patient is the part of `filename` before the first underscore."""
 
+    names_files = False
+
     def open(self) -> None:
         base = first_folder_with(self.root, (TABLE,))
         if base is None:

@@ -58,6 +58,8 @@ class Image:
 class DatasetReader(Reader):
     """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
 
+    names_files = False
+
     def open(self) -> None:
         self._base = self._image_base()
         self._tables = {name: self._table(name) for name in TABLES}
@@ -102,6 +104,18 @@ class DatasetReader(Reader):
         """The tables, and the archive of reports where they are not unpacked."""
         archive = (self._reports,) if self._reports.suffix == ".zip" else ()
         return (*self._tables.values(), *archive)
+
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        return (self._path(self._images[sample_id]),)
+
+    def texts_of(self, sample_id: str) -> tuple[Path, ...]:
+        """The report, where reports are unpacked and there is one; the archive of all is a label file."""
+        report = self._reports / self._images[sample_id].report
+        return (report,) if self._reports.suffix != ".zip" and report.is_file() else ()
+
+    @property
+    def checksum_folders(self) -> tuple[Path, ...]:
+        return (self._base,)
 
     def image_files(self) -> tuple[Path, ...]:
         """Frontal images; with them unpacked reports, whose sizes then enter the digest."""

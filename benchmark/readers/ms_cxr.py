@@ -53,6 +53,8 @@ class _Image:
 class DatasetReader(Reader):
     """The table of either release over MIMIC-CXR-JPG's files. Ids are DICOM ids; patients are known."""
 
+    names_files = False
+
     def open(self) -> None:
         found = [self.root / folder / name for name in TABLES for folder in TABLE_FOLDERS if (self.root / folder / name).is_file()]
         if not found:
@@ -91,6 +93,10 @@ class DatasetReader(Reader):
 
     def label_files(self) -> tuple[Path, ...]:
         return (self._table,)
+
+    @property
+    def checksum_folders(self) -> tuple[Path, ...]:
+        return (self._base,)
 
     def image_files(self) -> tuple[Path, ...]:
         paths = tuple(self._base / one.path for one in self._images.values())

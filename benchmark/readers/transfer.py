@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class DatasetReader(Reader):
         self._require_same_kind()
         self._names = {role: self._classes_of(reader.card) for role, reader in self._parts.items()}
         self.warnings += [text for reader in self._parts.values() for text in reader.warnings]
+        self.names_files = all(reader.names_files for reader in self._parts.values())
         self.release = "; ".join(f"{reader.card.name}: {reader.release}" for reader in self._parts.values())
 
     @property
@@ -50,14 +51,11 @@ class DatasetReader(Reader):
 
     def sample(self, sample_id: str) -> Sample:
         """The part's sample with the card's classes; words about it are left out, because only masks and boxes have classes to merge."""
-        name, _, own_id = sample_id.partition("/")
-        role = next((role for role, reader in self._parts.items() if reader.card.name == name), None)
-        if role is None or not own_id:
-            raise DataError(f"{self.card.name}: no image {sample_id!r}; ids start with {' or '.join(self._prefixes())}.")
-        reader = self._parts[role]
+        reader, own_id = self._part_of(sample_id)
+        role = next(role for role, part in self._parts.items() if part is reader)
         sample = reader.sample(own_id)
         if sample.masks is None:
-            raise DataError(f"{self.card.name}: {name} has no masks.")
+            raise DataError(f"{self.card.name}: {reader.card.name} has no masks.")
         boxes, labels = self._merged_boxes(role, sample)
         everything = {index for indices in self._names[role] for index in indices} == set(range(len(reader.card.classes)))
         return replace(
@@ -80,18 +78,27 @@ class DatasetReader(Reader):
     def image_files(self) -> tuple[Path, ...]:
         return tuple(path for reader in self._parts.values() for path in reader.image_files())
 
-    def digest(self) -> str:
-        """SHA-256 over both releases' digests and what their cards decide here: their split rules, and which classes are one."""
-        decided = {
-            role: {
-                "dataset": reader.card.name,
-                "digest": reader.digest(),
-                "classes": list(reader.card.classes),
-                "splits": {name: rule.model_dump(mode="json", exclude={"expected"}) for name, rule in reader.card.splits.items()},
-                "merged": [list(indices) for indices in self._names[role]],
-            }
-            for role, reader in self._parts.items()
-        }
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        reader, own_id = self._part_of(sample_id)
+        return reader.files_of(own_id)
+
+    def texts_of(self, sample_id: str) -> tuple[Path, ...]:
+        reader, own_id = self._part_of(sample_id)
+        return reader.texts_of(own_id)
+
+    @property
+    def checksum_folders(self) -> tuple[Path, ...]:
+        return tuple(folder for reader in self._parts.values() for folder in reader.checksum_folders)
+
+    def decided(self) -> str:
+        """What the parts' cards decide here: their split rules, and which classes are one."""
+        return canonical_json(self._decided())
+
+    def outline_digest(self) -> str:
+        """SHA-256 over both releases' outlines and `decided`."""
+        decided = self._decided()
+        for role, reader in self._parts.items():
+            decided[role]["digest"] = reader.outline_digest()
         return hashlib.sha256(canonical_json(decided).encode()).hexdigest()
 
     def split(self, rule: SplitRule) -> Splits:
@@ -116,6 +123,25 @@ class DatasetReader(Reader):
         """The PHANTOM.json of both parts by dataset; None where they are public releases."""
         found = {reader.card.name: reader.phantom for reader in self._parts.values()}
         return None if None in found.values() else found
+
+    def _part_of(self, sample_id: str) -> tuple[Reader, str]:
+        """The part that an id belongs to, and the id as that part knows it."""
+        name, _, own_id = sample_id.partition("/")
+        reader = next((reader for reader in self._parts.values() if reader.card.name == name), None)
+        if reader is None or not own_id:
+            raise DataError(f"{self.card.name}: no image {sample_id!r}; ids start with {' or '.join(self._prefixes())}.")
+        return reader, own_id
+
+    def _decided(self) -> dict[str, dict[str, Any]]:
+        return {
+            role: {
+                "dataset": reader.card.name,
+                "classes": list(reader.card.classes),
+                "splits": {name: rule.model_dump(mode="json", exclude={"expected"}) for name, rule in reader.card.splits.items()},
+                "merged": [list(indices) for indices in self._names[role]],
+            }
+            for role, reader in self._parts.items()
+        }
 
     def _require_folders(self) -> None:
         unnamed = [role for role in ROLES if role not in self.card.parts]

@@ -110,6 +110,10 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._base / TABLES[part] for part in PARTS)
 
+    @property
+    def checksum_folders(self) -> tuple[Path, ...]:
+        return (self._base,)
+
     def image_files(self) -> tuple[Path, ...]:
         return tuple(self._paths[i] for i in self.ids)
 

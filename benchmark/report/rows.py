@@ -349,7 +349,7 @@ def _repeated(runs: Sequence[Run]) -> Iterable[str]:
 
 
 def _changed_files(records: Iterable[Record]) -> Iterable[str]:
-    """Runs of one row read the same image files; a file can change and keep its name and size, which is all that the key knows of it."""
+    """Runs of one row read the same image files; a file can change and keep name and size, all that earlier keys knew of it."""
     seen: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for what, digest in record.sample_digests.items():

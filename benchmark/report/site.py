@@ -308,6 +308,7 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Split": experiment.dataset.split,
         "Backbone digest": (experiment.backbone.digest or "random")[:16],
         "Dataset digest": experiment.dataset.digest[:16],
+        "Taken over from": record.adopted_from or "",
         "Test ids digest": record.sample_digests.get("test", "")[:16],
         "Time": _duration(sum(record.timings_s.values())),
         "Peak memory": "" if record.peak_memory_bytes is None else f"{record.peak_memory_bytes / 2**20:,.0f} MiB",

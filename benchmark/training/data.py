@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from benchmark.cards import Experiment
+from benchmark.contents import Contents, Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
 from benchmark.heads.base import Targets
 from benchmark.imaging.augment import Augmentation
@@ -22,12 +23,11 @@ from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Boxes
 from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
+from benchmark.readers.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
 from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training.place import Place
 
-MINIMUM_POSITIVES = 4  # of a limited split
-UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
 FILL_CHUNK = 32  # images decoded between two signs of life
 MINIMUM_LIMITED = 8  # a fraction below this is filled up in a limited run
 
@@ -150,10 +150,10 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
         DataError: the folder is not what the card says, or an image needed here cannot be read (all such ids are named).
         TooFewImages: an unlimited job has fewer training images than one batch.
     """
-    reader = open_known(experiment, place)
+    reader, contents = yield from open_known(experiment, place)
     chosen = choose(experiment, reader, place.lists)
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    yield from fill(cache, [s for samples in chosen.values() for s in samples], place)
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
     n_train, batch = len(parts["train"]), experiment.recipe.batch_size
     warmup = experiment.recipe.warmup_steps
@@ -165,32 +165,35 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
             f"{place.card.name}: {n_train} training images at {experiment.fraction * 100:g} % are fewer than one batch of {batch}. "
             "Use a larger fraction, or --limit N for a trial run with a smaller batch."
         )
-    return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=tuple(reader.warnings))
+    return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=(*reader.warnings, *cache.mended()))
 
 
 def load_untrained(
     experiment: Experiment, place: Place
 ) -> Generator[tuple[int, int], None, tuple[Reader, dict[str, list[Sample]], dict[str, Part]]]:
     """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
-    reader = open_known(experiment, place)
+    reader, contents = yield from open_known(experiment, place)
     chosen = choose(experiment, reader, place.lists, UNTRAINED)
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    yield from fill(cache, [s for samples in chosen.values() for s in samples], place)
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
+    reader.warnings += cache.mended()
     return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
 
 
 def load_part(experiment: Experiment, place: Place, name: str) -> Part:
     """One split alone, as `load` gives it."""
-    reader = open_known(experiment, place)
+    reader, contents = drained(open_known(experiment, place))
     samples = choose(experiment, reader, place.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    for _ in fill(cache, samples, place):
+    for _ in fill(cache, samples, place, contents):
         pass
     return _part(name, samples, cache, experiment)
 
 
-def open_known(experiment: Experiment, place: Place) -> Reader:
-    """The dataset's reader; an unlimited job needs a release whose counts and digests are known.
+def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
+    """The dataset's reader, and what its files hold; an unlimited job needs a release whose counts and digests are known.
+
+    Yields per cents where this node has to read the files first.
 
     Raises:
         DataError: the folder is an unknown or edited copy, or changed since planning.
@@ -201,23 +204,37 @@ def open_known(experiment: Experiment, place: Place) -> Reader:
             f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
         )
     reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-    if reader.digest() != experiment.dataset.digest:
+    splits = used(splits_of(reader, experiment.dataset.split_rule, place.lists), trains=experiment.words is None)
+    identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(place.cache.parent)))
+    if identity.digest != experiment.dataset.digest:
         raise DataError(
             f"{place.card.name}: label or image files in {place.dataset_root} are not those the job was planned with. "
             "Run the same command again to plan with the files as they are now."
         )
-    return reader
+    return reader, identity.contents
 
 
-def fill(cache: ImageCache, samples: Sequence[Sample], place: Place) -> Iterator[tuple[int, int]]:
+def _in_per_cent(steps: Generator[tuple[int, int], None, Identity]) -> Generator[tuple[int, int], None, Identity]:
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as ended:
+            return ended.value
+        yield 100 * done // max(total, 1), 100
+
+
+def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: Contents | None = None) -> Iterator[tuple[int, int]]:
     """Decodes what the cache lacks of `samples`, yielding (done, total).
 
+    Args:
+        contents: what the files hold as planned.
+
     Raises:
-        ImageError: some cannot be read; the first three are named, all others are cached.
+        ImageError: some cannot be read, or hold something else; the first three are named, all others are cached.
     """
     bad = []
     for start in range(0, len(samples), FILL_CHUNK):
-        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers)
+        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers, contents=contents)
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
         listed = " ".join(sentence for _, sentence in bad[:3])
@@ -229,7 +246,7 @@ def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheR
     data = experiment.dataset
     return CacheRecipe(
         dataset=data.name,
-        dataset_digest=f"{data.digest}:{reader.shapes}",
+        dataset_digest=f"{reader.outline_digest()}:{reader.shapes}",
         intensity=data.intensity,
         size=data.frame_size,
         n_classes=len(data.classes),

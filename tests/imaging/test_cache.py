@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.contents import Contents, Memory, sha256_of, stamp_of
 from benchmark.errors import DataError, ImageError, StoreError
 from benchmark.imaging.cache import RECIPE_FILE, CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.prepare import prepare_image
+from benchmark.imaging.rows import joint_stamp
 
 SIZE = 24
 RECIPE = CacheRecipe(
@@ -233,6 +236,21 @@ def test_an_edit_of_the_same_length_is_noticed_by_its_time(tmp_path: Path) -> No
     assert_holds(cache, samples)
 
 
+def test_an_edit_under_the_old_modification_time_is_noticed(tmp_path: Path) -> None:
+    """By the change time, or by the inode where another file took the place within one tick of the clock."""
+    samples = toys(tmp_path / "data", 1)
+    path = samples[0].files[0]
+    before = path.stat()
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    (tmp_path / "other").write_text("5")
+    os.utime(tmp_path / "other", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(tmp_path / "other", path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    cache.fill(samples)
+    assert_holds(cache, samples)
+
+
 def test_a_copied_folder_is_hashed_once_more_but_not_decoded(tmp_path: Path) -> None:
     log = tmp_path / "log"
     samples = toys(tmp_path / "data", 3, log)
@@ -242,7 +260,7 @@ def test_a_copied_folder_is_hashed_once_more_but_not_decoded(tmp_path: Path) -> 
         os.utime(sample.files[0], ns=(1, 1))
     cache.fill(samples)
     assert len(log.read_text().split()) == 3
-    assert all(cache._is_current(s) for s in samples)
+    assert all(cache._is_current(s, Contents()) for s in samples)
 
 
 def test_a_changed_file_that_cannot_be_read_leaves_no_old_pixels(tmp_path: Path) -> None:
@@ -278,7 +296,7 @@ def test_a_killed_fill_is_resumed_and_loses_at_most_one_batch(tmp_path: Path) ->
     assert child.exitcode == -signal.SIGKILL
     samples = toys(tmp_path / "data", 100, log)
     cache = opened(tmp_path, samples)
-    done = [s for s in samples if cache._is_current(s)]
+    done = [s for s in samples if cache._is_current(s, Contents())]
     assert len(done) == 64  # two batches were committed, the third was under way
     log.unlink()
     assert cache.fill(samples) == []
@@ -326,7 +344,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(tmp_path: Path, monke
     with pytest.raises(StoreError, match=r"disk is full.*--cache"):
         cache.fill(samples)
     monkeypatch.undo()
-    done = [s for s in samples if cache._is_current(s)]
+    done = [s for s in samples if cache._is_current(s, Contents())]
     assert len(done) == 32
     assert_holds(cache, done)
     assert cache.fill(samples) == []
@@ -355,6 +373,141 @@ def test_a_damaged_cache_is_never_read(tmp_path: Path) -> None:
     os.truncate(cache.path / "images.u8", SIZE * SIZE * 2)
     with pytest.raises(StoreError, match=r"images\.u8.*lobe clean"):
         opened(tmp_path, samples)
+
+
+def inverted(path: Path) -> None:
+    path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+
+
+@pytest.mark.parametrize("name", ["images.u8", "masks.bits", "rows.bin"])
+def test_damaged_rows_are_decoded_again_and_said(tmp_path: Path, name: str) -> None:
+    log = tmp_path / "log"
+    samples = toys(tmp_path / "data", 3, log)
+    opened(tmp_path, samples).fill(samples)
+    cache = opened(tmp_path, samples)
+    inverted(cache.path / name)
+    cache = opened(tmp_path, samples)
+    assert cache.fill(samples) == []
+    assert len(log.read_text().split()) == 6
+    assert_holds(cache, samples)
+    assert "3 rows of the image cache were damaged" in cache.mended()[0]
+    again = opened(tmp_path, samples)
+    assert (again.fill(samples), again.mended()) == ([], [])
+
+
+def test_a_row_of_another_image_is_damage(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    pixels = (cache.path / "images.u8").read_bytes()
+    (cache.path / "images.u8").write_bytes(pixels[SIZE * SIZE :] + pixels[: SIZE * SIZE])
+    again = opened(tmp_path, samples)
+    again.fill(samples)
+    assert_holds(again, samples)
+
+
+def test_a_damaged_row_whose_file_is_gone_is_an_error_and_no_other_is_touched(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    cache = opened(tmp_path, samples)
+    cache.fill(samples)
+    damaged = bytearray((cache.path / "images.u8").read_bytes())
+    damaged[SIZE * SIZE + 5] ^= 1
+    (cache.path / "images.u8").write_bytes(bytes(damaged))
+    samples[1].files[0].unlink()
+    again = opened(tmp_path, samples)
+    with pytest.raises(DataError, match=r"1 of the images asked for are damaged .* first image-1.* --cache"):
+        again.images(np.array([0, 1]))
+    assert [b.id for b in again.fill(samples)] == ["image-1"]
+    assert_holds(again, samples[:1])
+
+
+def test_rows_are_checked_at_their_first_reading_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = toys(tmp_path / "data", 4)
+    opened(tmp_path, samples).fill(samples)
+    cache, counted = opened(tmp_path, samples), []
+    checksum = zlib.crc32
+    monkeypatch.setattr(zlib, "crc32", lambda content: counted.append(1) or checksum(content))
+    cache.images(np.array([0, 2]))
+    assert len(counted) == 2 * 3  # the row's entry, its pixels, its masks
+    cache.images(np.array([2, 0]))
+    cache.masks(np.array([0]))
+    assert len(counted) == 2 * 3
+
+
+# ----------------------------------------------------------------------------------------------- what files are expected to hold
+
+
+def expected(samples: list[Toy], listed: bool = False, **changes: str) -> Contents:
+    digests = {s.files[0]: changes.get(s.id.replace("-", "_")) or sha256_of(s.files[0]) for s in samples}
+    return Contents(digests, {path: f"SHA256SUMS.txt line {n}" for n, path in enumerate(digests, start=1)} if listed else {})
+
+
+def test_an_image_that_is_not_what_the_release_lists_is_refused_with_both_checksums(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 3)
+    cache = opened(tmp_path, samples)
+    (bad,) = cache.fill(samples, contents=expected(samples, listed=True, image_1="0" * 64))
+    assert bad.id == "image-1"
+    found = sha256_of(samples[1].files[0])
+    assert (
+        f"{samples[1].files[0]}: the file does not have the checksum of SHA256SUMS.txt line 2: SHA-256 {'0' * 64} expected" in bad.sentence
+    )
+    assert f"{found} found. Fetch it again." in bad.sentence
+    assert_holds(cache, [samples[0], samples[2]])
+    with pytest.raises(DataError, match="image-1"):
+        cache.images(np.array([1]))
+
+
+def test_a_sentence_names_no_file_where_its_name_tells_who_was_examined(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 1)
+    contents = expected(samples, listed=True, image_0="0" * 64)
+    for told in (contents, Contents(contents.digests)):
+        (bad,) = opened(tmp_path, samples).fill(samples, contents=replace(told, names_files=False))
+        assert "image-0" not in bad.sentence
+        assert "SHA-256" in bad.sentence
+
+
+def test_a_cached_row_of_other_bytes_than_planned_is_not_used(tmp_path: Path) -> None:
+    """The file holds again what was planned, under the very stamp of the row that was made from something else."""
+    samples = toys(tmp_path / "data", 1)
+    cache = opened(tmp_path, samples)
+    path = samples[0].files[0]
+    planned, before = expected(samples), path.stat()
+    path.write_text("7")
+    cache.fill(samples)
+    path.write_text("0")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    cache = opened(tmp_path, samples)
+    cache._rows = cache._rows.copy()
+    cache._rows["stamp"] = np.frombuffer(joint_stamp([stamp_of(path)]), np.uint8)
+    cache._sound[:] = True
+    assert not cache._is_current(samples[0], planned)
+    assert cache._is_current(samples[0], Contents())
+    assert cache.fill(samples, contents=planned) == []
+    assert_holds(opened(tmp_path, samples), samples)
+
+
+def test_an_image_replaced_while_it_is_decoded_is_not_cached(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 2)
+    path = samples[0].files[0]
+
+    def replaced() -> np.ndarray:
+        image = draw(path)
+        path.write_text("9")
+        return image
+
+    cache = opened(tmp_path, samples)
+    (bad,) = cache.fill([replace(samples[0], image=replaced), samples[1]])
+    assert "changed while it was decoded" in bad.sentence
+    with pytest.raises(DataError, match="image-0"):
+        cache.images(np.array([0]))
+
+
+def test_decoding_remembers_the_digests_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.contents.RECENT_NS", 0)
+    samples, memory = toys(tmp_path / "data", 3), Memory(tmp_path / "cache")
+    opened(tmp_path, samples).fill(samples, memory=memory)
+    looked = memory.look(s.files[0] for s in samples)
+    assert (looked.unknown, looked.digests) == ({}, expected(samples).digests)
 
 
 def test_a_layout_cut_off_by_a_kill_is_made_anew(tmp_path: Path) -> None:

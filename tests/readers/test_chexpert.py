@@ -210,7 +210,7 @@ def test_the_official_test_set_has_one_frontal_image_a_study_and_labels_by_name(
     assert sample.labels.tolist() == [int(name == "Edema") for name in CARD.classes]
     assert sample.image().shape == (320, 390)
     assert sample.patient_id == "patient64741"
-    assert reader.digest() != without.digest()
+    assert reader.outline_digest() != without.outline_digest()
 
 
 def test_without_its_labels_or_images_the_official_test_set_is_refused(tested: Path, untested: Path) -> None:

@@ -153,7 +153,7 @@ def test_patients_come_from_rsnas_mapping_where_it_lies_beside_the_labels(releas
     reader = open_reader(CARD, root)
     assert [reader.sample(i).patient_id for i in IDS] == ["00000000", "00000000", "00000001"]
     assert root / MAPPING in reader.label_files()
-    assert reader.digest() != without.digest()
+    assert reader.outline_digest() != without.outline_digest()
     with pytest.raises(SplitError, match=MAPPING):
         without.split(CARD.splits["patient-disjoint"])
 
@@ -163,11 +163,11 @@ def test_a_phantoms_patients_come_from_its_report_table_and_a_release_ignores_su
     without = open_reader(CARD, root)
     (root / PHANTOM_REPORTS).write_text("id,patient_id,report\n" + "".join(f"{i},P{n // 2},Clear.\n" for n, i in enumerate(IDS)))
     beside = open_reader(CARD, root)
-    assert (beside.sample(IDS[0]).patient_id, beside.digest()) == (None, without.digest())
+    assert (beside.sample(IDS[0]).patient_id, beside.outline_digest()) == (None, without.outline_digest())
     (root / "PHANTOM.json").write_text(json.dumps({"counts": {"patients": 2}}))
     phantom = open_reader(CARD, root)
     assert [phantom.sample(i).patient_id for i in IDS] == ["P0", "P0", "P1"]
-    assert phantom.digest() != without.digest()
+    assert phantom.outline_digest() != without.outline_digest()
     assert next(c for c in phantom.verify().checks if c.what == "patients").verdict == "ok"
 
 
@@ -194,15 +194,15 @@ def test_a_file_that_is_not_rsnas_mapping_is_an_error(release: Callable[..., Pat
         open_reader(CARD, root)
 
 
-def test_the_dataset_digest_follows_labels_and_image_sizes(release: Callable[..., Path]) -> None:
+def test_the_outline_follows_labels_and_image_sizes(release: Callable[..., Path]) -> None:
     root = release()
-    before = open_reader(CARD, root).digest()
-    assert open_reader(CARD, root).digest() == before
+    before = open_reader(CARD, root).outline_digest()
+    assert open_reader(CARD, root).outline_digest() == before
     (root / LABELS).write_text((root / LABELS).read_text().replace("30.5", "31.5"))
-    changed = open_reader(CARD, root).digest()
+    changed = open_reader(CARD, root).outline_digest()
     with (root / "stage_2_train_images" / f"{IDS[0]}.dcm").open("ab") as handle:
         handle.write(b"\0\0")
-    assert len({before, changed, open_reader(CARD, root).digest()}) == 3
+    assert len({before, changed, open_reader(CARD, root).outline_digest()}) == 3
 
 
 # ------------------------------------------------------------------------------------------------------------------- errors

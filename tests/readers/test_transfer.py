@@ -10,10 +10,11 @@ import pytest
 
 from benchmark import data, registry, resolve
 from benchmark.cards import BackboneRef, Contamination, DatasetRef
+from benchmark.contents import Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.readers import transfer
+from benchmark.readers import identity, transfer
 from benchmark.readers.base import Check, Sample, open_reader
 from benchmark.readers.transfer import STRICTEST
 
@@ -54,10 +55,12 @@ def boxed(sample_id: str, boxes: list[tuple[int, tuple[float, ...]]], n_classes:
 class Part:
     """Stands for a release: samples and splits in memory."""
 
+    names_files = True
+
     def __init__(self, card, samples, splits, *, digest="d", phantom=None):
         self.card, self.splits, self.phantom, self.release, self.warnings = card, splits, phantom, "in memory", [f"about {card.name}"]
         self.samples = {s.id: s for s in samples}
-        self.digest = lambda: digest
+        self.outline_digest = lambda: digest
 
     ids = property(lambda self: tuple(self.samples))
 
@@ -238,21 +241,21 @@ def test_verify_tells_whose_line_it_is(opened):
 
 
 def test_the_digest_follows_both_releases_their_split_rules_and_the_merged_classes(opened):
-    first = opened().digest()
-    assert opened().digest() == first
-    assert opened(rsna={"digest": "other"}).digest() != first
-    assert opened(vindr={"digest": "other"}).digest() != first
+    first = opened().outline_digest()
+    assert opened().outline_digest() == first
+    assert opened(rsna={"digest": "other"}).outline_digest() != first
+    assert opened(vindr={"digest": "other"}).outline_digest() != first
     fewer = RSNA_VINDR.model_copy(update={"merged": {"opacity": ("Lung Opacity",)}})
-    assert opened(card=fewer).digest() != first
+    assert opened(card=fewer).outline_digest() != first
 
 
 def test_a_changed_split_rule_of_a_part_changes_the_digest(opened):
     reader = opened()
-    first = reader.digest()
+    first = reader.outline_digest()
     part = reader._parts["train"]
     rule = part.card.splits["lovt"].model_copy(update={"seed": 7})
     part.card = part.card.model_copy(update={"splits": {**part.card.splits, "lovt": rule}})
-    assert reader.digest() != first
+    assert reader.outline_digest() != first
 
 
 def reference(card, **changes) -> DatasetRef:
@@ -309,6 +312,20 @@ def test_generated_folders_verify_and_split_as_their_own_readers_do(corpora_of_t
     mine, own = reader.sample(f"candid-ptx/{shown}"), candid.sample(shown)
     assert np.array_equal(mine.masks((1024, 1024)), own.masks((1024, 1024)))
     assert np.array_equal(mine.image(), own.image())
+
+
+def test_a_transfer_is_of_the_training_images_of_one_and_the_test_images_of_the_other(corpora_of_two):
+    reader = open_reader(SIIM_CANDID, corpora_of_two)
+    splits = reader.split(SIIM_CANDID.splits["lovt-to-by-patient"])
+    found = drained(identity.identify(reader, splits, None, Memory(None)))
+    siim, candid = (open_reader(registry.dataset(name), corpora_of_two / name) for name in ("siim", "candid-ptx"))
+    own = {"siim": siim.split(siim.card.splits["lovt"]), "candid-ptx": candid.split(candid.card.splits["by-patient"])}
+    used = {p for name in ("train", "validation") for i in own["siim"][name] for p in siim.sample(i).files}
+    used |= {p for i in own["candid-ptx"]["test"] for p in candid.sample(i).files}
+    assert set(found.contents.digests) == used
+    assert not found.contents.names_files  # one of the two must not be named
+    reader._names = {role: names[:0] for role, names in reader._names.items()}
+    assert drained(identity.identify(reader, splits, None, Memory(None))).digest != found.digest
 
 
 def test_a_transfer_is_there_when_both_datasets_are_and_is_verified_only_when_named(corpora_of_two, tmp_path):

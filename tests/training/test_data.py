@@ -121,8 +121,9 @@ def test_an_unknown_release_is_refused_unless_limited(small, tiny):
     job, place = small.one(LINEAR, tiny(), limit=None, batch_size=4)
     unknown = dataclasses.replace(place, known_release=False)
     with pytest.raises(DataError, match="not the public release"):
-        data.open_known(job.experiment, unknown)
-    assert data.open_known(job.experiment.model_copy(update={"limit": 8}), unknown).ids
+        loaded(job, unknown)
+    limited, place = small.one(LINEAR, tiny("limited"), limit=8)
+    assert loaded(limited, dataclasses.replace(place, known_release=False)).train.ids
 
 
 def test_a_folder_that_changed_since_planning_is_refused(small, tiny, corpora: Path, tmp_path: Path):

@@ -230,7 +230,7 @@ class Laboratory:
     def train(self, task: TaskCard, protocol: Protocol, encoder: str) -> list[Record]:
         """Final runs; nothing is remembered."""
         card = registry.dataset(task.dataset)
-        dataset = resolve.dataset(card, self.data / card.folder, protocol)
+        dataset = resolve.dataset(card, self.data / card.folder, protocol, limit=LIMITS[task.id], cache=self.cache)
         backbone = self.encoders[encoder]
         settings = Settings(runs=RUNS, limit=LIMITS[task.id], threads=CORES)
         jobs = plan([task], [backbone.named], {card.name: dataset.ref}, protocol, settings)
