@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from benchmark.cards import BackboneRef, Job, Record
 from benchmark.contents import THREADS, Progress
 from benchmark.errors import LobeError
+from benchmark.integrity import file_of
 from benchmark.resolve import ResolvedBackbone, ResolvedDataset
 from benchmark.store import Store
 
@@ -128,8 +129,8 @@ class _Today:
 
 def _taken_over(candidate: Candidate, record: Record, store: Store) -> Record:
     """The record under its new key, with the same files; the old ones then share their bytes where the file system can."""
-    files = {Path(name).name: store.predictions_folder / record.key / Path(name).name for name in record.predictions}
-    files = {name: path for name, path in files.items() if path.is_file()}
+    found = {name: file_of(record, name, store.out) for name in (Path(path).name for path in record.predictions)}
+    files = {name: path for name, path in found.items() if path is not None}
     changes = {"key": candidate.job.key, "job": candidate.job, "predictions": (), "adopted_from": record.key}
     new = store.put(record.model_copy(update=changes), {name: path.read_bytes() for name, path in files.items()})
     for name, path in files.items():

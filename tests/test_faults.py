@@ -24,6 +24,7 @@ from benchmark.errors import (
     TooLittleMemory,
     TrainingError,
 )
+from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import WorkerLost
 from benchmark.execute.work import Finished, failed, outcome_of
 from benchmark.faults import is_environment, of_environment
@@ -149,7 +150,7 @@ def test_after_a_full_disk_the_same_command_computes_again(request_for, tmp_path
 
 @pytest.mark.parametrize("what", ["GPU memory", "device", "worker", "exchange"])
 def test_after_a_lost_device_or_worker_the_same_command_computes_again(request_for, what: str):
-    class Losing:
+    class Losing(InlineExecutor):
         def run(self, schedule):
             while (unit := schedule.next()) is not None:
                 for job in unit.jobs:
