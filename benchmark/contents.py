@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,11 +188,22 @@ class Memory:
             return nullcontext()
         return closing(database)
 
-    def _alone(self):
-        if self.path is None:
-            return nullcontext()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_suffix(".lock"))
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The only process that hashes, where the folder lets processes agree on that."""
+        lock = None
+        if self.path is not None:
+            lock = FileLock(self.path.with_suffix(".lock"))
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except OSError:
+                lock = None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 def drained(steps: Generator[tuple[int, int], None, dict[Path, str]], progress: Progress | None = None):

@@ -90,6 +90,11 @@ def test_a_memory_that_cannot_be_written_costs_time_only(files: list[Path], memo
     assert drained(memory.digests(files)) == right(files)
 
 
+def test_a_cache_folder_that_cannot_be_made_costs_time_only(files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    assert drained(Memory(tmp_path / "file" / "cache").digests(files)) == right(files)
+
+
 def test_without_a_cache_nothing_is_remembered(files: list[Path]) -> None:
     assert drained(Memory(None).digests(files)) == right(files)
     assert Memory(None).look(files).digests == {}

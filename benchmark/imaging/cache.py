@@ -27,7 +27,7 @@ from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, StoreError
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
-from benchmark.imaging.rows import ROW, Prepared, joint_stamp, sealed, source_digests
+from benchmark.imaging.rows import ROW, Prepared, Refused, joint_stamp, sealed, source_digests
 
 LAYOUT = 2  # goes up when the files change meaning or the pixels change without any decoder changing
 RECIPE_FILE = "recipe.json"
@@ -142,7 +142,7 @@ class ImageCache:
             workers: decoding threads.
             contents: what the source files should hold; a row made from anything else is decoded again, and an image that is something
                 else is not cached.
-            memory: remembers the digests of files that are decoded.
+            memory: remembers the digests of files that are decoded, and unlearns what it had wrong.
 
         Returns:
             The images that cannot be read, or are not what they should be, each with a sentence; the others are cached.
@@ -216,6 +216,10 @@ class ImageCache:
                 if isinstance(prepared, Bad):
                     bad.append(prepared)
                     continue
+                if isinstance(prepared, Refused):
+                    bad.append(Bad(prepared.id, prepared.sentence))
+                    read += prepared.read
+                    continue
                 self._write(self.row_of(sample.id), prepared.content, files)
                 read += prepared.read
                 done.append(sample)
@@ -227,7 +231,7 @@ class ImageCache:
             self._sound[[self.row_of(s.id) for s in done]] = True
         return bad
 
-    def _prepare(self, sample: Source, contents: Contents) -> Prepared | Bad:
+    def _prepare(self, sample: Source, contents: Contents) -> Prepared | Refused | Bad:
         """One row, unless a source file is not what it should be or changes meanwhile."""
         source = sample if self.recipe.with_masks else _Unmasked(sample)
         try:
@@ -235,7 +239,8 @@ class ImageCache:
             sha256, each = source_digests(sample.files)
             refused = next(filter(None, map(contents.refusal, sample.files, each)), None)
             if refused is not None:
-                return Bad(sample.id, refused if not contents.names_files else f"{refused} (id {sample.id})")
+                sentence = f"{refused} (id {sample.id})" if contents.names_files else refused
+                return Refused(sample.id, sentence, list(zip(sample.files, stamps, each, strict=True)))
             image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
             if [stamp_of(path) for path in sample.files] != stamps:
                 return Bad(sample.id, _changed(sample, contents))

@@ -36,6 +36,14 @@ class Prepared(NamedTuple):
     read: list[tuple[Path, bytes, str]]
 
 
+class Refused(NamedTuple):
+    """An image that holds something else than it should, with the sentence; `read` as of `Prepared`, for it is what the files hold now."""
+
+    id: str
+    sentence: str
+    read: list[tuple[Path, bytes, str]]
+
+
 def joint_stamp(stamps: Iterable[bytes]) -> bytes:
     """32 bytes for the stamps of several files."""
     return hashlib.sha256(b"".join(stamps)).digest()

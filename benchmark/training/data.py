@@ -232,9 +232,9 @@ def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: C
     Raises:
         ImageError: some cannot be read, or hold something else; the first three are named, all others are cached.
     """
-    bad = []
+    bad, memory = [], Memory(place.cache.parent)
     for start in range(0, len(samples), FILL_CHUNK):
-        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers, contents=contents)
+        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers, contents=contents, memory=memory)
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
         listed = " ".join(sentence for _, sentence in bad[:3])

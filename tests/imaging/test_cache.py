@@ -510,6 +510,18 @@ def test_decoding_remembers_the_digests_of_files(tmp_path: Path, monkeypatch: py
     assert (looked.unknown, looked.digests) == ({}, expected(samples).digests)
 
 
+def test_a_memory_that_is_wrong_unlearns_it_when_the_file_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the job would fail again and again with the advice to run it again."""
+    monkeypatch.setattr("benchmark.contents.RECENT_NS", 0)
+    samples, memory = toys(tmp_path / "data", 1), Memory(tmp_path / "cache")
+    path = samples[0].files[0]
+    memory.remember([(path, stamp_of(path), "0" * 64)])
+    wrong = Contents(memory.look([path]).digests)
+    (bad,) = opened(tmp_path, samples).fill(samples, contents=wrong, memory=memory)
+    assert "not what the job was planned with" in bad.sentence
+    assert memory.look([path]).digests == {path: sha256_of(path)}
+
+
 def test_a_layout_cut_off_by_a_kill_is_made_anew(tmp_path: Path) -> None:
     samples = toys(tmp_path / "data", 3)
     cache = opened(tmp_path, samples)
