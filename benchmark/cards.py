@@ -613,11 +613,11 @@ class Record(Card):
         sample_digests: SHA-256 of the ordered ids per split; under `<split> sorted` of the sorted ids, as papers' lists are compared;
             under `<split> files` of the bytes of their image files.
         predictions: files with predictions and per-image sufficient statistics, relative to the output folder, all in `predictions/<key>/`.
-        file_digests: SHA-256 of each file of `predictions`; empty in older records.
+        file_digests: SHA-256 of each file of `predictions`; empty before a record is stored, and in older records.
         leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
-        checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); empty in older records.
+        checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.
         adopted_from: key under which an earlier release stored this result, where it was taken over (`benchmark.adopt`).
     """
 
@@ -643,7 +643,7 @@ class Record(Card):
     parameters: dict[str, int] = {}
     account: dict[str, int] = {}
     predictions: tuple[str, ...] = ()
-    file_digests: dict[str, str] = {}
+    file_digests: Later[dict[str, str]] = {}
     timings_s: dict[str, float] = {}
     peak_memory_bytes: int | None = None
     environment: dict[str, str] = {}
@@ -651,7 +651,7 @@ class Record(Card):
     failure: Failure | None = None
     finished_at: str = ""
     adopted_from: Later[str | None] = None
-    checksum: str = ""
+    checksum: Later[str] = ""
 
 
 # Values that differ between two runs of one job without the result differing: left out of every comparison of records. (The checksum

@@ -216,3 +216,21 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "fields"),
+    [
+        ("tasks", "rsna-linear-frozen-100", {"published": ["lovt", "rsna-linear-frozen-100"], "recipe_of": None}),
+        ("protocols", "published", {"statistics": "dataset", "equalise": "as-released", "data_order": "one-seed"}),
+        ("datasets", "rsna", {"notes"}),
+        ("backbones", "gloria", {"paper", "origin", "licence", "intensity"}),
+        ("prompts", None, {"title", "source", "classes", "templates"}),
+    ],
+)
+def test_listings_show_what_only_cards_say(lobe, what: str, name: str | None, fields):
+    code, out, _ = lobe("list", what, "--json")
+    rows = [row for row in json.loads(out) if name in (None, row.get("name"), row.get("id"))]
+    assert (code, bool(rows)) == (0, True)
+    for field in fields:
+        assert rows[0][field] == fields[field] if isinstance(fields, dict) else field in rows[0]

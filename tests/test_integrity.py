@@ -12,7 +12,6 @@ from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Epoch, Failure, Normalisation, Record, SplitRule
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.integrity import file_of, sealed
-from benchmark.metrics.ranges import range_of
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.store import Store
 
@@ -242,12 +241,3 @@ def test_a_failure_is_sealed_as_well(tmp_path: Path, record: Record):
     edited(store.path(record.key), failure=failure.model_dump() | {"sentence": "image 4 cannot be read"})
     with pytest.raises(StoreError, match="checksum"):
         store.get(record.key)
-
-
-def test_ratios_and_correlations_have_ranges_of_their_own():
-    assert range_of("cnr")[0] < -5
-    assert range_of("Atelectasis_cnr")[1] > 5
-    assert range_of("cnr_abs")[0] == 0
-    assert range_of("edema_mcc") == range_of("kappa") == (-1, 1)
-    assert range_of("n_phrases")[1] > 100
-    assert range_of("mAP") == range_of("avg_dice") == (0, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 SHARE = (0.0, 1.0)
 _ROUNDING = 1e-9  # a mean of ones may come out above one
@@ -23,6 +24,7 @@ _OTHERS = {
 _FALLING = ("calibration_error", "brier", "lost_at_0.2", "duplicate_rate", "n_phrases")
 
 
+@cache  # a record names the same few in every epoch
 def range_of(metric: str) -> tuple[float, float]:
     """Least and largest value of a metric, both possible."""
     return next((both for name, both in _OTHERS.items() if _is(metric, name)), SHARE)

@@ -171,7 +171,7 @@ def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     if record.redistribution == "none":
         job["experiment"]["dataset"]["split_rule"]["patients"] = None
         for carries_ids in ("warnings", "sample_digests", "predictions", "file_digests"):
-            del summary[carries_ids]
+            summary.pop(carries_ids, None)
     return job, summary
 
 

@@ -86,7 +86,7 @@ def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_
     assert len(never.read_text()) == 3
     assert len(always.read_text()) == 3  # the first attempt and two more
     lost = next(r for r in found.values() if r.job.labels.backbone == "always")
-    assert lost.failure.kind == "WorkerLost"
+    assert (lost.failure.kind, lost.failure.environment) == ("WorkerLost", True)  # told, and never stored
     assert "died 3 times" in lost.failure.sentence
 
     unharmed = [unit for unit in planned if unit.jobs[0].labels.backbone == "never"]
