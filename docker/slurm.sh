@@ -13,7 +13,7 @@ set -euo pipefail
 
 source "${LOBE_VENV:-$SLURM_SUBMIT_DIR/.venv}/bin/activate" # the same path on every node
 export RAY_AUTH_MODE=token
-export LOBE_CACHE=${LOBE_CACHE:-/tmp/lobe-$USER} # a disk of each node: images are decoded once a node
+export LOBE_CACHE=${LOBE_CACHE:-/var/tmp/lobe-$USER} # a disk of each node: images are decoded once a node
 cores=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
