@@ -36,8 +36,8 @@ trap end EXIT
 on 1 --nodelist="$head" ray start --head --port="$port" --ray-client-server-port=$((port + 10000)) \
     --include-dashboard=false --num-cpus="$cores" --block &
 
-answers() { timeout 20 ray health-check --address "$address" > /dev/null 2>&1; }
-for _ in {1..60}; do
+answers() { timeout 30 ray health-check --address "$address" > /dev/null 2>&1; }
+for _ in {1..20}; do
     answers && break
     sleep 2
 done
