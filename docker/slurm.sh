@@ -13,7 +13,7 @@ set -euo pipefail
 
 source "${LOBE_VENV:-$SLURM_SUBMIT_DIR/.venv}/bin/activate" # the same path on every node
 export RAY_AUTH_MODE=token
-export LOBE_CACHE=${LOBE_CACHE:-/tmp/lobe-$USER} # a disk of each node: images are decoded once a node
+export LOBE_CACHE=${LOBE_CACHE:-/var/tmp/lobe-$USER} # a disk of each node: images are decoded once a node
 cores=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -36,8 +36,8 @@ trap end EXIT
 on 1 --nodelist="$head" ray start --head --port="$port" --ray-client-server-port=$((port + 10000)) \
     --include-dashboard=false --num-cpus="$cores" --block &
 
-answers() { timeout 20 ray health-check --address "$address" > /dev/null 2>&1; }
-for _ in {1..60}; do
+answers() { timeout 30 ray health-check --address "$address" > /dev/null 2>&1; }
+for _ in {1..20}; do
     answers && break
     sleep 2
 done

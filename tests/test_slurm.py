@@ -72,12 +72,12 @@ def test_one_node_starts_a_head_and_no_workers(slurm):
     assert (code, said) == (0, "")
     assert [line for line in slurm.lines() if line.startswith("srun")] == [HEAD]
     assert "lobe run --suite lovt-18 --out /a folder --address node-1:21234" in slurm.lines()
-    assert "cache /tmp/lobe-someone, token token" in slurm.lines()
+    assert "cache /var/tmp/lobe-someone, token token" in slurm.lines()
     require_ended(slurm.steps())
 
 
 def test_several_nodes_start_the_rest_once_the_head_answers(slurm):
-    assert finish(slurm.start(3, "--suite", "lovt-18", LOBE_CACHE="/scratch/me"))[0] == 0
+    assert finish(slurm.start(3, "--suite", "lovt-18", LOBE_CACHE="/local/me"))[0] == 0
     head, workers = (line for line in slurm.lines() if line.startswith("srun"))
     assert head == HEAD
     assert workers == (
@@ -88,7 +88,7 @@ def test_several_nodes_start_the_rest_once_the_head_answers(slurm):
     asked = [i for i, line in enumerate(lines) if line == "ray health-check --address node-1:21234"]
     assert len(asked) > 1
     assert asked[-1] < lines.index(workers)
-    assert "cache /scratch/me, token token" in lines
+    assert "cache /local/me, token token" in lines
     require_ended(slurm.steps())
 
 

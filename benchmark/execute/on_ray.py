@@ -223,7 +223,7 @@ class _Drive:
     def _without_device(self, run: _Running, record: Record) -> Iterator[Event]:
         """A node that declares GPUs its processes do not see would fail all jobs there are: it gets no more, this one goes elsewhere."""
         assert record.failure is not None
-        self.lost.append((replace(run.unit, jobs=(record.job,)), run.losses))
+        self.schedule.put_back(run.unit, record.job)
         if run.slot.node not in self.executor.refused:
             self.placer.leave(run.slot.node)
             said = f"Node {run.slot.node[:8]} is not used: {record.failure.sentence}"

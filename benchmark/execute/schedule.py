@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from benchmark.cards import Record, Role
+from benchmark.cards import Job, Record, Role
 from benchmark.execute.costs import Costs, Needs, batch_of
 from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
 from benchmark.faults import OUT_OF_MEMORY
@@ -43,7 +43,7 @@ class Schedule:
         self._blocked: dict[str, list[int]] = defaultdict(list)  # by the key they wait for
         self._ready: dict[Needs, list[tuple[float, int]]] = {}  # by what they need, longest first
         self._overtaken: dict[int, int] = defaultdict(int)
-        self._put_back: set[str] = set()  # jobs that ran out of memory and are tried again
+        self._put_back: set[str] = set()  # jobs that ran out of memory, or had no device, and are tried again
         self._count = 0
         for unit in units:
             self.add(unit)
@@ -157,9 +157,13 @@ class Schedule:
             next_try = replace(unit, jobs=(job,)) if self._put_back.intersection(job.depends_on) else None
         if next_try is None:
             return False
-        self._put_back.add(job.key)
-        self.add(next_try)
+        self.put_back(next_try, job)
         return True
+
+    def put_back(self, unit: WorkUnit, job: Job) -> None:
+        """One job of a unit waits again, to be tried under other circumstances; so will those that fail for want of its outcome."""
+        self._put_back.add(job.key)
+        self.add(replace(unit, jobs=(job,)))
 
     def _make_ready(self, number: int) -> None:
         unit = self._units[number]

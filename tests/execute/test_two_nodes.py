@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import DeviceMissing, EnvironmentProblem
+from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
 from benchmark.execute import nodes, on_ray
 from benchmark.execute.connecting import QUIET
 from benchmark.execute.costs import Costs
@@ -176,14 +176,15 @@ def test_the_clusters_autoscaler_is_asked_for_what_waits_and_for_nothing_in_the_
 def blind(unit: WorkUnit) -> Iterator[Event]:
     """A node whose processes do not see the devices it declares."""
     for job in unit.jobs:
-        yield Finished(failed(job, unit.place, DeviceMissing("The job is planned for a GPU and its process has none.")))
+        error = LobeError("The selection run failed.") if job.depends_on else DeviceMissing("The job is planned for a GPU: there is none.")
+        yield Finished(failed(job, unit.place, error))
 
 
 def test_nodes_whose_processes_see_no_device_are_given_up_and_no_job_of_theirs_is_a_result(cluster, monkeypatch):
     monkeypatch.setattr(on_ray, "NODES_JOIN_S", 0.0)
     events, executor = [], RayExecutor(address=cluster.address, work=blind)
     with pytest.raises(EnvironmentProblem, match=r"no node of the cluster has one\. Node .{8} is not used: The job is planned for a GPU"):
-        events.extend(executor.run(Schedule(whole_device_units(["0.1"] * 4))))
+        events.extend(executor.run(Schedule(suite_units(1))))
     assert len(executor.refused) == 2
     assert {type(event) for event in events} == {Noticed}
 
