@@ -20,6 +20,7 @@ from benchmark.execute.work import EpochEnded, Event, Finished, WorkUnit, units
 from benchmark.plan import Settings, plan
 from benchmark.store import Store
 from benchmark.tracking.spool import behind
+from benchmark.training.sizes import chosen, no_images, too_few
 
 if TYPE_CHECKING:
     from benchmark.execute.forecast import Forecast
@@ -154,7 +155,10 @@ def plan_jobs(request: Request) -> Planned:
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
             lists = None if request.splits is None else request.splits / name
-            datasets[name, split] = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
+            found = resolve.dataset(card, resolve.dataset_root(card, roots), protocol, split, lists)
+            if request.limit is None:
+                found.require_known()
+            datasets[name, split] = found
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
     settings = Settings(
@@ -172,7 +176,7 @@ def plan_jobs(request: Request) -> Planned:
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [text for d in datasets.values() for text in d.warnings]
+    warnings = [text for d in datasets.values() for text in d.warnings] + _what_will_fail(jobs, datasets)
     return Planned(request, tuple(jobs), done, tuple(todo), protocol, tuple(problems), tuple(warnings))
 
 
@@ -286,6 +290,18 @@ def _jobs(
         usable = [card for card in cards if (request.split or card.split) == split and card.dataset in refs]
         jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
     return jobs
+
+
+def _what_will_fail(jobs: Sequence[Job], datasets: Mapping[tuple[str, str], resolve.ResolvedDataset]) -> list[str]:
+    """A sentence for every task that has too few images to train or test on: each of its jobs will end with the same one."""
+    sizes = {(d.card.name, d.ref.split): d.sizes for d in datasets.values()}
+    found: dict[str, None] = {}
+    for job in jobs:
+        e = job.experiment
+        used = chosen(e, sizes[e.dataset.name, e.dataset.split])
+        if (why := no_images(e, used) or too_few(e, used)) is not None:
+            found[f"{job.labels.task} will fail: {why}"] = None
+    return list(found)
 
 
 @contextlib.contextmanager

@@ -302,6 +302,8 @@ def run(
         _show(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
         _show_problems(planned.problems)
         if not as_json:
+            for text in planned.warnings:
+                err.print(f"[yellow]note:[/] {_plain(text)}", soft_wrap=True)
             out.print(f"{len(planned.jobs)} jobs, {len(planned.done)} stored, {planned.n_todo} to compute.")
             if planned.todo:
                 _show_forecast(forecast(planned))
