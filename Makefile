@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint verify studies wheel constraints clean help
+.PHONY: install demo test lint verify studies gpu wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -47,6 +47,9 @@ verify: install  ## the long checks, of which `make test` has the miniatures
 
 studies: install  ## measured anew for their pages: is a better backbone seen, and what does each switch of a protocol do
 	$(BIN)/python -m pytest -m study
+
+gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
+	$(BIN)/python -m benchmark.bench.gpu_check --out lobe-gpu --page docs/gpu.md
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist

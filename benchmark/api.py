@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +25,7 @@ from benchmark.faults import of_environment
 from benchmark.plan import Settings, plan
 from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
+from benchmark.training.sizes import chosen, no_images, too_few
 
 if TYPE_CHECKING:
     from benchmark.execute.forecast import Forecast
@@ -215,7 +216,7 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
         with _collected(problems, f"dataset {name}"):
             card = registry.dataset(name)
             lists = None if request.splits is None else request.splits / name
-            datasets[name, split, trains] = resolve.dataset(
+            found = resolve.dataset(
                 card,
                 resolve.dataset_root(card, roots),
                 protocol,
@@ -227,6 +228,9 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
                 hashing=hashing,
                 progress=functools.partial(_hashing, watcher, name),
             )
+            if request.limit is None:
+                found.require_known()
+            datasets[name, split, trains] = found
     if not backbones or not datasets:
         raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
     settings = Settings(
@@ -248,7 +252,11 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
     budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
     where = resolve.places(backbones, datasets.values(), cache, budget)
     todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [*stored_otherwise(jobs, done, store, request.device, equipment), *(text for d in datasets.values() for text in d.warnings)]
+    warnings = [
+        *stored_otherwise(jobs, done, store, request.device, equipment),
+        *(text for d in datasets.values() for text in d.warnings),
+        *_what_will_fail(jobs, datasets.values()),
+    ]
     return Planned(
         request,
         tuple(jobs),
@@ -399,6 +407,18 @@ def _jobs(
         usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
         jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
     return jobs
+
+
+def _what_will_fail(jobs: Sequence[Job], datasets: Iterable[resolve.ResolvedDataset]) -> list[str]:
+    """A sentence for every task that has too few images to train or test on: each of its jobs will end with the same one."""
+    sizes = {(d.card.name, d.ref.split): d.sizes for d in datasets}
+    found: dict[str, None] = {}
+    for job in jobs:
+        e = job.experiment
+        used = chosen(e, sizes[e.dataset.name, e.dataset.split])
+        if (why := no_images(e, used) or too_few(e, used)) is not None:
+            found[f"{job.labels.task} will fail: {why}"] = None
+    return list(found)
 
 
 @contextlib.contextmanager

@@ -144,7 +144,7 @@ class Live:
     def planned(self, planned) -> None:
         """Says once what will happen."""
         self.jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
-        self.weights = {key: self.costs.seconds(job) for key, job in self.jobs.items()}
+        self.weights = {job.key: self.costs.seconds(job, unit.place) for unit in planned.todo for job in unit.jobs}
         self._started, self._states = time.monotonic(), self.states()
         if self.quiet:
             return

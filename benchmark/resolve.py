@@ -20,13 +20,14 @@ from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe, sources_digest
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, DataError, LobeError, SplitError, UsageError
+from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.identity import identify, look, used
 from benchmark.readers.lists import NAME as LISTS
 from benchmark.readers.lists import lists_rule, read_lists, splits_of
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
+from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
 PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
@@ -65,10 +66,16 @@ class ResolvedDataset:
     phantom: bool
     known_release: bool
     warnings: tuple[str, ...]
+    sizes: SplitSizes
     lists: Path | None = None
     outline: str = ""
     n_unhashed: int = 0
     unhashed_bytes: int = 0
+
+    def require_known(self) -> None:
+        """Raises PartialRelease for a folder that no unlimited job may use, as each of them would (`training.data.open_known`)."""
+        if not self.known_release:
+            raise PartialRelease(unknown_release(self.card.name, self.root, self.release))
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -143,11 +150,13 @@ def dataset(
 
     Raises:
         DataError: label files or folder are not what the card says, or the lists hold other boxes.
+        PartialRelease: image files are missing or empty.
         SplitError: the card or the folder does not allow this split.
     """
     if lists is None:
         rule_of_card(card, split)
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
+    require_image_files(reader)
     verification = reader.verify()
     split, rule, lists = _split(reader, split, lists)
     splits, memory = used(splits_of(reader, rule, lists), trains=trains), Memory(cache)
@@ -173,11 +182,41 @@ def dataset(
         phantom=verification.phantom,
         known_release=verification.ok,
         warnings=tuple(reader.warnings),
+        sizes=SplitSizes(**{name: len(ids) for name, ids in splits_of(reader, rule, lists).items()}),
         lists=lists,
         outline=reader.outline_digest(),
         n_unhashed=len(identity.unhashed),
         unhashed_bytes=sum(identity.unhashed.values()),
     )
+
+
+def require_image_files(reader: Reader) -> None:
+    """Every image the label files name is a file with something in it; folders are listed once, no image is opened.
+
+    Readers look for names, which a link to nowhere and an interrupted download have too.
+
+    Raises:
+        PartialRelease: with how many of how many, and the first few by name where the agreement lets ids be passed on.
+    """
+    files = reader.image_files()
+    filled = {folder: _filled(folder) for folder in {path.parent for path in files}}
+    lacking = sorted(path for path in files if path.name not in filled[path.parent])
+    if lacking:
+        listed = ", ".join(path.name for path in lacking[:3])
+        some = "" if reader.card.redistribution == "none" else f", for example {listed}"
+        raise PartialRelease(
+            f"{reader.card.name}: {len(lacking):,} of {len(files):,} image files are empty or not there{some}. "
+            "Is the download complete, and do all links lead somewhere?"
+        )
+
+
+def _filled(folder: Path) -> set[str]:
+    """Names of the files of a folder that are not empty."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file() and entry.stat().st_size > 0}
+    except OSError:
+        return set()
 
 
 def rule_of_card(card: DatasetCard, split: str) -> SplitRule:
@@ -270,6 +309,8 @@ def places(
     Args:
         feature_budget_bytes: memory of a node for features; None = the default.
     """
+    datasets = tuple(datasets)
+    counted = {d.card.name: tuple((o.ref.split, o.sizes) for o in datasets if o.card.name == d.card.name) for d in datasets}
     return {
         place_key(b.named.ref, d.card.name): Place(
             card=d.card,
@@ -282,6 +323,7 @@ def places(
             phantom=d.phantom,
             known_release=d.known_release,
             lists=d.lists,
+            splits=counted[d.card.name],
             feature_budget_bytes=FEATURE_BUDGET_BYTES if feature_budget_bytes is None else feature_budget_bytes,
         )
         for b in backbones

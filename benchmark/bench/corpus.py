@@ -47,12 +47,12 @@ def shared_corpus(folder: Path, dataset: str, quick: bool) -> Path:
     return corpus(folder, dataset, PATIENTS[dataset])
 
 
-def corpus(folder: Path, dataset: str, n_patients: int, **plan: Any) -> Path:
-    """The root that holds a phantom corpus of the dataset with so many patients, made when it is not there."""
+def corpus(folder: Path, dataset: str, n_patients: int, workers: int = 1, **plan: Any) -> Path:
+    """The root that holds a phantom corpus of the dataset with so many patients, made by so many processes when it is not there."""
     root = folder / f"data-{n_patients}"
     where = root / registry.dataset(dataset).folder
     if not where.exists():
-        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1, **plan), where)
+        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1, **plan), where, workers=workers)
     return root
 
 

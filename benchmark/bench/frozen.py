@@ -17,6 +17,7 @@ from benchmark.execute.work import Finished, WorkUnit, run_unit
 from benchmark.plan import select_learning_rate
 from benchmark.training.determinism import prepare_process
 from benchmark.training.place import Place
+from benchmark.training.sizes import batch_size
 
 SIDES = (
     "plain: every epoch decodes 8-bit PNG files with the fastest installed decoder, resizes, and runs the encoder; one run after another, "
@@ -151,9 +152,9 @@ def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainR
     records = [record for found in fast for record in found.values()]
     runs = [run for found in plain for run in found.values()]
     counts = {name: c["images"] for name, c in records[0].counts.items()}
-    epochs, batch = sum(len(record.curve) for record in records), records[0].job.experiment.recipe.batch_size
-    steps = records[0].curve[0].step
-    seen = steps * min(batch, max(counts["train"] // 2, 1)) + counts["validation"]  # in an epoch
+    epochs, e = sum(len(record.curve) for record in records), records[0].job.experiment
+    batch = batch_size(e.recipe, e.limit, counts["train"])
+    seen = records[0].curve[0].step * batch + counts["validation"]  # in an epoch
     seconds = {name: sum(record.timings_s[name] for record in records) for name in records[0].timings_s}
     return {
         "decode and cache, once": seconds["data"] / len(fast) / sum(counts.values()),

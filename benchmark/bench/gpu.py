@@ -5,6 +5,7 @@ Only where a CUDA device is there: without one nothing is measured, and the repo
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,15 +35,26 @@ def rows(quick: bool, folder: Path) -> tuple[list[Row], str]:
     """Rows, and a sentence on the device."""
     if not torch.cuda.is_available():
         return [], NO_GPU
-    return measure(quick, folder, "cuda"), torch.cuda.get_device_name()
+    return list(measure(quick, folder, "cuda")), torch.cuda.get_device_name()
 
 
-def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> list[Row]:
-    """Steps of every kind of task at full batch, the plain way's epoch, and the projection. A CPU takes hours unless `quick`."""
+def measure(
+    quick: bool,
+    folder: Path,
+    device_type: Literal["cpu", "cuda"],
+    tasks: Sequence[str] = NEAR_TASKS + ALSO,
+    other_ways: bool = True,
+) -> Iterator[Row]:
+    """Steps of every kind of task at full batch, the plain way's epoch, and the projection. A CPU takes hours unless `quick`.
+
+    Args:
+        tasks: fewer of them leave out the projection, which needs one of every kind.
+        other_ways: the rows on the plain way, memory formats and compiling as well.
+    """
     repeats, limit, patients = (1, 8, PATIENTS_QUICK) if quick else (20, LIMIT, PATIENTS)
-    found: list[Row] = []
+    largest = 0.0
     costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]] = {}
-    for task in NEAR_TASKS + ALSO:
+    for task in tasks:
         given = _given(task, folder, patients, limit, device_type, frame_size(quick))
         e = given.experiment
         (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
@@ -57,24 +69,24 @@ def measure(quick: bool, folder: Path, device_type: Literal["cpu", "cuda"]) -> l
             ("training step", step, losses, n[0]),
             ("validation forward", forward, others, n[1]),
         ):
-            found.append(
-                Row(
-                    what=f"{task} on the GPU, {e.precision}, batch {images}, {what}",
-                    plain=plain,
-                    fast=fast,
-                    goal="near",
-                    target=NEAR if task in NEAR_TASKS else None,
-                    compared="loss of the last repetition",
-                    difference=abs(one - other),
-                    tolerance=TOLERANCE,
-                    details={"ms an image": round(fast.median / images * 1000, 3)},
-                )
+            largest = max(largest, abs(one - other))
+            yield Row(
+                what=f"{task} on the {'GPU' if device_type == 'cuda' else 'CPU'}, {e.precision}, batch {images}, {what}",
+                plain=plain,
+                fast=fast,
+                goal="near",
+                target=NEAR if task in NEAR_TASKS else None,
+                compared="loss of the last repetition",
+                difference=abs(one - other),
+                tolerance=TOLERANCE,
+                details={"ms an image": round(fast.median / images * 1000, 3)},
             )
-        if task == NEAR_TASKS[0]:
-            found.append(_against_plain(task, given, folder))
-            found.append(alternatives.channels_last(f"{task} on the GPU", given, repeats, TOLERANCE))
-            found += alternatives.compiled(f"{task} on the GPU", given, repeats, TOLERANCE, folder / "gpu" / "compiled")
-    return [*found, *hours(costs, max(row.difference or 0.0 for row in found))]
+        if task == NEAR_TASKS[0] and other_ways:
+            yield _against_plain(task, given, folder)
+            yield alternatives.channels_last(f"{task} on the GPU", given, repeats, TOLERANCE)
+            yield from alternatives.compiled(f"{task} on the GPU", given, repeats, TOLERANCE, folder / "gpu" / "compiled")
+    if set(tasks) == {*NEAR_TASKS, *ALSO}:
+        yield from hours(costs, largest)
 
 
 def _given(task: str, folder: Path, patients: int, limit: int, device_type: Literal["cpu", "cuda"], size: int) -> Ingredients:

@@ -57,6 +57,7 @@ def markdown(reports: Sequence[Report]) -> str:
         "`lobe bench NAME --out DIR` runs one on an otherwise idle machine and writes `DIR/NAME.json`; `all` runs them all, in sizes meant",
         "for an hour on two cores; `--page FILE` makes this page of every file in `DIR`. `--quick` is a miniature that shows that a bench",
         "runs: its times mean nothing and never come here. Every process uses all cores, and data is made anew in a temporary folder.",
+        "`make gpu` looks at a GPU in at most ten minutes, its speed included: [gpu.md](gpu.md).",
         "",
         *(line for name in MEASURES if name in measured for line in _section(measured[name])),
     ]

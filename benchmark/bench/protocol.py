@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from benchmark import registry
 from benchmark.bench.bare import BareRun
 from benchmark.cards import Record
+from benchmark.training import sizes
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def of_run(record: Record, floor: BareRun) -> tuple[Costs, Costs]:
 def images_seen(record: Record) -> dict[str, int]:
     """Images in the training steps, validations and the test of a run."""
     n = {name: counts["images"] for name, counts in record.counts.items()}
-    batch = min(record.job.experiment.recipe.batch_size, max(n["train"] // 2, 1))  # of a limited run, as training.data has it
+    batch = sizes.batch_size(record.job.experiment.recipe, record.job.experiment.limit, n["train"])
     return {"train": record.steps * batch, "validation": n["validation"] * len(record.curve), "test": n["test"]}
 
 

@@ -7,17 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
+from benchmark.readers.base import SPLITS
 from benchmark.store import write_atomically
+from benchmark.training.place import Place
+from benchmark.training.sizes import SplitSizes, batch_size, chosen
 
-# Rough seconds per image and step on one CPU core with ResNet-18: good enough to put the longest unit first, and used for nothing else.
-COST_S = {"linear": 0.001, "unet": 0.15, "smp_unet": 0.1, "yolov3": 0.1, "yolov3_mgca": 0.1, "faster_rcnn": 1.8}
-FINETUNE_COST_S = 0.06
+# Rough seconds an image on one CPU core, for what nobody has measured yet: good enough to put the longest unit first and to tell hours from
+# days. A step of a head on frozen features, whatever the backbone; then what belongs to a ResNet-18 (docs/performance.md has such rows).
+STEP_S = {"linear": 0.001, "unet": 0.15, "smp_unet": 0.1, "yolov3": 0.1, "yolov3_mgca": 0.1, "faster_rcnn": 1.8}
+OTHER_STEP_S = 0.1
+FINETUNE_S = 0.06  # more for a step through the encoder
+FEATURES_S = 0.04  # once for every image of a frozen encoder
+FORWARD = 0.35  # of a step: validation and test
+SCORING_S = 0.01  # all metrics of a test image, and its predictions
+DECODE_S = 0.03  # once for every image of a dataset and frame
+RUN_S = 0.5  # an encoder and a head built
+START_S = 10.0  # a process with its imports, once a unit
+# Multiplications of an encoder over a ResNet-18's, by the longest of these that its name holds; any other counts as one.
+ENCODER_WORK = {
+    "resnet18": 1.0, "resnet34": 2.0, "resnet50": 2.3, "resnet101": 4.3, "resnet152": 6.4, "densenet121": 1.6, "densenet169": 1.9,
+    "vit_small": 2.5, "vit_base": 9.7, "vit_b_16": 9.7, "vit_large": 34.0, "vit_l_16": 34.0, "convnext_tiny": 2.5, "swin_t": 2.5,
+}  # fmt: skip
+GPU_OVER_CORE = 50.0  # a guess that no GPU has confirmed (docs/gpu.md)
+ASSUMED = SplitSizes(5000, 1500, 1500)  # of a dataset that was not opened and whose card says nothing
 MEMORY_BYTES = 2 * 2**30  # of a process nobody has measured yet
 MARGIN = 1.25  # on measured memory
 CUDA_CONTEXT_BYTES = 2**30  # of a process on a GPU, beside what torch counts
@@ -60,20 +79,31 @@ class Costs:
             return
         job, total = record.job, sum(record.timings_s.values())
         training = record.timings_s.get("training", total)
-        images = max(record.steps * job.experiment.recipe.batch_size, 1)
+        used = SplitSizes(**{name: record.counts.get(name, {}).get("images", 0) for name in ("train", "validation", "test")})
+        seen = used.images
+        if job.experiment.words is None:
+            batch = batch_size(job.experiment.recipe, job.experiment.limit, used.train)
+            seen = record.steps * batch + FORWARD * used.validation * len(record.curve)
         self._keep(_exactly(job), seconds=total, disk=float(disk_bytes))
         # What pieces of a batch needed says nothing of a whole one.
         peak = record.peak_memory_bytes if record.micro_batches == 1 else None
-        self._keep(kind_of(job), seconds_per_image=training / images, bytes=float(peak or 0))
+        rest = (total - training) / max(used.images, 1)
+        self._keep(kind_of(job), seconds_per_image=training / max(seen, 1), rest_per_image=rest, bytes=float(peak or 0))
 
-    def seconds(self, job: Job) -> float:
-        """Expected time of a job on one worker."""
+    def seconds(self, job: Job, place: Place | None = None) -> float:
+        """Expected time of a job on one worker, without what its unit does once for all its jobs.
+
+        Args:
+            place: whose split sizes are taken; None assumes some.
+        """
         exact = self._known.get(_exactly(job), {}).get("seconds")
         if exact is not None:
             return exact
-        like = self._known.get(kind_of(job), {}).get("seconds_per_image")
-        images = expected_steps(job) * job.experiment.recipe.batch_size
-        return images * (like if like is not None else _rough_seconds(job))
+        work = expected_work(job, sizes_of(job, place))
+        like = self._known.get(kind_of(job), {})
+        if "seconds_per_image" in like:
+            return work.seen * like["seconds_per_image"] + work.used.images * like.get("rest_per_image", 0.0)
+        return _rough_seconds(job, work)
 
     def measured(self, job: Job) -> bool:
         """True when `seconds` rests on a measurement."""
@@ -84,7 +114,11 @@ class Costs:
         return self._known.get(_exactly(job), {}).get("disk", 0.0)
 
     def unit_seconds(self, unit: WorkUnit) -> float:
-        return sum(map(self.seconds, unit.jobs))
+        """Expected time of all its jobs, and of the features they share where nothing like them was measured."""
+        seconds = sum(self.seconds(job, unit.place) for job in unit.jobs)
+        rough = [job for job in unit.jobs if not self.measured(job) and job.experiment.encoder is EncoderMode.FROZEN]
+        images = max((expected_work(job, sizes_of(job, unit.place)).used.images for job in rough), default=0)
+        return seconds + (images * FEATURES_S * _encoder_work(rough[0]) / _speed(rough[0]) if rough else 0.0)
 
     def needs(self, unit: WorkUnit) -> Needs:
         """What the unit is given. Memory doubles with every time it was not enough (`unit.growth`)."""
@@ -117,15 +151,70 @@ def kind_of(job: Job) -> str:
     """Jobs of one kind take the same memory, and the same time per image."""
     e = job.experiment
     model = (e.backbone.family, e.backbone.model.rpartition("/")[2])
-    images = (e.dataset.name, e.dataset.frame_size, batch_of(job))
+    images = (e.dataset.name, e.dataset.frame_size, batch_size(e.recipe, e.limit, e.limit or 0))
     return "|".join(map(str, (e.head, e.encoder.value, *model, *images, e.precision, e.device_type)))
 
 
-def expected_steps(job: Job) -> float:
-    """Steps of a job: its budget, or a third of its epochs, where early stopping tends to end it."""
+def sizes_of(job: Job, place: Place | None) -> SplitSizes:
+    """Images of the splits a job was planned on: counted, else those of the public release, else assumed."""
+    if place is None:
+        return ASSUMED
+    split = job.experiment.dataset.split
+    if (counted := place.sizes_of(split)) is not None:
+        return counted
+    expected = place.card.splits[split].expected if split in place.card.splits else {}
+    named = {name: expected[name].n_images for name in SPLITS if name in expected}
+    return SplitSizes(**named) if len(named) == len(SPLITS) else ASSUMED
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job is expected to do.
+
+    Attributes:
+        used: images of each split as the job uses them.
+        trained: images in all its steps.
+        validated: images in all its validations.
+    """
+
+    used: SplitSizes
+    trained: float
+    validated: float
+
+    @property
+    def seen(self) -> float:
+        """Images, as if all went through a step; of a job that trains nothing, those it looks at."""
+        return self.trained + FORWARD * self.validated if self.trained else float(self.used.images)
+
+
+def expected_work(job: Job, sizes: SplitSizes) -> Work:
+    """Images of a job's steps and validations: its budget, or a third of its epochs, where early stopping tends to end it.
+
+    Args:
+        sizes: of the dataset's splits.
+    """
+    e, recipe = job.experiment, job.experiment.recipe
+    used = chosen(e, sizes)
+    if e.words is not None:
+        return Work(used, 0.0, 0.0)
+    batch = batch_size(recipe, e.limit, used.train)
+    steps_an_epoch = max(used.train // batch if recipe.drop_last else math.ceil(used.train / batch), 1)
+    epochs = max(recipe.max_epochs / 3, min(recipe.patience + 1, recipe.max_epochs))
+    if recipe.max_steps is not None:
+        epochs = min(math.ceil(recipe.max_steps / steps_an_epoch), recipe.max_epochs)
+    steps = min(epochs * steps_an_epoch, recipe.max_steps or math.inf)
+    return Work(used, steps * batch, epochs * used.validation)
+
+
+def batch_of(job: Job, place: Place) -> int:
+    """Images of a job's batches."""
     e = job.experiment
-    images = e.limit or 5000 * e.fraction
-    return e.recipe.max_steps or e.recipe.max_epochs * max(images / e.recipe.batch_size, 1) / 3
+    return e.recipe.batch_size if e.words is not None else batch_size(e.recipe, e.limit, chosen(e, sizes_of(job, place)).train)
+
+
+def decoding_seconds(job: Job, place: Place) -> float:
+    """Roughly what the images of a job take to decode, once for all jobs of their dataset and frame."""
+    return expected_work(job, sizes_of(job, place)).used.images * DECODE_S
 
 
 def _exactly(job: Job) -> str:
@@ -133,12 +222,21 @@ def _exactly(job: Job) -> str:
     return "|".join((kind_of(job), job.labels.task, str(e.fraction), str(e.limit), e.profile, e.role.value))
 
 
-def batch_of(job: Job) -> int:
-    """Images of a batch, at most: few images make it smaller."""
+def _rough_seconds(job: Job, work: Work) -> float:
+    """A guess by head, by whether the encoder trains, by its architecture, and by the device."""
     e = job.experiment
-    return min(e.recipe.batch_size, e.limit) if e.limit else e.recipe.batch_size
+    encoder = _encoder_work(job)
+    if e.words is not None:
+        return RUN_S + work.used.images * (FEATURES_S * encoder / _speed(job) + SCORING_S)
+    step = STEP_S.get(e.head, OTHER_STEP_S) + (FINETUNE_S * encoder if e.encoder is EncoderMode.FINETUNE else 0.0)
+    return RUN_S + step * (work.seen + FORWARD * work.used.test) / _speed(job) + SCORING_S * work.used.test
 
 
-def _rough_seconds(job: Job) -> float:
-    e = job.experiment
-    return COST_S.get(e.head, 0.1) + (FINETUNE_COST_S if e.encoder is EncoderMode.FINETUNE else 0.0)
+def _encoder_work(job: Job) -> float:
+    name = job.experiment.backbone.model.lower()
+    return ENCODER_WORK.get(max((known for known in ENCODER_WORK if known in name), key=len, default=""), 1.0)
+
+
+def _speed(job: Job) -> float:
+    """Of the job's device over one core."""
+    return GPU_OVER_CORE if job.experiment.device_type == "cuda" else float(job.experiment.threads)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmark.execute.costs import Costs
+from benchmark.execute.costs import START_S, Costs, decoding_seconds
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.placing import Node
 from benchmark.execute.simulate import simulate
-from benchmark.execute.work import WorkUnit
+from benchmark.execute.work import WorkUnit, near
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,14 @@ def forecast(todo: Sequence[WorkUnit], costs: Costs, equipment: Equipment) -> Fo
     if equipment.device_type == "cuda" and not equipment.n_gpus:
         cores, gpus = (max((getattr(costs.needs(unit), name) for unit in todo), default=1) for name in ("cpus", "n_gpus"))
         nodes, machine = (Node("to join", cores, n_gpus=gpus),), f"{gpus} GPU of a node that has yet to join {equipment.where}"
-    simulated = simulate(todo, nodes, costs)
+    decoding = _decoding(todo, costs)
+    simulated = simulate(
+        todo,
+        nodes,
+        costs,
+        overhead_s=START_S,
+        seconds=lambda unit: costs.unit_seconds(unit) / unit.workers + decoding.get(unit.jobs[0].key, 0.0),
+    )
     jobs = [job for unit in todo for job in unit.jobs]
     return Forecast(
         machine=machine,
@@ -54,3 +61,18 @@ def forecast(todo: Sequence[WorkUnit], costs: Costs, equipment: Equipment) -> Fo
         process_bytes=max((costs.needs(unit).memory_bytes // unit.workers for unit in todo), default=0),
         disk_bytes=int(sum(map(costs.disk_bytes, jobs))),
     )
+
+
+def _decoding(todo: Sequence[WorkUnit], costs: Costs) -> dict[str, float]:
+    """First job of a unit -> seconds it is taken to decode for: its dataset's images, once for every dataset and frame.
+
+    What was measured was measured with its decoding.
+    """
+    alike: dict[str, list[WorkUnit]] = {}
+    for unit in todo:
+        alike.setdefault(near(unit), []).append(unit)
+    return {
+        group[0].jobs[0].key: max(decoding_seconds(job, unit.place) for unit in group for job in unit.jobs)
+        for group in alike.values()
+        if not any(costs.measured(job) for unit in group for job in unit.jobs)
+    }

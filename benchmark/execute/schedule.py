@@ -180,7 +180,7 @@ def _with_more_room(unit: WorkUnit, share: float) -> WorkUnit | None:
     """A unit of one job with twice its share of a GPU; once it has it all, with batches in twice as many pieces, down to one image."""
     if share < 1 and unit.growth < MOST_GROWTH:
         return replace(unit, growth=unit.growth + 1)
-    pieces, most = unit.place.micro_batches, batch_of(unit.jobs[0])
+    pieces, most = unit.place.micro_batches, batch_of(unit.jobs[0], unit.place)
     if pieces >= most:
         return None
     return replace(unit, place=replace(unit.place, micro_batches=min(2 * pieces, most)))

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError, ImageError, PartialRelease, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks
@@ -65,7 +65,7 @@ class DatasetReader(Reader):
         present = {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
         missing = sum(i not in present for i in self._labels)
         if missing:
-            raise DataError(
+            raise PartialRelease(
                 f"{self.card.name}: {missing:,} of {len(self._labels):,} images of {TABLE} are not in {folder.name}. Files are named by "
                 "SOPInstanceUID, without ending. Is the download complete?"
             )

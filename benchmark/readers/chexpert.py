@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
@@ -120,7 +120,7 @@ class DatasetReader(Reader):
         paths = tuple(self._base / i for i in self.ids)
         missing = [p for p in paths if not p.is_file()]
         if missing:
-            raise DataError(f"{self.card.name}: {len(missing):,} of {len(paths):,} frontal images are not in {self._base}.")
+            raise PartialRelease(f"{self.card.name}: {len(missing):,} of {len(paths):,} frontal images are not in {self._base}.")
         return paths
 
     def split(self, rule: SplitRule) -> Splits:

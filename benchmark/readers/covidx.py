@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
@@ -50,7 +50,7 @@ class DatasetReader(Reader):
         present = {part: set(os.listdir(self.root / part)) if (self.root / part).is_dir() else set() for part in LISTS}
         missing = [line.name for part in LISTS for line in self._lists[part] if line.name not in present[part]]
         if missing:
-            raise DataError(
+            raise PartialRelease(
                 f"{self.card.name}: {len(missing):,} of {n_listed:,} listed images are not in train/ and test/, "
                 f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, LobeError, SplitError
+from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
@@ -169,7 +169,7 @@ class DatasetReader(Reader):
                     found.setdefault(stem, {}).setdefault(fold, {})[folder] = paths[0]
         strangers = len(found.keys() - self._images.keys())
         if strangers:
-            raise DataError(
+            raise PartialRelease(
                 f"{self.card.name}: {strangers} of {len(found)} outlined images have no .IMG file. Is JSRT unpacked completely?"
             )
         self._fold: dict[str, str] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
@@ -124,7 +124,7 @@ class DatasetReader(Reader):
             paths += [self._reports / report for report in dict.fromkeys(one.report for one in self._images.values())]
         missing = sum(not path.is_file() for path in paths)
         if missing:
-            raise DataError(f"{self.card.name}: {missing:,} of {len(paths):,} frontal images and reports are not in {self.root}.")
+            raise PartialRelease(f"{self.card.name}: {missing:,} of {len(paths):,} frontal images and reports are not in {self.root}.")
         return tuple(paths)
 
     def split(self, rule: SplitRule) -> Splits:

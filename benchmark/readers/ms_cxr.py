@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, LobeError, SplitError
+from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey, size_of
 from benchmark.readers.base import SPLITS, Check, Phrase, Reader, Sample
 from benchmark.readers.checks import as_warning, count_checks, phantom_checks
@@ -102,7 +102,7 @@ class DatasetReader(Reader):
         paths = tuple(self._base / one.path for one in self._images.values())
         missing = sum(not path.is_file() for path in paths)
         if missing:
-            raise DataError(
+            raise PartialRelease(
                 f"{self.card.name}: {missing:,} of {len(paths):,} images of {self._table.name} are not in {self._base}. "
                 "Is this the whole of MIMIC-CXR-JPG? MS-CXR is not confined to one of its splits."
             )

@@ -26,10 +26,10 @@ from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_read
 from benchmark.readers.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
 from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
+from benchmark.training import sizes
 from benchmark.training.place import Place
 
 FILL_CHUNK = 32  # images decoded between two signs of life
-MINIMUM_LIMITED = 8  # a fraction below this is filled up in a limited run
 
 
 @dataclass(frozen=True)
@@ -155,17 +155,12 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
     cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
-    n_train, batch = len(parts["train"]), experiment.recipe.batch_size
-    warmup = experiment.recipe.warmup_steps
-    if experiment.limit is not None:
-        batch = max(min(batch, n_train // 2), 1)
-        warmup = min(warmup, max(n_train // batch, 1))
-    elif n_train < batch:
-        raise TooFewImages(
-            f"{place.card.name}: {n_train} training images at {experiment.fraction * 100:g} % are fewer than one batch of {batch}. "
-            "Use a larger fraction, or --limit N for a trial run with a smaller batch."
-        )
-    return JobData(**parts, batch_size=batch, warmup_steps=warmup, warnings=(*reader.warnings, *cache.mended()))
+    used_sizes = sizes.SplitSizes(**{name: len(part) for name, part in parts.items()})
+    if (why := sizes.too_few(experiment, used_sizes)) is not None:
+        raise TooFewImages(why)
+    asked = (experiment.recipe, experiment.limit, used_sizes.train)
+    warnings = (*reader.warnings, *cache.mended())
+    return JobData(**parts, batch_size=sizes.batch_size(*asked), warmup_steps=sizes.warmup_steps(*asked), warnings=warnings)
 
 
 def load_untrained(
@@ -199,10 +194,7 @@ def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int
         DataError: the folder is an unknown or edited copy, or changed since planning.
     """
     if not place.known_release and experiment.limit is None:
-        raise DataError(
-            f"{place.card.name}: {place.dataset_root} is not the public release ({place.release}). "
-            f"`lobe data verify {place.card.name}` lists the differences; --limit N allows a trial run."
-        )
+        raise DataError(sizes.unknown_release(place.card.name, place.dataset_root, place.release))
     reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
     splits = used(splits_of(reader, experiment.dataset.split_rule, place.lists), trains=experiment.words is None)
     identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(place.cache.parent)))
@@ -277,8 +269,8 @@ def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wa
         if experiment.limit is None:
             samples = [reader.sample(i) for i in kept]
         else:
-            if len(kept) < min(experiment.limit, MINIMUM_LIMITED):
-                kept = everything[: min(experiment.limit, MINIMUM_LIMITED)]
+            if len(kept) < min(experiment.limit, sizes.MINIMUM_LIMITED):
+                kept = everything[: min(experiment.limit, sizes.MINIMUM_LIMITED)]
             samples = limit_samples([reader.sample(i) for i in kept], [reader.sample(i) for i in everything], experiment.limit)
         if not samples:
             raise SplitError(f"{reader.card.name}: the {name} split of rule {experiment.dataset.split!r} has no image in {reader.root}.")

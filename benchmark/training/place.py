@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmark.cards import BackboneRef, DatasetCard, digest_of
 from benchmark.encoders.sources import SourceFile
+from benchmark.training.sizes import SplitSizes
 
 FEATURE_BUDGET_BYTES = 2 * 2**30
 
@@ -34,6 +35,7 @@ class Place:
         micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
         sources: files that the author's own backbone was planned with.
         compiled: by `torch.compile`, whatever runs for every batch; not what computes kept features, nor linear heads side by side.
+        splits: name and images of each split of the dataset that was planned; empty where nobody counted. Prices jobs, decides no result.
     """
 
     card: DatasetCard
@@ -52,6 +54,11 @@ class Place:
     micro_batches: int = 1
     compiled: bool = False
     sources: tuple[SourceFile, ...] = ()
+    splits: tuple[tuple[str, SplitSizes], ...] = ()
+
+    def sizes_of(self, split: str) -> SplitSizes | None:
+        """Images of a split by name; None where nobody counted."""
+        return dict(self.splits).get(split)
 
     def most_at_once(self, batch_size: int) -> int | None:
         """Images of a batch that may pass at once; None = all."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmark import registry
+from benchmark.cards import BackboneRef, DatasetRef, EncoderMode, Epoch, Words
 from benchmark.errors import LobeError
-from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, MEMORY_BYTES, Costs
+from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, MEMORY_BYTES, START_S, Costs, batch_of, sizes_of
+from benchmark.execute.equipment import Equipment
+from benchmark.execute.forecast import forecast
+from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, failed, units
+from benchmark.execute.work import Finished, WorkUnit, failed, units
+from benchmark.plan import NamedBackbone, Settings, plan
+from benchmark.readers.base import SPLITS, open_reader
+from benchmark.training import data
+from benchmark.training.place import Place, place_key
+from benchmark.training.sizes import SplitSizes, chosen
 
 LINEAR = "rsna-linear-frozen-100"
 
@@ -26,7 +37,14 @@ def unit(small, tiny):
 def record(unit):
     made = failed(unit.jobs[0], unit.place, RuntimeError("x"))
     done = {"status": "ok", "failure": None, "steps": 4, "timings_s": {"data": 1.0, "training": 8.0}, "peak_memory_bytes": 3 * 2**30}
-    return made.model_copy(update=done)
+    line = {"step": 2, "train_loss": 1.0, "validation_loss": 1.0, "learning_rate": 0.1, "metrics": {}}
+    used = {"train": 12, "validation": 8, "test": 12}  # a tenth of the validation list is filled up to 8
+    seen = {"counts": {name: {"images": n} for name, n in used.items()}, "curve": tuple(Epoch(epoch=i, **line) for i in range(2))}
+    return made.model_copy(update=done | seen)
+
+
+def on(node: Node) -> Equipment:
+    return Equipment("cpu", (node,), "this machine")
 
 
 def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record, tmp_path: Path):
@@ -43,13 +61,114 @@ def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record
 
 
 def test_a_longer_job_of_its_kind_is_expected_by_the_image(unit, record):
+    """Ten times the steps in batches of 6, and ten times the epochs; decoding and the like once."""
     costs = Costs()
     costs.note(record)
     e = unit.jobs[0].experiment
-    longer = unit.jobs[0].model_copy(
-        update={"experiment": e.model_copy(update={"fraction": 0.5, "recipe": e.recipe.model_copy(update={"max_steps": 40})})}
+    recipe = e.recipe.model_copy(update={"max_steps": 40, "max_epochs": 100})
+    longer = unit.jobs[0].model_copy(update={"experiment": e.model_copy(update={"fraction": 0.5, "recipe": recipe})})
+    assert costs.seconds(longer, unit.place) == pytest.approx(80.0 + 1.0)
+
+
+def unet_units(sizes: SplitSizes, n_jobs: int = 2) -> list[WorkUnit]:
+    """Fine-tuning jobs of a U-Net in batches of 16, over at most 30 epochs with a patience of 5; no file is read."""
+    card, about = registry.task("covid-rural-unet-finetune-100"), registry.dataset("covid-rural")
+    update = {"batch_size": 16, "max_epochs": 30, "patience": 5, "max_steps": None, "drop_last": True, "validation_subset": 1.0, "grid": ()}
+    card = card.model_copy(update={"recipe": card.recipe.model_copy(update=update)})
+    ref = DatasetRef(
+        name=about.name,
+        digest="d",
+        split="lovt",
+        split_rule=about.splits["lovt"],
+        classes=about.classes,
+        target="masks",
+        intensity="as-stored",
+        statistics=about.statistics,
     )
-    assert costs.seconds(longer) == pytest.approx(80.0)
+    backbone = NamedBackbone("b", BackboneRef(family="torchvision", model="resnet18", digest="0" * 64))
+    jobs = plan([card], [backbone], {about.name: ref}, registry.protocol("published"), Settings(runs=n_jobs))
+    place = Place(about, Path("/nowhere"), Path("/nowhere"), "resnet18", None, "none", False, True, splits=(("lovt", sizes),))
+    return units(jobs, {place_key(backbone.ref, about.name): place})
+
+
+def test_a_forecast_counts_the_images_that_are_there():
+    """Two jobs on 247 images, side by side on two cores.
+
+    Nine batches of 16 an epoch, ten epochs: 1,440 images in steps and 490 in validations, then 50 in the test. A step is 0.21 s an image
+    and a forward 0.35 of it: 0.21 · (1,440 + 0.35 · 540) = 342.09 s; half a second to build, half a second to score 50 images. Decoding
+    247 images takes 7.41 s, the process 10.
+    """
+    made = unet_units(SplitSizes(148, 49, 50))
+    told = forecast(made, Costs(), on(Node("a", cpus=2, memory_bytes=2**34)))
+    assert Costs().unit_seconds(made[0]) == pytest.approx(343.09)
+    assert told.seconds == pytest.approx(343.09 + 7.41 + 10)
+    assert told.measured_jobs == 0
+
+
+def test_ten_times_the_images_take_ten_times_as_long():
+    sizes = [SplitSizes(160 * n, 50 * n, 50 * n) for n in (1, 10)]
+    few, many = (forecast(unet_units(of), Costs(), on(Node("a", cpus=2))).seconds - START_S for of in sizes)
+    assert many == pytest.approx(10 * few, rel=0.02)
+
+
+def test_a_planned_job_is_priced_by_the_splits_of_its_folder(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny()], limit=None, batch_size=4, max_steps=None)
+    (unit,) = units(jobs, places)
+    reader = open_reader(unit.place.card, unit.place.dataset_root)
+    counted = {name: len(ids) for name, ids in reader.split(jobs[0].experiment.dataset.split_rule).items()}
+    assert sizes_of(jobs[0], unit.place) == SplitSizes(**counted)
+
+
+def test_a_dataset_nobody_opened_has_the_images_of_its_card(unit):
+    expected = unit.place.card.splits["lovt"].expected
+    assert sizes_of(unit.jobs[0], replace(unit.place, splits=())).train == expected["train"].n_images
+
+
+def ended(loading: Generator) -> data.JobData:
+    """What a generator returns."""
+    try:
+        while True:
+            next(loading)
+    except StopIteration as end:
+        return end.value
+
+
+@pytest.mark.parametrize(("card", "limit"), [({}, 12), ({}, None), ({"fraction": 0.3}, 40), ({"fraction": 0.01}, 12)])
+def test_what_is_priced_is_what_the_job_loads(small, tiny, card, limit):
+    job, place = small.one(LINEAR, tiny(), limit=limit, card=card, batch_size=8)
+    loaded, used = ended(data.load(job.experiment, place)), chosen(job.experiment, sizes_of(job, place))
+    for name in SPLITS:  # positives may be added to a short list of a limited run
+        assert 0 <= len(getattr(loaded, name)) - getattr(used, name) <= (data.MINIMUM_POSITIVES if limit else 0)
+    assert batch_of(job, place) == loaded.batch_size
+
+
+def test_a_guess_knows_head_mode_encoder_and_device(unit):
+    """Of one job: more for fine-tuning, more through a deeper encoder, less on a GPU, and by the head."""
+    job, place = unit.jobs[0], unit.place
+
+    def guess(backbone: str = "resnet18", **update) -> float:
+        e = job.experiment.model_copy(
+            update={"backbone": job.experiment.backbone.model_copy(update={"model": backbone}), "limit": None, **update}
+        )
+        return Costs().seconds(job.model_copy(update={"experiment": e}), place)
+
+    tuned = {"encoder": EncoderMode.FINETUNE}
+    assert guess() < guess(**tuned) < guess("torchvision/resnet50", **tuned) < guess("vit_base_patch16_224", **tuned)
+    assert guess(device_type="cuda", **tuned) < guess(**tuned)
+    assert guess(head="linear") < guess(head="yolov3") < guess(head="unet") < guess(head="faster_rcnn")
+
+
+def test_a_job_that_only_looks_is_priced_by_the_images_it_looks_at(unit, record):
+    """Its time per image is that of all it saw, not of steps it never took."""
+    e = unit.jobs[0].experiment
+    asking = e.model_copy(update={"words": Words.model_construct(), "head": "zero_shot"})
+    job = unit.jobs[0].model_copy(update={"experiment": asking})
+    update = {"job": job, "steps": 0, "curve": (), "counts": {"test": {"images": 12}}, "timings_s": {"test": 6.0}}
+    costs = Costs()
+    costs.note(record.model_copy(update=update))
+    other = job.model_copy(update={"experiment": asking.model_copy(update={"fraction": 0.5})})  # of its kind, not the very same
+    fewer = replace(unit.place, splits=(("lovt", SplitSizes(0, 0, 4)),))
+    assert costs.seconds(other, fewer) == pytest.approx(6.0 / 12 * 4)
 
 
 def on_gpu(unit):
@@ -97,11 +216,11 @@ def test_with_all_there_is_batches_are_halved_down_to_one_image_and_then_it_ends
         unit = schedule.next()
         tried.append(unit.place.micro_batches)
         assert unit.growth == 1
-    assert tried == [2, 4, 8, 12]  # a batch of this limited job has at most 12 images
+    assert tried == [2, 4, 6]  # 12 training images of a limited job make batches of 6
     assert len(schedule) == 0
     record = failed(unit.jobs[0], unit.place, error)
     assert record.failure.kind == "OutOfMemoryError"
-    assert record.failure.sentence.startswith("Memory is too small even for batches in 12 pieces: use a device with more.")
+    assert record.failure.sentence.startswith("Memory is too small even for batches in 6 pieces: use a device with more.")
 
 
 def test_what_pieces_of_a_batch_needed_is_not_taken_for_what_a_batch_needs(unit, record):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmark.errors import DataError, TooFewImages
 from benchmark.readers.base import Sample, open_reader
 from benchmark.readers.splits import prefix
-from benchmark.training import data
+from benchmark.training import data, sizes
 
 LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"
 
@@ -65,7 +65,7 @@ def test_limit_is_never_exceeded_and_four_positives_are_there_where_they_exist(p
 @given(st.lists(st.booleans(), min_size=8, max_size=80), st.integers(8, 40), st.floats(0.01, 1))
 def test_limited_fraction_is_a_part_of_the_limited_whole(positive, limit, fraction):
     everything = samples(positive)
-    kept = everything[: max(round(fraction * len(everything)), min(limit, data.MINIMUM_LIMITED))]
+    kept = everything[: max(round(fraction * len(everything)), min(limit, sizes.MINIMUM_LIMITED))]
     part = {s.id for s in data.limit_samples(kept, everything, limit)}
     whole = {s.id for s in data.limit_samples(everything, everything, limit)}
     assert part <= whole
@@ -75,11 +75,11 @@ def test_a_fraction_too_small_for_a_limited_run_is_filled_up_by_the_same_order(s
     job, place = small.one("rsna-linear-frozen-1", tiny())
     reader = open_reader(place.card, place.dataset_root)
     split = reader.split(job.experiment.dataset.split_rule)["train"]
-    assert len(prefix(split, 0.01)) < data.MINIMUM_LIMITED
+    assert len(prefix(split, 0.01)) < sizes.MINIMUM_LIMITED
     chosen = data.choose(job.experiment, reader)["train"]
-    assert data.MINIMUM_LIMITED <= len(chosen) <= 12
+    assert sizes.MINIMUM_LIMITED <= len(chosen) <= 12
     assert sum(bool(s.positive) for s in chosen) >= data.MINIMUM_POSITIVES
-    kept = [s.id for s in chosen if s.id in split[: data.MINIMUM_LIMITED]]
+    kept = [s.id for s in chosen if s.id in split[: sizes.MINIMUM_LIMITED]]
     assert kept == [i for i in split if i in kept]
 
 
