@@ -296,6 +296,8 @@ class Words(Card):
         matches: what retrieval counts as found: a report of the same words, or one of the same class.
         own_report: whether an image's own report stays among the candidates; only where classes match.
         rerank: so many candidates of the global order are put in order again by `similarity`; None ranks all of them by it.
+        prompts_read: "as-released" reads prompts as the backbone's own released zero-shot code does (`embed_prompts`): GLoRIA counts a
+            prompt's characters where it means words, PRIOR averages [SEP] too. Backbones without such code read them as any text.
     """
 
     prompts: str | None = None
@@ -305,6 +307,7 @@ class Words(Card):
     matches: Literal["text", "class"] = "text"
     own_report: Literal["kept", "removed"] = "kept"
     rerank: int | None = None
+    prompts_read: Later[Literal["as-texts", "as-released"]] = "as-texts"
 
 
 class TaskCard(Card):

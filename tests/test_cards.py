@@ -281,12 +281,14 @@ def test_no_two_single_changes_share_a_key() -> None:
         ("matches", "class"),
         ("own_report", "removed"),
         ("rerank", 100),
+        ("prompts_read", "as-released"),
     ],
 )
 def test_every_rule_of_a_task_without_training_is_hashed(field: str, value: object) -> None:
     asking = FULL.model_copy(update={"words": Words()})
     assert key(asking.model_copy(update={"words": Words(**{field: value})})) != key(asking) != key(FULL)
-    assert set(Words.model_fields) - {"prompts"} == {"similarity", "decision", "across_images", "matches", "own_report", "rerank"}
+    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read"}
+    assert set(Words.model_fields) - {"prompts"} == rules
 
 
 def test_tasks_that_train_say_nothing_of_words() -> None:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from benchmark.errors import EnvironmentProblem
 
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
+SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>"})  # of BERT and CLIP; an unknown word is a word
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
 
@@ -36,6 +37,14 @@ class Tokens:
     mask: Tensor
     pieces: tuple[tuple[str, ...], ...]
     n_truncated: int
+
+    @property
+    def words(self) -> Tensor:
+        """(M, T) bool, True on what stands in the texts: a tokenizer's own tokens are no words."""
+        found = torch.zeros_like(self.mask)
+        for row, pieces in enumerate(self.pieces):
+            found[row, : len(pieces)] = torch.tensor([piece not in SPECIAL for piece in pieces], device=found.device)
+        return found
 
 
 class Tokenizer:
