@@ -185,6 +185,7 @@ OTHER: dict[str, Any] = {
     "switches.batchnorm_at_unfreezing": "train",
     "switches.background_at_positives": "cleared",
     "switches.object_cxr_shapes": "true",
+    "switches.loss_at_extremes": "from-probabilities",
     "role": "final",
     "learning_rate": None,
     "head_seed": 12346,
@@ -380,6 +381,8 @@ def test_switches_default_to_the_released_code() -> None:
         "background_at_positives": "kept",
         "object_cxr_shapes": "released",
     }
+    # What came later is what earlier jobs did, which need not be the released code: `published` names the released value.
+    assert protocol.switches.loss_at_extremes == "from-logits"
 
 
 def test_a_copy_computes_its_own_text_and_key() -> None:
