@@ -97,7 +97,7 @@ def test_a_box_that_overflowed_is_a_false_positive_as_released(split) -> None:
     assert lovt_map(*split(above)).mean == pytest.approx(0.5)
     assert coco_ap(*split(below)).ap == pytest.approx(1.0)
     found = score_detection(*split(above), ("opacity",))
-    assert found.metrics["froc"] == 0  # its centre is no number: in no box, so the only rate reached is reached before the hit
+    assert found.metrics["froc"] == pytest.approx(6 / 7)  # its centre is in no box: the first of seven rates is reached before the hit
     assert found.metrics["mAP"] == pytest.approx(0.5)
     with np.errstate(invalid="ignore"):
         metric = MetricBuilder.build_evaluation_metric("map_2d", async_mode=False, num_classes=1)
