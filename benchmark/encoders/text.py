@@ -17,7 +17,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from benchmark.errors import EnvironmentProblem
 
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
-SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>"})  # of BERT and CLIP; an unknown word is a word
+# A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
+SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
 
