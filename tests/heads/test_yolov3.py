@@ -90,6 +90,19 @@ def test_switch_takes_positives_out_of_the_background(head):
     assert cleared.loss(_maps(), ONE_BOX) < head.loss(_maps(), ONE_BOX)
 
 
+def test_switch_decides_what_a_saturated_confidence_costs(head):
+    """LoVT reference, 8.24; the default is what jobs did before there was the switch."""
+    maps = _maps()
+    for pred_map in maps:
+        pred_map.view(1, 3, 6, *pred_map.shape[-2:])[:, :, 4] = -50.0
+    maps[0].view(1, 3, 6, 7, 7)[0, 1, 4, 2, 3] = 20.0
+    empty = torch.zeros(1, 0)
+    nothing = Targets(boxes_xywh=torch.zeros(1, 0, 4), box_labels=empty.long(), box_valid=empty.bool())
+    released = yolov3.build(_request({8: 8, 16: 8, 32: 8}, loss_at_extremes="from-probabilities"))
+    assert released.loss(maps, nothing).item() == pytest.approx(0.3401, abs=5e-5)
+    assert head.loss(maps, nothing).item() == pytest.approx(0.0680, abs=5e-5)
+
+
 def test_zero_logits_decode_to_the_anchor_in_the_middle_of_its_cell(head):
     boxes, confidence, _ = head.bbox_head._decode(_maps())
     x1, y1, x2, y2 = boxes[0, 0].tolist()
