@@ -235,6 +235,9 @@ class DatasetCard(Card):
 class Switches(Card):
     """Each documented difference between what a paper's code did and what it meant, one named switch each.
 
+    The first five stand in every job. Switches that came later stand only in jobs whose head reads them (`plan.LATER_SWITCHES`); elsewhere
+    they keep their default, so that no other job's key changes. A later default is what all earlier jobs did, whatever their protocol.
+
     Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks.
     """
 
@@ -243,6 +246,7 @@ class Switches(Card):
     batchnorm_at_unfreezing: Literal["next-epoch", "train"] = "next-epoch"  # [15] nobody calls train() in between
     background_at_positives: Literal["kept", "cleared"] = "kept"  # [5] noobj not cleared at the positive anchor
     object_cxr_shapes: Literal["released", "true"] = "released"  # [3] swapped width and height, box ellipses, swapped polygons
+    loss_at_extremes: Later[Literal["from-logits", "from-probabilities"]] = "from-logits"  # [24] released: probabilities that round to 1
 
 
 class Protocol(Card):
@@ -303,6 +307,8 @@ class Words(Card):
         matches: what retrieval counts as found: a report of the same words, or one of the same class.
         own_report: whether an image's own report stays among the candidates; only where classes match.
         rerank: so many candidates of the global order are put in order again by `similarity`; None ranks all of them by it.
+        prompts_read: "as-released" reads prompts as the backbone's own released zero-shot code does (`embed_prompts`): GLoRIA counts a
+            prompt's characters where it means words, PRIOR averages [SEP] too. Backbones without such code read them as any text.
     """
 
     prompts: str | None = None
@@ -312,6 +318,7 @@ class Words(Card):
     matches: Literal["text", "class"] = "text"
     own_report: Literal["kept", "removed"] = "kept"
     rerank: int | None = None
+    prompts_read: Later[Literal["as-texts", "as-released"]] = "as-texts"
 
 
 class TaskCard(Card):

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from benchmark.cards import (
@@ -25,6 +26,7 @@ from benchmark.cards import (
     Protocol,
     Recipe,
     Role,
+    Switches,
     TaskCard,
     Words,
 )
@@ -43,6 +45,7 @@ SMOKE_STEPS = {
     "classifier": 100,
     "softmax_classifier": 100,
 }
+LATER_SWITCHES = {"loss_at_extremes": frozenset({"yolov3", "yolov3_mgca"})}  # switches that came later, and the heads that read them
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
@@ -236,7 +239,7 @@ def _job(
         recipe=recipe,
         select=task.select,
         report=task.report,
-        switches=protocol.switches,
+        switches=_switches_of(task.head, protocol.switches),
         role=role,
         learning_rate=learning_rate,
         head_seed=seed,
@@ -260,6 +263,16 @@ def _job(
         contamination=Contamination.NONE if ref.digest is None else _contamination(backbone, dataset),
     )
     return Job(experiment=experiment, labels=labels)
+
+
+@cache
+def _switches_of(head: str, switches: Switches) -> Switches:
+    """Switches of a job: those that came later are left at their default where the head does not read them.
+
+    They can change no digit there, and a key holds nothing else.
+    """
+    unread = {name: Switches.model_fields[name].default for name, heads in LATER_SWITCHES.items() if head not in heads}
+    return switches.model_copy(update=unread) if unread else switches
 
 
 def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:

@@ -186,6 +186,7 @@ OTHER: dict[str, Any] = {
     "switches.batchnorm_at_unfreezing": "train",
     "switches.background_at_positives": "cleared",
     "switches.object_cxr_shapes": "true",
+    "switches.loss_at_extremes": "from-probabilities",
     "role": "final",
     "learning_rate": None,
     "head_seed": 12346,
@@ -282,12 +283,14 @@ def test_no_two_single_changes_share_a_key() -> None:
         ("matches", "class"),
         ("own_report", "removed"),
         ("rerank", 100),
+        ("prompts_read", "as-released"),
     ],
 )
 def test_every_rule_of_a_task_without_training_is_hashed(field: str, value: object) -> None:
     asking = FULL.model_copy(update={"words": Words()})
     assert key(asking.model_copy(update={"words": Words(**{field: value})})) != key(asking) != key(FULL)
-    assert set(Words.model_fields) - {"prompts"} == {"similarity", "decision", "across_images", "matches", "own_report", "rerank"}
+    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read"}
+    assert set(Words.model_fields) - {"prompts"} == rules
 
 
 def test_tasks_that_train_say_nothing_of_words() -> None:
@@ -379,6 +382,8 @@ def test_switches_default_to_the_released_code() -> None:
         "background_at_positives": "kept",
         "object_cxr_shapes": "released",
     }
+    # What came later is what earlier jobs did, which need not be the released code: `published` names the released value.
+    assert protocol.switches.loss_at_extremes == "from-logits"
 
 
 def test_a_copy_computes_its_own_text_and_key() -> None:

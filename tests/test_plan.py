@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule
+from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
-from benchmark.plan import BASE_SEED, SMOKE_STEPS, NamedBackbone, Settings, plan, select_learning_rate
+from benchmark.plan import BASE_SEED, LATER_SWITCHES, SMOKE_STEPS, NamedBackbone, Settings, plan, select_learning_rate
 
 
 def dataset_ref(name: str) -> DatasetRef:
@@ -139,3 +139,23 @@ def test_planning_is_linear_in_jobs():
     cards = [registry.task(name) for name in registry.suite("lovt-18").tasks]
     counts = [len({j.key for j in plan(cards, b, DATASETS, registry.protocol("published"), Settings())}) for b in (few, many)]
     assert counts == [272, 544]
+
+
+def test_a_switch_that_came_later_is_in_the_keys_of_heads_that_read_it_alone() -> None:
+    """Published jobs of other heads keep the keys they had before there was the switch."""
+    published = registry.protocol("published")
+    assert published.switches.loss_at_extremes == "from-probabilities"
+    earlier = published.model_copy(update={"switches": published.switches.model_copy(update={"loss_at_extremes": "from-logits"})})
+    cards = [registry.task(name) for name in registry.suite("lovt-18").tasks]
+    now, before = (plan(cards, [named()], DATASETS, protocol, Settings()) for protocol in (published, earlier))
+    changed = {job.experiment.head for job, other in zip(now, before, strict=True) if job.key != other.key}
+    kept = {job.experiment.head for job, other in zip(now, before, strict=True) if job.key == other.key}
+    assert (changed, kept) == ({"yolov3"}, {"linear", "unet"})
+    assert all(job.experiment.switches.loss_at_extremes == "from-probabilities" for job in now if job.experiment.head == "yolov3")
+
+
+def test_every_later_switch_names_the_heads_that_read_it() -> None:
+    later = {name for name in Switches.model_fields if name in Switches._later}
+    assert later == set(LATER_SWITCHES)
+    heads = {task.head for task in registry.tasks().values()}
+    assert all(readers and readers <= heads for readers in LATER_SWITCHES.values())

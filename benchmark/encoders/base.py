@@ -60,8 +60,8 @@ class ImageEmbedding:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Texts in the joint space: `global_` (M, D); `local` (M, D, T), words or sentences; `mask` (M, T) bool, False on padding.
-    `n_truncated` texts did not fit and were cut."""
+    """Texts in the joint space: `global_` (M, D); `local` (M, D, T), words or sentences; `mask` (M, T) bool, True where a vector counts as
+    one. `n_truncated` texts did not fit and were cut."""
 
     global_: Tensor
     local: Tensor
@@ -85,6 +85,10 @@ class VisionLanguageBackbone(Backbone):
     @abstractmethod
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Texts as they are; cleaning that belongs to a method is done inside."""
+
+    def embed_prompts(self, texts: Sequence[str]) -> TextEmbedding:
+        """Prompts as the method's released zero-shot code reads them, where that is another way than for reports."""
+        return self.embed_texts(texts)
 
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
         """(N, M) cosine of the global embeddings."""

@@ -97,7 +97,7 @@ class ClipBackbone(VisionLanguageBackbone):
         states = self.text_states(tokens.ids)
         joint = states @ self.network.text_projection
         last = tokens.ids.argmax(dim=1)  # the end token has the largest number of the vocabulary
-        return TextEmbedding(joint[torch.arange(len(joint)), last], joint.transpose(1, 2), tokens.mask, tokens.n_truncated)
+        return TextEmbedding(joint[torch.arange(len(joint)), last], joint.transpose(1, 2), tokens.words, tokens.n_truncated)
 
     def text_states(self, ids: Tensor) -> Tensor:
         """(M, T, text width) states of the text tower after its last norm; a position sees those before it."""

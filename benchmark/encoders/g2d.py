@@ -81,10 +81,10 @@ class G2D(VisionLanguageBackbone):
         return ImageEmbedding(self.network.attnpool(projected), projected)
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
-        """Global: the first token's; local: every token's."""
+        """Global: the first token's; local: every token's, of which [CLS] and [SEP] are no words."""
         tokens = self.tokenise(texts)
         projected = self.network.proj_t(bert_states(self.network.lm_model, tokens)[0].transpose(1, 2))
-        return TextEmbedding(projected[:, :, 0], projected, tokens.mask, tokens.n_truncated)
+        return TextEmbedding(projected[:, :, 0], projected, tokens.words, tokens.n_truncated)
 
 
 class _UNet(nn.Module):

@@ -17,9 +17,10 @@ from transformers import BertConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
-from benchmark.encoders.text import bert, bert_states, sum_words
+from benchmark.encoders.text import SPECIAL, bert, bert_states, sum_words
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
-from benchmark.errors import UnknownName
+from benchmark.errors import UnknownName, UsageError
+from benchmark.heads.local_similarity import best_words, combined, local_similarity
 
 DEFAULT_LAYOUT = "gloria"
 HALF = Normalisation(mean=(0.5,), std=(0.5,))
@@ -27,8 +28,7 @@ SIDE = 299
 JOINT = 768  # the text encoder's width: texts are not projected
 LAST_LAYERS = 4
 MAX_TOKENS = 97
-GAMMA_ATTENTION, GAMMA_WORDS = 4.0, 5.0
-_NO_WORD = frozenset({"[SEP]", "[PAD]"})
+FEWEST_WORDS = 2  # of a sentence that is kept
 
 
 def build(model: str) -> Gloria:
@@ -67,18 +67,51 @@ class Gloria(VisionLanguageBackbone):
         return ImageEmbedding(encoder.global_embedder(maps[32].mean(dim=(2, 3))), encoder.local_embedder(maps[16]))
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
-        """Local: [CLS] and the words of each cleaned text; a text without a sentence of two words is [CLS] alone."""
+        """Local: [CLS], the words of each cleaned text, [SEP], and zeros up to 97. The mask holds the words alone.
+
+        So begins the released zero-shot code: behind [CLS], which only training counts among the words (`training_similarity`). A text
+        without a sentence of two words has no word.
+        """
         tokens = self.tokenise([clean(text) for text in texts], pad_to_limit=True)
         states = bert_states(self.network.text_encoder.model, tokens, LAST_LAYERS)
         words, _ = sum_words(states * tokens.mask[None, :, :, None], tokens.pieces)
         mask = torch.zeros_like(tokens.mask)
         for row, pieces in enumerate(tokens.pieces):
-            mask[row, : sum(not piece.startswith("##") and piece not in _NO_WORD for piece in pieces)] = True
+            mask[row, 1 : 1 + sum(not piece.startswith("##") and piece not in SPECIAL for piece in pieces)] = True
         return TextEmbedding(words.mean(dim=2).sum(dim=0), words.sum(dim=0).transpose(1, 2), mask, tokens.n_truncated)
 
+    def embed_prompts(self, texts: Sequence[str]) -> TextEmbedding:
+        """As the released zero-shot code: as many vectors behind [CLS] count as words as the prompt has characters.
+
+        It takes the length of the prompt for its number of words, so that [SEP] and the zeros behind it count too. Opening brackets are
+        not counted.
+
+        Raises:
+            UsageError: a prompt has more characters than there are vectors, where the released code stops as well.
+        """
+        embedded = self.embed_texts(texts)
+        there = embedded.mask.shape[1] - 1
+        mask = torch.zeros_like(embedded.mask)
+        for row, text in enumerate(texts):
+            n_characters = len(text) - text.count("[")
+            if n_characters > there:
+                raise UsageError(
+                    f"A prompt of {n_characters} characters takes more than the {there} vectors there are. GLoRIA's released code counts "
+                    "characters and stops here too; the protocol `corrected` counts words."
+                )
+            mask[row, 1 : 1 + n_characters] = True
+        return TextEmbedding(embedded.global_, embedded.local, mask, embedded.n_truncated)
+
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
-        """(N, M): the mean of the best word's and the global similarity, as in the released zero-shot code."""
-        return (local_similarity(image.local, text.local, text.mask) + super().similarity(image, text)) / 2
+        """(N, M) float32: the mean of the best word's and the global similarity, as in the released zero-shot code."""
+        return combined(super().similarity(image, text).float(), best_words(image.local, text.local, text.mask))
+
+    def training_similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
+        """(N, M) local similarity of the released loss: log of the summed exponentials over [CLS] and the words."""
+        mask = text.mask.clone()
+        mask[:, 0] = True
+        regions = image.local.flatten(2)
+        return torch.stack([local_similarity(regions, own[:, m], "sum") for own, m in zip(text.local, mask, strict=True)], dim=1)
 
 
 class _ImageEncoder(nn.Module):
@@ -91,42 +124,19 @@ class _ImageEncoder(nn.Module):
 
 
 def clean(text: str) -> str:
-    """GLoRIA's rule for reports and prompts: sentences of at least two words, lower case, ASCII letters and digits, in one line."""
+    """GLoRIA's rule for reports and prompts: sentences of at least two words, lower case, ASCII letters and digits, in one line.
+
+    A text of one word becomes empty, a decimal number loses what stands before its point, a sentence in another script leaves a blank.
+    """
     kept = []
-    for part in re.split(r"\d+\.", text.replace("\n", " ")):
+    for part in re.split(r"[0-9]+\.", text.replace("\n", " ")):
         for sentence in part.split("."):
             words = re.findall(r"\w+", sentence.replace("\ufffd\ufffd", " ").lower())
-            if len(words) < 2:
+            if len(words) < FEWEST_WORDS:
                 continue
             ascii_words = (word.encode("ascii", "ignore").decode("ascii") for word in words)
             kept += [" ".join(word for word in ascii_words if word)]
     return " ".join(kept)
-
-
-def word_relevance(regions: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """How well each word is found in an image.
-
-    Args:
-        regions: (N, D, h, w) or (N, D, R).
-        words: (M, D, T).
-        mask: (M, T) bool.
-
-    Returns:
-        (N, M, T) cosine of each word with the regions it attends to, and (N, M, T, R) the attention; undefined where masked.
-    """
-    regions = regions.flatten(2)
-    scores = torch.einsum("ndr,mdt->nmtr", regions, words).masked_fill(~mask[None, :, :, None], float("-inf"))
-    among_words = scores.softmax(dim=2)
-    attention = (GAMMA_ATTENTION * among_words).softmax(dim=3)
-    context = torch.einsum("nmtr,ndr->nmtd", attention, regions)
-    return F.cosine_similarity(context, words.transpose(1, 2)[None], dim=-1, eps=1e-8), attention
-
-
-def local_similarity(regions: Tensor, words: Tensor, mask: Tensor, *, best_word: bool = True) -> Tensor:
-    """(N, M): 5 times the best word's relevance (zero-shot), or the log of the summed exponentials (training)."""
-    relevance = GAMMA_WORDS * word_relevance(regions, words, mask)[0]
-    relevance = relevance.masked_fill(~mask[None], float("-inf"))
-    return relevance.amax(dim=2) if best_word else relevance.logsumexp(dim=2)
 
 
 def _resized(images: Tensor) -> Tensor:

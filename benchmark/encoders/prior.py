@@ -3,7 +3,8 @@
 The encoder file is a bare ResNet; the full file also holds attention pools, projections and sentence prototypes.
 Source: reference of PRIOR, sections 1 and 2. The released local projection was trained on rows that mix channels and places (a reshape
 without transposition); here it is applied to places, which is the only spatial reading, and says nothing about the paper's attention.
-Prototypes are read without the Gumbel noise that the released code adds at test time too.
+Prototypes are read without the Gumbel noise that the released code adds at test time too. Reports average the tokens of their sentences,
+prompts read as released their [SEP] as well (`embed_prompts`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from transformers import BertConfig
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.pooling import AttentionPool
-from benchmark.encoders.text import bert, bert_states, join_sentences, sentences
+from benchmark.encoders.text import Tokenizer, Tokens, bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
 from benchmark.errors import UnknownName, UsageError
 
@@ -71,14 +72,33 @@ class Prior(VisionLanguageBackbone):
         return ImageEmbedding(self.network.global_image_projection(self.network.image_encoder.atten_pool(places)), local)
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
-        """Local: one vector per sentence, replaced by its prototypes."""
+        """Local: one vector per sentence, the mean of its own tokens ([CLS] and [SEP] belong to none), replaced by its prototypes."""
+        tokens, owner = join_sentences(self._reader, [sentences(text) for text in texts], whole_only=False)
+        return self._pooled_sentences(tokens, owner)
+
+    def embed_prompts(self, texts: Sequence[str]) -> TextEmbedding:
+        """As the released zero-shot code: each prompt is one sentence, and the mean covers its [SEP] too.
+
+        It cuts off the first and the last of 256 positions and averages what is not padding, and [SEP] stands before the padding.
+        """
+        tokens = self._reader(texts)
+        owner = torch.full_like(tokens.ids, -1)
+        owner[:, 1:][tokens.mask[:, 1:]] = 0
+        owner[:, self._reader.max_length - 1 :] = -1  # a prompt that fills all positions loses its [SEP]
+        return self._pooled_sentences(tokens, owner)
+
+    @property
+    def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
             raise UsageError(
                 f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to Bio_ClinicalBERT's, with "
                 "256 tokens (docs/your-backbone.md, Text)."
             )
+        return self.tokenizer
+
+    def _pooled_sentences(self, tokens: Tokens, owner: Tensor) -> TextEmbedding:
+        """Means of the tokens of each sentence as their prototypes, and the report's pool; `owner` as `join_sentences` gives it."""
         network = self.network
-        tokens, owner = join_sentences(self.tokenizer, [sentences(text) for text in texts], whole_only=False)
         states = network.local_text_projection(bert_states(network.text_encoder.encoder, tokens)[0])
         n_sentences = max(1, int(owner.max()) + 1)
         belongs = owner[:, None] == torch.arange(n_sentences)[None, :, None]

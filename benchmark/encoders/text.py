@@ -17,6 +17,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from benchmark.errors import EnvironmentProblem
 
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
+# A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
+SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
 
@@ -36,6 +38,14 @@ class Tokens:
     mask: Tensor
     pieces: tuple[tuple[str, ...], ...]
     n_truncated: int
+
+    @property
+    def words(self) -> Tensor:
+        """(M, T) bool, True on what stands in the texts: a tokenizer's own tokens are no words."""
+        found = torch.zeros_like(self.mask)
+        for row, pieces in enumerate(self.pieces):
+            found[row, : len(pieces)] = torch.tensor([piece not in SPECIAL for piece in pieces], device=found.device)
+        return found
 
 
 class Tokenizer:

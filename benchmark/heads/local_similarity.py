@@ -1,6 +1,7 @@
 """GLoRIA's local similarity: every word looks for its regions, and a text is as near as its words are to what they found.
 
 Source: GLoRIA's released code at 416466a. Training adds the words up, zero-shot takes the best one; both are here, under their names.
+Which vectors of a text count as words is the encoder's to say (`TextEmbedding.mask`).
 """
 
 from __future__ import annotations
@@ -49,19 +50,24 @@ def local_similarity(regions: Tensor, words: Tensor, over_words: Literal["max", 
     return scaled.amax(dim=1) if over_words == "max" else scaled.logsumexp(dim=1)
 
 
-def words_as_counted(vectors: Tensor, n_words: int, n_characters: int, rule: Literal["words", "characters"]) -> Tensor:
-    """(D, W) vectors that take part in zero-shot, from a text's (T, D): [CLS], words, [SEP], zeros.
+def best_words(regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+    """(N, M) float32 zero-shot similarity of N images with M texts, one text at a time: all at once would not fit.
 
-    `characters` is the released code's count: it takes as many vectors as the prompt has characters, so that [SEP] and zeros act as
-    words. `words` takes the words.
+    A text without a word (a cleaned prompt may lose them all) scores 0, as a word that is found nowhere does.
 
-    Raises:
-        UsageError: `characters` with a prompt longer than the T - 1 vectors, where the released code stops as well.
+    Args:
+        regions: (N, D, h, w) or (N, D, R) projected region vectors.
+        words: (M, D, T).
+        mask: (M, T) bool, the vectors that count as words.
     """
-    n = n_words if rule == "words" else n_characters
-    if n > len(vectors) - 1:
-        raise UsageError(
-            f"A prompt of {n_characters} characters ({n_words} words) needs {n} vectors, and there are {len(vectors) - 1}. The released "
-            "code stops here too when it counts characters; the protocol `corrected` counts words."
-        )
-    return vectors[1 : 1 + n].T
+    regions = regions.flatten(2).float()
+    each = [
+        local_similarity(regions, own[:, counted].float(), "max") if counted.any() else regions.new_zeros(len(regions))
+        for own, counted in zip(words, mask, strict=True)
+    ]
+    return torch.stack(each, dim=1)
+
+
+def combined(global_cosine: Tensor, local: Tensor) -> Tensor:
+    """Mean of cosine (-1 to 1) and local similarity (-5 to 5), as released: the local part weighs more."""
+    return (global_cosine + local) / 2

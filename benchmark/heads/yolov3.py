@@ -1,6 +1,6 @@
-"""LoVT's YOLOv3: mmdet's neck, head, anchors and decoding, with LoVT's targets, loss, initialisation, scoring and suppression.
+"""LoVT's YOLOv3: mmdet's neck, head and anchors, with LoVT's targets, loss, initialisation, decoding, scoring and suppression.
 
-mmdet builds everything from its registry; the subclass below overrides only where LoVT's code differs (docs/protocols/lovt.md).
+mmdet builds neck, layers and anchors from its registry; the subclass below overrides where LoVT's code differs (docs/protocols/lovt.md).
 Target assignment and loss are in `yolov3_targets`; scores of detections belong to the metrics.
 """
 
@@ -49,7 +49,8 @@ FIRST_TRIED = 512  # candidates looked at first; suppressing all 3,087 takes ten
 def build(request: HeadRequest) -> YoloV3:
     """Neck and head for the encoder's levels 8, 16 and 32; 21,626,934 parameters at (512, 1024, 2048) channels and one class.
 
-    Anchors scale with the frame. `switches.background_at_positives` decides whether a positive of poor shape is background too.
+    Anchors scale with the frame. `switches.background_at_positives` decides whether a positive of poor shape is background too,
+    `switches.loss_at_extremes` how the cross-entropy is computed.
 
     Raises:
         ConformanceError, UsageError: see `check`.
@@ -96,6 +97,7 @@ class YoloV3(Head):
                 ),
                 featmap_strides=list(reversed(STRIDES)),
                 background_at_positives=request.switches.background_at_positives,
+                loss_at_extremes=request.switches.loss_at_extremes,
                 suppressed_at=self.suppressed_at,
                 class_of_one=self.class_of_one,
             )
@@ -118,15 +120,24 @@ class YoloV3(Head):
 
 @MODELS.register_module(force=True)
 class LovtYOLOV3Head(YOLOV3Head):
-    """mmdet's head with LoVT's loss, initialisation, scoring and suppression.
+    """mmdet's head with LoVT's loss, initialisation, decoding, scoring and suppression.
 
     The two `_by_feat` methods take and give the project's own types instead of mmdet's per-image structures: that is what keeps
     target assignment free of loops.
     """
 
-    def __init__(self, *args, background_at_positives: str, suppressed_at: float = SUPPRESSED_AT, class_of_one: bool = False, **kwargs):
+    def __init__(
+        self,
+        *args,
+        background_at_positives: str,
+        loss_at_extremes: str,
+        suppressed_at: float = SUPPRESSED_AT,
+        class_of_one: bool = False,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self.background_at_positives, self.class_of_one = background_at_positives, class_of_one
+        self.loss_at_extremes = loss_at_extremes
         self.nms_threshold = nms_threshold(suppressed_at)
         for level, sizes in enumerate(self.prior_generator.base_sizes):
             # On the head's device from the start: a step copies nothing from the host.
@@ -141,8 +152,8 @@ class LovtYOLOV3Head(YOLOV3Head):
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             for level, (pred_map, stride) in enumerate(zip(pred_maps, self.featmap_strides, strict=True)):
                 anchors = self.get_buffer(f"anchors_{level}")
-                assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives)
-                terms.append(scale_loss(self._by_anchor(pred_map), assigned, self.class_of_one))
+                assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives, self.num_classes)
+                terms.append(scale_loss(self._by_anchor(pred_map), assigned, self.class_of_one, self.loss_at_extremes))
         return terms
 
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
@@ -152,15 +163,22 @@ class LovtYOLOV3Head(YOLOV3Head):
             return [_survivors(*image, self.nms_threshold) for image in zip(boxes_xyxy, confidence, labels, strict=True)]
 
     def _decode(self, pred_maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then row, column, anchor."""
-        priors = self.prior_generator.grid_priors([pred_map.shape[-2:] for pred_map in pred_maps], device=pred_maps[0].device)
+        """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then anchor, row, column.
+
+        That order decides among equal confidences, and operations are in the released order: the same boxes overflow, and boxes on a
+        threshold fall on the same side.
+        """
         decoded, confidence, labels = [], [], []
-        for pred_map, prior, stride in zip(pred_maps, priors, self.featmap_strides, strict=True):
-            predictions = self._by_anchor(pred_map).permute(0, 2, 3, 1, 4).flatten(1, 3)
-            deltas = torch.cat([predictions[..., :2].sigmoid(), predictions[..., 2:4]], dim=-1)
-            decoded.append(self.bbox_coder.decode(prior, deltas, stride))
-            confidence.append(predictions[..., 4].sigmoid())
-            labels.append(predictions[..., 5:].argmax(dim=-1))
+        for level, (pred_map, stride) in enumerate(zip(pred_maps, self.featmap_strides, strict=True)):
+            predictions = self._by_anchor(pred_map)
+            height, width = pred_map.shape[-2:]
+            row, column = (torch.arange(n, device=pred_map.device, dtype=predictions.dtype) for n in (height, width))
+            cells = torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)
+            centres = (predictions[..., :2].sigmoid() + cells) * stride
+            sizes = predictions[..., 2:4].exp() * (self.get_buffer(f"anchors_{level}") / stride)[:, None, None] * stride
+            decoded.append(torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1).flatten(1, 3))
+            confidence.append(predictions[..., 4].sigmoid().flatten(1))
+            labels.append(predictions[..., 5:].sigmoid().argmax(dim=-1).flatten(1))
         return torch.cat(decoded, dim=1), torch.cat(confidence, dim=1), torch.cat(labels, dim=1)
 
     def _by_anchor(self, pred_map: Tensor) -> Tensor:
@@ -199,14 +217,42 @@ def _survivors(boxes_xyxy: Tensor, confidence: Tensor, labels: Tensor, threshold
 
 def _suppress(boxes_xyxy: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Rising indices of the boxes that survive, given boxes by falling confidence."""
-    # Ranks in place of scores: equal confidences then fall the same way with every implementation of the operator.
-    ranks = torch.arange(len(labels), 0, -1, device=labels.device, dtype=torch.float32)
     survivors = [labels.new_empty(0)]
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
-        _, kept = nms(boxes_xyxy[members], ranks[members], iou_threshold=threshold, offset=PIXEL_OFFSET)
-        survivors.append(members[kept])
+        survivors.append(members[_greedy(boxes_xyxy[members], threshold)])
     return torch.cat(survivors).sort().values
+
+
+def _greedy(boxes_xyxy: Tensor, threshold: float) -> Tensor:
+    """Indices of the surviving boxes of one class, given by falling confidence, in any order."""
+    if not torch.isfinite(_area(boxes_xyxy)).all():
+        return _greedy_with_overflow(boxes_xyxy, threshold)
+    # Ranks in place of scores: equal confidences then fall the same way with every implementation of the operator.
+    ranks = torch.arange(len(boxes_xyxy), 0, -1, device=boxes_xyxy.device, dtype=torch.float32)
+    return nms(boxes_xyxy, ranks, iou_threshold=threshold, offset=PIXEL_OFFSET)[1]
+
+
+def _greedy_with_overflow(boxes_xyxy: Tensor, threshold: float) -> Tensor:
+    """The released loop, for boxes whose area is infinite or no number: mmcv's operator says nothing about them.
+
+    An infinite box overlaps finite ones by 0. Two infinite ones overlap by no number, which is not below the threshold: the second goes.
+    """
+    boxes = boxes_xyxy.cpu()
+    area, survives = _area(boxes), torch.ones(len(boxes), dtype=torch.bool)
+    for index in range(len(boxes)):
+        if not survives[index]:
+            continue
+        box, others = boxes[index], boxes[index + 1 :]
+        sides = torch.minimum(box[2:], others[:, 2:]) - torch.maximum(box[:2], others[:, :2]) + PIXEL_OFFSET
+        shared = sides.clamp(min=0).prod(dim=1)
+        iou = shared / (area[index] + area[index + 1 :] - shared + 1e-16)
+        survives[index + 1 :] &= iou <= threshold
+    return survives.nonzero()[:, 0].to(boxes_xyxy.device)
+
+
+def _area(boxes_xyxy: Tensor) -> Tensor:
+    return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + PIXEL_OFFSET).prod(dim=1)
 
 
 def _default_init(module: nn.Module) -> None:

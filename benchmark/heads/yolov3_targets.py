@@ -1,7 +1,7 @@
 """LoVT's target assignment and loss for one YOLOv3 scale, as tensor operations on the whole batch.
 
 No loop over boxes or images and no read-back to the host, so a training step never waits. Each box gets one positive anchor *per scale*.
-Source: LoVT reference 3.3 (docs/protocols/lovt.md); the quirks it lists there are kept, one of them behind a switch.
+Source: LoVT reference 3.3 (docs/protocols/lovt.md); the quirks it lists there are kept, two of them behind switches.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ IGNORE_IOU = 0.5
 COORDINATE_WEIGHT = 2.5
 BACKGROUND_WEIGHT = 0.5
 LOG_FLOOR = 100.0
+LossAtExtremes = Literal["from-logits", "from-probabilities"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class ScaleTargets:
         positive: (B, A, H, W) bool, predictions responsible for a box.
         background: (B, A, H, W) bool, predictions trained to confidence 0.
         txywh: (B, A, H, W, 4) float32, offsets in the cell and log size ratios; 0 where not positive.
-        label: (B, A, H, W) int64, class of the box; 0 where not positive.
+        classes: (B, A, H, W, C) bool, every class that has a box with this cell and anchor; False where not positive.
     """
 
     positive: Tensor
     background: Tensor
     txywh: Tensor
-    label: Tensor
+    classes: Tensor
 
 
 def assign(
@@ -44,11 +45,13 @@ def assign(
     stride: int,
     grid: tuple[int, int],
     background_at_positives: Literal["kept", "cleared"],
+    n_classes: int = 1,
 ) -> ScaleTargets:
     """Assigns every box to the anchor of best shape in the cell that holds its centre.
 
     Shapes are compared in grid units with the +1 convention (not negligible there); equal shapes take the lower anchor. In the centre cell
-    every anchor with shape IoU > 0.5 is exempt from background; when boxes share cell and anchor, the last one in the list wins.
+    every anchor with shape IoU > 0.5 is exempt from background. When boxes share cell and anchor, the last one in the list gives the
+    place and size, and all of them their classes, as in the released code.
 
     Args:
         targets: `boxes_xywh` (B, M, 4) in frame pixels with `box_labels` and `box_valid`; padding is ignored, M may be 0.
@@ -57,6 +60,7 @@ def assign(
         grid: (H, W) cells.
         background_at_positives: "kept" leaves a positive prediction of shape IoU <= 0.5 in the background too (released code);
             "cleared" takes it out.
+        n_classes: classes of the task; `box_labels` are below it.
     """
     (n_images, n_boxes), (height, width), n_anchors = targets.box_valid.shape, grid, len(anchors_wh)
     boxes = targets.boxes_xywh.float() / stride
@@ -88,58 +92,71 @@ def assign(
     shape = (n_images, n_anchors, height, width)
     if not n_boxes:
         empty = torch.zeros((*shape, 4), device=boxes.device)
-        return ScaleTargets(positive.view(shape), background.view(shape), empty, owner.new_zeros(shape))
+        none = torch.zeros((*shape, n_classes), dtype=torch.bool, device=boxes.device)
+        return ScaleTargets(positive.view(shape), background.view(shape), empty, none)
 
     offsets = centres - torch.stack([column, row], dim=-1)
     ratios = torch.log(sizes / anchors[best] + 1e-16)
     per_box = torch.cat([offsets, ratios], dim=-1)
     source = owner.clamp(min=0)
     txywh = per_box.gather(1, source[..., None].expand(-1, -1, 4)).masked_fill(~positive[..., None], 0)
-    label = targets.box_labels.gather(1, source).masked_fill(~positive, 0)
-    return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), label.view(shape))
+    one_hot = F.one_hot(targets.box_labels, n_classes) * targets.box_valid[..., None]
+    place = (best * height * width + cell)[..., None].expand_as(one_hot)
+    classes = torch.zeros((n_images, flat, n_classes), dtype=torch.long, device=boxes.device).scatter_reduce_(1, place, one_hot, "amax") > 0
+    return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), classes.view(*shape, n_classes))
 
 
-def scale_loss(predictions: Tensor, targets: ScaleTargets, class_of_one: bool = False) -> dict[str, Tensor]:
+def scale_loss(
+    predictions: Tensor, targets: ScaleTargets, class_of_one: bool = False, loss_at_extremes: LossAtExtremes = "from-logits"
+) -> dict[str, Tensor]:
     """Weighted loss terms of one scale, each a mean over *all* B A H W predictions, so large cells weigh more per object.
 
     Args:
         predictions: (B, A, H, W, 5 + C) float32 raw outputs x, y, w, h, confidence, classes.
         class_of_one: the class is trained even where there is only one: MGCA's code does, LoVT's does not.
+        loss_at_extremes: "from-probabilities" is the released cross-entropy, "from-logits" its exact value (see `_bce_from_logits`).
 
     Returns:
         Scalars "xy" (2.5 (L_x + L_y)), "wh" (2.5 (L_w + L_h)), "confidence" and "class" (0 for one class, unless `class_of_one`).
     """
+    bce = _bce_from_logits if loss_at_extremes == "from-logits" else _bce_from_probabilities
     positive = targets.positive.float()
-    xy = _bce(predictions[..., :2], targets.txywh[..., :2]) * positive[..., None]
+    xy = bce(predictions[..., :2], targets.txywh[..., :2]) * positive[..., None]
     wh = (predictions[..., 2:4] - targets.txywh[..., 2:]).square() * positive[..., None]
     confidence = predictions[..., 4]
-    objectness = positive * _bce(confidence, torch.ones_like(confidence))
-    background = targets.background * _bce(confidence, torch.zeros_like(confidence))
+    objectness = positive * bce(confidence, torch.ones_like(confidence))
+    background = targets.background * bce(confidence, torch.zeros_like(confidence))
+    logits = predictions[..., 5:]
+    trained = logits.shape[-1] > 1 or class_of_one
     n = positive.numel()
     return {
         "xy": COORDINATE_WEIGHT * xy.sum() / n,
         "wh": COORDINATE_WEIGHT * wh.sum() / n,
         "confidence": (objectness.sum() + BACKGROUND_WEIGHT * background.sum()) / n,
-        "class": _class_loss(predictions[..., 5:], targets.label, positive, class_of_one),
+        "class": (bce(logits, targets.classes.to(logits.dtype)) * positive[..., None]).mean() if trained else logits.new_zeros(()),
     }
 
 
-def _class_loss(logits: Tensor, label: Tensor, positive: Tensor, class_of_one: bool) -> Tensor:
-    n_classes = logits.shape[-1]
-    if n_classes == 1 and not class_of_one:
-        return logits.new_zeros(())
-    one_hot = F.one_hot(label, n_classes).to(logits.dtype)
-    return (_bce(logits, one_hot) * positive[..., None]).mean()
-
-
-def _bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy with its logarithms floored at -100, as the released code has it on probabilities.
+def _bce_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy with its logarithms floored at -100, without the rounding of the released form.
 
     The released code takes log(sigmoid(z)) and log(1 - sigmoid(z)) in float32, where 1 - sigmoid(z) loses its digits beyond |z| = 10 and
     is 0 beyond 17. From logits, -log(sigmoid(z)) = softplus(-z) is exact: it equals the released value to 1e-6 wherever that is not
     itself rounding (shown against float64), keeps a gradient where the released code has none, and meets the same floor at |z| = 100.
     """
     return targets * F.softplus(-logits).clamp(max=LOG_FLOOR) + (1 - targets) * F.softplus(logits).clamp(max=LOG_FLOOR)
+
+
+def _bce_from_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy as released: the probability is formed in float32 first, and its logarithms are floored at -100.
+
+    Beyond |z| of about 17 a wrong probability is exactly 1: it costs 100 whatever the logit, and gives no gradient. Written as a mixture
+    of both outcomes, since a centre outside the frame (swapped Object-CXR boxes) has a target beyond 1.
+    """
+    p = logits.sigmoid()
+    yes = F.binary_cross_entropy(p, torch.ones_like(p), reduction="none")
+    no = F.binary_cross_entropy(p, torch.zeros_like(p), reduction="none")
+    return targets * yes + (1 - targets) * no
 
 
 def _shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:

@@ -54,8 +54,3 @@ def standardised(scores: np.ndarray) -> np.ndarray:
     centred = scores - scores.mean(axis=0)
     spread = scores.std(axis=0)
     return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
-
-
-def gloria_combined(global_cosine: np.ndarray, local: np.ndarray) -> np.ndarray:
-    """Mean of cosine (-1 to 1) and local similarity (-5 to 5), as released: the local part weighs more."""
-    return (global_cosine + local) / 2

@@ -16,20 +16,21 @@ def wrong_units(found: Detections, side: int) -> str | None:
     The released YOLOv3 does not clip its boxes, so edges may lie outside; a box's centre never does.
 
     Args:
-        found: boxes xywh, said to be in pixels of the frame.
+        found: boxes xywh, said to be in pixels of the frame. Boxes that overflowed are passed over.
         side: of the square frame, pixels.
     """
-    n = len(found.image)
+    finite = np.isfinite(found.xywh).all(axis=1)
+    xywh, n = found.xywh[finite], int(finite.sum())
     if n == 0:
         return None
-    low, size = found.xywh[:, :2], found.xywh[:, 2:]
+    low, size = xywh[:, :2], xywh[:, 2:]
     if (size < 0).any():
         return f"{int((size < 0).any(axis=1).sum()):,} of {n:,} boxes have a negative width or height"
     if ((found.confidence < 0) | (found.confidence > 1)).any():
         return "a score lies outside [0, 1]"
-    if (found.xywh >= 0).all() and (low + size).max() <= 1:
+    if (xywh >= 0).all() and (low + size).max() <= 1:
         return f"all {n:,} boxes lie in the first of {side} pixels, as if they were shares of the frame"
-    inside = (found.xywh >= 0).all() and found.xywh.max() <= side + ROUNDING
+    inside = (xywh >= 0).all() and xywh.max() <= side + ROUNDING
     if inside and (size > low).all() and (low + size).max() > side + ROUNDING:
         return f"all {n:,} boxes are wider than their x and higher than their y, and some leave the frame, as corners x1, y1, x2, y2 do"
     centre = low + size / 2
@@ -40,7 +41,7 @@ def wrong_units(found: Detections, side: int) -> str | None:
         return (
             f"the centres of {int(outside.sum()):,} of {n:,} boxes lie outside the frame of {side} pixels, as in original pixels or corners"
         )
-    rows = np.column_stack([found.image, found.label, found.xywh])
+    rows = np.column_stack([found.image[finite], found.label[finite], xywh])
     repeated = n - len(np.unique(rows, axis=0))
     if repeated > max(LEAST_REPEATED, SHARE_REPEATED * n):
         return f"{repeated:,} of {n:,} boxes repeat another one of their image exactly; each counts as a false positive"

@@ -32,11 +32,18 @@ class Boxes:
 class Detections(Boxes):
     """Predicted boxes after NMS; order within an image is the order the head returned.
 
+    A side whose logarithm was predicted may overflow. Such a box stays in the list: it matches nothing, and counts as a false positive.
+
     Attributes:
         confidence: (n,) float64 in [0, 1].
     """
 
     confidence: np.ndarray
+
+    @property
+    def overflowed(self) -> np.ndarray:
+        """(n,) bool, boxes with a coordinate that is infinite or no number."""
+        return ~np.isfinite(np.asarray(self.xywh, np.float64).reshape(-1, 4)).all(axis=1)
 
 
 def require_same_frame(detections: Detections, truth: Boxes) -> None:

@@ -66,7 +66,7 @@ def coco_hits(
 
     Raises:
         FrameMismatch: the two were measured in different frames.
-        TrainingError, UsageError: values or lengths make no sense, as in `overlaps`.
+        TrainingError, UsageError: values or lengths make no sense, as in `overlaps`, which an overflowed detection does not.
 
     Source: pycocotools' `COCOeval`, to which the average precision is equal up to rounding of the mean (tests/metrics/test_detection.py).
     """
@@ -78,6 +78,8 @@ def coco_hits(
     pool = np.flatnonzero((np.asarray(detections.confidence)[order] >= least_confidence) & first)
     image, label = (np.asarray(a, np.int64)[order[pool]] for a in (detections.image, detections.label))
     detection, true = pairs_of_one_image_and_class(image, label, np.asarray(truth.image), np.asarray(truth.label))
+    measured = ~detections.overflowed[order[pool]][detection]  # the others touch nothing
+    detection, true = detection[measured], true[measured]
     iou = _iou(np.asarray(detections.xywh, np.float64)[order[pool]][detection], np.asarray(truth.xywh, np.float64)[true])
     relevant = iou >= thresholds[0]
     detection, true, iou = detection[relevant], true[relevant], iou[relevant]

@@ -124,7 +124,7 @@ def lovt_map(detections: Detections, truth: Boxes, thresholds: Sequence[float] =
     Raises:
         FrameMismatch: the two were measured in different frames.
         UsageError: a label is not a class, or arrays disagree in length.
-        TrainingError: a value is not finite.
+        TrainingError: a confidence or a coordinate of a true box is not finite.
 
     Source: LoVT section 4.1 (`BBoxMeanAPMetric` over `mean_average_precision`, policy "soft").
     """

@@ -72,11 +72,12 @@ class Overlaps:
 def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     """Builds the table for all images of a split.
 
-    IoU has one pixel added to widths and heights (LoVT section 4.1); boxes may leave the frame, as LoVT does not clip them.
+    IoU has one pixel added to widths and heights (LoVT section 4.1); boxes may leave the frame, as LoVT does not clip them. A detection
+    that overflowed is in the table and touches nothing.
 
     Raises:
         FrameMismatch: the two were measured in different frames or over different images.
-        TrainingError: a coordinate or confidence is not finite.
+        TrainingError: a confidence or a coordinate of a true box is not finite.
         UsageError: arrays of unequal length, an image index outside the split, a negative side, a confidence outside [0, 1].
     """
     require_same_frame(detections, truth)
@@ -87,7 +88,9 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     label = np.asarray(detections.label, np.int64)[order]
     truth_image, truth_label = np.asarray(truth.image, np.int64), np.asarray(truth.label, np.int64)
     pair_detection, pair_truth = pairs_of_one_image_and_class(image, label, truth_image, truth_label)
-    detected = _corners(detections.xywh)[order][pair_detection]
+    measured = ~detections.overflowed[order][pair_detection]
+    pair_detection, pair_truth = pair_detection[measured], pair_truth[measured]
+    detected = _corners(detections.xywh[order][pair_detection])
     true = _corners(truth.xywh)[pair_truth]
     iou = _iou_plus_one(detected, true)
     centre = (detected[:, :2] + detected[:, 2:]) / 2
@@ -152,7 +155,7 @@ def stack(first: Overlaps, second: Overlaps) -> Overlaps:
 
 
 def check_boxes(what: str, boxes: Boxes) -> None:
-    """Raises TrainingError for values that are not finite, UsageError for arrays that make no sense."""
+    """Raises TrainingError for values that may not be infinite, UsageError for arrays that make no sense."""
     lengths = {f.name: len(getattr(boxes, f.name)) for f in fields(boxes) if f.name not in ("n_images", "frame")}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"The {what} have arrays of different length: {lengths}.")
@@ -163,10 +166,10 @@ def check_boxes(what: str, boxes: Boxes) -> None:
         raise UsageError(f"The {what} name image {boxes.image[outside][0]}, but the split has {boxes.n_images} images, counted from 0.")
     if np.min(boxes.label, initial=0) < 0:
         raise UsageError(f"The {what} have a class of {np.min(boxes.label)}; classes count from 0.")
-    if np.min(boxes.xywh[:, 2:], initial=0) < 0:
-        raise UsageError(f"The {what} have a box with a side of {np.min(boxes.xywh[:, 2:])}; boxes are x, y, width, height.")
-    numbers = [boxes.xywh.ravel()] + ([boxes.confidence] if isinstance(boxes, Detections) else [])
-    bad = sum(int(np.count_nonzero(~np.isfinite(n))) for n in numbers)
+    negative = boxes.xywh[:, 2:] < 0
+    if negative.any():
+        raise UsageError(f"The {what} have a box with a side of {boxes.xywh[:, 2:][negative].min()}; boxes are x, y, width, height.")
+    bad = int(np.count_nonzero(~np.isfinite(boxes.confidence if isinstance(boxes, Detections) else boxes.xywh)))
     if bad:
         raise TrainingError(f"The {what} hold {bad} values that are not finite; the job that made them diverged.")
     if isinstance(boxes, Detections) and len(boxes.image) and not (boxes.confidence.min() >= 0 and boxes.confidence.max() <= 1):

@@ -138,7 +138,7 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
     Raises:
         FrameMismatch: the two were measured in different frames.
         UsageError: a label is not a class, or arrays disagree in length.
-        TrainingError: a value is not finite.
+        TrainingError: a confidence or a coordinate of a true box is not finite.
     """
     hits = (rule(detections, truth, len(class_names)) for rule in (coco_hits, mgca_hits))
     return _scores(detection_statistics(overlaps(detections, truth), class_names, *hits))

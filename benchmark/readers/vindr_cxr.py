@@ -156,7 +156,7 @@ class DatasetReader(Reader):
         yield first_sample_check(self)
 
     def _split_checks(self) -> Iterator[Check]:
-        hint = "The rule is BenchX's as its code has it, but in which order it takes the ids is not known: here they are sorted."
+        hint = "The rule is BenchX's, on sorted ids. BenchX's own order is not known: it is neither that nor the order of Kaggle's table."
         for name, rule in self.card.splits.items():
             try:
                 splits = self.split(rule)

@@ -98,5 +98,5 @@ def _pictures(record: Record, predicted: Path | None, examples: list[Example]):
 
 
 def _of_image(found: Detections, image: int) -> tuple[np.ndarray, np.ndarray]:
-    mine = found.image == image
+    mine = (found.image == image) & ~found.overflowed  # a box without end has no outline
     return found.xywh[mine], found.confidence[mine]

@@ -60,7 +60,8 @@ def draw_detection(
         pen.polygon(_corners(box * scale), outline=TRUTH, width=2)
     shown = np.flatnonzero(confidence >= SHOWN_CONFIDENCE)
     for index in shown[np.argsort(confidence[shown], kind="stable")]:
-        corners = _corners(predicted[index] * scale)
+        # A box may be larger than any picture: its dashes outside are not drawn one by one.
+        corners = np.clip(_corners(predicted[index] * scale), -SIDE, 2 * SIDE)
         _dashed(pen, np.array([*corners, corners[0]]), PREDICTION)
         _tag(pen, corners[0], f"{confidence[index]:.2f}", PREDICTION)
     hidden = len(predicted) - len(shown)

@@ -23,7 +23,7 @@ from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguag
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import grounding, retrieval, zero_shot
-from benchmark.heads.local_similarity import local_similarity
+from benchmark.heads.local_similarity import best_words, combined
 from benchmark.heads.prompts import PromptSet
 from benchmark.metrics import scores
 from benchmark.metrics.classification import best_f1_thresholds
@@ -37,6 +37,8 @@ TEXT_BATCH = 32
 EXHAUSTIVE = 1_000  # pairs up to which every image meets every text by a similarity that is no plain cosine: the published size
 EMBEDDINGS_FILE = "embeddings.parquet"
 MAPS_FILE = "maps.parquet"
+
+Reading = Callable[[Sequence[str]], TextEmbedding]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _zero_shot(given: Untrained, produced: Path) -> Tested:
     if asked is None:
         raise UsageError(f"{given.job.labels.task} asks with no prompts: its card names none.")
     exclusive, calibrated = words.decision == "highest", is_calibrated(experiment)
-    embedded = _texts(given, _prompts(given))
+    embedded = _texts(given, _prompts(given), _reader(given))
     by_set = {name: _scores_by_set(given, part, embedded) for name, part in given.parts.items()}
     mean = {name: np.mean(each, axis=0) for name, each in by_set.items()}
     thresholds = None
@@ -160,7 +162,7 @@ def _retrieval(given: Untrained, produced: Path) -> Tested:
         raise DataError(f"{given.experiment.dataset.name}: {empty:,} of {len(reports):,} test images have no report text.")
     keys = text_keys(reports)
     image = np.concatenate([e.global_.float().cpu().numpy() for _, e in _images(given, part)])
-    blocks = [(e.global_.float().cpu().numpy(), e.n_truncated) for _, e in _text_blocks(given, reports)]
+    blocks = [(e.global_.float().cpu().numpy(), e.n_truncated) for _, e in _text_blocks(given, reports, given.backbone.embed_texts)]
     text, n_cut = np.concatenate([block for block, _ in blocks]), sum(n for _, n in blocks)
     _require_finite(image, "embed_images")
     _require_finite(text, "embed_texts")
@@ -202,7 +204,7 @@ def _both_directions(given: Untrained, part: Part, reports: Sequence[str], image
             f"{EXHAUSTIVE:,}. Use a task that re-ranks the first of the global order."
         )
     table = np.zeros((len(part), len(part)), np.float32)
-    for place, embedded in _text_blocks(given, reports):
+    for place, embedded in _text_blocks(given, reports, given.backbone.embed_texts):
         for index, seen in _images(given, part):
             table[index[0] : index[-1] + 1, place] = _similarity(given, seen, embedded).cpu().numpy()
     return (lambda rows: table[rows]), (lambda rows: table.T[rows])
@@ -218,7 +220,7 @@ def _of_pairs(given: Untrained, part: Part, reports: Sequence[str], pairs: set[t
         needed = sorted({j for i in index for j in wanted.get(int(i), [])})
         for start in range(0, len(needed), TEXT_BATCH):
             block = needed[start : start + TEXT_BATCH]
-            similar = _similarity(given, seen, _embed_texts(given, [reports[j] for j in block])).cpu().numpy()
+            similar = _similarity(given, seen, _embed(given, [reports[j] for j in block], given.backbone.embed_texts)).cpu().numpy()
             found |= {(int(i), j): float(similar[r, c]) for r, i in enumerate(index) for c, j in enumerate(block) if (int(i), j) in pairs}
     return found
 
@@ -238,7 +240,7 @@ def _grounding(given: Untrained, produced: Path) -> Tested:
     texts = list(dict.fromkeys(text for image in questions for one in image for text in one.texts))
     if not texts:
         raise DataError(f"{given.experiment.dataset.name}: no test image has a phrase with a box.")
-    asked = _texts(given, texts)
+    asked = _texts(given, texts, given.backbone.embed_texts)
     embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
     rows, owner, category, boxes, maps = [], [], [], [], []
     for index, seen in _images(given, part):
@@ -295,19 +297,25 @@ def _images(given: Untrained, part: Part) -> Iterator[tuple[np.ndarray, ImageEmb
             yield index, given.encoder.embed_images(part.images(index).to(given.device))
 
 
-def _text_blocks(given: Untrained, texts: Sequence[str]) -> Iterator[tuple[slice, TextEmbedding]]:
+def _reader(given: Untrained) -> Reading:
+    """How prompts are read: as any text, or as the method's released zero-shot code reads them."""
+    backbone = given.backbone
+    return backbone.embed_prompts if given.experiment.words.prompts_read == "as-released" else backbone.embed_texts
+
+
+def _text_blocks(given: Untrained, texts: Sequence[str], read: Reading) -> Iterator[tuple[slice, TextEmbedding]]:
     for start in range(0, len(texts), TEXT_BATCH):
-        yield slice(start, min(start + TEXT_BATCH, len(texts))), _embed_texts(given, texts[start : start + TEXT_BATCH])
+        yield slice(start, min(start + TEXT_BATCH, len(texts))), _embed(given, texts[start : start + TEXT_BATCH], read)
 
 
-def _embed_texts(given: Untrained, texts: Sequence[str]) -> TextEmbedding:
+def _embed(given: Untrained, texts: Sequence[str], read: Reading) -> TextEmbedding:
     with given.autocast():
-        return given.backbone.embed_texts(list(texts))
+        return read(list(texts))
 
 
-def _texts(given: Untrained, texts: Sequence[str]) -> TextEmbedding:
+def _texts(given: Untrained, texts: Sequence[str], read: Reading) -> TextEmbedding:
     """All texts as one embedding; words of shorter texts are padded."""
-    blocks = [block for _, block in _text_blocks(given, texts)]
+    blocks = [block for _, block in _text_blocks(given, texts, read)]
     longest = max(block.local.shape[2] for block in blocks)
     return TextEmbedding(
         torch.cat([block.global_ for block in blocks]),
@@ -325,10 +333,8 @@ def _similarity(given: Untrained, image: ImageEmbedding, text: TextEmbedding) ->
     whole = (F.normalize(image.global_, dim=-1) @ F.normalize(text.global_, dim=-1).T).float()
     if kind == "global":
         return whole
-    regions = image.local.flatten(2).float()
-    words = [local_similarity(regions, own[:, mask].float(), "max") for own, mask in zip(text.local, text.mask, strict=True)]
-    local = torch.stack(words, dim=1)
-    return local if kind == "local" else torch.as_tensor(zero_shot.gloria_combined(whole, local))
+    local = best_words(image.local, text.local, text.mask)
+    return local if kind == "local" else combined(whole, local)
 
 
 def _of_undefined(found: scores.Scores) -> tuple[str, ...]:

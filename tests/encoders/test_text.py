@@ -27,6 +27,12 @@ def test_texts_that_do_not_fit_are_counted(folder):
     assert tokens.pieces[1] == ("[CLS]", "no", "pneumo", "##thorax", "[SEP]")
 
 
+def test_a_tokenizers_own_tokens_are_no_words_and_an_unknown_word_is_one(folder):
+    tokens = Tokenizer(folder, 8)(["No pneumothorax zzz", "edema", ""])
+    assert tokens.pieces[0] == ("[CLS]", "no", "pneumo", "##thorax", "[UNK]", "[SEP]")
+    assert tokens.words.int().tolist() == [[0, 1, 1, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0] * 6]
+
+
 def test_pieces_join_the_word_before_them():
     assert words_of(("[CLS]", "pneumo", "##thorax", "##es", "mild", "[SEP]")) == (
         ("[CLS]", "pneumothoraxes", "mild", "[SEP]"),

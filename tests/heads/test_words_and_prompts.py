@@ -1,4 +1,4 @@
-"""Promises of text and prompts: GLoRIA's cleaning, draw, word aggregation and local similarity to the digit (reference: gloria)."""
+"""Promises of prompts and scores: GLoRIA's draw and local similarity to the digit (reference: gloria)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from benchmark import registry
 from benchmark.cards import PromptCard, PromptTemplate
+from benchmark.encoders.gloria import clean
 from benchmark.errors import CardError, UsageError
 from benchmark.heads import local_similarity as loc
-from benchmark.heads import words, zero_shot
+from benchmark.heads import zero_shot
 from benchmark.heads.prompts import combinations, prompt_sets
 
 # gloria 1.6: columns are regions and words.
@@ -47,57 +48,15 @@ def test_zero_vectors_counted_as_words_change_the_score_as_released() -> None:
     assert float(loc.local_similarity(IMAGES, padded, "max")[0]) == pytest.approx(4.756724, abs=1e-6)
 
 
-def test_counting_characters_takes_padding_as_words_and_stops_where_the_released_code_stops() -> None:
-    vectors = torch.zeros(97, 3)
-    vectors[:4] = torch.tensor([[9.0, 9, 9], [1, 2, -1], [-1, 1, -1], [5, 5, 5]])  # [CLS], two words, [SEP]
-    assert loc.words_as_counted(vectors, 2, 4, "words").T.tolist() == [[1, 2, -1], [-1, 1, -1]]
-    assert loc.words_as_counted(vectors, 2, 4, "characters").T.tolist() == [[1, 2, -1], [-1, 1, -1], [5, 5, 5], [0, 0, 0]]
-    with pytest.raises(UsageError, match="108 characters"):
-        loc.words_as_counted(vectors, 15, 108, "characters")
+def test_best_words_are_those_of_each_text_alone_and_a_text_without_a_word_scores_zero() -> None:
+    words, mask = torch.zeros(3, 3, 4), torch.zeros(3, 4, dtype=torch.bool)
+    words[0, :, 1:3], words[1, :, :2] = TEXTS[0], TEXTS[1]
+    mask[0, 1:3], mask[1, :2] = True, True
+    found = loc.best_words(IMAGES.unflatten(2, (2, 2)), words, mask)
+    expected = torch.tensor([[LARGEST[i, 0], LARGEST[i, 1], 0.0] for i in (0, 1)])
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     with pytest.raises(UsageError, match="without a word"):
         loc.local_similarity(torch.zeros(1, 3, 4), torch.zeros(3, 0), "max")
-
-
-# -------------------------------------------------------------------------------------------------------------------- text
-
-
-@pytest.mark.parametrize(
-    ("report", "cleaned"),
-    [
-        ("1. No pneumothorax. 2. Mild edema.", ["no pneumothorax", "mild edema"]),
-        ("effusion", []),
-        ("Nodule of 2.5 cm.", ["nodule of", "5 cm"]),
-        ("Heart\nsize normal", ["heart size normal"]),
-        ("Opacité basale droite", ["opacit basale droite"]),
-        ("сердце увеличено", []),
-        ("", []),
-    ],
-)
-def test_reports_are_cleaned_as_gloria_cleans_them(report: str, cleaned: list[str]) -> None:
-    assert words.clean_sentences(report) == cleaned
-
-
-def test_a_text_that_cleaning_empties_is_an_error_that_does_not_repeat_it() -> None:
-    with pytest.raises(UsageError, match="empty after cleaning") as error:
-        words.clean_text("Secretword")
-    assert "Secretword" not in str(error.value)
-
-
-def test_a_report_of_ten_thousand_words_is_cleaned() -> None:
-    assert len(words.clean_text("no focal opacity. " * 5_000).split()) == 15_000
-
-
-def test_pieces_of_a_word_are_summed_until_the_separator() -> None:
-    states = torch.arange(2 * 7 * 3, dtype=torch.float64).reshape(2, 7, 3)
-    vectors, listed = words.aggregate_words(states, ["[CLS]", "pneumo", "##thor", "##ax", "left", "[SEP]", "[PAD]"])
-    assert listed == ["[CLS]", "pneumothorax", "left", "[SEP]"]
-    expected = torch.stack([states[:, 0], states[:, 1:4].sum(1), states[:, 4], states[:, 5]], dim=1)
-    assert torch.equal(vectors[:, :4], expected)
-    assert not vectors[:, 4:].any()
-    sentence, local, _ = words.text_features(states, ["[CLS]", "pneumo", "##thor", "##ax", "left", "[SEP]", "[PAD]"])
-    # Direction of the plain sum of real pieces over all layers, divided by the number of places.
-    assert torch.allclose(sentence, states[:, :6].sum((0, 1)) / 7)
-    assert torch.equal(local, vectors.sum(0))
 
 
 # ----------------------------------------------------------------------------------------------------------------- prompts
@@ -118,8 +77,8 @@ def test_glorias_prompts_have_its_counts_and_its_draw() -> None:
     }
     for name, numbers in expected.items():
         assert drawn[name] == tuple(listed[name][k] for k in numbers)
-    assert words.clean_text(listed["Atelectasis"][203]) == "minimal residual atelectasis at the left lung zone"
-    assert words.clean_text(listed["Pleural Effusion"][46]) == "increased left subpulmonic pleural effusion"
+    assert clean(listed["Atelectasis"][203]) == "minimal residual atelectasis at the left lung zone"
+    assert clean(listed["Pleural Effusion"][46]) == "increased left subpulmonic pleural effusion"
 
 
 def test_pairs_name_each_class_and_its_absence() -> None:

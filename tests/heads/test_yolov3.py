@@ -90,6 +90,19 @@ def test_switch_takes_positives_out_of_the_background(head):
     assert cleared.loss(_maps(), ONE_BOX) < head.loss(_maps(), ONE_BOX)
 
 
+def test_switch_decides_what_a_saturated_confidence_costs(head):
+    """LoVT reference, 8.24; the default is what jobs did before there was the switch."""
+    maps = _maps()
+    for pred_map in maps:
+        pred_map.view(1, 3, 6, *pred_map.shape[-2:])[:, :, 4] = -50.0
+    maps[0].view(1, 3, 6, 7, 7)[0, 1, 4, 2, 3] = 20.0
+    empty = torch.zeros(1, 0)
+    nothing = Targets(boxes_xywh=torch.zeros(1, 0, 4), box_labels=empty.long(), box_valid=empty.bool())
+    released = yolov3.build(_request({8: 8, 16: 8, 32: 8}, loss_at_extremes="from-probabilities"))
+    assert released.loss(maps, nothing).item() == pytest.approx(0.3401, abs=5e-5)
+    assert head.loss(maps, nothing).item() == pytest.approx(0.0680, abs=5e-5)
+
+
 def test_zero_logits_decode_to_the_anchor_in_the_middle_of_its_cell(head):
     boxes, confidence, _ = head.bbox_head._decode(_maps())
     x1, y1, x2, y2 = boxes[0, 0].tolist()
@@ -222,8 +235,97 @@ def test_predictions_equal_mmdets_own_where_the_two_agree(head):
         lovt = one.confidence >= yolov3.LOVT_CONFIDENCE
         assert int(lovt.sum()) == len(other.scores) > 100
         torch.testing.assert_close(one.confidence[lovt], other.scores)
-        torch.testing.assert_close(one.boxes_xywh[lovt][:, :2], other.bboxes[:, :2])
+        torch.testing.assert_close(one.boxes_xywh[lovt][:, :2], other.bboxes[:, :2], rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(one.boxes_xywh[lovt][:, 2:], other.bboxes[:, 2:] - other.bboxes[:, :2], rtol=1e-4, atol=1e-3)
+
+
+def _released_survivors(boxes, confidence):
+    """The released suppression, one box at a time, over one class in the order of decoding; indices by falling confidence."""
+    order = [i for i in confidence.sort(descending=True, stable=True).indices.tolist() if confidence[i] >= 0.2]
+    kept = []
+    while order:
+        first, order = order[0], order[1:]
+        kept.append(first)
+        a, b = boxes[first], boxes[order]
+        shared = (torch.minimum(a[2], b[:, 2]) - torch.maximum(a[0], b[:, 0]) + 1).clamp(min=0) * (
+            torch.minimum(a[3], b[:, 3]) - torch.maximum(a[1], b[:, 1]) + 1
+        ).clamp(min=0)
+        areas = ((box[..., 2] - box[..., 0] + 1) * (box[..., 3] - box[..., 1] + 1) for box in (a, b))
+        iou = shared / (sum(areas) - shared + 1e-16)
+        order = [i for i, value in zip(order, iou.tolist(), strict=True) if value < 0.4]
+    return kept
+
+
+def _released_boxes(maps):
+    """Boxes xyxy and confidences of one image, decoded anchor by anchor, row by row, as released."""
+    boxes, confidence = [], []
+    for level, (pred_map, stride) in enumerate(zip(maps, (32, 16, 8), strict=True)):
+        p = pred_map[0].view(3, 6, *pred_map.shape[-2:])
+        for anchor, sizes in enumerate(yolov3.ANCHORS_224[level]):
+            scaled = torch.tensor(sizes) / stride
+            for row in range(p.shape[2]):
+                for column in range(p.shape[3]):
+                    x, y, w, h, c, _ = p[anchor, :, row, column]
+                    centre = torch.stack([x.sigmoid() + column, y.sigmoid() + row]) * stride
+                    size = torch.stack([w.exp(), h.exp()]) * scaled * stride
+                    boxes.append(torch.cat([centre - size / 2, centre + size / 2]))
+                    confidence.append(c.sigmoid())
+    return torch.stack(boxes), torch.stack(confidence)
+
+
+def test_decoding_is_the_released_one_in_the_released_order(head):
+    maps = [torch.randn(1, 18, grid, grid, generator=torch.Generator().manual_seed(grid)) for grid in GRIDS]
+    boxes, confidence, _ = head.bbox_head._decode(maps)
+    released, of_released = _released_boxes(maps)
+    torch.testing.assert_close(boxes[0], released, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(confidence[0], of_released, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_confidences_are_decided_in_the_released_order(head, seed):
+    """LoVT reference, 8.26: with two confidences for 1,200 candidates, order decides nearly everything."""
+    draws = torch.Generator().manual_seed(seed)
+    maps = [torch.randn(1, 18, grid, grid, generator=draws) for grid in GRIDS]
+    for pred_map in maps:
+        shape = (1, 3, *pred_map.shape[-2:])
+        logits = torch.tensor([-9.0, -9.0, -9.0, 0.5, 1.0])[torch.randint(5, shape, generator=draws)]
+        pred_map.view(1, 3, 6, *pred_map.shape[-2:])[:, :, 4] = logits
+    boxes, confidence, _ = head.bbox_head._decode(maps)
+    kept = _released_survivors(boxes[0], confidence[0])
+    (found,) = head.predict(maps)
+    lovt = found.confidence >= yolov3.LOVT_CONFIDENCE
+    assert torch.equal(found.boxes_xywh[lovt][:, :2], boxes[0][kept][:, :2])
+    assert torch.equal(found.confidence[lovt], confidence[0][kept])
+
+
+def test_a_box_that_overflows_goes_on_as_released(head):
+    """LoVT reference, 8.23: a width logit of 95 is an infinite width. It suppresses no finite box, and another infinite one always."""
+    maps = _boxes_as_maps(head, [(60, 60, 30, 30, 0.9, 0), (150, 60, 30, 30, 0.8, 0)])
+    fine = maps[2].view(1, 3, 6, 28, 28)
+    for row, column, logit in ((20, 3, 0.5), (2, 25, 0.0)):  # far apart: their overlap is infinity by nothing
+        fine[0, 1, 2, row, column], fine[0, 1, 4, row, column] = 95.0, logit
+    boxes, confidence, _ = head.bbox_head._decode(maps)
+    kept = _released_survivors(boxes[0], confidence[0])
+    (found,) = head.predict(maps)
+    lovt = found.confidence >= yolov3.LOVT_CONFIDENCE
+    assert int(lovt.sum()) == len(kept) == 3
+    assert torch.equal(found.confidence[lovt], confidence[0][kept])
+    assert found.boxes_xywh[lovt][2, [0, 2]].tolist() == [-float("inf"), float("inf")]
+    assert found.boxes_xywh[lovt][:2].isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_with_overflowing_areas_is_the_released_loop(seed):
+    draws = torch.Generator().manual_seed(seed)
+    centre, size = 224 * torch.rand(200, 2, generator=draws), (torch.randn(200, 2, generator=draws) + 3).exp()
+    size[::7] *= 1e20  # areas beyond float32, sides within
+    size[::11, 0] = float("inf")
+    boxes, confidence = torch.cat([centre - size / 2, centre + size / 2], 1), torch.rand(200, generator=draws)
+    kept = _released_survivors(boxes, confidence)
+    found = yolov3._survivors(boxes, confidence, torch.zeros(200, dtype=torch.long))
+    lovt = found.confidence >= yolov3.LOVT_CONFIDENCE
+    assert torch.equal(found.confidence[lovt], confidence[kept])
+    assert torch.equal(found.boxes_xywh[lovt][:, 0], boxes[kept][:, 0])
 
 
 def test_predict_leaves_the_maps_alone(head):

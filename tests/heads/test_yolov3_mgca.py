@@ -38,8 +38,8 @@ def test_anchors_are_cocos_in_the_frame(head) -> None:
     assert head.bbox_head.get_buffer("anchors_2")[0].tolist() == pytest.approx([10 * 224 / 416, 13 * 224 / 416])
     wide = yolov3_mgca.build(_request(frame_size=416))
     assert wide.bbox_head.get_buffer("anchors_1").flatten().tolist() == pytest.approx([30, 61, 62, 45, 59, 119])
-    first = head.bbox_head.prior_generator.base_anchors[0][2]
-    assert (first[2:] - first[:2]).tolist() == pytest.approx([373 * 224 / 416, 326 * 224 / 416])  # what is decoded with
+    first = head.bbox_head._decode([torch.zeros(1, 18, grid, grid) for grid in (7, 14, 28)])[0][0, 2 * 49]  # third anchor, first cell
+    assert (first[2:] - first[:2]).tolist() == pytest.approx([373 * 224 / 416, 326 * 224 / 416])
 
 
 def test_same_network_and_start_as_lovts(head) -> None:

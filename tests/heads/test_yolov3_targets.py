@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from benchmark.heads.base import Targets
@@ -36,8 +37,8 @@ def _targets(*images, labels=None):
     return Targets(boxes_xywh=boxes, box_labels=classes, box_valid=valid)
 
 
-def _assign(targets, stride, switch="kept", frame=224):
-    return assign(targets, torch.tensor(ANCHORS[stride]), stride, (frame // stride, frame // stride), switch)
+def _assign(targets, stride, switch="kept", frame=224, n_classes=1):
+    return assign(targets, torch.tensor(ANCHORS[stride]), stride, (frame // stride, frame // stride), switch, n_classes)
 
 
 def _slow_assign(images, labels, stride, switch="kept", frame=224):
@@ -47,7 +48,7 @@ def _slow_assign(images, labels, stride, switch="kept", frame=224):
     positive = np.zeros((len(images), 3, grid, grid), bool)
     background = np.ones_like(positive)
     txywh = np.zeros((*positive.shape, 4), f)
-    label = np.zeros(positive.shape, int)
+    classes = np.zeros((*positive.shape, 3), bool)
     anchors = [(f(w) / f(stride), f(h) / f(stride)) for w, h in ANCHORS[stride]]
     for n, image in enumerate(images):
         for box, box_label in zip(image, labels[n], strict=True):
@@ -65,10 +66,10 @@ def _slow_assign(images, labels, stride, switch="kept", frame=224):
             positive[n, best, j, i] = True
             aw, ah = anchors[best]
             txywh[n, best, j, i] = (gx - i, gy - j, np.log(gw / aw + f(1e-16)), np.log(gh / ah + f(1e-16)))
-            label[n, best, j, i] = box_label
+            classes[n, best, j, i, box_label] = True  # a second class in the same place is added to the first
     if switch == "cleared":
         background &= ~positive
-    return positive, background, txywh, label
+    return positive, background, txywh, classes
 
 
 def _quarters(low, high):
@@ -90,11 +91,11 @@ _box = st.one_of(
 )
 def test_assignment_equals_a_slow_loop(images, stride, switch):
     boxes, labels = [[box for box, _ in image] for image in images], [[label for _, label in image] for image in images]
-    found = _assign(_targets(*boxes, labels=labels), stride, switch)
-    positive, background, txywh, label = _slow_assign(boxes, labels, stride, switch)
+    found = _assign(_targets(*boxes, labels=labels), stride, switch, n_classes=3)
+    positive, background, txywh, classes = _slow_assign(boxes, labels, stride, switch)
     assert np.array_equal(found.positive.numpy(), positive)
     assert np.array_equal(found.background.numpy(), background)
-    assert np.array_equal(found.label.numpy(), label)
+    assert np.array_equal(found.classes.numpy(), classes)
     np.testing.assert_allclose(found.txywh.numpy(), txywh, atol=2e-6)
 
 
@@ -176,17 +177,33 @@ def test_padding_changes_nothing():
     tight, padded = _targets(boxes), _targets(boxes, [(1, 1, 1, 1)] * 5)
     for stride in STRIDES:
         one, two = _assign(tight, stride), _assign(padded, stride)
-        for field in ("positive", "background", "txywh", "label"):
+        for field in ("positive", "background", "txywh", "classes"):
             assert torch.equal(getattr(one, field)[0], getattr(two, field)[0])
 
 
-def test_last_of_two_boxes_with_one_cell_and_anchor_wins():
+def test_last_of_two_boxes_with_one_cell_and_anchor_gives_the_place_and_both_give_their_class():
+    """LoVT reference, 8.25: the released target of the place is overwritten, that of the classes has both."""
     first, last = (100, 60, 50, 80), (101, 61, 50, 80)
     for order in ([first, last], [last, first]):
-        found = _assign(_targets(order, labels=[[1, 2]]), 32)
+        found = _assign(_targets(order, labels=[[1, 2]]), 32, n_classes=4)
         alone = _assign(_targets(order[1:]), 32)
         assert torch.equal(found.txywh, alone.txywh)
-        assert found.label[found.positive].tolist() == [2]
+        assert found.classes[found.positive].tolist() == [[False, True, True, False]]
+
+
+def test_two_classes_in_one_place_are_both_trained():
+    predictions = torch.zeros(1, 3, 7, 7, 8, requires_grad=True)
+    found = _assign(_targets([(100, 60, 50, 80), (101, 61, 50, 80)], labels=[[2, 0]]), 32, n_classes=3)
+    scale_loss(predictions, found)["class"].backward()
+    assert predictions.grad[..., 5:][found.positive].sign().tolist() == [[-1, 1, -1]]  # towards classes 0 and 2, away from 1
+
+
+def test_one_class_costs_the_same_however_many_boxes_share_a_place():
+    one, two = (_assign(_targets([(100, 60, 50, 80)] * n), 32) for n in (1, 2))
+    predictions = torch.randn(1, 3, 7, 7, 6, generator=torch.Generator().manual_seed(0))
+    for class_of_one in (False, True):
+        alone, shared = (scale_loss(predictions, found, class_of_one) for found in (one, two))
+        assert all(torch.equal(alone[name], shared[name]) for name in alone)
 
 
 def test_positive_of_poor_shape_is_background_too_unless_cleared():
@@ -222,10 +239,62 @@ def test_saturated_confidence_costs_a_hundred_at_most():
     assert scale_loss(predictions, found)["confidence"].item() == pytest.approx(100 / 147, rel=1e-6)
 
 
+def _released_terms(predictions, found):
+    """The documented loss of a scale as released: probabilities in float32, masked by products, means over all cells."""
+    mask, background, bce, mse = found.positive.float(), found.background.float(), nn.BCELoss(), nn.MSELoss()
+    xy = sum(bce(predictions[..., k].sigmoid() * mask, found.txywh[..., k] * mask) for k in (0, 1))
+    wh = sum(mse(predictions[..., k] * mask, found.txywh[..., k] * mask) for k in (2, 3))
+    p = predictions[..., 4].sigmoid()
+    confidence = bce(p * mask, mask) + 0.5 * bce(p * background, background * 0)
+    classes = bce(predictions[..., 5:].sigmoid() * mask[..., None], found.classes.float() * mask[..., None])
+    return {"xy": 2.5 * xy, "wh": 2.5 * wh, "confidence": confidence, "class": classes}
+
+
+@pytest.mark.parametrize("spread", [4.0, 30.0])
+def test_loss_from_probabilities_is_the_released_one_with_its_gradient_at_any_logit(spread):
+    drawn = spread * torch.randn(2, 3, 14, 14, 8, generator=torch.Generator().manual_seed(0))
+    targets = _targets([(100, 60, 50, 80), (10, 10, 6, 6)], [(30, 40, 100, 90)], labels=[[2, 0], [1]])
+    found = _assign(targets, 16, n_classes=3)
+    ours, released = drawn.clone().requires_grad_(), drawn.clone().requires_grad_()
+    terms, expected = scale_loss(ours, found, loss_at_extremes="from-probabilities"), _released_terms(released, found)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=1e-6, atol=1e-7)
+    sum(terms.values()).backward()
+    sum(expected.values()).backward()
+    torch.testing.assert_close(ours.grad, released.grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("form", "loss", "slope"), [("from-probabilities", 0.3401, 0.0), ("from-logits", 0.0680, 0.5 / 147)])
+def test_a_background_logit_of_twenty_costs_what_the_reference_says(form, loss, slope):
+    """LoVT reference, 8.24: one such logit in the deepest map, all others certain of background."""
+    predictions = torch.full((1, 3, 7, 7, 6), -50.0)
+    predictions[0, 1, 2, 3, 4] = 20.0
+    predictions.requires_grad_()
+    found = scale_loss(predictions, _assign(_targets([]), 32), loss_at_extremes=form)["confidence"]
+    found.backward()
+    assert found.item() == pytest.approx(loss, abs=5e-5)
+    assert predictions.grad[0, 1, 2, 3, 4].item() == pytest.approx(slope, rel=1e-6)
+
+
+def test_both_forms_of_the_loss_agree_up_to_logits_of_eight():
+    predictions = 16 * torch.rand(2, 3, 14, 14, 6, generator=torch.Generator().manual_seed(0)) - 8
+    found = _assign(_targets([(100, 60, 50, 80), (10, 10, 6, 6)], [(30, 40, 100, 90)]), 16)
+    one, other = (scale_loss(predictions, found, loss_at_extremes=form) for form in ("from-probabilities", "from-logits"))
+    assert all(abs(one[name] - other[name]) < 1e-6 for name in one)
+
+
+def test_a_centre_outside_the_frame_has_a_loss_in_both_forms():
+    """Object-CXR boxes as released swap width and height, and may leave the frame."""
+    found = _assign(_targets([(150, 150, 60, 200)]), 8)  # centre at y = 250 of 224
+    assert found.txywh[..., 1].max() == pytest.approx(250 / 8 - 27)
+    for form in ("from-probabilities", "from-logits"):
+        assert all(value.isfinite() for value in scale_loss(_zero_predictions(8), found, loss_at_extremes=form).values())
+
+
 def test_class_term_is_a_mean_over_cells_and_classes_of_positives():
     torch.manual_seed(0)
     predictions = torch.randn(1, 3, 7, 7, 8)
-    found = _assign(_targets([(100, 60, 50, 80)], labels=[[2]]), 32)
+    found = _assign(_targets([(100, 60, 50, 80)], labels=[[2]]), 32, n_classes=3)
     logits = predictions[0, 0, 3, 3, 5:]
     expected = F.binary_cross_entropy(logits.sigmoid(), torch.tensor([0.0, 0.0, 1.0]), reduction="sum") / (147 * 3)
     assert scale_loss(predictions, found)["class"].item() == pytest.approx(expected.item(), abs=1e-7)

@@ -26,9 +26,10 @@ def boxes(*rows, confidence: float = 0.9) -> Detections:
         boxes((-300, 40, 700, 90)),  # edges outside, centre inside: YOLOv3 does not clip
         boxes((-5e29, 0, 1e30, 10)),  # an exponential that nearly overflowed
         boxes((100, 100, 0, 0)),
+        boxes((np.nan, np.nan, np.inf, 10), (20, 60, 50, 80)),  # a size that overflowed
         boxes(*[(10, 10, 20, 20)] * 5, *[(k, 30, 20, 20) for k in range(100)]),  # few repeats among many
     ],
-    ids=["none", "whole-frame", "usual", "edges-outside", "huge", "empty", "few-repeats"],
+    ids=["none", "whole-frame", "usual", "edges-outside", "huge", "empty", "overflowed", "few-repeats"],
 )
 def test_what_detectors_give_is_accepted(found: Detections) -> None:
     assert wrong_units(found, 224) is None

@@ -31,6 +31,7 @@ from benchmark.metrics.detection import (
     share_lost_at,
 )
 from benchmark.metrics.overlaps import overlaps
+from benchmark.metrics.scores import score_detection
 
 seeds = st.integers(0, 2**32 - 1)
 often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -86,6 +87,25 @@ def test_lovt_map_equals_the_package_behind_the_published_numbers(random_split, 
     found = lovt_map(detections, truth, n_classes=n_classes)
     np.testing.assert_allclose(found.average_precision, per_cell, atol=1e-6)
     assert found.mean == pytest.approx(float(expected["mAP"]), abs=1e-6)
+
+
+def test_a_box_that_overflowed_is_a_false_positive_as_released(split) -> None:
+    """LoVT reference, 8.23: the metric goes on, and another box on the truth still scores 1."""
+    truth, wide = (20, 20, 30, 30), (-np.inf, 20, np.inf, 30)
+    below, above = ([([(*truth, 0.9), (*wide, score)], [truth])] for score in (0.5, 0.95))
+    assert lovt_map(*split(below)).mean == 1.0
+    assert lovt_map(*split(above)).mean == pytest.approx(0.5)
+    assert coco_ap(*split(below)).ap == pytest.approx(1.0)
+    found = score_detection(*split(above), ("opacity",))
+    assert found.metrics["froc"] == pytest.approx(6 / 7)  # its centre is in no box: the first of seven rates is reached before the hit
+    assert found.metrics["mAP"] == pytest.approx(0.5)
+    with np.errstate(invalid="ignore"):
+        metric = MetricBuilder.build_evaluation_metric("map_2d", async_mode=False, num_classes=1)
+        metric.add(
+            np.array([[20, 20, 50, 50, 0, 0.9], [-np.inf, 20, -np.inf + np.inf, 50, 0, 0.95]]), np.array([[20, 20, 50, 50, 0, 0, 0.0]])
+        )
+    expected = metric.value(iou_thresholds=list(LOVT_THRESHOLDS), recall_thresholds=RECALL_LEVELS, mpolicy="soft")
+    assert lovt_map(*split(above)).mean == pytest.approx(float(expected["mAP"]), abs=1e-6)
 
 
 @often

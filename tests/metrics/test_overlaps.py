@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -84,7 +85,6 @@ def test_different_frames_or_image_counts_are_refused(split):
     ("change", "error", "says"),
     [
         ({"confidence": np.array([np.nan])}, TrainingError, "1 values that are not finite"),
-        ({"xywh": np.array([[0, 0, np.inf, 5]])}, TrainingError, "not finite"),
         ({"image": np.array([7])}, UsageError, "image 7"),
         ({"label": np.array([-1])}, UsageError, "class of -1"),
         ({"confidence": np.array([0.5, 0.4])}, UsageError, "different length"),
@@ -97,3 +97,25 @@ def test_broken_detections_are_named(split, change, error, says):
     detections, truth = split([([(0, 0, 5, 5, 0.5)], [(0, 0, 5, 5)])])
     with pytest.raises(error, match=says):
         overlaps(dataclasses.replace(detections, **change), truth)
+
+
+@pytest.mark.parametrize("box", [(-np.inf, 4, np.inf, 5), (3, -np.inf, 5, np.inf), (np.nan, 4, np.nan, 5)])
+def test_a_detection_that_overflowed_stays_and_touches_nothing(split, box):
+    detections, truth = split([([(0, 0, 5, 5, 0.5), (*box, 0.7)], [(0, 0, 5, 5)])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = overlaps(detections, truth)
+    assert table.confidence.tolist() == [0.7, 0.5]
+    assert table.pair_detection.tolist() == [1]
+
+
+def test_a_true_box_that_is_not_finite_is_refused(split):
+    detections, truth = split([([(0, 0, 5, 5, 0.5)], [(0, 0, 5, 5)])])
+    with pytest.raises(TrainingError, match="1 values that are not finite"):
+        overlaps(detections, dataclasses.replace(truth, xywh=np.array([[0, 0, np.inf, 5]])))
+
+
+def test_a_negative_side_is_named_beside_one_that_is_no_number(split):
+    detections, truth = split([([(0, 0, 5, 5, 0.5), (0, 0, 5, 5, 0.4)], [(0, 0, 5, 5)])])
+    with pytest.raises(UsageError, match="side of -3"):
+        overlaps(dataclasses.replace(detections, xywh=np.array([[0, 0, np.nan, 5], [0, 0, -3, 5]])), truth)

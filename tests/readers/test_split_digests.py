@@ -6,27 +6,37 @@ The list is docs/splits.md; a digest without a line there, or a line without a d
 from __future__ import annotations
 
 import csv
+import gzip
+import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
 from benchmark import registry
 from benchmark.readers.base import SPLITS, ids_digest
-from benchmark.readers.chexpert_5x200 import prior_set
+from benchmark.readers.chexpert import read_studies
+from benchmark.readers.chexpert_5x200 import mgca_set, prior_set
 from benchmark.readers.covidx import mgca_split, read_list
-from benchmark.readers.holdout import hold_out, sorted_holdout
+from benchmark.readers.holdout import hold_out, sampled, sorted_holdout
 from benchmark.readers.rsna import read_labels
-from benchmark.readers.splits import lovt_csv, prefix
+from benchmark.readers.splits import lovt_csv, prefix, split_by_rule
 
 ROOT = Path(__file__).resolve().parents[2]
 Key = tuple[str, str, str]  # source, dataset, split
 LOVT = {"COVID-Rural": "covid-rural", "NIH-BBox": "nih-cxr", "Object-CXR": "object-cxr", "RSNA": "rsna", "SIIM": "siim"}
-STATES = ("reproduced", "rule", "listed")
+STATES = ("reproduced", "installed", "rule", "listed")
+PACKAGED = {  # label files in the folder `data` of torchxrayvision, under the names of their releases
+    "siim-pneumothorax-train-rle.csv.gz": "train-rle.csv",
+    "chexpert_train.csv.gz": "train.csv",
+    "vinbigdata-train.csv.gz": "vindr.csv",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +50,19 @@ def published(real_files: Path) -> dict[Key, tuple[int, str]]:
     found = {(r["source"], r["dataset"], r["split"]): (int(r["n_images"]), r["sha256_sorted_ids"]) for r in rows}
     assert len(found) == len(rows)
     return found
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the label files of `PACKAGED`, unpacked. The package is found, never imported, and no dependency of LOBE."""
+    found = importlib.util.find_spec("torchxrayvision")
+    if found is None or found.origin is None:
+        pytest.skip("torchxrayvision, which ships the label files, is not installed")
+    folder = tmp_path_factory.mktemp("packaged")
+    for name, released in PACKAGED.items():
+        with gzip.open(Path(found.origin).parent / "data" / name) as packed, (folder / released).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    return folder
 
 
 def listed(known: Sequence[Key]) -> dict[Key, tuple[str, str]]:
@@ -79,6 +102,89 @@ def test_what_is_called_reproduced_has_the_published_digest_and_no_more_is_compu
     wanted = {key for key, (state, _) in listed(list(published)).items() if state == "reproduced"}
     assert set(made) == wanted
     assert {key: (len(set(ids)), ids_digest(ids)) for key, ids in made.items()} == {key: published[key] for key in made}
+
+
+def test_what_an_installed_package_ships_reproduces_its_lists_and_no_more(published, packaged: Path) -> None:
+    made = from_packaged(packaged)
+    assert set(made) == {key for key, (state, _) in listed(list(published)).items() if state == "installed"}
+    assert {key: (len(set(ids)), ids_digest(ids)) for key, ids in made.items()} == {key: published[key] for key in made}
+
+
+def test_lovts_rule_on_siims_table_has_the_digests_of_the_card_in_their_order(packaged: Path) -> None:
+    rule = registry.dataset("siim").splits["lovt"]
+    splits = split_by_rule(list(dict.fromkeys(siim_rows(packaged))), rule, patient_of=lambda _: None)
+    for name, ids in splits.items():
+        expected = rule.expected[name]
+        assert (len(ids), ids_digest(ids), ids_digest(ids, ordered=True)) == (
+            expected.n_images,
+            expected.sha256_sorted,
+            expected.sha256_ordered,
+        )
+
+
+def test_mgcas_5x200_of_chexpert_has_the_digest_of_the_card(packaged: Path) -> None:
+    ids = mgca_set(read_studies(packaged / "train.csv", "chexpert")[0])
+    expected = registry.dataset("chexpert").splits["mgca-5x200"].expected["test"]
+    assert (len(ids), ids_digest(ids)) == (expected.n_images, expected.sha256_sorted)
+
+
+def test_benchx_list_of_vindr_is_given_neither_by_sorted_ids_nor_by_kaggles_order(published, packaged: Path) -> None:
+    table = pd.read_csv(packaged / "vindr.csv")
+    ids, found = list(dict.fromkeys(table.image_id)), set(table.image_id[table.class_name != "No finding"])
+    for order in (ids, sorted(ids)):
+        train, validation = train_test_split(order, test_size=3000, stratify=[i in found for i in order], random_state=42)
+        assert (sum(i in found for i in train), sum(i in found for i in validation)) == (3515, 879)
+        for name, part in (("train", train), ("val", validation)):
+            n_images, digest = published["BenchX committed list", "VinDr-CXR", name]
+            assert len(part) == n_images
+            assert ids_digest(part) != digest
+
+
+def test_lobes_split_of_tbx11k_has_the_digests_of_the_card(real_files: Path) -> None:
+    lists = [real_files / "labels" / f"TBX11K_{part}.txt" for part in ("train", "val")]
+    if not all(path.is_file() for path in lists):
+        pytest.skip("the official lists of TBX11K are not beside the checkout")
+    train, test = ([Path(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] for path in lists)
+    rule, kinds = registry.dataset("tbx11k").splits["official-val"], {path.stem: path.parts[0] for path in train}
+    kept, held = train_test_split(
+        sorted(kinds),
+        test_size=round(rule.validation_share * len(kinds)),
+        stratify=[kinds[i] for i in sorted(kinds)],
+        random_state=rule.seed,
+    )
+    for name, ids in (("train", kept), ("validation", held), ("test", [path.stem for path in test])):
+        assert (len(ids), ids_digest(ids)) == (rule.expected[name].n_images, rule.expected[name].sha256_sorted)
+
+
+def siim_rows(packaged: Path) -> list[str]:
+    """Image of each row of the table, in file order."""
+    return [cell.strip() for cell in pd.read_csv(packaged / "train-rle.csv").ImageId]
+
+
+def from_packaged(packaged: Path) -> dict[Key, Sequence[str]]:
+    """The ids of every list that the installed package's label files allow."""
+    found: dict[Key, Sequence[str]] = {}
+    source = "MGCA row-level rule on the 12,954-row file (recomputed; splits share images)"
+    train, held = train_test_split(siim_rows(packaged), test_size=0.3, random_state=0)
+    test, validation = train_test_split(held, test_size=0.5, random_state=0)
+    found |= {(source, "SIIM", name): rows for name, rows in (("train", train), ("valid", validation), ("test", test))}
+
+    studies, _ = read_studies(packaged / "train.csv", "chexpert")
+    found["full train.csv", "CheXpert", "train_all"] = [study.path for study in studies]
+    drawn = mgca_set(studies)
+    found["MGCA rule random_state=0 (recomputed)", "CheXpert-5x200", "test"] = drawn
+    taken = set(drawn)
+    labelled = [(label, study) for label, study in enumerate(studies) if study.path not in taken]
+    found["MGCA rule as written (recomputed)", "CheXpert", "valid"] = [study.path for _, study in hold_out(labelled, 5_000, 0)[1]]
+    # The released mistake: positions among the rows that are left are dropped as if they were labels of the whole table.
+    dropped = set(np.random.RandomState(0).permutation(len(labelled))[:5_000].tolist())
+    leaky = [study for label, study in labelled if label not in dropped]
+    source = "MGCA rule as written (recomputed; 4907 images shared with valid)"
+    found[source, "CheXpert", "train"] = [study.path for study in leaky]
+    frontal = sampled([study.path for study in leaky if study.frontal])
+    for name, share in (("train_1pct", 0.01), ("train_10pct", 0.1)):
+        found["MGCA frontal subset (recomputed)", "CheXpert", name] = prefix(frontal, share)
+    return found
 
 
 def computed(real_files: Path) -> dict[Key, Sequence[str]]:

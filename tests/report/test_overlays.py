@@ -38,6 +38,12 @@ def test_boxes_below_the_threshold_are_counted_not_drawn():
     assert (np.asarray(weak)[overlays.SIDE :] != np.asarray(none)[overlays.SIDE :]).any()
 
 
+def test_a_box_far_larger_than_the_picture_is_drawn_like_one_that_just_leaves_it():
+    nothing = np.zeros((0, 4))
+    drawn = [overlays.draw_detection(BLACK, nothing, np.array([[10.0, 10, side, 20]]), np.array([0.9])) for side in (2000, 1e30)]
+    assert np.array_equal(*(np.asarray(picture) for picture in drawn))
+
+
 def test_mask_outlines_follow_the_masks_edge():
     mask = np.zeros((1, 224, 224), bool)
     mask[0, 40:80, 100:150] = True

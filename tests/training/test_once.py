@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from benchmark import registry
 from benchmark.encoders import python_file
+from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.metrics.statistics import from_json, pooled_metrics
@@ -101,6 +102,25 @@ def test_published_standardises_over_the_images_and_corrected_does_not(small, ti
     raw = found["corrected"]
     assert np.allclose(found["published"], (raw - raw.mean(axis=0)) / raw.std(axis=0))
     assert not np.allclose(found["published"], raw)
+
+
+@pytest.mark.parametrize("task", ["chexpert-5x200-zero-shot-gloria", "chexpert-5x200-zero-shot-mgca", "chexpert-5x200-zero-shot-prior"])
+def test_published_reads_prompts_by_the_backbones_released_rule_and_corrected_as_any_text(
+    small, tiny_words, corpus: Path, tmp_path: Path, monkeypatch, task
+) -> None:
+    """The backbone's released rule here: every prompt is the word "released"."""
+
+    def embed_prompts(backbone, texts):
+        return backbone.embed_texts(["released"] * len(texts))
+
+    monkeypatch.setattr(VisionLanguageBackbone, "embed_prompts", embed_prompts)
+    file, spread = tiny_words(), {}
+    for protocol in ("published", "corrected"):
+        job, place = small.one(task, file, root=corpus, limit=10, card={"protocols": (protocol,)})
+        small.fit(job, place, produced=tmp_path / protocol)
+        spread[protocol] = np.ptp(np.array(stored(tmp_path / protocol)["scores"]), axis=1).max()
+    assert spread["published"] == 0  # all classes asked with one word
+    assert spread["corrected"] > 0
 
 
 @pytest.mark.parametrize("task", ["chexpert-5x200-zero-shot-gloria", "chexpert-5x200-zero-shot-prior", "chexpert-5x200-zero-shot-lobe"])
