@@ -123,6 +123,7 @@ def dataset(card: DatasetCard, root: Path, protocol: Protocol, split: str = "lov
         intensity=card.intensity if protocol.equalise == "as-released" else "as-stored",
         statistics=card.statistics,
         parts=tuple(card.parts[part] for part in ("train", "test")) if card.parts else (),
+        partial=reader.partial,
     )
     return ResolvedDataset(
         ref=ref,

@@ -158,6 +158,7 @@ OTHER: dict[str, Any] = {
     "dataset.statistics.std": (0.26,),
     "dataset.frame_size": 448,
     "dataset.parts": ("rsna", "vindr-cxr"),
+    "dataset.partial": "positives only",
     "head": "linear",
     "encoder": "frozen",
     "fraction": 0.1,
