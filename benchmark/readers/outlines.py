@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.tables import find_files
+from benchmark.readers.tables import find_files, first_folder_with
 
 FOLDS = ("fold1", "fold2")
 STRUCTURES = {"lungs": ("left lung", "right lung"), "heart": ("heart",)}  # class -> structures whose union it is
@@ -64,9 +64,10 @@ def find_outlines(root: Path, dataset: str) -> Outlines:
     by_fold: dict[str | None, list[Path]] = {}
     for folder in sets:
         by_fold.setdefault(_fold_of(folder.relative_to(root)), []).append(folder)
-    own = {fold: [folder for folder in by_fold.get(fold, ()) if folder.name == "masks"] for fold in FOLDS}
-    if all(own.values()):
-        by_fold = dict(own)  # SCR's own layout decides; a second observer's outlines beside it are not read
+    base = first_folder_with(root, FOLDS)
+    if base is not None and all((base / fold / "masks").is_dir() for fold in FOLDS):
+        # SCR's own layout decides; a second observer's outlines beside it are not read.
+        by_fold = {fold: [base / fold / "masks"] for fold in FOLDS}
     shown = tuple(folder.relative_to(root).as_posix() for folders in by_fold.values() for folder in folders)
     if set(by_fold) not in ({*FOLDS}, {None}):
         found = f"only {', '.join(shown)}" if shown else f"nothing in {root}"
@@ -78,7 +79,7 @@ def find_outlines(root: Path, dataset: str) -> Outlines:
         raise DataError(f"{dataset}: outlines exist more than once: in {', '.join(shown)}. Keep one set, they may differ.")
     files: dict[str, dict[str, dict[str, Path]]] = {}
     for fold, (folder,) in by_fold.items():
-        for structure, masks in sets[folder].items():
+        for structure, masks in sets.get(folder, {}).items():
             for stem, path in masks.items():
                 if fold is None and not stem[-3:].isdigit():
                     raise DataError(f"{dataset}: a mask in {shown[0]} has no number at the end of its name, which decides its fold.")
