@@ -142,7 +142,9 @@ def test_an_image_in_both_folds_is_an_error(release: Path) -> None:
 @pytest.mark.parametrize("structure", list(BOX))
 def test_a_missing_mask_names_its_folder(release: Path, structure: str) -> None:
     (release / "scratch" / "fold2" / "masks" / structure / "JPCLN002.gif").unlink()
-    with pytest.raises(DataError, match=rf"image 2 of 4 .*: no mask in scratch/fold1/masks/{structure} or scratch/fold2/masks/{structure}") as raised:
+    with pytest.raises(
+        DataError, match=rf"image 2 of 4 .*: no mask in scratch/fold1/masks/{structure} or scratch/fold2/masks/{structure}"
+    ) as raised:
         open_reader(CARD, release)
     assert says_nothing(raised.value)
 

@@ -92,7 +92,7 @@ def test_one_structure_under_two_names_is_an_error(tmp_path):
     write(tmp_path, "masks")
     (tmp_path / "masks" / "left lung").mkdir()
     (tmp_path / "masks" / "left lung" / "JPCLN001.gif").touch()
-    with pytest.raises(DataError, match="both hold .gif outlines of the left lung"):
+    with pytest.raises(DataError, match=r"both hold \.gif outlines of the left lung"):
         find_outlines(tmp_path, "jsrt")
 
 

@@ -265,9 +265,7 @@ def voc(name: str, boxes: list[tuple[str, tuple[int, int, int, int]]], size: tup
         f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
         for category, (x1, y1, x2, y2) in boxes
     )
-    return (
-        f"<annotation><filename>{name}</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}</annotation>"
-    )
+    return f"<annotation><filename>{name}</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}</annotation>"
 
 
 BOX = ("ActiveTuberculosis", (602, 484, 702, 644))
