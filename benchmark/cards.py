@@ -446,6 +446,7 @@ class DatasetRef(Card):
     Attributes:
         digest: SHA-256 over the label files and the content of the images that the split can use (`readers.identity`).
         frame_size: side of the square padded frame in pixels.
+        partial: what of the release is there, where it is a known partial release: such jobs are limited; not part of other jobs' keys.
         parts: names of the datasets trained and tested on, where they are two; not part of other jobs' keys.
         normalised_by: whose statistics normalise the images: these, or the backbone's own; not part of other jobs' keys.
     """
@@ -461,6 +462,7 @@ class DatasetRef(Card):
     frame_size: int = 224
     parts: Later[tuple[str, ...]] = ()
     normalised_by: Later[Literal["dataset", "backbone"]] = "dataset"
+    partial: Later[str] = ""
 
 
 class PromptTexts(Card):
@@ -557,8 +559,9 @@ class Job(Card):
 
     @property
     def limited(self) -> bool:
-        """True for --limit and --profile runs: never ranked, never beside published numbers."""
-        return self.experiment.limit is not None or self.experiment.profile != "full"
+        """True for --limit and --profile runs, and on a partial release: never ranked, never beside published numbers."""
+        experiment = self.experiment
+        return experiment.limit is not None or experiment.profile != "full" or bool(experiment.dataset.partial)
 
     @cached_property
     def key(self) -> str:
@@ -610,7 +613,7 @@ class Record(Card):
     """The result of one job, complete enough to re-score, resample and audit without recomputing it.
 
     Attributes:
-        scale: "limited" for --limit or --profile runs: never ranked, never beside published numbers.
+        scale: "limited" for --limit or --profile runs and on a partial release: never ranked, never beside published numbers.
         phantom: True when the data was generated.
         path: which loop took the steps: "fused" is the one that trains linear heads side by side, equal to the plain one within 1e-5.
         micro_batches: pieces in which each batch passed for want of memory; equal to 1 up to rounding.

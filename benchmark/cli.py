@@ -701,13 +701,14 @@ def _verification(verification) -> dict[str, Any]:
         "dataset": verification.dataset,
         "release": verification.release,
         "phantom": verification.phantom,
+        "partial": verification.partial,
         "ok": verification.ok,
         "checks": checks,
     }
 
 
 def _show_verification(verification) -> None:
-    kind = "phantom" if verification.phantom else "public release"
+    kind = "phantom" if verification.phantom else "never ranked" if verification.partial else "public release"
     out.print(
         f"[bold]{verification.dataset}[/] · {_plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}"
     )

@@ -153,7 +153,7 @@ def _verified(reader: Reader, splits: Path | None) -> Verification:
             checks += leakage_checks(reader.card, name, counts) if name == "lovt" else [summary_check(name, counts)]
     if splits is not None:
         checks += _checks_of_lists(reader, splits / reader.card.name, patient_of)
-    return Verification(reader.card.name, reader.release, reader.phantom is not None, tuple(checks))
+    return Verification(reader.card.name, reader.release, reader.phantom is not None, tuple(checks), reader.partial)
 
 
 def _require_one_opened(errors: Sequence[LobeError], n_datasets: int) -> None:

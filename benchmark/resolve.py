@@ -173,6 +173,7 @@ def dataset(
         statistics=card.statistics,
         parts=tuple(card.parts[part] for part in ("train", "test")) if card.parts else (),
         normalised_by=protocol.statistics,
+        partial=reader.partial,
     )
     return ResolvedDataset(
         ref=ref,

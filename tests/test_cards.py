@@ -159,6 +159,7 @@ OTHER: dict[str, Any] = {
     "dataset.frame_size": 448,
     "dataset.normalised_by": "backbone",
     "dataset.parts": ("rsna", "vindr-cxr"),
+    "dataset.partial": "positives only",
     "head": "linear",
     "encoder": "frozen",
     "fraction": 0.1,

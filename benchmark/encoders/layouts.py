@@ -76,6 +76,26 @@ _EVA02 = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
 
+# EfficientNet-Lite0 as ported from the original TensorFlow code: blocks counted through, to timm's blocks by stage. The first has no
+# expansion, so that each of its names means the next layer of the others.
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+_LITE0_FLAT = [f"{stage}.{block}" for stage, n_blocks in enumerate(_LITE0_STAGES) for block in range(n_blocks)]
+_LITE0 = (
+    *((rf"^_blocks\.{flat}\.", f"blocks.{place}.") for flat, place in enumerate(_LITE0_FLAT)),
+    (r"^(blocks\.0\.0\.)_depthwise_conv\.", r"\1conv_dw."),
+    (r"^(blocks\.0\.0\.)_project_conv\.", r"\1conv_pw."),
+    (r"^(blocks\.0\.0\.)_bn([12])\.", r"\1bn\2."),
+    (r"\._expand_conv\.", ".conv_pw."),
+    (r"\._depthwise_conv\.", ".conv_dw."),
+    (r"\._project_conv\.", ".conv_pwl."),
+    (r"\._bn0\.", ".bn1."),
+    (r"\._bn1\.", ".bn2."),
+    (r"\._bn2\.", ".bn3."),
+    (r"^_conv_(stem|head)\.", r"conv_\1."),
+    (r"^_bn0\.", "bn1."),
+    (r"^_bn1\.", "bn2."),
+)
+
 _CLIP_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*", "text_projection", "logit_scale")
 _CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 
@@ -214,6 +234,7 @@ LAYOUTS: dict[str, Layout] = {
     "eva-x-base": Layout(
         rename=(*_EVA02, (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias")), ignore=("mask_token", "lm_head.*", "*rope.*"), closed=True
     ),
+    "efficientnet-lite0": Layout(rename=_LITE0, ignore=("_fc.*",), closed=True),
     "ark-plus": Layout(
         rename=_SHRINKS_AT_THE_END,
         ignore=("head.*", "projector.*", "omni_heads.*", "*.relative_position_index", "*.attn_mask"),

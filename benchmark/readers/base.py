@@ -91,6 +91,7 @@ class Verification:
     release: str
     phantom: bool
     checks: tuple[Check, ...] = field(default=())
+    partial: str = ""
 
     @property
     def ok(self) -> bool:
@@ -124,6 +125,8 @@ class Reader(ABC):
         """Reads label files and lists images; sets `release`."""
 
     release: str
+    partial: str = ""
+    """What a known partial release holds, where the folder is one: its jobs run whole, are never ranked, and stand beside nothing."""
 
     @property
     @abstractmethod
@@ -223,7 +226,7 @@ class Reader(ABC):
         return path.relative_to(self.root).as_posix()
 
     def verify(self) -> Verification:
-        return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()))
+        return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()), self.partial)
 
 
 def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:

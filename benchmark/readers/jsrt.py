@@ -1,7 +1,8 @@
-"""JSRT with SCR's outlines: raw 12-bit radiographs, and masks of lungs and heart from two folds.
+"""JSRT with SCR's outlines: radiographs, and masks of lungs and heart for two folds.
 
-Images and masks come from two publishers and meet by file name. Clavicles, landmarks, the second observer and JSRT's nodule list are not
-read. SCR may not be passed on, so no error names a file: an image is told by its place in the order of names.
+Images and masks come from two publishers and meet by file name. JSRT's own images are raw words of 12 bits; copies as PNG of 8 bits are
+read too, as they are displayed. Where the masks lie is `outlines`' part. Clavicles, landmarks, the second observer and JSRT's nodule list
+are not read. SCR may not be passed on, so no error names a file: an image is told by its place in the order of names.
 """
 
 from __future__ import annotations
@@ -15,42 +16,43 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
-from benchmark.imaging.picture import read_mask, size_of
+from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.holdout import hold_out
+from benchmark.readers.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
 from benchmark.readers.splits import Splits
-from benchmark.readers.tables import find_files, first_folder_with
+from benchmark.readers.tables import find_files
 from benchmark.readers.unnamed import read_unnamed
 
 SIDE = 2048  # rows and columns of every image
 N_BYTES = 2 * SIDE * SIDE  # 16-bit big-endian, no header
 WHITEST = 4095  # 12 bits
 MASK_SIDE = 1024
-FOLDS = ("fold1", "fold2")
-STRUCTURES = {"lungs": ("left lung", "right lung"), "heart": ("heart",)}  # class -> folders whose union it is
+N_LOOKED_AT = 3  # images whose polarity `verify` looks at
 RULE = "train on fold 1", "train on fold 2"
 
 _ID = re.compile(r"JPC(LN|NN)\d{3}")
+_PNG_STEM = re.compile(r"(JPC(?:LN|NN)\d{3})(?:\.IMG)?", re.IGNORECASE)  # JPCLN001.png and JPCLN001.IMG.png
 
 
 class DatasetReader(Reader):
-    """JSRT's .IMG files anywhere in the folder, SCR's fold1 and fold2 at its top or one folder down. Patients are unknown."""
+    """JSRT's .IMG files, or PNG copies of them, and SCR's outlines, anywhere in the folder. Patients are unknown."""
 
     def open(self) -> None:
         unknown = [name for name in self.card.classes if name not in STRUCTURES]
         if unknown:
             raise DataError(f"{self.card.name}: class {unknown[0]!r} of the card is none of {', '.join(STRUCTURES)}.")
-        files = {stem: paths for stem, paths in find_files(self.root, ".img").items() if _ID.fullmatch(stem)}
-        if not files:
-            raise DataError(f"{self.card.name}: no JPCLN or JPCNN file ending in .IMG in {self.root}. Unpack JSRT's images there.")
+        files, self._raw = self._find_images()
         twice = sum(len(paths) > 1 for paths in files.values())
         if twice:
             raise DataError(f"{self.card.name}: {twice} of {len(files)} images exist twice in {self.root}. Remove one copy of each.")
         self._images = {stem: files[stem][0] for stem in sorted(files)}
         self._place = {stem: place for place, stem in enumerate(self._images, start=1)}
         self._find_masks()
-        self.release = "raw images, outlines in two folds"
+        self.release = f"{'raw images' if self._raw else 'images as PNG'}, {self._outlines.layout}"
+        if not self._raw:
+            self.warnings.append(f"{self.card.name}: images are PNG copies; JSRT's own have 12 bits.")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -102,18 +104,25 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
             yield from count_checks(self.card.expected, counts, "Were both JSRT and SCR unpacked completely?")
-        odd = sum((int(i[-3:]) % 2 == 1) == (self._fold[i] == "fold1") for i in self._images)
-        # As recollected, not verified: the folders decide, this only tells.
+        odd = sum(self._fold[i] == fold_by_number(i) for i in self._images)
+        # As recollected, not verified: folders decide where there are some, this only tells.
         verdict = "ok" if odd == len(self._images) else "warning"
         yield Check("odd file numbers in fold1, even in fold2", f"{len(self._images):,}", f"{odd:,}", verdict)
+        if not self._outlines.split_on_disk:
+            yield Check("folds", "fold1 and fold2 as folders", "none, file numbers decide", "warning", "SCR's zip has the folders.")
+        yield self._check_polarity()
         yield self._check_files()
 
     def _check_files(self) -> Check:
         """Sizes of all files by their headers or lengths, then one image and its masks whole."""
-        expected = f"{N_BYTES:,} bytes an image, masks of {MASK_SIDE} x {MASK_SIDE}"
+        size = f"{N_BYTES:,} bytes" if self._raw else f"{SIDE} x {SIDE} pixels"
+        expected = f"{size} an image, masks of {MASK_SIDE} x {MASK_SIDE}"
         try:
             for sample_id, path in self._images.items():
-                self._require_bytes(sample_id, path.stat().st_size)
+                if self._raw:
+                    self._require_bytes(sample_id, path.stat().st_size)
+                else:
+                    self._require_image_size(sample_id, read_unnamed(size_of, path, self._where(sample_id)))
                 for structure, paths in self._mask_files[sample_id].items():
                     for mask in paths:
                         where = self._where(sample_id, structure)
@@ -126,9 +135,35 @@ class DatasetReader(Reader):
             return Check("files", expected, "a mask of the first image is empty", "error", "Every image shows lungs and a heart.")
         return Check("files", expected, f"all {len(self._images):,} agree, the first is readable", "ok")
 
+    def _check_polarity(self) -> Check:
+        """Whether air is darker than the heart, in the first, the middle and the last image: a negative copy would train and score."""
+        chosen = sorted({round(k * (len(self._images) - 1) / (N_LOOKED_AT - 1)) for k in range(N_LOOKED_AT)})
+        what, expected = "lungs darker than the heart", f"in {len(chosen)} images"
+        try:
+            negative = sum(self._is_negative(self.ids[k]) for k in chosen)
+        except LobeError as error:
+            return Check(what, expected, str(error), "error", "Fetch this file again.")
+        hint = "These are negatives: bone must come out bright. Invert the copy, or use JSRT's .IMG files."
+        return Check(what, expected, f"in {len(chosen) - negative}", "error" if negative else "ok", hint if negative else "")
+
+    def _is_negative(self, sample_id: str) -> bool:
+        image = self._image(sample_id)
+        masks = dict(zip(self.card.classes, self._masks(sample_id, image.shape), strict=True))
+        if not all(name in masks and masks[name].any() for name in STRUCTURES):
+            return False  # emptiness is told with the files
+        return bool(image[masks["lungs"]].mean() > image[masks["heart"]].mean())
+
     def _image(self, sample_id: str) -> np.ndarray:
-        """(2048, 2048) uint16 of 12 bits. Stored values are largest where film is blackest, so they are inverted: larger is brighter."""
+        """(2048, 2048), larger is brighter: uint16 of 12 bits from the release's files, uint8 or uint16 from PNG.
+
+        The release stores large values where film is blackest, so they are inverted. A PNG is taken as it is displayed: the known copy
+        keeps the stored values as indices into an inverted palette.
+        """
         where, path = self._where(sample_id), self._images[sample_id]
+        if not self._raw:
+            pixels = read_unnamed(partial(read_grey, rule=GreyRule.LUMA), path, where)
+            self._require_image_size(sample_id, pixels.shape)
+            return pixels
         try:
             raw = path.read_bytes()
         except OSError as error:
@@ -158,38 +193,59 @@ class DatasetReader(Reader):
         factor = SIDE // MASK_SIDE
         return masks.repeat(factor, axis=1).repeat(factor, axis=2)
 
+    def _find_images(self) -> tuple[dict[str, tuple[Path, ...]], bool]:
+        """Image files by stem, and whether they are the release's own. Copies as PNG count only where no .IMG file holds anything."""
+        raw = {stem: paths for stem, paths in find_files(self.root, ".img").items() if _ID.fullmatch(stem)}
+        if any(path.stat().st_size for paths in raw.values() for path in paths):
+            return raw, True
+        copies: dict[str, tuple[Path, ...]] = {}
+        for stem, paths in find_files(self.root, ".png").items():
+            named = _PNG_STEM.fullmatch(stem)
+            images = tuple(path for path in paths if structure_of(path.parent.name) is None)
+            if named and images:
+                copies[named[1].upper()] = (*copies.get(named[1].upper(), ()), *images)
+        if not raw and not copies:
+            raise DataError(
+                f"{self.card.name}: no JPCLN or JPCNN file ending in .IMG, nor a PNG copy, in {self.root}. Unpack JSRT's images there."
+            )
+        if raw and copies:
+            self.warnings.append(f"{self.card.name}: {len(raw)} .IMG files are empty; the PNG copies beside them are read.")
+        return (copies, False) if copies else (raw, True)
+
     def _find_masks(self) -> None:
-        base = first_folder_with(self.root, FOLDS)
-        if base is None or not all((base / fold / "masks").is_dir() for fold in FOLDS):
-            raise DataError(f"{self.card.name}: no fold1/masks and fold2/masks in {self.root}. Unpack SCR's zip there.")
-        found: dict[str, dict[str, dict[str, Path]]] = {}  # id -> fold -> folder -> file
-        for fold in FOLDS:
-            for folder in (folder for folders in STRUCTURES.values() for folder in folders):
-                for stem, paths in find_files(base / fold / "masks" / folder, ".gif").items():
-                    found.setdefault(stem, {}).setdefault(fold, {})[folder] = paths[0]
-        strangers = len(found.keys() - self._images.keys())
+        self._outlines = outlines = find_outlines(self.root, self.card.name)
+        strangers = len(outlines.files.keys() - self._images.keys())
         if strangers:
+            kind = ".IMG file" if self._raw else "PNG image"
             raise PartialRelease(
-                f"{self.card.name}: {strangers} of {len(found)} outlined images have no .IMG file. Is JSRT unpacked completely?"
+                f"{self.card.name}: {strangers} of {len(outlines.files)} outlined images have no {kind}. Is JSRT unpacked completely?"
             )
         self._fold: dict[str, str] = {}
         self._mask_files: dict[str, dict[str, tuple[Path, ...]]] = {}
         for sample_id in self._images:
-            folds = found.get(sample_id, {})
+            folds = outlines.files.get(sample_id, {})
             if len(folds) > 1:
                 raise DataError(f"{self._where(sample_id)}: masks in both folds. It would train and test; remove one copy.")
-            by_folder = next(iter(folds.values()), {})
-            missing = [f for folders in STRUCTURES.values() for f in folders if f not in by_folder]
+            by_structure = next(iter(folds.values()), {})
+            missing = [s for structures in STRUCTURES.values() for s in structures if s not in by_structure]
             if missing:
-                raise DataError(f"{self._where(sample_id)}: no mask in {' or '.join(f'{fold}/masks/{missing[0]}' for fold in FOLDS)}.")
+                places = " or ".join(f"{folder}/{missing[0]}" for folder in outlines.folders)
+                raise DataError(f"{self._where(sample_id)}: no mask in {places}.")
             self._fold[sample_id] = next(iter(folds))
-            self._mask_files[sample_id] = {n: tuple(by_folder[f] for f in STRUCTURES[n]) for n in self.card.classes}
+            self._mask_files[sample_id] = {n: tuple(by_structure[s] for s in STRUCTURES[n]) for n in self.card.classes}
 
     def _require_bytes(self, sample_id: str, n_bytes: int) -> None:
         if n_bytes != N_BYTES:
             raise ImageError(
                 f"{self._where(sample_id)}: {n_bytes:,} bytes, expected {N_BYTES:,} ({SIDE} x {SIDE} of 16 bits, no header). "
                 "Is the file cut off or converted?"
+            )
+
+    def _require_image_size(self, sample_id: str, shape: tuple[int, ...]) -> None:
+        if tuple(shape) != (SIDE, SIDE):
+            raise ImageError(
+                f"{self._where(sample_id)}: the picture has {shape[0]:,} x {shape[1]:,} pixels, expected {SIDE} x {SIDE}. "
+                "Is this a resized copy?"
             )
 
     def _require_mask_size(self, shape: tuple[int, ...], where: str) -> None:

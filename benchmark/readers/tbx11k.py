@@ -1,7 +1,8 @@
-"""TBX11K: boxes of tuberculosis in 512-pixel images, from COCO files; healthy and otherwise sick images have none.
+"""TBX11K: boxes of tuberculosis in 512-pixel images; healthy and otherwise sick images have none.
 
 Test labels are withheld, so the official validation list is the test set here. Lists decide which images there are, the COCO files which
-boxes; the XML annotations are not read, and neither is the "simplified" Kaggle version.
+boxes; where a copy has no COCO file, the XML annotations do, by the rule of the release's own script (make_json_anno.py). A copy with the
+images of tuberculosis alone is a partial release. The "simplified" Kaggle version is not read.
 """
 
 from __future__ import annotations
@@ -21,21 +22,25 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import first_folder_with, locate
+from benchmark.readers.tables import find_files, first_folder_with, locate
+from benchmark.readers.voc import read_voc
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
 RULE = "official validation as test, stratified holdout"
 PARTS = ("train", "val")
-LIST, BOXES = "lists/TBX11K_{}.txt", "annotations/json/TBX11K_{}.json"
+LIST, BOXES, XML = "lists/TBX11K_{}.txt", "annotations/json/TBX11K_{}.json", "annotations/xml"
 KINDS = ("health", "sick", "tb")  # folders of labelled images
+LEFT_OUT = {"health", "sick"}  # by the known partial release
+PARTIAL = "images of tuberculosis only"
+LEAST_SIDE, LEAST_AREA = 1, 20  # pixels of 512; the release's script leaves smaller boxes out of the COCO files
 CATEGORIES = {1: "ActiveTuberculosis", 2: "ObsoletePulmonaryTuberculosis", 3: "PulmonaryTuberculosis"}
 KAGGLE_TABLE = "data.csv"
 
 
 class DatasetReader(Reader):
-    """TBX11K with its lists and COCO files. The release carries no patients."""
+    """TBX11K with its lists, and COCO files or XML annotations. The release carries no patients."""
 
     def open(self) -> None:
         self._base = first_folder_with(self.root, [LIST.format("train")])
@@ -46,20 +51,36 @@ class DatasetReader(Reader):
         self._files: dict[str, str] = {}
         self._part: dict[str, str] = {}
         self._boxes: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
+        from_xml = not any((self._base / BOXES.format(part)).exists() for part in PARTS) and (self._base / XML).is_dir()
+        self._xml: tuple[Path, ...] = ()
         for part in PARTS:
             self._read_list(part)
-            self._read_boxes(part)
-        found = {i: ((self._base / "imgs" / name),) for i, name in self._files.items() if (self._base / "imgs" / name).is_file()}
-        self._images = locate(self._files, found, self.card.name, " and ".join(LIST.format(part) for part in PARTS))
-        self.release = "lists and COCO files"
+        if from_xml:
+            self._read_xml()
+        else:
+            for part in PARTS:
+                self._read_boxes(part)
+        found = self._find_images()
+        wanted = self._files
+        if {self._kind(i) for i in found} == {"tb"} and {self._kind(i) for i in self._files} > {"tb"}:
+            self.partial = PARTIAL
+            wanted = {i: name for i, name in self._files.items() if self._kind(i) not in LEFT_OUT}
+        self._images = locate(wanted, found, self.card.name, " and ".join(LIST.format(part) for part in PARTS))
+        self.release = f"lists and {'XML annotations' if from_xml else 'COCO files'}"
+        if self.partial:
+            self.release = f"partial release, {self.partial}: {self.release}"
+            self.warnings.append(
+                f"{self.card.name}: partial release, {self.partial}: {len(self._images):,} of {len(self._files):,} listed images. "
+                "Never ranked, never beside numbers of the whole release."
+            )
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """File stems: the training list, then the validation list, each in file order."""
-        return tuple(self._files)
+        """File stems: the training list, then the validation list, each in file order; of a partial release those that are there."""
+        return tuple(self._images)
 
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._files:
+        if sample_id not in self._images:
             raise DataError(f"{self.card.name}: no image {sample_id!r} in {' or '.join(LIST.format(part) for part in PARTS)}.")
         boxes = np.array([box for _, box in self._boxes[sample_id]], dtype=np.float64).reshape(-1, 4)
         labels = np.array([label for label, _ in self._boxes[sample_id]], dtype=np.int64)
@@ -75,7 +96,8 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / name.format(part) for part in PARTS for name in (LIST, BOXES))
+        lists = tuple(self._base / LIST.format(part) for part in PARTS)
+        return lists + (self._xml or tuple(self._base / BOXES.format(part) for part in PARTS))
 
     def image_files(self) -> tuple[Path, ...]:
         return tuple(self._images.values())
@@ -83,9 +105,14 @@ class DatasetReader(Reader):
     def split(self, rule: SplitRule) -> Splits:
         """The official validation list as test set; a validation share of the training list held out by the kind of image.
 
+        A partial release has the whole release's split without the images that are not there.
+
         Raises:
             SplitError: another rule, or one without its numbers; too few training images of a kind.
         """
+        return {name: tuple(i for i in ids if i in self._images) for name, ids in self._split_of_lists(rule).items()}
+
+    def _split_of_lists(self, rule: SplitRule) -> Splits:
         if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
             raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
         ids = sorted(i for i, part in self._part.items() if part == "train")
@@ -107,16 +134,24 @@ class DatasetReader(Reader):
         if self.phantom is not None:
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
-            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the source in the card.")
+            lines = count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the source in the card.")
+            yield from map(self._excused, lines)
             yield from self._split_checks()
-        without = sum(not self._boxes[i] for i in self._files if self._kind(i) == "tb")
+        without = sum(not self._boxes[i] for i in self._images if self._kind(i) == "tb")
         yield tolerated(self.card, "images of tuberculosis without a box", without)
         yield first_sample_check(self)
+
+    def _excused(self, line: Check) -> Check:
+        """A count that a partial release cannot have, as a warning; whatever concerns its own images stays an error."""
+        left_out = ("images", *(f"{part} {what}" for part in PARTS for what in ("images", *LEFT_OUT)))
+        if not self.partial or line.what not in left_out:
+            return line
+        return as_warning(line, f"Partial release, {self.partial}: never ranked.")
 
     def _split_checks(self) -> Iterator[Check]:
         for name, rule in self.card.splits.items():
             try:
-                yield from check_digests(self.split(rule), rule.expected, positive=lambda i: bool(self._boxes[i]))
+                yield from check_digests(self._split_of_lists(rule), rule.expected, positive=lambda i: bool(self._boxes[i]))
             except SplitError as error:
                 yield Check(name, "possible", "not possible", "error", str(error))
 
@@ -172,7 +207,7 @@ class DatasetReader(Reader):
     def _add(self, annotation: dict[str, Any], known: dict[int, str], seen: set[Any], where: str) -> None:
         try:
             number, image, category, box = (annotation[key] for key in ("id", "image_id", "category_id", "bbox"))
-            x, y, width, height = box = tuple(float(value) for value in box)
+            x, y, width, height = map(float, box)
         except (TypeError, KeyError, ValueError) as error:
             found = f"{type(error).__name__}: {error}"
             raise DataError(f"{where}: annotation {annotation!r:.80} lacks id, image_id, category_id or bbox ({found}).") from None
@@ -187,17 +222,48 @@ class DatasetReader(Reader):
             raise DataError(f"{where}: category {category}; expected one of {', '.join(f'{k} {name}' for k, name in CATEGORIES.items())}.")
         if self._kind(known[image]) != "tb":
             raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self._kind(known[image])}.")
+        self._keep(known[image], CATEGORIES[category], (x, y, width, height), where)
+
+    def _read_xml(self) -> None:
+        """Boxes of listed images by the release's own script: corners scaled to 512, less one pixel, in float32."""
+        paths = {path.stem: path for path in sorted((self._base / XML).glob("*.xml")) if path.stem in self._files}
+        self._xml = tuple(paths.values())
+        for stem, path in paths.items():
+            annotation, where = read_voc(path, self.card.name), f"{self.card.name}: {XML}/{path.name}"
+            if annotation.objects and self._kind(stem) != "tb":
+                raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self._kind(stem)}.")
+            for number, found in enumerate(annotation.objects, start=1):
+                if found.name not in CATEGORIES.values() or found.name not in self.card.classes:
+                    raise DataError(f"{where}: object {number} is called {found.name!r}; expected one of {', '.join(CATEGORIES.values())}.")
+                scale = np.array(annotation.size * 2) / SIDE
+                x_min, y_min, x_max, y_max = (np.array(found.corners) / scale - 1).astype(np.float32)
+                width, height = x_max - x_min, y_max - y_min
+                large = min(width, height) >= LEAST_SIDE and width * height >= LEAST_AREA
+                if large and not found.difficult:
+                    box = tuple(map(float, (x_min, y_min, width, height)))
+                    self._keep(stem, found.name, box, f"{where}: object {number} ({stem})")
+
+    def _keep(self, stem: str, category: str, box: tuple[float, ...], where: str) -> None:
+        """Adds a box (xywh in pixels of 512) to its image. Raises DataError if it has no area, leaves the image, or stands twice."""
+        x, y, width, height = box
         if not all(map(math.isfinite, box)) or min(width, height) <= 0:
             raise DataError(f"{where}: box {x:g}, {y:g}, {width:g}, {height:g} has no area.")
         if min(x, y) < 0 or max(x + width, y + height) > SIDE:
             edges = f"x {x:g} to {x + width:g}, y {y:g} to {y + height:g}"
             raise DataError(f"{where}: the box leaves the image ({edges}, image 0 to {SIDE}). Are these the boxes of the XML files?")
-        entry = (self.card.classes.index(CATEGORIES[category]), box)
-        if entry in self._boxes[known[image]]:
+        entry = (self.card.classes.index(category), box)
+        if entry in self._boxes[stem]:
             raise DataError(f"{where}: the same box once more. Was the file merged with itself?")
-        self._boxes[known[image]].append(entry)
+        self._boxes[stem].append(entry)
 
     # ------------------------------------------------------------------------------------------------------------- images
+
+    def _find_images(self) -> dict[str, tuple[Path, ...]]:
+        """Files of listed images: in imgs/ as listed, or, where there is no such folder, PNG files of that name at any depth."""
+        folder = self._base / "imgs"
+        if folder.is_dir():
+            return {i: (folder / name,) for i, name in self._files.items() if (folder / name).is_file()}
+        return {i: paths for i, paths in find_files(self.root, ".png").items() if i in self._files}
 
     def _image(self, sample_id: str) -> np.ndarray:
         pixels = read_grey(self._images[sample_id], sample_id, GreyRule.LUMA)
@@ -220,10 +286,10 @@ class DatasetReader(Reader):
         return self._files[sample_id].partition("/")[0]
 
     def _counts(self) -> dict[str, int]:
-        counts = {"images": len(self._files), "boxes": sum(map(len, self._boxes.values()))}
-        counts["positives"] = sum(map(bool, self._boxes.values()))
+        counts = {"images": len(self._images), "boxes": sum(len(self._boxes[i]) for i in self._images)}
+        counts["positives"] = sum(bool(self._boxes[i]) for i in self._images)
         for part in PARTS:
-            ids = [i for i, other in self._part.items() if other == part]
+            ids = [i for i in self._images if self._part[i] == part]
             counts[f"{part}_images"] = len(ids)
             counts |= {f"{part}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
         counts["unlabelled_images"] = len(list((self._base / "imgs" / "test").glob("*.png")))

@@ -310,7 +310,8 @@ def _why_refused(record: Record, same_split: Callable[[Record], bool]) -> str | 
     if record.phantom:
         return "phantom data never stands beside published numbers"
     if record.scale == "limited":
-        return "limited runs never stand beside published numbers"
+        partial = record.job.experiment.dataset.partial
+        return f"{f'partial releases ({partial})' if partial else 'limited runs'} never stand beside published numbers"
     if record.job.labels.protocol != "published":
         return f"protocol {record.job.labels.protocol!r}; only 'published' repeats what the paper did"
     # Searches and failures have no test result to compare: they only explain a dash.

@@ -20,6 +20,7 @@ from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
 
 LIMITED = "limited run: never ranked, never beside published numbers"
+PARTIAL = "partial release ({}): never ranked, never beside published numbers"
 PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
 CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these images"
 LOVT_SPLIT = "lovt"
@@ -136,7 +137,7 @@ def rows_of(
 
     groups: dict[tuple, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for job, record in entries:
-        scale = record.scale if record else _scale_of(job.experiment)
+        scale = record.scale if record else "limited" if job.limited else "full"
         phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
         names = (job.labels.backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
         # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
@@ -309,7 +310,10 @@ def _warnings(
     _, _, _, _, scale, phantom = names
     if phantom:
         yield PHANTOM
-    if scale == "limited":
+    experiment = _representative(members).experiment
+    if experiment.dataset.partial:
+        yield PARTIAL.format(one_line(experiment.dataset.partial))
+    if scale == "limited" and (experiment.limit is not None or experiment.profile != "full"):
         yield LIMITED
     known = _contamination(members)
     if known is Contamination.UNKNOWN:
@@ -371,10 +375,6 @@ def _contamination(members: Sequence[Entry]) -> Contamination:
 def _representative(members: Sequence[Entry]) -> Job:
     """A final job where there is one: it names recipe and grid; a search only names one rate of them."""
     return min((job for job, _ in members), key=lambda job: (job.experiment.role is not Role.FINAL, job.labels.run, job.key))
-
-
-def _scale_of(experiment: Experiment) -> Literal["full", "limited"]:
-    return "limited" if experiment.limit is not None or experiment.profile != "full" else "full"
 
 
 def _variant_texts(experiments: Sequence[Experiment]) -> list[str]:

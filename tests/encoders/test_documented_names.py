@@ -57,6 +57,21 @@ def resnet50(channels: int = 3) -> Names:
     return names
 
 
+def efficientnet_lite0() -> Names:
+    """The port's own file, opened here: 16 blocks counted through, the first without expansion; 296 names with the classifier's two."""
+    names = {"_conv_stem.weight": (32, 3, 3, 3)} | _batch_norm("_bn0", 32)
+    incoming, number = 32, 0
+    for width, kernel, blocks in ((16, 3, 1), (24, 3, 2), (40, 5, 2), (80, 3, 3), (112, 5, 3), (192, 5, 4), (320, 3, 1)):
+        for _ in range(blocks):
+            at, inner = f"_blocks.{number}", incoming * (6 if number else 1)
+            if number:
+                names |= {f"{at}._expand_conv.weight": (inner, incoming, 1, 1)} | _batch_norm(f"{at}._bn0", inner)
+            names |= {f"{at}._depthwise_conv.weight": (inner, 1, kernel, kernel)} | _batch_norm(f"{at}._bn1", inner)
+            names |= {f"{at}._project_conv.weight": (width, inner, 1, 1)} | _batch_norm(f"{at}._bn2", width)
+            incoming, number = width, number + 1
+    return names | {"_conv_head.weight": (1280, 320, 1, 1)} | _batch_norm("_bn1", 1280) | _layer("_fc", 1000, 1280)
+
+
 def numbered(names: Names, last: int) -> Names:
     """Reference of BenchX and MGCA, 5: children by number, 0 the first convolution, up to stage `last`."""
     number = {"conv1": 0, "bn1": 1, **{f"layer{stage}": 3 + stage for stage in range(1, last + 1)}}
@@ -355,6 +370,7 @@ DOCUMENTED: dict[str, tuple[Callable[[], Names], ...]] = {  # card: what its fil
     "rad-dino": (dinov2,),
     "biomedclip": (lambda: _with(_under("visual.trunk.", vit()), "visual.head.proj.weight", "text.transformer.x", "text.proj.0.weight"),),
     "medsiglip": (lambda: _with(_under("vision_model.", siglip_vision()), "text_model.head.weight", "logit_scale", "logit_bias"),),
+    "efficientnet-lite0": (efficientnet_lite0,),
     "eva-x-tiny": (lambda: eva_x(192),),
     "eva-x-small": (lambda: eva_x(384),),
     "eva-x-base": (lambda: eva_x(768),),
@@ -408,4 +424,5 @@ def test_every_card_that_takes_a_file_is_documented_here():
 
 def test_counts_of_the_references():
     counts = {"resnet50": len(resnet50()), "bert": len(bert()), "gloria": len(_gloria()), "g2d": len(_g2d_unet()), "clip": len(clip())}
-    assert counts == {"resnet50": 318, "bert": 200, "gloria": 521, "g2d": 380, "clip": 302}
+    counts |= {"efficientnet-lite0": len(efficientnet_lite0())}
+    assert counts == {"resnet50": 318, "bert": 200, "gloria": 521, "g2d": 380, "clip": 302, "efficientnet-lite0": 296}

@@ -6,10 +6,12 @@ import pytest
 import timm
 import torch
 
+from benchmark import registry
 from benchmark.cards import IMAGENET
 from benchmark.encoders import timm as family
+from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
 
 @pytest.mark.parametrize("model", ["resnet10t", "convnext_atto", "mobilenetv3_small_050"])
@@ -141,3 +143,54 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(EnvironmentProblem, match=r"timm:resnet50@a1_in1k.*unreachable.*timm:resnet50@FILE"):
         family.library_weights("resnet50", "a1_in1k")
+
+
+# --------------------------------------------------------------------------------------- files of other code for timm's networks
+
+
+def lite0_names() -> list[str]:
+    """Names in the published EfficientNet-Lite0, in the order of its modules: 16 blocks counted through, the first without expansion."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = ["_conv_stem.weight", *(f"_bn0.{part}" for part in norm)]
+    for block in range(16):
+        for conv, bn in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+            if block or conv != "_expand_conv":
+                names += [f"_blocks.{block}.{conv}.weight", *(f"_blocks.{block}.{bn}.{part}" for part in norm)]
+    return [*names, "_conv_head.weight", *(f"_bn1.{part}" for part in norm), "_fc.weight", "_fc.bias"]
+
+
+@pytest.fixture(scope="module")
+def lite0_file(tmp_path_factory):
+    """(timm's own network, the same weights under the published names): the two list their tensors in one order."""
+    torch.manual_seed(3)
+    source = timm.create_model("tf_efficientnet_lite0").eval()
+    for name, buffer in source.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("lite0") / "weights.pth"
+    torch.save(dict(zip(lite0_names(), source.state_dict().values(), strict=True)), path)
+    return source, path
+
+
+def test_published_lite0_file_loads_whole_by_its_names_and_computes_the_same(lite0_file):
+    source, path = lite0_file
+    card = registry.backbones()["efficientnet-lite0"]
+    backbone = family.build(card.model).eval()
+    account = load_checkpoint(backbone.network, path, card.layout, card.minimum_loaded)
+    assert account.counts == {"loaded": 245, "ignored": 2, "missing": 0, "unexpected": 0, "wrong_shape": 0}
+    assert account.ignored == ("_fc.weight", "_fc.bias")
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.pooled(images), source.forward_head(source.forward_features(images), pre_logits=True))
+    SealedEncoder(backbone, card.normalisation).conformance(64)
+
+
+def test_a_lite0_file_with_a_block_too_many_or_too_few_is_refused(lite0_file, tmp_path):
+    content = torch.load(lite0_file[1], weights_only=True)
+    network = family.build("tf_efficientnet_lite0").network
+    torch.save(content | {"_blocks.16._expand_conv.weight": torch.ones(1)}, tmp_path / "more.pth")
+    with pytest.raises(CheckpointError, match="larger or different architecture"):
+        load_checkpoint(network, tmp_path / "more.pth", "efficientnet-lite0", 1.0)
+    torch.save({name: tensor for name, tensor in content.items() if not name.startswith("_blocks.9.")}, tmp_path / "fewer.pth")
+    with pytest.raises(CheckpointError, match=r"blocks\.4\.1\.conv_pw\.weight"):
+        load_checkpoint(network, tmp_path / "fewer.pth", "efficientnet-lite0", 1.0)

@@ -142,7 +142,9 @@ def test_an_image_in_both_folds_is_an_error(release: Path) -> None:
 @pytest.mark.parametrize("structure", list(BOX))
 def test_a_missing_mask_names_its_folder(release: Path, structure: str) -> None:
     (release / "scratch" / "fold2" / "masks" / structure / "JPCLN002.gif").unlink()
-    with pytest.raises(DataError, match=rf"image 2 of 4 .*: no mask in fold1/masks/{structure} or fold2/masks/{structure}") as raised:
+    with pytest.raises(
+        DataError, match=rf"image 2 of 4 .*: no mask in scratch/fold1/masks/{structure} or scratch/fold2/masks/{structure}"
+    ) as raised:
         open_reader(CARD, release)
     assert says_nothing(raised.value)
 
@@ -204,3 +206,81 @@ def test_a_phantom_comes_back_as_it_was_drawn(tmp_path: Path) -> None:
         assert sample.patient_id is None
     splits = reader.split(RULE)
     assert {*splits["train"], *splits["validation"], *splits["test"]} == set(reader.ids)
+
+
+# ----------------------------------------------------------------------------------------------------------- copies people have
+
+
+def write_copy(folder: Path, names: tuple[str, ...], *, lungs: int = 150, heart: int = 220, structures: str = "{}") -> Path:
+    """PNG images as the known copy has them, indices into an inverted palette, and all outlines in one folder."""
+    images = folder / "images"
+    images.mkdir(parents=True)
+    for name in names:
+        shown = np.full((2048, 2048), 90, np.uint8)
+        for structure, (top, bottom, left, right) in BOX.items():
+            shown[2 * top : 2 * bottom, 2 * left : 2 * right] = heart if structure == "heart" else lungs
+            mask = np.zeros((1024, 1024), np.uint8)
+            mask[top:bottom, left:right] = 255
+            path = folder / "masks" / structures.format(structure.replace(" ", "_")) / f"{name}.gif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(mask).save(path)
+        picture = PIL.Image.fromarray(255 - shown)
+        picture.putpalette([255 - level for level in range(256) for _ in range(3)])
+        picture.save(images / f"{name}.IMG.png", compress_level=1)
+    return folder
+
+
+def test_a_png_copy_without_folds_is_read_as_displayed_and_named(tmp_path: Path) -> None:
+    reader = open_reader(CARD, write_copy(tmp_path, ("JPCLN001", "JPCLN002", "JPCNN003")))
+    image = reader.sample("JPCLN001").image()
+    masks = reader.sample("JPCLN001").masks(image.shape)
+    assert (image.shape, image.dtype) == ((2048, 2048), np.uint8)
+    assert (np.median(image[masks[0]]), image[masks[1]].max()) == (150, 220)
+    assert reader.release == "images as PNG, outlines without folds, which file numbers decide"
+    assert any("PNG copies" in warning for warning in reader.warnings)
+    assert set(reader.split(RULE)["test"]) == {"JPCLN002"}
+    lines = {check.what: check for check in reader.checks()}
+    assert (lines["files"].verdict, lines["folds"].verdict) == ("ok", "warning")
+    assert lines["lungs darker than the heart"].verdict == "ok"
+
+
+def test_a_negative_copy_is_an_error_of_verify(tmp_path: Path) -> None:
+    reader = open_reader(CARD, write_copy(tmp_path, ("JPCLN001",), lungs=200, heart=60))
+    line = next(check for check in reader.checks() if check.what == "lungs darker than the heart")
+    assert (line.verdict, line.found) == ("error", "in 0")
+    assert "negatives" in line.hint
+
+
+def test_a_copy_has_the_phantoms_masks_and_its_pixels_to_eight_bits(tmp_path: Path) -> None:
+    write_corpus(Plan(dataset="jsrt", n_patients=1, seed=5), tmp_path / "jsrt")
+    release = open_reader(CARD, tmp_path / "jsrt")
+    (name,) = release.ids
+    copy = write_copy(tmp_path / "copy", (name,))
+    image = release.sample(name).image()
+    PIL.Image.fromarray((image >> 4).astype(np.uint8)).save(copy / "images" / f"{name}.IMG.png", compress_level=1)
+    for path in release.label_files():
+        (copy / "masks" / path.parent.name.replace(" ", "_") / path.name).write_bytes(path.read_bytes())
+    sample = open_reader(CARD, copy).sample(name)
+    assert np.array_equal(sample.image(), image >> 4)
+    assert np.array_equal(sample.masks(image.shape), release.sample(name).masks(image.shape))
+
+
+def test_empty_raw_files_give_way_to_the_copy_and_full_ones_do_not(tmp_path: Path) -> None:
+    root = write_copy(tmp_path, ("JPCLN001",))
+    (root / "raw").mkdir()
+    (root / "raw" / "JPCLN001.IMG").touch()
+    reader = open_reader(CARD, root)
+    assert reader.release.startswith("images as PNG")
+    assert any("1 .IMG files are empty" in warning for warning in reader.warnings)
+    write_image(root / "raw", "JPCLN001")
+    assert open_reader(CARD, root).release.startswith("raw images")
+
+
+def test_a_resized_copy_is_refused_without_its_name(tmp_path: Path) -> None:
+    root = write_copy(tmp_path, ("JPCLN001",))
+    PIL.Image.new("L", (1024, 1024)).save(root / "images" / "JPCLN001.IMG.png")
+    reader = open_reader(CARD, root)
+    with pytest.raises(ImageError, match=r"image 1 of 1 .*1,024 x 1,024 pixels, expected 2048 x 2048. Is this a resized copy") as raised:
+        reader.sample("JPCLN001").image()
+    assert says_nothing(raised.value)
+    assert next(check for check in reader.checks() if check.what == "files").verdict == "error"

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from benchmark import registry
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError, ImageError, PartialRelease, SplitError
 from benchmark.readers.base import open_reader
 
 CARD = registry.dataset("tbx11k")
@@ -253,3 +253,145 @@ def test_verify_of_a_phantom_compares_with_its_own_file(tmp_path):
     assert opened(root).verify().ok
     (root / "PHANTOM.json").write_text(json.dumps({"counts": {"boxes": 5}}))
     assert not opened(root).verify().ok
+
+
+# ----------------------------------------------------------------------------------------------------------- copies people have
+
+
+def voc(name: str, boxes: list[tuple[str, tuple[int, int, int, int]]], size: tuple[int, int] = (1024, 2048), difficult: int = 0) -> str:
+    """An XML annotation; corners in pixels of `size`, (width, height)."""
+    objects = "".join(
+        f"<object><name>{category}</name><difficult>{difficult}</difficult><bndbox>"
+        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for category, (x1, y1, x2, y2) in boxes
+    )
+    return f"<annotation><filename>{name}</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}</annotation>"
+
+
+BOX = ("ActiveTuberculosis", (602, 484, 702, 644))
+
+
+def with_xml(root: Path, **contents: str) -> Path:
+    """The release with XML annotations in place of COCO files; every image of tuberculosis has one."""
+    shutil.rmtree(root / "annotations" / "json")
+    folder = root / "annotations" / "xml"
+    folder.mkdir()
+    for name in (*TRAIN, *VAL):
+        stem = Path(name).stem
+        if name.startswith("tb/") or stem in contents:
+            (folder / f"{stem}.xml").write_text(contents.get(stem, voc(stem, [BOX])))
+    return root
+
+
+def test_xml_boxes_are_scaled_from_the_original_pixels_less_one_as_the_releases_script_has_it(tmp_path):
+    """602 / 2 - 1 = 300 and 484 / 4 - 1 = 120: the box of the COCO file above."""
+    reader = opened(with_xml(write(tmp_path)))
+    assert reader.release == "lists and XML annotations"
+    assert reader.sample("tb0002").boxes_xywh.tolist() == [[300, 120, 50, 40]]
+    assert reader.sample("tb0002").box_labels.tolist() == [0]
+    assert reader.sample("h0001").positive is False
+    assert not reader.partial
+    assert {path.suffix for path in reader.label_files()} == {".txt", ".xml"}
+
+
+def test_xml_boxes_are_the_scripts_single_precision_numbers(tmp_path):
+    corners, size = (1446, 250, 2007, 1017), (2840, 2827)
+    reader = opened(with_xml(write(tmp_path), tb0002=voc("tb0002", [("ObsoletePulmonaryTuberculosis", corners)], size)))
+    x1, y1, x2, y2 = (np.array([corners[k] / (size[k % 2] / 512) for k in range(4)]) - 1).astype(np.float32)
+    assert reader.sample("tb0002").boxes_xywh.tolist() == [[float(x1), float(y1), float(x2 - x1), float(y2 - y1)]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        voc("tb0002", []),
+        voc("tb0002", [BOX], difficult=1),
+        voc("tb0002", [(BOX[0], (600, 480, 601, 640))]),  # half a pixel wide
+        voc("tb0002", [(BOX[0], (600, 480, 608, 496))]),  # 4 x 4 pixels, less than 20
+    ],
+)
+def test_difficult_and_tiny_boxes_are_left_out_as_the_releases_script_does(tmp_path, content):
+    assert opened(with_xml(write(tmp_path), tb0002=content)).sample("tb0002").positive is False
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("tb0002", voc("tb0002", [("Tuberculosis", BOX[1])]), "object 1 is called 'Tuberculosis'"),
+        ("tb0002", voc("tb0002", [BOX, BOX]), "object 2 (tb0002): the same box once more"),
+        ("tb0002", voc("tb0002", [(BOX[0], (900, 480, 1100, 640))]), "the box leaves the image"),
+        ("tb0002", voc("tb0001", [BOX]), "is of the image 'tb0001'"),
+        ("h0001", voc("h0001", [BOX]), "image of the folder health"),
+    ],
+)
+def test_a_doubtful_annotation_is_an_error_with_its_file(tmp_path, name, content, sentence):
+    with pytest.raises(DataError) as caught:
+        opened(with_xml(write(tmp_path), **{name: content}))
+    assert sentence in str(caught.value)
+    assert f"xml/{name}.xml" in str(caught.value)
+
+
+def test_coco_files_decide_where_both_are_there(tmp_path):
+    root = write(tmp_path)
+    (root / "annotations" / "xml").mkdir()
+    (root / "annotations" / "xml" / "tb0001.xml").write_text(voc("tb0001", [BOX]))
+    assert opened(root).release == "lists and COCO files"
+    assert opened(root).sample("tb0001").boxes_xywh.tolist() == [[0, 0, 512, 512]]
+
+
+def trimmed(root: Path) -> Path:
+    for kind in ("health", "sick"):
+        shutil.rmtree(root / "imgs" / kind)
+    return root
+
+
+def test_images_of_tuberculosis_alone_are_a_partial_release_with_the_whole_ones_split(tmp_path):
+    whole = opened(many(tmp_path)).split(RULE)
+    reader = opened(trimmed(tmp_path))
+    assert reader.partial == "images of tuberculosis only"
+    assert reader.release.startswith("partial release, images of tuberculosis only")
+    assert any("11 of 32 listed images" in warning and "Never ranked" in warning for warning in reader.warnings)
+    assert reader.split(RULE) == {name: tuple(i for i in ids if i.startswith("tb")) for name, ids in whole.items()}
+    assert len(reader.image_files()) == len(reader.ids) == 11
+    with pytest.raises(DataError, match="no image 'h0002'"):
+        reader.sample("h0002")
+
+
+def test_verify_excuses_a_partial_release_for_what_it_leaves_out_and_for_nothing_else(tmp_path):
+    verification = opened(trimmed(write(tmp_path))).verify()
+    lines = {check.what: check for check in verification.checks}
+    assert verification.partial == "images of tuberculosis only"
+    assert (lines["train health"].verdict, lines["images"].verdict) == ("warning", "warning")
+    assert "never ranked" in lines["train health"].hint
+    assert (lines["train tb"].verdict, lines["boxes"].verdict) == ("error", "error")
+
+
+@pytest.mark.parametrize("gone", [("health",), ("sick",), ("tb",), ("health", "tb")])
+def test_any_other_part_of_the_release_is_no_known_one(tmp_path, gone):
+    root = write(tmp_path)
+    for kind in gone:
+        shutil.rmtree(root / "imgs" / kind)
+    with pytest.raises(PartialRelease, match="are not in the folder"):
+        opened(root)
+
+
+def test_a_partial_release_that_lacks_one_of_its_own_images_is_refused(tmp_path):
+    root = trimmed(write(tmp_path))
+    (root / "imgs" / "tb" / "tb0001.png").unlink()
+    with pytest.raises(PartialRelease, match=r"1 of 3 images listed in .* tb0001"):
+        opened(root)
+
+
+def test_images_may_lie_in_folders_of_another_layout(tmp_path):
+    root = trimmed(write(tmp_path / "TBX11K"))
+    for number, name in enumerate(("tb0001", "tb0002", "tb0003")):
+        place = root / "a copy" / "images" / ("train" if number < 2 else "val")
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.move(root / "imgs" / "tb" / f"{name}.png", place)
+    shutil.rmtree(root / "imgs")
+    reader = opened(tmp_path)
+    assert sorted(reader.ids) == ["tb0001", "tb0002", "tb0003"]
+    assert reader.sample("tb0002").image().shape == (512, 512)
+    shutil.copy(place / "tb0003.png", root)
+    with pytest.raises(DataError, match="tb0003 exists twice"):
+        opened(tmp_path)

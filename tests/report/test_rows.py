@@ -9,7 +9,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import Contamination, DatasetCard, Role
 from benchmark.report import rows as rows_module
-from benchmark.report.rows import CONTAMINATION_UNKNOWN, LIMITED, PHANTOM, rows_of
+from benchmark.report.rows import CONTAMINATION_UNKNOWN, LIMITED, PARTIAL, PHANTOM, rows_of
 
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 
@@ -124,6 +124,19 @@ def test_unknown_pretraining_data_is_a_warning_except_for_untrained_networks(mak
     random, mine = rows_of([make.record(0.1), make.record(0.2, **TRAINED)])
     assert CONTAMINATION_UNKNOWN not in random.warnings
     assert CONTAMINATION_UNKNOWN in mine.warnings
+
+
+def test_a_partial_release_is_limited_without_a_limit_and_says_what_it_is(make):
+    whole = make.job()
+    dataset = whole.experiment.dataset.model_copy(update={"partial": "images of tuberculosis only"})
+    job = whole.model_copy(update={"experiment": whole.experiment.model_copy(update={"dataset": dataset})})
+    assert (job.limited, whole.limited) == (True, False)
+    assert job.key != whole.key
+    (planned,) = rows_of([], planned=[job])
+    (row,) = rows_of([make.record(0.2, job=job, scale="limited")])
+    assert (row.scale, planned.scale) == ("limited", "limited")
+    assert PARTIAL.format("images of tuberculosis only") in row.warnings
+    assert LIMITED not in row.warnings
 
 
 def test_contamination_is_what_the_jobs_say_not_what_a_name_resembles(make):
