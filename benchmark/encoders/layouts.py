@@ -88,6 +88,7 @@ LAYOUTS: dict[str, Layout] = {
         prefixes=("", "vision_model.", "vit.", "deit.", "dinov2.", "swin.", "convnext.", "resnet.", "beit."),
         ignore=(
             *CLASSIFIERS,
+            "decoder.*",  # of a masked autoencoder
             "pooler.*",
             "*.pooler.*",
             "vision_model.head.*",

@@ -20,8 +20,11 @@ def is_index(path: Path) -> bool:
     return path.name.endswith(INDEX_SUFFIX)
 
 
-def shards_of(index: Path) -> dict[Path, set[str]]:
+def shards_of(index: Path, *, here: bool = True) -> dict[Path, set[str]]:
     """File -> names of the tensors that the index promises in it, files by name.
+
+    Args:
+        here: whether every file must be there already.
 
     Raises:
         CheckpointError: the index is malformed, names a file outside its folder, or one that is not there.
@@ -42,7 +45,7 @@ def shards_of(index: Path) -> dict[Path, set[str]]:
         if is_index(Path(file)):
             raise CheckpointError(f"{index.name} names another index ({file[:80]!r}) where weights belong.")
         found.setdefault(index.parent / file, set()).add(name)
-    absent = [path.name for path in found if not path.is_file()]
+    absent = [path.name for path in found if here and not path.is_file()]
     if absent:
         raise CheckpointError(f"{len(absent)} of {len(found)} files that {index.name} names are absent (first: {absent[0]}). Fetch them.")
     return found
