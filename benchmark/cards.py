@@ -120,6 +120,7 @@ class BackboneCard(Card):
         family: module in `benchmark/encoders` that builds it.
         model: architecture name inside the family.
         weights: None for random initialisation, a library's weight name, or the documented file name to be given as CARD@FILE.
+        container: key of the set of weights that is meant, in a file that holds several, such as raw and averaged ones.
         minimum_loaded: least share (0..1) of encoder tensors that must come from the file.
         pretraining: pretraining sets with their splits, those inherited through initialisation included; None = unknown.
         intensity: the method's own rule from stored grey values to the network's input, in words.
@@ -134,6 +135,7 @@ class BackboneCard(Card):
     model: str
     weights: str | None = None
     layout: str = "torchvision"
+    container: Later[str | None] = None
     minimum_loaded: float = 1.0
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
@@ -429,6 +431,7 @@ class BackboneRef(Card):
         digest: SHA-256 of the weights file, of the factory's state dict, or of the library's weights; None = random.
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
         normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
+        container: key of the set of weights in a file that holds several; not part of other jobs' keys.
     """
 
     family: str
@@ -438,6 +441,7 @@ class BackboneRef(Card):
     init_seed: int | None = None
     minimum_loaded: float = 1.0
     normalisation: Normalisation | None = None
+    container: Later[str | None] = None
 
 
 class DatasetRef(Card):

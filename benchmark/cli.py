@@ -60,6 +60,10 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="lovt, patient-
 SplitsOption = Annotated[
     Path | None, typer.Option("--splits", help="Folder with split lists in LoVT's format, one sub-folder per dataset, instead of a rule.")
 ]
+ContainerOption = Annotated[
+    str | None, typer.Option("--container", help="Which set of weights, in a file that holds several: state_dict_ema, teacher, ...")
+]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="How the weights file names its tensors, like prefix:encoder_q.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
 # A pipe or a file has no width of its own; 160 columns keep tables in one line each.
@@ -280,6 +284,8 @@ def run(
     backbone: Annotated[
         list[str], typer.Option("--backbone", "-b", help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function; repeatable.")
     ],
+    container: ContainerOption = None,
+    layout: LayoutOption = None,
     suite: Annotated[str | None, typer.Option("--suite", help="All tasks of a suite.")] = None,
     task: Annotated[list[str], typer.Option("--task", "-t", help="One task; repeatable.")] = [],  # noqa: B006
     data: DataOption = [],  # noqa: B006
@@ -321,9 +327,10 @@ def run(
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
     from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
+    from benchmark.encoders.naming import with_choices
 
     request = Request(
-        backbones=backbone,
+        backbones=with_choices(backbone, container=container, layout=layout),
         tasks=task,
         suite=suite,
         data=data,
@@ -471,6 +478,8 @@ def score(
 @app.command("check-backbone")
 def check_backbone(
     backbone: Annotated[str, typer.Argument(help="SOURCE:MODEL[@WEIGHTS], CARD[@FILE] or file.py:function.")],
+    container: ContainerOption = None,
+    layout: LayoutOption = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="PNG of the feature maps on a generated radiograph.")] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Also score this task under both normalisations; needs --data.")] = None,
     data: DataOption = [],  # noqa: B006
@@ -480,7 +489,9 @@ def check_backbone(
 ) -> None:
     """Contract, checkpoint account, cost, warnings and a picture of one backbone, before anything is run."""
     from benchmark.check_backbone import check
+    from benchmark.encoders.naming import with_choices
 
+    (backbone,) = with_choices([backbone], container=container, layout=layout)
     found = check(backbone, cache, picture, task, tuple(data), limit)
     if as_json:
         from dataclasses import asdict

@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = ("task", "suite", "dataset", "backbone")  # kinds that `lobe list` has a command for
+_NAMES_SHOWN = 8
+
 
 class LobeError(Exception):
     """Base of all errors with a sentence for the user."""
@@ -22,12 +25,19 @@ class CardError(LobeError):
 
 
 class UnknownName(UsageError):
-    """A task, dataset, backbone or suite that does not exist; carries the nearest names."""
+    """A task, dataset, backbone, suite or other thing that does not exist; carries the nearest names, and how to see all."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]):
-        nearest = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        known = list(known)
+        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        super().__init__(f"There is no {kind} called {name!r}.{hint} `lobe list {kind}s` shows all.")
+        if kind in LISTED:
+            shown = f" `lobe list {kind}s` shows all."
+        else:
+            names = sorted(known)
+            more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            shown = f" There are: {', '.join(names[:_NAMES_SHOWN])}{more}." if names else " There is none."
+        super().__init__(f"There is no {kind} called {name!r}.{hint}{shown}")
 
 
 class DataError(LobeError):

@@ -19,6 +19,7 @@ from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, Spli
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import describe, sources_digest
+from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.plan import NamedBackbone
@@ -271,11 +272,12 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         digest = None
     elif isinstance(parsed.weights, Path):
         weights = parsed.weights
-        digest = _file_digest(weights, cache)
+        digest = digest_of(weights, lambda file: _file_digest(file, cache))
     else:
         library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
-        weights, label = library.path, f"{Path(parsed.model).name} ({parsed.weights})"
-        digest = _file_digest(weights, cache)
+        weights = library.path
+        label = f"{Path(parsed.model).name} ({parsed.weights})" if parsed.container is None else label
+        digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
         # Neither is a folder's path; what its configuration builds is.
         model = f"{Path(parsed.model).name}:{_file_digest(config, cache)}"
@@ -286,6 +288,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         digest=digest,
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
+        container=parsed.container,
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights, files, before)

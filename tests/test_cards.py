@@ -140,6 +140,7 @@ OTHER: dict[str, Any] = {
     "backbone.digest": None,
     "backbone.init_seed": None,
     "backbone.minimum_loaded": 1.0,
+    "backbone.container": "teacher",
     "backbone.normalisation.mean": (0.5, 0.5, 0.5),
     "backbone.normalisation.std": (0.5, 0.5, 0.5),
     "dataset.name": "rsna",

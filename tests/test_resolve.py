@@ -231,3 +231,11 @@ def test_a_cache_budget_is_written_as_people_write_sizes(text, expected):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UsageError, match="not a size"):
         resolve.size_bytes(text)
+
+
+def test_the_set_of_weights_that_is_chosen_is_part_of_the_key_and_without_a_choice_the_key_stays(weights: Path, tmp_path: Path):
+    plain = resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path / "cache").named
+    chosen = resolve.backbone(f"torchvision:resnet18@{weights}#container=state_dict_ema", tmp_path / "cache").named
+    assert "container" not in plain.ref.canonical
+    assert '"container":"state_dict_ema"' in chosen.ref.canonical
+    assert plain.label != chosen.label

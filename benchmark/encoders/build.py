@@ -15,6 +15,7 @@ from benchmark.cards import BackboneRef
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
 from benchmark.encoders.library_weights import LibraryWeights
+from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointError, UsageError
 
 # Seed of what is drawn and then overwritten by a file, or of a Python function whose digest stands for its weights.
@@ -51,7 +52,8 @@ def build_backbone(ref: BackboneRef, weights_path: Path | None, *, init_seed: in
     account = TensorAccount()
     if weights_path is not None:
         # A family that wraps a library's model keeps it in `network`: files name the tensors of that.
-        account = load_checkpoint(getattr(backbone, "network", backbone), weights_path, ref.layout, ref.minimum_loaded)
+        network = getattr(backbone, "network", backbone)
+        account = load_checkpoint(network, weights_path, ref.layout, ref.minimum_loaded, ref.container)
     backbone.spec = backbone.spec.model_copy(update=_known_of(ref, weights_path))
     return backbone, account
 
@@ -78,9 +80,13 @@ def _known_of(ref: BackboneRef, weights_path: Path | None) -> dict:
 def _require_digest(path: Path, digest: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"There is no weights file {path}.")
-    with path.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = digest_of(path, _sha256)
     if found != digest:
         raise CheckpointError(
             f"{path.name} has SHA-256 {found[:12]}…, the job was planned with {digest[:12]}…: the file was replaced. Plan again."
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

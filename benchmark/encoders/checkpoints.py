@@ -18,17 +18,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.encoders.layouts import PART, PREFIX_LAYOUT, Layout, fit_shape, layout_of
-from benchmark.encoders.weights_file import read_tensors
+from benchmark.encoders.weight_sets import is_plain
+from benchmark.encoders.weights_file import read_set
 from benchmark.errors import CheckpointError
 
 _NAMES_SHOWN = 4
+_COPY = 0.9  # share of the encoder's tensors that a second copy of it in the file has at least
+_MOST_PARTS = 64  # of a tensor's name
 
 
 @dataclass(frozen=True)
 class TensorAccount:
     """What became of every tensor, by name: of the encoder (loaded, missing, wrong_shape) or of the file (ignored, unexpected).
 
-    `resampled` are those of the loaded whose table of positions was interpolated to the encoder's own grid.
+    `resampled` are those of the loaded whose table of positions was interpolated to the encoder's own grid, or whose first convolution was
+    fitted to the encoder's channels. `container` is the key of the set of weights that was chosen in a file with several of this network,
+    `other_sets` are the keys of the others; both are empty where there was no choice.
     BatchNorm's batch counters are left out: no forward pass with a fixed momentum reads them, and old files lack them.
     """
 
@@ -38,11 +43,14 @@ class TensorAccount:
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
+    other_sets: tuple[str, ...] = ()
+    container: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of tensors by fate: what a record keeps. `resampled` is named only where there are some."""
-        fates = ("loaded", "ignored", "missing", "unexpected", "wrong_shape", *(("resampled",) if self.resampled else ()))
+        """Number of names by fate: what a record keeps. `resampled` and `other_sets` are named only where there are some."""
+        fates = ["loaded", "ignored", "missing", "unexpected", "wrong_shape"]
+        fates += [fate for fate in ("resampled", "other_sets") if getattr(self, fate)]
         return {fate: len(getattr(self, fate)) for fate in fates}
 
     @property
@@ -52,8 +60,8 @@ class TensorAccount:
         return len(self.loaded) / n_encoder if n_encoder else 0.0
 
     def table(self) -> str:
-        """One line a fate: count and the first names."""
-        lines = []
+        """One line a fate: count and the first names; before them the set of weights that was chosen, if there was a choice."""
+        lines = [f"  container           {self.container}"] if self.container else []
         for fate, count in self.counts.items():
             names = getattr(self, fate)
             more = f", … ({count - _NAMES_SHOWN} more)" if count > _NAMES_SHOWN else ""
@@ -66,33 +74,41 @@ class TensorAccount:
             return
         n_encoder = len(self.loaded) + len(self.missing) + len(self.wrong_shape)
         raise CheckpointError(
-            f"Only {len(self.loaded)} of {n_encoder} encoder tensors ({self.share_loaded:.0%}) were found in {source}; "
-            f"the card demands {minimum:.0%}.\n{self.table()}{hint}"
+            f"Only {len(self.loaded)} of {n_encoder} encoder tensors ({100 * len(self.loaded) // max(1, n_encoder)}%) were found in "
+            f"{source}; the card demands {100 * minimum:.4g}%.\n{self.table()}{hint}"
         )
 
 
-def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float) -> TensorAccount:
+def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float, container: str | None = None) -> TensorAccount:
     """Copies a file's tensors into `encoder`, in place, and accounts for all of them.
 
     Args:
         encoder: freshly initialised; nothing of it changes when this raises.
-        path: safetensors, or a PyTorch file of a state dict, bare or in a known wrapper.
+        path: a PyTorch file of a state dict, bare or in a known wrapper; safetensors, or their index; NumPy arrays by name.
         layout: name for `layout_of`.
         minimum: least share (0..1) of the encoder's tensors that must come from the file.
+        container: key of the set of weights that is meant, in files that hold several.
 
     Raises:
-        CheckpointError: the file cannot be read; too little fits; it belongs to a larger encoder; BatchNorm statistics are missing; a
-            tensor holds NaN or infinity; or loading changed nothing. Says which, with the account.
+        CheckpointError: the file cannot be read; it holds several sets of weights and none was named; too little fits; it belongs to a
+            larger encoder; BatchNorm statistics are missing; a tensor is no plain real tensor, or holds NaN or infinity; or loading changed
+            nothing. Says which, with the account.
     """
     chosen = layout_of(layout)
-    found = read_tensors(path, chosen.container)
+    read = read_set(path, container, chosen.container)
+    found = read.tensors
     wanted = encoder.state_dict()
     chosen = _with_one_prefix(chosen, found, wanted)
+    if not layout.startswith(PREFIX_LAYOUT):
+        _refuse_second_copy(found, wanted, chosen, path)
+    _refuse_no_values(found, wanted, chosen, path)
     fitting, account = _match(found, wanted, chosen)
+    if read.others:
+        account = replace(account, container=read.container, other_sets=read.others)
     account.require(minimum, source=path.name, hint=_prefix_hint(found, wanted, chosen))
     _refuse_larger_encoder(account, wanted, chosen, path)
     _refuse_missing_statistics(encoder, account, path)
-    _refuse_not_finite(fitting, path)
+    _refuse_not_finite(fitting, wanted, path)
     if all(torch.equal(tensor.to(wanted[name].dtype), wanted[name].cpu()) for name, tensor in fitting.items()):
         raise CheckpointError(f"Loading {path.name} changed no tensor of the encoder: the file holds what the encoder already had.")
     encoder.load_state_dict(fitting, strict=False)
@@ -183,16 +199,27 @@ def _counted(names: Iterable[str]) -> tuple[str, ...]:
 
 def _prefix_hint(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> str:
     """Names the prefix under which most tensors of the file would fit, if that is another one than the layout's."""
-    votes: Counter[str] = Counter()
-    for name, tensor in found.items():
-        starts = [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")]
-        votes.update(name[:at] for at in starts if name[at:] in wanted and wanted[name[at:]].shape == tensor.shape)
+    votes = _prefix_votes(found, wanted)
     if not votes:
         return "\nNo prefix makes any tensor fit: is this file of another architecture?"
     prefix, n_fitting = votes.most_common(1)[0]
     if prefix in layout.prefixes:
         return ""
-    return f"\nWith the prefix {prefix!r} {n_fitting} tensors would fit: try layout `{PREFIX_LAYOUT}{prefix}`."
+    rivals = [other for other, n in votes.items() if other != prefix and n == n_fitting]
+    also = f" So they would with {', '.join(map(repr, rivals[:_NAMES_SHOWN]))}: only the author knows which is meant." if rivals else ""
+    return (
+        f"\nWith the prefix {prefix!r} {n_fitting} tensors would fit: try --layout {PREFIX_LAYOUT}{prefix}, or "
+        f'`layout: "{PREFIX_LAYOUT}{prefix}"` in a card.{also}'
+    )
+
+
+def _prefix_votes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Counter[str]:
+    """Prefix -> number of the file's tensors that would fit the encoder without it."""
+    votes: Counter[str] = Counter()
+    for name, tensor in found.items():
+        starts = [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")][:_MOST_PARTS]
+        votes.update(name[:at] for at in starts if name[at:] in wanted and wanted[name[at:]].shape == tensor.shape)
+    return votes
 
 
 def _refuse_larger_encoder(account: TensorAccount, wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
@@ -221,7 +248,57 @@ def _refuse_missing_statistics(encoder: nn.Module, account: TensorAccount, path:
                 )
 
 
-def _refuse_not_finite(fitting: Mapping[str, Tensor], path: Path) -> None:
+def _refuse_not_finite(fitting: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
     broken = [name for name, tensor in fitting.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(f"{path.name}: {len(broken)} tensors hold NaN or infinity (first: {broken[0]}). Training had diverged.")
+    for name, tensor in fitting.items():
+        if tensor.is_floating_point() and not tensor.to(wanted[name].dtype).isfinite().all():
+            raise CheckpointError(f"{path.name}: {name} holds values beyond the range of {wanted[name].dtype}. Training had diverged.")
+
+
+def _refuse_no_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
+    """A tensor of the encoder takes plain real values of its own kind: numbers without their scale would be loaded as weights."""
+    (prefix,) = layout.prefixes
+    for name, tensor in found.items():
+        inner = inner_name(name, prefix, layout).partition(PART)[0] if name.startswith(prefix) else ""
+        if inner in wanted and (kind := _not_weights(tensor, wanted[inner])):
+            raise CheckpointError(
+                f"{path.name}: tensor {name} {kind}. Save plain floating tensors: dequantise, fill or convert them first."
+            )
+
+
+def _not_weights(tensor: Tensor, wanted: Tensor) -> str:
+    """What keeps the values from being those of an encoder's tensor; empty where nothing does."""
+    if tensor.is_meta:
+        return "has a shape but no values (meta device)"
+    if tensor.is_quantized:
+        return f"is quantised ({tensor.dtype})"
+    if not is_plain(tensor):
+        return f"is sparse or nested ({tensor.layout})"
+    if tensor.is_complex():
+        return f"is complex ({tensor.dtype})"
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        return f"holds whole numbers ({tensor.dtype}) where the encoder takes floating ones: their scale is elsewhere"
+    if wanted.is_floating_point() and tensor.element_size() == 1:
+        return f"holds floating numbers of 8 bits or fewer ({tensor.dtype}): their scale is elsewhere"
+    if not wanted.is_floating_point() and tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
+        return f"holds fractions where the encoder takes {wanted.dtype}"
+    return ""
+
+
+def _refuse_second_copy(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
+    """An averaged copy beside the encoder, under names of its own, where nothing in the layout says which of the two is meant."""
+    (prefix,) = layout.prefixes
+    if prefix:
+        return
+    votes = _prefix_votes(found, wanted)
+    for other, n_fitting in votes.items():
+        if other == prefix or n_fitting < _COPY * votes[prefix]:
+            continue
+        pairs = [(found[prefix + name], found[other + name]) for name in wanted if prefix + name in found and other + name in found]
+        if any(one.shape == two.shape and not (is_plain(one) and is_plain(two) and torch.equal(one, two)) for one, two in pairs):
+            raise CheckpointError(
+                f"{path.name} holds the encoder twice: under its own names and with {other!r} before them. Which one is meant, only its "
+                f"author knows. Choose with --layout {PREFIX_LAYOUT} or --layout {PREFIX_LAYOUT}{other}, or with `layout` in a card."
+            )

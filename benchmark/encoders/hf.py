@@ -4,32 +4,39 @@ A folder (or a repository's name) gives the architecture by its `config.json`; a
 (`CONFIGURATIONS`). Weights come from a file, or from the folder's own `model.safetensors` as `hf:FOLDER@DEFAULT`. Only classes that
 transformers ships are built: code in a folder is never run.
 Plain transformers (ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP) give their last state after the final norm, at the stride of the patch; models
-with stages (Swin, ConvNeXt, ResNet) give the stages. transformers' Swin needs 224 pixels or more.
+with stages (Swin, ConvNeXt, ResNet) give the stages. transformers' Swin needs 224 pixels or more. A masked autoencoder's encoder sees the
+whole image: its mask is off. Networks run in float32 whatever type the folder was saved in.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, Dinov2Config, PreTrainedConfig, SiglipVisionConfig, SwinConfig
 
-from benchmark.cards import BackboneSpec, Normalisation
+from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import Backbone
+from benchmark.encoders.hf_folder import own_normalisation, require_sizes
 from benchmark.encoders.library_weights import LibraryWeights, fetched
 from benchmark.encoders.released_names import use_released_names
-from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
+from benchmark.encoders.shards import is_index, shards_of
+from benchmark.errors import ConformanceError, EnvironmentProblem, LobeError, UnknownName, UsageError
 
 DEFAULT_LAYOUT = "hf"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 # Dual encoders: their image half is a model of its own.
 VISION_HALVES = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "siglip2": "Siglip2VisionModel"}
 WINDOWED = ("swin", "swinv2")
+MASKED_AUTOENCODERS = ("vit_mae",)
+# How attention is computed, where a configuration does not say: what transformers chooses by itself today. Its digits differ from eager's.
+ATTENTION = "sdpa"
+_KNOWN_ATTENTION = ("sdpa", "eager")
+_MOST_PARAMETERS = 20_000_000_000
 # Architectures of released files that come without a configuration, or whose configuration is documented.
 CONFIGURATIONS = {
     "dinov2-base-518": lambda: Dinov2Config(image_size=518, patch_size=14),
@@ -39,7 +46,6 @@ CONFIGURATIONS = {
         hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, image_size=448, patch_size=14
     ),
 }
-_SAME_SCALE = 0.01  # share by which a factor may miss 1/255: configurations round it
 _PROBE = 224  # side of the input on which strides are measured
 
 
@@ -49,9 +55,17 @@ def build(model: str) -> HuggingFaceBackbone:
     Raises:
         UsageError: no such folder, or no configuration in it.
         EnvironmentProblem: a repository's name that is not in the hub's cache and cannot be fetched.
-        ConformanceError: not an image encoder, or one whose maps cannot be read.
+        ConformanceError: not an image encoder, one whose maps cannot be read, or a configuration that describes no network.
     """
-    return HuggingFaceBackbone(model, configuration(model))
+    config = configuration(model)
+    try:
+        return HuggingFaceBackbone(model, config)
+    except LobeError:
+        raise
+    except Exception as error:  # a wrong value fails in as many places as a network has
+        raise ConformanceError(
+            f"hf:{model}: transformers cannot build its configuration ({_reason(error)}). Is config.json whole?"
+        ) from None
 
 
 def configuration(model: str) -> PreTrainedConfig:
@@ -62,12 +76,14 @@ def configuration(model: str) -> PreTrainedConfig:
         raise UsageError(f"hf:{model}: there is no config.json in this folder.")
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise EnvironmentProblem(
-            f"hf:{model} has no configuration that can be read here ({reason}). Give a local folder: hf:FOLDER."
-        ) from None
-    return getattr(config, "vision_config", config)
+        config = getattr(config, "vision_config", config)
+        require_sizes(config.to_dict(), f"hf:{model}")
+    except LobeError:
+        raise
+    except Exception as error:  # malformed values fail in as many ways as there are keys
+        advice = "Is its config.json whole?" if _is_folder(model) else "Give a local folder: hf:FOLDER."
+        raise EnvironmentProblem(f"hf:{model} has no configuration that can be read here ({_reason(error)}). {advice}") from None
+    return config
 
 
 def library_weights(model: str, name: str) -> LibraryWeights:
@@ -84,33 +100,27 @@ def library_weights(model: str, name: str) -> LibraryWeights:
             raise UnknownName("weight", f"hf:{model}@{name}", sorted(p.name for p in Path(model).glob("*.*")))
         file = found[0]
     else:
-
-        def download() -> Path:
-            from huggingface_hub import hf_hub_download
-
-            return Path(hf_hub_download(model, names[0]))
-
-        file = fetched(f"hf:{model}@{name}", download)
+        file = fetched(f"hf:{model}@{name}", lambda: _downloaded(model, names))
     return LibraryWeights(file, f"{Path(model).name} {file.name}", own_normalisation(model), pretraining=None)
 
 
-def own_normalisation(model: str) -> Normalisation | None:
-    """Mean and deviation of the folder's `preprocessor_config.json`; None where there is none, or they are on another scale than 0 to 1.
+def _downloaded(repository: str, names: Sequence[str]) -> Path:
+    """The first of the files that the repository has; with an index, every file it names."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    A configuration that switches the step off keeps statistics nobody used: then images pass as they are.
-    """
-    file = Path(model) / "preprocessor_config.json"
-    if not file.is_file():
-        return None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    scale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
-    if abs(255 * scale - 1) > _SAME_SCALE:
-        return None
-    if not content.get("do_normalize", True):
-        return Normalisation(mean=(0.0,), std=(1.0,))
-    if "image_mean" not in content or "image_std" not in content:
-        return None
-    return Normalisation(mean=tuple(content["image_mean"]), std=tuple(content["image_std"]))
+    absent: list[Exception] = []
+    for name in names:
+        try:
+            found = Path(hf_hub_download(repository, name))
+        except EntryNotFoundError as error:
+            absent.append(error)
+            continue
+        if is_index(found):
+            for shard in shards_of(found, here=False):
+                hf_hub_download(repository, shard.name)
+        return found
+    raise absent[0]
 
 
 class HuggingFaceBackbone(Backbone):
@@ -122,6 +132,13 @@ class HuggingFaceBackbone(Backbone):
 
     def __init__(self, name: str, config: PreTrainedConfig):
         super().__init__()
+        channels = getattr(config, "num_channels", 3)
+        if channels not in (1, 3):
+            raise ConformanceError(f"hf:{name} takes {channels} channels; radiographs have one, given as one or three equal ones.")
+        self.channels = channels
+        self._masked = config.model_type in MASKED_AUTOENCODERS
+        if self._masked:
+            config.mask_ratio = 0.0
         self.network = _image_model(config, name)
         self.patch = getattr(config, "patch_size", None) if not hasattr(config, "depths") else None
         self.patch = self.patch[0] if isinstance(self.patch, (list, tuple)) else self.patch
@@ -137,7 +154,12 @@ class HuggingFaceBackbone(Backbone):
                 strides, self._index = self._measured()
         width = strides[max(strides)]
         self.spec = BackboneSpec(
-            name=Path(name).name, strides=strides, embed_dim=width, normalisation=own_normalisation(name), pretraining=()
+            name=Path(name).name,
+            in_channels=channels,
+            strides=strides,
+            embed_dim=width,
+            normalisation=own_normalisation(name),
+            pretraining=(),
         )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
@@ -156,9 +178,16 @@ class HuggingFaceBackbone(Backbone):
         return tokens[:, 0] if tokens.shape[1] > n_patches else tokens.mean(dim=1)
 
     def _tokens(self, images: Tensor) -> Tensor:
-        tokens = self.network(pixel_values=images, **self._options).last_hidden_state
+        tokens = self.network(pixel_values=images[:, : self.channels], **self._options, **self._in_order(images)).last_hidden_state
         final = getattr(self.network, "post_layernorm", None)  # CLIP's last state is before its last norm
         return tokens if final is None or self.network.config.model_type.startswith("siglip") else final(tokens)
+
+    def _in_order(self, images: Tensor) -> dict[str, Tensor]:
+        """A masked autoencoder shuffles patches by noise, even if it keeps them all: rising noise keeps their order."""
+        if not self._masked:
+            return {}
+        n_patches = (images.shape[-2] // self.patch) * (images.shape[-1] // self.patch)
+        return {"noise": torch.arange(n_patches, device=images.device).expand(len(images), -1) / n_patches}
 
     def _grid(self, images: Tensor) -> Tensor:
         side = images.shape[-1] // self.patch
@@ -168,7 +197,7 @@ class HuggingFaceBackbone(Backbone):
     def _states(self, images: Tensor) -> list[Tensor]:
         if self.network.config.model_type in WINDOWED:
             return self._windowed_states(images)
-        found = self.network(pixel_values=images, output_hidden_states=True, **self._options)
+        found = self.network(pixel_values=images[:, : self.channels], output_hidden_states=True, **self._options)
         return [state for state in found.hidden_states if state.dim() == 4]
 
     def _windowed_states(self, images: Tensor) -> list[Tensor]:
@@ -180,7 +209,7 @@ class HuggingFaceBackbone(Backbone):
 
         handles = [stage.blocks[-1].register_forward_hook(remember) for stage in self.network.encoder.layers]
         try:
-            self.network(pixel_values=images, **self._options)
+            self.network(pixel_values=images[:, : self.channels], **self._options)
         finally:
             for handle in handles:
                 handle.remove()
@@ -192,7 +221,7 @@ class HuggingFaceBackbone(Backbone):
         strides, index = {}, {}
         was_training = self.network.training
         self.network.eval()
-        for place, state in enumerate(self._states(torch.zeros(1, self.network.config.num_channels, _PROBE, _PROBE))):
+        for place, state in enumerate(self._states(torch.zeros(1, 3, _PROBE, _PROBE))):
             strides[_PROBE // state.shape[-1]], index[_PROBE // state.shape[-1]] = state.shape[1], place
         self.network.train(was_training)
         if not strides:
@@ -204,14 +233,21 @@ def _image_model(config: PreTrainedConfig, name: str) -> nn.Module:
     import transformers
 
     half = VISION_HALVES.get(config.model_type.removesuffix("_vision_model"))
-    try:
+    kind = getattr(transformers, half) if half else transformers.MODEL_MAPPING.get(type(config), None)
+    if getattr(config, "_attn_implementation", None) not in _KNOWN_ATTENTION:
+        config._attn_implementation = ATTENTION if getattr(kind, "_supports_sdpa", False) else "eager"
+
+    def make() -> nn.Module:
         if half:
-            model = getattr(transformers, half)(config)
-            model = getattr(model, "vision_model", model)
-        else:
-            model = AutoModel.from_config(config, trust_remote_code=False)
+            model = kind._from_config(config, dtype=torch.float32)
+            return getattr(model, "vision_model", model)
+        return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+    try:
+        _require_size(make, name)
+        model = make()
     except (ValueError, AttributeError) as error:
-        raise ConformanceError(f"hf:{name} is no image encoder that transformers builds ({str(error).splitlines()[0][:160]}).") from None
+        raise ConformanceError(f"hf:{name} is no image encoder that transformers builds ({_reason(error)}).") from None
     if model.main_input_name != "pixel_values":
         raise ConformanceError(f"hf:{name}: transformers' {type(model).__name__} is no image encoder.")
     # Layers that no map passes through; many files lack them, so they would count as missing.
@@ -222,6 +258,22 @@ def _image_model(config: PreTrainedConfig, name: str) -> nn.Module:
         del model.head
     use_released_names(model)
     return model
+
+
+def _require_size(make: Callable[[], nn.Module], name: str) -> None:
+    """Counts parameters without memory for them, where the architecture can be built so."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            n_parameters = sum(parameter.numel() for parameter in make().parameters())
+    except Exception:
+        return
+    if n_parameters > _MOST_PARAMETERS:
+        raise ConformanceError(f"hf:{name} describes {n_parameters:,} parameters; no image encoder has more than {_MOST_PARAMETERS:,}.")
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().split("\n") if line.strip()]
+    return " ".join(lines[:2])[:200] or type(error).__name__
 
 
 def _is_folder(model: str) -> bool:

@@ -26,7 +26,7 @@ class Layout:
         rename: (pattern, replacement) regular expressions applied in order to what follows the prefix. `NAME#0`, `#1`, `#2` are joined.
         ignore: patterns (fnmatch, on full names in the file) of tensors known to be no part of the encoder.
         container: key of the file under which the tensors lie, where it holds several.
-        grey_stem: a first convolution of three channels is summed to one, and one of one channel spread over three.
+        grey_stem: a first convolution of three channels is summed to one. One of one channel is spread over three in every layout.
         closed: nothing may be left over under the prefix: the list of tensors is documented.
     """
 
@@ -39,6 +39,8 @@ class Layout:
 
 
 CLASSIFIERS = ("fc.*", "classifier.*", "head.*", "head_dist.*")
+# Buffers that timm's attention models recompute, and a token that only masked pretraining reads.
+_RECOMPUTED = ("*relative_position_index", "*attn_mask", "mask_token")
 
 # torchvision's own DenseNet files still have a point where its module names may no longer have one.
 _OLD_DENSENET = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)
@@ -101,12 +103,12 @@ _CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 
 LAYOUTS: dict[str, Layout] = {
     "torchvision": Layout(rename=_OLD_DENSENET, ignore=CLASSIFIERS),
-    # Buffers that timm's attention models recompute, and a token that only masked pretraining reads.
-    "timm": Layout(ignore=(*CLASSIFIERS, "*relative_position_index", "*attn_mask", "mask_token")),
+    "timm": Layout(ignore=(*CLASSIFIERS, *_RECOMPUTED)),
     "hf": Layout(
         prefixes=("", "vision_model.", "vit.", "deit.", "dinov2.", "swin.", "convnext.", "resnet.", "beit."),
         ignore=(
             *CLASSIFIERS,
+            "decoder.*",  # of a masked autoencoder
             "pooler.*",
             "*.pooler.*",
             "vision_model.head.*",
@@ -245,14 +247,14 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def layout_of(name: str) -> Layout:
-    """The named layout; `prefix:TEXT` is torchvision's with TEXT before every name.
+    """The named layout; `prefix:TEXT` is torchvision's and timm's with TEXT before every name.
 
     Raises:
         CardError: no such layout.
     """
     if name.startswith(PREFIX_LAYOUT):
         prefix = name.removeprefix(PREFIX_LAYOUT)
-        return Layout(prefixes=(prefix,), rename=_OLD_DENSENET, ignore=tuple(prefix + pattern for pattern in CLASSIFIERS))
+        return Layout(prefixes=(prefix,), rename=_OLD_DENSENET, ignore=tuple(prefix + pattern for pattern in (*CLASSIFIERS, *_RECOMPUTED)))
     if name not in LAYOUTS:
         raise CardError(f"There is no checkpoint layout {name!r}; use one of {', '.join(sorted(LAYOUTS))}, or {PREFIX_LAYOUT}TEXT.")
     return LAYOUTS[name]
@@ -262,7 +264,8 @@ def fit_shape(tensor: Tensor, shape: Size, name: str, layout: Layout) -> Tensor 
     """The tensor in the encoder's shape, or None where that would be another tensor.
 
     Allowed: axes of length one that come or go (a Linear saved as a 1 x 1 convolution); a table of positions of another grid, interpolated
-    as timm does; and, where the layout says so, a first convolution of one or three equal channels.
+    as timm does; a first convolution of one channel, spread over three, which gives the same for three equal channels; and, where the
+    layout says so, one of three channels, summed to one. Only a first convolution takes three channels.
     """
     if tensor.shape == shape:
         return tensor
@@ -271,8 +274,8 @@ def fit_shape(tensor: Tensor, shape: Size, name: str, layout: Layout) -> Tensor 
     if name.endswith(_TABLES) and tensor.shape[-1] == shape[-1] and tensor.dim() in (2, 3):
         return _positions(tensor, shape)
     channels = (tensor.shape[1], shape[1]) if tensor.dim() == len(shape) == 4 else ()
-    if layout.grey_stem and tensor.shape[0] == shape[0] and tensor.shape[2:] == shape[2:]:
-        if channels == (3, 1):
+    if tensor.shape[:1] == shape[:1] and tensor.shape[2:] == shape[2:]:
+        if channels == (3, 1) and layout.grey_stem:
             return tensor.sum(dim=1, keepdim=True)
         if channels == (1, 3):
             return tensor.expand(shape) / 3

@@ -1,14 +1,16 @@
 """What a user may call a backbone, and which family, model and weights that means.
 
-`SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`, or an entry point's name. Nothing is built
-or opened here but cards, and torch is not imported, so that `lobe list` and `lobe --help` stay quick.
+`SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`, or an entry point's name. Behind a file may stand
+`#container=KEY` (which of its sets of weights) and `#layout=NAME` (how it names its tensors). Nothing is built or opened here but cards,
+and torch is not imported, so that `lobe list` and `lobe --help` stay quick.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +25,7 @@ SOURCES = ("torchvision", "timm", "hf")
 ENTRY_POINTS = "lobe.backbones"
 WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
+_CHOICE = re.compile(r"#(?P<key>container|layout)=(?P<value>[^#]+)$")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class NamedBackbone:
         weights: None for random initialisation (or whatever a Python function returns), a library's weight name, or a file.
         label: what tables call it, for example `resnet18 (random)`.
         layout, minimum_loaded, normalisation: of the card, or the family's defaults; None = the backbone's own statistics.
+        container: key of the set of weights in a file that holds several; None = the only one.
         card: the card it came from, if any.
     """
 
@@ -46,6 +50,7 @@ class NamedBackbone:
     minimum_loaded: float = 1.0
     normalisation: Normalisation | None = None
     card: BackboneCard | None = None
+    container: str | None = None
 
     @property
     def contamination(self) -> dict[str, Contamination]:
@@ -65,10 +70,47 @@ def parse(name: str) -> NamedBackbone:
     """Reads a backbone's name.
 
     Raises:
-        UsageError: malformed, an unknown source, a missing file, or a card that needs its weights file.
+        UsageError: malformed, an unknown source, a missing file, a card that needs its weights file, or a choice without a file.
         UnknownName: no card of that name; suggests near ones.
         CardError: a card file that cannot be read.
     """
+    plain, choices = _choices(name)
+    named = _parse(plain)
+    if not choices:
+        return named
+    if named.weights is None:
+        raise UsageError(f"{name!r}: {' and '.join(choices)} are of a weights file, and this backbone names none.")
+    told = ", ".join(choices.values())
+    label = f"{named.label[:-1]}, {told})" if named.label.endswith(")") else f"{named.label} ({told})"
+    return replace(named, label=label, **choices)
+
+
+def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
+    """The names with `container` and `layout` behind every one that names weights and does not say otherwise.
+
+    Raises:
+        UsageError: a choice is given and no backbone names weights, or its text cannot stand in a name.
+    """
+    given = {key: value for key, value in (("container", container), ("layout", layout)) if value is not None}
+    files = [name for name in names if "@" in name and not _FUNCTION.fullmatch(name)]
+    for key, value in given.items():
+        if not files:
+            raise UsageError(f"--{key} is of a weights file, and no backbone names one: write SOURCE:MODEL@FILE.")
+        if not value or "#" in value:
+            raise UsageError(f"--{key} {value!r}: a key without # is expected.")
+    return [name + "".join(f"#{k}={v}" for k, v in given.items() if name in files and k not in _choices(name)[1]) for name in names]
+
+
+def _choices(name: str) -> tuple[str, dict[str, str]]:
+    """The name without what stands behind the file, and that by key."""
+    found: dict[str, str] = {}
+    while (choice := _CHOICE.search(name)) and choice["key"] not in found:
+        found[choice["key"]] = choice["value"]
+        name = name[: choice.start()]
+    return name, found
+
+
+def _parse(name: str) -> NamedBackbone:
     if function := _FUNCTION.fullmatch(name):
         file = _existing(Path(function["file"]), name)
         return NamedBackbone("python_file", f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
@@ -122,6 +164,7 @@ def _of_card(card: BackboneCard, file: str) -> NamedBackbone:
         "layout": card.layout,
         "minimum_loaded": card.minimum_loaded,
         "normalisation": card.normalisation,
+        "container": card.container,
         "card": card,
     }
     if file:

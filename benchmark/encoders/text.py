@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from benchmark.errors import EnvironmentProblem
 
+ATTENTION = "sdpa"  # what transformers chooses by itself today; digits of eager attention differ
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
 # A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
 SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
@@ -52,17 +53,30 @@ class Tokenizer:
     """A tokenizer of a folder or repository, cut at `max_length` tokens, special ones included.
 
     Raises:
-        EnvironmentProblem: not on this machine and not to be had.
+        EnvironmentProblem: not on this machine and not to be had, or its files are malformed.
     """
 
     def __init__(self, source: str | Path, max_length: int):
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
-            sentence = f"The tokenizer {source} cannot be read ({reason}). Give a local folder with its vocabulary."
+            self.max_length = max_length
+            self._try()
+        except Exception as error:  # malformed files fail in as many ways as there are keys; some only when a text comes
+            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            sentence = f"The tokenizer {source} cannot be read ({reason}). Give a local folder with its whole vocabulary."
             raise EnvironmentProblem(sentence) from None
-        self.max_length = max_length
+
+    def _try(self) -> None:
+        """A text of known and unknown words, cut and padded, as reports will be.
+
+        Raises:
+            ValueError: special tokens are missing, so that texts of several lengths make no batch.
+        """
+        tokens = self(["No effusion.", "\u2603 cardiomegaly " * 3], pad_to_limit=True)
+        if tokens.ids.shape != (2, self.max_length) or not tokens.mask.any(dim=1).all():
+            raise ValueError(f"it does not cut and pad texts to {self.max_length} tokens")
+        if int(tokens.ids.min()) < 0:
+            raise ValueError("it gives negative tokens")
 
     def __call__(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
         whole = self._tokenizer(list(texts))["input_ids"]
@@ -82,7 +96,9 @@ class Tokenizer:
 
 def bert(config: BertConfig | None = None) -> BertModel:
     """A randomly initialised BERT, by default with Bio_ClinicalBERT's sizes; the pooler is kept, released files have it."""
-    return BertModel(config or BertConfig(vocab_size=28996))
+    config = config or BertConfig(vocab_size=28996)
+    config._attn_implementation = ATTENTION
+    return BertModel(config)
 
 
 def bert_states(model: BertModel, tokens: Tokens, n_layers: int = 1) -> Tensor:

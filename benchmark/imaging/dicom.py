@@ -25,6 +25,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging.picture import require_strict_pillow
+from benchmark.imaging.stored_bits import values_of
 
 NATIVE = "pydicom"
 
@@ -54,6 +55,10 @@ OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (datasets,
 _VIEWS = frozenset({"PA", "AP", "LL", "RL", "LATERAL"})
 _DISTRIBUTIONS = ("pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 _BRIGHTEST = np.uint16(65_535)
+_MAY_BE_EMPTY = (
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+)
 _END_OF_CODESTREAM = b"\xff\xd9"
 
 
@@ -62,7 +67,8 @@ class DicomImage:
     """One grey frame and what may be kept of its header.
 
     Attributes:
-        pixels: (H, W) uint8 or uint16, larger is brighter, unscaled stored values.
+        pixels: (H, W) uint8 or uint16 in native byte order, larger is brighter, unscaled stored values; padding is as dark as the darkest
+            other pixel.
         bits_stored: significant bits of a pixel: values lie in [0, 2**bits_stored).
         view: "PA", "AP", ... or None.
         sex: "M", "F" or None.
@@ -89,11 +95,12 @@ def read_dicom(path: Path, sample_id: str) -> DicomImage:
         ImageError: not DICOM, cut off, without pixel data, several frames, colour, signed, or a codestream that contradicts the header.
         EnvironmentProblem: the decoder of this transfer syntax is not installed.
     """
-    dataset, stored = _stored(path, sample_id)
-    pixels = stored
+    dataset, pixels, padding = _stored(path, sample_id)
     bits_stored = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = ((1 << bits_stored) - 1 - pixels.astype(np.int32)).astype(pixels.dtype)
+    if padding is not None:
+        pixels = np.where(padding, pixels[~padding].min(), pixels)
     return _described(dataset, pixels, bits_stored)
 
 
@@ -102,7 +109,7 @@ def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
 
     Files without either keep their stored order of grey levels. The stretch goes from the image's own darkest to its brightest value, so
     only the order and the proportions of grey levels mean anything: meant for datasets whose intensity rule is "equalised". MONOCHROME1 is
-    inverted after the window, which is defined on stored values.
+    inverted after the window, which is defined on stored values. Padding takes no part in the stretch and is black.
 
     Returns:
         pixels (H, W) uint16, `bits_stored` 16.
@@ -113,23 +120,31 @@ def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
 
     Source: datasets reference, section 11 (rescale and window to apply); DICOM PS3.3, C.11.1 and C.11.2, by pydicom's own functions.
     """
-    dataset, stored = _stored(path, sample_id)
+    dataset, stored, padding = _stored(path, sample_id)
+    for name in _MAY_BE_EMPTY:
+        if name in dataset and not dataset[name].value and dataset[name].value != 0:
+            del dataset[name]  # an empty tag says nothing, as if it were absent
     try:
         values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), dtype=np.float64)
     except Exception as error:  # malformed windows fail in as many ways as there are tags
         raise ImageError(f"{path} (id {sample_id}): its rescale or window cannot be applied ({error}). Is this an edited copy?") from error
-    darkest, brightest = float(values.min()), float(values.max())
+    shown, within = (values, stored) if padding is None else (values[~padding], stored[~padding])
+    darkest, brightest = float(shown.min()), float(shown.max())
     if not np.isfinite([darkest, brightest]).all():
         raise ImageError(f"{path} (id {sample_id}): its rescale or window gives values that are not numbers. Is this an edited copy?")
-    if brightest == darkest and stored.min() != stored.max():
+    if brightest == darkest and within.min() != within.max():
         window = f"centre {dataset.get('WindowCenter')}, width {dataset.get('WindowWidth')}"
         raise ImageError(
-            f"{path} (id {sample_id}): its window ({window}) turns stored values {stored.min():,} to {stored.max():,} into one grey level. "
+            f"{path} (id {sample_id}): its window ({window}) turns stored values {within.min():,} to {within.max():,} into one grey level. "
             "Is this an edited copy?"
         )
+    if padding is not None:
+        values = np.where(padding, darkest, values)
     pixels = np.rint((values - darkest) / max(brightest - darkest, 1e-12) * _BRIGHTEST).astype(np.uint16)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = _BRIGHTEST - pixels
+    if padding is not None:
+        pixels[padding] = 0
     return _described(dataset, pixels, bits_stored=16)
 
 
@@ -172,8 +187,8 @@ def decoder_versions() -> dict[str, str]:
     return dict(_decoder_versions())
 
 
-def _stored(path: Path, sample_id: str) -> tuple[pydicom.FileDataset, np.ndarray]:
-    """The header, and the pixels as stored: (H, W) uint8 or uint16."""
+def _stored(path: Path, sample_id: str) -> tuple[pydicom.FileDataset, np.ndarray, np.ndarray | None]:
+    """The header; the values as stored, (H, W) uint8 or uint16 in [0, 2**BitsStored); and (H, W) bool, True on padding, or None."""
     dataset = _parse(path, sample_id)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -181,7 +196,11 @@ def _stored(path: Path, sample_id: str) -> tuple[pydicom.FileDataset, np.ndarray
     if syntax not in DECODERS:
         raise ImageError(f"{path} (id {sample_id}): transfer syntax {syntax} ({syntax.name}) has no named decoder; convert the file first.")
     _require_single_grey_frame(dataset, path, sample_id)
-    return dataset, _decode(dataset, syntax, path, sample_id)
+    cells = _decode(dataset, syntax, path, sample_id)
+    try:
+        return dataset, *values_of(cells, dataset)
+    except (ValueError, TypeError) as error:  # the latter: tags of several values or of none
+        raise ImageError(f"{path} (id {sample_id}): header and pixels contradict each other: {error}. Is this an edited copy?") from error
 
 
 def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: int) -> DicomImage:
@@ -219,7 +238,7 @@ def _require_single_grey_frame(dataset: pydicom.FileDataset, path: Path, sample_
     kind = dataset.get("PhotometricInterpretation", "nothing")
     if dataset.get("SamplesPerPixel", 1) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"{path} (id {sample_id}): colour or palette pixels ({kind}), expected MONOCHROME1 or MONOCHROME2.")
-    if dataset.get("PixelRepresentation", 0) != 0:
+    if (dataset.get("PixelRepresentation") or 0) != 0:
         raise ImageError(f"{path} (id {sample_id}): signed pixels, expected unsigned ones as in a radiograph.")
     if dataset.get("BitsAllocated") not in (8, 16):
         raise ImageError(f"{path} (id {sample_id}): {dataset.get('BitsAllocated')} bits allocated per pixel, expected 8 or 16.")
@@ -237,14 +256,14 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
     try:
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _require_whole_codestream(dataset, syntax, path, sample_id)
-        pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin if syntax.is_encapsulated else "")
+        pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin if syntax.is_encapsulated else "", correct_unused_bits=False)
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever their C library tells them
         raise ImageError(f"{path} (id {sample_id}): the pixel data cannot be decoded, it is cut off or damaged ({error}).") from error
-    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+    if pixels.ndim != 2 or pixels.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ImageError(f"{path} (id {sample_id}): decoded to {pixels.dtype} {pixels.shape}, expected (H, W) of uint8 or uint16.")
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
 
 def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id: str) -> None:

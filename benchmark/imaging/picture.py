@@ -1,7 +1,9 @@
 """Grey radiographs and masks out of PNG, JPEG and GIF files.
 
-No resizing here. Two silent failures are closed: colour turned grey by another rule than the release's users had, and masks read through
-their palette, which makes 0/1 files look empty and 0/255 files look right.
+No resizing here. Three silent failures are closed: colour turned grey by another rule than the release's users had; masks read through
+their palette, which makes 0/1 files look empty and 0/255 files look right; and pictures stored turned or mirrored, with the way back in
+EXIF. Pixels, masks and sizes are those of the picture as viewers show it, because masks and boxes were drawn on that. Where they were
+drawn on stored pixels, a quarter turn shows in the size, and the reader says so; a half turn shows in nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +20,18 @@ from benchmark.errors import EnvironmentProblem, ImageError
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I")
 _COLOUR = ("RGB", "RGBA", "P", "PA")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_ORIENTATION = 0x0112
+# EXIF orientation -> what shows the picture upright (Exif 2.32, table 6, "Orientation"); 1 and whatever is not in it leave it as it is.
+_UPRIGHT = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+_SIDES_CHANGE = (5, 6, 7, 8)
 
 
 class GreyRule(StrEnum):
@@ -89,10 +103,11 @@ def read_mask(path: Path, sample_id: str) -> np.ndarray:
 
 
 def size_of(path: Path, sample_id: str) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding."""
+    """(height, width) of the picture as it is shown, from the file's header, without decoding."""
     try:
         with PIL.Image.open(path) as picture:
-            return picture.height, picture.width
+            sides = picture.height, picture.width
+            return sides[::-1] if _orientation(picture) in _SIDES_CHANGE and picture.format != "TIFF" else sides
     except (OSError, PIL.Image.DecompressionBombError) as error:
         raise ImageError(f"{path} (id {sample_id}): not a readable picture ({error}).") from error
 
@@ -114,16 +129,32 @@ def _open(path: Path, sample_id: str) -> PIL.Image.Image:
     try:
         picture = PIL.Image.open(path)
         with picture:
+            kind = picture.format
+            if kind == "TIFF" and _orientation(picture) in _SIDES_CHANGE:
+                raise ImageError(f"{path} (id {sample_id}): a TIFF stored by a quarter turn, which Pillow scrambles. Save it upright.")
             picture.load()
+            upright = _UPRIGHT.get(_orientation(picture))  # of a TIFF none is left: Pillow turned it
     except FileNotFoundError:
         raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path} (id {sample_id}): not a picture file. Download it again.") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise ImageError(f"{path} (id {sample_id}): cannot be decoded, it is cut off or damaged ({error}).") from error
-    if picture.format == "JPEG":
+    if kind == "JPEG":
         _require_jpeg_end(path, sample_id)
+    if upright is not None:
+        picture = picture.transpose(upright)
+        picture.format = kind
     return picture
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    """1 to 8 by EXIF; 1 without it, and where it cannot be read."""
+    try:
+        found = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged block fails in as many ways as it has fields; viewers show the picture as it is stored
+        return 1
+    return found if found in _UPRIGHT else 1
 
 
 def _require_jpeg_end(path: Path, sample_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -99,10 +100,111 @@ def test_larger_architecture_that_fills_every_tensor_is_refused(tmp_path, encode
 
 
 def test_other_shapes_are_counted_as_such(tmp_path, encoder, resnet18):
-    grey = dict(resnet18, **{"conv1.weight": resnet18["conv1.weight"][:, :1]})
+    other = dict(resnet18, **{"conv1.weight": resnet18["conv1.weight"][:, :2]})
     with pytest.raises(CheckpointError, match=r"wrong shape\s+1  conv1\.weight"):
-        load_checkpoint(encoder, _save(tmp_path, grey), "torchvision", 1.0)
-    assert load_checkpoint(encoder, _save(tmp_path, grey), "torchvision", 0.99).wrong_shape == ("conv1.weight",)
+        load_checkpoint(encoder, _save(tmp_path, other), "torchvision", 1.0)
+    assert load_checkpoint(encoder, _save(tmp_path, other), "torchvision", 0.99).wrong_shape == ("conv1.weight",)
+
+
+@pytest.mark.parametrize(
+    ("layout", "stem"),
+    [("torchvision", "conv1"), ("timm", "patch_embed.proj"), ("clip", "visual.conv1"), ("hf", "embeddings.patch_embeddings.projection")],
+)
+def test_grey_stem_gives_the_same_on_three_equal_channels_in_every_layout(tmp_path, layout, stem):
+    torch.manual_seed(0)
+    grey = nn.Conv2d(1, 4, 3)
+    encoder = _nested(stem, nn.Conv2d(3, 4, 3))
+    account = load_checkpoint(
+        encoder, _save(tmp_path, {f"{stem}.{name}": tensor for name, tensor in grey.state_dict().items()}), layout, 1.0
+    )
+    assert (account.share_loaded, account.resampled) == (1, (f"{stem}.weight",))
+    image = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(encoder.get_submodule(stem)(image.expand(-1, 3, -1, -1)), grey(image))
+
+
+def _nested(name, module):
+    for part in reversed(name.split(".")):
+        outer = nn.Module()
+        outer.add_module(part, module)
+        module = outer
+    return module
+
+
+SMALL = {"conv.weight": torch.randn(4, 3, 3, 3), "norm.weight": torch.randn(4), "norm.bias": torch.randn(4)}
+
+
+def _small():
+    torch.manual_seed(5)
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3, bias=False), norm=nn.GroupNorm(2, 4)))
+
+
+def test_file_with_several_sets_is_refused_until_one_is_named_and_the_account_says_which(tmp_path):
+    averaged = {name: tensor + 1 for name, tensor in SMALL.items()}
+    path = _save(tmp_path, {"state_dict": SMALL, "state_dict_ema": averaged})
+    encoder = _small()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"'state_dict' .*'state_dict_ema' .*--container state_dict_ema"):
+        load_checkpoint(encoder, path, "torchvision", 1.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+    account = load_checkpoint(encoder, path, "torchvision", 1.0, "state_dict_ema")
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in encoder.state_dict().items())
+    assert (account.container, account.other_sets, account.counts["other_sets"]) == ("state_dict_ema", ("state_dict",), 1)
+    assert "container           state_dict_ema" in account.table()
+
+
+def test_second_copy_under_names_of_its_own_is_refused_until_the_layout_says_which(tmp_path):
+    both = SMALL | {f"ema.{name}": tensor + 1 for name, tensor in SMALL.items()}
+    path = _save(tmp_path, both)
+    with pytest.raises(CheckpointError, match=r"twice.*'ema\.'.*--layout prefix: or --layout prefix:ema\."):
+        load_checkpoint(_small(), path, "torchvision", 1.0)
+    for layout, prefix in (("prefix:", ""), ("prefix:ema.", "ema.")):
+        encoder = _small()
+        load_checkpoint(encoder, path, layout, 1.0)
+        assert all(torch.equal(tensor, both[prefix + name]) for name, tensor in encoder.state_dict().items())
+    same = _save(tmp_path, SMALL | {f"ema.{name}": tensor for name, tensor in SMALL.items()})
+    assert load_checkpoint(_small(), same, "torchvision", 1.0).share_loaded == 1
+
+
+def test_student_and_teacher_under_names_of_their_own_are_both_named(tmp_path):
+    both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in SMALL.items()}
+    with pytest.raises(CheckpointError, match=r"--layout prefix:student\..*'teacher\.'"):
+        load_checkpoint(_small(), _save(tmp_path, both), "torchvision", 1.0)
+
+
+NO_WEIGHTS = {
+    "whole numbers": lambda t: (t * 10).to(torch.int8),
+    "whole numbers (torch.bool)": lambda t: t > 0,
+    "complex": lambda t: t.to(torch.complex64),
+    "sparse": lambda t: t.to_sparse(),
+    "sparse or nested (torch.sparse_csr)": lambda t: t.flatten(1).to_sparse_csr(),
+    "quantised": lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+    "no values": lambda t: t.to("meta"),
+    "8 bits": lambda t: t.to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_tensor_that_is_no_plain_floating_one_is_refused_by_name(tmp_path, kind):
+    broken = SMALL | {"conv.weight": NO_WEIGHTS[kind](SMALL["conv.weight"])}
+    with pytest.raises(CheckpointError, match=rf"tensor conv\.weight .*{re.escape(kind)}"):
+        load_checkpoint(_small(), _save(tmp_path, broken), "torchvision", 1.0)
+
+
+def test_half_and_double_precision_are_loaded_and_a_double_beyond_float32_is_refused(tmp_path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        encoder = _small()
+        load_checkpoint(encoder, _save(tmp_path, {name: tensor.to(dtype) for name, tensor in SMALL.items()}), "torchvision", 1.0)
+        assert torch.equal(encoder.conv.weight, SMALL["conv.weight"].to(dtype).float())
+    with pytest.raises(CheckpointError, match=r"norm\.bias .*range of torch\.float32"):
+        load_checkpoint(_small(), _save(tmp_path, SMALL | {"norm.bias": torch.full((4,), 1e200, dtype=torch.float64)}), "torchvision", 1.0)
+
+
+def test_share_is_never_rounded_up_to_all():
+    account = TensorAccount(loaded=tuple(map(str, range(603))), missing=("one",))
+    with pytest.raises(CheckpointError, match=r"603 of 604 encoder tensors \(99%\).* demands 99\.9%") as refused:
+        account.require(0.999)
+    assert "100%" not in str(refused.value)
 
 
 @pytest.mark.parametrize("statistic", ["running_mean", "running_var"])

@@ -13,7 +13,7 @@ from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.encoders import hf as family
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProblem, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProblem, LobeError, UsageError
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 PLAIN = {
@@ -151,3 +151,153 @@ def test_registers_are_left_out_of_the_grid(kind):
 def test_statistics_of_another_scale_or_of_a_step_that_is_off_are_not_taken(tmp_path, configuration, expected):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(configuration))
     assert family.own_normalisation(str(tmp_path)) == expected
+
+
+def _saved(folder: Path, config, **extra) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict() | extra))
+    return folder
+
+
+def test_weights_in_several_files_are_loaded_through_their_index(tmp_path):
+    torch.manual_seed(3)
+    model = transformers.ViTModel(transformers.ViTConfig(**SMALL, image_size=64, patch_size=16)).eval()
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    weights = family.library_weights(str(tmp_path), "DEFAULT")
+    assert weights.path.name == "model.safetensors.index.json"
+    backbone, account = build_backbone(BackboneRef(family="hf", model=str(tmp_path), layout="hf", digest=None), weights.path, init_seed=1)
+    assert account.share_loaded == 1
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(backbone.eval().pooled(images), model(images, interpolate_pos_encoding=True).last_hidden_state[:, 0])
+
+
+def test_folder_without_weights_names_its_files_and_no_command(tmp_path):
+    _saved(tmp_path, PLAIN["vit"])
+    with pytest.raises(UsageError, match=r"no weight called .*There are: config\.json") as refused:
+        family.library_weights(str(tmp_path), "DEFAULT")
+    assert "lobe list" not in str(refused.value)
+
+
+def test_repository_gives_the_first_file_it_has_and_every_shard_of_an_index(tmp_path, monkeypatch):
+    from huggingface_hub.errors import EntryNotFoundError
+
+    index = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    asked = []
+
+    def download(_repository, name):
+        asked.append(name)
+        if name == "model.safetensors":
+            raise EntryNotFoundError("none")
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert family.library_weights("owner/model", "DEFAULT").path.name == "model.safetensors.index.json"
+    assert asked == ["model.safetensors", "model.safetensors.index.json", "part-1.safetensors", "part-2.safetensors"]
+
+
+def test_masked_autoencoder_sees_the_whole_image_in_order(tmp_path):
+    torch.manual_seed(3)
+    decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 16}
+    whole = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**SMALL, image_size=64, patch_size=16, **decoder))
+    whole.save_pretrained(tmp_path)
+    file = family.library_weights(str(tmp_path), "DEFAULT").path
+    backbone, account = build_backbone(BackboneRef(family="hf", model=str(tmp_path), layout="hf", digest=None), file, init_seed=1)
+    assert account.share_loaded == 1
+    assert account.unexpected == ()
+    SealedEncoder(backbone, IMAGENET).conformance(64)
+    plain = transformers.ViTModel(PLAIN["vit"], add_pooling_layer=False).eval()
+    plain.load_state_dict(whole.vit.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        tokens = plain(images).last_hidden_state[:, 1:]
+        grid = backbone.eval().pyramid(images)[16]
+    torch.testing.assert_close(grid.flatten(2).transpose(1, 2), tokens, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_folder_of_another_precision_runs_in_float32(tmp_path, key):
+    torch.manual_seed(3)
+    model = transformers.ViTModel(transformers.ViTConfig(**SMALL, image_size=64, patch_size=16)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    _saved(tmp_path, PLAIN["vit"], **{key: "bfloat16"})
+    file = family.library_weights(str(tmp_path), "DEFAULT").path
+    backbone, _ = build_backbone(BackboneRef(family="hf", model=str(tmp_path), layout="hf", digest=None), file, init_seed=1)
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
+    assert torch.equal(backbone.network.layernorm.weight, model.layernorm.weight.float())
+    assert backbone.pyramid(torch.randn(1, 3, 64, 64))[16].dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN | STAGES))
+def test_attention_is_the_one_that_the_library_chooses_by_itself_and_the_seed_gives_its_numbers(kind):
+    config = (PLAIN | STAGES)[kind]
+    half = {"clip": transformers.CLIPVisionModel, "siglip": transformers.SiglipVisionModel}.get(kind)
+    torch.manual_seed(7)
+    plain = half(config) if half else transformers.AutoModel.from_config(config)
+    torch.manual_seed(7)
+    ours = family.HuggingFaceBackbone(kind, type(config)(**config.to_diff_dict())).network
+    assert ours.config._attn_implementation == plain.config._attn_implementation
+    mine, theirs = next(ours.parameters()), next(getattr(plain, "vision_model", plain).parameters())
+    assert torch.equal(mine, theirs)
+
+
+def test_attention_that_needs_another_package_is_replaced_by_the_pinned_one(tmp_path):
+    network = family.build(str(_saved(tmp_path, PLAIN["vit"], _attn_implementation="flash_attention_2"))).network
+    assert network.config._attn_implementation == "sdpa"
+
+
+def test_network_of_one_channel_sees_one_of_three_equal_channels(tmp_path):
+    torch.manual_seed(3)
+    config = transformers.ViTConfig(**SMALL, image_size=64, patch_size=16, num_channels=1)
+    model = transformers.ViTModel(config).eval()
+    backbone = family.HuggingFaceBackbone("grey", config).eval()
+    backbone.network.load_state_dict(model.state_dict(), strict=False)
+    SealedEncoder(backbone, Normalisation(mean=(0.5,), std=(0.25,))).conformance(64)
+    image = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.pooled(image.expand(-1, 3, -1, -1)), model(image).last_hidden_state[:, 0])
+    with pytest.raises(ConformanceError, match="takes 4 channels"):
+        family.HuggingFaceBackbone("four", transformers.ViTConfig(**SMALL, num_channels=4))
+
+
+BROKEN = {
+    **{f"{key}={value}": {key: value} for key in ("hidden_size", "num_hidden_layers", "patch_size") for value in (-1, "x", None, 10**12)},
+    "no heads": {"num_attention_heads": 0},
+    "a billion layers": {"num_hidden_layers": 10**9},
+    "petabytes": {"hidden_size": 900_000, "intermediate_size": 900_000, "num_attention_heads": 2},
+    "unknown activation": {"hidden_act": "nonesuch"},
+    "unknown architecture": {"model_type": "nonesuch"},
+    "architecture of another kind": {"model_type": ["vit"]},
+    "no architecture": {"model_type": None},
+    "dtype": {"dtype": "float33"},
+    "channels": {"num_channels": "three"},
+    "image size": {"image_size": [64]},
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_malformed_configuration_ends_in_a_sentence(tmp_path, kind):
+    with pytest.raises(LobeError, match=r"hf:|config"):
+        SealedEncoder(family.build(str(_saved(tmp_path, PLAIN["vit"], **BROKEN[kind]))), IMAGENET).conformance(64)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '{"model_type": "vit"', "\udcff", '{"vision_config": 3, "model_type": "clip"}']
+)
+def test_configuration_that_is_no_json_object_ends_in_a_sentence(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(LobeError, match="hf:"):
+        family.build(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "3", '{"image_mean": "x", "image_std": [1]}', '{"image_mean": [0.5], "image_std": [0]}', '{"rescale_factor": "x"}',
+     '{"image_mean": [0.5, 0.5], "image_std": [0.5, 0.5]}', '{"image_mean": [0.5], "image_std": [0.5, 0.5, 0.5]}',
+     '{"image_mean": [NaN], "image_std": [0.5]}'],
+)  # fmt: skip
+def test_malformed_statistics_end_in_a_sentence(tmp_path, content):
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json of hf:.*malformed"):
+        family.own_normalisation(str(tmp_path))

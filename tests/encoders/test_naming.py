@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmark import registry
-from benchmark.encoders.naming import parse
+from benchmark.encoders.naming import parse, with_choices
 from benchmark.errors import CardError, UnknownName, UsageError
 
 
@@ -167,3 +167,36 @@ def test_a_card_speaks_for_its_own_weights_only(own_card, card, file, says):
 
 def test_weights_without_a_card_have_nobody_to_speak_for_them(own_card):
     assert parse(f"torchvision:resnet18@{own_card / 'own.pth'}").contamination == {}
+
+
+def test_container_and_layout_behind_a_file_reach_the_reference_and_the_label(tmp_path):
+    file = tmp_path / "a.pth"
+    file.touch()
+    named = parse(f"torchvision:resnet18@{file}#container=state_dict_ema#layout=prefix:net.")
+    assert (named.weights, named.container, named.layout) == (file, "state_dict_ema", "prefix:net.")
+    assert named.label == "resnet18 (a.pth, prefix:net., state_dict_ema)"
+    assert parse(f"torchvision:resnet18@{file}").container is None
+
+
+def test_container_of_a_card_is_taken_and_the_names_own_goes_before_it(tmp_path):
+    file = tmp_path / "a.pth"
+    file.touch()
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\nfamily: torchvision\nmodel: resnet18\nweights: a.pth\ncontainer: teacher\n")
+    assert parse(f"{card}@{file}").container == "teacher"
+    assert parse(f"{card}@{file}#container=student").container == "student"
+
+
+def test_choice_without_a_weights_file_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"container.*names none"):
+        parse("torchvision:resnet18#container=teacher")
+    with pytest.raises(UsageError, match="--container"):
+        with_choices(["torchvision:resnet18"], container="teacher")
+    with pytest.raises(UsageError, match="without #"):
+        with_choices(["torchvision:resnet18@a.pth"], container="a#b")
+
+
+def test_options_go_for_every_backbone_with_weights_that_does_not_say_otherwise():
+    names = ["torchvision:resnet18", "prior@a.pth", "timm:vit@b.pth#container=student"]
+    assert with_choices(names, container="teacher") == [names[0], "prior@a.pth#container=teacher", names[2]]
+    assert with_choices(names) == names

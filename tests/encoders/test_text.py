@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 import transformers
@@ -92,3 +94,35 @@ def test_bert_equals_the_librarys_states_and_padding_changes_nothing(folder):
 def test_tokenizer_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(EnvironmentProblem, match="local folder"):
         Tokenizer(tmp_path, 5)
+
+
+BROKEN = {
+    "empty vocabulary": {"vocab.txt": ""},
+    "vocabulary without special tokens": {"vocab.txt": "no\nmild\n"},
+    "vocabulary cut in a character": {"vocab.txt": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\xc3"},
+    "broken tokenizer": {"tokenizer.json": "{"},
+    "tokenizer of another kind": {"tokenizer.json": "[]"},
+    "tokenizer without a model": {"tokenizer.json": '{"version": "1.0"}'},
+    "tokenizer cut in half": {"tokenizer.json": '{"version": "1.0", "model": {"type": "WordPiece", "vocab": {"a": 0'},
+    "broken settings": {"tokenizer_config.json": "{"},
+    "settings of another kind": {"tokenizer_config.json": "[]"},
+    "unknown class": {"tokenizer_config.json": '{"tokenizer_class": 3}'},
+    "length of another kind": {"tokenizer_config.json": '{"model_max_length": "x", "padding_side": "up"}'},
+    "broken configuration": {"config.json": "{"},
+    "configuration of another kind": {"config.json": "3"},
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_malformed_tokenizer_ends_in_a_sentence(tmp_path, folder, kind):
+    shutil.copytree(folder, tmp_path / "broken")
+    for name, content in BROKEN[kind].items():
+        (tmp_path / "broken" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(EnvironmentProblem, match=r"The tokenizer .* cannot be read .*whole vocabulary"):
+        Tokenizer(tmp_path / "broken", 8)
+
+
+def test_attention_of_the_text_tower_is_the_one_that_the_library_chooses_by_itself():
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 30}
+    chosen = transformers.BertModel(transformers.BertConfig(**small)).config._attn_implementation
+    assert bert(transformers.BertConfig(**small)).config._attn_implementation == chosen

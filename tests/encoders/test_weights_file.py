@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import json
 import os
 import pickle
+import re
 import sys
+import tarfile
+import zipfile
 from collections import OrderedDict
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
+from torch.serialization import set_crc32_options
 
+from benchmark.encoders import weights_file
+from benchmark.encoders.shards import digest_of
 from benchmark.encoders.weights_file import read_tensors
 from benchmark.errors import CheckpointError
 
@@ -149,6 +160,202 @@ def test_file_without_state_dict_says_what_it_found(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="no state dict"):
         read_tensors(tmp_path / "a.pt")
+
+
+OTHER = {"conv1.weight": torch.ones(2, 3), "bn1.num_batches_tracked": torch.tensor(3)}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("net", "ema"), ("student", "teacher"), ("online_net", "target_net")],
+)
+def test_several_sets_are_refused_by_name_and_chosen_by_container(tmp_path, names):
+    first, second = names
+    torch.save({first: OTHER, second: TENSORS, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2, 3)}}}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError) as refused:
+        read_tensors(tmp_path / "a.pt")
+    assert first in str(refused.value)
+    assert second in str(refused.value)
+    assert f"--container {first}" in str(refused.value) or f"--container {second}" in str(refused.value)
+    assert _same(read_tensors(tmp_path / "a.pt", second))
+    assert torch.equal(read_tensors(tmp_path / "a.pt", first)["conv1.weight"], OTHER["conv1.weight"])
+
+
+def test_averaged_set_is_seen_wherever_it_lies(tmp_path):
+    prefixed = {f"module.{name}": tensor for name, tensor in OTHER.items()}
+    for content in (
+        {"state_dict": TENSORS, "callbacks": {"EMA": {"weights": OTHER}}},
+        {"state_dict": TENSORS, "ema": {"decay": 0.9, "shadow_params": [OTHER["conv1.weight"]]}},
+        {"model": TENSORS, "ema": {"module": prefixed}},
+        {**TENSORS, "ema": OTHER},
+    ):
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(CheckpointError, match="sets of weights of one network"):
+            read_tensors(tmp_path / "a.pt")
+    assert _same(read_tensors(tmp_path / "a.pt", "."))
+
+
+def test_copies_of_the_same_values_and_parts_of_other_networks_are_no_choice(tmp_path):
+    copies = {"state_dict": TENSORS, "best": {f"module.{name}": tensor.clone() for name, tensor in TENSORS.items()}, "net": TENSORS}
+    torch.save(copies, tmp_path / "a.pt")
+    assert _same(read_tensors(tmp_path / "a.pt"))
+    torch.save({"model": TENSORS, "dino_loss": {"center": torch.ones(1, 9)}, "text": {"embed.weight": torch.ones(9, 4)}}, tmp_path / "b.pt")
+    assert _same(read_tensors(tmp_path / "b.pt"))
+
+
+def test_container_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    torch.save({"student": TENSORS, "teacher": OTHER}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"'teachr'.*'student' \(2 tensors\), 'teacher'"):
+        read_tensors(tmp_path / "a.pt", "teachr")
+
+
+def test_flipped_byte_is_refused_or_changes_nothing(tmp_path):
+    """torch alone reads other values out of such a file, without a word."""
+    torch.save(TENSORS, tmp_path / "good.pt")
+    good, flipped = (tmp_path / "good.pt").read_bytes(), tmp_path / "flipped.pt"
+    refused = 0
+    for place in range(0, len(good), 7):
+        flipped.write_bytes(good[:place] + bytes([good[place] ^ (1 << place % 8)]) + good[place + 1 :])
+        try:
+            assert _same(read_tensors(flipped)), place
+        except CheckpointError:
+            refused += 1
+    assert refused > 50
+
+
+def test_file_saved_without_checksums_is_read(tmp_path):
+    set_crc32_options(False)
+    try:
+        torch.save(TENSORS, tmp_path / "a.pt")
+    finally:
+        set_crc32_options(True)
+    assert _same(read_tensors(tmp_path / "a.pt"))
+
+
+def test_archive_that_unpacks_beyond_its_size_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        with archive.open("a/data/0", "w") as entry:
+            for _ in range(80):
+                entry.write(bytes(2**20))
+    with pytest.raises(CheckpointError, match="unpack to"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_archive_with_two_entries_of_one_name_is_refused(tmp_path):
+    torch.save(TENSORS, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a/data/0", bytes(24))
+    with pytest.raises(CheckpointError, match="two entries"):
+        read_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_dict_that_holds_itself_ends_in_a_sentence(tmp_path, zipped):
+    content: dict = {"epoch": 1}
+    content["state_dict"] = content["model"] = content
+    content["list"] = [content]
+    torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="no state dict"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_more_tensors_than_any_network_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_file, "MOST_TENSORS", 99)
+    one = torch.ones(1)
+    torch.save({f"t{number}": one for number in range(100)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="100 tensors"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_tensor_larger_than_what_the_file_holds_of_it_is_refused(tmp_path):
+    torch.save({"conv1.weight": torch.ones(1).expand(2**40)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"conv1\.weight.*larger than what the file holds"):
+        read_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.bin", "a"])
+@pytest.mark.parametrize("kind", ["torch", "legacy", "safetensors", "npz", "npz compressed", "npy of a dict", "torch of arrays"])
+def test_what_a_file_is_its_content_says_not_its_name(tmp_path, kind, name):
+    path, arrays = tmp_path / name, {n: t.numpy() for n, t in TENSORS.items()}
+    with path.open("wb") as file:
+        if kind in ("torch", "legacy"):
+            torch.save(TENSORS, file, _use_new_zipfile_serialization=kind == "torch")
+        elif kind == "safetensors":
+            file.write(save(TENSORS))
+        elif kind == "npy of a dict":
+            np.save(file, arrays, allow_pickle=True)
+        elif kind == "torch of arrays":
+            torch.save({"state_dict": arrays | {"conv1.weight": np.asfortranarray(arrays["conv1.weight"]).astype(">f4")}}, file)
+        else:
+            (np.savez if kind == "npz" else np.savez_compressed)(file, **arrays)
+    assert _same(read_tensors(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (gzip.compress(b"x"), "gzip"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),
+        (b"", "readable"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_no_weights_file_is_named(tmp_path, content, said, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        read_tensors(tmp_path / name)
+
+
+def test_no_sentence_advises_to_run_what_is_in_a_file(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "tar.pt").write_bytes(buffer.getvalue())
+    (tmp_path / "call.pt").write_bytes(pickle.dumps(_Attack(tmp_path / "trace")))
+    np.save(tmp_path / "objects.npy", np.array([_Attack(tmp_path / "trace")] * 2, dtype=object), allow_pickle=True)
+    for name in ("objects.npz", "tar.pt", "call.pt", "objects.npy"):
+        with pytest.raises(CheckpointError) as refused:
+            read_tensors(tmp_path / name)
+        assert not re.search("weights_only|allow_pickle|trust", str(refused.value)), name
+    assert not (tmp_path / "trace").exists()
+
+
+def test_weights_in_several_files_are_read_through_their_index(tmp_path):
+    names = sorted(TENSORS)
+    for number, name in enumerate(names):
+        save_file({name: TENSORS[name]}, tmp_path / f"model-{number}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    where = {name: f"model-{number}.safetensors" for number, name in enumerate(names)}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    assert _same(read_tensors(index))
+    digest = digest_of(index, lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
+    save_file({names[1]: TENSORS[names[1]] + 1}, tmp_path / "model-1.safetensors")
+    assert digest_of(index, lambda path: hashlib.sha256(path.read_bytes()).hexdigest()) != digest
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ({"weight_map": {"a": "model-0.safetensors", "b": "model-0.safetensors"}}, "does not hold it"),
+        ({"weight_map": {"a": "model-9.safetensors"}}, "are absent"),
+        ({"weight_map": {"a": "../model-0.safetensors"}}, "outside its folder"),
+        ({"weight_map": {"a": "model.safetensors.index.json"}}, "another index"),
+        ({"weight_map": {}}, "names no tensor"),
+        ({"weight_map": ["a"]}, "no readable `weight_map`"),
+        ([], "no readable `weight_map`"),
+        (None, "no readable `weight_map`"),
+    ],
+)
+def test_malformed_index_ends_in_a_sentence(tmp_path, index, said):
+    save_file({"a": torch.ones(1)}, tmp_path / "model-0.safetensors")
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps(index) if index is not None else "{")
+    with pytest.raises(CheckpointError, match=said):
+        read_tensors(path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -324,3 +324,110 @@ def test_an_even_image_stays_even(tmp_path: Path) -> None:
 
 def test_the_size_is_read_from_the_header(tmp_path: Path) -> None:
     assert size_of_dicom(write(tmp_path, dataset_of(gradient())), "a") == (48, 72)
+
+
+# ---------------------------------------------------------------------------------------------------------- cells and padding
+
+
+def smooth(bits: int = 12) -> np.ndarray:
+    """A ramp across all grey levels, as smooth as a radiograph."""
+    rows, columns = np.mgrid[0:64, 0:96]
+    return ((rows + columns) * ((1 << bits) - 1) // (63 + 95)).astype(np.uint16)
+
+
+def in_cells(cells: np.ndarray, *, compressed: bool, **header: object) -> pydicom.Dataset:
+    """16-bit cells, whatever they hold, under a header that says otherwise."""
+    dataset = dataset_of(cells, 16)
+    if compressed:
+        dataset.compress(uid.JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_values_at_the_upper_end_of_their_cells_are_shifted(tmp_path: Path, compressed: bool) -> None:
+    pixels = smooth()
+    dataset = in_cells(pixels << 4, compressed=compressed, BitsStored=12, HighBit=15)
+    assert (read_dicom(write(tmp_path, dataset), "a").pixels == pixels).all()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("declared", [False, True])
+def test_an_overlay_above_the_value_is_masked_in_every_syntax(tmp_path: Path, compressed: bool, declared: bool) -> None:
+    pixels = smooth()
+    cells = pixels.copy()
+    cells[10:30, 20:70] |= 1 << 12
+    dataset = in_cells(cells, compressed=compressed, BitsStored=12, HighBit=11)
+    if declared:
+        dataset.add_new((0x6000, 0x0102), "US", 12)
+    assert (read_dicom(write(tmp_path, dataset), "a").pixels == pixels).all()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("bits", [8, 10, 11])
+def test_too_few_stored_bits_for_the_values_are_an_error(tmp_path: Path, compressed: bool, bits: int) -> None:
+    path = write(tmp_path, in_cells(smooth(), compressed=compressed, BitsStored=bits, HighBit=bits - 1))
+    with pytest.raises(ImageError, match=f"up to 4,095, which do not fit the {bits} bits"):
+        read_dicom(path, "case-7")
+
+
+@pytest.mark.parametrize(
+    "header", [{"BitsStored": 12, "HighBit": 15}, {"BitsStored": 12, "HighBit": 7}, {"BitsStored": 0}, {"BitsStored": 12, "HighBit": 16}]
+)
+def test_bits_that_the_pixels_contradict_are_an_error(tmp_path: Path, header: dict) -> None:
+    path = write(tmp_path, in_cells(smooth(), compressed=False, **header))
+    with pytest.raises(ImageError) as error:
+        read_dicom(path, "case-7")
+    assert_named(error, path)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_no_value_leaves_the_stored_bits(tmp_path: Path, kind: str) -> None:
+    cells = smooth()
+    cells[10:30, 20:70] |= 1 << 13
+    dataset = in_cells(cells, compressed=True, BitsStored=12, HighBit=11, PhotometricInterpretation=kind)
+    assert read_dicom(write(tmp_path, dataset), "a").pixels.max() < 1 << 12
+
+
+@pytest.mark.parametrize("read", [read_dicom, read_windowed_dicom])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("value", [0, 4095, 65535])
+def test_padding_is_dark_and_stretches_nothing(tmp_path: Path, read: object, kind: str, value: int) -> None:
+    pixels = smooth() // 2 + 900
+    header = {"PhotometricInterpretation": kind}
+    plain = read(write(tmp_path, dataset_of(pixels, 12, **header)), "a").pixels
+    padded = pixels.copy()
+    padded[:, :7] = value
+    found = read(write(tmp_path, dataset_of(padded, 12, PixelPaddingValue=value, **header)), "a").pixels
+    cropped = read(write(tmp_path, dataset_of(np.ascontiguousarray(pixels[:, 7:]), 12, **header)), "a").pixels
+    assert (found[:, :7] == found.min()).all()
+    assert (found[:, 7:] == cropped).all()
+    assert found.dtype == plain.dtype
+
+
+def test_a_padding_value_that_no_pixel_has_changes_nothing(tmp_path: Path) -> None:
+    pixels = smooth() // 2 + 900
+    plain = read_windowed_dicom(write(tmp_path, dataset_of(pixels, 12)), "a").pixels
+    assert (read_windowed_dicom(write(tmp_path, dataset_of(pixels, 12, PixelPaddingValue=0)), "a").pixels == plain).all()
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_big_endian_pixels_come_back_in_native_order(tmp_path: Path, bits: int) -> None:
+    pixels = gradient(bits=bits)
+    dataset = dataset_of(pixels.astype(pixels.dtype.newbyteorder(">")), bits, uid.ExplicitVRBigEndian)
+    dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
+    path = tmp_path / "image.dcm"
+    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    image = read_dicom(path, "a")
+    assert (image.pixels == pixels).all()
+    assert image.pixels.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("RescaleSlope", "RescaleIntercept"), ("RescaleIntercept",), ("WindowCenter", "WindowWidth"), ("VOILUTFunction",)],
+)
+def test_empty_tags_count_as_absent(tmp_path: Path, names: tuple[str, ...]) -> None:
+    pixels = gradient(bits=12)
+    assert (windowed(tmp_path, pixels, **dict.fromkeys(names, "")) == windowed(tmp_path, pixels)).all()

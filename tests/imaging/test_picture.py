@@ -188,3 +188,67 @@ def test_real_radiographs_read_the_same_under_both_rules(name: str, shape: tuple
     assert grey.shape == shape
     assert grey.dtype == np.uint8
     assert (grey == read_grey(REAL / name, name, GreyRule.LUMA)).all()  # grey stored as colour
+
+
+# -------------------------------------------------------------------------------------------------------------- orientation
+
+
+TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_90,  # how it is stored; turned back by 270 degrees it is shown
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_270,
+}
+
+
+def turned(path: Path, picture: PIL.Image.Image, orientation: int, **options: object) -> Path:
+    """Stored as a camera held otherwise stores it; every viewer shows `picture`."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    picture.transpose(TURNS[orientation]).save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_picture_stored_turned_is_read_as_viewers_show_it(tmp_path: Path, orientation: int, suffix: str) -> None:
+    smooth = np.add.outer(np.arange(32) * 2, np.arange(48) * 3).astype(np.uint8)
+    path = turned(tmp_path / f"a.{suffix}", PIL.Image.fromarray(smooth), orientation, **({"quality": 98} if suffix == "jpg" else {}))
+    assert size_of(path, "a") == (32, 48)
+    if suffix == "tif" and orientation > 4:
+        with pytest.raises(ImageError, match="quarter turn"):
+            read_grey(path, "a")
+        return
+    assert np.abs(read_grey(path, "a").astype(int) - smooth).max() <= (3 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("mode", ["L", "1", "P", "I;16"])
+def test_masks_and_sixteen_bits_are_turned_alike(tmp_path: Path, orientation: int, mode: str) -> None:
+    if mode == "I;16":
+        pixels = np.arange(30 * 50, dtype=np.uint16).reshape(30, 50) * 40
+        assert (read_grey(turned(tmp_path / "a.png", PIL.Image.fromarray(pixels), orientation), "a") == pixels).all()
+        return
+    picture = PIL.Image.fromarray(MASK * 255 if mode == "1" else MASK)
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 255, 255, 255])
+    path = turned(tmp_path / "a.png", picture.convert("1") if mode == "1" else picture, orientation)
+    assert (read_mask(path, "a") == (MASK > 0)).all()
+
+
+def test_mask_in_a_turned_jpeg_is_refused_as_any_jpeg(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot hold a mask"):
+        read_mask(turned(tmp_path / "a.jpg", PIL.Image.fromarray(MASK), 3), "a")
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0II*\0\x08\0\0\0\x01", b"Exif\0\0junk", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0"]
+)
+def test_damaged_or_unknown_orientation_counts_as_none(tmp_path: Path, exif: bytes) -> None:
+    path = saved(tmp_path / "a.jpg", np.tile(GREY[:1], (16, 1)), quality=98, exif=exif)
+    plain = saved(tmp_path / "b.jpg", np.tile(GREY[:1], (16, 1)), quality=98)
+    assert (read_grey(path, "a") == read_grey(plain, "a")).all()
+    assert size_of(path, "a") == (16, 50)
