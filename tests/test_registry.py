@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.cards import TaskCard
+from benchmark.cards import Switches, TaskCard
 from benchmark.errors import CardError, UnknownName
 
 TASK = """
@@ -145,8 +145,7 @@ def test_demo_has_a_small_task_for_each_head() -> None:
 
 def test_corrected_differs_from_published_in_every_switch_and_nothing_else() -> None:
     published, corrected = registry.protocol("published"), registry.protocol("corrected")
-    before, after = published.switches.model_dump(), corrected.switches.model_dump()
-    assert all(before[name] != after[name] for name in before)
+    assert all(getattr(published.switches, name) != getattr(corrected.switches, name) for name in Switches.model_fields)
     assert (published.statistics, published.equalise) == (corrected.statistics, corrected.equalise)
 
 
