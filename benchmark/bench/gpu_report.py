@@ -12,8 +12,8 @@ WORDS = {"ok": "ok", "differs": "differs", "failed": "**failed**", "not run": "n
 
 # Of the project's requirements, those that the check imports: what a machine without network must be given, with what they need in turn.
 NEEDS = (
-    "albumentations", "filelock", "huggingface-hub", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy", "opencv-python-headless",
-    "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg",
+    "albumentations", "filelock", "huggingface-hub", "jinja2", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy",
+    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg",
     "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools", "timm", "torch",
     "torchvision", "transformers",
 )  # fmt: skip
@@ -107,8 +107,8 @@ def markdown(report: GpuReport | None) -> str:
         "nothing. `--commit TEXT` names the commit where the code is no checkout, `--step NAME` runs one step.",
         "",
         "A machine that has only torch for its GPU needs these packages beside it, in the versions of `constraints.txt`, and what they",
-        "need in turn. The `packages` of a `gpu.json`, of a CPU's too, name all that was imported, with versions. What is missing fails its",
-        "own step.",
+        "need in turn. The `packages` of a `gpu.json`, of a CPU's too, name all that was imported, with versions. A package that is",
+        "missing fails the steps that need it.",
         "",
         f"{', '.join(NEEDS)}.",
         "",

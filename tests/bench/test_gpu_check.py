@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import registry
 from benchmark.bench import gpu_check, gpu_steps
 from benchmark.bench.gpu_report import NEEDS, GpuReport, Line, Step, markdown
 
@@ -127,6 +128,36 @@ def test_a_step_that_ends_badly_keeps_its_lines_and_names_what_ended_it(monkeypa
     assert step.outcome == "failed"
     assert said in step.error
     assert (step.log == "said before") == (then is fails)
+
+
+def test_on_one_device_the_step_for_two_is_not_run_and_says_so(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    (line,) = gpu_steps.several(gpu_steps.Scale("cuda", tmp_path))
+    assert (line.outcome, line.detail) == ("not run", "1 device is here")
+
+
+def test_on_a_gpu_a_run_in_another_precision_or_batch_is_no_success(tmp_path: Path):
+    """Neither float32 nor a batch cut by the limit is what the protocol asks of a GPU."""
+    from types import SimpleNamespace
+
+    recipe = registry.task("siim-unet-finetune-100").recipe
+
+    def outcome(precision: str = "float16", n_train: int = 128, device_type: str = "cuda") -> str:
+        e = SimpleNamespace(recipe=recipe, limit=128, precision=precision, device_type=device_type, report="avg_dice")
+        record = SimpleNamespace(
+            job=SimpleNamespace(experiment=e, labels=SimpleNamespace(task="t")),
+            counts={"train": {"images": n_train}},
+            steps=2,
+            timings_s={"training": 1.0},
+            peak_memory_bytes=2**30,
+            metrics={},
+            micro_batches=1,
+            environment={},
+        )
+        return gpu_steps._as_protocol(gpu_steps.Scale("cuda", tmp_path), record).outcome
+
+    assert outcome() == "ok"
+    assert {outcome(precision="float32"), outcome(n_train=100), outcome(device_type="cpu")} == {"failed"}
 
 
 def test_without_time_left_a_step_is_not_run(monkeypatch, tmp_path: Path):
