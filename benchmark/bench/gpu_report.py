@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,9 +14,9 @@ WORDS = {"ok": "ok", "differs": "differs", "failed": "**failed**", "not run": "n
 # Of the project's requirements, those that the check imports: what a machine without network must be given, with what they need in turn.
 NEEDS = (
     "albumentations", "filelock", "huggingface-hub", "jinja2", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy",
-    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg",
-    "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools", "timm", "torch",
-    "torchvision", "transformers",
+    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg",
+    "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools",
+    "timm", "torch", "torchvision", "transformers",
 )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def markdown(report: GpuReport | None) -> str:
         "need in turn. The `packages` of a `gpu.json`, of a CPU's too, name all that was imported, with versions. A package that is",
         "missing fails the steps that need it.",
         "",
-        f"{', '.join(NEEDS)}.",
+        *textwrap.wrap(f"{', '.join(NEEDS)}.", 140, break_on_hyphens=False),
         "",
     ]
     return "\n".join(lines)

@@ -30,7 +30,7 @@ def names_of(step: Step) -> list[str]:
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory) -> tuple[GpuReport, Path]:
     out = tmp_path_factory.mktemp("gpu")
-    return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING]), out
+    return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING], budget_s=3600.0), out
 
 
 def test_every_step_runs_small_on_the_cpu_and_says_so(miniature):
@@ -193,7 +193,17 @@ def test_the_page_shows_every_line_and_why_a_step_failed():
 
 @pytest.mark.slow
 def test_the_command_does_all_of_it_in_one_call(tmp_path: Path):
-    command = [sys.executable, "-m", "benchmark.bench.gpu_check", "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark.bench.gpu_check",
+        "--out",
+        str(tmp_path / "out"),
+        "--page",
+        str(tmp_path / "page.md"),
+        "--budget",
+        "3600",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     report = json.loads((tmp_path / "out" / "gpu.json").read_text())
