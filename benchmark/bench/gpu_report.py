@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -12,10 +13,10 @@ WORDS = {"ok": "ok", "differs": "differs", "failed": "**failed**", "not run": "n
 
 # Of the project's requirements, those that the check imports: what a machine without network must be given, with what they need in turn.
 NEEDS = (
-    "albumentations", "filelock", "huggingface-hub", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy", "opencv-python-headless",
-    "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg",
-    "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools", "timm", "torch",
-    "torchvision", "transformers",
+    "albumentations", "filelock", "huggingface-hub", "jinja2", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy",
+    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg",
+    "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools",
+    "timm", "torch", "torchvision", "transformers",
 )  # fmt: skip
 
 
@@ -107,10 +108,10 @@ def markdown(report: GpuReport | None) -> str:
         "nothing. `--commit TEXT` names the commit where the code is no checkout, `--step NAME` runs one step.",
         "",
         "A machine that has only torch for its GPU needs these packages beside it, in the versions of `constraints.txt`, and what they",
-        "need in turn. The `packages` of a `gpu.json`, of a CPU's too, name all that was imported, with versions. What is missing fails",
-        "its own step.",
+        "need in turn. The `packages` of a `gpu.json`, of a CPU's too, name all that was imported, with versions. A package that is",
+        "missing fails the steps that need it.",
         "",
-        f"{', '.join(NEEDS)}.",
+        *textwrap.wrap(f"{', '.join(NEEDS)}.", 140, break_on_hyphens=False),
         "",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import registry
 from benchmark.bench import gpu_check, gpu_steps
 from benchmark.bench.gpu_report import NEEDS, GpuReport, Line, Step, markdown
 
@@ -29,7 +30,7 @@ def names_of(step: Step) -> list[str]:
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory) -> tuple[GpuReport, Path]:
     out = tmp_path_factory.mktemp("gpu")
-    return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING]), out
+    return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING], budget_s=3600.0), out
 
 
 def test_every_step_runs_small_on_the_cpu_and_says_so(miniature):
@@ -129,6 +130,36 @@ def test_a_step_that_ends_badly_keeps_its_lines_and_names_what_ended_it(monkeypa
     assert (step.log == "said before") == (then is fails)
 
 
+def test_on_one_device_the_step_for_two_is_not_run_and_says_so(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    (line,) = gpu_steps.several(gpu_steps.Scale("cuda", tmp_path))
+    assert (line.outcome, line.detail) == ("not run", "1 device is here")
+
+
+def test_on_a_gpu_a_run_in_another_precision_or_batch_is_no_success(tmp_path: Path):
+    """Neither float32 nor a batch cut by the limit is what the protocol asks of a GPU."""
+    from types import SimpleNamespace
+
+    recipe = registry.task("siim-unet-finetune-100").recipe
+
+    def outcome(precision: str = "float16", n_train: int = 128, device_type: str = "cuda") -> str:
+        e = SimpleNamespace(recipe=recipe, limit=128, precision=precision, device_type=device_type, report="avg_dice")
+        record = SimpleNamespace(
+            job=SimpleNamespace(experiment=e, labels=SimpleNamespace(task="t")),
+            counts={"train": {"images": n_train}},
+            steps=2,
+            timings_s={"training": 1.0},
+            peak_memory_bytes=2**30,
+            metrics={},
+            micro_batches=1,
+            environment={},
+        )
+        return gpu_steps._as_protocol(gpu_steps.Scale("cuda", tmp_path), record).outcome
+
+    assert outcome() == "ok"
+    assert {outcome(precision="float32"), outcome(n_train=100), outcome(device_type="cpu")} == {"failed"}
+
+
 def test_without_time_left_a_step_is_not_run(monkeypatch, tmp_path: Path):
     step = run(monkeypatch, tmp_path, fails, most=0.0)
     assert (step.outcome, step.lines[0].detail) == ("not run", gpu_check.NO_TIME)
@@ -162,7 +193,17 @@ def test_the_page_shows_every_line_and_why_a_step_failed():
 
 @pytest.mark.slow
 def test_the_command_does_all_of_it_in_one_call(tmp_path: Path):
-    command = [sys.executable, "-m", "benchmark.bench.gpu_check", "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark.bench.gpu_check",
+        "--out",
+        str(tmp_path / "out"),
+        "--page",
+        str(tmp_path / "page.md"),
+        "--budget",
+        "3600",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     report = json.loads((tmp_path / "out" / "gpu.json").read_text())
