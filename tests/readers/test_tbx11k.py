@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmark import registry
+from benchmark import registry, resolve
 from benchmark.errors import DataError, ImageError, PartialRelease, SplitError
+from benchmark.plan import Settings, plan
 from benchmark.readers.base import open_reader
 
 CARD = registry.dataset("tbx11k")
@@ -395,3 +396,17 @@ def test_images_may_lie_in_folders_of_another_layout(tmp_path):
     shutil.copy(place / "tb0003.png", root)
     with pytest.raises(DataError, match="tb0003 exists twice"):
         opened(tmp_path)
+
+
+def test_jobs_on_a_partial_release_count_as_limited_and_those_on_the_whole_one_do_not(tmp_path):
+    root, task = many(tmp_path / "tbx11k"), registry.task("tbx11k-linear-frozen-100-lobe")
+    backbone = resolve.backbone("torchvision:resnet18", tmp_path / "cache").named
+
+    def planned() -> tuple[str, set[bool]]:
+        ref = resolve.dataset(CARD, root, registry.protocol("corrected"), split=task.split).ref
+        jobs = plan([task], [backbone], {"tbx11k": ref}, registry.protocol("corrected"), Settings(runs=1))
+        return ref.partial, {job.limited for job in jobs}
+
+    assert planned() == ("", {False})
+    trimmed(root)
+    assert planned() == ("images of tuberculosis only", {True})
