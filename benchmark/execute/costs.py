@@ -107,7 +107,7 @@ class Costs:
 
     def measured(self, job: Job) -> bool:
         """True when `seconds` rests on a measurement."""
-        return _exactly(job) in self._known or kind_of(job) in self._known
+        return bool(self._known) and (_exactly(job) in self._known or kind_of(job) in self._known)
 
     def disk_bytes(self, job: Job) -> float:
         """Files of a job like one that ran before; 0 when none did."""
