@@ -204,3 +204,14 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
+
+
+def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
+    handed = []
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(backbones) or "id")
+    choices = ("--container", "teacher", "--layout", "prefix:net.")
+    assert lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+    assert handed == [["prior@a.pth#container=teacher#layout=prefix:net."]]
+    code, _, err = lobe("check-backbone", "torchvision:resnet18", "--container", "teacher")
+    assert code == 2
+    assert "--container is of a weights file" in err
