@@ -234,3 +234,14 @@ def test_listings_show_what_only_cards_say(lobe, what: str, name: str | None, fi
     assert (code, bool(rows)) == (0, True)
     for field in fields:
         assert rows[0][field] == fields[field] if isinstance(fields, dict) else field in rows[0]
+
+
+def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
+    handed = []
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(backbones) or "id")
+    choices = ("--container", "teacher", "--layout", "prefix:net.")
+    assert lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+    assert handed == [["prior@a.pth#container=teacher#layout=prefix:net."]]
+    code, _, err = lobe("check-backbone", "torchvision:resnet18", "--container", "teacher")
+    assert code == 2
+    assert "--container is of a weights file" in err

@@ -16,6 +16,9 @@ MOST_EXPANSION = 20  # times its size that an archive may unpack to: weights har
 MOST_PICKLE_BYTES = 64 * 2**20  # names and settings beside the tensors
 _FREE_BYTES = 64 * 2**20  # what may unpack whatever the expansion
 _CHUNK = 2**20
+_FOLDER = 0x10  # bit of an entry's attributes
+_END_BYTES = 2**16 + 200  # in which the last records of an archive lie, a comment included
+_IN_ZIP64 = 0xFFFF  # as a count: it stands in another record
 
 
 def names_in(path: Path) -> list[str] | None:
@@ -52,6 +55,10 @@ def _require_bounds(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         raise CheckpointError(f"{path.name} holds {len(entries):,} entries; no network has more than {MOST_ENTRIES:,} tensors.")
     if len({entry.filename for entry in entries}) < len(entries):
         raise CheckpointError(f"{path.name} is damaged: it holds two entries of one name. Fetch it again.")
+    if (declared := _declared_count(path)) is not None and declared != len(entries):
+        raise CheckpointError(f"{path.name} is damaged: it lists {len(entries)} entries and says it has {declared}. Fetch it again.")
+    if any(entry.external_attr & _FOLDER and entry.file_size for entry in entries):
+        raise CheckpointError(f"{path.name} is damaged: it calls an entry with content a folder. Fetch it again.")  # torch would read none
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > max(_FREE_BYTES, MOST_EXPANSION * path.stat().st_size):
         raise CheckpointError(
@@ -62,6 +69,20 @@ def _require_bounds(path: Path, entries: list[zipfile.ZipInfo]) -> None:
             raise CheckpointError(
                 f"{path.name} holds {entry.file_size / 2**20:.0f} MiB beside its tensors. Save the state_dict() alone, without settings."
             )
+
+
+def _declared_count(path: Path) -> int | None:
+    """Number of entries by the record at the archive's end: a damaged directory swallows entries without an error."""
+    n_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, n_bytes - _END_BYTES))
+        end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    count = int.from_bytes(end[at + 10 : at + 12], "little") if at >= 0 else _IN_ZIP64
+    if count != _IN_ZIP64:
+        return count
+    at = end.rfind(b"PK\x06\x06")
+    return int.from_bytes(end[at + 32 : at + 40], "little") if at >= 0 else None
 
 
 def _reason(error: Exception) -> str:

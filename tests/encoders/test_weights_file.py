@@ -223,6 +223,18 @@ def test_flipped_byte_is_refused_or_changes_nothing(tmp_path):
     assert refused > 50
 
 
+@pytest.mark.parametrize(("place", "bit"), [(38, 0x10), (32, 1), (30, 0x80)], ids=["a folder", "a comment", "an extra field"])
+def test_damaged_directory_of_an_archive_is_refused(tmp_path, place, bit):
+    """torch reads memory that nobody wrote for an entry called a folder; a longer comment swallows the entries behind it."""
+    torch.save(TENSORS | {f"t{number}": torch.ones(9) for number in range(5)}, tmp_path / "a.pt")
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.index(b"/data/0", content.index(b"PK\x01\x02")))
+    content[entry + place] ^= bit
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged|cut short"):
+        read_tensors(tmp_path / "a.pt")
+
+
 def test_file_saved_without_checksums_is_read(tmp_path):
     set_crc32_options(False)
     try:
