@@ -365,7 +365,7 @@ def run(
         if not as_json:
             out.print(_plain(planned.equipment.sentence), soft_wrap=True)
             for text in planned.warnings:
-                out.print(f"[yellow]note:[/] {_plain(text)}", soft_wrap=True)
+                err.print(f"[yellow]note:[/] {_plain(text)}", soft_wrap=True)
             out.print(_dry_summary(planned))
             _show_unhashed(planned)
             if planned.todo:

@@ -47,6 +47,7 @@ EDITS = {
     "warnings": [],
     "failure": {"kind": "x", "sentence": "y", "traceback": ""},
     "finished_at": "1999",
+    "adopted_from": "3" * 32,
     "checksum": "2" * 64,
 }
 

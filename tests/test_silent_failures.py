@@ -76,7 +76,7 @@ def resnet18() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("rename", "sentence"),
     [
-        (lambda name: f"visual.{name}", r"With the prefix 'visual\.' \d+ tensors would fit: try layout `prefix:visual\.`"),
+        (lambda name: f"visual.{name}", r"With the prefix 'visual\.' \d+ tensors would fit: try --layout prefix:visual\."),
         (lambda name: name.replace("layer", "block"), r"layer1\.0\.conv1\.weight"),
         (lambda name: name[::-1], "No prefix makes any tensor fit: is this file of another architecture"),
     ],

@@ -97,6 +97,7 @@ def test_a_process_that_may_have_all_of_a_device_is_told_so(small, tiny, monkeyp
     (unit,) = units(*small.plan(LINEAR, [tiny()]))
     given = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for share in (0.0, 0.25, 1.0):
         next(run_unit(replace(unit, gpu_share=share)))
     assert given == [0.25, 1.0]
