@@ -48,13 +48,19 @@ CURVE = Path(__file__).resolve().parents[2] / "docs" / "scheduling.png"
 def test_two_processes_equal_one_over_twenty_steps(name: str, tmp_path: Path, record_property):
     losses, parameters = compare(trained(name, 20, torch.float64), together(tmp_path, name, 20, torch.float64))
     one, two = trained(name, 1, torch.float32), together(tmp_path, name, 1, torch.float32)
-    exact = trained(name, 1, torch.float64)["gradients"]
-    first, rounding = largest_difference(one["gradients"], two["gradients"]), largest_difference(one["gradients"], exact)
+    first = largest_difference(one["gradients"], two["gradients"])
+    # oneDNN takes another convolution for a process's half of a batch, on some processors one that rounds a hundred times more coarsely:
+    # what one process loses to float32 at either size, two may differ by.
+    rounding = max(
+        largest_difference(*(trained(name, 1, dtype, batch=batch)["gradients"] for dtype in (torch.float32, torch.float64)))
+        for batch in (4, 8)
+    )
     record_property("largest difference of losses, of parameters", f"{losses:.1e}, {parameters:.1e}")
     record_property("float32, first gradients: between two and one, between one and float64", f"{first:.1e}, {rounding:.1e}")
+    record_property("processor", torch.backends.cpu.get_cpu_capability())
     assert losses < 1e-8
     assert parameters < 1e-8
-    assert first < 1e-4
+    assert first < 1e-4 + rounding
 
 
 def largest_difference(some: list[torch.Tensor], others: list[torch.Tensor]) -> float:
