@@ -24,7 +24,8 @@ from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
-from benchmark.readers.tables import cells_of, first_folder_with, read_table, require_columns
+from benchmark.readers.tables import cells_of, read_table, require_columns
+from benchmark.readers.walk import files_in, first_folder_with
 
 FINDINGS = (
     "No Finding",
@@ -52,6 +53,7 @@ N_VALIDATION, N_TRAIN = 5_000, 223_414
 POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
 
 _VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0": UNCERTAIN, "-1": UNCERTAIN, "": BLANK}
+_FRONTAL = re.compile(r"view.*_frontal\.jpg")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class DatasetReader(Reader):
     """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TRAIN_TABLE,))
+        base = first_folder_with(self.root, (TRAIN_TABLE,), self.card.name)
         if base is None:
             raise DataError(f"{self.card.name}: {TRAIN_TABLE} is missing in {self.root}. It is part of the release: {self.card.source}.")
         self._base = base
@@ -253,7 +255,7 @@ def images_of_test(base: Path, tested: Mapping[str, Mapping[str, int]]) -> tuple
     """The first frontal image of each test study that has one: labels are given for studies, and every study counts once."""
     found = []
     for study, values in tested.items():
-        names = sorted((path.name for path in (base / study).glob("view*_frontal.jpg")), key=lambda name: (len(name), name))
+        names = sorted((path.name for path in files_in(base / study) if _FRONTAL.fullmatch(path.name)), key=lambda name: (len(name), name))
         found += [Study(f"{study}/{names[0]}", True, None, values)] if names else []
     return tuple(found)
 

@@ -18,7 +18,8 @@ from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, split_by_rule
-from benchmark.readers.tables import find_files, first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.walk import find_files, first_folder_with
 
 ANNOTATED = "covid_rural_annot"
 IMAGES, OUTLINES, MASKS = "jpgs", "jsons", "pngs_masks"
@@ -29,7 +30,7 @@ class DatasetReader(Reader):
     """The annotation repository, opened at its top folder, around it, or at `covid_rural_annot` itself."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (IMAGES, ANNOTATED))
+        base = first_folder_with(self.root, (IMAGES, ANNOTATED), self.card.name)
         if base is not None and not (base / IMAGES).is_dir():
             base /= ANNOTATED
         if base is None or not (base / IMAGES).is_dir() or not (base / MASKS).is_dir():

@@ -22,8 +22,8 @@ from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.holdout import hold_out
 from benchmark.readers.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
 from benchmark.readers.splits import Splits
-from benchmark.readers.tables import find_files
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import find_files
 
 SIDE = 2048  # rows and columns of every image
 N_BYTES = 2 * SIDE * SIDE  # 16-bit big-endian, no header

@@ -6,8 +6,8 @@ Tables are read when opened, reports one at a time when asked. No text, id or pa
 from __future__ import annotations
 
 import csv
-import gzip
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,6 +23,7 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
+from benchmark.readers.text import open_text
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -211,7 +212,7 @@ class DatasetReader(Reader):
                 raw = (self._reports / one.report).read_bytes()
         except (KeyError, OSError):
             return ""
-        return report_text(raw.decode("utf-8", errors="replace"))
+        return report_text(raw.decode("utf-8-sig", errors="replace"))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -249,7 +250,7 @@ class DatasetReader(Reader):
     def _rows(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         path = self._tables[name]
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as handle:
+            with open_text(path, self.card.name) as handle:
                 rows = csv.DictReader(handle)
                 missing = sorted(set(columns) - set(rows.fieldnames or ()))
                 if missing:
@@ -258,5 +259,5 @@ class DatasetReader(Reader):
                     if any(row[column] is None for column in columns):
                         raise DataError(f"{self.card.name}: {path.name} line {line:,} is cut off.")
                     yield row
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
             raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None

@@ -35,7 +35,8 @@ from benchmark.readers.nih_tables import (
     read_list,
 )
 from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
-from benchmark.readers.tables import Table, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, locate, read_table
+from benchmark.readers.walk import first_folder_with
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"
@@ -62,7 +63,7 @@ class DatasetReader(Reader):
     """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, [BOX_TABLE])
+        self._base = first_folder_with(self.root, [BOX_TABLE], self.card.name)
         if self._base is None:
             raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         self._entries, entry_path = read_entries(self._base, self.card.name)

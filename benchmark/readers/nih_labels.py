@@ -33,7 +33,8 @@ from benchmark.readers.nih_tables import (
     read_list,
 )
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.walk import first_folder_with
 
 RULE = "official test, validation by patient"
 SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652
@@ -43,7 +44,7 @@ class DatasetReader(Reader):
     """Every image of the two official lists. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, ENTRY_TABLES)
+        base = first_folder_with(self.root, ENTRY_TABLES, self.card.name)
         if base is None:
             raise DataError(
                 f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self.root}. Expected {', '.join(self.card.files)}."

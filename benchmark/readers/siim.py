@@ -22,7 +22,8 @@ from benchmark.readers.checks import as_warning, count_checks, first_sample_chec
 from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table, require_columns
+from benchmark.readers.tables import Table, cells_of, locate, read_table, require_columns
+from benchmark.readers.walk import find_files, first_folder_with
 
 SIDE = 1024  # every image and mask of the release, in pixels
 RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")
@@ -47,7 +48,7 @@ class DatasetReader(Reader):
     """SIIM-ACR as the merged mirror, either competition stage, or the PNG re-release. The release carries no usable patient id."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES))
+        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES), self.card.name)
         if self._base is None:
             raise DataError(
                 f"{self.card.name}: no label table in {self.root}. Expected {' or '.join(RLE_TABLES)} beside dicom-images-train, "

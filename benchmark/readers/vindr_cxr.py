@@ -24,7 +24,8 @@ from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.fusion import fuse
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, cells_of, locate, read_table
+from benchmark.readers.walk import find_files, first_folder_with
 
 RULE = "official test, stratified holdout"
 PARTS = ("train", "test")
@@ -71,7 +72,7 @@ class DatasetReader(Reader):
     """VinDr-CXR as PhysioNet lays it out. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, TABLES.values())
+        self._base = first_folder_with(self.root, TABLES.values(), self.card.name)
         if self._base is None:
             raise DataError(self._no_tables())
         self._n_repeated = 0
@@ -170,7 +171,7 @@ class DatasetReader(Reader):
     # ------------------------------------------------------------------------------------------------------------ reading
 
     def _no_tables(self) -> str:
-        if first_folder_with(self.root, [KAGGLE_TABLE]) is not None:
+        if first_folder_with(self.root, [KAGGLE_TABLE], self.card.name) is not None:
             return (
                 f"{self.card.name}: {self.root} looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels. "
                 f"LOBE reads PhysioNet's release: {', '.join(self.card.files)}."

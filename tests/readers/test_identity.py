@@ -19,7 +19,7 @@ from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers import identity
 from benchmark.readers.base import Check, Reader, Sample, open_reader
 from benchmark.readers.splits import prefix
-from benchmark.training.data import MINIMUM_LIMITED, limit_samples
+from benchmark.training.data import limit_samples
 
 SPLIT = {"train": ("a", "b", "c", "d"), "validation": ("e",), "test": ("f", "g")}
 
