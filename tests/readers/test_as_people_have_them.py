@@ -79,7 +79,9 @@ def copy(generated, dataset: str, root: Path) -> Path:
 
 def folders(root: Path, *, leaves: bool) -> list[Path]:
     """The folders that hold files, or those right below the dataset's own."""
-    return [place for place in sorted(root.rglob("*") if leaves else root.iterdir()) if place.is_dir() and (not leaves or holds_files(place))]
+    return [
+        place for place in sorted(root.rglob("*") if leaves else root.iterdir()) if place.is_dir() and (not leaves or holds_files(place))
+    ]
 
 
 def holds_files(folder: Path) -> bool:
@@ -154,7 +156,17 @@ def test_a_folder_of_litter_alone_is_empty(dataset: str, tmp_path: Path) -> None
 
 def test_no_reader_lists_a_folder_or_opens_a_text_in_a_way_of_its_own() -> None:
     """What the tests above cannot see: an optional file, a rare layout."""
-    own = ("glob(", "iterdir(", "scandir(", "listdir(", "os.walk(", "read_text(encoding", ".open(encoding", "gzip.open", "ElementTree.fromstring")
+    own = (
+        "glob(",
+        "iterdir(",
+        "scandir(",
+        "listdir(",
+        "os.walk(",
+        "read_text(encoding",
+        ".open(encoding",
+        "gzip.open",
+        "ElementTree.fromstring",
+    )
     allowed = {"walk.py": set(own), "text.py": set(own)}
     folder = Path(__file__).resolve().parents[2] / "benchmark" / "readers"
     found = {

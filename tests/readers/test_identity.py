@@ -20,6 +20,7 @@ from benchmark.readers import identity
 from benchmark.readers.base import Check, Reader, Sample, open_reader
 from benchmark.readers.splits import prefix
 from benchmark.training.data import limit_samples
+from benchmark.training.sizes import MINIMUM_LIMITED
 
 SPLIT = {"train": ("a", "b", "c", "d"), "validation": ("e",), "test": ("f", "g")}
 
