@@ -20,7 +20,7 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
@@ -159,10 +159,8 @@ class DatasetReader(Reader):
         else:
             expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
             yield from count_checks(expected, counts, "Is this the complete, unedited v1.0?")
-            for name, rule in self.card.splits.items():
-                if not rule.expected or (rule.rule == PRIOR_RULE and not (self._base / PRIOR_LIST).is_file()):
-                    continue
-                for line in check_digests(self.split(rule), rule.expected, patient_of=lambda i: self._studies[i].patient):
+            for name, rule, splits in made_splits(self):
+                for line in check_digests(splits, rule.expected, patient_of=lambda i: self._studies[i].patient):
                     yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         try:
             found, verdict = "readable", "ok"

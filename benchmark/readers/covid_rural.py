@@ -16,7 +16,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, split_by_rule
 from benchmark.readers.tables import locate
 from benchmark.readers.walk import find_files, first_folder_with
@@ -52,7 +52,7 @@ class DatasetReader(Reader):
         if self._unmasked:
             self.warnings.append(
                 f"{self.card.name}: {len(self._unmasked)} of {len(self._ids)} annotated images are without a mask file and count as all "
-                f"background: {', '.join(self._unmasked)}."
+                "background."
             )
 
     @property
@@ -105,10 +105,7 @@ class DatasetReader(Reader):
 
     def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
         yield from count_checks(self.card.expected, counts, "Was the repository unpacked completely?")
-        for name, rule in self.card.splits.items():
-            if not rule.expected:
-                continue
-            splits = self.split(rule)
+        for name, rule, splits in made_splits(self):
             for line in check_digests(splits, rule.expected, patient_of=patient_of):
                 yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
             left = len(self._ids) - sum(map(len, splits.values()))

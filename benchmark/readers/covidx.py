@@ -17,7 +17,7 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
 from benchmark.readers.text import read_lines
@@ -102,9 +102,9 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
             yield from count_checks(self.card.expected, counts, "Are these the lists 9A of COVID-Net?")
-            for rule in self.card.splits.values():
+            for _, rule, splits in made_splits(self):
                 yield from check_digests(
-                    self.split(rule), rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
+                    splits, rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
                 )
         try:
             found, verdict = "readable", "ok"

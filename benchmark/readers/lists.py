@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.cards import DatasetCard, SplitRule, digest_of
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
-from benchmark.readers.splits import LovtLists, Splits, lovt_csv
+from benchmark.readers.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
 
 NAME = "lists"
 BOX_TOLERANCE = 1e-3  # pixels; LoVT wrote some boxes with twelve decimals
@@ -63,11 +63,24 @@ def read_lists(reader: Reader, folder: Path) -> Splits:
         DataError: a file is missing or does not parse, or a box is not the release's; the id is named.
         SplitError: an id in two lists, an empty list, or ids the release does not have.
     """
+    lists = parse(reader, folder)
+    check_disjoint(lists.splits)
+    require_known(reader, lists, folder)
+    require_same_boxes(reader, lists, folder)
+    return lists.splits
+
+
+def parse(reader: Reader, folder: Path) -> LovtLists:
+    """What the lists say, without regard to the release. Raises DataError: a file is missing or does not parse."""
     if not folder.is_dir():
         raise DataError(
             f"{reader.card.name}: no folder of split lists {folder}. Expected one sub-folder per dataset, with train.csv and so on."
         )
-    lists = lovt_csv(folder)
+    return parsed_lovt_csv(folder)
+
+
+def require_known(reader: Reader, lists: LovtLists, folder: Path) -> None:
+    """Raises SplitError: an empty list, or ids the release does not have."""
     known = set(reader.ids)
     for split in SPLITS:
         if not lists.splits[split]:
@@ -78,17 +91,19 @@ def read_lists(reader: Reader, folder: Path) -> Splits:
                 f"{reader.card.name}: {len(foreign):,} of {len(lists.splits[split]):,} ids of {folder / f'{split}.csv'} are not in the "
                 f"release, for example {', '.join(foreign[:3])}. Are these the lists of this dataset?"
             )
-    _require_same_boxes(reader, lists, folder)
-    return lists.splits
 
 
-def _require_same_boxes(reader: Reader, lists: LovtLists, folder: Path) -> None:
+def require_same_boxes(reader: Reader, lists: LovtLists, folder: Path) -> None:
+    """Raises DataError: a box of an image of the release is not the release's."""
     if not lists.boxes_xywh:
         return
     # LoVT wrote its lists from its own conversion, so they hold what that conversion made of the shapes, under every protocol.
     released = reader if reader.shapes == "released" else open_reader(reader.card, reader.root)
     several = len(reader.card.classes) > 1  # with one class LoVT counts from 1, with several from 0
+    known = set(reader.ids)
     for sample_id, boxes in lists.boxes_xywh.items():
+        if sample_id not in known:
+            continue
         sample = released.sample(sample_id)
         if not len(boxes) and not len(sample.boxes_xywh):
             continue

@@ -20,7 +20,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.nih_tables import (
     NORMAL,
     TEST_LIST,
@@ -129,8 +129,7 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, tuple(self._entries))
         else:
             yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the NIH.")
-        for name, rule in self.card.splits.items():
-            splits = self.split(rule)
+        for name, rule, splits in made_splits(self, checked=False):
             if self.phantom is None:
                 yield from check_digests(splits, rule.expected, self._n_boxes, self._boxed.__contains__, patient_of)
             if name == "lovt":

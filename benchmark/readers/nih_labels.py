@@ -17,7 +17,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
 from benchmark.readers.holdout import sampled
 from benchmark.readers.nih_tables import (
     ENTRY_TABLES,
@@ -107,8 +107,8 @@ class DatasetReader(Reader):
         else:
             hint = f"Counts are those of {ENTRY_TABLES[0]}. Was the file edited or cut? Fetch it again from the NIH."
             yield from count_checks(self.card.expected, counts, hint)
-            for name, rule in self.card.splits.items():
-                for line in check_digests(self.split(rule), rule.expected, patient_of=patient_of):
+            for name, rule, splits in made_splits(self):
+                for line in check_digests(splits, rule.expected, patient_of=patient_of):
                     yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         patients = [{patient_of(i) for i in listed} for listed in self._lists.values()]
         yield tolerated(self.card, "patients in both official lists", len(patients[0] & patients[1]))

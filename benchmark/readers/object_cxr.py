@@ -21,7 +21,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
 from benchmark.imaging.picture import GreyRule, read_grey, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, check_disjoint
 from benchmark.readers.tables import Table, cells_of, locate, read_table
 from benchmark.readers.walk import find_files, first_folder_with
@@ -186,8 +186,8 @@ class DatasetReader(Reader):
         else:
             expected = {k: n for k, n in self.card.expected.items() if k in counts or not k.startswith("test")}
             yield from count_checks(expected, counts, "The file was edited or cut; fetch it again from the source in the dataset's card.")
-            for rule in self.card.splits.values():
-                yield from check_digests(self.split(rule), rule.expected, self._n_boxes, self._is_positive)
+            for _, rule, splits in made_splits(self):
+                yield from check_digests(splits, rule.expected, self._n_boxes, self._is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
         yield self._check_frames()
         yield first_sample_check(self)

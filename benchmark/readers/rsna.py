@@ -21,7 +21,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.holdout import SORTED, sorted_holdout
 from benchmark.readers.splits import check_digests, split_by_rule
 from benchmark.readers.tables import Table, cells_of, locate, require_columns
@@ -142,11 +142,8 @@ class DatasetReader(Reader):
         hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
         yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
         yield from count_checks(self.card.expected, counts, "Is this the complete, unedited stage 2 release?")
-        for name, rule in self.card.splits.items():
-            if not rule.expected:
-                continue
-            splits = {"all": self.ids, **self.split(rule)}
-            for line in check_digests(splits, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
+        for name, rule, splits in made_splits(self):
+            for line in check_digests({"all": self.ids, **splits}, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
                 yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         known = f"{len(self._patients):,} of {len(self.ids):,} images"
         hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."

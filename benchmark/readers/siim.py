@@ -18,7 +18,7 @@ from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import as_warning, count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
@@ -124,8 +124,8 @@ class DatasetReader(Reader):
             f"The {self.release} release does not carry the order LoVT permuted: splits made from it are other splits. "
             "Put the merged train-rle.csv (12,954 rows) beside it."
         )
-        for rule in self.card.splits.values():
-            for line in check_digests(self.split(rule), rule.expected, positive=self._is_positive):
+        for _, rule, splits in made_splits(self):
+            for line in check_digests(splits, rule.expected, positive=self._is_positive):
                 yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
 
     def _check_codes(self) -> Check:
