@@ -102,8 +102,6 @@ class Verification:
 class Reader(ABC):
     """Base of all readers. Opening parses the label files and raises DataError for anything inconsistent in them."""
 
-    names_files = True  # in sentences; False where a path, or an id in it, tells who was examined
-
     def __init__(self, card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released"):
         """
         Args:
@@ -120,6 +118,11 @@ class Reader(ABC):
         if holds_nothing(root):
             raise DataError(f"{card.name}: the folder {root} is empty. Expected {', '.join(card.files) or 'the public release'}.")
         self.open()
+
+    @property
+    def names_files(self) -> bool:
+        """Whether sentences may name a file; not where the agreement lets nothing be passed on, for a path tells who was examined."""
+        return self.card.redistribution != "none"
 
     @abstractmethod
     def open(self) -> None:
@@ -237,8 +240,14 @@ class Reader(ABC):
 
 
 def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:
-    """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`."""
-    return registry.plugin("readers", card.reader).DatasetReader(card, root, shapes)
+    """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`.
+
+    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.withheld`).
+    """
+    from benchmark.readers.withheld import discreet  # which stands before a reader, and so imports this
+
+    reader = registry.plugin("readers", card.reader).DatasetReader
+    return (reader if card.redistribution != "none" else discreet(reader))(card, root, shapes)
 
 
 def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:

@@ -51,8 +51,6 @@ class _Label:
 class DatasetReader(Reader):
     """Images with a row, ids are SOP instance ids. The patient is the part of `filename` before the first underscore."""
 
-    names_files = False
-
     def open(self) -> None:
         base = first_folder_with(self.root, (TABLE,), self.card.name)
         if base is None:

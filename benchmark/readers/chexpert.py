@@ -25,6 +25,7 @@ from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, glori
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
 from benchmark.readers.tables import cells_of, read_table, require_columns
+from benchmark.readers.unnamed import read_unnamed
 from benchmark.readers.walk import files_in, first_folder_with
 
 FINDINGS = (
@@ -63,12 +64,14 @@ class Study:
     Attributes:
         path: without its first component, which names the archive: the image's id.
         values: finding -> POSITIVE, NEGATIVE, UNCERTAIN or BLANK.
+        where: table and line, which sentences name in place of the image.
     """
 
     path: str
     frontal: bool
     view: str | None
     values: Mapping[str, int]
+    where: str = ""
 
     @property
     def patient(self) -> str:
@@ -97,14 +100,16 @@ class DatasetReader(Reader):
 
     def sample(self, sample_id: str) -> Sample:
         if sample_id not in self._studies:
-            raise DataError(f"{self.card.name}: no frontal image {sample_id!r} in {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE}.")
+            raise DataError(
+                f"{self.card.name}: an id that is no frontal image of {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE} was asked for."
+            )
         study = self._studies[sample_id]
         labels = labels_of(study, self.card.classes, self.card.uncertain)
         path = self._base / sample_id
         return Sample(
             id=sample_id,
             patient_id=study.patient,
-            image=partial(read_grey, path, sample_id),
+            image=partial(read_unnamed, read_grey, path, f"{self.card.name}: {study.where}"),
             masks=None,
             boxes_xywh=np.zeros((0, 4)),
             box_labels=np.zeros(0, np.int64),
@@ -210,14 +215,14 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
     for line, cells in cells_of(table, len(COLUMNS), dataset):
         archive, _, rest = cells[0].strip().partition("/")
         if archive not in ARCHIVES or rest.count("/") < 3:
-            raise DataError(f"{dataset}: {path.name} line {line:,}: the path starts with {archive!r}; expected {' or '.join(ARCHIVES)}.")
+            raise DataError(f"{dataset}: {path.name} line {line:,}: the path does not start with {' or '.join(ARCHIVES)}.")
         archives.add(archive)
         values = {}
         for name, cell in zip(FINDINGS, cells[5:], strict=True):
             if cell.strip() not in _VALUES:
                 raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
             values[name] = _VALUES[cell.strip()]
-        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values))
+        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values, f"{path.name} line {line:,}"))
     if not studies:
         raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     return tuple(studies), " and ".join(sorted(archives))
@@ -252,9 +257,9 @@ def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
 def images_of_test(base: Path, tested: Mapping[str, Mapping[str, int]]) -> tuple[Study, ...]:
     """The first frontal image of each test study that has one: labels are given for studies, and every study counts once."""
     found = []
-    for study, values in tested.items():
+    for number, (study, values) in enumerate(tested.items(), start=1):
         names = sorted((path.name for path in files_in(base / study) if _FRONTAL.fullmatch(path.name)), key=lambda name: (len(name), name))
-        found += [Study(f"{study}/{names[0]}", True, None, values)] if names else []
+        found += [Study(f"{study}/{names[0]}", True, None, values, f"{TEST_TABLE} study {number:,}")] if names else []
     return tuple(found)
 
 

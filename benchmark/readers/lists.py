@@ -6,6 +6,7 @@ The lists lie in a folder; what enters a job's key is their digest, inside the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmark.cards import DatasetCard, SplitRule, digest_of
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
 from benchmark.readers.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
+from benchmark.readers.withheld import is_withheld, withholding
 
 NAME = "lists"
 BOX_TOLERANCE = 1e-3  # pixels; LoVT wrote some boxes with twelve decimals
@@ -64,7 +66,8 @@ def read_lists(reader: Reader, folder: Path) -> Splits:
         SplitError: an id in two lists, an empty list, or ids the release does not have.
     """
     lists = parse(reader, folder)
-    check_disjoint(lists.splits)
+    with withholding(reader.card, words=lambda: chain(*lists.splits.values())):
+        check_disjoint(lists.splits)
     require_known(reader, lists, folder)
     require_same_boxes(reader, lists, folder)
     return lists.splits
@@ -87,9 +90,10 @@ def require_known(reader: Reader, lists: LovtLists, folder: Path) -> None:
             raise SplitError(f"{reader.card.name}: {folder / f'{split}.csv'} lists no image.")
         foreign = [i for i in lists.splits[split] if i not in known]
         if foreign:
+            some = "" if is_withheld(reader.card) else f", for example {', '.join(foreign[:3])}"
             raise SplitError(
                 f"{reader.card.name}: {len(foreign):,} of {len(lists.splits[split]):,} ids of {folder / f'{split}.csv'} are not in the "
-                f"release, for example {', '.join(foreign[:3])}. Are these the lists of this dataset?"
+                f"release{some}. Are these the lists of this dataset?"
             )
 
 
@@ -110,8 +114,9 @@ def require_same_boxes(reader: Reader, lists: LovtLists, folder: Path) -> None:
         listed = _sorted(boxes, lists.labels[sample_id] if several else np.zeros(len(boxes)))
         found = _sorted(sample.boxes_xywh, sample.box_labels if several else np.zeros(len(sample.boxes_xywh)))
         if listed.shape != found.shape or np.abs(listed - found).max() > BOX_TOLERANCE:
+            which = "an image" if is_withheld(reader.card) else sample_id
             raise DataError(
-                f"{reader.card.name}: the boxes of {sample_id} in {folder} are not the release's: "
+                f"{reader.card.name}: the boxes of {which} in {folder} are not the release's: "
                 f"listed {_shown(boxes)}, release {_shown(sample.boxes_xywh)}. Were lists and release made from the same version?"
             )
 

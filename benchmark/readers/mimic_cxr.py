@@ -24,6 +24,7 @@ from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
 from benchmark.readers.text import open_text
+from benchmark.readers.unnamed import read_unnamed
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -59,8 +60,6 @@ class Image:
 class DatasetReader(Reader):
     """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
 
-    names_files = False
-
     def open(self) -> None:
         self._base = self._image_base()
         self._tables = {name: self._table(name) for name in TABLES}
@@ -72,6 +71,7 @@ class DatasetReader(Reader):
                 self._images[one.dicom] = one
         if not self._images:
             raise DataError(f"{self.card.name}: no frontal image (view {' or '.join(FRONTAL)}) in the tables of {self._base}.")
+        self._place = {dicom: place for place, dicom in enumerate(self._images, start=1)}
         self._labels = {row["study_id"]: row for row in self._rows("chexpert", ("study_id", *self.card.classes))}
         self._reports = self._report_source()
         self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
@@ -90,7 +90,7 @@ class DatasetReader(Reader):
         return Sample(
             id=sample_id,
             patient_id=one.subject,
-            image=partial(read_grey, path, sample_id),
+            image=partial(read_unnamed, read_grey, path, self._where(sample_id)),
             masks=None,
             boxes_xywh=np.zeros((0, 4)),
             box_labels=np.zeros(0, np.int64),
@@ -220,6 +220,10 @@ class DatasetReader(Reader):
 
     def _path(self, one: Image) -> Path:
         return self._base / one.folder / f"{one.dicom}.jpg"
+
+    def _where(self, sample_id: str) -> str:
+        """The image by its place: no id leaves."""
+        return f"{self.card.name}: frontal image {self._place[sample_id]:,} of {self._tables['split'].name}"
 
     def _image_base(self) -> Path:
         for folder in IMAGE_FOLDERS:

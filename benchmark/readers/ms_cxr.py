@@ -53,8 +53,6 @@ class _Image:
 class DatasetReader(Reader):
     """The table of either release over MIMIC-CXR-JPG's files. Ids are DICOM ids; patients are known."""
 
-    names_files = False
-
     def open(self) -> None:
         found = [self.root / folder / name for name in TABLES for folder in TABLE_FOLDERS if (self.root / folder / name).is_file()]
         if not found:

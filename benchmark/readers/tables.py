@@ -66,21 +66,29 @@ def cells_of(table: Table, n_cells: int, dataset: str) -> Iterator[tuple[int, tu
         yield line, cells
 
 
-def locate(ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str) -> dict[str, Path]:
+def locate(
+    ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str, *, named: bool = True
+) -> dict[str, Path]:
     """The one image file of each id.
 
+    Args:
+        named: whether sentences may name an image.
+
     Raises:
-        PartialRelease: an id without a file; names three and the count.
+        PartialRelease: an id without a file; with the count, and three by name.
         DataError: an id with two files, which may differ.
     """
     ids = tuple(ids)
     missing = [i for i in ids if i not in found]
     if missing:
+        some = f", for example {', '.join(missing[:3])}" if named else ""
         raise PartialRelease(
-            f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder, "
-            f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
+            f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder{some}. "
+            "Is the download complete and unpacked?"
         )
-    for sample_id in ids:
-        if len(found[sample_id]) > 1:
-            raise DataError(f"{dataset}: image {sample_id} exists twice: {' and '.join(map(str, found[sample_id][:2]))}. Remove one copy.")
+    twice = [i for i in ids if len(found[i]) > 1]
+    if twice:
+        one, other = found[twice[0]][:2]
+        what = f"image {twice[0]} exists twice: {one} and {other}" if named else f"{len(twice):,} of {len(ids):,} images exist twice"
+        raise DataError(f"{dataset}: {what}. These may be two releases, and LOBE does not choose: move one copy away.")
     return {i: found[i][0] for i in ids}
