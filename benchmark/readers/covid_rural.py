@@ -39,7 +39,8 @@ class DatasetReader(Reader):
                 f"{self.card.source}."
             )
         self._base = base
-        self._mask_files = _only_files(find_files(base / MASKS, ".png"))
+        masks = find_files(base / MASKS, ".png")
+        self._mask_files = locate(masks, masks, self.card.name, MASKS)
         outlines = find_files(base / IMAGES / OUTLINES, ".json")
         self._ids = tuple(sorted({*self._mask_files, *outlines}))
         if not self._ids:
@@ -142,8 +143,3 @@ def patient_of(sample_id: str) -> str:
 
 def _sizes(sample_id: str, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
     return f"the mask of {sample_id} has {mask[0]:,} rows x {mask[1]:,} columns, its image {image[0]:,} x {image[1]:,}"
-
-
-def _only_files(found: dict[str, tuple[Path, ...]]) -> dict[str, Path]:
-    """One path per stem; masks lie in one folder, so the first is the only one."""
-    return {stem: paths[0] for stem, paths in found.items()}

@@ -25,6 +25,7 @@ from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
 from benchmark.readers.text import open_text
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import the_one
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -226,21 +227,25 @@ class DatasetReader(Reader):
         return f"{self.card.name}: frontal image {self._place[sample_id]:,} of {self._tables['split'].name}"
 
     def _image_base(self) -> Path:
-        for folder in IMAGE_FOLDERS:
-            if any((self.root / folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz")):
-                return self.root / folder
+        folders = [self.root / folder for folder in IMAGE_FOLDERS]
+        holding = [folder for folder in folders if any((folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz"))]
+        found = the_one(self.card.name, f"{PREFIX}split.csv", holding)
+        if found is not None:
+            return found
         raise DataError(f"{self.card.name}: {PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0.")
 
     def _report_source(self) -> Path:
-        for folder in REPORT_FOLDERS:
-            if (self.root / folder / REPORTS_ZIP).is_file():
-                if not zipfile.is_zipfile(self.root / folder / REPORTS_ZIP):
-                    raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
-                return self.root / folder / REPORTS_ZIP
+        archives = [self.root / folder / REPORTS_ZIP for folder in REPORT_FOLDERS if (self.root / folder / REPORTS_ZIP).is_file()]
+        archive = the_one(self.card.name, REPORTS_ZIP, archives)
+        if archive is not None:
+            if not zipfile.is_zipfile(archive):
+                raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
+            return archive
         first = next(iter(self._images.values()))
-        for folder in REPORT_FOLDERS:
-            if (self.root / folder / first.report).is_file():
-                return self.root / folder
+        holding = [self.root / folder for folder in REPORT_FOLDERS if (self.root / folder / first.report).is_file()]
+        unpacked = the_one(self.card.name, "the folder files of MIMIC-CXR's reports", holding)
+        if unpacked is not None:
+            return unpacked
         raise DataError(
             f"{self.card.name}: no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
         )

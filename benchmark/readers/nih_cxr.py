@@ -25,6 +25,7 @@ from benchmark.readers.nih_tables import (
     NORMAL,
     TEST_LIST,
     TRAIN_VAL_LIST,
+    earlier_table,
     find_images,
     header_error,
     id_of,
@@ -67,6 +68,7 @@ class DatasetReader(Reader):
         if self._base is None:
             raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         self._entries, entry_path = read_entries(self._base, self.card.name)
+        self.warnings += earlier_table(entry_path, self.card.name)
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
         self._test_list = read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
         listed = set(self._test_list)

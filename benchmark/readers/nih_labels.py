@@ -25,6 +25,7 @@ from benchmark.readers.nih_tables import (
     TEST_LIST,
     TRAIN_VAL_LIST,
     Entry,
+    earlier_table,
     find_images,
     label_counts,
     layout,
@@ -51,6 +52,7 @@ class DatasetReader(Reader):
             )
         self._base = base
         self._entries, self._entry_path = read_entries(base, self.card.name)
+        self.warnings += earlier_table(self._entry_path, self.card.name)
         needed_for = "The official split is made of the two lists."
         self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
         self._require_lists()

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark.errors import DataError
 from benchmark.readers.tables import Table, read_table
 from benchmark.readers.text import read_lines
-from benchmark.readers.walk import files_in, find_files, folders_in
+from benchmark.readers.walk import files_in, find_files, folders_in, not_read
 
 TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
 ENTRY_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -62,6 +62,12 @@ def read_entries(base: Path, dataset: str) -> tuple[dict[str, Entry], Path]:
         view = cells[6].strip()
         entries[sample_id] = Entry(tuple(cells[1].strip().split("|")), view if view in ("PA", "AP") else None, line)
     return entries, path
+
+
+def earlier_table(path: Path, dataset: str) -> list[str]:
+    """The warning for a second label table beside the one that is read, if there is one."""
+    others = [name for name in ENTRY_TABLES if name != path.name and (path.parent / name).exists()]
+    return [not_read(dataset, name, path.name) for name in others]
 
 
 def read_list(path: Path, dataset: str, needed_for: str = "It is part of the public release.") -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.splits import Splits
+from benchmark.readers.tables import locate
 from benchmark.readers.text import read_xml
 from benchmark.readers.walk import files_in, find_files, first_folder_with
 
@@ -48,7 +49,9 @@ class DatasetReader(Reader):
             raise DataError(f"{self.card.name}: {folder} holds no XML file. Unpack NLMCXR_reports.tgz again.")
         self._reports = {report.id: report for report in (read_report(path, self.card.name) for path in self._files)}
         pictures = find_files(self.root, ".png")
-        self._images = {r.id: pictures[r.images[0]][0] for r in self._reports.values() if r.images and r.images[0] in pictures}
+        first = {r.id: r.images[0] for r in self._reports.values() if r.images and r.images[0] in pictures}
+        paths = locate(first.values(), pictures, self.card.name, REPORTS)
+        self._images = {i: paths[name] for i, name in first.items()}
         if not self._images:
             raise DataError(f"{self.card.name}: no picture of any report is in {self.root}. Unpack NLMCXR_png.tgz there.")
         self.release = "XML reports and PNG images"

@@ -78,6 +78,8 @@ class DatasetReader(Reader):
         self.release = self._copy or f"stage 2, labels {form}"
         if self._copy is not None:
             self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
+        if (self._base / STAGE_1_LABELS).exists():
+            self.warnings.append(f"{self.card.name}: {STAGE_1_LABELS} beside {LABELS} is not read; stage 1 has other boxes.")
         self._find_images()
         self._patients_file, self._patients = self._read_patients()
 

@@ -23,7 +23,7 @@ from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
 from benchmark.readers.tables import Table, cells_of, locate, read_table, require_columns
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.walk import find_files, first_folder_with, not_read
 
 SIDE = 1024  # every image and mask of the release, in pixels
 RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")
@@ -67,7 +67,7 @@ class DatasetReader(Reader):
         else:
             self.release = PNG
         if len(rle) > 1:
-            self.warnings.append(f"{self.card.name}: {rle[1].name} is ignored, labels come from {rle[0].name}.")
+            self.warnings.append(not_read(self.card.name, rle[1].name, rle[0].name))
         self._find_images()
 
     @property
@@ -182,6 +182,8 @@ class DatasetReader(Reader):
         self._n_unlabelled, self._n_test, self._mask_files = 0, 0, {}
         if dicoms and self._coded:
             self._images = locate(self._labels, dicoms, self.card.name, listed_in)
+            if self._png_names and (self._base / "png_images").is_dir():
+                self.warnings.append(not_read(self.card.name, "png_images", "the DICOM tree"))
             # Files of the official test set never have a row; only those of the training tree are worth a word.
             without_row = [paths[0] for i, paths in dicoms.items() if i not in self._labels]
             self._n_test = sum(map(self._in_test_tree, without_row))

@@ -69,8 +69,8 @@ def find_files(folder: Path, suffix: str) -> dict[str, tuple[Path, ...]]:
     found: dict[str, tuple[Path, ...]] = {}
     for path in walk(folder):
         stem, ending = os.path.splitext(path.name)
-        if ending.lower() == suffix and not _same_file(path, found.get(stem, ())):
-            found[stem] = (*found.get(stem, ()), path)
+        if ending.lower() == suffix:
+            found[stem] = _distinct((*found.get(stem, ()), path))
     return found
 
 
@@ -92,7 +92,7 @@ def the_one(dataset: str, what: str, found: Iterable[Path]) -> Path | None:
     Raises:
         DataError: two places, which may differ. Both are named, and how to choose.
     """
-    places = tuple({os.path.realpath(path): path for path in reversed(tuple(found))}.values())[::-1]
+    places = _distinct(tuple(found))
     if len(places) > 1:
         raise DataError(
             f"{dataset}: {what} is in {' and in '.join(map(str, places[:2]))}. These may be two releases, and LOBE does not choose: "
@@ -103,7 +103,10 @@ def the_one(dataset: str, what: str, found: Iterable[Path]) -> Path | None:
 
 def not_read(dataset: str, left: str, read: str) -> str:
     """The warning for a second release beside the one that is read: both, and how to choose the other."""
-    return f"{dataset}: {read} is read, {left} beside it is not. To choose the other, move {read} away, or give --data {dataset}=PATH."
+    return (
+        f"{dataset}: two releases lie side by side: {read} (read) and {left} (not read). To choose the other, move the first away, or name "
+        f"its folder with --data {dataset}=PATH."
+    )
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -118,5 +121,11 @@ def _holds(folder: Path, names: Iterable[str]) -> bool:
     return any((folder / name).exists() for name in names)
 
 
-def _same_file(path: Path, others: Iterable[Path]) -> bool:
-    return any(os.path.realpath(path) == os.path.realpath(other) for other in others)
+def _distinct(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The paths without links to a place that is among them, and of several links to one place the first."""
+    if len(paths) == 1:
+        return paths
+    kept: dict[str, Path] = {}
+    for path in sorted(paths, key=Path.is_symlink):
+        kept.setdefault(os.path.realpath(path), path)
+    return tuple(path for path in paths if path in kept.values())
