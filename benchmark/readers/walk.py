@@ -114,6 +114,8 @@ def _entries(folder: Path) -> list[Path]:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be listed: {error.strerror}. May you read it?") from None
     return [folder / name for name in sorted(names) if not is_litter(name)]
 
 
