@@ -394,14 +394,14 @@ def test_no_library_warns_with_the_name_of_a_file(restricted, tmp_path: Path) ->
 
 
 def test_what_looks_like_an_id_is_withheld_and_what_tells_the_way_is_not() -> None:
-    root = Path("/data/user12345/vindr-cxr")
+    root = Path("/disk/user12345/vindr-cxr")
     sentence = (
         f"vindr-cxr: {root}/train/0123456789abcdef0123456789abcdef.dicom (id 10000032): annotations_train.csv line 12,345 and {root} "
-        "/home/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, p10000032/s50414267, 1.2.276.0.7230010.3.1.4."
+        "/disk/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, p10000032/s50414267, 1.2.276.0.7230010.3.1.4."
     )
     assert without_names(sentence, root) == (
         f"vindr-cxr: {root}/withheld (id withheld): annotations_train.csv line 12,345 and {root} "
-        "/home/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, withheld, withheld."
+        "/disk/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, withheld, withheld."
     )
     assert (
         without_names("image JPCLN001 of JPCLN001.IMG and masks/JPCLN001.gif", words=["JPCLN001"])
