@@ -19,7 +19,7 @@ from benchmark.readers.audit import leakage, leakage_checks, summary_check
 from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
 from benchmark.readers.identity import listed
 from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, published_rule, read_lists
+from benchmark.readers.lists import lists_rule, parse, published_rule, require_known, require_same_boxes
 from benchmark.readers.splits import PatientOf
 
 FRAME_SIZE = 224  # LoVT 2.3
@@ -167,17 +167,33 @@ def _checks_of_lists(reader: Reader, folder: Path, patient_of: PatientOf) -> Ite
         yield Check("split lists", str(folder), "no such folder", "unknown")
         return
     try:
-        listed = read_lists(reader, folder)
+        lists = parse(reader, folder)
     except LobeError as error:
-        yield Check("split lists", "ids and boxes of the release", "differ", "error", str(error))
+        yield Check("split lists", "ids and boxes of the release", "not readable", "error", str(error))
         return
-    yield Check("split lists", "ids and boxes of the release", ", ".join(f"{split} {len(ids):,}" for split, ids in listed.items()), "ok")
+    wrong: list[LobeError] = []
+    for require in (require_known, require_same_boxes):
+        try:
+            require(reader, lists, folder)
+        except LobeError as error:
+            wrong.append(error)
+    if wrong:
+        yield Check("split lists", "ids and boxes of the release", "differ", "error", "\n".join(map(str, wrong)))
+    else:
+        sizes = ", ".join(f"{split} {len(ids):,}" for split, ids in lists.splits.items())
+        yield Check("split lists", "ids and boxes of the release", sizes, "ok")
     published = published_rule(reader.card)
     if published is not None:
-        same = lists_rule(listed) == published
+        same = lists_rule(lists.splits) == published
         hint = "" if same else "Results with these lists do not stand beside published numbers."
         yield Check("split lists are LoVT's", "in content and order", "yes" if same else "no", "ok" if same else "warning", hint)
-    yield from leakage_checks(reader.card, LISTS, leakage(listed, patient_of))
+    for split, ids in lists.splits.items():
+        repeated = len(ids) - len(set(ids))
+        if repeated:
+            yield Check(f"split {LISTS}: images twice in {split}", "0", f"{repeated:,}", "error")
+    known = set(reader.ids)
+    in_release = {split: tuple(i for i in ids if i in known) for split, ids in lists.splits.items()}
+    yield from leakage_checks(reader.card, LISTS, leakage(in_release, patient_of))
 
 
 def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCard, Path]]:

@@ -151,7 +151,7 @@ def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:
 def _custom_names(kind: str) -> set[str]:
     names: set[str] = set()
     for folder in _included:
-        for path in sorted((folder / kind).glob("*.yaml")):
+        for path in sorted((folder / kind).glob("[!.]*.yaml")):
             for value in _load(path).values():
                 if isinstance(value, list):
                     names.update(str(v.get("id", v.get("name"))) for v in value if isinstance(v, dict))
@@ -163,7 +163,7 @@ def _cards(folder: str, section: str, model: type[AnyCard], key: str) -> dict[st
     found: dict[str, AnyCard] = {}
     origin: dict[str, Path] = {}
     for root in [content(folder), *(f / folder for f in _included)]:
-        for path in sorted(root.glob("*.yaml")):
+        for path in sorted(root.glob("[!.]*.yaml")):
             for entry in _load(path).get(section, []):
                 try:
                     card = model.model_validate(entry)

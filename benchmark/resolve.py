@@ -205,7 +205,7 @@ def require_image_files(reader: Reader) -> None:
     lacking = sorted(path for path in files if path.name not in filled[path.parent])
     if lacking:
         listed = ", ".join(path.name for path in lacking[:3])
-        some = "" if reader.card.redistribution == "none" else f", for example {listed}"
+        some = f", for example {listed}" if reader.names_files else ""
         raise PartialRelease(
             f"{reader.card.name}: {len(lacking):,} of {len(files):,} image files are empty or not there{some}. "
             "Is the download complete, and do all links lead somewhere?"

@@ -5,6 +5,7 @@ Predictions say in which frame they were measured; without that they are refused
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import registry, resolve
-from benchmark.cards import BackboneRef, Job
-from benchmark.errors import FrameMismatch, StoreError, UsageError
+from benchmark.cards import BackboneRef, DatasetCard, Job
+from benchmark.errors import FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
 from benchmark.metrics import scores
 from benchmark.metrics.box_units import wrong_units
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.lists import NAME as LISTS
+from benchmark.readers.withheld import is_withheld, withholding
 from benchmark.store import read_record
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part
@@ -70,6 +72,20 @@ def score(
     if split is not None and splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     _require_as_recorded(file)
+    with withholding(registry.dataset(registry.task(task).dataset), words=lambda: _names_in(file)):
+        return _scored(task, file, data, cache, protocol, limit, split, splits)
+
+
+def _scored(
+    task: str,
+    file: Path,
+    data: Sequence[str],
+    cache: Path | None,
+    protocol: str,
+    limit: int | None,
+    split: str | None,
+    splits: Path | None,
+) -> Rescored:
     card = registry.task(task)
     rules = registry.protocol(protocol)
     folder = resolve.cache_folder(cache)
@@ -84,7 +100,7 @@ def score(
     names = dataset_card.classes
     if card.target == "boxes":
         found, ids = predictions.read_detections(file, names)
-        _require_same_images(file, ids, part)
+        _require_same_images(file, ids, part, dataset_card)
         _require_frame(file, found.frame, part)
         if (why := wrong_units(found, job.experiment.dataset.frame_size)) is not None:
             raise UsageError(f"{file}: {why}. Boxes are x, y, width, height in pixels of the frame {found.frame!r}, after suppression.")
@@ -95,7 +111,7 @@ def score(
         raise UsageError(f"{task} stores embeddings and maps, which are not scored again; its metrics stand in the record.")
     elif card.target == "labels":
         given, ids, classes = predictions.read_scores(file)
-        _require_same_images(file, ids, part)
+        _require_same_images(file, ids, part, dataset_card)
         if classes != names:
             raise UsageError(f"{file} scores the classes {', '.join(classes)}; the task's are {', '.join(names)}.")
         placed_scores = np.empty_like(given)
@@ -106,7 +122,7 @@ def score(
         result = scores.score_classification(placed_scores, part.class_labels, names, exclusive, calibrated=calibrated)
     else:
         masks, ids, frame = predictions.read_masks(file, classes=names)
-        _require_same_images(file, ids, part)
+        _require_same_images(file, ids, part, dataset_card)
         _require_frame(file, frame, part)
         placed = np.empty_like(masks)
         placed[_positions(ids, part)] = masks
@@ -116,6 +132,16 @@ def score(
         result.metrics.pop("pixel_ap", None)
         result.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
     return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined)
+
+
+def _names_in(file: Path) -> set[str]:
+    """Names of images in a predictions file; none where it cannot be read."""
+    try:
+        if file.suffix == ".parquet":
+            return set(predictions.read_scores(file)[1])
+        return {str(image["name"]) for image in json.loads(file.read_text(encoding="utf-8"))["images"]}
+    except (LobeError, OSError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
@@ -165,16 +191,16 @@ def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, *, given:
     )
 
 
-def _require_same_images(file: Path, ids: Sequence[str], part: Part) -> None:
+def _require_same_images(file: Path, ids: Sequence[str], part: Part, card: DatasetCard) -> None:
     given, wanted = set(ids), set(part.ids)
     if len(given) != len(ids):
         raise UsageError(f"{file}: {len(ids) - len(given)} image names are repeated in its table `images`.")
     missing, foreign = sorted(wanted - given), sorted(given - wanted)
     if missing or foreign:
-        some = ", ".join((missing or foreign)[:3])
+        some = "" if is_withheld(card) else f" ({', '.join((missing or foreign)[:3])})"
         raise UsageError(
             f"{file}: its images are not the task's {len(wanted):,} test images: "
-            f"{len(missing):,} missing, {len(foreign):,} foreign ({some}). "
+            f"{len(missing):,} missing, {len(foreign):,} foreign{some}. "
             "Predictions of a limited run need the same --limit."
         )
 

@@ -6,8 +6,11 @@ Every planted word is looked for, byte by byte, in all that people pass on: the 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from benchmark import registry
 from benchmark.phantom.corpus import REPORTS_FILE, Plan, write_corpus
 from benchmark.readers.base import open_reader
+from benchmark.readers.withheld import without_names
 from benchmark.training.predictions import EXAMPLES_FILE, STATISTICS_FILE
 
 PROBE = "chexpert-linear-frozen-100-mgca"
@@ -232,4 +236,174 @@ def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp
     lobe("report", "--out", out)
     assert leaks(out, planted(corpus)) == []
     record = json.loads(next((out / "records").glob("*.json")).read_text())
-    assert "patient" in record["failure"]["sentence"]  # it names the image, where it may
+    assert "train.csv line" in record["failure"]["sentence"]  # where whoever holds the data finds the image
+
+
+# ------------------------------------------------------------------------------------------------------- damage, for every dataset
+
+FAST = ("ms-cxr", "rsna-to-vindr-cxr", "vindr-cxr")  # each a way of its own; the others are long
+RESTRICTED = sorted(name for name, card in registry.datasets().items() if card.redistribution == "none")
+
+
+def cut(root: Path) -> None:
+    for path in images(root):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def take_away(root: Path) -> None:
+    for path in images(root)[::2]:
+        path.unlink()
+
+
+def empty(root: Path) -> None:
+    for path in images(root)[::2]:
+        path.write_bytes(b"")
+
+
+def double(root: Path) -> None:
+    """Every image a second time, in another folder of the release."""
+    for path in images(root):
+        (path.parent / "copy").mkdir(exist_ok=True)
+        shutil.copy(path, path.parent / "copy" / path.name)
+
+
+def replace_by_folders(root: Path) -> None:
+    for path in images(root):
+        path.unlink()
+        path.mkdir()
+
+
+def shift_cells(root: Path) -> None:
+    """Tables whose rows lost their first cell, so that ids stand where values are expected, and one row twice."""
+    for path in tables(root):
+        header, *rows = text_of(path).splitlines()
+        write_text(path, "\n".join([header, *(row.partition(",")[2] + "," for row in rows)]) + "\n")
+
+
+def turn_cells(root: Path) -> None:
+    for path in tables(root):
+        header, *rows = text_of(path).splitlines()
+        write_text(path, "\n".join([header, *(",".join(reversed(row.split(","))) for row in rows)]) + "\n")
+
+
+def repeat_rows(root: Path) -> None:
+    for path in tables(root):
+        header, *rows = text_of(path).splitlines()
+        write_text(path, "\n".join([header, *rows, *rows]) + "\n")
+
+
+def change_ids(root: Path) -> None:
+    """Rows of images that nobody has."""
+    for path in tables(root):
+        write_text(path, text_of(path).replace("1", "7"))
+
+
+def images(root: Path) -> list[Path]:
+    texts = {".csv", ".gz", ".json", ".txt", ".zip"}
+    found = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix.lower() not in texts)
+    assert found
+    return found
+
+
+def tables(root: Path) -> list[Path]:
+    return sorted(p for p in root.rglob("*.csv*") if p.name != REPORTS_FILE)
+
+
+def text_of(path: Path) -> str:
+    raw = path.read_bytes()
+    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+
+
+def write_text(path: Path, text: str) -> None:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def put_lists(root: Path, dataset: str, folder: Path) -> None:
+    """Lists with every image twice and one of nobody."""
+    ids = open_reader(registry.dataset(dataset), root).ids
+    (folder / dataset).mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        (folder / dataset / f"{split}.csv").write_text("\n".join(["ID", *ids, *ids[:2]]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def restricted(tmp_path_factory: pytest.TempPathFactory):
+    """The folder of data of a restricted dataset, both parts of a transfer, and what must not leave it."""
+    made: dict[str, tuple[Path, dict[str, list[bytes]]]] = {}
+
+    def of(dataset: str) -> tuple[Path, dict[str, list[bytes]]]:
+        if dataset not in made:
+            root, card = tmp_path_factory.mktemp("restricted"), registry.dataset(dataset)
+            names = tuple(card.parts.values()) or (dataset,)
+            for name in names:
+                n = 8 if name == "padchest" else 5
+                write_corpus(Plan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 2), positive_share=0.6), root / name)
+            found = [planted(root, name) for name in names]
+            made[dataset] = root, {what: [w for one in found for w in one[what]] for what in found[0]}
+        return made[dataset]
+
+    return of
+
+
+@pytest.mark.parametrize("dataset", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in RESTRICTED])
+def test_no_damage_makes_a_verb_name_anybody(restricted, lobe, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged images, tables and lists, and the verbs that meet them: nothing on the terminal, nothing in temporary folders."""
+    source, words = restricted(dataset)
+    assert len(words["ids"]) >= 3
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    lists = tmp_path / "lists"
+    put_lists(source if registry.dataset(dataset).parts else source / dataset, dataset, lists)
+    task = next(name for name, card in registry.tasks().items() if card.dataset == dataset)
+    protocol = registry.task(task).protocols[0]
+    told, failed = [], 0
+    damages = (cut, take_away, empty, double, replace_by_folders, shift_cells, turn_cells, repeat_rows, change_ids, None)
+    for damage in damages:
+        root = tmp_path / "data"
+        shutil.copytree(source, root)
+        if damage is not None:
+            damage(root)
+        named = ["--backbone", "torchvision:resnet18", "--task", task, "--protocol", protocol, "--data", root, "--out", tmp_path / "out"]
+        more = ["--splits", lists] if damage is None else []
+        verify, prepare = ["data", "verify", dataset, "--data", root, *more], ["data", "prepare", dataset, "--data", root]
+        for verb in (verify, prepare, ["run", *named, *more, "--dry-run"]):
+            code, stdout, stderr = lobe(*verb)
+            failed += code != 0
+            told += [(damage, verb[:2], what, w) for what, found in words.items() for w in found if w in (stdout + stderr).encode()]
+        shutil.rmtree(root)
+    assert told == []
+    assert failed >= len(damages)  # the test can fail: damage was met
+    left = [p for p in temporary.rglob("*") if p.is_file()]
+    assert not [p for p in left if any(w in p.read_bytes() for found in words.values() for w in found)]
+
+
+def test_no_library_warns_with_the_name_of_a_file(restricted, tmp_path: Path) -> None:
+    """In a process of its own, since pytest keeps warnings for itself."""
+    source, words = restricted("candid-ptx")
+    root = tmp_path / "data"
+    shutil.copytree(source, root)
+    for path in images(root):
+        path.write_bytes(path.read_bytes()[:20_000])
+    verify = [sys.executable, "-c", "from benchmark.cli import main; main()", "data", "verify", "candid-ptx", "--data", str(root)]
+    ended = subprocess.run(verify, capture_output=True, cwd=Path(__file__).parents[1], timeout=120, check=False)
+    assert ended.returncode == 1
+    said = ended.stdout + ended.stderr
+    assert b"no pixel data" in b" ".join(said.split())
+    assert not [w for found in words.values() for w in found if w in said]
+
+
+def test_what_looks_like_an_id_is_withheld_and_what_tells_the_way_is_not() -> None:
+    root = Path("/disk/user12345/vindr-cxr")
+    sentence = (
+        f"vindr-cxr: {root}/train/0123456789abcdef0123456789abcdef.dicom (id 10000032): annotations_train.csv line 12,345 and {root} "
+        "/disk/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, p10000032/s50414267, 1.2.276.0.7230010.3.1.4."
+    )
+    assert without_names(sentence, root) == (
+        f"vindr-cxr: {root}/withheld (id withheld): annotations_train.csv line 12,345 and {root} "
+        "/disk/user54321/lists/train.csv, syntax 1.2.840.10008.1.2.4.90, withheld, withheld."
+    )
+    assert (
+        without_names("image JPCLN001 of JPCLN001.IMG and masks/JPCLN001.gif", words=["JPCLN001"])
+        == "image withheld of withheld and withheld"
+    )

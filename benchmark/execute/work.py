@@ -20,6 +20,7 @@ from benchmark.errors import LobeError, NotSelected
 from benchmark.execute import gang, spool
 from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory, of_environment
 from benchmark.plan import select_learning_rate
+from benchmark.readers.withheld import without_names
 from benchmark.training.place import Place, place_key
 
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ def failed(job: Job, place: Place, error: BaseException, seconds: float = 0.0) -
     if foreign and place.card.redistribution == "none":
         sentence = f"{kind}: message withheld, it may quote data that must not be passed on."
         trace = "".join(traceback.format_tb(error.__traceback__))[-8000:]
+    elif place.card.redistribution == "none":
+        sentence = without_names(sentence, place.dataset_root)
     elif foreign:
         sentence, trace = f"{kind}: {error}", "".join(traceback.format_exception(error))[-8000:]
     if starved and place.micro_batches > 1:

@@ -120,9 +120,7 @@ class ImageCache:
     def row_of(self, sample_id: str) -> int:
         """Row of an id. Raises DataError for an id the cache was not opened with."""
         if sample_id not in self._row:
-            raise DataError(
-                f"{self.recipe.dataset}: id {sample_id} is not one of the {len(self._row):,} images of the cache {self.path.name}."
-            )
+            raise DataError(f"{self.recipe.dataset}: an id that is none of the {len(self._row):,} images of the cache {self.path.name}.")
         return self._row[sample_id]
 
     def fill(
@@ -247,7 +245,8 @@ class ImageCache:
         except DataError as error:
             return Bad(sample.id, str(error))
         except OSError as error:
-            return Bad(sample.id, f"{error.filename} (id {sample.id}) cannot be read: {error.strerror}. Is the image folder complete?")
+            name = f"{error.filename} (id {sample.id})" if contents.names_files else "An image file"
+            return Bad(sample.id, f"{name} cannot be read: {error.strerror}. Is the image folder complete?")
         row = np.zeros((), dtype=ROW)
         row["height"], row["width"] = frame.height, frame.width
         row["stamp"], row["sha256"] = np.frombuffer(joint_stamp(stamps), np.uint8), np.frombuffer(sha256, np.uint8)
@@ -258,7 +257,8 @@ class ImageCache:
             expected = (self.recipe.n_classes, self.recipe.size, self.recipe.size)
             if masks is None or masks.shape != expected:
                 found = "none" if masks is None else masks.shape
-                raise DataError(f"{self.recipe.dataset}: masks of {sample.id} are {found}, the card's classes need {expected}.")
+                name = sample.id if contents.names_files else "an image"
+                raise DataError(f"{self.recipe.dataset}: masks of {name} are {found}, the card's classes need {expected}.")
             prepared["masks.bits"] = np.packbits(masks.reshape(self.recipe.n_classes, -1), axis=-1).tobytes()
             row["bits"] = zlib.crc32(prepared["masks.bits"])
         prepared["rows.bin"] = sealed(row)
@@ -318,17 +318,16 @@ class ImageCache:
     def _require_filled(self, rows: np.ndarray) -> None:
         unfilled = np.flatnonzero(self._state[rows] != _DONE)
         if len(unfilled):
-            first = int(np.atleast_1d(rows)[unfilled[0]])
             raise DataError(
-                f"{self.recipe.dataset}: {len(unfilled):,} of the images asked for are not in the cache yet, first {self._ids[first]}; "
+                f"{self.recipe.dataset}: {len(unfilled):,} of the images asked for are not in the cache yet; "
                 f"fill it with `lobe data prepare {self.recipe.dataset} --size {self.recipe.size}`."
             )
         unseen = np.atleast_1d(rows)[~self._sound[np.atleast_1d(rows)]]
         damaged = [self._ids[row] for row in unseen if not self._is_sound(int(row))]
         if damaged:
             raise DataError(
-                f"{self.recipe.dataset}: {len(damaged):,} of the images asked for are damaged in the cache {self.path}, "
-                f"first {damaged[0]}. Run the same command again: it decodes them anew. If that does not help, choose another --cache."
+                f"{self.recipe.dataset}: {len(damaged):,} of the images asked for are damaged in the cache {self.path}. "
+                "Run the same command again: it decodes them anew. If that does not help, choose another --cache."
             )
 
     def _map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

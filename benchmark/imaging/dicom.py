@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import logging
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,10 @@ from benchmark.imaging.picture import require_strict_pillow
 from benchmark.imaging.stored_bits import values_of
 
 NATIVE = "pydicom"
+
+# They name the file, and with it whoever was examined, on terminals and in logs. What is wrong with a file becomes an ImageError here.
+warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 # Transfer syntax -> pydicom's plugin. RSNA and SIIM are JPEG Baseline: Pillow's libjpeg-turbo takes 7.5 ms where the others take 25-29 ms,
 # and differs from them by a grey level. The lossless ones agree among plugins (environment, section 6); HTJ2K has only one.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ import numpy as np
 from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
+from benchmark.readers.text import open_text, read_json
+from benchmark.readers.walk import holds_nothing
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
@@ -101,8 +102,6 @@ class Verification:
 class Reader(ABC):
     """Base of all readers. Opening parses the label files and raises DataError for anything inconsistent in them."""
 
-    names_files = True  # in sentences; False where a path, or an id in it, tells who was examined
-
     def __init__(self, card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released"):
         """
         Args:
@@ -116,9 +115,14 @@ class Reader(ABC):
         self.warnings: list[str] = []
         if not root.is_dir():
             raise DataError(f"{card.name}: no folder {root}. Expected the public release there: {card.source}.")
-        if not any(root.iterdir()):
+        if holds_nothing(root):
             raise DataError(f"{card.name}: the folder {root} is empty. Expected {', '.join(card.files) or 'the public release'}.")
         self.open()
+
+    @property
+    def names_files(self) -> bool:
+        """Whether sentences may name a file; not where the agreement lets nothing be passed on, for a path tells who was examined."""
+        return self.card.redistribution != "none"
 
     @abstractmethod
     def open(self) -> None:
@@ -153,11 +157,17 @@ class Reader(ABC):
 
     @cached_property
     def phantom(self) -> dict | None:
-        """The content of PHANTOM.json, or None for a public release."""
+        """The content of PHANTOM.json, or None for a public release. Raises DataError for one that is damaged."""
         path = self.root / PHANTOM_FILE
         if not path.exists():
             return None
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = read_json(path, self.card.name)
+        except (OSError, ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise DataError(f"{self.card.name}: {PHANTOM_FILE} is damaged. Write the corpus again with `lobe data sample`.")
+        return content
 
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
@@ -170,7 +180,7 @@ class Reader(ABC):
         path = self.root / PHANTOM_REPORTS
         if self.phantom is None or not path.exists():
             return {}
-        with path.open(encoding="utf-8", newline="") as handle:
+        with open_text(path, self.card.name) as handle:
             rows = csv.DictReader(handle)
             if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
                 raise DataError(
@@ -230,8 +240,14 @@ class Reader(ABC):
 
 
 def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:
-    """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`."""
-    return registry.plugin("readers", card.reader).DatasetReader(card, root, shapes)
+    """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`.
+
+    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.withheld`).
+    """
+    from benchmark.readers.withheld import discreet  # which stands before a reader, and so imports this
+
+    reader = registry.plugin("readers", card.reader).DatasetReader
+    return (reader if card.redistribution != "none" else discreet(reader))(card, root, shapes)
 
 
 def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:

@@ -24,8 +24,9 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import Splits, compare
-from benchmark.readers.tables import Table, cells_of, first_folder_with, read_table
+from benchmark.readers.tables import Table, cells_of, read_table
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import files_in, first_folder_with, the_one
 
 SIDE = 1024  # rows and columns of every image and mask
 TABLE = "Pneumothorax_reports.csv"
@@ -50,19 +51,17 @@ class _Label:
 class DatasetReader(Reader):
     """Images with a row, ids are SOP instance ids. The patient is the part of `filename` before the first underscore."""
 
-    names_files = False
-
     def open(self) -> None:
-        base = first_folder_with(self.root, (TABLE,))
+        base = first_folder_with(self.root, (TABLE,), self.card.name)
         if base is None:
             raise DataError(f"{self.card.name}: no {TABLE} in {self.root}. Unpack the release there; it is its table of pneumothorax.")
         self._table = base / TABLE
-        folder = next((base / name for name in IMAGE_FOLDERS if (base / name).is_dir()), None)
+        folder = the_one(self.card.name, "the folder of images", [base / name for name in IMAGE_FOLDERS if (base / name).is_dir()])
         if folder is None:
             raise DataError(f"{self.card.name}: no folder {' or '.join(IMAGE_FOLDERS)} beside {TABLE}. Unpack the images there.")
         self._folder = folder
         self._labels = self._read(read_table(self._table, self.card.name))
-        present = {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+        present = {path.name for path in files_in(folder)}
         missing = sum(i not in present for i in self._labels)
         if missing:
             raise PartialRelease(

@@ -6,13 +6,14 @@ Which counts there are, the readers know; digests of splits are compared in `spl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from benchmark.cards import DatasetCard
-from benchmark.errors import LobeError
+from benchmark.cards import DatasetCard, SplitRule
+from benchmark.errors import LobeError, SplitError, TooFewImages
 from benchmark.readers.base import Check, Reader, ids_digest
-from benchmark.readers.splits import compare
+from benchmark.readers.splits import Splits, compare
 
 
 def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:
@@ -30,6 +31,21 @@ def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: S
     for name, ordered in (("ids_sha256_ordered", True), ("ids_sha256_sorted", False)):
         if name in digests:
             yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
+
+
+def made_splits(reader: Reader, *, checked: bool = True) -> Iterator[tuple[str, SplitRule, Splits]]:
+    """The card's splits that the folder allows, each with its name and rule.
+
+    One that it does not allow is no reason to leave other checks out, nor to refuse lists given in its place: whoever asks for it is told
+    why, and `lobe data verify` tells it of each.
+
+    Args:
+        checked: only splits of which the card expects something.
+    """
+    for name, rule in reader.card.splits.items():
+        if rule.expected or not checked:
+            with suppress(SplitError, TooFewImages):
+                yield name, rule, reader.split(rule)
 
 
 def tolerated(card: DatasetCard, what: str, found: int) -> Check:

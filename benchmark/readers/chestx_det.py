@@ -6,7 +6,6 @@ NIH patients are not known.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,9 @@ from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import find_files, first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.text import read_json
+from benchmark.readers.walk import find_files, first_folder_with
 
 FILES = {"train": "ChestX_Det_train.json", "test": "ChestX_Det_test.json"}
 RULE = "official test, stratified holdout"
@@ -57,7 +58,7 @@ class DatasetReader(Reader):
     """Images of both files; an id is a file name. Patients are not known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (FILES["train"],))
+        base = first_folder_with(self.root, (FILES["train"],), self.card.name)
         if base is None:
             raise DataError(f"{self.card.name}: {FILES['train']} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         self._base = base
@@ -142,10 +143,10 @@ class DatasetReader(Reader):
     def _read(self, part: str) -> None:
         path = self._base / FILES[part]
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = read_json(path, self.card.name)
         except FileNotFoundError:
             raise DataError(f"{self.card.name}: {path.name} is missing in {self._base}. It is part of the public release.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self.card.name}: {path.name} is no readable JSON ({error}). Fetch the file again.") from None
         if not isinstance(entries, list) or not entries:
             raise DataError(f"{self.card.name}: {path.name} holds no list of images. Fetch the file again.")

@@ -20,11 +20,13 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
-from benchmark.readers.tables import cells_of, first_folder_with, read_table, require_columns
+from benchmark.readers.tables import cells_of, read_table, require_columns
+from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import files_in, first_folder_with
 
 FINDINGS = (
     "No Finding",
@@ -52,6 +54,7 @@ N_VALIDATION, N_TRAIN = 5_000, 223_414
 POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
 
 _VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0": UNCERTAIN, "-1": UNCERTAIN, "": BLANK}
+_FRONTAL = re.compile(r"view.*_frontal\.jpg")
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Study:
     Attributes:
         path: without its first component, which names the archive: the image's id.
         values: finding -> POSITIVE, NEGATIVE, UNCERTAIN or BLANK.
+        where: table and line, which sentences name in place of the image.
     """
 
     path: str
     frontal: bool
     view: str | None
     values: Mapping[str, int]
+    where: str = ""
 
     @property
     def patient(self) -> str:
@@ -77,7 +82,7 @@ class DatasetReader(Reader):
     """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TRAIN_TABLE,))
+        base = first_folder_with(self.root, (TRAIN_TABLE,), self.card.name)
         if base is None:
             raise DataError(f"{self.card.name}: {TRAIN_TABLE} is missing in {self.root}. It is part of the release: {self.card.source}.")
         self._base = base
@@ -95,14 +100,16 @@ class DatasetReader(Reader):
 
     def sample(self, sample_id: str) -> Sample:
         if sample_id not in self._studies:
-            raise DataError(f"{self.card.name}: no frontal image {sample_id!r} in {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE}.")
+            raise DataError(
+                f"{self.card.name}: an id that is no frontal image of {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE} was asked for."
+            )
         study = self._studies[sample_id]
         labels = labels_of(study, self.card.classes, self.card.uncertain)
         path = self._base / sample_id
         return Sample(
             id=sample_id,
             patient_id=study.patient,
-            image=partial(read_grey, path, sample_id),
+            image=partial(read_unnamed, read_grey, path, f"{self.card.name}: {study.where}"),
             masks=None,
             boxes_xywh=np.zeros((0, 4)),
             box_labels=np.zeros(0, np.int64),
@@ -157,10 +164,8 @@ class DatasetReader(Reader):
         else:
             expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
             yield from count_checks(expected, counts, "Is this the complete, unedited v1.0?")
-            for name, rule in self.card.splits.items():
-                if not rule.expected or (rule.rule == PRIOR_RULE and not (self._base / PRIOR_LIST).is_file()):
-                    continue
-                for line in check_digests(self.split(rule), rule.expected, patient_of=lambda i: self._studies[i].patient):
+            for name, rule, splits in made_splits(self):
+                for line in check_digests(splits, rule.expected, patient_of=lambda i: self._studies[i].patient):
                     yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         try:
             found, verdict = "readable", "ok"
@@ -210,14 +215,14 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
     for line, cells in cells_of(table, len(COLUMNS), dataset):
         archive, _, rest = cells[0].strip().partition("/")
         if archive not in ARCHIVES or rest.count("/") < 3:
-            raise DataError(f"{dataset}: {path.name} line {line:,}: the path starts with {archive!r}; expected {' or '.join(ARCHIVES)}.")
+            raise DataError(f"{dataset}: {path.name} line {line:,}: the path does not start with {' or '.join(ARCHIVES)}.")
         archives.add(archive)
         values = {}
         for name, cell in zip(FINDINGS, cells[5:], strict=True):
             if cell.strip() not in _VALUES:
                 raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
             values[name] = _VALUES[cell.strip()]
-        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values))
+        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values, f"{path.name} line {line:,}"))
     if not studies:
         raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     return tuple(studies), " and ".join(sorted(archives))
@@ -252,9 +257,9 @@ def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
 def images_of_test(base: Path, tested: Mapping[str, Mapping[str, int]]) -> tuple[Study, ...]:
     """The first frontal image of each test study that has one: labels are given for studies, and every study counts once."""
     found = []
-    for study, values in tested.items():
-        names = sorted((path.name for path in (base / study).glob("view*_frontal.jpg")), key=lambda name: (len(name), name))
-        found += [Study(f"{study}/{names[0]}", True, None, values)] if names else []
+    for number, (study, values) in enumerate(tested.items(), start=1):
+        names = sorted((path.name for path in files_in(base / study) if _FRONTAL.fullmatch(path.name)), key=lambda name: (len(name), name))
+        found += [Study(f"{study}/{names[0]}", True, None, values, f"{TEST_TABLE} study {number:,}")] if names else []
     return tuple(found)
 
 

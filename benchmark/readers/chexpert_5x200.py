@@ -5,7 +5,6 @@ They are different sets under one name (32 images in common between MGCA's and P
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmark.errors import DataError, SplitError
+from benchmark.readers.text import read_json
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 # What must be plainly absent as well. "No Finding" is not asked.
@@ -72,10 +72,10 @@ def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
         DataError: not that file, or one that is cut off.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "CheXpert 5x200")
         found = {entry["image_path"]: entry["label"].index(1) for entry in content.values()}
         whole = all(sorted(entry["label"]) == [0, 0, 0, 0, 1] for entry in content.values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{path.name} is not PRIOR's chexpert_5x200.json ({type(error).__name__}). Is the file cut off?") from None
     counts = np.bincount(list(found.values()), minlength=len(CLASSES)).tolist()
     wanted = per_class or counts[0]

@@ -16,9 +16,10 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, split_by_rule
-from benchmark.readers.tables import find_files, first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.walk import find_files, first_folder_with
 
 ANNOTATED = "covid_rural_annot"
 IMAGES, OUTLINES, MASKS = "jpgs", "jsons", "pngs_masks"
@@ -29,7 +30,7 @@ class DatasetReader(Reader):
     """The annotation repository, opened at its top folder, around it, or at `covid_rural_annot` itself."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (IMAGES, ANNOTATED))
+        base = first_folder_with(self.root, (IMAGES, ANNOTATED), self.card.name)
         if base is not None and not (base / IMAGES).is_dir():
             base /= ANNOTATED
         if base is None or not (base / IMAGES).is_dir() or not (base / MASKS).is_dir():
@@ -38,7 +39,8 @@ class DatasetReader(Reader):
                 f"{self.card.source}."
             )
         self._base = base
-        self._mask_files = _only_files(find_files(base / MASKS, ".png"))
+        masks = find_files(base / MASKS, ".png")
+        self._mask_files = locate(masks, masks, self.card.name, MASKS)
         outlines = find_files(base / IMAGES / OUTLINES, ".json")
         self._ids = tuple(sorted({*self._mask_files, *outlines}))
         if not self._ids:
@@ -51,7 +53,7 @@ class DatasetReader(Reader):
         if self._unmasked:
             self.warnings.append(
                 f"{self.card.name}: {len(self._unmasked)} of {len(self._ids)} annotated images are without a mask file and count as all "
-                f"background: {', '.join(self._unmasked)}."
+                "background."
             )
 
     @property
@@ -104,10 +106,7 @@ class DatasetReader(Reader):
 
     def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
         yield from count_checks(self.card.expected, counts, "Was the repository unpacked completely?")
-        for name, rule in self.card.splits.items():
-            if not rule.expected:
-                continue
-            splits = self.split(rule)
+        for name, rule, splits in made_splits(self):
             for line in check_digests(splits, rule.expected, patient_of=patient_of):
                 yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
             left = len(self._ids) - sum(map(len, splits.values()))
@@ -144,8 +143,3 @@ def patient_of(sample_id: str) -> str:
 
 def _sizes(sample_id: str, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
     return f"the mask of {sample_id} has {mask[0]:,} rows x {mask[1]:,} columns, its image {image[0]:,} x {image[1]:,}"
-
-
-def _only_files(found: dict[str, tuple[Path, ...]]) -> dict[str, Path]:
-    """One path per stem; masks lie in one folder, so the first is the only one."""
-    return {stem: paths[0] for stem, paths in found.items()}

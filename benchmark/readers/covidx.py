@@ -5,7 +5,6 @@ Lists have no header, and ids of some sources contain blanks: lines are read fro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,11 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
+from benchmark.readers.text import read_lines
+from benchmark.readers.walk import names_in, the_one
 
 LISTS = {"train": ("train.txt", "train_COVIDx9A.txt"), "test": ("test.txt", "test_COVIDx9A.txt")}
 RULE = "covidx"
@@ -47,7 +48,7 @@ class DatasetReader(Reader):
         if len(self._lines) < n_listed:
             raise DataError(f"{self.card.name}: {n_listed - len(self._lines):,} file names stand in both lists or twice in one.")
         self._images = {line.name: self.root / part / line.name for part in LISTS for line in self._lists[part]}
-        present = {part: set(os.listdir(self.root / part)) if (self.root / part).is_dir() else set() for part in LISTS}
+        present = {part: names_in(self.root / part) for part in LISTS}
         missing = [line.name for part in LISTS for line in self._lists[part] if line.name not in present[part]]
         if missing:
             raise PartialRelease(
@@ -101,9 +102,9 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, self.ids)
         else:
             yield from count_checks(self.card.expected, counts, "Are these the lists 9A of COVID-Net?")
-            for rule in self.card.splits.values():
+            for _, rule, splits in made_splits(self):
                 yield from check_digests(
-                    self.split(rule), rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
+                    splits, rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
                 )
         try:
             found, verdict = "readable", "ok"
@@ -116,10 +117,11 @@ class DatasetReader(Reader):
         return self._lines[sample_id].patient_id
 
     def _list_file(self, part: str) -> Path:
-        for name in LISTS[part]:
-            if (self.root / name).is_file():
-                return self.root / name
-        raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[part])} is in {self.root}. It is part of COVID-Net's labels.")
+        there = [self.root / name for name in LISTS[part] if (self.root / name).is_file()]
+        found = the_one(self.card.name, f"the {part} list", there)
+        if found is None:
+            raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[part])} is in {self.root}. It is part of COVID-Net's labels.")
+        return found
 
 
 def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, ...]:
@@ -129,7 +131,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, .
         DataError: fewer than four fields, or another class, with the line.
     """
     known, lines = tuple(classes), []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(read_lines(path, dataset), start=1):
         if not text.strip():
             continue
         fields = text.rstrip().rsplit(" ", 3)

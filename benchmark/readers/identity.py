@@ -11,6 +11,7 @@ Where the release publishes checksums they stand for content, and nothing is rea
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -145,7 +146,7 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
         names = {path.relative_to(folder).as_posix().encode(): path for path in wanted if path.is_relative_to(folder)}
         with (folder / CHECKSUMS).open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                parsed = _LINE.fullmatch(line.strip())
+                parsed = _LINE.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip())
                 if parsed is not None and parsed[2] in names:
                     found[names[parsed[2]]] = (parsed[1].decode().lower(), f"{CHECKSUMS} line {number:,}")
     return found

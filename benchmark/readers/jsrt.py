@@ -22,8 +22,8 @@ from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.holdout import hold_out
 from benchmark.readers.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
 from benchmark.readers.splits import Splits
-from benchmark.readers.tables import find_files
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import find_files, not_read
 
 SIDE = 2048  # rows and columns of every image
 N_BYTES = 2 * SIDE * SIDE  # 16-bit big-endian, no header
@@ -44,9 +44,13 @@ class DatasetReader(Reader):
         if unknown:
             raise DataError(f"{self.card.name}: class {unknown[0]!r} of the card is none of {', '.join(STRUCTURES)}.")
         files, self._raw = self._find_images()
-        twice = sum(len(paths) > 1 for paths in files.values())
+        twice = [paths for paths in files.values() if len(paths) > 1]
         if twice:
-            raise DataError(f"{self.card.name}: {twice} of {len(files)} images exist twice in {self.root}. Remove one copy of each.")
+            places = " and ".join(dict.fromkeys(path.parent.relative_to(self.root).as_posix() for path in twice[0][:2]))
+            raise DataError(
+                f"{self.card.name}: {len(twice)} of {len(files)} images exist twice in {self.root} ({places}). These may be two releases, "
+                "and LOBE does not choose: move one copy of each away."
+            )
         self._images = {stem: files[stem][0] for stem in sorted(files)}
         self._place = {stem: place for place, stem in enumerate(self._images, start=1)}
         self._find_masks()
@@ -196,14 +200,17 @@ class DatasetReader(Reader):
     def _find_images(self) -> tuple[dict[str, tuple[Path, ...]], bool]:
         """Image files by stem, and whether they are the release's own. Copies as PNG count only where no .IMG file holds anything."""
         raw = {stem: paths for stem, paths in find_files(self.root, ".img").items() if _ID.fullmatch(stem)}
-        if any(path.stat().st_size for paths in raw.values() for path in paths):
-            return raw, True
+        whole = any(path.stat().st_size for paths in raw.values() for path in paths)
         copies: dict[str, tuple[Path, ...]] = {}
         for stem, paths in find_files(self.root, ".png").items():
             named = _PNG_STEM.fullmatch(stem)
             images = tuple(path for path in paths if structure_of(path.parent.name) is None)
             if named and images:
                 copies[named[1].upper()] = (*copies.get(named[1].upper(), ()), *images)
+        if whole:
+            if copies:
+                self.warnings.append(not_read(self.card.name, f"{len(copies)} PNG copies", f"{len(raw)} .IMG files"))
+            return raw, True
         if not raw and not copies:
             raise DataError(
                 f"{self.card.name}: no JPCLN or JPCNN file ending in .IMG, nor a PNG copy, in {self.root}. Unpack JSRT's images there."

@@ -6,6 +6,7 @@ The lists lie in a folder; what enters a job's key is their digest, inside the r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from benchmark.cards import DatasetCard, SplitRule, digest_of
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
-from benchmark.readers.splits import LovtLists, Splits, lovt_csv
+from benchmark.readers.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
+from benchmark.readers.withheld import is_withheld, withholding
 
 NAME = "lists"
 BOX_TOLERANCE = 1e-3  # pixels; LoVT wrote some boxes with twelve decimals
@@ -63,40 +65,58 @@ def read_lists(reader: Reader, folder: Path) -> Splits:
         DataError: a file is missing or does not parse, or a box is not the release's; the id is named.
         SplitError: an id in two lists, an empty list, or ids the release does not have.
     """
+    lists = parse(reader, folder)
+    with withholding(reader.card, words=lambda: chain(*lists.splits.values())):
+        check_disjoint(lists.splits)
+    require_known(reader, lists, folder)
+    require_same_boxes(reader, lists, folder)
+    return lists.splits
+
+
+def parse(reader: Reader, folder: Path) -> LovtLists:
+    """What the lists say, without regard to the release. Raises DataError: a file is missing or does not parse."""
     if not folder.is_dir():
         raise DataError(
             f"{reader.card.name}: no folder of split lists {folder}. Expected one sub-folder per dataset, with train.csv and so on."
         )
-    lists = lovt_csv(folder)
+    return parsed_lovt_csv(folder)
+
+
+def require_known(reader: Reader, lists: LovtLists, folder: Path) -> None:
+    """Raises SplitError: an empty list, or ids the release does not have."""
     known = set(reader.ids)
     for split in SPLITS:
         if not lists.splits[split]:
             raise SplitError(f"{reader.card.name}: {folder / f'{split}.csv'} lists no image.")
         foreign = [i for i in lists.splits[split] if i not in known]
         if foreign:
+            some = "" if is_withheld(reader.card) else f", for example {', '.join(foreign[:3])}"
             raise SplitError(
                 f"{reader.card.name}: {len(foreign):,} of {len(lists.splits[split]):,} ids of {folder / f'{split}.csv'} are not in the "
-                f"release, for example {', '.join(foreign[:3])}. Are these the lists of this dataset?"
+                f"release{some}. Are these the lists of this dataset?"
             )
-    _require_same_boxes(reader, lists, folder)
-    return lists.splits
 
 
-def _require_same_boxes(reader: Reader, lists: LovtLists, folder: Path) -> None:
+def require_same_boxes(reader: Reader, lists: LovtLists, folder: Path) -> None:
+    """Raises DataError: a box of an image of the release is not the release's."""
     if not lists.boxes_xywh:
         return
     # LoVT wrote its lists from its own conversion, so they hold what that conversion made of the shapes, under every protocol.
     released = reader if reader.shapes == "released" else open_reader(reader.card, reader.root)
     several = len(reader.card.classes) > 1  # with one class LoVT counts from 1, with several from 0
+    known = set(reader.ids)
     for sample_id, boxes in lists.boxes_xywh.items():
+        if sample_id not in known:
+            continue
         sample = released.sample(sample_id)
         if not len(boxes) and not len(sample.boxes_xywh):
             continue
         listed = _sorted(boxes, lists.labels[sample_id] if several else np.zeros(len(boxes)))
         found = _sorted(sample.boxes_xywh, sample.box_labels if several else np.zeros(len(sample.boxes_xywh)))
         if listed.shape != found.shape or np.abs(listed - found).max() > BOX_TOLERANCE:
+            which = "an image" if is_withheld(reader.card) else sample_id
             raise DataError(
-                f"{reader.card.name}: the boxes of {sample_id} in {folder} are not the release's: "
+                f"{reader.card.name}: the boxes of {which} in {folder} are not the release's: "
                 f"listed {_shown(boxes)}, release {_shown(sample.boxes_xywh)}. Were lists and release made from the same version?"
             )
 

@@ -6,8 +6,8 @@ Tables are read when opened, reports one at a time when asked. No text, id or pa
 from __future__ import annotations
 
 import csv
-import gzip
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,6 +23,9 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
+from benchmark.readers.text import open_text
+from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import the_one
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -58,8 +61,6 @@ class Image:
 class DatasetReader(Reader):
     """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
 
-    names_files = False
-
     def open(self) -> None:
         self._base = self._image_base()
         self._tables = {name: self._table(name) for name in TABLES}
@@ -71,6 +72,7 @@ class DatasetReader(Reader):
                 self._images[one.dicom] = one
         if not self._images:
             raise DataError(f"{self.card.name}: no frontal image (view {' or '.join(FRONTAL)}) in the tables of {self._base}.")
+        self._place = {dicom: place for place, dicom in enumerate(self._images, start=1)}
         self._labels = {row["study_id"]: row for row in self._rows("chexpert", ("study_id", *self.card.classes))}
         self._reports = self._report_source()
         self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
@@ -89,7 +91,7 @@ class DatasetReader(Reader):
         return Sample(
             id=sample_id,
             patient_id=one.subject,
-            image=partial(read_grey, path, sample_id),
+            image=partial(read_unnamed, read_grey, path, self._where(sample_id)),
             masks=None,
             boxes_xywh=np.zeros((0, 4)),
             box_labels=np.zeros(0, np.int64),
@@ -211,7 +213,7 @@ class DatasetReader(Reader):
                 raw = (self._reports / one.report).read_bytes()
         except (KeyError, OSError):
             return ""
-        return report_text(raw.decode("utf-8", errors="replace"))
+        return report_text(raw.decode("utf-8-sig", errors="replace"))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -220,22 +222,30 @@ class DatasetReader(Reader):
     def _path(self, one: Image) -> Path:
         return self._base / one.folder / f"{one.dicom}.jpg"
 
+    def _where(self, sample_id: str) -> str:
+        """The image by its place: no id leaves."""
+        return f"{self.card.name}: frontal image {self._place[sample_id]:,} of {self._tables['split'].name}"
+
     def _image_base(self) -> Path:
-        for folder in IMAGE_FOLDERS:
-            if any((self.root / folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz")):
-                return self.root / folder
+        folders = [self.root / folder for folder in IMAGE_FOLDERS]
+        holding = [folder for folder in folders if any((folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz"))]
+        found = the_one(self.card.name, f"{PREFIX}split.csv", holding)
+        if found is not None:
+            return found
         raise DataError(f"{self.card.name}: {PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0.")
 
     def _report_source(self) -> Path:
-        for folder in REPORT_FOLDERS:
-            if (self.root / folder / REPORTS_ZIP).is_file():
-                if not zipfile.is_zipfile(self.root / folder / REPORTS_ZIP):
-                    raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
-                return self.root / folder / REPORTS_ZIP
+        archives = [self.root / folder / REPORTS_ZIP for folder in REPORT_FOLDERS if (self.root / folder / REPORTS_ZIP).is_file()]
+        archive = the_one(self.card.name, REPORTS_ZIP, archives)
+        if archive is not None:
+            if not zipfile.is_zipfile(archive):
+                raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
+            return archive
         first = next(iter(self._images.values()))
-        for folder in REPORT_FOLDERS:
-            if (self.root / folder / first.report).is_file():
-                return self.root / folder
+        holding = [self.root / folder for folder in REPORT_FOLDERS if (self.root / folder / first.report).is_file()]
+        unpacked = the_one(self.card.name, "the folder files of MIMIC-CXR's reports", holding)
+        if unpacked is not None:
+            return unpacked
         raise DataError(
             f"{self.card.name}: no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
         )
@@ -249,7 +259,7 @@ class DatasetReader(Reader):
     def _rows(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         path = self._tables[name]
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as handle:
+            with open_text(path, self.card.name) as handle:
                 rows = csv.DictReader(handle)
                 missing = sorted(set(columns) - set(rows.fieldnames or ()))
                 if missing:
@@ -258,5 +268,5 @@ class DatasetReader(Reader):
                     if any(row[column] is None for column in columns):
                         raise DataError(f"{self.card.name}: {path.name} line {line:,} is cut off.")
                     yield row
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
             raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None

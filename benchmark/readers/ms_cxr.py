@@ -24,6 +24,7 @@ from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
 from benchmark.readers.splits import Splits
 from benchmark.readers.tables import Table, cells_of, read_table
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import not_read, the_one
 
 TABLES = {"MS_CXR_Local_Alignment_v1.1.0.csv": "1.1.0", "MS_CXR_Local_Alignment_v1.0.0.csv": "0.1"}  # the file of release 0.1 says v1.0.0
 TABLE_FOLDERS = ("", "ms-cxr", "ms-cxr/1.1.0", "ms-cxr/0.1", "1.1.0", "0.1")
@@ -53,8 +54,6 @@ class _Image:
 class DatasetReader(Reader):
     """The table of either release over MIMIC-CXR-JPG's files. Ids are DICOM ids; patients are known."""
 
-    names_files = False
-
     def open(self) -> None:
         found = [self.root / folder / name for name in TABLES for folder in TABLE_FOLDERS if (self.root / folder / name).is_file()]
         if not found:
@@ -63,7 +62,7 @@ class DatasetReader(Reader):
             )
         self._table = found[0]
         if len(found) > 1:
-            self.warnings.append(f"{self.card.name}: {len(found) - 1} further table(s) are ignored, phrases come from {found[0].name}.")
+            self.warnings += [not_read(self.card.name, self._place(other), self._place(found[0])) for other in found[1:]]
         self._images = self._read(read_table(self._table, self.card.name))
         self._base = self._image_base()
         self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
@@ -249,7 +248,11 @@ class DatasetReader(Reader):
                 f"{self.card.name}: no images. Expected the folder files of MIMIC-CXR-JPG in {self.root} or its mimic-cxr-jpg/2.0.0, or in "
                 f"the folder {BESIDE} beside it."
             )
-        return next((folder for folder in with_files if (folder / first).is_file()), with_files[0])
+        holding = [folder for folder in with_files if (folder / first).is_file()]
+        return the_one(self.card.name, "the folder files of MIMIC-CXR-JPG", holding) or with_files[0]
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def _where(self, line: int) -> str:
         return f"{self.card.name}: {self._table.name} line {line:,}"

@@ -20,11 +20,12 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.nih_tables import (
     NORMAL,
     TEST_LIST,
     TRAIN_VAL_LIST,
+    earlier_table,
     find_images,
     header_error,
     id_of,
@@ -35,7 +36,8 @@ from benchmark.readers.nih_tables import (
     read_list,
 )
 from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
-from benchmark.readers.tables import Table, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, locate, read_table
+from benchmark.readers.walk import first_folder_with
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"
@@ -62,10 +64,11 @@ class DatasetReader(Reader):
     """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, [BOX_TABLE])
+        self._base = first_folder_with(self.root, [BOX_TABLE], self.card.name)
         if self._base is None:
             raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         self._entries, entry_path = read_entries(self._base, self.card.name)
+        self.warnings += earlier_table(entry_path, self.card.name)
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
         self._test_list = read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
         listed = set(self._test_list)
@@ -128,8 +131,7 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, tuple(self._entries))
         else:
             yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the NIH.")
-        for name, rule in self.card.splits.items():
-            splits = self.split(rule)
+        for name, rule, splits in made_splits(self, checked=False):
             if self.phantom is None:
                 yield from check_digests(splits, rule.expected, self._n_boxes, self._boxed.__contains__, patient_of)
             if name == "lovt":

@@ -17,7 +17,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
 from benchmark.readers.holdout import sampled
 from benchmark.readers.nih_tables import (
     ENTRY_TABLES,
@@ -25,6 +25,7 @@ from benchmark.readers.nih_tables import (
     TEST_LIST,
     TRAIN_VAL_LIST,
     Entry,
+    earlier_table,
     find_images,
     label_counts,
     layout,
@@ -33,7 +34,8 @@ from benchmark.readers.nih_tables import (
     read_list,
 )
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.walk import first_folder_with
 
 RULE = "official test, validation by patient"
 SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652
@@ -43,13 +45,14 @@ class DatasetReader(Reader):
     """Every image of the two official lists. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, ENTRY_TABLES)
+        base = first_folder_with(self.root, ENTRY_TABLES, self.card.name)
         if base is None:
             raise DataError(
                 f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self.root}. Expected {', '.join(self.card.files)}."
             )
         self._base = base
         self._entries, self._entry_path = read_entries(base, self.card.name)
+        self.warnings += earlier_table(self._entry_path, self.card.name)
         needed_for = "The official split is made of the two lists."
         self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
         self._require_lists()
@@ -106,8 +109,8 @@ class DatasetReader(Reader):
         else:
             hint = f"Counts are those of {ENTRY_TABLES[0]}. Was the file edited or cut? Fetch it again from the NIH."
             yield from count_checks(self.card.expected, counts, hint)
-            for name, rule in self.card.splits.items():
-                for line in check_digests(self.split(rule), rule.expected, patient_of=patient_of):
+            for name, rule, splits in made_splits(self):
+                for line in check_digests(splits, rule.expected, patient_of=patient_of):
                     yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         patients = [{patient_of(i) for i in listed} for listed in self._lists.values()]
         yield tolerated(self.card, "patients in both official lists", len(patients[0] & patients[1]))

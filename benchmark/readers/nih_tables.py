@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.tables import Table, find_files, read_table
+from benchmark.readers.tables import Table, read_table
+from benchmark.readers.text import read_lines
+from benchmark.readers.walk import files_in, find_files, folders_in, not_read
 
 TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
 ENTRY_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -62,6 +64,12 @@ def read_entries(base: Path, dataset: str) -> tuple[dict[str, Entry], Path]:
     return entries, path
 
 
+def earlier_table(path: Path, dataset: str) -> list[str]:
+    """The warning for a second label table beside the one that is read, if there is one."""
+    others = [name for name in ENTRY_TABLES if name != path.name and (path.parent / name).exists()]
+    return [not_read(dataset, name, path.name) for name in others]
+
+
 def read_list(path: Path, dataset: str, needed_for: str = "It is part of the public release.") -> tuple[str, ...]:
     """Ids of an official list in file order.
 
@@ -70,7 +78,7 @@ def read_list(path: Path, dataset: str, needed_for: str = "It is part of the pub
     """
     if not path.exists():
         raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. {needed_for}")
-    lines = [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)]
+    lines = [(k, line.strip()) for k, line in enumerate(read_lines(path, dataset), start=1)]
     listed = [id_of(line, f"{dataset}: {path.name} line {k:,}") for k, line in lines if line]
     twice = [i for i, n in Counter(listed).items() if n > 1]
     if twice:
@@ -93,8 +101,8 @@ def find_images(base: Path) -> dict[str, tuple[Path, ...]]:
 
     Only `images*` folders: LoVT's preparation leaves equalised copies under the same names in `processed_images`.
     """
-    found = {p.stem: (p,) for p in base.glob("*.png")}
-    for folder in sorted(p for p in base.glob("images*") if p.is_dir()):
+    found = {p.stem: (p,) for p in files_in(base) if p.suffix == ".png"}
+    for folder in (p for p in folders_in(base) if p.name.startswith("images")):
         for stem, paths in find_files(folder, ".png").items():
             found[stem] = (*found.get(stem, ()), *paths)
     return found

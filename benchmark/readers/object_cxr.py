@@ -21,9 +21,10 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
 from benchmark.imaging.picture import GreyRule, read_grey, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.splits import check_digests, check_disjoint
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, cells_of, locate, read_table
+from benchmark.readers.walk import find_files, first_folder_with
 
 RULE = "train-file-holdout"
 PARTS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
@@ -130,7 +131,7 @@ class DatasetReader(Reader):
     """Object-CXR as the torrent, the Kaggle mirror or LoVT's `input` folder lay it out. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, ["train.csv"])
+        self._base = first_folder_with(self.root, ["train.csv"], self.card.name)
         if self._base is None:
             raise DataError(f"{self.card.name}: train.csv is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         parts = [part for part in PARTS if part != "test" or (self._base / "test.csv").exists()]
@@ -185,8 +186,8 @@ class DatasetReader(Reader):
         else:
             expected = {k: n for k, n in self.card.expected.items() if k in counts or not k.startswith("test")}
             yield from count_checks(expected, counts, "The file was edited or cut; fetch it again from the source in the dataset's card.")
-            for rule in self.card.splits.values():
-                yield from check_digests(self.split(rule), rule.expected, self._n_boxes, self._is_positive)
+            for _, rule, splits in made_splits(self):
+                yield from check_digests(splits, rule.expected, self._n_boxes, self._is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
         yield self._check_frames()
         yield first_sample_check(self)

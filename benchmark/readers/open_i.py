@@ -5,7 +5,6 @@ The view is not in the XML, so the first picture is usually, but not certainly, 
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,9 @@ from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.splits import Splits
-from benchmark.readers.tables import find_files
+from benchmark.readers.tables import locate
+from benchmark.readers.text import read_xml
+from benchmark.readers.walk import files_in, find_files, first_folder_with
 
 REPORTS = "ecgen-radiology"
 RULE = "all reports"
@@ -39,15 +40,18 @@ class DatasetReader(Reader):
     """Open-I's reports with a picture. Ids are report ids such as CXR10; patients are unknown."""
 
     def open(self) -> None:
-        folder = next((f for f in (self.root / REPORTS, *sorted(self.root.glob(f"*/{REPORTS}"))) if f.is_dir()), None)
+        base = first_folder_with(self.root, (REPORTS,), self.card.name)
+        folder = None if base is None else base / REPORTS
         if folder is None:
             raise DataError(f"{self.card.name}: no folder {REPORTS} in {self.root}. Unpack NLMCXR_reports.tgz there.")
-        self._files = tuple(sorted(folder.glob("*.xml"), key=lambda path: (len(path.stem), path.stem)))
+        self._files = tuple(sorted(files_in(folder, ".xml"), key=lambda path: (len(path.stem), path.stem)))
         if not self._files:
             raise DataError(f"{self.card.name}: {folder} holds no XML file. Unpack NLMCXR_reports.tgz again.")
         self._reports = {report.id: report for report in (read_report(path, self.card.name) for path in self._files)}
         pictures = find_files(self.root, ".png")
-        self._images = {r.id: pictures[r.images[0]][0] for r in self._reports.values() if r.images and r.images[0] in pictures}
+        first = {r.id: r.images[0] for r in self._reports.values() if r.images and r.images[0] in pictures}
+        paths = locate(first.values(), pictures, self.card.name, REPORTS)
+        self._images = {i: paths[name] for i, name in first.items()}
         if not self._images:
             raise DataError(f"{self.card.name}: no picture of any report is in {self.root}. Unpack NLMCXR_png.tgz there.")
         self.release = "XML reports and PNG images"
@@ -108,13 +112,7 @@ def read_report(path: Path, dataset: str) -> Report:
     Raises:
         DataError: not such a file, or one that declares entities, which no file of the release does.
     """
-    try:
-        raw = path.read_bytes()
-        if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-            raise DataError(f"{dataset}: {path.name} declares a document type; no file of the release does. Fetch it again.")
-        tree = ElementTree.fromstring(raw)
-    except (OSError, ElementTree.ParseError) as error:
-        raise DataError(f"{dataset}: {path.name} is not a readable report ({type(error).__name__}). Fetch it again.") from None
+    tree = read_xml(path, dataset, "report")
     named = tree.find(".//uId")
     if named is None or not named.get("id"):
         raise DataError(f"{dataset}: {path.name} has no uId, which names the report.")

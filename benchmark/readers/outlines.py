@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.tables import find_files, first_folder_with
+from benchmark.readers.walk import find_files, first_folder_with
 
 FOLDS = ("fold1", "fold2")
 STRUCTURES = {"lungs": ("left lung", "right lung"), "heart": ("heart",)}  # class -> structures whose union it is
@@ -64,7 +64,7 @@ def find_outlines(root: Path, dataset: str) -> Outlines:
     by_fold: dict[str | None, list[Path]] = {}
     for folder in sets:
         by_fold.setdefault(_fold_of(folder.relative_to(root)), []).append(folder)
-    base = first_folder_with(root, FOLDS)
+    base = first_folder_with(root, FOLDS, dataset)
     if base is not None and all((base / fold / "masks").is_dir() for fold in FOLDS):
         # SCR's own layout decides; a second observer's outlines beside it are not read.
         by_fold = {fold: [base / fold / "masks"] for fold in FOLDS}

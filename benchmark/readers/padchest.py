@@ -7,7 +7,6 @@ so an error names table and line and quotes no cell.
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import as_warning, count_checks, phantom_checks, tolerated
 from benchmark.readers.holdout import sampled
 from benchmark.readers.splits import Splits, check_disjoint
-from benchmark.readers.tables import cells_of, first_folder_with, read_table
+from benchmark.readers.tables import cells_of, read_table
 from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import first_folder_with, names_in
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 COLUMNS = ("ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels")
@@ -55,14 +55,14 @@ class DatasetReader(Reader):
     """Frontal images with a label list and a file. An id is an ImageID; patients are known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TABLE,))
+        base = first_folder_with(self.root, (TABLE,), self.card.name)
         if base is None:
             raise DataError(f"{self.card.name}: {TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
         self._base = base
         self._totals = {"rows": 0, "studies": 0, "patients": 0, "frontal": 0, "frontal_without_labels": 0}
         self._n_other_methods = 0
         rows = self._read()
-        present = {place: set(os.listdir(base / place)) for place in {row.place for row in rows.values()} if (base / place).is_dir()}
+        present = {place: names_in(base / place) for place in {row.place for row in rows.values()}}
         self._rows = {i: row for i, row in rows.items() if i in present.get(row.place, ())}
         self._n_missing = len(rows) - len(self._rows)
         if not self._rows:

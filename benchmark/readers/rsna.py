@@ -8,7 +8,6 @@ in its report table.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, phantom_checks
+from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.holdout import SORTED, sorted_holdout
 from benchmark.readers.splits import check_digests, split_by_rule
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, require_columns
+from benchmark.readers.tables import Table, cells_of, locate, require_columns
+from benchmark.readers.text import open_text, read_json
+from benchmark.readers.walk import find_files, first_folder_with
 
 SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
 LABELS = "stage_2_train_labels.csv"
@@ -64,9 +65,9 @@ class DatasetReader(Reader):
     """RSNA stage 2 with its label file as released or re-saved with semicolons."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, (LABELS,))
+        self._base = first_folder_with(self.root, (LABELS,), self.card.name)
         if self._base is None:
-            earlier = first_folder_with(self.root, (STAGE_1_LABELS,))
+            earlier = first_folder_with(self.root, (STAGE_1_LABELS,), self.card.name)
             found = f" This is stage 1 ({STAGE_1_LABELS}), which has fewer images and other boxes; stage 2 is needed." if earlier else ""
             raise DataError(
                 f"{self.card.name}: {LABELS} is missing in {self.root}.{found} It is part of the public release: {self.card.source}."
@@ -77,6 +78,8 @@ class DatasetReader(Reader):
         self.release = self._copy or f"stage 2, labels {form}"
         if self._copy is not None:
             self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
+        if (self._base / STAGE_1_LABELS).exists():
+            self.warnings.append(f"{self.card.name}: {STAGE_1_LABELS} beside {LABELS} is not read; stage 1 has other boxes.")
         self._find_images()
         self._patients_file, self._patients = self._read_patients()
 
@@ -141,11 +144,8 @@ class DatasetReader(Reader):
         hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
         yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
         yield from count_checks(self.card.expected, counts, "Is this the complete, unedited stage 2 release?")
-        for name, rule in self.card.splits.items():
-            if not rule.expected:
-                continue
-            splits = {"all": self.ids, **self.split(rule)}
-            for line in check_digests(splits, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
+        for name, rule, splits in made_splits(self):
+            for line in check_digests({"all": self.ids, **splits}, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
                 yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
         known = f"{len(self._patients):,} of {len(self.ids):,} images"
         hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."
@@ -180,9 +180,9 @@ class DatasetReader(Reader):
     def _read_mapping(self, path: Path) -> dict[str, str]:
         """Image id -> NIH patient (first part of the NIH file name)."""
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = read_json(path, self.card.name)
             patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"{self.card.name}: {path.name} is not RSNA's mapping to NIH ({type(error).__name__}: {error}); expected a list of entries "
                 f"with {MAPPING_ID} and {MAPPING_NIH}. Fetch it again, or remove it to go without patients."
@@ -250,13 +250,13 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
 
 def _read_table(path: Path, dataset: str) -> tuple[Table, str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_text(path, dataset) as handle:
             header = handle.readline()
             separator = ";" if ";" in header else ","
             handle.seek(0)
             reader = csv.reader(handle, delimiter=separator, strict=True)
             rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
     if not rows:
         raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")

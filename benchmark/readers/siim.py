@@ -18,11 +18,12 @@ from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.checks import as_warning, count_checks, first_sample_check, made_splits, phantom_checks, tolerated
 from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
 from benchmark.readers.splits import check_digests, compare, split_by_rule
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table, require_columns
+from benchmark.readers.tables import Table, cells_of, locate, read_table, require_columns
+from benchmark.readers.walk import find_files, first_folder_with, not_read
 
 SIDE = 1024  # every image and mask of the release, in pixels
 RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")
@@ -47,7 +48,7 @@ class DatasetReader(Reader):
     """SIIM-ACR as the merged mirror, either competition stage, or the PNG re-release. The release carries no usable patient id."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES))
+        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES), self.card.name)
         if self._base is None:
             raise DataError(
                 f"{self.card.name}: no label table in {self.root}. Expected {' or '.join(RLE_TABLES)} beside dicom-images-train, "
@@ -66,7 +67,7 @@ class DatasetReader(Reader):
         else:
             self.release = PNG
         if len(rle) > 1:
-            self.warnings.append(f"{self.card.name}: {rle[1].name} is ignored, labels come from {rle[0].name}.")
+            self.warnings.append(not_read(self.card.name, rle[1].name, rle[0].name))
         self._find_images()
 
     @property
@@ -123,8 +124,8 @@ class DatasetReader(Reader):
             f"The {self.release} release does not carry the order LoVT permuted: splits made from it are other splits. "
             "Put the merged train-rle.csv (12,954 rows) beside it."
         )
-        for rule in self.card.splits.values():
-            for line in check_digests(self.split(rule), rule.expected, positive=self._is_positive):
+        for _, rule, splits in made_splits(self):
+            for line in check_digests(splits, rule.expected, positive=self._is_positive):
                 yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
 
     def _check_codes(self) -> Check:
@@ -181,6 +182,8 @@ class DatasetReader(Reader):
         self._n_unlabelled, self._n_test, self._mask_files = 0, 0, {}
         if dicoms and self._coded:
             self._images = locate(self._labels, dicoms, self.card.name, listed_in)
+            if self._png_names and (self._base / "png_images").is_dir():
+                self.warnings.append(not_read(self.card.name, "png_images", "the DICOM tree"))
             # Files of the official test set never have a row; only those of the training tree are worth a word.
             without_row = [paths[0] for i, paths in dicoms.items() if i not in self._labels]
             self._n_test = sum(map(self._in_test_tree, without_row))

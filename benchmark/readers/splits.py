@@ -19,6 +19,7 @@ import numpy as np
 from benchmark.cards import SplitCounts, SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Check, ids_digest
+from benchmark.readers.text import open_text
 
 Splits = dict[str, tuple[str, ...]]
 PatientOf = Callable[[str], str | None]
@@ -239,11 +240,17 @@ class LovtLists:
 
 
 def lovt_csv(folder: Path) -> LovtLists:
+    """`parsed_lovt_csv`. Raises SplitError as well: an id stands in two lists, or twice in one."""
+    lists = parsed_lovt_csv(folder)
+    check_disjoint(lists.splits)
+    return lists
+
+
+def parsed_lovt_csv(folder: Path) -> LovtLists:
     """Reads `train.csv`, `validation.csv` and `test.csv` of a folder: header `ID` or `ID,boxes,classes`, boxes `x;y;w;h` joined by `|`.
 
     Raises:
         DataError: a missing file, other columns, or a cell that does not parse, with its line.
-        SplitError: an id in two lists.
     """
     splits: Splits = {}
     boxes: dict[str, np.ndarray] = {}
@@ -252,7 +259,7 @@ def lovt_csv(folder: Path) -> LovtLists:
         path = folder / f"{split}.csv"
         if not path.is_file():
             raise DataError(f"No list {path}. Expected train.csv, validation.csv and test.csv in LoVT's format.")
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_text(path, "split lists") as handle:
             rows = csv.reader(handle)
             header = next(rows, [])
             if header not in (["ID"], ["ID", "boxes", "classes"]):
@@ -265,7 +272,6 @@ def lovt_csv(folder: Path) -> LovtLists:
                 if len(row) == 3:
                     boxes[row[0]], labels[row[0]] = _lovt_boxes(row[1], row[2], f"{path}, line {rows.line_num:,}")
         splits[split] = tuple(ids)
-    check_disjoint(splits)
     return LovtLists(splits, boxes, labels)
 
 

@@ -6,12 +6,13 @@ No meaning lives here: columns, ids and values belong to the readers. Rows keep 
 from __future__ import annotations
 
 import csv
-import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError, PartialRelease
+from benchmark.readers.text import open_text
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ def read_table(path: Path, dataset: str) -> Table:
         DataError: no such file, an empty one, bytes that are not UTF-8, or quoting that does not close.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_text(path, dataset) as handle:
             reader = csv.reader(handle, strict=True)
             rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
     except FileNotFoundError:
         raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. It is part of the public release.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
     if not rows:
         raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")
@@ -65,42 +66,29 @@ def cells_of(table: Table, n_cells: int, dataset: str) -> Iterator[tuple[int, tu
         yield line, cells
 
 
-def find_files(folder: Path, suffix: str) -> dict[str, tuple[Path, ...]]:
-    """Files below `folder` by stem, at any depth, in a fixed order."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            stem, ending = os.path.splitext(name)
-            if ending.lower() == suffix and not name.startswith("."):
-                found[stem] = (*found.get(stem, ()), Path(place, name))
-    return found
-
-
-def locate(ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str) -> dict[str, Path]:
+def locate(
+    ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str, *, named: bool = True
+) -> dict[str, Path]:
     """The one image file of each id.
 
+    Args:
+        named: whether sentences may name an image.
+
     Raises:
-        PartialRelease: an id without a file; names three and the count.
+        PartialRelease: an id without a file; with the count, and three by name.
         DataError: an id with two files, which may differ.
     """
     ids = tuple(ids)
     missing = [i for i in ids if i not in found]
     if missing:
+        some = f", for example {', '.join(missing[:3])}" if named else ""
         raise PartialRelease(
-            f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder, "
-            f"for example {', '.join(missing[:3])}. Is the download complete and unpacked?"
+            f"{dataset}: {len(missing):,} of {len(ids):,} images listed in {listed_in} are not in the folder{some}. "
+            "Is the download complete and unpacked?"
         )
-    for sample_id in ids:
-        if len(found[sample_id]) > 1:
-            raise DataError(f"{dataset}: image {sample_id} exists twice: {' and '.join(map(str, found[sample_id][:2]))}. Remove one copy.")
+    twice = [i for i in ids if len(found[i]) > 1]
+    if twice:
+        one, other = found[twice[0]][:2]
+        what = f"image {twice[0]} exists twice: {one} and {other}" if named else f"{len(twice):,} of {len(ids):,} images exist twice"
+        raise DataError(f"{dataset}: {what}. These may be two releases, and LOBE does not choose: move one copy away.")
     return {i: found[i][0] for i in ids}
-
-
-def first_folder_with(root: Path, names: Iterable[str]) -> Path | None:
-    """`root` or the first folder in it (by name) that holds one of `names`: archives unpack with or without their top folder."""
-    names = tuple(names)
-    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
-        if any((folder / name).exists() for name in names):
-            return folder
-    return None

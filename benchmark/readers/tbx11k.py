@@ -7,7 +7,6 @@ images of tuberculosis alone is a partial release. The "simplified" Kaggle versi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -24,8 +23,10 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import find_files, first_folder_with, locate
+from benchmark.readers.tables import locate
+from benchmark.readers.text import read_json, read_lines
 from benchmark.readers.voc import read_voc
+from benchmark.readers.walk import files_in, find_files, first_folder_with
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
 RULE = "official validation as test, stratified holdout"
@@ -43,9 +44,9 @@ class DatasetReader(Reader):
     """TBX11K with its lists, and COCO files or XML annotations. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, [LIST.format("train")])
+        self._base = first_folder_with(self.root, [LIST.format("train")], self.card.name)
         if self._base is None:
-            simplified = first_folder_with(self.root, [KAGGLE_TABLE]) is not None
+            simplified = first_folder_with(self.root, [KAGGLE_TABLE], self.card.name) is not None
             found = f"{self.root} looks like the simplified Kaggle version ({KAGGLE_TABLE})" if simplified else f"not in {self.root}"
             raise DataError(f"{self.card.name}: {LIST.format('train')} is missing: {found}. Expected {', '.join(self.card.files)}.")
         self._files: dict[str, str] = {}
@@ -161,7 +162,7 @@ class DatasetReader(Reader):
         path = self._base / LIST.format(part)
         if not path.is_file():
             raise DataError(f"{self.card.name}: {LIST.format(part)} is missing in {self._base}. It is part of the public release.")
-        for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for line, text in enumerate(read_lines(path, self.card.name), start=1):
             if not text.strip():
                 continue
             name = PurePosixPath(text.strip())
@@ -176,13 +177,13 @@ class DatasetReader(Reader):
         path = self._base / BOXES.format(part)
         where = f"{self.card.name}: {BOXES.format(part)}"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, self.card.name)
             images, annotations = content["images"], content["annotations"]
             names = {category["id"]: category["name"] for category in content.get("categories", ())}
             files = [(image["id"], image["file_name"], (image["height"], image["width"])) for image in images]
         except FileNotFoundError:
             raise DataError(f"{where} is missing in {self._base}. It is part of the public release.") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{where} is no COCO file of images and annotations ({type(error).__name__}: {error}). Fetch it again."
             ) from None
@@ -226,7 +227,7 @@ class DatasetReader(Reader):
 
     def _read_xml(self) -> None:
         """Boxes of listed images by the release's own script: corners scaled to 512, less one pixel, in float32."""
-        paths = {path.stem: path for path in sorted((self._base / XML).glob("*.xml")) if path.stem in self._files}
+        paths = {path.stem: path for path in files_in(self._base / XML, ".xml") if path.stem in self._files}
         self._xml = tuple(paths.values())
         for stem, path in paths.items():
             annotation, where = read_voc(path, self.card.name), f"{self.card.name}: {XML}/{path.name}"
@@ -292,7 +293,7 @@ class DatasetReader(Reader):
             ids = [i for i in self._images if self._part[i] == part]
             counts[f"{part}_images"] = len(ids)
             counts |= {f"{part}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
-        counts["unlabelled_images"] = len(list((self._base / "imgs" / "test").glob("*.png")))
+        counts["unlabelled_images"] = len(files_in(self._base / "imgs" / "test", ".png"))
         if self.phantom is not None:
             patients = self.phantom_patients()
             counts["patients"] = len(set(patients.values()))

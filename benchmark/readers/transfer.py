@@ -37,11 +37,10 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._require_folders()
         cards = {role: registry.dataset(self.card.parts[role]) for role in ROLES}
-        self._parts = {role: open_reader(card, self.root / card.folder, self.shapes) for role, card in cards.items()}
+        self._parts = {role: open_reader(self._as_strict(card), self.root / card.folder, self.shapes) for role, card in cards.items()}
         self._require_same_kind()
         self._names = {role: self._classes_of(reader.card) for role, reader in self._parts.items()}
         self.warnings += [text for reader in self._parts.values() for text in reader.warnings]
-        self.names_files = all(reader.names_files for reader in self._parts.values())
         self.release = "; ".join(f"{reader.card.name}: {reader.release}" for reader in self._parts.values())
 
     @property
@@ -155,9 +154,13 @@ class DatasetReader(Reader):
                     f"Both releases must lie there; {card.name}: {card.source}."
                 )
 
+    def _as_strict(self, card: DatasetCard) -> DatasetCard:
+        """A part's card under this card's agreement, where that is the stricter: sentences about either part follow it."""
+        return card.model_copy(update={"redistribution": max(card.redistribution, self.card.redistribution, key=STRICTEST.index)})
+
     def _require_same_kind(self) -> None:
         """Two different datasets, both generated or both real, under an agreement as strict as the stricter of theirs."""
-        train, test = (self._parts[role].card for role in ROLES)
+        train, test = (registry.dataset(self._parts[role].card.name) for role in ROLES)
         if train.name == test.name:
             raise CardError(f"{self.card.name}: it trains and tests on {train.name}; a transfer needs two datasets.")
         strictest = max((train.redistribution, test.redistribution), key=STRICTEST.index)

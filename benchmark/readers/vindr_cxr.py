@@ -24,7 +24,9 @@ from benchmark.readers.box_masks import box_masks
 from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
 from benchmark.readers.fusion import fuse
 from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import Table, cells_of, find_files, first_folder_with, locate, read_table
+from benchmark.readers.tables import Table, cells_of, locate, read_table
+from benchmark.readers.unnamed import read_unnamed
+from benchmark.readers.walk import find_files, first_folder_with
 
 RULE = "official test, stratified holdout"
 PARTS = ("train", "test")
@@ -71,7 +73,7 @@ class DatasetReader(Reader):
     """VinDr-CXR as PhysioNet lays it out. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, TABLES.values())
+        self._base = first_folder_with(self.root, TABLES.values(), self.card.name)
         if self._base is None:
             raise DataError(self._no_tables())
         self._n_repeated = 0
@@ -93,7 +95,7 @@ class DatasetReader(Reader):
     def sample(self, sample_id: str) -> Sample:
         """Boxes are those left after `fusion.fuse` in training, and the consensus in the test set."""
         if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {' or '.join(TABLES.values())}.")
+            raise DataError(f"{self.card.name}: an id that is no image of {' or '.join(TABLES.values())} was asked for.")
         boxes, labels = self._boxes[sample_id]
         return Sample(
             id=sample_id,
@@ -170,7 +172,7 @@ class DatasetReader(Reader):
     # ------------------------------------------------------------------------------------------------------------ reading
 
     def _no_tables(self) -> str:
-        if first_folder_with(self.root, [KAGGLE_TABLE]) is not None:
+        if first_folder_with(self.root, [KAGGLE_TABLE], self.card.name) is not None:
             return (
                 f"{self.card.name}: {self.root} looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels. "
                 f"LOBE reads PhysioNet's release: {', '.join(self.card.files)}."
@@ -194,8 +196,7 @@ class DatasetReader(Reader):
     def _add(self, part: str, line: int, row: dict[str, str], where: str) -> None:
         sample_id, name, reader = row["image_id"], row["class_name"], row.get(READER, CONSENSUS)
         if not _ID.fullmatch(sample_id):
-            raise DataError(f"{where}: {sample_id!r} is no image_id of 32 hexadecimal digits.")
-        where = f"{where} ({sample_id})"
+            raise DataError(f"{where}: the image_id is none of 32 hexadecimal digits.")
         if part == "train" and not reader:
             raise DataError(f"{where}: {READER} is empty; every training row names its reader.")
         if name != NORMAL and name not in self.card.classes and name not in LEFT_OUT:
@@ -216,7 +217,9 @@ class DatasetReader(Reader):
     def _find_images(self, part: str) -> None:
         listed = _ids_of(self._images, part)
         found = find_files(self._base / part, ".dicom")
-        self._paths.update(locate(listed, found, self.card.name, f"{TABLES[part]} (folder {part}, files ending in .dicom)"))
+        self._paths.update(
+            locate(listed, found, self.card.name, f"{TABLES[part]} (folder {part}, files ending in .dicom)", named=self.names_files)
+        )
         n_unlisted = len(found.keys() - set(listed))
         self._n_unlisted += n_unlisted
         if n_unlisted:
@@ -238,7 +241,7 @@ class DatasetReader(Reader):
     # ------------------------------------------------------------------------------------------------------------- images
 
     def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_windowed_dicom(self._paths[sample_id], sample_id).pixels
+        pixels = read_unnamed(read_windowed_dicom, self._paths[sample_id], self._where(sample_id)).pixels
         self._require_inside(sample_id, pixels.shape)
         return pixels
 
@@ -247,13 +250,18 @@ class DatasetReader(Reader):
         boxes, labels = self._boxes[sample_id]
         return box_masks(boxes, labels, len(self.card.classes), shape)
 
+    def _where(self, sample_id: str) -> str:
+        """The image by its first row: the agreement lets no id leave."""
+        image = self._images[sample_id]
+        return f"{self.card.name}: {TABLES[image.part]} line {image.line:,}"
+
     def _require_inside(self, sample_id: str, shape: tuple[int, ...]) -> None:
         """Every row's own box, also of a class that is not scored: a mean of two may hide one that leaves the image."""
         outside = _first_outside(self._images[sample_id], shape)
         if outside is not None:
             (_, name, (left, top, right, bottom)), line = outside
             raise ImageError(
-                f"{self.card.name}: the {name} box of {sample_id} (x {left:g} to {right:g}, y {top:g} to {bottom:g}) leaves the image of "
+                f"{self.card.name}: a {name} box (x {left:g} to {right:g}, y {top:g} to {bottom:g}) leaves the image of "
                 f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._images[sample_id].part]} line {line:,}. "
                 "Boxes are in native pixels: was the image resized, or the table edited?"
             )
@@ -265,7 +273,9 @@ class DatasetReader(Reader):
             for sample_id, image in self._images.items():
                 if any(corners for _, _, corners in image.rows):
                     n_boxed += 1
-                    n_outside += _first_outside(image, size_of_dicom(self._paths[sample_id], sample_id)) is not None
+                    n_outside += (
+                        _first_outside(image, read_unnamed(size_of_dicom, self._paths[sample_id], self._where(sample_id))) is not None
+                    )
         except ImageError as error:
             return Check(what, "0", str(error), "error", "Unpack the images again.")
         hint = "Are the images resized? LOBE needs the original sizes." if n_outside else ""

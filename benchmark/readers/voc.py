@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.readers.text import read_xml
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,7 @@ def read_voc(path: Path, dataset: str) -> VocFile:
         DataError: not such a file; it names another image than its own; a size or a corner is missing, no number or not positive.
     """
     where = f"{dataset}: {path.parent.name}/{path.name}"
-    try:
-        raw = path.read_bytes()
-        if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-            raise DataError(f"{where} declares a document type; no file of the release does. Fetch it again.")
-        root = ElementTree.fromstring(raw)
-    except (OSError, ElementTree.ParseError) as error:
-        raise DataError(f"{where} is not a readable annotation ({type(error).__name__}). Fetch it again.") from None
+    root = read_xml(path, dataset, "annotation")
     named = Path(root.findtext("filename", default=path.stem).strip())
     if path.stem not in (named.name, named.stem):
         raise DataError(f"{where} is of the image {named.name!r}, another one. Were files renamed?")

@@ -71,7 +71,7 @@ def test_uncertain_labels_count_as_the_card_says_and_blanks_as_negative() -> Non
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("Other/train/p/s/v.jpg,Male,61,Frontal,AP" + "," * 14, r"line 2: the path starts with 'Other'"),
+        ("Other/train/p/s/v.jpg,Male,61,Frontal,AP" + "," * 14, r"line 2: the path does not start with CheXpert"),
         ("CheXpert-v1.0/train/p/s/v.jpg,Male,61,Frontal,AP,7.0" + "," * 13, r"line 2: No Finding is '7.0'"),
         ("CheXpert-v1.0/train/p/s/v.jpg,Male,61", r"line 2 has 3 cells, expected 19"),
     ],

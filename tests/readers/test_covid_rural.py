@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmark import registry
+from benchmark import data, registry, resolve
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import SPLITS, ids_digest, open_reader
 from benchmark.readers.splits import check_digests, split_by_rule
@@ -93,13 +93,14 @@ def test_radiographs_without_an_annotation_never_count(release: Callable[..., Pa
     assert reader.warnings == []
 
 
-def test_an_outline_without_a_mask_is_background_with_a_warning_naming_it(release: Callable[..., Path]) -> None:
+def test_an_outline_without_a_mask_is_background_with_a_warning_that_names_no_dated_file(release: Callable[..., Path]) -> None:
     root = release()
     (root / "covid_rural_annot" / "pngs_masks" / f"{STEMS[1]}.png").unlink()
     reader = open_reader(CARD, root)
     assert set(reader.ids) == set(STEMS)
     assert len(reader.warnings) == 1
-    assert STEMS[1] in reader.warnings[0]
+    assert "1 of 4 annotated images" in reader.warnings[0]
+    assert not any(name in reader.warnings[0] for name in STEMS)
     sample = reader.sample(STEMS[1])
     assert sample.positive is False
     assert sample.masks(SHAPE).shape == (1, *SHAPE)
@@ -197,3 +198,40 @@ def test_the_real_stems_reproduce_the_published_digests(real_files: Path) -> Non
     checks = check_digests(splits, RULE.expected, patient_of=lambda i: i.split("_")[0])
     assert len(checks) == 9
     assert [c for c in checks if c.verdict != "ok"] == []
+
+
+# -------------------------------------------------------------------------------------------------------- patients of nobody's lists
+
+
+def lists_of(ids: tuple[str, ...], folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for k, split in enumerate(SPLITS):
+        (folder / f"{split}.csv").write_text("\n".join(["ID", *ids[k::3]]) + "\n")
+    return folder
+
+
+def test_lists_of_ones_own_split_patients_that_the_card_does_not_list(release: Callable[..., Path], tmp_path: Path) -> None:
+    """The card's patients are LoVT's; with lists given nobody needs them, and every check of the folder and of the lists is made."""
+    root = release(tuple(stem(f"COVID-19-AR-9999999{k}") for k in range(6)))
+    reader = open_reader(CARD, root)
+    folder = lists_of(reader.ids, tmp_path / "lists" / CARD.name)
+    found = resolve.dataset(CARD, root, registry.protocol("published"), lists=folder, limit=4)
+    assert (found.ref.split, found.sizes.train, found.sizes.test) == ("lists", 2, 2)
+    assert not found.known_release  # an unlimited job needs the release: counts are other
+    with pytest.raises(SplitError, match="None of the 6 patients"):
+        resolve.dataset(CARD, root, registry.protocol("published"), limit=4)
+    (line,) = data.verify([CARD.name], [f"{CARD.name}={root}"], tmp_path / "lists")
+    told = {check.what: check.verdict for check in line.checks}
+    assert told["masks"] == "ok"
+    assert told["split lovt"] == "error"
+    assert (told["split lists"], told["split lists: patients in train and test"]) == ("ok", "ok")
+    assert "further checks" not in told
+
+
+def test_lists_of_other_images_do_not_end_the_checks_of_lists(release: Callable[..., Path], tmp_path: Path) -> None:
+    root = release()
+    lists_of((*STEMS, "stranger", STEMS[0]), tmp_path / "lists" / CARD.name)
+    (line,) = data.verify([CARD.name], [f"{CARD.name}={root}"], tmp_path / "lists")
+    told = {check.what: check for check in line.checks}
+    assert (told["split lists"].verdict, "stranger" in told["split lists"].hint) == ("error", True)
+    assert told["split lists: images in two splits"].found == "1"

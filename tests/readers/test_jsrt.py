@@ -284,3 +284,19 @@ def test_a_resized_copy_is_refused_without_its_name(tmp_path: Path) -> None:
         reader.sample("JPCLN001").image()
     assert says_nothing(raised.value)
     assert next(check for check in reader.checks() if check.what == "files").verdict == "error"
+
+
+def test_a_png_copy_in_linked_folders_with_litter_is_the_same_copy(tmp_path: Path) -> None:
+    plain = open_reader(CARD, write_copy(tmp_path / "copy", ("JPCLN001", "JPCLN002")))
+    for folder in (tmp_path / "copy" / "images", tmp_path / "copy" / "masks"):
+        for path in [p for p in folder.rglob("*") if p.is_file()]:
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        folder.rename(tmp_path / folder.name)
+        folder.symlink_to(tmp_path / folder.name)
+    again = open_reader(CARD, tmp_path / "copy")
+    assert (again.ids, again.release, again.label_files(), again.warnings) == (
+        plain.ids,
+        plain.release,
+        plain.label_files(),
+        plain.warnings,
+    )

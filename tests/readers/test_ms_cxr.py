@@ -234,7 +234,7 @@ def test_of_both_tables_the_newer_is_read_with_a_warning(tmp_path: Path) -> None
     write_table(root / OLDER, [row[:-1] for row in ROWS[:1]], COLUMNS)
     reader = open_reader(CARD, root)
     assert len(reader.ids) == 2
-    assert any("are ignored" in warning for warning in reader.warnings)
+    assert any("v1.0.0.csv (not read)" in warning for warning in reader.warnings)
 
 
 def test_a_cut_table_is_not_the_release(tmp_path: Path) -> None:

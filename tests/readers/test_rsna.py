@@ -250,8 +250,8 @@ def test_a_table_that_is_empty_or_not_text_is_an_error(release: Callable[..., Pa
     (root / LABELS).write_text("")
     with pytest.raises(DataError, match="empty"):
         open_reader(CARD, root)
-    (root / LABELS).write_bytes(b"\xff\xfe\x00bad")
-    with pytest.raises(DataError, match="not a readable table"):
+    (root / LABELS).write_bytes(b"patientId,\xff\xfe\x00bad")
+    with pytest.raises(DataError, match="not a readable text"):
         open_reader(CARD, root)
 
 

@@ -410,3 +410,22 @@ def test_jobs_on_a_partial_release_count_as_limited_and_those_on_the_whole_one_d
     assert planned() == ("", {False})
     trimmed(root)
     assert planned() == ("images of tuberculosis only", {True})
+
+
+def test_xml_annotations_in_a_linked_folder_and_with_litter_beside_them_are_the_same(tmp_path):
+    plain = opened(with_xml(write(tmp_path)))
+    said, counts = {i: plain.sample(i).boxes_xywh.tolist() for i in plain.ids}, plain._counts()
+    base = plain._base
+    for folder in (base / "annotations" / "xml", base / "imgs" / "tb", base / "lists"):
+        for path in list(folder.iterdir()):
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        moved = tmp_path.with_name(f"{tmp_path.name}-disk") / folder.name
+        moved.parent.mkdir(exist_ok=True)
+        folder.rename(moved)
+        folder.symlink_to(moved)
+    (base / "imgs" / "test").mkdir(exist_ok=True)
+    (base / "imgs" / "test" / "._1.png").write_bytes(b"Mac OS X")
+    again = opened(plain.root)
+    assert {i: again.sample(i).boxes_xywh.tolist() for i in again.ids} == said
+    assert again.label_files() == plain.label_files()
+    assert again._counts() == counts

@@ -165,7 +165,7 @@ def test_inverted_and_windowed_files_give_brighter_for_larger(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "sentences"),
     [
-        (("R8,Pneumonitis,1,1,5,5",), ["line 2", A, "class 'Pneumonitis'", "Cardiomegaly"]),
+        (("R8,Pneumonitis,1,1,5,5",), ["line 2", "class 'Pneumonitis'", "Cardiomegaly"]),
         (("R8,cardiomegaly,1,1,5,5",), ["class 'cardiomegaly'"]),
         (("R8,Cardiomegaly,5,1,1,5",), ["not x_min < x_max"]),
         (("R8,Cardiomegaly,1,5,5,5",), ["y_min < y_max"]),
@@ -198,9 +198,7 @@ def test_a_consensus_that_contradicts_itself_is_an_error(tmp_path):
 
 
 def test_an_image_in_both_tables_is_an_error(tmp_path):
-    with pytest.raises(
-        DataError, match=rf"annotations_test\.csv line 2 \({A}\): the image is also in annotations/annotations_train\.csv, line 2"
-    ):
+    with pytest.raises(DataError, match=r"annotations_test\.csv line 2: the image is also in annotations/annotations_train\.csv, line 2"):
         opened(write(tmp_path, {A: NORMAL}, {A: ("No finding,,,,",)}))
 
 
@@ -221,19 +219,21 @@ def test_other_columns_are_an_error_naming_both(tmp_path, header):
         opened(root)
 
 
-def test_a_missing_image_is_an_error_with_its_id(tmp_path):
+def test_a_missing_image_is_an_error_without_its_id(tmp_path):
     root = small(tmp_path)
     (root / "train" / f"{A}.dicom").unlink()
-    with pytest.raises(DataError, match=rf"1 of 2 images listed in annotations/annotations_train\.csv .* {A}"):
+    with pytest.raises(DataError, match=r"1 of 2 images listed in annotations/annotations_train\.csv") as caught:
         opened(root)
+    assert A not in str(caught.value)
 
 
 def test_an_image_that_exists_twice_is_an_error(tmp_path):
     root = small(tmp_path)
     (root / "train" / "copy").mkdir()
     shutil.copy(root / "train" / f"{A}.dicom", root / "train" / "copy")
-    with pytest.raises(DataError, match=f"{A} exists twice"):
+    with pytest.raises(DataError, match="1 of 2 images exist twice") as caught:
         opened(root)
+    assert A not in str(caught.value)
 
 
 def test_an_image_without_a_row_is_left_out_with_a_warning(tmp_path):
@@ -255,7 +255,7 @@ def test_a_box_outside_its_image_stops_that_image_and_shows_in_verify(tmp_path, 
         reader.sample(A).image()
         return
     for read in (reader.sample(A).image, lambda: reader.sample(A).masks((HEIGHT, WIDTH))):
-        with pytest.raises(ImageError, match=rf"box of {A} .* leaves the image of 40 rows x 60 columns, .* line 2"):
+        with pytest.raises(ImageError, match=r"box .* leaves the image of 40 rows x 60 columns, .* line 2"):
             read()
     assert reader.sample(B).image().shape == (HEIGHT, WIDTH)
 

@@ -1,0 +1,157 @@
+"""What no sentence says of data whose agreement lets nothing be passed on: ids, patients, and paths of their files.
+
+A sentence may reach a terminal, a log, a record and a page, and whoever writes one cannot know where it ends. So it is decided here, by the
+card, for every reader: readers of such data name tables and lines, and what they or the libraries below them name all the same is withheld
+when it leaves the reader. What looks like an id is withheld as well, since an id that no table knows is an id too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmark.cards import DatasetCard
+from benchmark.errors import DataError, LobeError
+from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.unnamed import UNNAMED
+
+_OF_DICOM = "1.2.840.10008."  # the standard's own UIDs, of transfer syntaxes for one
+_TOKEN = re.compile(r"[^\s,;:()'\"`|=<>\[\]{}]+")
+# Numbers of five digits without a comma, UIDs, and hexadecimal names: ids of every such release, and of none of their tables.
+_SHOWN_DIGEST = re.compile(r"[0-9a-f]{16}")
+_ID_LIKE = re.compile(r"\d{5}|(?:\d+\.){4}|[0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{16}")
+
+
+def is_withheld(card: DatasetCard) -> bool:
+    """Whether the dataset's agreement lets nothing of it be passed on."""
+    return card.redistribution == "none"
+
+
+def without_names(sentence: str, root: Path | None = None, words: Iterable[str] = ()) -> str:
+    """The sentence with `withheld` in place of names.
+
+    Args:
+        root: the dataset's own folder, which may be told; what follows it may not, unless it looks like no id.
+        words: ids, patients and file names that are known.
+    """
+    words = set(words)
+    known = words | {PurePosixPath(word).stem for word in words if "/" not in word}
+    parts = sentence.split(str(root)) if root is not None else [sentence]
+    told = [_told(parts[0], known, below=False), *(_told(part, known, below=True) for part in parts[1:])]
+    return str(root).join(told)
+
+
+@contextmanager
+def withholding(card: DatasetCard, root: Path | None = None, words: Callable[[], Iterable[str]] = tuple) -> Iterator[None]:
+    """Errors that leave here name nothing of a dataset whose card says `none`; those of others are left as they are.
+
+    Args:
+        words: gives what is known; asked only where there is an error.
+    """
+    try:
+        yield
+    except LobeError as error:
+        if is_withheld(card):
+            error.args = (without_names(str(error), root, words()),)
+            raise error from None
+        raise
+    except OSError as error:
+        if is_withheld(card):
+            raise DataError(f"{card.name}: a file cannot be read ({error.strerror}). Is the folder complete?") from None
+        raise
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A call about one image whose errors do not name it."""
+
+    card: DatasetCard
+    root: Path
+    words: tuple[str, ...]
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        with withholding(self.card, self.root, lambda: self.words):
+            return self.call(*arguments)
+
+
+class _Discreet(Reader):
+    """Stands before the reader of a dataset that is withheld, and lets its errors, checks and warnings name nothing."""
+
+    def __init__(self, card: DatasetCard, root: Path, *rest: Any):
+        with withholding(card, root):
+            super().__init__(card, root, *rest)
+        self.warnings = [self._quiet(sentence) for sentence in self.warnings]
+
+    def sample(self, sample_id: str) -> Sample:
+        with self._withholding():
+            found = super().sample(sample_id)
+        words = (found.id, *filter(None, [found.patient_id]), *(path.name for path in found.files))
+        quiet = {
+            name: Quiet(self.card, self.root, words, call) for name in ("image", "masks") if (call := getattr(found, name)) is not None
+        }
+        return replace(found, **quiet)
+
+    def checks(self) -> Iterator[Check]:
+        with self._withholding():
+            for check in super().checks():
+                digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
+                quiet = {"found": check.found if digest else self._quiet(check.found), "hint": self._quiet(check.hint)}
+                yield check if check.verdict == "ok" else replace(check, **quiet)
+
+    def split(self, *arguments: Any) -> Any:
+        with self._withholding():
+            return super().split(*arguments)
+
+    def image_files(self) -> Any:
+        with self._withholding():
+            return super().image_files()
+
+    def files_of(self, sample_id: str) -> Any:
+        with self._withholding():
+            return super().files_of(sample_id)
+
+    def texts_of(self, sample_id: str) -> Any:
+        with self._withholding():
+            return super().texts_of(sample_id)
+
+    def label_digest(self) -> str:
+        with self._withholding():
+            return super().label_digest()
+
+    def outline_digest(self) -> str:
+        with self._withholding():
+            return super().outline_digest()
+
+    def _withholding(self):
+        return withholding(self.card, self.root, lambda: self.ids)
+
+    def _quiet(self, sentence: str) -> str:
+        return without_names(sentence, self.root, self.ids)
+
+
+@cache
+def discreet(reader: type[Reader]) -> type[Reader]:
+    """The same reader for data that is withheld."""
+    return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__})
+
+
+def _told(text: str, known: set[str], *, below: bool) -> str:
+    """A piece of a sentence; `below`: it follows the dataset's folder, so that its first token may be the rest of a path."""
+
+    def shown(found: re.Match[str]) -> str:
+        token = found[0]
+        elsewhere = token.startswith("/") and not (below and found.start() == 0)  # a folder of the user's, whose name may hold any number
+        path = PurePosixPath(token.rstrip("."))
+        ends = {"/".join(path.parts[k:]) for k in range(len(path.parts))}
+        like_an_id = not elsewhere and not token.startswith(_OF_DICOM) and _ID_LIKE.search(token)
+        if like_an_id or not known.isdisjoint({token, path.stem, *path.parts, *ends}):
+            return f"{'/' if token.startswith('/') else ''}{UNNAMED}{'.' if token.endswith('.') else ''}"
+        return token
+
+    return _TOKEN.sub(shown, text)
