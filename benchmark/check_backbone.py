@@ -231,7 +231,7 @@ def _both_scores(
     resolved: resolve.ResolvedBackbone, own: Normalisation, task: str, data: tuple[str, ...], cache: Path, limit: int
 ) -> dict[str, float]:
     """The task's metric with the dataset's statistics and with the backbone's own; one run each, smoke profile."""
-    card, protocol = registry.task(task), registry.protocol("published")
+    (card,), protocol = resolve.tasks([task], None), registry.protocol("published")
     about = registry.dataset(card.dataset)
     root = resolve.dataset_root(about, resolve.data_roots(data))
     dataset = resolve.dataset(about, root, protocol, trains=card.words is None, limit=limit, cache=cache)

@@ -87,6 +87,10 @@ def _options(
 ) -> None:
     for folder in include:
         registry.include(folder)
+    if include:
+        from benchmark import task_rules
+
+        task_rules.require_included()
 
 
 # ------------------------------------------------------------------------------------------------------------------- listing

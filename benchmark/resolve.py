@@ -14,7 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from benchmark import registry
+from benchmark import registry, task_rules
 from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
@@ -336,11 +336,18 @@ def places(
 
 
 def tasks(names: Sequence[str], suite: str | None) -> list[TaskCard]:
-    """Task cards of a suite, or by name, without repetition."""
+    """Task cards of a suite, or by name, without repetition.
+
+    Raises:
+        UsageError: both a suite and tasks, or neither; or no such name.
+        CardError: a task that cannot be (`benchmark.task_rules`).
+    """
     if bool(names) == bool(suite):
         raise UsageError("Give either --suite S or --task T (repeatable). `lobe list suites` and `lobe list tasks` show what there is.")
     wanted = registry.suite(suite).tasks if suite else names
-    return [registry.task(name) for name in dict.fromkeys(wanted)]
+    cards = [registry.task(name) for name in dict.fromkeys(wanted)]
+    task_rules.require(cards)
+    return cards
 
 
 def size_bytes(text: str) -> int:

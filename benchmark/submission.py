@@ -70,7 +70,7 @@ def score(
     if split is not None and splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     _require_as_recorded(file)
-    card = registry.task(task)
+    (card,) = resolve.tasks([task], None)
     rules = registry.protocol(protocol)
     folder = resolve.cache_folder(cache)
     dataset_card = registry.dataset(card.dataset)

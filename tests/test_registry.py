@@ -62,8 +62,7 @@ def own(tmp_path: Path) -> Iterator[Path]:
     before = list(registry._included)
     yield tmp_path
     registry._included[:] = before
-    for cached in (registry.tasks, registry.suites, registry.grids, registry.protocols, registry.datasets, registry.backbones):
-        cached.cache_clear()
+    registry.forget()
 
 
 # ------------------------------------------------------------------------------------------------------- shipped content
