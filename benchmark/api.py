@@ -22,7 +22,7 @@ from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
 from benchmark.faults import of_environment
-from benchmark.plan import Settings, plan
+from benchmark.plan import About, Settings, plan
 from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
 from benchmark.training.sizes import chosen, no_images, too_few
@@ -402,10 +402,11 @@ def _jobs(
 ) -> list[Job]:
     """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
     jobs: list[Job] = []
+    about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
     for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
         refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
         usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
-        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
+        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts(), about)
     return jobs
 
 

@@ -540,6 +540,8 @@ class Labels(Card):
 
     Attributes:
         contamination: what the card that the weights came from says of their pretraining and this dataset; None in older records.
+        custom: what of the job came from a user's own cards: "task", "dataset", "backbone", "protocol", "prompts".
+        mask_source: of the dataset's card when the job was planned, so that no later card renames its metric; None in older records.
     """
 
     task: str
@@ -552,6 +554,13 @@ class Labels(Card):
     encoder_text: str
     metric_title: str
     contamination: Contamination | None = None
+    custom: Later[tuple[str, ...]] = ()
+    mask_source: Later[Literal["masks", "boxes", "none"] | None] = None
+
+    @property
+    def run_number(self) -> int:
+        """As people count: 1 is the first, on the terminal, on every page and in MLflow."""
+        return self.run + 1
 
 
 class Job(Card):

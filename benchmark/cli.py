@@ -130,7 +130,14 @@ def list_tasks(
 def list_suites(as_json: AsJson = False) -> None:
     """Suites: named groups of tasks."""
     rows = [
-        {"name": s.name, "title": s.title, "tasks": len(s.tasks), "protocol": s.default_protocol, "description": s.description}
+        {
+            "name": s.name,
+            "title": s.title,
+            "tasks": len(s.tasks),
+            "protocol": s.default_protocol,
+            "description": s.description,
+            "custom": registry.is_custom(s.name, "suites"),
+        }
         for s in registry.suites().values()
     ]
     _show(rows, as_json, ("name", "title", "tasks", "protocol", "description"))
@@ -150,6 +157,7 @@ def list_datasets(as_json: AsJson = False) -> None:
             "redistribution": d.redistribution,
             "source": d.source,
             "notes": d.notes,
+            "custom": registry.is_custom(d.name, "datasets"),
         }
         for d in registry.datasets().values()
     ]
@@ -173,10 +181,11 @@ def list_backbones(as_json: AsJson = False) -> None:
             "origin": b.origin,
             "licence": b.licence,
             "intensity": b.intensity,
+            "custom": registry.is_custom(b.name, "backbones"),
         }
         for b in registry.backbones().values()
     ]
-    installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified"}
+    installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified", "custom": True}
     rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
 
@@ -185,7 +194,9 @@ def list_backbones(as_json: AsJson = False) -> None:
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
     rows = [
-        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise}
+        | rules.switches.model_dump()
+        | {"custom": registry.is_custom(rules.name, "protocols")}
         for rules in registry.protocols().values()
     ]
     _show(rows, as_json, ("name", "title", "statistics", "equalise"))
@@ -195,7 +206,14 @@ def list_protocols(as_json: AsJson = False) -> None:
 def list_prompts(as_json: AsJson = False) -> None:
     """Sets of prompts for tasks that ask in words, with their source."""
     rows = [
-        {"name": p.name, "title": p.title, "classes": list(p.classes), "templates": len(p.templates), "source": p.source}
+        {
+            "name": p.name,
+            "title": p.title,
+            "classes": list(p.classes),
+            "templates": len(p.templates),
+            "source": p.source,
+            "custom": registry.is_custom(p.name, "prompts"),
+        }
         for p in registry.prompts().values()
     ]
     _show(rows, as_json, ("name", "title", "classes", "templates", "source"))
@@ -605,6 +623,8 @@ def _show(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -
     if as_json:
         _print_json(rows)
         return
+    if any(row.get("custom") for row in rows):  # the column says nothing where nobody's own cards are read
+        columns = (*columns, "custom")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
@@ -646,13 +666,14 @@ def _job_row(job, planned) -> dict[str, Any]:
         "split": e.dataset.split,
         "backbone": job.labels.backbone,
         "role": e.role.value,
-        "run": job.labels.run,
+        "run": job.labels.run_number,
         "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
         "state": state,
         "key": job.key if is_known else None,
+        "custom": list(job.labels.custom),
     }
 
 
@@ -765,7 +786,7 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
     not_computed = evaluation.not_computed
     for record in evaluation.failures:
         assert record.failure is not None
-        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"
+        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run_number}"
         state = "not computed" if record in not_computed else "failed"
         err.print(f"[red]{state}:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:

@@ -291,7 +291,8 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         container=parsed.container,
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
-    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights, files, before)
+    named = NamedBackbone(label, ref, parsed.contamination, custom=parsed.is_custom)
+    return ResolvedBackbone(named, parsed.model, weights, files, before)
 
 
 def files_of_authors(names: Iterable[str]) -> list[str]:

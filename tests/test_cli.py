@@ -41,6 +41,28 @@ def test_a_listing_is_a_table_or_one_json_document(lobe, listing):
     assert name in table
 
 
+def test_own_cards_are_marked_custom_in_every_listing(lobe, tmp_path: Path):
+    from benchmark import registry
+
+    before = list(registry._included)
+    card = registry.task(LINEAR).model_dump(mode="json") | {"id": "mine"}
+    suite = {"name": "own", "title": "Own", "description": "Own.", "tasks": ["mine"], "default_protocol": "published"}
+    (tmp_path / "own" / "tasks").mkdir(parents=True)
+    (tmp_path / "own" / "tasks" / "own.yaml").write_text(json.dumps({"tasks": [card], "suites": [suite]}), encoding="utf-8")
+    try:
+        for listing, name in (("tasks", "mine"), ("suites", "own")):
+            rows = json.loads(lobe("--include", tmp_path / "own", "list", listing, "--json")[1])
+            assert {row.get("id") or row["name"] for row in rows if row["custom"]} == {name}
+            registry._included[:] = before
+            assert "custom" in lobe("--include", tmp_path / "own", "list", listing)[1].splitlines()[0]
+            registry._included[:] = before
+            registry.forget()
+    finally:
+        registry._included[:] = before
+        registry.forget()
+    assert "custom" not in lobe("list", "tasks")[1].splitlines()[0]
+
+
 def test_tasks_of_one_suite(lobe):
     rows = json.loads(lobe("list", "tasks", "--suite", "lovt-18", "--json")[1])
     assert len(rows) == 18

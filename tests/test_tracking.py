@@ -102,6 +102,18 @@ def test_a_run_is_a_child_of_its_evaluation_and_both_finish(record, out: Path):
     assert [(m.step, m.value) for m in losses] == [(e.epoch, e.train_loss) for e in record.curve]
 
 
+def test_a_run_by_an_own_card_has_a_tag_that_says_so(record, out: Path):
+    job = record.job.model_copy(update={"labels": record.job.labels.model_copy(update={"custom": ("task", "prompts"), "run": 1})})
+    tracker = Tracker(out, "x", {})
+    tracker.record(changed(record, job=job))
+    tracker.close("FINISHED")
+    _, runs = runs_of(out)
+    assert runs["run"].data.tags["lobe.custom"] == "task, prompts"
+    # Counted from one, in the title and among the parameters alike.
+    assert runs["run"].info.run_name.endswith("run 2")
+    assert runs["run"].data.params["run"] == "2"
+
+
 def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(record, out: Path):
     tracker = Tracker(out, "x", {})
     tracker.record(failure_of(record, "image 12 cannot be read"))

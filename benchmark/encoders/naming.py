@@ -61,6 +61,12 @@ class NamedBackbone:
         return dict(self.card.contamination) if given == Path(self.card.weights).name else {}
 
     @property
+    def is_custom(self) -> bool:
+        """True when it came from a card of the user's own, in an included folder or named by its file."""
+        known = self.card is not None and registry.backbones().get(self.card.name) == self.card
+        return self.card is not None and (not known or registry.is_custom(self.card.name, "backbones"))
+
+    @property
     def is_random(self) -> bool:
         """True when every run draws its own initialisation."""
         return self.weights is None and self.family != "python_file"

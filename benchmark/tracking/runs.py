@@ -119,7 +119,9 @@ class Runs:
         parent = self._evaluation(evaluation, "evaluation")
         task = self._one(evaluation, "task", names.task, names.task, parent, {"lobe.task": names.task})
         tags = {"lobe.key": job.key, "lobe.task": names.task, "lobe.backbone": names.backbone}
-        title = f"{names.task} · {names.backbone} · run {names.run + 1}"
+        if names.custom:
+            tags["lobe.custom"] = ", ".join(names.custom)
+        title = f"{names.task} · {names.backbone} · run {names.run_number}"
         known = (evaluation, "run", job.key) in self._found
         run = self._one(evaluation, "run", job.key, title, task, tags)
         if not known:
@@ -182,7 +184,7 @@ def _parameters(job: Job) -> dict[str, str]:
         "task": names.task,
         "backbone": names.backbone,
         "protocol": names.protocol,
-        "run": names.run,
+        "run": names.run_number,
         "role": e.role.value,
         "dataset": e.dataset.name,
         "dataset_digest": e.dataset.digest[:16],
