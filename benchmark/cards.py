@@ -82,6 +82,14 @@ class Normalisation(Card):
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
+class Contamination(StrEnum):
+    NONE = "none"
+    SOURCE = "source"
+    IMAGES = "images"
+    LABELS = "labels"
+    UNKNOWN = "unknown"
+
+
 class BackboneSpec(Card):
     """What a backbone says of itself.
 
@@ -91,7 +99,8 @@ class BackboneSpec(Card):
         strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
-        pretraining: names of pretraining sets; None means unknown, which counts as contaminated.
+        pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
+        contamination: dataset -> what pretraining saw of it, as on a card; a dataset left out counts as seen unless `pretraining` is ().
         taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
     """
 
@@ -102,15 +111,8 @@ class BackboneSpec(Card):
     embed_dim: int
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
+    contamination: dict[str, Contamination] = {}
     taps: int = 1
-
-
-class Contamination(StrEnum):
-    NONE = "none"
-    SOURCE = "source"
-    IMAGES = "images"
-    LABELS = "labels"
-    UNKNOWN = "unknown"
 
 
 class BackboneCard(Card):
