@@ -66,6 +66,8 @@ ContainerOption = Annotated[
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="How the weights file names its tensors, like prefix:encoder_q.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
+SHOWN_PROBLEMS = 20
+
 # A pipe or a file has no width of its own; 160 columns keep tables in one line each.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
@@ -292,8 +294,10 @@ def data_prepare(
     for note in (note for row in rows for note in row["notes"]):
         err.print(f"[yellow]note:[/] {_plain(note)}", soft_wrap=True)
     bad = [sentence for row in rows for sentence in row["problems"]]
-    for sentence in bad[:20]:
+    for sentence in bad[:SHOWN_PROBLEMS]:
         err.print(_plain(sentence), soft_wrap=True)
+    if len(bad) > SHOWN_PROBLEMS:
+        err.print(f"And {len(bad) - SHOWN_PROBLEMS:,} more; --json lists all {len(bad):,}.")
     if bad:
         raise typer.Exit(1)
 
@@ -435,11 +439,16 @@ def cancel(
 
 
 @app.command()
-def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) -> None:
+def report(
+    out_folders: Annotated[
+        list[Path], typer.Option("--out", help="Output folder; several are reported together, on a page in the first.")
+    ] = [Path("lobe-out")],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
     """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
     from benchmark.api import write_report
 
-    written = write_report(out_folder)
+    written = write_report(out_folders)
     for refused in written.refused:
         err.print(f"[red]refused:[/] {_plain(refused.sentence)}", soft_wrap=True)
     if as_json:

@@ -7,7 +7,7 @@ output folder under a stamp of the files' sizes and times.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from benchmark.store import read_record, write_atomically
 from benchmark.training.predictions import STATISTICS_FILE
 
 FOLDER = "resamples"
+Where = Path | Mapping[str, Path]
+"""The output folder of all records, or that of each record by its key, where several folders are reported together."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class TestedImages:
     @property
     def n_clusters(self) -> int:
         return len(set(self.clusters))
+
+
+def folder_of(key: str, where: Where) -> Path:
+    """The output folder that holds a record."""
+    return where if isinstance(where, Path) else where[key]
 
 
 def stamp(key: str, out: Path) -> list[Any] | None:
