@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from benchmark import registry
+from benchmark import registry, terminal
 from benchmark.errors import LobeError, UsageError
 
 
@@ -68,16 +68,19 @@ CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of cac
 
 SHOWN_PROBLEMS = 20
 
-# A pipe or a file has no width of its own; 160 columns keep tables in one line each.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+out = Console(highlight=False, width=terminal.width_of(sys.stdout))
+err = Console(stderr=True, highlight=False, width=terminal.width_of(sys.stderr))
 
 
 def main() -> None:
     """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
+    terminal.prepare()
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            terminal.settle()
     except LobeError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)
@@ -625,7 +628,8 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    ascii_only = not terminal.takes_every_letter(sys.stdout)
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=ascii_only) + "\n")
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
