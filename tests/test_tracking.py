@@ -259,6 +259,18 @@ def test_a_note_mlflow_refuses_is_set_aside_and_the_next_one_is_written(record, 
     assert runs_of(out)[1]["evaluation"].info.status == "FINISHED"
 
 
+def test_a_note_of_another_shape_is_set_aside_and_never_tried_again():
+    """A note that raised anything else would be sent first for ever, and every later one would wait behind it."""
+    runs = runs_module.Runs.__new__(runs_module.Runs)  # no server is asked
+    for kind in runs_module._NOTES:
+        for note in ({}, {"evaluation": []}, {"evaluation": "x", "title": 3, "job": [], "record": None, "status": {}}):
+            with pytest.raises(runs_module.Rejected):
+                runs.write(kind, note)
+    for job, epochs in (({}, []), ({"experiment": [[]]}, [3])):
+        with pytest.raises(runs_module.Rejected):
+            runs.write("epochs", {"evaluation": "x", "job": job, "epochs": epochs})
+
+
 def test_a_disk_that_takes_no_notes_costs_notes_only(record, out: Path):
     (out / "tracking").write_text("not a folder")
     tracker = Tracker(out, "x", {})

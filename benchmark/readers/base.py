@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmark import registry
+from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
 
@@ -153,11 +152,21 @@ class Reader(ABC):
 
     @cached_property
     def phantom(self) -> dict | None:
-        """The content of PHANTOM.json, or None for a public release."""
+        """The content of PHANTOM.json, or None for a public release.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         path = self.root / PHANTOM_FILE
         if not path.exists():
             return None
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return _manifest(json_files.read(path))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.card.name}: {PHANTOM_FILE} is damaged ({error}). It marks generated images; write the corpus again with "
+                "`lobe data sample`."
+            ) from None
 
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
@@ -238,3 +247,12 @@ def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
     """SHA-256 of ids joined by a newline: in the given order, or distinct and sorted (the published definition)."""
     listed = list(ids) if ordered else sorted(set(ids))
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def _manifest(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of PHANTOM.json. Raises ValueError where its counts are no numbers or its digests no texts."""
+    for part, kind in (("counts", int), ("digests", str)):
+        table = content.get(part, {})
+        if not isinstance(table, dict) or not all(type(value) is kind for value in table.values()):
+            raise ValueError(f"its `{part}` make no sense")
+    return content

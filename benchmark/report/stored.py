@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic_core import from_json as parse_json
 
+from benchmark import json_files
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
 from benchmark.integrity import file_of
@@ -87,7 +88,7 @@ def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> 
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
     """What `keep` wrote from the same; None where it was something else, is damaged or was edited: it is then computed anew."""
     try:
-        stored = json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        stored = json_files.read(out / FOLDER / f"{name}.json")
         whole = stored.pop("checksum") == digest_of(stored)
         return dict(stored["found"]) if whole and stored["given"] == given else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

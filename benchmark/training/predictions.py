@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
+from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.boxes import Detections
@@ -300,10 +301,10 @@ def _dump(path: Path, content: dict[str, Any]) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_files.read(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
-    if not isinstance(content, dict) or "frame" not in content:
+    if "frame" not in content:
         raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content
 
