@@ -725,7 +725,7 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
     words = [str(word) for pair in given for word in pair]
     words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
-    submission = submit(request.address, request.backbones, words, title)
+    submission = submit(request.address, request.backbones, words, title, registry.included())
     if as_json:
         _print_json({"id": submission, "address": request.address})
         return

@@ -33,6 +33,11 @@ def include(folder: Path) -> None:
     forget()
 
 
+def included() -> tuple[Path, ...]:
+    """The user's own folders of cards."""
+    return tuple(_included)
+
+
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()

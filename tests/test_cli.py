@@ -221,23 +221,31 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     """Whatever option `run` has reaches the cluster's `run`."""
     from dataclasses import fields
 
+    from benchmark import registry
     from benchmark.api import Request
 
     handed = []
-    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(words) or "id")
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *given: handed.append(given[2:]) or "id")
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
     options |= {"--device": "cuda", "--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
     flags = ["--compile", "--retry-failed", "--no-tracking"]
     words = [word for pair in options.items() for word in pair]
     assert lobe("run", "--backbone", "x", *words, *flags, "--address", "http://head:8265", "--detach")[0] == 0
-    (sent,) = handed
+    ((sent, _, includes),) = handed
+    assert includes == ()
     n = len(sent) - len(flags)
     assert dict(zip(sent[:n:2], sent[1:n:2], strict=True)) == options
     assert sent[n:] == flags
     apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
+    try:
+        assert lobe("--include", tmp_path, "run", "--backbone", "x", "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+        assert handed[-1][2] == (tmp_path.resolve(),)
+    finally:
+        registry._included.remove(tmp_path.resolve())
+        registry.forget()
 
 
 @pytest.mark.parametrize(
