@@ -27,6 +27,7 @@ class MyBackbone(Backbone):
             embed_dim=WIDTHS[32],
             normalisation=None,  # of your pretraining, as {"mean": (0.5,), "std": (0.25,)} on the scale 0 to 1; without it: not ranked
             pretraining=None,  # names of your pretraining sets, () for none; None counts as contaminated
+            contamination={},  # dataset -> "none", "source", "images" or "labels", as {"rsna": "none"}; one left out counts as seen
         )
         incoming = 3
         self.stages = nn.ModuleDict()

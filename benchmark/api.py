@@ -22,7 +22,7 @@ from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
 from benchmark.faults import of_environment
-from benchmark.plan import Settings, plan
+from benchmark.plan import About, Settings, plan
 from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
 from benchmark.training.sizes import chosen, no_images, too_few
@@ -330,36 +330,40 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     return evaluation
 
 
-def write_report(out: Path, title: str = "LOBE leaderboard") -> Reported:
+def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") -> Reported:
     """Writes the site, tables and plots of everything stored in `out`. Computes nothing.
+
+    Several folders are reported together, in the first of them: a result that lies in more than one counts once.
 
     Records that may not be believed are named on the page, and all others are shown.
 
     Raises:
-        UsageError: there is no record to report on.
+        UsageError: there is no record to report on, or two folders hold other results of one job.
     """
     from benchmark.report import exchange, gallery, resampling
     from benchmark.report.site import write_site
 
-    records, refused = _believable(out)
+    outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
+    records, refused, where = _together(outs)
     if not records and not refused:
-        raise UsageError(f"{out} holds no results yet. `lobe run --out {out} …` makes some.")
+        named = " and ".join(map(str, outs))
+        raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
     with tempfile.TemporaryDirectory() as folder:
         while True:
             try:
-                overlays = gallery.draw(records, out, Path(folder))
+                overlays = gallery.draw(records, where, Path(folder))
                 break
             except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
                 refused.append(Refused(error.key, str(error)))
                 records = [record for record in records if record.key != error.key]
         page = write_site(
             records,
-            out,
+            outs[0],
             title=title,
             overlays=overlays,
-            planned=Store(out).planned(),
-            resampled=functools.partial(resampling.of_record, out=out),
-            p_value_of=functools.partial(exchange.p_value, out=out),
+            planned=list({job.key: job for each in outs if each.is_dir() for job in Store(each).planned()}.values()),
+            resampled=functools.partial(resampling.of_record, out=where),
+            p_value_of=functools.partial(exchange.p_value, out=where),
             refused=refused,
         )
     return Reported(page, tuple(refused))
@@ -388,6 +392,31 @@ def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
     return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
 
 
+def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[str, Path]]:
+    """What several folders hold: records by key, what is not believed, and the folder of each record.
+
+    Raises:
+        UsageError: one job has other results in two of them.
+    """
+    found: dict[str, Record] = {}
+    where: dict[str, Path] = {}
+    refused: list[Refused] = []
+    for out in outs:
+        records, damaged = _believable(out)
+        refused += damaged
+        for record in records:
+            known = found.get(record.key)
+            if known is not None and (known.status, record.status) == ("ok", "ok") and known.metrics != record.metrics:
+                labels = record.job.labels
+                raise UsageError(
+                    f"{where[record.key]} and {out} hold different results of one job ({record.key}: {labels.task}, {labels.backbone}, run "
+                    f"{labels.run_number}). One of them is not what this job gives: report them apart, and compute it anew."
+                )
+            if known is None or (known.status == "failed" and record.status == "ok"):
+                found[record.key], where[record.key] = record, out
+    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], where
+
+
 def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) -> None:
     watcher.event(Hashing(dataset, done_bytes, total_bytes))
 
@@ -402,10 +431,11 @@ def _jobs(
 ) -> list[Job]:
     """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
     jobs: list[Job] = []
+    about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
     for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
         refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
         usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
-        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts())
+        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts(), about)
     return jobs
 
 

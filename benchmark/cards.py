@@ -82,6 +82,14 @@ class Normalisation(Card):
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
+class Contamination(StrEnum):
+    NONE = "none"
+    SOURCE = "source"
+    IMAGES = "images"
+    LABELS = "labels"
+    UNKNOWN = "unknown"
+
+
 class BackboneSpec(Card):
     """What a backbone says of itself.
 
@@ -91,7 +99,8 @@ class BackboneSpec(Card):
         strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
-        pretraining: names of pretraining sets; None means unknown, which counts as contaminated.
+        pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
+        contamination: dataset -> what pretraining saw of it, as on a card; a dataset left out counts as seen unless `pretraining` is ().
         taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
     """
 
@@ -102,15 +111,8 @@ class BackboneSpec(Card):
     embed_dim: int
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
+    contamination: dict[str, Contamination] = {}
     taps: int = 1
-
-
-class Contamination(StrEnum):
-    NONE = "none"
-    SOURCE = "source"
-    IMAGES = "images"
-    LABELS = "labels"
-    UNKNOWN = "unknown"
 
 
 class BackboneCard(Card):
@@ -540,6 +542,8 @@ class Labels(Card):
 
     Attributes:
         contamination: what the card that the weights came from says of their pretraining and this dataset; None in older records.
+        custom: what of the job came from a user's own cards: "task", "dataset", "backbone", "protocol", "prompts".
+        mask_source: of the dataset's card when the job was planned, so that no later card renames its metric; None in older records.
     """
 
     task: str
@@ -552,6 +556,13 @@ class Labels(Card):
     encoder_text: str
     metric_title: str
     contamination: Contamination | None = None
+    custom: Later[tuple[str, ...]] = ()
+    mask_source: Later[Literal["masks", "boxes", "none"] | None] = None
+
+    @property
+    def run_number(self) -> int:
+        """As people count: 1 is the first, on the terminal, on every page and in MLflow."""
+        return self.run + 1
 
 
 class Job(Card):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry, resolve
-from benchmark.cards import IMAGENET, BackboneCard, Contamination, Normalisation
-from benchmark.encoders import naming
+from benchmark.cards import IMAGENET, BackboneCard, BackboneSpec, Contamination, Normalisation
+from benchmark.encoders import naming, text_contract
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, UsageError
@@ -109,9 +110,9 @@ def check(
     encoder = SealedEncoder(backbone, own or IMAGENET)
     try:
         encoder.conformance(FRAME)
-        fault = None
+        fault, about_words = None, text_contract.fault(encoder, sample_radiograph())
     except ConformanceError as error:
-        fault = str(error)
+        fault, about_words = str(error), None
     common = {
         "label": resolved.named.label,
         "random": parsed.is_random or ref.digest is None,
@@ -122,7 +123,8 @@ def check(
         "input_size": backbone.spec.input_size,
         "in_channels": backbone.spec.in_channels,
         "normalisation": own,
-        "warnings": _warnings(parsed, backbone.spec.pretraining, own, resolved.weights),
+        "warnings": _warnings(parsed, backbone.spec, resolved.named.contamination, own, resolved.weights)
+        + (() if about_words is None else (about_words,)),
     }
     if fault is not None:
         return Checked(levels=(), macs=0, seconds=None, peak_bytes=None, feature_bytes=0, **common)
@@ -187,15 +189,22 @@ def _cost(encoder: SealedEncoder, image: Tensor) -> tuple[dict[int, Tensor], int
     return {s: m.cpu() for s, m in maps.items()}, counter.get_total_flops() // 2, min(times), peak
 
 
-def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | None, weights: Path | None) -> tuple[str, ...]:
+def _warnings(
+    parsed: naming.NamedBackbone,
+    spec: BackboneSpec,
+    contamination: Mapping[str, Contamination],
+    own: Normalisation | None,
+    weights: Path | None,
+) -> tuple[str, ...]:
     found = []
     if own is None:
         found.append("It states no normalisation of its own: a row under the leaderboard's protocol would not be ranked.")
     card = parsed.card
+    sets = spec.pretraining if card is None or card.pretraining is None else card.pretraining
+    for dataset, kind in sorted(contamination.items()):
+        if kind is not Contamination.NONE:
+            found.append(f"{dataset}: contamination {kind.value} (pretraining: {', '.join(sets or ('unknown',))}).")
     if card is not None:
-        for dataset, kind in sorted(parsed.contamination.items()):
-            if kind is not Contamination.NONE:
-                found.append(f"{dataset}: contamination {kind.value} (pretraining: {', '.join(card.pretraining or ('unknown',))}).")
         if weights is not None and not parsed.contamination:
             found.append(_nobody_speaks(card, weights))
         if card.status != "verified" and card.name in registry.backbones():  # an author's own card is of the author's own file
@@ -204,10 +213,17 @@ def _warnings(parsed: naming.NamedBackbone, pretraining, own: Normalisation | No
             )
         if card.digest and weights is not None and not _has_digest(weights, card.digest):
             found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
-    elif pretraining is None:
+    elif contamination:
+        unsaid = len(registry.datasets().keys() - contamination.keys())
+        if unsaid:
+            found.append(f"Of {unsaid} datasets it does not say whether they were seen: they count as seen (`spec.contamination`).")
+    elif spec.pretraining is None:
         found.append("It does not say what it was pre-trained on: every dataset counts as seen, images included.")
-    elif pretraining:
-        found.append("It names its pretraining sets, but only a card says which datasets they meet: every dataset counts as seen.")
+    else:
+        found.append(
+            "It names its pretraining sets and not which datasets they meet: every dataset counts as seen. Say it in `spec.contamination`, "
+            "such as {'rsna': 'none', 'nih-cxr': 'images'}, or in a card."
+        )
     return tuple(found)
 
 
@@ -231,7 +247,7 @@ def _both_scores(
     resolved: resolve.ResolvedBackbone, own: Normalisation, task: str, data: tuple[str, ...], cache: Path, limit: int
 ) -> dict[str, float]:
     """The task's metric with the dataset's statistics and with the backbone's own; one run each, smoke profile."""
-    card, protocol = registry.task(task), registry.protocol("published")
+    (card,), protocol = resolve.tasks([task], None), registry.protocol("published")
     about = registry.dataset(card.dataset)
     root = resolve.dataset_root(about, resolve.data_roots(data))
     dataset = resolve.dataset(about, root, protocol, trains=card.words is None, limit=limit, cache=cache)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from benchmark import registry
+from benchmark import registry, terminal
 from benchmark.errors import LobeError, UsageError
 
 
@@ -66,16 +66,21 @@ ContainerOption = Annotated[
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="How the weights file names its tensors, like prefix:encoder_q.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
-# A pipe or a file has no width of its own; 160 columns keep tables in one line each.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+SHOWN_PROBLEMS = 20
+
+out = Console(highlight=False, width=terminal.width_of(sys.stdout))
+err = Console(stderr=True, highlight=False, width=terminal.width_of(sys.stderr))
 
 
 def main() -> None:
     """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
+    terminal.prepare()
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            terminal.settle()
     except LobeError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)
@@ -87,6 +92,10 @@ def _options(
 ) -> None:
     for folder in include:
         registry.include(folder)
+    if include:
+        from benchmark import task_rules
+
+        task_rules.require_included()
 
 
 # ------------------------------------------------------------------------------------------------------------------- listing
@@ -126,7 +135,14 @@ def list_tasks(
 def list_suites(as_json: AsJson = False) -> None:
     """Suites: named groups of tasks."""
     rows = [
-        {"name": s.name, "title": s.title, "tasks": len(s.tasks), "protocol": s.default_protocol, "description": s.description}
+        {
+            "name": s.name,
+            "title": s.title,
+            "tasks": len(s.tasks),
+            "protocol": s.default_protocol,
+            "description": s.description,
+            "custom": registry.is_custom(s.name, "suites"),
+        }
         for s in registry.suites().values()
     ]
     _show(rows, as_json, ("name", "title", "tasks", "protocol", "description"))
@@ -146,6 +162,7 @@ def list_datasets(as_json: AsJson = False) -> None:
             "redistribution": d.redistribution,
             "source": d.source,
             "notes": d.notes,
+            "custom": registry.is_custom(d.name, "datasets"),
         }
         for d in registry.datasets().values()
     ]
@@ -169,10 +186,11 @@ def list_backbones(as_json: AsJson = False) -> None:
             "origin": b.origin,
             "licence": b.licence,
             "intensity": b.intensity,
+            "custom": registry.is_custom(b.name, "backbones"),
         }
         for b in registry.backbones().values()
     ]
-    installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified"}
+    installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified", "custom": True}
     rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     _show(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
 
@@ -181,7 +199,9 @@ def list_backbones(as_json: AsJson = False) -> None:
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
     rows = [
-        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise}
+        | rules.switches.model_dump()
+        | {"custom": registry.is_custom(rules.name, "protocols")}
         for rules in registry.protocols().values()
     ]
     _show(rows, as_json, ("name", "title", "statistics", "equalise"))
@@ -191,7 +211,14 @@ def list_protocols(as_json: AsJson = False) -> None:
 def list_prompts(as_json: AsJson = False) -> None:
     """Sets of prompts for tasks that ask in words, with their source."""
     rows = [
-        {"name": p.name, "title": p.title, "classes": list(p.classes), "templates": len(p.templates), "source": p.source}
+        {
+            "name": p.name,
+            "title": p.title,
+            "classes": list(p.classes),
+            "templates": len(p.templates),
+            "source": p.source,
+            "custom": registry.is_custom(p.name, "prompts"),
+        }
         for p in registry.prompts().values()
     ]
     _show(rows, as_json, ("name", "title", "classes", "templates", "source"))
@@ -270,8 +297,10 @@ def data_prepare(
     for note in (note for row in rows for note in row["notes"]):
         err.print(f"[yellow]note:[/] {_plain(note)}", soft_wrap=True)
     bad = [sentence for row in rows for sentence in row["problems"]]
-    for sentence in bad[:20]:
+    for sentence in bad[:SHOWN_PROBLEMS]:
         err.print(_plain(sentence), soft_wrap=True)
+    if len(bad) > SHOWN_PROBLEMS:
+        err.print(f"And {len(bad) - SHOWN_PROBLEMS:,} more; --json lists all {len(bad):,}.")
     if bad:
         raise typer.Exit(1)
 
@@ -413,11 +442,16 @@ def cancel(
 
 
 @app.command()
-def report(out_folder: OutOption = Path("lobe-out"), as_json: AsJson = False) -> None:
+def report(
+    out_folders: Annotated[
+        list[Path], typer.Option("--out", help="Output folder; several are reported together, on a page in the first.")
+    ] = [Path("lobe-out")],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
     """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
     from benchmark.api import write_report
 
-    written = write_report(out_folder)
+    written = write_report(out_folders)
     for refused in written.refused:
         err.print(f"[red]refused:[/] {_plain(refused.sentence)}", soft_wrap=True)
     if as_json:
@@ -594,13 +628,16 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    ascii_only = not terminal.takes_every_letter(sys.stdout)
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=ascii_only) + "\n")
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
     if as_json:
         _print_json(rows)
         return
+    if any(row.get("custom") for row in rows):  # the column says nothing where nobody's own cards are read
+        columns = (*columns, "custom")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
@@ -642,13 +679,14 @@ def _job_row(job, planned) -> dict[str, Any]:
         "split": e.dataset.split,
         "backbone": job.labels.backbone,
         "role": e.role.value,
-        "run": job.labels.run,
+        "run": job.labels.run_number,
         "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
         "state": state,
         "key": job.key if is_known else None,
+        "custom": list(job.labels.custom),
     }
 
 
@@ -687,7 +725,7 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
     words = [str(word) for pair in given for word in pair]
     words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
-    submission = submit(request.address, request.backbones, words, title)
+    submission = submit(request.address, request.backbones, words, title, registry.included())
     if as_json:
         _print_json({"id": submission, "address": request.address})
         return
@@ -761,7 +799,7 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
     not_computed = evaluation.not_computed
     for record in evaluation.failures:
         assert record.failure is not None
-        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run + 1}"
+        name = f"{record.job.labels.task} · {record.job.labels.backbone} · run {record.job.labels.run_number}"
         state = "not computed" if record in not_computed else "failed"
         err.print(f"[red]{state}:[/] {_plain(name)}: {_plain(record.failure.sentence)}", soft_wrap=True)
     if evaluation.tracking_problem:

@@ -19,6 +19,7 @@ from benchmark.cards import Record
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.progress import Live, bar
 from benchmark.report.numbers import mean
+from benchmark.report.rows import metric_title
 from benchmark.tracking.address import database_uri
 
 EVALUATION_SEED, PRETRAINING_SEED = 1, 1001
@@ -107,22 +108,27 @@ def pretrained_wins(records: list[Record]) -> dict[str, tuple[float, float]]:
     return {task: (pair[False], pair[True]) for task, pair in values.items() if len(pair) == 2}
 
 
-def row_means(pairs: dict[str, tuple[float, float]]) -> tuple[float, float]:
-    """Mean over the tasks, (random, pre-trained). One short run of one task may fall either way; the row is what is held to be ahead."""
-    random, trained = zip(*pairs.values(), strict=True)
-    return mean(random), mean(trained)
+def means_by_metric(records: list[Record]) -> dict[str, tuple[float, float, int]]:
+    """Metric's title -> (random, pre-trained, number of tasks): the mean over the tasks of one metric, never over two.
+
+    One short run of one task may fall either way.
+    """
+    titles = {record.job.labels.task: metric_title(record.job) for record in records}
+    grouped: dict[str, list[tuple[float, float]]] = {}
+    for task, pair in pretrained_wins(records).items():
+        grouped.setdefault(titles[task], []).append(pair)
+    return {title: (*(mean(side) for side in zip(*pairs, strict=True)), len(pairs)) for title, pairs in grouped.items()}
 
 
 def _ahead(records: list[Record]) -> list[str]:
     pairs = pretrained_wins(records)
     if not pairs:
         return []
-    random, trained = row_means(pairs)
     ahead = sum(trained > random for random, trained in pairs.values())
-    verdict = "ahead" if trained > random else "NOT ahead"
-    lines = [
-        f"The pre-trained row is {verdict}: {trained * 100:.1f} against {random * 100:.1f} in the mean of its tasks, "
-        f"and on {ahead} of {len(pairs)} of them."
+    lines = [f"The pre-trained row is ahead on {ahead} of {len(pairs)} tasks. By metric, pre-trained against untrained:"]
+    lines += [
+        f"  {title}: {trained * 100:.1f} against {random * 100:.1f}{f', mean of {n_tasks} tasks' if n_tasks > 1 else ''}"
+        for title, (random, trained, n_tasks) in means_by_metric(records).items()
     ]
     lines += [
         f"  behind on {task}: {trained * 100:.1f} against {random * 100:.1f}"

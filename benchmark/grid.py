@@ -25,7 +25,11 @@ def cells(grid: GridCard, parents: Sequence[TaskCard], datasets: Mapping[str, Da
     """
     found = []
     for dataset, heads in grid.heads.items():
+        if dataset not in datasets:
+            raise CardError(f"Grid {grid.name}: its `heads` name the dataset {dataset!r}, which no card defines.")
         for head in heads:
+            if head not in HEAD_TITLES:
+                raise CardError(f"Grid {grid.name}: {head!r} is no head of a grid; these are: {', '.join(HEAD_TITLES)}.")
             scored = _scored(grid, parents, datasets[dataset], head)
             for mode in EncoderMode:
                 for fraction in grid.shares.get(dataset, grid.fractions):

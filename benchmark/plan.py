@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from benchmark.cards import (
     Asked,
@@ -46,6 +46,7 @@ SMOKE_STEPS = {
     "softmax_classifier": 100,
 }
 LATER_SWITCHES = {"loss_at_extremes": frozenset({"yolov3", "yolov3_mgca"})}  # switches that came later, and the heads that read them
+_KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 METRIC_TITLES = {
@@ -71,11 +72,26 @@ class NamedBackbone:
 
     Attributes:
         contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
+        custom: the card is a user's own.
     """
 
     label: str
     ref: BackboneRef
     contamination: Mapping[str, Contamination] = field(default_factory=dict)
+    custom: bool = False
+
+
+@dataclass(frozen=True)
+class About:
+    """What labels say of the cards that jobs come from; nothing here changes a result.
+
+    Attributes:
+        custom: (section, name) of the user's own cards (`registry.custom_cards`).
+        mask_sources: dataset -> what its masks are, by its card.
+    """
+
+    custom: frozenset[tuple[str, str]] = frozenset()
+    mask_sources: Mapping[str, Literal["masks", "boxes", "none"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,12 +119,14 @@ def plan(
     protocol: Protocol,
     settings: Settings,
     prompts: Mapping[str, PromptCard] | None = None,
+    about: About | None = None,
 ) -> list[Job]:
     """All jobs of an evaluation, selection jobs before the final jobs that wait for them.
 
     Args:
         datasets: dataset name -> reference with its split; `target` is filled in from the task.
         prompts: prompt sets by name, for tasks that ask with them.
+        about: the cards, for labels.
 
     Raises:
         UsageError: a task does not offer the protocol.
@@ -122,10 +140,23 @@ def plan(
                     raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
                 _require_rising(task)
                 if task.words is None:
-                    jobs.extend(_task_jobs(task, backbone, datasets[task.dataset], protocol, settings))
+                    found = _task_jobs(task, backbone, datasets[task.dataset], protocol, settings)
                 else:
-                    jobs.extend(_untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {}))
+                    found = _untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {})
+                known = _known(about or About(), task, backbone, protocol)
+                jobs.extend(job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job for job in found)
     return jobs
+
+
+def _known(about: About, task: TaskCard, backbone: NamedBackbone, protocol: Protocol) -> dict[str, Any]:
+    """Labels that come from cards alone."""
+    words = (task.words_as_released if protocol.name == RELEASED else None) or task.words
+    asked = None if words is None else words.prompts
+    named = {"tasks": task.id, "datasets": task.dataset, "protocols": protocol.name, "prompts": asked}
+    custom = [_KINDS[section] for section, name in named.items() if (section, name) in about.custom]
+    known: dict[str, Any] = {"custom": (*custom, "backbone")} if backbone.custom else {"custom": tuple(custom)} if custom else {}
+    source = about.mask_sources.get(task.dataset)
+    return known if source is None else known | {"mask_source": source}
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.faults import of_environment
+from benchmark.report.rows import metric_title
 
 PLAIN_EVERY_S = 10.0
 GPU_EVERY_S = 2.0
@@ -244,14 +245,14 @@ class Live:
             state = "not computed" if of_environment(record.failure) else "failed"
             return f"{name}: {state}: {record.failure.sentence}"
         value = record.metrics.get(record.job.experiment.report)
-        shown = f"{record.job.labels.metric_title} {value * 100:.1f}" if value is not None else "done"
+        shown = f"{metric_title(record.job)} {value * 100:.1f}" if value is not None else "done"
         return f"{name}: {shown} ({sum(record.timings_s.values()):.0f} s)"
 
     def _name(self, key: str) -> str:
         if key not in self.jobs:
             return key
         labels = self.jobs[key].labels
-        return f"{labels.task} · {labels.backbone} · run {labels.run + 1}"
+        return f"{labels.task} · {labels.backbone} · run {labels.run_number}"
 
     def _watch_gpus(self) -> None:
         while not self._ended.is_set() and (seen := self.gpus()):  # none here: nothing to watch

@@ -22,6 +22,7 @@ from benchmark.errors import CardError, UnknownName
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 _included: list[Path] = []
+_files: dict[tuple[str, str], Path] = {}  # (section, name) -> where the card stands; filled as sections are read
 
 
 def include(folder: Path) -> None:
@@ -29,7 +30,18 @@ def include(folder: Path) -> None:
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
     _included.append(folder.resolve())
-    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones):
+    forget()
+
+
+def included() -> tuple[Path, ...]:
+    """The user's own folders of cards."""
+    return tuple(_included)
+
+
+def forget() -> None:
+    """Lets go of what was parsed, so that it is read again."""
+    _files.clear()
+    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
 
@@ -97,9 +109,30 @@ def protocol(name: str) -> Protocol:
     return _named("protocol", name, protocols())
 
 
-def is_custom(card_name: str, kind: str) -> bool:
-    """True when the card came from an included folder."""
-    return card_name in _custom_names(kind)
+def is_custom(card_name: str, section: str) -> bool:
+    """True when the card came from an included folder.
+
+    Args:
+        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets or backbones. So are cells of a custom grid.
+    """
+    origin = file_of(card_name, section)
+    return origin is not None and any(folder in origin.parents for folder in _included)
+
+
+def file_of(card_name: str, section: str) -> Path | None:
+    """The file that the card stands in, that of its grid for a cell or a suite of one; None where there is no such card."""
+    if section in ("tasks", "suites") and (section, card_name) not in _origins(section):
+        held = next((name for name in grids() if card_name == name or card_name in {cell.id for cell in _cells(name)}), None)
+        return None if held is None else file_of(held, "grids")
+    return _origins(section).get((section, card_name))
+
+
+def custom_cards() -> frozenset[tuple[str, str]]:
+    """(section, name) of every card from an included folder; empty without reading anything where none is included."""
+    if not _included:
+        return frozenset()
+    every = {"tasks": tasks, "suites": suites, "protocols": protocols, "prompts": prompts, "datasets": datasets, "backbones": backbones}
+    return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
 def plugin(room: str, name: str) -> ModuleType:
@@ -116,10 +149,12 @@ def plugin(room: str, name: str) -> ModuleType:
     return importlib.import_module(module)
 
 
+@cache
 def _listed_tasks() -> dict[str, TaskCard]:
     return _cards("tasks", "tasks", TaskCard, key="id")
 
 
+@cache
 def _listed_suites() -> dict[str, SuiteCard]:
     return _cards("tasks", "suites", SuiteCard, key="name")
 
@@ -135,6 +170,7 @@ def _with_all_tasks(card: SuiteCard, known: dict[str, SuiteCard]) -> SuiteCard:
     return card.model_copy(update={"tasks": tasks})
 
 
+@cache
 def _cells(name: str) -> list[TaskCard]:
     card = grids()[name]
     listed = _listed_tasks()
@@ -148,14 +184,20 @@ def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:
     return known[name]
 
 
-def _custom_names(kind: str) -> set[str]:
-    names: set[str] = set()
-    for folder in _included:
-        for path in sorted((folder / kind).glob("[!.]*.yaml")):
-            for value in _load(path).values():
-                if isinstance(value, list):
-                    names.update(str(v.get("id", v.get("name"))) for v in value if isinstance(v, dict))
-    return names
+def _origins(section: str) -> dict[tuple[str, str], Path]:
+    """(section, name) -> file, of the cards of a section, which are read for it if they were not."""
+    read = {
+        "tasks": _listed_tasks,
+        "suites": _listed_suites,
+        "grids": grids,
+        "protocols": protocols,
+        "prompts": prompts,
+        "datasets": datasets,
+        "backbones": backbones,
+    }
+    if not any(of == section for of, _ in _files):
+        read[section]()
+    return _files
 
 
 def _cards(folder: str, section: str, model: type[AnyCard], key: str) -> dict[str, AnyCard]:
@@ -164,19 +206,26 @@ def _cards(folder: str, section: str, model: type[AnyCard], key: str) -> dict[st
     origin: dict[str, Path] = {}
     for root in [content(folder), *(f / folder for f in _included)]:
         for path in sorted(root.glob("[!.]*.yaml")):
-            for entry in _load(path).get(section, []):
+            for entry in _section(path, section):
                 try:
                     card = model.model_validate(entry)
                 except ValidationError as error:
-                    first = error.errors()[0]
-                    where = ".".join(str(p) for p in first["loc"])
                     name = entry.get(key, "?") if isinstance(entry, dict) else entry
-                    raise CardError(f"{path.name}: card {name!r}, key {where!r}: {first['msg']}.") from None
+                    wrong = [f"key {'.'.join(map(str, one['loc']))!r}: {one['msg']}" for one in error.errors()]
+                    raise CardError(f"{path.name}: card {name!r}, {'; '.join(wrong)}.") from None
                 name = getattr(card, key)
                 if name in found:
                     raise CardError(f"{path.name}: {name!r} is already defined in {origin[name].name}.")
                 found[name], origin[name] = card, path
+    _files.update({(section, name): path for name, path in origin.items()})
     return found
+
+
+def _section(path: Path, section: str) -> list:
+    listed = _load(path).get(section) or []
+    if not isinstance(listed, list):
+        raise CardError(f"{path.name}: `{section}` is a list of cards, one `- ` each, and here it is a {type(listed).__name__}.")
+    return listed
 
 
 @cache
@@ -186,6 +235,8 @@ def _load(path: Path) -> dict:
             loaded = yaml.load(handle, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise CardError(f"{path}: not valid YAML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     if not isinstance(loaded, dict):
         raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets` or `backbones`.")
     return loaded

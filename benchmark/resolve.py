@@ -6,6 +6,7 @@ Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie g
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,11 +15,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from benchmark import registry
-from benchmark.cards import BackboneRef, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark import registry, task_rules
+from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
-from benchmark.encoders.describe import describe, sources_digest
+from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
@@ -258,8 +259,10 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     """
     parsed = naming.parse(name)
     model, label, weights, files, earlier = parsed.model, parsed.label, None, (), None
+    contamination = dict(parsed.contamination)
     if parsed.family == "python_file":
         found = describe(parsed.model)
+        contamination = contamination_of_factory(parsed.label, found) | contamination
         digest, files = found.weights, found.files
         # The path is not part of the result's identity; the function, and what its code runs and reads, are.
         file, _, function = parsed.model.rpartition(":")
@@ -291,7 +294,26 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         container=parsed.container,
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
-    return ResolvedBackbone(NamedBackbone(label, ref, parsed.contamination), parsed.model, weights, files, before)
+    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom)
+    return ResolvedBackbone(named, parsed.model, weights, files, before)
+
+
+def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:
+    """Dataset -> what a backbone in Python says its pretraining saw of it; nothing of any dataset where it names no pretraining set.
+
+    Raises:
+        UsageError: it names a dataset that no card defines.
+    """
+    known = registry.datasets()
+    for name in found.contamination:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"{label}: `spec.contamination` names {name!r}, and there is no such dataset.{meant} `lobe list datasets` shows all."
+            )
+    unseen = dict.fromkeys(known, Contamination.NONE) if found.pretraining == () else {}
+    return unseen | dict(found.contamination)
 
 
 def files_of_authors(names: Iterable[str]) -> list[str]:
@@ -336,11 +358,18 @@ def places(
 
 
 def tasks(names: Sequence[str], suite: str | None) -> list[TaskCard]:
-    """Task cards of a suite, or by name, without repetition."""
+    """Task cards of a suite, or by name, without repetition.
+
+    Raises:
+        UsageError: both a suite and tasks, or neither; or no such name.
+        CardError: a task that cannot be (`benchmark.task_rules`).
+    """
     if bool(names) == bool(suite):
         raise UsageError("Give either --suite S or --task T (repeatable). `lobe list suites` and `lobe list tasks` show what there is.")
     wanted = registry.suite(suite).tasks if suite else names
-    return [registry.task(name) for name in dict.fromkeys(wanted)]
+    cards = [registry.task(name) for name in dict.fromkeys(wanted)]
+    task_rules.require(cards)
+    return cards
 
 
 def size_bytes(text: str) -> int:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job, Record
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
@@ -61,7 +62,10 @@ class Store:
         path = self.out / "store.id"
         if not path.exists():
             write_atomically(path, uuid.uuid4().hex.encode())
-        found = path.read_text().strip()
+        try:
+            found = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            found = ""
         if re.fullmatch(r"[0-9a-f]{32}", found) is None:
             raise StoreError(f"{path} does not hold 32 hex digits. Delete it; finished results waiting on workers are then computed again.")
         return found
@@ -111,8 +115,8 @@ class Store:
         if not path.exists():
             return []
         try:
-            jobs = [Job.model_validate(job) for job in json.loads(path.read_text(encoding="utf-8"))]
-        except (ValueError, TypeError) as error:
+            jobs = [Job.model_validate(job) for job in json_files.read(path, list)]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"{path} is damaged ({str(error).splitlines()[0]}). Move it away; the next `lobe run` writes it.") from None
         return jobs
 
@@ -220,9 +224,7 @@ def read_record(path: Path) -> Record:
         StoreError: it may not be believed: damaged, edited, renamed, or written by a newer release.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise ValueError("it holds no JSON object")
+        raw = json_files.read(path)
         if raw.get("schema_version", 0) > SCHEMA_VERSION:
             raise StoreError(
                 f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it."

@@ -86,7 +86,7 @@ def _scored(
     split: str | None,
     splits: Path | None,
 ) -> Rescored:
-    card = registry.task(task)
+    (card,) = resolve.tasks([task], None)
     rules = registry.protocol(protocol)
     folder = resolve.cache_folder(cache)
     dataset_card = registry.dataset(card.dataset)

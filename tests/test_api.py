@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -199,6 +200,31 @@ def copied(evaluated, tmp_path: Path):
         return store.put(record.model_copy(update={"job": job, "key": job.key}), files)
 
     return SimpleNamespace(out=out, store=store, record=record, put=put)
+
+
+def test_several_folders_are_reported_together_each_result_once(copied, tmp_path: Path, lobe):
+    other = tmp_path / "other"
+    shutil.copytree(copied.out, other)  # with the first run, which lies in both
+    second = copied.put(1)
+    page = write_report([copied.out, other, copied.out]).page
+    assert page == copied.out / "report" / "index.html"
+    rows = json.loads((page.parent / "leaderboard.json").read_text())["rows"]
+    assert [(row["runs_ok"], row["runs_expected"], set(row["keys"])) for row in rows] == [(2, 2, {copied.record.key, second.key})]
+    assert rows[0]["interval_covers"].startswith("runs and ")  # statistics of each run are found where it lies
+    shutil.rmtree(other / "report", ignore_errors=True)
+    code, said, _ = lobe("report", "--out", other, "--out", copied.out)
+    assert (code, str(other / "report") in said.replace("\n", "")) == (0, True)
+    again = json.loads((other / "report" / "leaderboard.json").read_text())["rows"]
+    assert [row["mean_percent"] for row in again] == [row["mean_percent"] for row in rows]
+
+
+def test_folders_with_different_results_of_one_job_are_not_reported_together(copied, tmp_path: Path):
+    other = Store(tmp_path / "other")
+    record = copied.record
+    files = {Path(name).name: (copied.out / name).read_bytes() for name in record.predictions}
+    other.put(record.model_copy(update={"metrics": {name: value / 2 + 0.1 for name, value in record.metrics.items()}}), files)
+    with pytest.raises(UsageError, match=f"hold different results of one job .{record.key}: {LINEAR}"):
+        write_report([copied.out, other.out])
 
 
 def test_the_report_goes_on_beside_damaged_results_and_names_them(copied, lobe):

@@ -41,6 +41,28 @@ def test_a_listing_is_a_table_or_one_json_document(lobe, listing):
     assert name in table
 
 
+def test_own_cards_are_marked_custom_in_every_listing(lobe, tmp_path: Path):
+    from benchmark import registry
+
+    before = list(registry._included)
+    card = registry.task(LINEAR).model_dump(mode="json") | {"id": "mine"}
+    suite = {"name": "own", "title": "Own", "description": "Own.", "tasks": ["mine"], "default_protocol": "published"}
+    (tmp_path / "own" / "tasks").mkdir(parents=True)
+    (tmp_path / "own" / "tasks" / "own.yaml").write_text(json.dumps({"tasks": [card], "suites": [suite]}), encoding="utf-8")
+    try:
+        for listing, name in (("tasks", "mine"), ("suites", "own")):
+            rows = json.loads(lobe("--include", tmp_path / "own", "list", listing, "--json")[1])
+            assert {row.get("id") or row["name"] for row in rows if row["custom"]} == {name}
+            registry._included[:] = before
+            assert "custom" in lobe("--include", tmp_path / "own", "list", listing)[1].splitlines()[0]
+            registry._included[:] = before
+            registry.forget()
+    finally:
+        registry._included[:] = before
+        registry.forget()
+    assert "custom" not in lobe("list", "tasks")[1].splitlines()[0]
+
+
 def test_tasks_of_one_suite(lobe):
     rows = json.loads(lobe("list", "tasks", "--suite", "lovt-18", "--json")[1])
     assert len(rows) == 18
@@ -199,23 +221,31 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     """Whatever option `run` has reaches the cluster's `run`."""
     from dataclasses import fields
 
+    from benchmark import registry
     from benchmark.api import Request
 
     handed = []
-    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(words) or "id")
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *given: handed.append(given[2:]) or "id")
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
     options |= {"--device": "cuda", "--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
     flags = ["--compile", "--retry-failed", "--no-tracking"]
     words = [word for pair in options.items() for word in pair]
     assert lobe("run", "--backbone", "x", *words, *flags, "--address", "http://head:8265", "--detach")[0] == 0
-    (sent,) = handed
+    ((sent, _, includes),) = handed
+    assert includes == ()
     n = len(sent) - len(flags)
     assert dict(zip(sent[:n:2], sent[1:n:2], strict=True)) == options
     assert sent[n:] == flags
     apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
+    try:
+        assert lobe("--include", tmp_path, "run", "--backbone", "x", "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+        assert handed[-1][2] == (tmp_path.resolve(),)
+    finally:
+        registry._included.remove(tmp_path.resolve())
+        registry.forget()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
-from benchmark.plan import BASE_SEED, LATER_SWITCHES, SMOKE_STEPS, NamedBackbone, Settings, plan, select_learning_rate
+from benchmark.plan import BASE_SEED, LATER_SWITCHES, SMOKE_STEPS, About, NamedBackbone, Settings, plan, select_learning_rate
 
 
 def dataset_ref(name: str) -> DatasetRef:
@@ -58,6 +60,30 @@ def test_jobs_carry_what_the_card_says_and_their_keys_do_not():
     assert {job.labels.contamination for job in jobs if job.experiment.dataset.name != "rsna"} == {Contamination.UNKNOWN}
     assert {job.labels.contamination for job in lovt_jobs(backbone=named("r", None))} == {Contamination.NONE}
     assert [job.key for job in jobs] == [job.key for job in lovt_jobs(backbone=bare)]
+
+
+def test_labels_say_what_came_from_own_cards_and_keys_do_not():
+    card = registry.task("rsna-linear-frozen-100")
+    rules = registry.protocol("published")
+
+    def jobs(about: About | None = None, **backbone):
+        return plan([card], [replace(named(), **backbone)], {"rsna": dataset_ref("rsna")}, rules, Settings(), about=about)
+
+    mine = About(frozenset({("tasks", card.id), ("datasets", "rsna"), ("protocols", "published"), ("suites", "rsna")}), {"rsna": "boxes"})
+    plain, custom, of_card = jobs(), jobs(mine), jobs(custom=True)
+    assert {(job.labels.custom, job.labels.mask_source) for job in plain} == {((), None)}
+    assert {(job.labels.custom, job.labels.mask_source) for job in custom} == {(("task", "dataset", "protocol"), "boxes")}
+    assert {job.labels.custom for job in of_card} == {("backbone",)}
+    assert [job.key for job in plain] == [job.key for job in custom] == [job.key for job in of_card]
+    assert "custom" not in plain[0].model_dump(mode="json")["labels"]
+
+
+def test_an_own_prompt_set_makes_the_task_custom():
+    task = registry.task("rsna-labels-zero-shot-lobe")
+    ref = dataset_ref("rsna-labels").model_copy(update={"target": "labels"})
+    about = About(frozenset({("prompts", task.words.prompts)}))
+    found = plan([task], [named()], {"rsna-labels": ref}, registry.protocol("corrected"), Settings(), registry.prompts(), about)
+    assert {job.labels.custom for job in found} == {("prompts",)}
 
 
 def test_a_frame_of_another_side_is_another_job():

@@ -76,7 +76,7 @@ def test_without_a_terminal_every_job_is_one_line_with_its_value(planned):
     lines = [line for line in text.getvalue().splitlines() if line.startswith("[")]
     assert [line[:5] for line in lines] == ["[1/2]", "[2/2]"]
     assert f"{LINEAR} · tiny · run 1" in lines[0]
-    assert "opacity Dice 16.4" in lines[0]
+    assert "opacity box-mask Dice 16.4" in lines[0]
     assert "failed: RuntimeError: a [bold] reason" in lines[1]
 
 

@@ -62,8 +62,7 @@ def own(tmp_path: Path) -> Iterator[Path]:
     before = list(registry._included)
     yield tmp_path
     registry._included[:] = before
-    for cached in (registry.tasks, registry.suites, registry.grids, registry.protocols, registry.datasets, registry.backbones):
-        cached.cache_clear()
+    registry.forget()
 
 
 # ------------------------------------------------------------------------------------------------------- shipped content
@@ -278,6 +277,29 @@ def test_included_cards_are_found_and_marked_custom(own: Path) -> None:
     assert registry.task("my-linear-frozen-100").recipe.batch_size == 8
     assert registry.is_custom("my-linear-frozen-100", "tasks")
     assert not registry.is_custom("rsna-linear-frozen-100", "tasks")
+    assert not registry.is_custom("my-linear-frozen-100", "suites")
+    assert registry.custom_cards() == {("tasks", "my-linear-frozen-100")}
+    assert registry.file_of("my-linear-frozen-100", "tasks") == own / "tasks" / "mine.yaml"
+
+
+def test_no_shipped_card_is_custom_and_each_has_its_file() -> None:
+    assert registry.custom_cards() == frozenset()
+    for section, cards in (("tasks", registry.tasks()), ("suites", registry.suites()), ("datasets", registry.datasets())):
+        for name in cards:
+            assert registry.file_of(name, section).is_file(), name
+            assert not registry.is_custom(name, section)
+
+
+def test_cells_of_an_own_grid_are_custom(own: Path) -> None:
+    text = """
+grids:
+  - { name: mine, title: M, description: M., parents: [lovt-18], default_protocol: corrected, fractions: [1.0], heads: { siim: [unet] } }
+"""
+    (own / "tasks" / "grid.yaml").write_text(text, encoding="utf-8")
+    registry.include(own)
+    cells = registry.suite("mine").tasks
+    assert registry.custom_cards() >= {("suites", "mine"), *(("tasks", cell) for cell in cells)}
+    assert registry.file_of(cells[0], "tasks") == own / "tasks" / "grid.yaml"
 
 
 def test_including_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import contents, registry, resolve
+from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.describe import FactoryDigest, sources_digest
 from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
@@ -113,6 +114,45 @@ def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corp
     again = resolve.backbone(f"{moved / 'mine.py'}:build", tmp_path)
     assert keys(again.named, corpora / "rsna") == keys(known.named, corpora / "rsna")
     assert again.model != known.model
+
+
+def test_a_factory_can_say_which_datasets_it_saw(tmp_path: Path, monkeypatch):
+    """It reaches every job's labels; what it does not name counts as seen, unless it saw nothing at all."""
+
+    def said(**spec) -> dict[str, Contamination]:
+        monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest("0" * 64, (), **spec))
+        (tmp_path / "mine.py").write_text("")
+        return dict(resolve.backbone(f"{tmp_path / 'mine.py'}:build", tmp_path / "cache").named.contamination)
+
+    assert said() == {}
+    assert said(pretraining=("imagenet-1k",)) == {}
+    assert said(contamination={"rsna": Contamination.LABELS}) == {"rsna": Contamination.LABELS}
+    untouched = said(pretraining=(), contamination={"siim": Contamination.SOURCE})
+    assert untouched == dict.fromkeys(registry.datasets(), Contamination.NONE) | {"siim": Contamination.SOURCE}
+    with pytest.raises(UsageError, match=r"mine:build: `spec.contamination` names 'rsnaa'.*Did you mean rsna"):
+        said(contamination={"rsnaa": Contamination.NONE})
+
+
+def test_what_the_spec_says_is_what_planning_reads(tiny, tmp_path: Path):
+    said = "{'pretraining': ('mimic-cxr',), 'contamination': {'rsna': 'images'}}"
+    changed = f"torch.manual_seed(5)\n    made = Tiny()\n    made.spec = made.spec.model_copy(update={said})\n    return made"
+    found = resolve.backbone(f"{tiny(at_build=changed)}:build", tmp_path)
+    assert found.named.contamination == {"rsna": Contamination.IMAGES}
+
+
+def test_a_card_of_a_python_file_is_called_random_only_where_it_is(tmp_path: Path, monkeypatch):
+    (tmp_path / "mine.py").write_text("")
+    card = tmp_path / "card.yaml"
+    card.write_text("name: mine\ntitle: Mine\nfamily: python_file\nmodel: mine.py:build\ncontamination: {rsna: images}\n")
+    labels = []
+    for weights in ("0" * 64, None):
+        monkeypatch.setattr(resolve, "describe", lambda model, weights=weights: FactoryDigest(weights, ()))
+        found = resolve.backbone(str(card), tmp_path)
+        labels.append(found.named.label)
+        assert found.model == f"{tmp_path / 'mine.py'}:build"  # beside the card, wherever the command was started
+        assert found.named.contamination == {"rsna": Contamination.IMAGES}
+        assert found.named.custom
+    assert labels == ["Mine", "Mine (random)"]
 
 
 def test_a_factory_whose_only_code_is_its_file_is_known_under_its_earlier_name_too(tiny, tmp_path: Path, monkeypatch):

@@ -307,7 +307,7 @@ def test_seeds_that_change_nothing_are_said_in_the_row(small, tiny, monkeypatch)
     records = run(jobs, places)
     assert len({r.job.experiment.head_seed for r in records}) == 3
     (row,) = rows_of(records)
-    assert any("identical results from different seeds (runs 0, 1, 2)" in w for w in row.warnings)
+    assert any("identical results from different seeds (runs 1, 2, 3)" in w for w in row.warnings)
 
 
 # ---------------------------------------------------------------------------------------------------------- stale caches

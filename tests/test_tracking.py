@@ -102,6 +102,18 @@ def test_a_run_is_a_child_of_its_evaluation_and_both_finish(record, out: Path):
     assert [(m.step, m.value) for m in losses] == [(e.epoch, e.train_loss) for e in record.curve]
 
 
+def test_a_run_by_an_own_card_has_a_tag_that_says_so(record, out: Path):
+    job = record.job.model_copy(update={"labels": record.job.labels.model_copy(update={"custom": ("task", "prompts"), "run": 1})})
+    tracker = Tracker(out, "x", {})
+    tracker.record(changed(record, job=job))
+    tracker.close("FINISHED")
+    _, runs = runs_of(out)
+    assert runs["run"].data.tags["lobe.custom"] == "task, prompts"
+    # Counted from one, in the title and among the parameters alike.
+    assert runs["run"].info.run_name.endswith("run 2")
+    assert runs["run"].data.params["run"] == "2"
+
+
 def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(record, out: Path):
     tracker = Tracker(out, "x", {})
     tracker.record(failure_of(record, "image 12 cannot be read"))
@@ -245,6 +257,18 @@ def test_a_note_mlflow_refuses_is_set_aside_and_the_next_one_is_written(record, 
     assert len(list((out / "tracking" / "rejected").iterdir())) == 1
     assert notes(out) == []
     assert runs_of(out)[1]["evaluation"].info.status == "FINISHED"
+
+
+def test_a_note_of_another_shape_is_set_aside_and_never_tried_again():
+    """A note that raised anything else would be sent first for ever, and every later one would wait behind it."""
+    runs = runs_module.Runs.__new__(runs_module.Runs)  # no server is asked
+    for kind in runs_module._NOTES:
+        for note in ({}, {"evaluation": []}, {"evaluation": "x", "title": 3, "job": [], "record": None, "status": {}}):
+            with pytest.raises(runs_module.Rejected):
+                runs.write(kind, note)
+    for job, epochs in (({}, []), ({"experiment": [[]]}, [3])):
+        with pytest.raises(runs_module.Rejected):
+            runs.write("epochs", {"evaluation": "x", "job": job, "epochs": epochs})
 
 
 def test_a_disk_that_takes_no_notes_costs_notes_only(record, out: Path):

@@ -17,12 +17,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import ConformanceError, UsageError
@@ -43,15 +44,20 @@ class FactoryDigest:
     Attributes:
         weights: SHA-256 of the state dict; None when every call draws new weights.
         files: every file that was imported or opened.
+        pretraining, contamination: what the spec says the network was pre-trained on, and which datasets that meets.
     """
 
     weights: str | None
     files: tuple[SourceFile, ...]
+    pretraining: tuple[str, ...] | None = None
+    contamination: Mapping[str, Contamination] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> FactoryDigest:
         """From what `observe` found."""
-        return cls(found["weights"], tuple(SourceFile(**file) for file in found["files"]))
+        said = {dataset: Contamination(kind) for dataset, kind in found["contamination"].items()}
+        sets = None if found["pretraining"] is None else tuple(found["pretraining"])
+        return cls(found["weights"], tuple(SourceFile(**file) for file in found["files"]), sets, said)
 
     @property
     def sources(self) -> str:
@@ -247,8 +253,8 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         temporary: folder of the process's temporary files, which count for nothing.
 
     Returns:
-        `weights` and `files` as in `FactoryDigest`; `written`: whether a file that counts was written before it was read; `relative`: files
-        opened by paths relative to the working directory.
+        `weights`, `files`, `pretraining` and `contamination` as in `FactoryDigest`; `written`: whether a file that counts was
+        written before it was read; `relative`: files opened by paths relative to the working directory.
 
     Raises:
         Exception: whatever the author's code raises.
@@ -269,6 +275,7 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         _pass_images(backbone)
     executed = python_file.modules_of(backbone).executed
     first, second = weights
+    spec = backbone.spec
     read, run = (
         {path for path in paths if not Path(path).is_relative_to(temporary)} for paths in (observer.read, observer.run | set(executed))
     )
@@ -277,6 +284,8 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
     return {
         "weights": first if first == second else None,
         "files": [asdict(file) for file in files],
+        "pretraining": spec.pretraining,
+        "contamination": {dataset: Contamination(kind).value for dataset, kind in spec.contamination.items()},
         "written": bool(read & observer.written) and len(sources.files_of(factory, read, run)) > len(files),
         "relative": observer.relative,
     }

@@ -22,6 +22,7 @@ from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
+PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
 ENTRY_POINTS = "lobe.backbones"
 WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
@@ -55,15 +56,23 @@ class NamedBackbone:
     @property
     def contamination(self) -> dict[str, Contamination]:
         """What the card says of its pretraining, by dataset; empty where the weights are not the card's own, known by the file's name."""
+        if self.card is not None and self.card.family == PYTHON:
+            return dict(self.card.contamination)  # of the one file that the card names
         if self.card is None or self.card.weights is None:
             return {}
         given = self.weights.name if isinstance(self.weights, Path) else self.weights
         return dict(self.card.contamination) if given == Path(self.card.weights).name else {}
 
     @property
+    def is_custom(self) -> bool:
+        """True when it came from a card of the user's own, in an included folder or named by its file."""
+        known = self.card is not None and registry.backbones().get(self.card.name) == self.card
+        return self.card is not None and (not known or registry.is_custom(self.card.name, "backbones"))
+
+    @property
     def is_random(self) -> bool:
         """True when every run draws its own initialisation."""
-        return self.weights is None and self.family != "python_file"
+        return self.weights is None and self.family != PYTHON
 
 
 def parse(name: str) -> NamedBackbone:
@@ -113,24 +122,25 @@ def _choices(name: str) -> tuple[str, dict[str, str]]:
 def _parse(name: str) -> NamedBackbone:
     if function := _FUNCTION.fullmatch(name):
         file = _existing(Path(function["file"]), name)
-        return NamedBackbone("python_file", f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
+        return NamedBackbone(PYTHON, f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
     head, at, weights = name.partition("@")
     if not head or (at and not weights):
         raise UsageError(f"{name!r} is no backbone's name: write SOURCE:MODEL, SOURCE:MODEL@WEIGHTS, CARD, CARD@FILE or file.py:function.")
     if head.endswith((".yaml", ".yml")):
-        return _of_card(_card_in(_existing(Path(head), name)), weights)
+        path = _existing(Path(head), name)
+        return _of_card(_card_in(path), weights, path)
     source, colon, model = head.partition(":")
     if colon:
         return _of_source(name, source, model, weights)
     cards = registry.backbones()
     if head in cards:
-        return _of_card(cards[head], weights)
+        return _of_card(cards[head], weights, registry.file_of(head, "backbones"))
     offered = entry_points()
     if head not in offered:
         raise UnknownName("backbone", head, [*cards, *offered])
     if weights:
         raise UsageError(f"{name!r}: an installed backbone brings its own weights; write {head}.")
-    return NamedBackbone("python_file", offered[head], None, head)
+    return NamedBackbone(PYTHON, offered[head], None, head)
 
 
 def entry_points() -> dict[str, str]:
@@ -158,7 +168,11 @@ def _of_source(name: str, source: str, model: str, weights: str) -> NamedBackbon
     return NamedBackbone(source, model, weights, f"{short} ({weights})", layout=source)
 
 
-def _of_card(card: BackboneCard, file: str) -> NamedBackbone:
+def _of_card(card: BackboneCard, file: str, origin: Path | None) -> NamedBackbone:
+    """
+    Args:
+        origin: the card's own file, from which the Python file that it may name is found.
+    """
     title = card.title or card.name
     known = {
         "layout": card.layout,
@@ -167,6 +181,14 @@ def _of_card(card: BackboneCard, file: str) -> NamedBackbone:
         "container": card.container,
         "card": card,
     }
+    if card.family == PYTHON:
+        if file:
+            raise UsageError(f"{card.name}@{file}: a backbone in Python loads its own weights; write {card.name}.")
+        function = _FUNCTION.fullmatch(card.model)
+        if function is None:
+            raise CardError(f"Backbone {card.name}: `model` is {card.model!r}; of the family {PYTHON} it is file.py:function.")
+        beside = Path(function["file"]) if origin is None else origin.parent / function["file"]
+        return NamedBackbone(PYTHON, f"{_existing(beside, card.name)}:{function['function']}", None, title, **known)
     if file:
         return NamedBackbone(card.family, card.model, _existing(Path(file), f"{card.name}@{file}"), title, **known)
     if card.weights is None:

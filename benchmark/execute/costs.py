@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark import json_files
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
 from benchmark.readers.base import SPLITS
@@ -71,7 +72,7 @@ class Costs:
         self._known: dict[str, dict[str, float]] = {}
         if path is not None:
             with contextlib.suppress(OSError, ValueError):  # a damaged memory is no memory
-                self._known = {str(k): dict(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+                self._known = {name: entry for name, entry in json_files.read(path).items() if _is_entry(entry)}
 
     def note(self, record: Record, disk_bytes: int = 0) -> None:
         """Learns from a finished job and the size of its files."""
@@ -145,6 +146,11 @@ class Costs:
         entry: dict[str, Any] = self._known.pop(name, {})  # to the end: newest last
         peak = max(entry.get("bytes", 0.0), values.get("bytes", 0.0))
         self._known[name] = {**entry, **values} | ({"bytes": peak} if peak else {})
+
+
+def _is_entry(entry: Any) -> bool:
+    """Numbers that can be times and sizes, by name; anything else would be met in the middle of a run."""
+    return isinstance(entry, dict) and bool(entry) and all(type(v) in (int, float) and math.isfinite(v) and v >= 0 for v in entry.values())
 
 
 def kind_of(job: Job) -> str:

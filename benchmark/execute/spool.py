@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmark import json_files
 from benchmark.cards import Record
 from benchmark.integrity import bytes_digest
 
@@ -67,7 +68,7 @@ def waiting(store_id: str, wanted: Iterable[str]) -> Iterator[tuple[Record, dict
             stored = (path / RECORD).read_bytes()
             record = Record.model_validate_json(stored)
             files = {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
-            if record.key == record.job.key == path.name and json.loads((path / SUMS).read_text()) == _sums(stored, files):
+            if record.key == record.job.key == path.name and json_files.read(path / SUMS) == _sums(stored, files):
                 yield record, files
 
 

@@ -26,13 +26,14 @@ class Submission:
     title: str
 
 
-def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str) -> str:
+def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, includes: Sequence[Path] = ()) -> str:
     """Starts `lobe run` on the cluster.
 
     Args:
         address: of the cluster's job server, `http://head:8265`.
         backbones: as named here; the folders of the user's own travel along.
         arguments: of `lobe run` beside the backbones; paths are the cluster's.
+        includes: folders of the user's own cards, which lie on the cluster too.
 
     Returns:
         The id to follow it by.
@@ -42,7 +43,8 @@ def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], tit
     """
     with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
         named = stage(Path(staging), backbones)
-        words = ["run", *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
+        words = [*(word for folder in includes for word in ("--include", str(folder))), "run"]
+        words = [*words, *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
         client = _client(address)
         return client.submit_job(
             entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",

@@ -14,7 +14,7 @@ from benchmark.errors import ConformanceError
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics import grounding
 
-COLUMNS = ("cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing")
+COLUMNS = grounding.COLUMNS
 
 
 def similarity_maps(places: Tensor, texts: Tensor) -> Tensor:

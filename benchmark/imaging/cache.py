@@ -22,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
+from benchmark import json_files
 from benchmark.cards import Card, digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, StoreError
@@ -355,7 +356,7 @@ def list_caches(root: Path) -> list[CacheEntry]:
     entries = []
     for path in sorted(p.parent for p in root.glob(f"*/{RECIPE_FILE}")):
         try:
-            recipe = CacheRecipe.model_validate(json.loads((path / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"])
+            recipe = CacheRecipe.model_validate(json_files.read(path / RECIPE_FILE)["recipe"])
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             recipe = None
         entries.append(CacheEntry(path, recipe.dataset if recipe else path.name.rpartition("-")[0], _bytes_on_disk(path), recipe))

@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.errors import TrainingError, UsageError
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+COLUMNS = ("cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing")  # what a task keeps of a phrase
 CENTRE_SPREAD = 0.25  # standard deviation of the centre prior, as a share of each side
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmark import registry
+from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
-from benchmark.readers.text import open_text, read_json
+from benchmark.readers.text import open_text
 from benchmark.readers.walk import holds_nothing
 
 SPLITS = ("train", "validation", "test")
@@ -157,17 +157,21 @@ class Reader(ABC):
 
     @cached_property
     def phantom(self) -> dict | None:
-        """The content of PHANTOM.json, or None for a public release. Raises DataError for one that is damaged."""
+        """The content of PHANTOM.json, or None for a public release.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         path = self.root / PHANTOM_FILE
         if not path.exists():
             return None
         try:
-            content = read_json(path, self.card.name)
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise DataError(f"{self.card.name}: {PHANTOM_FILE} is damaged. Write the corpus again with `lobe data sample`.")
-        return content
+            return _manifest(json_files.read(path))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.card.name}: {PHANTOM_FILE} is damaged ({error}). It marks generated images; write the corpus again with "
+                "`lobe data sample`."
+            ) from None
 
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
@@ -254,3 +258,12 @@ def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
     """SHA-256 of ids joined by a newline: in the given order, or distinct and sorted (the published definition)."""
     listed = list(ids) if ordered else sorted(set(ids))
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def _manifest(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of PHANTOM.json. Raises ValueError where its counts are no numbers or its digests no texts."""
+    for part, kind in (("counts", int), ("digests", str)):
+        table = content.get(part, {})
+        if not isinstance(table, dict) or not all(type(value) is kind for value in table.values()):
+            raise ValueError(f"its `{part}` make no sense")
+    return content

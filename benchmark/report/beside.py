@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmark import registry
 from benchmark.cards import Record
+from benchmark.plan import METRIC_TITLES
 from benchmark.report import escape, numbers
 from benchmark.report.rows import Row
 from benchmark.report.tables import split_text
@@ -53,6 +53,8 @@ TITLES = {
     "nsd": "normalised surface distance",
     "pixel_ap": "pixel AP",
 }
+# A metric has one name everywhere: what a task may report is called as on the leaderboard.
+TITLES |= {name: METRIC_TITLES[name] for name in TITLES.keys() & METRIC_TITLES.keys()}
 _OF_A_CLASS = {"_dice": "Dice", "_mAP": "mAP (LoVT)"}
 
 CSV_COLUMNS = (
@@ -155,12 +157,11 @@ def to_csv(values: Iterable[Value]) -> str:
 
 
 def _title(metric: str, row: Row) -> str:
+    if metric == row.metric:
+        return row.metric_title
     suffix = _class_of(metric)
     title = TITLES.get(metric) or (f"{metric.removesuffix(suffix)} {_OF_A_CLASS[suffix]}" if suffix else metric)
-    card = registry.datasets().get(row.dataset)
-    if card is not None and card.mask_source == "boxes":
-        return title.replace("Dice", "box-mask Dice")
-    return title
+    return title.replace("Dice", "box-mask Dice") if row.box_masks else title
 
 
 def _class_of(metric: str) -> str:

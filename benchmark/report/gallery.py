@@ -16,15 +16,16 @@ from benchmark.integrity import file_of
 from benchmark.metrics.boxes import Detections
 from benchmark.report import escape, overlays
 from benchmark.report.rows import identity
+from benchmark.report.stored import Where, folder_of
 from benchmark.report.tables import split_text
 from benchmark.training.predictions import DETECTIONS_FILE, EXAMPLES_FILE, MASKS_FILE, Example, read_detections, read_examples, read_masks
 
 
-def draw(records: Iterable[Record], out: Path, folder: Path) -> dict[str, dict[str, list[Path]]]:
+def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[str, list[Path]]]:
     """Draws overlays into `folder`.
 
     Args:
-        out: output folder the records' files lie in.
+        out: output folder the records' files lie in, or that of each record by its key.
 
     Returns:
         task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
@@ -34,8 +35,9 @@ def draw(records: Iterable[Record], out: Path, folder: Path) -> dict[str, dict[s
     """
     drawn: dict[str, dict[str, list[Path]]] = {}
     for name, record in _named(_first_runs(records)):
-        shown = file_of(record, EXAMPLES_FILE, out)
-        predicted = next((path for name in (DETECTIONS_FILE, MASKS_FILE) if (path := file_of(record, name, out)) is not None), None)
+        lies = folder_of(record.key, out)
+        shown = file_of(record, EXAMPLES_FILE, lies)
+        predicted = next((path for name in (DETECTIONS_FILE, MASKS_FILE) if (path := file_of(record, name, lies)) is not None), None)
         examples = [] if shown is None else read_examples(shown)
         asked = bool(examples) and all(example.similarity is not None for example in examples)
         if overlays.refusal(record) or not examples or (predicted is None and not asked):
@@ -81,6 +83,8 @@ def _pictures(record: Record, predicted: Path | None, examples: list[Example]):
         predicted: the file of detections or masks; None where examples hold the map that was asked for.
     """
     note = "phantom" if record.phantom else ""
+    names = record.job.experiment.dataset.classes
+    names = names if len(names) > 1 else ()  # the only class needs no name on every outline
     if predicted is None:
         for example in examples:
             yield overlays.draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
@@ -88,15 +92,16 @@ def _pictures(record: Record, predicted: Path | None, examples: list[Example]):
     if predicted.name == DETECTIONS_FILE:
         found, _ = read_detections(predicted)
         for example in examples:
-            boxes, confidence = _of_image(found, example.index)
-            yield overlays.draw_detection(example.image, example.boxes_xywh, boxes, confidence, note=note)
+            boxes, confidence, labels = _of_image(found, example.index)
+            named = {"class_names": names, "truth_labels": example.box_labels, "predicted_labels": labels}
+            yield overlays.draw_detection(example.image, example.boxes_xywh, boxes, confidence, **named, note=note)
         return
     masks, _, _ = read_masks(predicted, [example.index for example in examples])
-    names = record.job.experiment.dataset.classes
     for example, mask in zip(examples, masks, strict=True):
-        yield overlays.draw_segmentation(example.image, example.masks, mask, class_names=names if len(names) > 1 else (), note=note)
+        yield overlays.draw_segmentation(example.image, example.masks, mask, class_names=names, note=note)
 
 
-def _of_image(found: Detections, image: int) -> tuple[np.ndarray, np.ndarray]:
+def _of_image(found: Detections, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, confidence and labels."""
     mine = (found.image == image) & ~found.overflowed  # a box without end has no outline
-    return found.xywh[mine], found.confidence[mine]
+    return found.xywh[mine], found.confidence[mine], found.label[mine]

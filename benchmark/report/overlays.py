@@ -19,6 +19,7 @@ PREDICTION = (255, 196, 61)
 SIDE = 448  # pixels of the drawing; a 224-px frame is shown doubled
 SHOWN_CONFIDENCE = 0.2  # LoVT's threshold: what a detection metric saw
 _STRIP = 26
+_TAG = 16  # height of a word beside an outline
 _DASH, _GAP = 9, 6
 
 
@@ -36,6 +37,9 @@ def draw_detection(
     predicted_xywh: np.ndarray,
     confidence: np.ndarray,
     *,
+    class_names: Sequence[str] = (),
+    truth_labels: np.ndarray | None = None,
+    predicted_labels: np.ndarray | None = None,
     note: str = "",
 ) -> Image.Image:
     """Boxes over one image.
@@ -45,6 +49,8 @@ def draw_detection(
         truth_xywh: (n, 4) pixels of the same frame; n may be 0.
         predicted_xywh: (m, 4); m may be 0.
         confidence: (m,) in [0, 1]; boxes below `SHOWN_CONFIDENCE` are counted in the legend, not drawn.
+        class_names: of several classes; boxes whose label is given then carry their class.
+        truth_labels, predicted_labels: (n,) and (m,) int, indices into `class_names`.
         note: a few words for the legend, for example "phantom".
 
     Returns:
@@ -56,14 +62,18 @@ def draw_detection(
     if len(confidence) != len(predicted):
         raise ValueError(f"{len(predicted)} predicted boxes but {len(confidence)} confidences.")
     picture, pen = _canvas(image)
-    for box in truth:
+    true_names, found_names = (_names(class_names, labels) for labels in (truth_labels, predicted_labels))
+    for number, box in enumerate(truth):
         pen.polygon(_corners(box * scale), outline=TRUTH, width=2)
+        if true_names:  # below the box: above stands the prediction's
+            _tag(pen, (_corners(box * scale)[3][0], _corners(box * scale)[3][1] + _TAG), true_names[number], TRUTH)
     shown = np.flatnonzero(confidence >= SHOWN_CONFIDENCE)
     for index in shown[np.argsort(confidence[shown], kind="stable")]:
         # A box may be larger than any picture: its dashes outside are not drawn one by one.
         corners = np.clip(_corners(predicted[index] * scale), -SIDE, 2 * SIDE)
         _dashed(pen, np.array([*corners, corners[0]]), PREDICTION)
-        _tag(pen, corners[0], f"{confidence[index]:.2f}", PREDICTION)
+        named = f"{found_names[index]} " if found_names else ""
+        _tag(pen, corners[0], f"{named}{confidence[index]:.2f}", PREDICTION)
     hidden = len(predicted) - len(shown)
     below = f", {hidden} below {SHOWN_CONFIDENCE}" if hidden else ""
     _legend(pen, f"truth ({len(truth)})", f"prediction ({len(shown)}{below})", note)
@@ -82,7 +92,7 @@ def draw_segmentation(
 
     Args:
         image: (S, S) uint8, grey.
-        truth, predicted: (C, S, S) bool; with `class_names` every outline carries its class.
+        truth, predicted: (C, S, S) bool; with `class_names` every outline, true and predicted, carries its class.
     """
     picture, pen = _canvas(image)
     scale = SIDE / image.shape[0]
@@ -95,8 +105,10 @@ def draw_segmentation(
             for outline in _outlines(mask):
                 points = outline * scale
                 _dashed(pen, points, colour) if dashed else pen.line([tuple(p) for p in points], fill=colour, width=2)
-                if class_names and not dashed:
-                    _tag(pen, tuple(points[points[:, 1].argmin()]), class_names[channel], TRUTH)
+                if class_names:  # truth at its top, prediction at its bottom, so that both can be read where they agree
+                    top, bottom = points[points[:, 1].argmin()], points[points[:, 1].argmax()]
+                    place = (bottom[0], bottom[1] + _TAG) if dashed else (top[0], top[1])
+                    _tag(pen, place, class_names[channel], colour)
     _legend(pen, f"truth ({_share(truth)} of the image)", f"prediction ({_share(predicted)})", note)
     return picture
 
@@ -137,6 +149,10 @@ def _canvas(image: np.ndarray) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 def _corners(box_xywh: np.ndarray) -> list[tuple[float, float]]:
     x, y, w, h = (float(v) for v in box_xywh)
     return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+
+
+def _names(class_names: Sequence[str], labels: np.ndarray | None) -> list[str]:
+    return [class_names[int(label)] for label in labels] if class_names and labels is not None else []
 
 
 def _outlines(mask: np.ndarray) -> list[np.ndarray]:

@@ -292,7 +292,7 @@ def _admit(records: Sequence[Record], same_split: Callable[[Record], bool]) -> t
             admitted.append(record)
         else:
             labels = record.job.labels
-            refused.append((f"{labels.task}, {labels.backbone}, run {labels.run}", reason))
+            refused.append((f"{labels.task}, {labels.backbone}, run {labels.run_number}", reason))
     return admitted, refused
 
 
@@ -303,7 +303,10 @@ def _all_refused(paper: str, records: Iterable[Record]) -> Iterable[tuple[str, s
         labels = record.job.labels
         if labels.task in tasks:
             reason = _why_refused(record, lambda _: True)
-            yield f"{labels.task}, {labels.backbone}, run {labels.run}", reason or "no published cell has this task's images and protocol"
+            yield (
+                f"{labels.task}, {labels.backbone}, run {labels.run_number}",
+                reason or "no published cell has this task's images and protocol",
+            )
 
 
 def _why_refused(record: Record, same_split: Callable[[Record], bool]) -> str | None:

@@ -44,8 +44,9 @@ class Resampled:
         return variance(self.values)
 
 
-def of_record(record: Record, out: Path) -> Resampled | None:
+def of_record(record: Record, out: stored.Where) -> Resampled | None:
     """Resamples of a stored record; None where its statistics are not in `out`, or do not define the reported metric."""
+    out = stored.folder_of(record.key, out)
     made_of = stored.stamp(record.key, out)
     if record.status != "ok" or made_of is None:
         return None

@@ -22,6 +22,7 @@ from benchmark.report.resampling import Resampled, mean_of
 LIMITED = "limited run: never ranked, never beside published numbers"
 PARTIAL = "partial release ({}): never ranked, never beside published numbers"
 PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
+CUSTOM = "custom {}: by a card of one's own, not by one that LOBE ships"
 CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these images"
 LOVT_SPLIT = "lovt"
 WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
@@ -35,7 +36,7 @@ Entry = tuple[Job, Record | None]
 
 @dataclass(frozen=True)
 class Run:
-    """One final run: its number, its seeds and its test value as a fraction, None where there is none."""
+    """One final run: its number from 1, its seeds and its test value as a fraction, None where there is none."""
 
     run: int
     key: str
@@ -56,6 +57,8 @@ class Row:
         resampled: the mean over runs in resamples of the test patients; None where that cannot be had.
         missing: why there is no mean; empty when there is one.
         anchors: (name, fraction) of scores on the same test images that need no model, under the reported metric.
+        custom: what of it came from a user's own cards (`Labels.custom`).
+        box_masks: its masks are filled boxes.
     """
 
     backbone: str
@@ -85,6 +88,8 @@ class Row:
     missing: str
     warnings: tuple[str, ...]
     anchors: tuple[tuple[str, float], ...] = ()
+    custom: tuple[str, ...] = ()
+    box_masks: bool = False
 
     @property
     def n_missing(self) -> int:
@@ -187,10 +192,15 @@ def warnings_of(record: Record) -> tuple[str, ...]:
 def metric_title(job: Job) -> str:
     """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice (science 1)."""
     title = job.labels.metric_title or job.experiment.report
+    return title if "box-mask" in title or not has_box_masks(job) else title.replace("Dice", "box-mask Dice")
+
+
+def has_box_masks(job: Job) -> bool:
+    """Whether the job's masks are filled boxes, by the card it was planned with; by today's where an older record does not say."""
+    if job.labels.mask_source is not None:
+        return job.labels.mask_source == "boxes"
     card = registry.datasets().get(job.experiment.dataset.name)
-    if card is not None and card.mask_source == "boxes" and "box-mask" not in title:
-        return title.replace("Dice", "box-mask Dice")
-    return title
+    return card is not None and card.mask_source == "boxes"
 
 
 def reported_value(record: Record) -> float | None:
@@ -213,7 +223,9 @@ def _row(
     experiment, labels = job.experiment, job.labels
     finals = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
     runs = tuple(
-        Run(j.labels.run, r.key, j.experiment.head_seed, j.experiment.order_seed, reported_value(r)) for j, r in finals if r is not None
+        Run(j.labels.run_number, r.key, j.experiment.head_seed, j.experiment.order_seed, reported_value(r))
+        for j, r in finals
+        if r is not None
     )
     values = [run.value for run in runs if run.value is not None]
     n_expected = max(fullest, len(finals), 1)
@@ -248,6 +260,8 @@ def _row(
         missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures, refused),
         warnings=tuple(_warnings(names, members, runs, complete, spread)),
         anchors=_anchors(record for _, record in finals if record is not None),
+        custom=tuple(dict.fromkeys(part for member, _ in members for part in member.labels.custom)),
+        box_masks=has_box_masks(job),
     )
 
 
@@ -287,11 +301,11 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
         counts += f", {n_expected - n_ok - n_failed} missing"
     for job, record in members:
         if record is not None and record.status == "ok" and job.experiment.role is Role.FINAL and reported_value(record) is None:
-            return f"{counts}: {job.experiment.report} of run {job.labels.run} is absent or not finite"
+            return f"{counts}: {job.experiment.report} of run {job.labels.run_number} is absent or not finite"
     causes = [r for _, r in members if r is not None and r.status == "failed"]
     causes += [failures[key] for job, _ in members for key in job.depends_on if key in failures]
     if causes:
-        role = "learning-rate search" if causes[0].job.experiment.role is Role.SELECTION else f"run {causes[0].job.labels.run}"
+        role = "learning-rate search" if causes[0].job.experiment.role is Role.SELECTION else f"run {causes[0].job.labels.run_number}"
         return f"{counts}: {role}: {sentence_of(causes[0])}".rstrip(".")
     if not_believed := [job for job, record in members if record is None and job.key in refused]:
         return f"{counts}: the stored record {not_believed[0].key} is refused"
@@ -310,6 +324,9 @@ def _warnings(
     _, _, _, _, scale, phantom = names
     if phantom:
         yield PHANTOM
+    custom = dict.fromkeys(part for job, _ in members for part in job.labels.custom)
+    if custom:
+        yield CUSTOM.format(", ".join(custom))
     experiment = _representative(members).experiment
     if experiment.dataset.partial:
         yield PARTIAL.format(one_line(experiment.dataset.partial))

@@ -152,7 +152,7 @@ def curves_csv(records: Iterable[Record]) -> str:
     )
     for record in sorted(records, key=_job_order):
         labels, experiment = record.job.labels, record.job.experiment
-        names = (record.key, labels.task, labels.backbone, labels.protocol, experiment.role.value, labels.run)
+        names = (record.key, labels.task, labels.backbone, labels.protocol, experiment.role.value, labels.run_number)
         for point in record.curve:
             scores = (point.epoch, point.step, point.train_loss, point.validation_loss, point.learning_rate)
             value = point.metrics.get(experiment.select, "")
@@ -277,7 +277,7 @@ def _failure(record: Record) -> dict[str, str]:
     return {
         "task": labels.task_title,
         "backbone": labels.backbone,
-        "run": "learning-rate search" if search else f"run {labels.run}",
+        "run": "learning-rate search" if search else f"run {labels.run_number}",
         "kind": record.failure.kind if record.failure else "unknown",
         "sentence": sentence_of(record) or "the record holds no reason",
         "key": record.key,
@@ -293,10 +293,11 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Checksum": record.checksum[:16] or "without checksum",
         "Task": labels.task,
         "Backbone": labels.backbone,
-        "Run": f"search {experiment.learning_rate:g}" if experiment.role is Role.SELECTION else str(labels.run),
+        "Run": f"search {experiment.learning_rate:g}" if experiment.role is Role.SELECTION else str(labels.run_number),
         "Status": record.status,
         "Finished": record.finished_at,
         "Suite": labels.suite or "",
+        "Custom": ", ".join(labels.custom),
         "Encoder": labels.encoder_text,
         "Protocol": f"{labels.protocol}, task version {experiment.task_version}",
         "Seeds": f"head {experiment.head_seed}, order {experiment.order_seed}",

@@ -7,7 +7,7 @@ output folder under a stamp of the files' sizes and times.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic_core import from_json as parse_json
 
+from benchmark import json_files
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
 from benchmark.integrity import file_of
@@ -23,6 +24,8 @@ from benchmark.store import read_record, write_atomically
 from benchmark.training.predictions import STATISTICS_FILE
 
 FOLDER = "resamples"
+Where = Path | Mapping[str, Path]
+"""The output folder of all records, or that of each record by its key, where several folders are reported together."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class TestedImages:
     @property
     def n_clusters(self) -> int:
         return len(set(self.clusters))
+
+
+def folder_of(key: str, where: Where) -> Path:
+    """The output folder that holds a record."""
+    return where if isinstance(where, Path) else where[key]
 
 
 def stamp(key: str, out: Path) -> list[Any] | None:
@@ -80,7 +88,7 @@ def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> 
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
     """What `keep` wrote from the same; None where it was something else, is damaged or was edited: it is then computed anew."""
     try:
-        stored = json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        stored = json_files.read(out / FOLDER / f"{name}.json")
         whole = stored.pop("checksum") == digest_of(stored)
         return dict(stored["found"]) if whole and stored["given"] == given else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -69,6 +69,7 @@ CSV_COLUMNS = (
     "warnings",
     "run_values_percent",
     "keys",
+    "custom",
 )
 
 
@@ -281,6 +282,7 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
         for name, value in row.anchors:
             waiting.setdefault(name, (row, set()))[1].add(value)
         notes = [row.missing] if row.missing else []
+        notes += [f"custom {', '.join(row.custom)}"] * bool(row.custom)
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
         notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
         table.add_row(
@@ -325,6 +327,7 @@ def row_dict(row: Row) -> dict[str, Any]:
         list(row.warnings),
         [None if run.value is None else 100 * run.value for run in row.runs],
         [run.key for run in row.runs],
+        list(row.custom),
     )
     return dict(zip(CSV_COLUMNS, values, strict=True))
 

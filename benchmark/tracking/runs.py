@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmark.cards import Job, Record
+from benchmark.cards import Epoch, Job, Record
 from benchmark.errors import StoreError
 from benchmark.integrity import file_of, require_believable
 from benchmark.tracking.address import database_uri, remove_misnamed_folders
@@ -21,6 +21,15 @@ from benchmark.tracking.address import database_uri, remove_misnamed_folders
 EXPERIMENT = "lobe"
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # asking again will not help
 BATCH = 1000  # metrics MLflow takes at once
+
+
+# What a note of each kind holds.
+_NOTES: dict[str, dict[str, type]] = {
+    "open": {"evaluation": str, "title": str, "parameters": dict},
+    "epochs": {"evaluation": str, "job": dict, "epochs": list},
+    "finished": {"evaluation": str, "record": dict, "told": int},
+    "close": {"evaluation": str, "status": str},
+}
 
 
 class Rejected(Exception):
@@ -59,6 +68,9 @@ class Runs:
         """
         from mlflow.exceptions import MlflowException
 
+        for name, kind_of_value in _NOTES[kind].items():
+            if not isinstance(note.get(name), kind_of_value):
+                raise Rejected(f"its `{name}` is {type(note.get(name)).__name__}, not {kind_of_value.__name__}")
         action = {"open": self._open, "epochs": self._epochs, "finished": self._finished, "close": self._close}[kind]
         try:
             action(note)
@@ -71,8 +83,13 @@ class Runs:
         self._log(self._evaluation(note["evaluation"], note["title"]), note["parameters"], [])
 
     def _epochs(self, note: dict[str, Any]) -> None:
-        run = self._run(note["evaluation"], Job.model_validate(note["job"]))
-        self._log(run, {}, [row for epoch in note["epochs"] for row in _epoch_metrics(epoch, epoch["at_ms"])])
+        try:
+            job = Job.model_validate(note["job"])
+            epochs = [_read_epoch(epoch) for epoch in note["epochs"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Rejected(str(error).splitlines()[0][:300]) from None
+        run = self._run(note["evaluation"], job)
+        self._log(run, {}, [row for epoch in epochs for row in _epoch_metrics(epoch, epoch["at_ms"])])
 
     def _finished(self, note: dict[str, Any]) -> None:
         record, predictions = self._believed(note["record"])
@@ -119,7 +136,9 @@ class Runs:
         parent = self._evaluation(evaluation, "evaluation")
         task = self._one(evaluation, "task", names.task, names.task, parent, {"lobe.task": names.task})
         tags = {"lobe.key": job.key, "lobe.task": names.task, "lobe.backbone": names.backbone}
-        title = f"{names.task} · {names.backbone} · run {names.run + 1}"
+        if names.custom:
+            tags["lobe.custom"] = ", ".join(names.custom)
+        title = f"{names.task} · {names.backbone} · run {names.run_number}"
         known = (evaluation, "run", job.key) in self._found
         run = self._one(evaluation, "run", job.key, title, task, tags)
         if not known:
@@ -164,6 +183,13 @@ class Runs:
             self._client.log_batch(run, metrics=metrics[start : start + BATCH])
 
 
+def _read_epoch(stored: dict[str, Any]) -> dict[str, Any]:
+    """An epoch of a note with the time it was noted; raises what a wrong shape raises."""
+    at_ms = int(stored["at_ms"])
+    epoch = Epoch.model_validate({name: value for name, value in stored.items() if name != "at_ms"})
+    return {**epoch.model_dump(mode="json"), "at_ms": at_ms}
+
+
 def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     """Job and record as the dataset's agreement lets them leave the output folder: with `none` aggregates only, no ids in any form."""
     job = record.job.model_dump(mode="json")
@@ -182,7 +208,7 @@ def _parameters(job: Job) -> dict[str, str]:
         "task": names.task,
         "backbone": names.backbone,
         "protocol": names.protocol,
-        "run": names.run,
+        "run": names.run_number,
         "role": e.role.value,
         "dataset": e.dataset.name,
         "dataset_digest": e.dataset.digest[:16],

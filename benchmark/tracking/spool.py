@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark import json_files
 from benchmark.store import write_atomically
 
 FOLDER = "tracking"  # in the output folder
 SUFFIX = ".json"
 REJECTED = "rejected"
+KINDS = ("open", "epochs", "finished", "close")
 
 
 def behind(out: Path) -> bool:
@@ -59,7 +61,9 @@ class Spool:
         """Notes in the order they were added. One that cannot be read is set aside."""
         for path in sorted(self.folder.glob(f"[0-9]*{SUFFIX}")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json_files.read(path)
+                if content.get("kind") not in KINDS:
+                    raise ValueError("it is no note")
                 yield Note(path, content.pop("kind"), content)
             except (ValueError, KeyError, AttributeError):
                 self.reject(path)

@@ -230,7 +230,8 @@ def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: C
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
         listed = " ".join(sentence for _, sentence in bad[:3])
-        raise ImageError(listed if len(bad) <= 3 else f"{listed} And {len(bad) - 3} more unreadable images of {place.card.name}.")
+        rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {place.card.name} in all." if len(bad) > 3 else ""
+        raise ImageError(f"{listed}{rest}")
 
 
 def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheRecipe:

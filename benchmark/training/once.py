@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from benchmark.cards import SCHEMA_VERSION, Experiment, Job
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.encoders.text_contract import require_image_embedding, require_text_embedding, require_text_side
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import grounding, retrieval, zero_shot
 from benchmark.heads.local_similarity import best_words, combined
@@ -77,12 +78,8 @@ def answer(given: Untrained, produced: Path) -> Tested:
         DataError: images without a report or phrase where the task reads them.
     """
     kinds = {"zero_shot": _zero_shot, "retrieval": _retrieval, "grounding": _grounding}
-    backbone, head = given.encoder.backbone, given.experiment.head
-    if not isinstance(backbone, VisionLanguageBackbone):
-        raise ConformanceError(
-            f"{backbone.spec.name} has no text side, and {given.job.labels.task} compares images with words: it takes a backbone with "
-            "embed_images and embed_texts (docs/classification.md)."
-        )
+    require_text_side(given.encoder.backbone, given.job.labels.task)
+    head = given.experiment.head
     given.encoder.set_mode("frozen")
     with torch.no_grad():
         return kinds[head](given, produced)
@@ -294,7 +291,9 @@ def _images(given: Untrained, part: Part) -> Iterator[tuple[np.ndarray, ImageEmb
     for start in range(0, len(part), size):
         index = np.arange(start, min(start + size, len(part)))
         with given.autocast():
-            yield index, given.encoder.embed_images(part.images(index).to(given.device))
+            found = given.encoder.embed_images(part.images(index).to(given.device))
+        require_image_embedding(found, len(index), given.backbone)
+        yield index, found
 
 
 def _reader(given: Untrained) -> Reading:
@@ -310,7 +309,9 @@ def _text_blocks(given: Untrained, texts: Sequence[str], read: Reading) -> Itera
 
 def _embed(given: Untrained, texts: Sequence[str], read: Reading) -> TextEmbedding:
     with given.autocast():
-        return read(list(texts))
+        found = read(list(texts))
+    require_text_embedding(found, len(texts), given.backbone)
+    return found
 
 
 def _texts(given: Untrained, texts: Sequence[str], read: Reading) -> TextEmbedding:

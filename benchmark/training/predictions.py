@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
+from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.boxes import Detections
@@ -43,6 +44,7 @@ class Example:
         boxes_xywh: (n, 4) float32, or None for masks.
         masks: (C, S, S) bool, or None for boxes.
         similarity: (h, w) float32 over the whole frame, how near each place is to what was asked for; None where nothing was asked.
+        box_labels: (n,) int64 class of each box, an index into the card's classes; None for masks, phrases, and in older files.
     """
 
     index: int
@@ -50,6 +52,7 @@ class Example:
     boxes_xywh: np.ndarray | None
     masks: np.ndarray | None
     similarity: np.ndarray | None = None
+    box_labels: np.ndarray | None = None
 
 
 def write(folder: Path, job: Job, part: Part, result: Tested, *, with_examples: bool) -> None:
@@ -182,6 +185,7 @@ def read_examples(path: Path) -> list[Example]:
             boxes_xywh=None if boxes is None else boxes[kept["box_owner"] == k],
             masks=None if masks is None else masks[k],
             similarity=None if similarity is None else similarity[k],
+            box_labels=kept["box_labels"][kept["box_owner"] == k] if "box_labels" in kept else None,
         )
         for k, index in enumerate(kept["index"])
     ]
@@ -225,6 +229,7 @@ def _write_examples(path: Path, part: Part) -> None:
     if part.target == "boxes":
         boxes = [part.boxes[i] for i in index]
         truth = {"boxes_xywh": np.concatenate(boxes), "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in boxes])}
+        truth["box_labels"] = np.concatenate([part.labels[i] for i in index])
     np.savez_compressed(path, index=index, images=part.images(index).numpy(), **truth)
 
 
@@ -296,10 +301,10 @@ def _dump(path: Path, content: dict[str, Any]) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_files.read(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
-    if not isinstance(content, dict) or "frame" not in content:
+    if "frame" not in content:
         raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content
 

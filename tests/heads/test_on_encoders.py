@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from benchmark import heads
 from benchmark.cards import IMAGENET, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.pyramid import on_one_grid
+from benchmark.plan import SMOKE_STEPS
 from benchmark.registry import plugin
+from benchmark.task_rules import HEADS
 
 SIZE = 64
 TARGETS = Targets(
@@ -50,3 +55,16 @@ def test_head_trains_on_the_encoder(encoder, name, mode):
     else:
         assert len(predicted) == 2
         assert all((image.confidence.diff() <= 0).all() for image in predicted)
+
+
+def test_heads_and_what_they_take_are_those_of_the_head_modules() -> None:
+    kinds = {"segmentation": "masks", "detection": "boxes", "classification": "labels"}
+    folder = Path(heads.__file__).parent
+    trained = {path.stem for path in folder.glob("*.py") if "\ndef build(" in path.read_text(encoding="utf-8")}
+    assert trained == {name for name, rule in HEADS.items() if rule.trains} == set(SMOKE_STEPS)
+    for name in trained:
+        module = plugin("heads", name)
+        built = module.build.__annotations__["return"]
+        head = getattr(module, built)
+        assert kinds[head.kind] == HEADS[name].target
+        assert head.exclusive == HEADS[name].exclusive

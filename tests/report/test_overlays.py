@@ -53,6 +53,35 @@ def test_mask_outlines_follow_the_masks_edge():
     assert np.abs([rows[0] - 80, rows[-1] - 160, columns[0] - 200, columns[-1] - 300]).max() <= 3
 
 
+def said(monkeypatch) -> list[tuple[str, tuple[int, int, int]]]:
+    """Words written beside outlines, with their colour, as they are drawn from now on."""
+    written: list[tuple[str, tuple[int, int, int]]] = []
+    drawn = overlays._tag
+    monkeypatch.setattr(overlays, "_tag", lambda pen, at, text, colour: (written.append((text, colour)), drawn(pen, at, text, colour)))
+    return written
+
+
+def test_outlines_of_several_classes_name_them_true_and_predicted(monkeypatch):
+    written = said(monkeypatch)
+    masks = np.zeros((2, 224, 224), bool)
+    masks[0, 20:60, 20:60] = masks[1, 100:160, 100:160] = True
+    overlays.draw_segmentation(BLACK, masks, masks, class_names=("lungs", "heart"))
+    assert written == [(name, colour) for colour in (overlays.TRUTH, overlays.PREDICTION) for name in ("lungs", "heart")]
+
+
+def test_boxes_of_several_classes_name_them_true_and_predicted(monkeypatch):
+    written = said(monkeypatch)
+    boxes, labels = np.array([[20.0, 20, 40, 40], [100, 100, 60, 60]]), np.array([1, 0])
+    named = {"class_names": ("Mass", "Nodule"), "truth_labels": labels, "predicted_labels": labels}
+    overlays.draw_detection(BLACK, boxes, boxes, np.array([0.9, 0.5]), **named)
+    assert sorted(written) == sorted(
+        [("Nodule", overlays.TRUTH), ("Mass", overlays.TRUTH), ("Nodule 0.90", overlays.PREDICTION), ("Mass 0.50", overlays.PREDICTION)]
+    )
+    written.clear()
+    overlays.draw_detection(BLACK, boxes, boxes, np.array([0.9, 0.5]), class_names=("Mass", "Nodule"))  # an older file has no labels
+    assert {text for text, _ in written} == {"0.90", "0.50"}
+
+
 def test_a_mask_that_fills_the_frame_still_has_an_outline():
     full = np.ones((1, 224, 224), bool)
     assert _pixels(overlays.draw_segmentation(BLACK, full, ~full), overlays.TRUTH).any()

@@ -37,7 +37,7 @@ def test_no_mean_over_a_failed_run(make):
     (row,) = rows_of(records)
     assert row.mean is None
     assert row.text == "–"
-    assert row.missing == "2 of 3 runs, 1 failed: run 2: The loss became NaN"
+    assert row.missing == "2 of 3 runs, 1 failed: run 3: The loss became NaN"
 
 
 def test_no_mean_over_runs_that_were_planned_but_are_missing(make):
@@ -67,7 +67,7 @@ def test_absent_or_infinite_metric_is_a_gap_not_a_zero(make):
     for metrics in ({}, {"mAP": math.inf}):
         (row,) = rows_of([make.record(metrics=metrics)])
         assert row.mean is None
-        assert "mAP of run 0 is absent or not finite" in row.missing
+        assert "mAP of run 1 is absent or not finite" in row.missing
 
 
 def test_failed_search_explains_the_runs_that_wait_for_it(make):
@@ -110,7 +110,7 @@ def test_protocol_scale_and_phantom_split_rows(make):
 
 def test_identical_results_from_different_seeds_raise_a_warning(make):
     (row,) = rows_of(make.runs([0.1872, 0.1775, 0.1775, 0.1775]))
-    assert "identical results from different seeds (runs 1, 2, 3): the interval is too narrow" in row.warnings
+    assert "identical results from different seeds (runs 2, 3, 4): the interval is too narrow" in row.warnings
     (clean,) = rows_of(make.runs([0.1, 0.2, 0.3]))
     assert not any("identical" in warning for warning in clean.warnings)
 
@@ -163,6 +163,30 @@ def test_sentences_about_datasets_without_redistribution_are_withheld(make):
     assert "0bbb2222" not in row.missing + "".join(row.warnings)
     assert "TrainingError" in row.missing
     assert rows_module.sentence_of(make.record(failure=secret)) == secret
+
+
+def with_labels(record, **update):
+    job = record.job.model_copy(update={"labels": record.job.labels.model_copy(update=update)})
+    return record.model_copy(update={"job": job})
+
+
+@pytest.mark.parametrize(("planned", "today", "title"), [("boxes", "masks", "opacity box-mask Dice"), ("masks", "boxes", "opacity Dice")])
+def test_a_record_is_reported_by_the_card_it_was_planned_with(make, monkeypatch, planned, today, title):
+    """A card that was changed, renamed or removed since says nothing of an old store."""
+    record = with_labels(make.record(0.1, task="rsna-linear-frozen-10"), mask_source=planned)
+    for cards in ({"rsna": DatasetCard.model_construct(mask_source=today)}, {}):
+        monkeypatch.setattr(registry, "datasets", lambda cards=cards: cards)
+        (row,) = rows_of([record])
+        assert (row.metric_title, row.box_masks) == (title, planned == "boxes")
+
+
+def test_a_row_by_a_card_of_ones_own_is_marked_custom(make):
+    (row,) = rows_of([with_labels(make.record(0.1), custom=("task", "backbone"))])
+    assert row.custom == ("task", "backbone")
+    assert rows_module.CUSTOM.format("task, backbone") in row.warnings
+    (row,) = rows_of([make.record(0.1)])
+    assert row.custom == ()
+    assert not any("custom" in warning for warning in row.warnings)
 
 
 def test_dice_against_filled_boxes_is_called_box_mask_dice(make, monkeypatch):

@@ -137,6 +137,7 @@ def test_examples_are_the_first_positive_images_with_their_truth(detection, segm
     for example in examples:
         assert np.array_equal(example.image, part.images(np.array([example.index]))[0].numpy())
         assert np.array_equal(example.boxes_xywh, part.boxes[example.index])
+        assert np.array_equal(example.box_labels, part.labels[example.index])
     job, part = segmentation
     (tmp_path / "second").mkdir()
     write(tmp_path / "second", job, part, masks=np.zeros((len(part), 1, 64, 64), bool))

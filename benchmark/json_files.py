@@ -1,0 +1,37 @@
+"""JSON from disk, whatever lies there: an object where an object belongs, or one kind of error with a clause that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_CALLED = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+
+
+def read(path: Path, shape: type = dict) -> Any:
+    """The content of a file.
+
+    Args:
+        shape: `dict` for an object, `list` for a list.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no JSON, no UTF-8 text, nested without end, or something else than `shape`.
+    """
+    return parse(path.read_text(encoding="utf-8"), shape)
+
+
+def parse(text: str | bytes, shape: type = dict) -> Any:
+    """As `read`, of a text at hand.
+
+    Raises:
+        ValueError: see `read`.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(content, shape):
+        raise ValueError(f"it holds {_CALLED[type(content)]} where {_CALLED[shape]} belongs")
+    return content

@@ -1,0 +1,396 @@
+"""What a card may ask for: which head, target, metric, class and split go together. Refused here is what no job could compute.
+
+All that is wrong with a card is said at once, with its file. Metric names are those that the scorers give for one made-up image, so that no
+list of them stands beside the scorers. No framework is imported, no file of a dataset is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from benchmark import registry
+from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
+from benchmark.errors import CardError, LobeError
+from benchmark.heads import retrieval
+from benchmark.heads.prompts import prompt_sets
+from benchmark.metrics import grounding, scores
+from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.metrics.ranges import falls_with_quality
+
+UNSELECTED = "none"  # `select` of a task that trains nothing
+
+
+@dataclass(frozen=True)
+class HeadRule:
+    """What a head can be asked for.
+
+    Attributes:
+        target: ground truth that it learns from, or is scored against.
+        trains: False of a rule over similarities of images and words.
+        exclusive: of a classifier: each image has exactly one class.
+    """
+
+    target: Literal["masks", "boxes", "labels", "reports", "phrases"]
+    trains: bool = True
+    exclusive: bool = False
+
+
+HEADS: dict[str, HeadRule] = {
+    "linear": HeadRule("masks"),
+    "unet": HeadRule("masks"),
+    "smp_unet": HeadRule("masks"),
+    "yolov3": HeadRule("boxes"),
+    "yolov3_mgca": HeadRule("boxes"),
+    "faster_rcnn": HeadRule("boxes"),
+    "classifier": HeadRule("labels"),
+    "softmax_classifier": HeadRule("labels", exclusive=True),
+    "zero_shot": HeadRule("labels", trains=False),
+    "retrieval": HeadRule("reports", trains=False),
+    "grounding": HeadRule("phrases", trains=False),
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """Metrics of a kind of task by name: what an epoch can be chosen by, and what its test gives."""
+
+    select: frozenset[str]
+    report: frozenset[str]
+
+
+def require(tasks: Iterable[TaskCard]) -> None:
+    """
+    Raises:
+        CardError: a task that cannot be, with everything that is wrong with it and with the file it stands in.
+    """
+    _raise_for(("tasks", task.id, task_faults(task, registry.datasets(), registry.prompts(), registry.protocols())) for task in tasks)
+
+
+def require_included() -> None:
+    """Checks every card of the folders that the user included.
+
+    Raises:
+        CardError: as `require`, for cards of all kinds at once.
+    """
+    datasets, prompts, protocols, tasks = registry.datasets(), registry.prompts(), registry.protocols(), registry.tasks()
+    faults_of: dict[str, Callable[[str], list[str]]] = {
+        "datasets": lambda name: dataset_faults(datasets[name]),
+        "backbones": lambda name: backbone_faults(registry.backbones()[name]),
+        "prompts": lambda name: prompt_faults(prompts[name]),
+        "tasks": lambda name: task_faults(tasks[name], datasets, prompts, protocols),
+        "suites": lambda name: suite_faults(registry.suites()[name], tasks, protocols),
+    }
+    custom = sorted(registry.custom_cards())
+    _raise_for((section, name, faults_of[section](name)) for section in faults_of for of, name in custom if of == section)
+
+
+def task_faults(
+    task: TaskCard, datasets: Mapping[str, DatasetCard], prompts: Mapping[str, PromptCard], protocols: Collection[str]
+) -> list[str]:
+    """Everything that is wrong with a task, one sentence each; empty for one that can be computed."""
+    found = [_unknown("protocols", "protocol", name, protocols) for name in task.protocols if name not in protocols]
+    if not task.protocols:
+        found.append("`protocols` is empty: name at least one.")
+    if task.runs < 1:
+        found.append(f"`runs` is {task.runs}; at least 1.")
+    dataset, rule = datasets.get(task.dataset), HEADS.get(task.head)
+    if dataset is None:
+        found.append(_unknown("dataset", "dataset", task.dataset, datasets))
+    else:
+        found += _of_data(task, dataset)
+    if rule is None:
+        found.append(_unknown("head", "head", task.head, HEADS))
+        return found
+    if task.target != rule.target:
+        fitting = ", ".join(name for name, other in HEADS.items() if other.target == task.target)
+        found.append(f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting}.")
+    found += _of_training(task) if rule.trains else _of_words(task, dataset, prompts)
+    if rule.trains and task.words is not None:
+        found.append(f"`words` is of tasks that train nothing, and the head {task.head} is trained.")
+    if dataset is not None and task.target == rule.target:
+        found += _of_metrics(task, dataset, prompts)
+    return found
+
+
+def dataset_faults(card: DatasetCard) -> list[str]:
+    """Everything that is wrong with a dataset card, as far as the card alone tells."""
+    found = []
+    alike = [other for other in _shipped_datasets() if other.reader == card.reader]
+    if importlib.util.find_spec(f"benchmark.readers.{card.reader.replace('-', '_')}") is None or not alike:
+        found.append(_unknown("reader", "reader", card.reader, {other.reader for other in _shipped_datasets()}))
+    else:
+        given = dict.fromkeys(target for other in alike for target in other.targets)
+        found += [
+            f"`targets` has {name}, which the reader {card.reader} does not give; it gives {', '.join(given)}."
+            for name in card.targets
+            if name not in given
+        ]
+    if not card.targets:
+        found.append("`targets` is empty: nothing can be asked of it.")
+    if ("masks" in card.targets) != (card.mask_source != "none"):
+        found.append(
+            f"`mask_source` is {card.mask_source} and `targets` are {', '.join(card.targets)}: they say different things of masks."
+        )
+    if len(set(card.classes)) < len(card.classes):
+        found.append(f"`classes` has {_repeated(card.classes)} twice.")
+    if not card.classes and set(card.targets) - {"reports"}:
+        found.append("`classes` is empty, and only reports need none.")
+    if not card.splits:
+        found.append("`splits` is empty: a dataset has at least one.")
+    found += [_unknown("parts", "dataset", name, registry.datasets()) for name in card.parts.values() if name not in registry.datasets()]
+    return found
+
+
+def backbone_faults(card: BackboneCard) -> list[str]:
+    """Everything that is wrong with a backbone card, as far as the card alone tells."""
+    found = []
+    families = _families()
+    if card.family not in families:
+        found.append(_unknown("family", "family of backbones", card.family, families))
+    if not 0 < card.minimum_loaded <= 1:
+        found.append(f"`minimum_loaded` is {card.minimum_loaded:g}; a share above 0 and up to 1 is expected.")
+    datasets = registry.datasets()
+    found += [_unknown("contamination", "dataset", name, datasets) for name in card.contamination if name not in datasets]
+    return found
+
+
+def prompt_faults(card: PromptCard) -> list[str]:
+    try:
+        prompt_sets(card)
+    except LobeError as error:
+        return [str(error)]
+    except (IndexError, KeyError, ValueError) as error:
+        return [f"`templates` cannot be filled in ({error}): `{{}}` stands for a class's words."]
+    return []
+
+
+def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Collection[str]) -> list[str]:
+    found = [_unknown("tasks", "task", name, tasks) for name in card.tasks if name not in tasks]
+    if card.default_protocol not in protocols:
+        return [*found, _unknown("default_protocol", "protocol", card.default_protocol, protocols)]
+    without = [name for name in card.tasks if name in tasks and card.default_protocol not in tasks[name].protocols]
+    if without:
+        found.append(f"`default_protocol` is {card.default_protocol}, which {', '.join(without[:3])} do not offer.")
+    return found
+
+
+def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
+    """Every metric that a task of this head on this dataset computes."""
+    rule = HEADS[task.head]
+    if rule.target == "masks":
+        return _of_masks(dataset.classes, dataset.mask_source == "masks")
+    if rule.target == "boxes":
+        return _of_boxes(dataset.classes)
+    if task.head == "zero_shot":
+        asked = None if task.words is None or task.words.prompts is None else prompts.get(task.words.prompts)
+        templates = () if asked is None else asked.templates
+        pairs = bool(templates) and all(one.negative is not None for one in templates)
+        return _of_zero_shot(dataset.classes, task.words is not None and task.words.decision == "highest", pairs, len(templates))
+    if rule.target == "labels":
+        return _of_labels(dataset.classes, rule.exclusive)
+    if rule.target == "reports":
+        return _of_reports(dataset.classes, "text" if task.words is None else task.words.matches)
+    return _of_phrases(dataset.classes)
+
+
+# ---------------------------------------------------------------------------------------------------------- parts of a task
+
+
+def _of_data(task: TaskCard, dataset: DatasetCard) -> list[str]:
+    found = []
+    if task.split not in dataset.splits:
+        found.append(f"`split` is {task.split!r}, which {dataset.name} does not have. It offers: {', '.join(dataset.splits)}.")
+    # A finding of a boxed class is a phrase in the words of prompts.
+    asked = task.words is not None and task.words.prompts is not None
+    needed = "boxes" if task.target == "phrases" and asked else task.target
+    if needed not in dataset.targets:
+        found.append(f"`target` is {task.target}, for which {dataset.name} has no {needed}. It has: {', '.join(dataset.targets)}.")
+    return found
+
+
+def _of_training(task: TaskCard) -> list[str]:
+    recipe, found = task.recipe, []
+    if not 0 < task.fraction <= 1:
+        found.append(f"`fraction` is {task.fraction:g}; a share of the training images above 0 and up to 1 is expected.")
+    for key, low in (("batch_size", 1), ("max_epochs", 1), ("patience", 0), ("warmup_steps", 0), ("max_steps", 1)):
+        value = getattr(recipe, key)
+        if value is not None and value < low:
+            found.append(f"`recipe.{key}` is {value}; at least {low}.")
+    if not 0 < recipe.validation_subset <= 1:
+        found.append(f"`recipe.validation_subset` is {recipe.validation_subset:g}; a share above 0 and up to 1 is expected.")
+    found += [f"`recipe` learns at a rate of {rate:g}; a rate is above 0." for rate in _rates(recipe) if not rate > 0]
+    if len(set(recipe.grid)) < len(recipe.grid):
+        found.append(f"`recipe.grid` has {_repeated(recipe.grid):g} twice.")
+    if recipe.augmentation is not None and task.target != "masks":
+        found.append(f"`recipe.augmentation` moves images and masks; {task.target} would stay where they were.")
+    return found
+
+
+def _rates(recipe: Recipe) -> tuple[float, ...]:
+    return recipe.grid or (recipe.learning_rate,)
+
+
+def _of_words(task: TaskCard, dataset: DatasetCard | None, prompts: Mapping[str, PromptCard]) -> list[str]:
+    if task.words is None:
+        return [f"the head {task.head} compares images with words: say what is asked under `words`."]
+    found = []
+    if task.encoder is not EncoderMode.FROZEN:
+        found.append(f"`encoder` is {task.encoder}, and a task that trains nothing has a frozen one.")
+    for key, words in (("words", task.words), ("words_as_released", task.words_as_released)):
+        if words is not None:
+            found += [f"`{key}.{said}" for said in _of_question(task, words, dataset, prompts)]
+    return found
+
+
+def _of_question(task: TaskCard, words: Words, dataset: DatasetCard | None, prompts: Mapping[str, PromptCard]) -> list[str]:
+    """Sentences that begin behind `words.`, the key first."""
+    found = []
+    if task.head == "zero_shot" and words.prompts is None:
+        found.append("prompts` names none, and zero-shot classification asks with prompts.")
+    if task.head == "retrieval" and words.prompts is not None:
+        found.append("prompts` is of zero-shot classification and grounding; retrieval reads reports.")
+    if words.prompts is not None and words.prompts not in prompts:
+        found.append(_unknown("prompts", "set of prompts", words.prompts, prompts).removeprefix("`"))
+    elif words.prompts is not None and dataset is not None:
+        silent = [name for name in dataset.classes if name not in prompts[words.prompts].classes]
+        if silent:
+            found.append(f"prompts` is {words.prompts}, which has no words for {', '.join(silent)} of {dataset.name}.")
+    if words.matches == "class" and task.head != "retrieval":
+        found.append("matches` is of retrieval.")
+    elif words.matches == "class" and dataset is not None and "labels" not in dataset.targets:
+        found.append(f"matches` is class, for which {dataset.name} has no labels.")
+    if words.own_report == "removed" and words.matches != "class":
+        found.append("own_report` is removed, and then nothing could be found: only where `matches` is class.")
+    if words.rerank is not None and (task.head != "retrieval" or words.rerank < 1):
+        found.append(f"rerank` is {words.rerank}; a number from 1 on, and of retrieval alone.")
+    if words.across_images == "standardised" and task.head != "zero_shot":
+        found.append("across_images` is of zero-shot classification.")
+    return found
+
+
+def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> list[str]:
+    try:
+        names = metric_names(task, dataset, prompts)
+    except LobeError as error:
+        return [str(error)]
+    found = []
+    for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
+        if not HEADS[task.head].trains and key == "select":
+            if metric != UNSELECTED:
+                found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
+        elif metric in known and falls_with_quality(metric):
+            found.append(f"`{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")
+        elif metric not in known:
+            usable = sorted(name for name in known if not falls_with_quality(name))
+            said = "chosen by" if key == "select" else "reported of"
+            place = "an epoch" if key == "select" else "a test"
+            shown = f"{', '.join(usable[:_SHOWN])}{f', and {len(usable) - _SHOWN} more' if len(usable) > _SHOWN else ''}"
+            found.append(
+                f"`{key}` is {metric}, which the head {task.head} on {dataset.name} never computes.{_meant(metric, usable)} "
+                f"What {place} can be {said}: {shown}."
+            )
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- names of metrics
+
+_SHOWN = 12
+_NEGATIVE_LOSS = "negative_loss"
+
+
+@cache
+def _of_masks(classes: tuple[str, ...], true_masks: bool) -> Names:
+    masks = np.zeros((1, len(classes), 4, 4), bool)
+    masks[:, :, 0, 0] = True
+    found = scores.score_segmentation(masks.astype(np.float32), masks, classes, true_masks, batch_size=1)
+    chosen = scores.segmentation_selection(scores.dice.count_overlap(masks, masks), classes)
+    return Names(frozenset({*chosen, _NEGATIVE_LOSS}), frozenset({*found.metrics, *found.undefined}))
+
+
+@cache
+def _of_boxes(classes: tuple[str, ...]) -> Names:
+    zero, box = np.zeros(1, np.int64), np.array([[0.0, 0.0, 2.0, 2.0]])
+    truth = Boxes(image=zero, xywh=box, label=zero, n_images=1, frame="")
+    seen = Detections(image=zero, xywh=box, label=zero, n_images=1, frame="", confidence=np.ones(1))
+    found = scores.score_detection(seen, truth, classes)
+    return Names(frozenset(scores.detection_selection(seen, truth, classes)), frozenset({*found.metrics, *found.undefined}))
+
+
+@cache
+def _of_labels(classes: tuple[str, ...], exclusive: bool, calibrated: bool = True, thresholds: bool = False) -> Names:
+    # One image of each class and one of none, so that every class can be ranked.
+    truth = np.eye(len(classes), dtype=np.int8) if exclusive else np.eye(len(classes) + 1, len(classes), dtype=np.int8)
+    chosen = np.full(len(classes), 0.5) if thresholds else None
+    found = scores.score_classification(truth.astype(np.float64), truth, classes, exclusive, chosen, calibrated)
+    report = frozenset({*found.metrics, *found.undefined})
+    return Names(report | {_NEGATIVE_LOSS}, report)
+
+
+def _of_zero_shot(classes: tuple[str, ...], exclusive: bool, calibrated: bool, n_sets: int) -> Names:
+    report = _of_labels(classes, exclusive, calibrated, thresholds=not exclusive).report
+    spread = {f"{family}_{of}" for family in ("auroc", "ap") for of in ("mean_of_sets", "lowest_set", "highest_set")}
+    return Names(frozenset(), report | spread if n_sets > 1 else report)
+
+
+@cache
+def _of_reports(classes: tuple[str, ...], matches: str) -> Names:
+    zero = np.zeros(1, np.int64)
+
+    def alike(rows: slice) -> np.ndarray:
+        return np.ones((1, 1), np.float32)
+
+    found = (
+        retrieval.score_text_matches(alike, alike, zero) if matches == "text" else retrieval.score_class_matches(alike, zero, classes, None)
+    )
+    return Names(frozenset(), frozenset({*found, "duplicate_rate"}))
+
+
+@cache
+def _of_phrases(classes: tuple[str, ...]) -> Names:
+    own = {f"{name}_cnr" for name in classes} if len(classes) > 1 else set()
+    return Names(frozenset(), frozenset({*grounding.COLUMNS, "n_phrases", *own}))
+
+
+# --------------------------------------------------------------------------------------------------------------- sentences
+
+
+def _raise_for(found: Iterable[tuple[str, str, list[str]]]) -> None:
+    said = []
+    for section, name, faults in found:
+        if faults:
+            file = registry.file_of(name, section)
+            said += [f"{'' if file is None else f'{file.name}: '}{section.rstrip('s')} {name}:", *(f"  - {fault}" for fault in faults)]
+    if said:
+        raise CardError("\n".join(said))
+
+
+def _unknown(key: str, kind: str, name: str, known: Collection[str]) -> str:
+    """The key, in backticks, is the first word."""
+    shown = f" There are: {', '.join(sorted(known))}." if len(known) <= _SHOWN else ""
+    return f"`{key}` names {name!r}, and there is no such {kind}.{_meant(name, known)}{shown}"
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _repeated(values: Collection) -> str | float:
+    listed = list(values)
+    return next(value for value in listed if listed.count(value) > 1)
+
+
+def _shipped_datasets() -> list[DatasetCard]:
+    return [card for card in registry.datasets().values() if not registry.is_custom(card.name, "datasets")]
+
+
+def _families() -> set[str]:
+    shipped = {card.family for card in registry.backbones().values() if not registry.is_custom(card.name, "backbones")}
+    return shipped | {"torchvision", "timm", "hf", "python_file"}

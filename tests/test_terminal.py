@@ -1,0 +1,90 @@
+"""Output that is closed, full, unread or of few letters ends in no traceback: what was asked for is done, or one sentence says why not."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from benchmark import terminal
+from benchmark.errors import EnvironmentProblem
+
+LOBE = [sys.executable, "-c", "from benchmark.cli import main; main()"]
+
+
+@pytest.fixture
+def unread() -> Iterator[io.TextIOWrapper]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", encoding="utf-8")
+    yield stream
+    stream.close()
+
+
+def test_a_reader_who_left_stops_nothing(unread) -> None:
+    stream = terminal.Enduring(unread, "Standard output", lossy=False)
+    for _ in range(3):
+        assert stream.write("a" * 100_000) == 100_000
+        stream.flush()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("lossy", [True, False])
+def test_a_full_disk_is_a_sentence_unless_it_is_where_sentences_go(lossy: bool) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        stream = terminal.Enduring(full, "Standard output", lossy=lossy)
+        stream.write("a")
+        if lossy:
+            stream.flush()
+        else:
+            with pytest.raises(EnvironmentProblem, match="Standard output cannot be written: No space left on device"):
+                stream.flush()
+        stream.flush()  # and after that it is over
+
+
+def test_only_encodings_with_all_letters_are_said_to_have_them() -> None:
+    for encoding, every in (("utf-8", True), ("UTF8", True), ("ascii", False), ("latin-1", False)):
+        assert terminal.takes_every_letter(io.TextIOWrapper(io.BytesIO(), encoding=encoding)) == every
+    assert not terminal.takes_every_letter(None)
+
+
+def run(arguments: str, shell: str, **environment: str) -> subprocess.CompletedProcess:
+    """The command as a shell would run it, with its ends where `shell` puts them."""
+    script = shell.replace("LOBE", " ".join(f"'{word}'" for word in LOBE) + f" {arguments}")
+    given = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", script], capture_output=True, check=False, env=given)
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("LOBE | head -1 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
+        ("LOBE >&-", 0, ""),
+        ("LOBE >/dev/null 2>&-", 0, ""),
+        ("LOBE >/dev/full", 2, "error: Standard output cannot be written: No space left on device."),
+    ],
+    ids=["unread", "closed", "closed-err", "full"],
+)
+def test_a_listing_whose_output_goes_nowhere_ends_without_traceback(shell: str, code: int, said: str) -> None:
+    done = run("list protocols", shell)
+    assert (done.returncode, done.stderr.decode().strip()) == (code, said)
+
+
+def test_a_terminal_without_our_letters_gets_others() -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    table = run("list suites", "LOBE", **plain)
+    assert (table.returncode, table.stderr) == (0, b"")
+    assert "?" in table.stdout.decode("ascii")
+    listed = run("list suites --json", "LOBE", **plain)
+    assert any(
+        "é" in str(row) or "–" in str(row) or "ü" in str(row) or "·" in str(row) for row in json.loads(listed.stdout.decode("ascii"))
+    )
+    refused = run("list tasks --suite zwölf", "LOBE", **plain)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert b"There is no suite called" in refused.stderr
