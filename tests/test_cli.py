@@ -202,7 +202,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     from benchmark.api import Request
 
     handed = []
-    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(words) or "id")
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title, lists: handed.append(words) or "id")
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
     options |= {"--device": "cuda", "--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}

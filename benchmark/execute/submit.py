@@ -26,13 +26,14 @@ class Submission:
     title: str
 
 
-def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str) -> str:
+def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, *, lists: bool = False) -> str:
     """Starts `lobe run` on the cluster.
 
     Args:
         address: of the cluster's job server, `http://head:8265`.
         backbones: as named here; the folders of the user's own travel along.
         arguments: of `lobe run` beside the backbones; paths are the cluster's.
+        lists: say which files of the authors travel, beside how many.
 
     Returns:
         The id to follow it by.
@@ -41,7 +42,7 @@ def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], tit
         EnvironmentProblem: the cluster does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
-        named = stage(Path(staging), backbones)
+        named = stage(Path(staging), backbones, lists=lists)
         words = ["run", *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
         client = _client(address)
         return client.submit_job(
