@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from benchmark.errors import DataError
+from benchmark.files import open_regular
 
 MEMORY = "contents.sqlite"
 RECENT_NS = 100_000_000  # a file changed so shortly ago may change again within the same tick of the file system's clock
@@ -44,7 +45,7 @@ def size_in(stamp: bytes) -> int:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 (hex) of the file's bytes."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

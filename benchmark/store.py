@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmark.cards import SCHEMA_VERSION, Job, Record
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
+from benchmark.files import read_text
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
@@ -61,7 +62,7 @@ class Store:
         path = self.out / "store.id"
         if not path.exists():
             write_atomically(path, uuid.uuid4().hex.encode())
-        found = path.read_text().strip()
+        found = read_text(path).strip()
         if re.fullmatch(r"[0-9a-f]{32}", found) is None:
             raise StoreError(f"{path} does not hold 32 hex digits. Delete it; finished results waiting on workers are then computed again.")
         return found
@@ -111,7 +112,7 @@ class Store:
         if not path.exists():
             return []
         try:
-            jobs = [Job.model_validate(job) for job in json.loads(path.read_text(encoding="utf-8"))]
+            jobs = [Job.model_validate(job) for job in json.loads(read_text(path))]
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({str(error).splitlines()[0]}). Move it away; the next `lobe run` writes it.") from None
         return jobs
@@ -220,7 +221,7 @@ def read_record(path: Path) -> Record:
         StoreError: it may not be believed: damaged, edited, renamed, or written by a newer release.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(read_text(path))
         if not isinstance(raw, dict):
             raise ValueError("it holds no JSON object")
         if raw.get("schema_version", 0) > SCHEMA_VERSION:

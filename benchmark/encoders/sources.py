@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 from benchmark import registry
 from benchmark.encoders.own_modules import installed_folders
 from benchmark.errors import CheckpointError
+from benchmark.files import open_regular
 
 OUTSIDE = "outside: "  # begins the names of files that lie elsewhere
 CONTENT = ("tasks", "datasets", "backbones", "results")
@@ -148,5 +149,5 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

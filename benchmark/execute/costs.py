@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
+from benchmark.files import read_text
 from benchmark.readers.base import SPLITS
 from benchmark.store import write_atomically
 from benchmark.training.place import Place
@@ -71,7 +72,7 @@ class Costs:
         self._known: dict[str, dict[str, float]] = {}
         if path is not None:
             with contextlib.suppress(OSError, ValueError):  # a damaged memory is no memory
-                self._known = {str(k): dict(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+                self._known = {str(k): dict(v) for k, v in json.loads(read_text(path)).items()}
 
     def note(self, record: Record, disk_bytes: int = 0) -> None:
         """Learns from a finished job and the size of its files."""

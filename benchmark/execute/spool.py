@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.cards import Record
+from benchmark.files import read_bytes, read_text
 from benchmark.integrity import bytes_digest
 
 RECORD, FILES, SUMS = "record.json", "files", "sums.json"
@@ -64,10 +65,10 @@ def waiting(store_id: str, wanted: Iterable[str]) -> Iterator[tuple[Record, dict
     wanted = set(wanted)
     for path in sorted(p for p in folder.iterdir() if re.fullmatch(r"[0-9a-f]{32}", p.name) and p.name in wanted):
         with contextlib.suppress(OSError, ValueError, ValidationError):
-            stored = (path / RECORD).read_bytes()
+            stored = read_bytes(path / RECORD)
             record = Record.model_validate_json(stored)
-            files = {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
-            if record.key == record.job.key == path.name and json.loads((path / SUMS).read_text()) == _sums(stored, files):
+            files = {p.name: read_bytes(p) for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
+            if record.key == record.job.key == path.name and json.loads(read_text(path / SUMS)) == _sums(stored, files):
                 yield record, files
 
 

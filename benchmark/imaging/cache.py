@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from benchmark.cards import Card, digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, StoreError
+from benchmark.files import read_text
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
 from benchmark.imaging.rows import ROW, Prepared, Refused, joint_stamp, sealed, source_digests
@@ -356,7 +357,7 @@ def list_caches(root: Path) -> list[CacheEntry]:
     entries = []
     for path in sorted(p.parent for p in root.glob(f"*/{RECIPE_FILE}")):
         try:
-            recipe = CacheRecipe.model_validate(json.loads((path / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"])
+            recipe = CacheRecipe.model_validate(json.loads(read_text(path / RECIPE_FILE))["recipe"])
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             recipe = None
         entries.append(CacheEntry(path, recipe.dataset if recipe else path.name.rpartition("-")[0], _bytes_on_disk(path), recipe))

@@ -21,6 +21,7 @@ import numpy as np
 from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
+from benchmark.files import open_regular, read_bytes, read_text
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
@@ -157,7 +158,7 @@ class Reader(ABC):
         path = self.root / PHANTOM_FILE
         if not path.exists():
             return None
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
 
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
@@ -170,7 +171,7 @@ class Reader(ABC):
         path = self.root / PHANTOM_REPORTS
         if self.phantom is None or not path.exists():
             return {}
-        with path.open(encoding="utf-8", newline="") as handle:
+        with open_regular(path, "r", encoding="utf-8", newline="") as handle:
             rows = csv.DictReader(handle)
             if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
                 raise DataError(
@@ -204,7 +205,7 @@ class Reader(ABC):
         """SHA-256 over the label files' names and bytes, and what the cards decide."""
         sha = hashlib.sha256(self.decided().encode() + b"\0")
         for path in sorted(self.label_files()):
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 sha.update(f"{self.named(path)}\t{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return sha.hexdigest()
 
@@ -216,7 +217,7 @@ class Reader(ABC):
         """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
-            sha.update(self.named(path).encode() + b"\0" + path.read_bytes())
+            sha.update(self.named(path).encode() + b"\0" + read_bytes(path))
         for line in sorted(f"{self.named(p)}\t{p.stat().st_size}" for p in self.image_files()):
             sha.update(line.encode() + b"\n")
         return sha.hexdigest()

@@ -21,6 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.files import read_text
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
@@ -142,7 +143,7 @@ class DatasetReader(Reader):
     def _read(self, part: str) -> None:
         path = self._base / FILES[part]
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = json.loads(read_text(path))
         except FileNotFoundError:
             raise DataError(f"{self.card.name}: {path.name} is missing in {self._base}. It is part of the public release.") from None
         except ValueError as error:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmark.errors import DataError, SplitError
+from benchmark.files import read_text
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 # What must be plainly absent as well. "No Finding" is not asked.
@@ -72,7 +73,7 @@ def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
         DataError: not that file, or one that is cut off.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         found = {entry["image_path"]: entry["label"].index(1) for entry in content.values()}
         whole = all(sorted(entry["label"]) == [0, 0, 0, 0, 1] for entry in content.values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.files import read_text
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
@@ -129,7 +130,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, .
         DataError: fewer than four fields, or another class, with the line.
     """
     known, lines = tuple(classes), []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip():
             continue
         fields = text.rstrip().rsplit(" ", 3)

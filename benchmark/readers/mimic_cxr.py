@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.files import open_regular, read_bytes, require_regular
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
@@ -208,13 +211,14 @@ class DatasetReader(Reader):
             if self._reports.suffix == ".zip":
                 raw = self._archive.read(one.report)
             else:
-                raw = (self._reports / one.report).read_bytes()
+                raw = read_bytes(self._reports / one.report)
         except (KeyError, OSError):
             return ""
         return report_text(raw.decode("utf-8", errors="replace"))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
+        require_regular(self._reports)
         return zipfile.ZipFile(self._reports)
 
     def _path(self, one: Image) -> Path:
@@ -249,7 +253,7 @@ class DatasetReader(Reader):
     def _rows(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         path = self._tables[name]
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as handle:
+            with open_regular(path) as file, _text(file, path.suffix) as handle:
                 rows = csv.DictReader(handle)
                 missing = sorted(set(columns) - set(rows.fieldnames or ()))
                 if missing:
@@ -260,3 +264,9 @@ class DatasetReader(Reader):
                     yield row
         except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None
+
+
+def _text(file: IO[bytes], suffix: str) -> IO[str]:
+    """The text of an open file, unpacked where its name says that it is packed."""
+    raw = gzip.GzipFile(fileobj=file) if suffix == ".gz" else file
+    return io.TextIOWrapper(raw, encoding="utf-8", newline="")

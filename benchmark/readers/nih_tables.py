@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.files import read_text
 from benchmark.readers.tables import Table, find_files, read_table
 
 TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
@@ -70,7 +71,7 @@ def read_list(path: Path, dataset: str, needed_for: str = "It is part of the pub
     """
     if not path.exists():
         raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. {needed_for}")
-    lines = [(k, line.strip()) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)]
+    lines = [(k, line.strip()) for k, line in enumerate(read_text(path).splitlines(), start=1)]
     listed = [id_of(line, f"{dataset}: {path.name} line {k:,}") for k, line in lines if line]
     twice = [i for i, n in Counter(listed).items() if n > 1]
     if twice:

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.files import read_bytes
 from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
@@ -109,7 +110,7 @@ def read_report(path: Path, dataset: str) -> Report:
         DataError: not such a file, or one that declares entities, which no file of the release does.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
             raise DataError(f"{dataset}: {path.name} declares a document type; no file of the release does. Fetch it again.")
         tree = ElementTree.fromstring(raw)

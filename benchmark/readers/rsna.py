@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.files import open_regular, read_text
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
@@ -180,7 +181,7 @@ class DatasetReader(Reader):
     def _read_mapping(self, path: Path) -> dict[str, str]:
         """Image id -> NIH patient (first part of the NIH file name)."""
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = json.loads(read_text(path))
             patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
@@ -250,7 +251,7 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
 
 def _read_table(path: Path, dataset: str) -> tuple[Table, str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_regular(path, "r", encoding="utf-8-sig", newline="") as handle:
             header = handle.readline()
             separator = ";" if ";" in header else ","
             handle.seek(0)

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmark.cards import SplitCounts, SplitRule
 from benchmark.errors import DataError, SplitError
+from benchmark.files import open_regular
 from benchmark.readers.base import SPLITS, Check, ids_digest
 
 Splits = dict[str, tuple[str, ...]]
@@ -252,7 +253,7 @@ def lovt_csv(folder: Path) -> LovtLists:
         path = folder / f"{split}.csv"
         if not path.is_file():
             raise DataError(f"No list {path}. Expected train.csv, validation.csv and test.csv in LoVT's format.")
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_regular(path, "r", encoding="utf-8-sig", newline="") as handle:
             rows = csv.reader(handle)
             header = next(rows, [])
             if header not in (["ID"], ["ID", "boxes", "classes"]):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError, PartialRelease
+from benchmark.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def read_table(path: Path, dataset: str) -> Table:
         DataError: no such file, an empty one, bytes that are not UTF-8, or quoting that does not close.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        with open_regular(path, "r", encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, strict=True)
             rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.files import read_text
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.box_masks import box_masks
@@ -161,7 +162,7 @@ class DatasetReader(Reader):
         path = self._base / LIST.format(part)
         if not path.is_file():
             raise DataError(f"{self.card.name}: {LIST.format(part)} is missing in {self._base}. It is part of the public release.")
-        for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for line, text in enumerate(read_text(path, "utf-8-sig").splitlines(), start=1):
             if not text.strip():
                 continue
             name = PurePosixPath(text.strip())
@@ -176,7 +177,7 @@ class DatasetReader(Reader):
         path = self._base / BOXES.format(part)
         where = f"{self.card.name}: {BOXES.format(part)}"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             images, annotations = content["images"], content["annotations"]
             names = {category["id"]: category["name"] for category in content.get("categories", ())}
             files = [(image["id"], image["file_name"], (image["height"], image["width"])) for image in images]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def read_voc(path: Path, dataset: str) -> VocFile:
     """
     where = f"{dataset}: {path.parent.name}/{path.name}"
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
             raise DataError(f"{where} declares a document type; no file of the release does. Fetch it again.")
         root = ElementTree.fromstring(raw)

@@ -17,6 +17,7 @@ from pydantic_core import from_json as parse_json
 
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
+from benchmark.files import read_bytes, read_text
 from benchmark.integrity import file_of
 from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
 from benchmark.store import read_record, write_atomically
@@ -80,7 +81,7 @@ def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> 
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
     """What `keep` wrote from the same; None where it was something else, is damaged or was edited: it is then computed anew."""
     try:
-        stored = json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        stored = json.loads(read_text(out / FOLDER / f"{name}.json"))
         whole = stored.pop("checksum") == digest_of(stored)
         return dict(stored["found"]) if whole and stored["given"] == given else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -91,7 +92,7 @@ def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
 @lru_cache(maxsize=400)
 def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
     try:
-        stored = parse_json(path.read_bytes())
+        stored = parse_json(read_bytes(path))
         ids, patients = list(stored["ids"]), list(stored["patients"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import NotRegular
+from benchmark.files import read_text
 from benchmark.store import write_atomically
 
 FOLDER = "tracking"  # in the output folder
@@ -59,9 +61,9 @@ class Spool:
         """Notes in the order they were added. One that cannot be read is set aside."""
         for path in sorted(self.folder.glob(f"[0-9]*{SUFFIX}")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(read_text(path))
                 yield Note(path, content.pop("kind"), content)
-            except (ValueError, KeyError, AttributeError):
+            except (NotRegular, ValueError, KeyError, AttributeError, TypeError):
                 self.reject(path)
 
     def done(self, note: Note) -> None:

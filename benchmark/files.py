@@ -1,0 +1,70 @@
+"""Opening files that others made: regular files alone.
+
+A named pipe, a device or a socket in place of a file makes whoever opens it wait for ever, or read for ever. Every file of a data folder,
+an output folder, a cache, a card or weights is therefore opened here; libraries that open by path get a path that was looked at first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from benchmark.errors import NotRegular
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(path: Path | str, mode: str = "rb", **options: Any) -> IO[Any]:
+    """As `open`, for reading; never waits. Links are followed.
+
+    Args:
+        mode: "rb" or "r".
+        options: of `open`, such as encoding and newline.
+
+    Raises:
+        NotRegular: it is something else than a regular file.
+        OSError: as `open`.
+    """
+    return open(path, mode, opener=_opener, **options)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """As `Path.read_bytes`, of a regular file."""
+    with open_regular(path) as handle:
+        return handle.read()
+
+
+def read_text(path: Path | str, encoding: str = "utf-8") -> str:
+    """As `Path.read_text`, of a regular file."""
+    with open_regular(path, "r", encoding=encoding) as handle:
+        return handle.read()
+
+
+def require_regular(path: Path | str) -> None:
+    """For libraries that open by path. Raises NotRegular or, where there is nothing, FileNotFoundError."""
+    _require(os.stat(path), path)
+
+
+def _opener(path: str, flags: int) -> int:
+    _require(os.stat(path), path)  # before: opening alone may act on a device
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _require(os.fstat(descriptor), path)  # after: it may have been replaced in between
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require(status: os.stat_result, path: Path | str) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise NotRegular(path, _KINDS.get(kind, "no file"))
