@@ -53,6 +53,13 @@ def require_regular(path: Path | str) -> None:
     _require(os.stat(path), path)
 
 
+def require_regular_in(folder: Path | str) -> None:
+    """For libraries that choose by themselves what they open in a folder. Raises NotRegular; folders below it are not looked at."""
+    for entry in os.scandir(folder):
+        if not entry.is_dir() and os.path.exists(entry.path):
+            require_regular(entry.path)
+
+
 def _opener(path: str, flags: int) -> int:
     _require(os.stat(path), path)  # before: opening alone may act on a device
     descriptor = os.open(path, flags | os.O_NONBLOCK)

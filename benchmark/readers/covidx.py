@@ -22,6 +22,7 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
+from benchmark.readers.tables import require_inside
 
 LISTS = {"train": ("train.txt", "train_COVIDx9A.txt"), "test": ("test.txt", "test_COVIDx9A.txt")}
 RULE = "covidx"
@@ -140,6 +141,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, .
             raise DataError(
                 f"{dataset}: {path.name} line {number:,}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?"
             )
+        require_inside(fields[1], f"{dataset}: {path.name} line {number:,}")
         lines.append(Line(fields[0], fields[1], fields[2]))
     if not lines:
         raise DataError(f"{dataset}: {path.name} is empty.")

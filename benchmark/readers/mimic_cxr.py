@@ -26,6 +26,7 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
+from benchmark.readers.tables import require_inside
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -68,7 +69,12 @@ class DatasetReader(Reader):
         self._tables = {name: self._table(name) for name in TABLES}
         views = {row["dicom_id"]: row["ViewPosition"] for row in self._rows("metadata", ("dicom_id", "ViewPosition"))}
         self._images: dict[str, Image] = {}
-        for row in self._rows("split", ("dicom_id", "study_id", "subject_id", "split")):
+        for line, row in enumerate(self._rows("split", ("dicom_id", "study_id", "subject_id", "split")), start=2):
+            for name in ("dicom_id", "study_id", "subject_id"):  # parts of a path; none is a path itself
+                where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
+                require_inside(row[name], where)
+                if "/" in row[name]:
+                    raise DataError(f"{where}: {name} holds a slash. Are the columns shifted?")
             if views.get(row["dicom_id"]) in FRONTAL:
                 one = Image(row["dicom_id"], row["study_id"], row["subject_id"], row["split"], views[row["dicom_id"]])
                 self._images[one.dicom] = one
