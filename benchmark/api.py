@@ -295,7 +295,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     """
     watcher = watcher or Silent()
     store = Store(request.out)
-    with store.lock(), contextlib.closing(_executor(request)) as executor:
+    with store.lock() as held, contextlib.closing(_executor(request)) as executor:
         planned = _plan(request, watcher, executor, hashing=True, adopting=True)
         store.plan(planned.jobs)
         watcher.planned(planned)
@@ -309,6 +309,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             try:
                 schedule = Schedule(_equipped(planned.todo, request, store.identity()), planned.done.values(), costs, store.identity())
                 for event in executor.run(schedule):
+                    held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
                         found[record.key] = record

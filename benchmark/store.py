@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.cards import SCHEMA_VERSION, Job, Record
+from benchmark.driver_lock import DriverLock
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
 from benchmark.files import read_text
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
-HEARTBEAT_S = 5.0
-STALE_S = 60.0
+LOCK = "driver.lock"
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Store:
         self.out = out
         self.records_folder = out / "records"
         self.predictions_folder = out / PREDICTIONS
+        self._held: DriverLock | None = None
         try:
             self.records_folder.mkdir(parents=True, exist_ok=True)
             self.predictions_folder.mkdir(exist_ok=True)
@@ -113,7 +111,7 @@ class Store:
             return []
         try:
             jobs = [Job.model_validate(job) for job in json.loads(read_text(path))]
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(f"{path} is damaged ({str(error).splitlines()[0]}). Move it away; the next `lobe run` writes it.") from None
         return jobs
 
@@ -123,6 +121,7 @@ class Store:
         A plan replaces the earlier one of the same backbone (by its name), task, protocol, split and scale, and no other: fewer seeds are
         then not missing runs, and other backbones and tasks keep their own. What is on record stays on record.
         """
+        self._require_held()
         jobs = list(jobs)
         again = {_evaluation(job) for job in jobs}
         known = {job.key: job for job in (*(job for job in self.planned() if _evaluation(job) not in again), *jobs)}
@@ -140,10 +139,11 @@ class Store:
             The record with the files' names and digests, and its checksum.
 
         Raises:
-            StoreError: the disk does not take it, or a file that should be there is not.
+            StoreError: the disk does not take it, a file that should be there is not, or another driver took the folder.
         """
         if of_environment(record.failure):
             return sealed(record)
+        self._require_held()
         try:
             if files:
                 folder = self.predictions_folder / record.key
@@ -163,24 +163,24 @@ class Store:
         return record
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[DriverLock]:
         """Makes this process the only driver of the folder; a heartbeat shows that it lives.
+
+        While it is held, nothing is written here that another driver's lock forbids.
 
         Raises:
             StoreError: another living driver holds the folder; names host, process and start.
         """
-        path = self.out / "driver.lock"
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        _take(path, owner)
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True, name="store-heartbeat")
-        beat.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            beat.join()
-            path.unlink(missing_ok=True)
+        with DriverLock(self.out / LOCK).held() as held:
+            self._held = held
+            try:
+                yield held
+            finally:
+                self._held = None
+
+    def _require_held(self) -> None:
+        if self._held is not None:
+            self._held.require()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -246,53 +246,3 @@ def read_record(path: Path) -> Record:
         )
     require_believable(record, raw, str(path))
     return record
-
-
-def _take(path: Path, owner: dict) -> None:
-    for _ in range(2):
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if _abandoned(path):
-                path.unlink(missing_ok=True)
-                continue
-            held = _owner(path)
-            raise StoreError(
-                f"{path.parent} is in use by process {held.get('pid', '?')} on {held.get('host', '?')} since {held.get('since', '?')}. "
-                "Wait for it, or choose another --out."
-            ) from None
-        with os.fdopen(handle, "w") as file:
-            json.dump(owner, file)
-        return
-    raise StoreError(f"Could not take the lock {path}; another driver took it at the same moment. Try again.")
-
-
-def _owner(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _abandoned(path: Path) -> bool:
-    held = _owner(path)
-    if held.get("host") == socket.gethostname() and isinstance(held.get("pid"), int):
-        try:
-            os.kill(held["pid"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
-    try:
-        return time.time() - path.stat().st_mtime > STALE_S
-    except FileNotFoundError:
-        return True
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_S):
-        try:
-            os.utime(path)
-        except OSError:
-            return
