@@ -19,7 +19,7 @@ from benchmark.cards import SCHEMA_VERSION, Job, Record
 from benchmark.driver_lock import DriverLock
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
-from benchmark.files import read_text
+from benchmark.files import private_folder, private_opener, read_text
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
@@ -130,6 +130,8 @@ class Store:
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
         """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
 
+        Files of a dataset whose card lets nothing leave are for their owner alone.
+
         A fault of the environment is no result and is not stored: the same command computes the job again.
 
         Args:
@@ -147,9 +149,10 @@ class Store:
         try:
             if files:
                 folder = self.predictions_folder / record.key
-                folder.mkdir(exist_ok=True)
+                private = record.redistribution == "none"
+                (private_folder if private else _folder)(folder)
                 for name, content in files.items():
-                    write_atomically(folder / name, content)
+                    write_atomically(folder / name, content, private=private)
                 digests = {f"{PREDICTIONS}/{record.key}/{name}": bytes_digest(files[name]) for name in sorted(files)}
             else:
                 digests = {name: record.file_digests.get(name) or file_digest(self.out / name) for name in record.predictions}
@@ -183,11 +186,15 @@ class Store:
             self._held.require()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part."""
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part.
+
+    Args:
+        private: its owner alone may read it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
+        with open(temporary, "wb", opener=private_opener if private else None) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -199,6 +206,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(exist_ok=True)
 
 
 def _once(records: Iterable[Record]) -> list[Record]:

@@ -166,3 +166,16 @@ def test_a_second_driver_is_told_who_holds_the_folder(tmp_path: Path):
         pass
     with second.lock():
         pass
+
+
+@pytest.mark.parametrize("redistribution", ["none", "ids", "open"])
+def test_files_of_data_that_may_not_leave_are_for_their_owner_alone(tmp_path: Path, job, redistribution: str):
+    before = os.umask(0o002)
+    try:
+        stored = Store(tmp_path).put(record(job, redistribution=redistribution), {"statistics.json": b"{}", "masks.json": b"{}"})
+    finally:
+        os.umask(before)
+    folder = tmp_path / "predictions" / job.key
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert (folder.stat().st_mode & 0o777, modes) == ((0o700, {0o600}) if redistribution == "none" else (0o775, {0o664}))
+    assert len(stored.predictions) == 2

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmark.cards import Record
-from benchmark.files import read_bytes, read_text
+from benchmark.files import private_folder, read_bytes, read_text
 from benchmark.integrity import bytes_digest
 
 RECORD, FILES, SUMS = "record.json", "files", "sums.json"
@@ -35,9 +35,11 @@ def keep(store_id: str, record: Record, files: Mapping[str, bytes]) -> bool:
     """Keeps a record and its files; False when the node's disk does not take them: they then live only on their way to the driver."""
     folder = folder_of(store_id)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.parent.exists():
+            private_folder(folder.parent)
         if not _ours(folder.parent):
             return False
+        private_folder(folder)
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError:
         return False
