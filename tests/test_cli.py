@@ -213,7 +213,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     n = len(sent) - len(flags)
     assert dict(zip(sent[:n:2], sent[1:n:2], strict=True)) == options
     assert sent[n:] == flags
-    apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
+    apart = {"backbones", "executor", "address", "verbose"}  # travel as files, are the cluster's, or are said here
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
 
