@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from benchmark.cards import BackboneRef, Job, Record
 from benchmark.contents import THREADS, Progress
 from benchmark.errors import LobeError
+from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.resolve import ResolvedBackbone, ResolvedDataset
 from benchmark.store import Store
@@ -132,7 +133,7 @@ def _taken_over(candidate: Candidate, record: Record, store: Store) -> Record:
     found = {name: file_of(record, name, store.out) for name in (Path(path).name for path in record.predictions)}
     files = {name: path for name, path in found.items() if path is not None}
     changes = {"key": candidate.job.key, "job": candidate.job, "predictions": (), "adopted_from": record.key}
-    new = store.put(record.model_copy(update=changes), {name: path.read_bytes() for name, path in files.items()})
+    new = store.put(record.model_copy(update=changes), {name: read_bytes(path) for name, path in files.items()})
     for name, path in files.items():
         _share(store.predictions_folder / new.key / name, path)
     return new

@@ -47,6 +47,7 @@ class Request:
         runs: final runs per task; None takes each card's number.
         device: device type of every job, part of its key; `auto` takes GPUs where a node that computes has one, not the driver.
         cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
+        verbose: say which files of the user's own travel to a cluster, beside how many.
     """
 
     backbones: Sequence[str]
@@ -72,6 +73,7 @@ class Request:
     workers_per_job: int = 1
     compiled: bool = False
     retries: int = 2
+    verbose: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     """
     watcher = watcher or Silent()
     store = Store(request.out)
-    with store.lock(), contextlib.closing(_executor(request)) as executor:
+    with store.lock() as held, contextlib.closing(_executor(request)) as executor:
         planned = _plan(request, watcher, executor, hashing=True, adopting=True)
         store.plan(planned.jobs)
         watcher.planned(planned)
@@ -307,6 +309,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             try:
                 schedule = Schedule(_equipped(planned.todo, request, store.identity()), planned.done.values(), costs, store.identity())
                 for event in executor.run(schedule):
+                    held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
                         found[record.key] = record
@@ -488,7 +491,7 @@ def _executor(request: Request, shipped: bool = True) -> Executor:
         shipped: the user's own backbones travel to the cluster; only what computes needs them.
     """
     backbones = resolve.files_of_authors(request.backbones) if shipped else ()
-    return executor_of(request.executor, request.address, request.retries, backbones)
+    return executor_of(request.executor, request.address, request.retries, backbones, request.verbose)
 
 
 def _tracker(planned: Planned):

@@ -26,6 +26,7 @@ from benchmark.errors import ConformanceError, UsageError
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
+from benchmark.files import open_regular
 from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.findings import Finding
 from benchmark.phantom.radiograph import compose, develop
@@ -239,7 +240,7 @@ def _nobody_speaks(card: BackboneCard, weights: Path) -> str:
 
 def _has_digest(path: Path, digest: str) -> bool:
     algorithm, _, expected = digest.partition(":")
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, algorithm).hexdigest() == expected
 
 

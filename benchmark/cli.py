@@ -352,6 +352,7 @@ def run(
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of jobs whose process was lost.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", help="Hand it to the cluster at --address and return; see lobe status.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and what they wait for; compute nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List the files that travel to a cluster.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
@@ -382,6 +383,7 @@ def run(
         workers_per_job=workers_per_job,
         compiled=compiled,
         retries=retries,
+        verbose=verbose,
     )
     if detach:
         _detach(request, no_tracking, as_json)
@@ -725,7 +727,7 @@ def _detach(request, no_tracking: bool, as_json: bool) -> None:
     words = [str(word) for pair in given for word in pair]
     words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
-    submission = submit(request.address, request.backbones, words, title, registry.included())
+    submission = submit(request.address, request.backbones, words, title, registry.included(), lists=request.verbose)
     if as_json:
         _print_json({"id": submission, "address": request.address})
         return

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from benchmark.errors import DataError
+from benchmark.files import open_regular, private_opener
 
 MEMORY = "contents.sqlite"
 RECENT_NS = 100_000_000  # a file changed so shortly ago may change again within the same tick of the file system's clock
@@ -44,7 +45,7 @@ def size_in(stamp: bytes) -> int:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 (hex) of the file's bytes."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -137,6 +138,8 @@ class Memory:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab", opener=private_opener):
+                pass  # paths of files may tell who was examined
             with closing(_connect(self.path)) as database, database:
                 database.execute(_TABLE)
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)

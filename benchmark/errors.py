@@ -44,6 +44,21 @@ class DataError(LobeError):
     """A dataset folder is not what its card says: missing, truncated, edited or inconsistent files."""
 
 
+class NotRegular(DataError, OSError):
+    """A pipe, device, socket or folder stands where a file belongs. Whoever handles what cannot be opened handles this too.
+
+    Attributes:
+        strerror: what it is, for sentences that name the file themselves.
+    """
+
+    def __init__(self, path: object, kind: str):
+        super().__init__(path, kind)
+        self._path, self.strerror = path, f"it is {kind}, not a file"
+
+    def __str__(self) -> str:
+        return f"{self._path} cannot be read: {self.strerror}. Put the file itself in its place."
+
+
 class PartialRelease(DataError):
     """Files that the release has are not in the folder: it may serve a card that needs fewer of them."""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmark.cards import Record, digest_of
 from benchmark.errors import DamagedResult
+from benchmark.files import open_regular
 from benchmark.metrics import ranges
 
 PREDICTIONS = "predictions"  # folder of all records' files, in the output folder
@@ -118,5 +119,5 @@ def _is_of(key: str, name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _digest(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

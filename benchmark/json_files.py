@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.files import read_text
+
 _CALLED = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
 
 
@@ -19,7 +21,7 @@ def read(path: Path, shape: type = dict) -> Any:
         OSError: it cannot be opened.
         ValueError: it is no JSON, no UTF-8 text, nested without end, or something else than `shape`.
     """
-    return parse(path.read_text(encoding="utf-8"), shape)
+    return parse(read_text(path), shape)
 
 
 def parse(text: str | bytes, shape: type = dict) -> Any:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from benchmark import grid
 from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
+from benchmark.files import open_regular
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -231,7 +232,7 @@ def _section(path: Path, section: str) -> list:
 @cache
 def _load(path: Path) -> dict:
     try:
-        with path.open(encoding="utf-8") as handle:
+        with open_regular(path, "r", encoding="utf-8") as handle:
             loaded = yaml.load(handle, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise CardError(f"{path}: not valid YAML: {error}") from None

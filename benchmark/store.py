@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +17,14 @@ from pathlib import Path
 
 from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job, Record
+from benchmark.driver_lock import DriverLock
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
+from benchmark.files import private_folder, private_opener, read_text
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
-HEARTBEAT_S = 5.0
-STALE_S = 60.0
+LOCK = "driver.lock"
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Store:
         self.out = out
         self.records_folder = out / "records"
         self.predictions_folder = out / PREDICTIONS
+        self._held: DriverLock | None = None
         try:
             self.records_folder.mkdir(parents=True, exist_ok=True)
             self.predictions_folder.mkdir(exist_ok=True)
@@ -63,7 +62,7 @@ class Store:
         if not path.exists():
             write_atomically(path, uuid.uuid4().hex.encode())
         try:
-            found = path.read_text(encoding="utf-8").strip()
+            found = read_text(path).strip()
         except (OSError, UnicodeDecodeError):
             found = ""
         if re.fullmatch(r"[0-9a-f]{32}", found) is None:
@@ -126,6 +125,7 @@ class Store:
         A plan replaces the earlier one of the same backbone (by its name), task, protocol, split and scale, and no other: fewer seeds are
         then not missing runs, and other backbones and tasks keep their own. What is on record stays on record.
         """
+        self._require_held()
         jobs = list(jobs)
         again = {_evaluation(job) for job in jobs}
         known = {job.key: job for job in (*(job for job in self.planned() if _evaluation(job) not in again), *jobs)}
@@ -133,6 +133,8 @@ class Store:
 
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
         """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
+
+        Files of a dataset whose card lets nothing leave are for their owner alone.
 
         A fault of the environment is no result and is not stored: the same command computes the job again.
 
@@ -143,16 +145,18 @@ class Store:
             The record with the files' names and digests, and its checksum.
 
         Raises:
-            StoreError: the disk does not take it, or a file that should be there is not.
+            StoreError: the disk does not take it, a file that should be there is not, or another driver took the folder.
         """
         if of_environment(record.failure):
             return sealed(record)
+        self._require_held()
         try:
             if files:
                 folder = self.predictions_folder / record.key
-                folder.mkdir(exist_ok=True)
+                private = record.redistribution == "none"
+                (private_folder if private else _folder)(folder)
                 for name, content in files.items():
-                    write_atomically(folder / name, content)
+                    write_atomically(folder / name, content, private=private)
                 digests = {f"{PREDICTIONS}/{record.key}/{name}": bytes_digest(files[name]) for name in sorted(files)}
             else:
                 digests = {name: record.file_digests.get(name) or file_digest(self.out / name) for name in record.predictions}
@@ -166,31 +170,35 @@ class Store:
         return record
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[DriverLock]:
         """Makes this process the only driver of the folder; a heartbeat shows that it lives.
+
+        While it is held, nothing is written here that another driver's lock forbids.
 
         Raises:
             StoreError: another living driver holds the folder; names host, process and start.
         """
-        path = self.out / "driver.lock"
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        _take(path, owner)
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True, name="store-heartbeat")
-        beat.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            beat.join()
-            path.unlink(missing_ok=True)
+        with DriverLock(self.out / LOCK).held() as held:
+            self._held = held
+            try:
+                yield held
+            finally:
+                self._held = None
+
+    def _require_held(self) -> None:
+        if self._held is not None:
+            self._held.require()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part."""
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part.
+
+    Args:
+        private: its owner alone may read it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
+        with open(temporary, "wb", opener=private_opener if private else None) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -202,6 +210,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(exist_ok=True)
 
 
 def _once(records: Iterable[Record]) -> list[Record]:
@@ -247,53 +259,3 @@ def read_record(path: Path) -> Record:
         )
     require_believable(record, raw, str(path))
     return record
-
-
-def _take(path: Path, owner: dict) -> None:
-    for _ in range(2):
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if _abandoned(path):
-                path.unlink(missing_ok=True)
-                continue
-            held = _owner(path)
-            raise StoreError(
-                f"{path.parent} is in use by process {held.get('pid', '?')} on {held.get('host', '?')} since {held.get('since', '?')}. "
-                "Wait for it, or choose another --out."
-            ) from None
-        with os.fdopen(handle, "w") as file:
-            json.dump(owner, file)
-        return
-    raise StoreError(f"Could not take the lock {path}; another driver took it at the same moment. Try again.")
-
-
-def _owner(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _abandoned(path: Path) -> bool:
-    held = _owner(path)
-    if held.get("host") == socket.gethostname() and isinstance(held.get("pid"), int):
-        try:
-            os.kill(held["pid"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
-    try:
-        return time.time() - path.stat().st_mtime > STALE_S
-    except FileNotFoundError:
-        return True
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_S):
-        try:
-            os.utime(path)
-        except OSError:
-            return

@@ -225,7 +225,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     from benchmark.api import Request
 
     handed = []
-    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *given: handed.append(given[2:]) or "id")
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *given, lists: handed.append(given[2:]) or "id")
     options = {"--suite": "lovt-18", "--task": LINEAR, "--data": "/data", "--out": "/out", "--cache": "/cache", "--cache-budget": "4GB"}
     options |= {"--protocol": "corrected", "--seeds": "3", "--split": "lovt", "--splits": "/splits", "--limit": "9", "--profile": "smoke"}
     options |= {"--device": "cuda", "--threads": "2", "--checkpoints": "/checkpoints", "--workers-per-job": "2", "--retries": "7"}
@@ -237,7 +237,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     n = len(sent) - len(flags)
     assert dict(zip(sent[:n:2], sent[1:n:2], strict=True)) == options
     assert sent[n:] == flags
-    apart = {"backbones", "executor", "address"}  # travel as files, and are the cluster's
+    apart = {"backbones", "executor", "address", "verbose"}  # travel as files, are the cluster's, or are said here
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
     try:

@@ -75,6 +75,11 @@ def test_what_was_written_just_now_is_not_remembered(files: list[Path], memory: 
     assert memory.look(files).digests == {}
 
 
+def test_a_memory_is_for_its_owner_alone(files: list[Path], memory: Memory) -> None:
+    drained(memory.digests(files))
+    assert memory.path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_damaged_memory_is_made_anew(files: list[Path], memory: Memory) -> None:
     drained(memory.digests(files))
     memory.path.write_bytes(b"no database, and long enough to be taken for one" * 100)

@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Epoch, Job, Normalisation, Record, SplitRule
 from benchmark.errors import StoreError
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.store import STALE_S, Store, write_atomically
+from benchmark.store import Store, write_atomically
 
 
 @pytest.fixture
@@ -168,24 +168,14 @@ def test_a_second_driver_is_told_who_holds_the_folder(tmp_path: Path):
         pass
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path):
-    store = Store(tmp_path)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    (tmp_path / "driver.lock").write_text(json.dumps({"host": os.uname().nodename, "pid": child, "since": "earlier"}))
-    with store.lock():
-        assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
-
-
-def test_a_silent_lock_of_another_host_is_taken_over_and_a_beating_one_is_not(tmp_path: Path):
-    path = tmp_path / "driver.lock"
-    store = Store(tmp_path)
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "today"}))
-    with pytest.raises(StoreError, match="elsewhere"), store.lock():
-        pass
-    old = path.stat().st_mtime - 2 * STALE_S
-    os.utime(path, (old, old))
-    with store.lock():
-        pass
+@pytest.mark.parametrize("redistribution", ["none", "ids", "open"])
+def test_files_of_data_that_may_not_leave_are_for_their_owner_alone(tmp_path: Path, job, redistribution: str):
+    before = os.umask(0o002)
+    try:
+        stored = Store(tmp_path).put(record(job, redistribution=redistribution), {"statistics.json": b"{}", "masks.json": b"{}"})
+    finally:
+        os.umask(before)
+    folder = tmp_path / "predictions" / job.key
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert (folder.stat().st_mode & 0o777, modes) == ((0o700, {0o600}) if redistribution == "none" else (0o775, {0o664}))
+    assert len(stored.predictions) == 2

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 from benchmark.errors import CheckpointError
+from benchmark.files import open_regular
 
 MOST_ENTRIES = 100_000  # of an archive; a network has some thousand tensors
 MOST_EXPANSION = 20  # times its size that an archive may unpack to: weights hardly compress
@@ -24,7 +25,7 @@ _IN_ZIP64 = 0xFFFF  # as a count: it stands in another record
 def names_in(path: Path) -> list[str] | None:
     """Names of the archive's entries; None where the file is no zip archive, or one cut short."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return None
@@ -37,7 +38,7 @@ def require_whole(path: Path) -> None:
         CheckpointError: an entry is damaged, or the archive is built to exhaust whoever reads it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _require_bounds(path, entries)
             if not any(entry.CRC for entry in entries):

@@ -17,6 +17,7 @@ from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
 from benchmark.encoders.library_weights import LibraryWeights
 from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointError, UsageError
+from benchmark.files import open_regular
 
 # Seed of what is drawn and then overwritten by a file, or of a Python function whose digest stands for its weights.
 FIXED_SEED = 0
@@ -88,5 +89,5 @@ def _require_digest(path: Path, digest: str) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

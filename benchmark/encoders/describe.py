@@ -27,6 +27,7 @@ from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.files import read_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,7 +118,7 @@ def sources_digest(folder: Path) -> str:
     """SHA-256 of the names and bytes of every `.py` file in a folder: what stood for a factory's code in keys of the first version."""
     sha = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
-        sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        sha.update(path.name.encode() + b"\0" + read_bytes(path) + b"\0")
     return sha.hexdigest()
 
 

@@ -26,6 +26,7 @@ from benchmark.encoders.library_weights import LibraryWeights, fetched
 from benchmark.encoders.released_names import use_released_names
 from benchmark.encoders.shards import is_index, shards_of
 from benchmark.errors import ConformanceError, EnvironmentProblem, LobeError, UnknownName, UsageError
+from benchmark.files import require_regular_in
 
 DEFAULT_LAYOUT = "hf"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -74,6 +75,8 @@ def configuration(model: str) -> PreTrainedConfig:
         return CONFIGURATIONS[model]()
     if _is_folder(model) and not (Path(model) / "config.json").is_file():
         raise UsageError(f"hf:{model}: there is no config.json in this folder.")
+    if _is_folder(model):
+        require_regular_in(model)
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         config = getattr(config, "vision_config", config)

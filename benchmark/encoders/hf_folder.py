@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmark.cards import Normalisation
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.files import read_text
 
 _SAME_SCALE = 0.01  # share by which a factor may miss 1/255: configurations round it
 _MOST_LAYERS = 1_000
@@ -31,7 +32,7 @@ def own_normalisation(model: str) -> Normalisation | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         if not isinstance(content, dict):
             raise TypeError("no JSON object")
         scale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from benchmark import registry
 from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.errors import CardError, UnknownName, UsageError
+from benchmark.files import read_text
 
 SOURCES = ("torchvision", "timm", "hf")
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
@@ -201,7 +202,7 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> NamedBackbon
 def _card_in(path: Path) -> BackboneCard:
     """The one card of a file, given plainly or as the only entry of `backbones:`."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
         entries = content["backbones"] if isinstance(content, dict) and "backbones" in content else [content]
         if len(entries) != 1:
             raise CardError(f"{path.name} holds {len(entries)} backbones; a card named by its file holds one.")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.errors import CheckpointError
+from benchmark.files import read_text
 
 INDEX_SUFFIX = ".index.json"
 _MOST_BYTES = 32 * 2**20
@@ -32,7 +33,7 @@ def shards_of(index: Path, *, here: bool = True) -> dict[Path, set[str]]:
     try:
         if index.stat().st_size > _MOST_BYTES:
             raise CheckpointError(f"{index.name} is larger than any index of weights.")
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        where = json.loads(read_text(index))["weight_map"]
         pairs = [(str(name), str(file)) for name, file in where.items()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         raise CheckpointError(f"{index.name} is no index of weights: it has no readable `weight_map`. Fetch it again.") from None

@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 from benchmark import registry
 from benchmark.encoders.own_modules import installed_folders
 from benchmark.errors import CheckpointError
+from benchmark.files import open_regular
 
 OUTSIDE = "outside: "  # begins the names of files that lie elsewhere
 CONTENT = ("tasks", "datasets", "backbones", "results")
@@ -94,9 +95,11 @@ def require_unchanged(files: Sequence[SourceFile], folder: Path, name: str) -> N
     for file in files:
         path = file.at(folder)
         if not path.is_file():
+            hidden = not file.name.startswith(OUTSIDE) and any(part.startswith(".") for part in Path(file.path).parts)
+            cure = "Rename it: names that begin with a dot do not travel" if hidden else f"Only the folder of {name} travels"
             raise CheckpointError(
-                f"{name} was planned with {path}, which is not on this machine. Only the folder of {name} travels to a cluster: put the "
-                "file there or below, or where every node sees it."
+                f"{name} was planned with {path}, which is not on this machine. {cure} to a cluster"
+                + (", or put it where every node sees it." if hidden else ": put the file there or below, or where every node sees it.")
             )
         if _digest(path) != file.digest:
             raise CheckpointError(
@@ -146,5 +149,5 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from benchmark.errors import EnvironmentProblem
+from benchmark.files import require_regular_in
 
 ATTENTION = "sdpa"  # what transformers chooses by itself today; digits of eager attention differ
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
@@ -58,6 +59,8 @@ class Tokenizer:
 
     def __init__(self, source: str | Path, max_length: int):
         try:
+            if Path(source).is_dir():
+                require_regular_in(source)
             self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
             self.max_length = max_length
             self._try()

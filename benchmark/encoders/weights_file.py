@@ -23,6 +23,7 @@ from benchmark.encoders.inert_pickle import INERT_PICKLE, InertUnpickler, Pickle
 from benchmark.encoders.shards import is_index, shards_of
 from benchmark.encoders.weight_sets import MOST_TENSORS, WeightSet, choose
 from benchmark.errors import CheckpointError
+from benchmark.files import open_regular
 
 _ZIP, _NUMPY, _PICKLE = b"PK\x03\x04", b"\x93NUMPY", b"\x80"
 _HEAD_BYTES = 512
@@ -72,7 +73,7 @@ def read_set(path: Path, container: str | None = None, documented: str | None = 
 
 
 def _content(path: Path) -> Any:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
     for start, kind in _OTHER_KINDS:
         if head.lstrip().startswith(start):
@@ -100,7 +101,7 @@ def _zipped(path: Path) -> Any:
         return _read_torch(path)
     if names and all(name.endswith(".npy") for name in names):
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: _from_numpy(arrays[name], name, path) for name in arrays.files}
         except (ValueError, OSError, EOFError, SyntaxError, MemoryError):
             raise CheckpointError(
@@ -114,7 +115,7 @@ def _zipped(path: Path) -> Any:
 def _numpy_file(path: Path) -> Any:
     """A dict that was saved as an array of one object; an array of numbers has no tensor's name."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             version = np.lib.format.read_magic(file)
             read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             _, _, dtype = read_header(file)
@@ -141,7 +142,7 @@ def _is_safetensors(head: bytes, path: Path) -> bool:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         n_header = int.from_bytes(file.read(8), "little")
     if n_header > _MOST_HEADER_BYTES and 8 + n_header <= path.stat().st_size:
         raise CheckpointError(f"{path.name} describes its tensors in {n_header / 2**20:.0f} MiB: no network has so many.")
@@ -180,7 +181,7 @@ def _read_torch(path: Path) -> Any:
 
 def _torch_load(path: Path, **options: Any) -> Any:
     """From an open file: given a path, torch goes by its suffix."""
-    with path.open("rb") as file, warnings.catch_warnings():
+    with open_regular(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         return torch.load(file, map_location="cpu", **options)
 

@@ -33,13 +33,14 @@ class Connection:
     Args:
         address: cluster address; None starts Ray on this machine and stops it afterwards.
         cpus: cores of the local Ray; None takes those that this process may use.
+        lists: say which files of the authors travel to the cluster, beside how many.
 
     Attributes:
         own: True when `open` made the connection, and `close` ends it.
     """
 
-    def __init__(self, address: str | None = None, cpus: int | None = None):
-        self.address, self.cpus = address, cpus
+    def __init__(self, address: str | None = None, cpus: int | None = None, lists: bool = False):
+        self.address, self.cpus, self.lists = address, cpus, lists
         self.own = False
         self._closed = threading.Event()
 
@@ -91,7 +92,7 @@ class Connection:
         address = self._found(ray)
         with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
             if not handed_over:  # with --detach all is there
-                stage(Path(staging), backbones)
+                stage(Path(staging), backbones, lists=self.lists)
                 common["runtime_env"] = {"working_dir": staging}
             try:
                 ray.init(address=address, **common)

@@ -20,10 +20,10 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def executor(kind: Literal["ray", "inline"], address: str | None, retries: int, backbones: Iterable[str]) -> Executor:
+def executor(kind: Literal["ray", "inline"], address: str | None, retries: int, backbones: Iterable[str], lists: bool = False) -> Executor:
     """
     Args:
-        address, retries, backbones: of Ray, see `RayExecutor`.
+        address, retries, backbones, lists: of Ray, see `RayExecutor`.
     """
     if kind == "inline":
         from benchmark.execute.inline import InlineExecutor
@@ -31,4 +31,4 @@ def executor(kind: Literal["ray", "inline"], address: str | None, retries: int, 
         return InlineExecutor()
     from benchmark.execute import on_ray
 
-    return on_ray.RayExecutor(address=address, retries=retries, backbones=backbones)
+    return on_ray.RayExecutor(address=address, retries=retries, backbones=backbones, lists=lists)

@@ -54,6 +54,7 @@ class RayExecutor:
         retries: of a unit whose process was lost.
         work: what runs a unit in its process.
         backbones: `file.py:function` of the user's own; their folders travel to a cluster. None takes those of the schedule.
+        lists: say which of their files travel.
 
     Attributes:
         refused: a sentence for every node that is not used.
@@ -68,9 +69,10 @@ class RayExecutor:
         retries: int = RETRIES,
         work: Work = run_unit,
         backbones: Iterable[str] | None = None,
+        lists: bool = False,
     ):
         self.address, self.retries, self.work, self.backbones = address, retries, work, backbones
-        self.connection = Connection(address, cpus)
+        self.connection = Connection(address, cpus, lists)
         self.refused: dict[str, str] = {}
 
     def equipment(self, asked: Asked) -> Equipment:

@@ -1,6 +1,7 @@
 """What travels to a cluster: the package, its content and the folder of each backbone written by the user, as one folder that Ray uploads.
 
-Data and weights files do not travel, unless they lie in a backbone's folder; they lie where the cluster sees them.
+Data and weights files do not travel, unless they lie in a backbone's folder; they lie where the cluster sees them. What travels is said
+before it does. What an author's folder gives: `parcel`.
 """
 
 from __future__ import annotations
@@ -8,42 +9,57 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from benchmark import registry
 from benchmark.cards import Job
 from benchmark.encoders.own_modules import installed_folders
-from benchmark.encoders.sources import NO_SOURCES, base_folder
-from benchmark.errors import UsageError
+from benchmark.encoders.sources import base_folder
+from benchmark.execute.parcel import Parcel, packed, size_text
 from benchmark.training.place import Place
 
 AUTHORS = "author"  # folder of the users' own backbones in what is uploaded
-MOST_BYTES = 64 * 2**20  # of one backbone's folder
 CONTENT = ("tasks", "datasets", "backbones", "results")
-LEFT_BEHIND = ("__pycache__", ".git", ".venv", "*.pyc", "lobe-out", "lobe-demo", "content")
-# Of an author's folder everything may be a source. Ray would leave out what the last two name.
-LEFT_BY_AUTHORS = (*NO_SOURCES, ".gitignore", ".rayignore")
+LEFT_BEHIND = ("__pycache__", ".*", "*.pyc", "lobe-out", "lobe-demo", "content")
+SHOWN = 5  # names that stay, in one line
 
 
-def stage(folder: Path, backbones: Iterable[str]) -> list[str]:
-    """Fills an empty folder with everything that travels.
+def on_stderr(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def stage(folder: Path, backbones: Iterable[str], *, lists: bool = False, say: Callable[[str], None] = on_stderr) -> list[str]:
+    """Fills an empty folder with everything that travels, and says in one line how much that is.
 
     Args:
         backbones: as named on the command line.
+        lists: say as well, a line for each, which files of the authors travel and which stay.
+        say: gets each line.
 
     Returns:
         The backbones as they are named inside that folder.
 
     Raises:
-        UsageError: a backbone's folder is larger than `MOST_BYTES`; names it and its size.
+        UsageError: a backbone's folder is larger than may travel, or holds a link that leaves it.
     """
     package = Path(__file__).resolve().parents[1]
     shutil.copytree(package, folder / "benchmark", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     for name in CONTENT:
         shutil.copytree(registry.content(name), folder / name, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    return [_staged(folder, name) for name in backbones]
+    own = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    parcels: dict[Path, Parcel] = {}
+    named = [_staged(folder, name, parcels) for name in backbones]
+    say(_said(own, parcels.values()))
+    if lists:
+        for parcel in parcels.values():
+            for name, path in sorted(parcel.files.items()):
+                say(f"  travels: {name} ({size_text(path.stat().st_size)}) of {parcel.folder}")
+            for name in parcel.stay:
+                say(f"  stays: {name} of {parcel.folder}")
+    return named
 
 
 def found_here(job: Job, place: Place) -> Place:
@@ -63,7 +79,7 @@ def found_here(job: Job, place: Place) -> Place:
     return place if shipped is None else replace(place, backbone_model=f"{shipped}:{function}")
 
 
-def _staged(folder: Path, name: str) -> str:
+def _staged(folder: Path, name: str, parcels: dict[Path, Parcel]) -> str:
     file, _, function = name.rpartition(":")
     path = Path(file)
     if path.suffix != ".py" or not path.is_file():
@@ -71,20 +87,15 @@ def _staged(folder: Path, name: str) -> str:
     path = path.resolve()
     source, target = path.parent, folder / AUTHORS / _folder_name(str(path))
     if str(source) in map(os.path.realpath, installed_folders()):  # a single module among all that is installed
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-        return f"{(target / path.name).relative_to(folder).as_posix()}:{function}"
-    if (source / "__init__.py").is_file():
-        source = base_folder(source)
-        target /= source.name
-    n_bytes = _size(source)
-    if n_bytes > MOST_BYTES:
-        raise UsageError(
-            f"The folder of {name} holds {n_bytes / 2**20:.0f} MiB; at most {MOST_BYTES // 2**20} MiB travel to a cluster. "
-            "Put the backbone into a folder of its own, and its weights where the cluster sees them."
-        )
+        parcels[target] = Parcel(source, {path.name: path}, (), ())
+    else:
+        if (source / "__init__.py").is_file():
+            source = base_folder(source)
+            target /= source.name
+        if target not in parcels:
+            parcels[target] = packed(source, name)
     if not target.exists():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_BY_AUTHORS), ignore_dangling_symlinks=True)
+        parcels[target].copy_to(target, name)
     return f"{(target / path.relative_to(source)).relative_to(folder).as_posix()}:{function}"
 
 
@@ -93,12 +104,15 @@ def _folder_name(file: str) -> str:
     return hashlib.sha256(str(Path(file).parent).encode()).hexdigest()[:16]
 
 
-def _size(folder: Path) -> int:
-    """Bytes of what would travel; links are followed, as copying does."""
-    n_bytes = 0
-    for at, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if name not in NO_SOURCES]
-        n_bytes += sum(path.stat().st_size for name in names if (path := Path(at, name)).is_file())
-        if n_bytes > 2 * MOST_BYTES:  # also the end of a link that leads in a circle
-            break
-    return n_bytes
+def _said(own: list[int], parcels: Iterable[Parcel]) -> str:
+    parts, stay = [], []
+    for parcel in parcels:
+        parts.append(f"{_n_files(len(parcel.files))} ({size_text(parcel.n_bytes)}) of {parcel.folder}")
+        stay += parcel.stay
+    parts.append(f"{_n_files(len(own))} ({size_text(sum(own))}) of LOBE itself")
+    shown = f" Stay: {', '.join(stay[:SHOWN])}" + (f" and {len(stay) - SHOWN} more." if len(stay) > SHOWN else ".") if stay else ""
+    return f"To the cluster travel {', '.join(parts)}.{shown}"
+
+
+def _n_files(n: int) -> str:
+    return f"{n:,} file{'' if n == 1 else 's'}"

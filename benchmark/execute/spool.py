@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from benchmark import json_files
 from benchmark.cards import Record
+from benchmark.files import private_folder, read_bytes
 from benchmark.integrity import bytes_digest
 
 RECORD, FILES, SUMS = "record.json", "files", "sums.json"
@@ -35,9 +36,11 @@ def keep(store_id: str, record: Record, files: Mapping[str, bytes]) -> bool:
     """Keeps a record and its files; False when the node's disk does not take them: they then live only on their way to the driver."""
     folder = folder_of(store_id)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.parent.exists():
+            private_folder(folder.parent)
         if not _ours(folder.parent):
             return False
+        private_folder(folder)
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError:
         return False
@@ -65,9 +68,9 @@ def waiting(store_id: str, wanted: Iterable[str]) -> Iterator[tuple[Record, dict
     wanted = set(wanted)
     for path in sorted(p for p in folder.iterdir() if re.fullmatch(r"[0-9a-f]{32}", p.name) and p.name in wanted):
         with contextlib.suppress(OSError, ValueError, ValidationError):
-            stored = (path / RECORD).read_bytes()
+            stored = read_bytes(path / RECORD)
             record = Record.model_validate_json(stored)
-            files = {p.name: p.read_bytes() for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
+            files = {p.name: read_bytes(p) for p in sorted((path / FILES).iterdir()) if p.is_file() and not p.is_symlink()}
             if record.key == record.job.key == path.name and json_files.read(path / SUMS) == _sums(stored, files):
                 yield record, files
 

@@ -26,7 +26,9 @@ class Submission:
     title: str
 
 
-def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, includes: Sequence[Path] = ()) -> str:
+def submit(
+    address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, includes: Sequence[Path] = (), *, lists: bool = False
+) -> str:
     """Starts `lobe run` on the cluster.
 
     Args:
@@ -34,6 +36,7 @@ def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], tit
         backbones: as named here; the folders of the user's own travel along.
         arguments: of `lobe run` beside the backbones; paths are the cluster's.
         includes: folders of the user's own cards, which lie on the cluster too.
+        lists: say which files of the authors travel, beside how many.
 
     Returns:
         The id to follow it by.
@@ -42,7 +45,7 @@ def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], tit
         EnvironmentProblem: the cluster does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
-        named = stage(Path(staging), backbones)
+        named = stage(Path(staging), backbones, lists=lists)
         words = [*(word for folder in includes for word in ("--include", str(folder))), "run"]
         words = [*words, *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
         client = _client(address)

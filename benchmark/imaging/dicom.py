@@ -7,14 +7,18 @@ datasets.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import logging
+import mmap
 import re
 import warnings
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL.features
@@ -23,9 +27,12 @@ import pydicom
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
-from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.errors import EnvironmentProblem, ImageError, NotRegular
+from benchmark.files import open_regular
+from benchmark.imaging import limits
 from benchmark.imaging.picture import require_strict_pillow
 from benchmark.imaging.stored_bits import values_of
 
@@ -66,6 +73,7 @@ _MAY_BE_EMPTY = (
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 )
 _END_OF_CODESTREAM = b"\xff\xd9"
+_MOST_INFLATED = 2 * limits.MOST_PIXELS + 64 * 2**20  # bytes of pixels and header behind a deflated data set
 
 
 @dataclass(frozen=True)
@@ -156,11 +164,7 @@ def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
 
 def size_of_dicom(path: Path, sample_id: str) -> tuple[int, int]:
     """(height, width) from the header, without decoding or reading the pixels."""
-    dataset = _parse(path, sample_id, stop_before_pixels=True)
-    try:
-        return int(dataset.Rows), int(dataset.Columns)
-    except (AttributeError, TypeError, ValueError):
-        raise ImageError(f"{path} (id {sample_id}): the header does not say the image's size; is it a damaged copy?") from None
+    return _declared_size(_parse(path, sample_id, stop_before_pixels=True), path, sample_id)
 
 
 def age_decade(text: str) -> int | None:
@@ -209,6 +213,13 @@ def _stored(path: Path, sample_id: str) -> tuple[pydicom.FileDataset, np.ndarray
         raise ImageError(f"{path} (id {sample_id}): header and pixels contradict each other: {error}. Is this an edited copy?") from error
 
 
+def _declared_size(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> tuple[int, int]:
+    try:
+        return int(dataset.Rows), int(dataset.Columns)
+    except (AttributeError, TypeError, ValueError):
+        raise ImageError(f"{path} (id {sample_id}): the header does not say the image's size; is it a damaged copy?") from None
+
+
 def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: int) -> DicomImage:
     syntax = dataset.file_meta.TransferSyntaxUID
     return DicomImage(
@@ -224,7 +235,16 @@ def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: in
 
 def _parse(path: Path, sample_id: str, *, stop_before_pixels: bool = False) -> pydicom.FileDataset:
     try:
-        return pydicom.dcmread(path, force=False, stop_before_pixels=stop_before_pixels)
+        with open_regular(path) as file:
+            _require_bounded(file)
+            return pydicom.dcmread(file, force=False, stop_before_pixels=stop_before_pixels)
+    except NotRegular as error:
+        raise ImageError(f"{path} (id {sample_id}): {error.strerror}. Put the file itself in its place.") from None
+    except _TooMuch:
+        raise ImageError(
+            f"{path} (id {sample_id}): its deflated data set unpacks to more than {_MOST_INFLATED // 2**20} MiB and is not read. "
+            "Is this the radiograph?"
+        ) from None
     except FileNotFoundError:
         raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
     except InvalidDicomError:
@@ -235,12 +255,32 @@ def _parse(path: Path, sample_id: str, *, stop_before_pixels: bool = False) -> p
         ) from error
 
 
+class _TooMuch(Exception):
+    """A deflated data set unpacks to more than may be."""
+
+
+def _require_bounded(file: BinaryIO) -> None:
+    """Leaves the file at its start. pydicom inflates a deflated data set whole, before any of its values can be asked for."""
+    with contextlib.suppress(ValueError), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # an empty file has no map
+        if content.find(uid.DeflatedExplicitVRLittleEndian.encode()) < 0:
+            return
+    read_preamble(file, force=False)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        if len(inflater.decompress(file.read(), _MOST_INFLATED + 1)) > _MOST_INFLATED:
+            raise _TooMuch
+    file.seek(0)
+
+
 def _require_single_grey_frame(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> None:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise ImageError(f"{path} (id {sample_id}): no pixel data; the file is cut off or is not an image. Download it again.")
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if frames != 1:
         raise ImageError(f"{path} (id {sample_id}): {frames} frames, expected one radiograph.")
+    height, width = _declared_size(dataset, path, sample_id)
+    if fault := limits.fault_of(height, width):
+        raise ImageError(f"{path} (id {sample_id}): {fault}. Is this the radiograph?")
     kind = dataset.get("PhotometricInterpretation", "nothing")
     if dataset.get("SamplesPerPixel", 1) != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"{path} (id {sample_id}): colour or palette pixels ({kind}), expected MONOCHROME1 or MONOCHROME2.")
@@ -277,6 +317,9 @@ def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, pat
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if not frame.rstrip(b"\0").endswith(_END_OF_CODESTREAM):
         raise ImageError(f"{path} (id {sample_id}): the pixel data is cut off (no end marker). Download it again.")
+    inside = limits.codestream_size(frame)
+    if inside is not None and (fault := limits.fault_of(*inside)) and inside[0] != 0:  # JPEG may give its height after the scan
+        raise ImageError(f"{path} (id {sample_id}): of its codestream, {fault}. Is this the radiograph?")
     if DECODERS[syntax] != "pillow":
         return
     with PIL.Image.open(io.BytesIO(frame), formats=("JPEG",)) as picture:

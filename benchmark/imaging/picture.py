@@ -15,10 +15,14 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFile
 
-from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.errors import EnvironmentProblem, ImageError, NotRegular
+from benchmark.files import open_regular, read_bytes
+from benchmark.imaging import limits
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I")
 _COLOUR = ("RGB", "RGBA", "P", "PA")
+# No other: Pillow hands some formats to other programs (EPS to Ghostscript).
+_FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 0x0112
 # EXIF orientation -> what shows the picture upright (Exif 2.32, table 6, "Orientation"); 1 and whatever is not in it leave it as it is.
@@ -105,7 +109,7 @@ def read_mask(path: Path, sample_id: str) -> np.ndarray:
 def size_of(path: Path, sample_id: str) -> tuple[int, int]:
     """(height, width) of the picture as it is shown, from the file's header, without decoding."""
     try:
-        with PIL.Image.open(path) as picture:
+        with open_regular(path) as file, PIL.Image.open(file, formats=_FORMATS) as picture:
             sides = picture.height, picture.width
             return sides[::-1] if _orientation(picture) in _SIDES_CHANGE and picture.format != "TIFF" else sides
     except (OSError, PIL.Image.DecompressionBombError) as error:
@@ -127,18 +131,23 @@ def require_strict_pillow() -> None:
 def _open(path: Path, sample_id: str) -> PIL.Image.Image:
     require_strict_pillow()
     try:
-        picture = PIL.Image.open(path)
-        with picture:
+        with open_regular(path) as file, PIL.Image.open(file, formats=_FORMATS) as picture:
+            if fault := limits.fault_of(picture.height, picture.width):
+                raise ImageError(f"{path} (id {sample_id}): {fault}. Is this the radiograph?")
             kind = picture.format
             if kind == "TIFF" and _orientation(picture) in _SIDES_CHANGE:
                 raise ImageError(f"{path} (id {sample_id}): a TIFF stored by a quarter turn, which Pillow scrambles. Save it upright.")
             picture.load()
             upright = _UPRIGHT.get(_orientation(picture))  # of a TIFF none is left: Pillow turned it
+    except NotRegular as error:
+        raise ImageError(f"{path} (id {sample_id}): {error.strerror}. Put the file itself in its place.") from None
     except FileNotFoundError:
         raise ImageError(f"{path} (id {sample_id}): no such file. Is the image folder complete?") from None
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path} (id {sample_id}): not a picture file. Download it again.") from None
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except PIL.Image.DecompressionBombError as error:  # Pillow's own limit, before ours can be asked
+        raise ImageError(f"{path} (id {sample_id}): {error}. Is this the radiograph?") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path} (id {sample_id}): cannot be decoded, it is cut off or damaged ({error}).") from error
     if kind == "JPEG":
         _require_jpeg_end(path, sample_id)
@@ -159,6 +168,6 @@ def _orientation(picture: PIL.Image.Image) -> int:
 
 def _require_jpeg_end(path: Path, sample_id: str) -> None:
     """A JPEG whose tail is zeros (an interrupted download into a reserved file) decodes without an error: ask for the end marker."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     if content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
         raise ImageError(f"{path} (id {sample_id}): the JPEG is cut off (no end marker). Download it again.")

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.files import read_bytes
+
 ROW = np.dtype(
     [
         ("height", "<i4"),
@@ -64,7 +66,7 @@ def source_digests(files: Iterable[Path]) -> tuple[bytes, list[str]]:
     """SHA-256 over all files with their lengths, and that of each (hex)."""
     sha, each = hashlib.sha256(), []
     for path in files:
-        content = path.read_bytes()
+        content = read_bytes(path)
         sha.update(f"{len(content)}\n".encode())
         sha.update(content)
         each.append(hashlib.sha256(content).hexdigest())

@@ -20,6 +20,7 @@ import numpy as np
 from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
+from benchmark.files import open_regular, read_bytes
 from benchmark.readers.text import open_text
 from benchmark.readers.walk import holds_nothing
 
@@ -218,7 +219,7 @@ class Reader(ABC):
         """SHA-256 over the label files' names and bytes, and what the cards decide."""
         sha = hashlib.sha256(self.decided().encode() + b"\0")
         for path in sorted(self.label_files()):
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 sha.update(f"{self.named(path)}\t{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return sha.hexdigest()
 
@@ -230,7 +231,7 @@ class Reader(ABC):
         """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
-            sha.update(self.named(path).encode() + b"\0" + path.read_bytes())
+            sha.update(self.named(path).encode() + b"\0" + read_bytes(path))
         for line in sorted(f"{self.named(p)}\t{p.stat().st_size}" for p in self.image_files()):
             sha.update(line.encode() + b"\n")
         return sha.hexdigest()

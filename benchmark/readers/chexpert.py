@@ -24,7 +24,7 @@ from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
-from benchmark.readers.tables import cells_of, read_table, require_columns
+from benchmark.readers.tables import cells_of, read_table, require_columns, require_inside
 from benchmark.readers.unnamed import read_unnamed
 from benchmark.readers.walk import files_in, first_folder_with
 
@@ -216,6 +216,7 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
         archive, _, rest = cells[0].strip().partition("/")
         if archive not in ARCHIVES or rest.count("/") < 3:
             raise DataError(f"{dataset}: {path.name} line {line:,}: the path does not start with {' or '.join(ARCHIVES)}.")
+        require_inside(rest, f"{dataset}: {path.name} line {line:,}")
         archives.add(archive)
         values = {}
         for name, cell in zip(FINDINGS, cells[5:], strict=True):

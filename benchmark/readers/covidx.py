@@ -20,6 +20,7 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, made_splits, phantom_checks
 from benchmark.readers.holdout import hold_out, sampled
 from benchmark.readers.splits import Splits, check_digests
+from benchmark.readers.tables import require_inside
 from benchmark.readers.text import read_lines
 from benchmark.readers.walk import names_in, the_one
 
@@ -141,6 +142,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, .
             raise DataError(
                 f"{dataset}: {path.name} line {number:,}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?"
             )
+        require_inside(fields[1], f"{dataset}: {path.name} line {number:,}")
         lines.append(Line(fields[0], fields[1], fields[2]))
     if not lines:
         raise DataError(f"{dataset}: {path.name} is empty.")

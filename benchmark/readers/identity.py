@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmark.contents import Contents, Memory
 from benchmark.errors import DataError
+from benchmark.files import open_regular
 from benchmark.readers.base import SPLITS, Reader
 
 UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
@@ -144,7 +145,7 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
         if not (folder / CHECKSUMS).is_file():
             continue
         names = {path.relative_to(folder).as_posix().encode(): path for path in wanted if path.is_relative_to(folder)}
-        with (folder / CHECKSUMS).open("rb") as lines:
+        with open_regular(folder / CHECKSUMS) as lines:
             for number, line in enumerate(lines, start=1):
                 parsed = _LINE.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip())
                 if parsed is not None and parsed[2] in names:

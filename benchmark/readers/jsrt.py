@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
+from benchmark.files import read_bytes
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
@@ -169,7 +170,7 @@ class DatasetReader(Reader):
             self._require_image_size(sample_id, pixels.shape)
             return pixels
         try:
-            raw = path.read_bytes()
+            raw = read_bytes(path)
         except OSError as error:
             raise ImageError(f"{where}: the file cannot be read ({error.strerror}). Is the image folder complete?") from None
         self._require_bytes(sample_id, len(raw))

@@ -17,12 +17,14 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.files import read_bytes, require_regular
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.checks import count_checks, phantom_checks
 from benchmark.readers.sections import report_text
 from benchmark.readers.splits import Splits
+from benchmark.readers.tables import require_inside
 from benchmark.readers.text import open_text
 from benchmark.readers.unnamed import read_unnamed
 from benchmark.readers.walk import the_one
@@ -66,7 +68,12 @@ class DatasetReader(Reader):
         self._tables = {name: self._table(name) for name in TABLES}
         views = {row["dicom_id"]: row["ViewPosition"] for row in self._rows("metadata", ("dicom_id", "ViewPosition"))}
         self._images: dict[str, Image] = {}
-        for row in self._rows("split", ("dicom_id", "study_id", "subject_id", "split")):
+        for line, row in enumerate(self._rows("split", ("dicom_id", "study_id", "subject_id", "split")), start=2):
+            for name in ("dicom_id", "study_id", "subject_id"):  # parts of a path; none is a path itself
+                where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
+                require_inside(row[name], where)
+                if "/" in row[name]:
+                    raise DataError(f"{where}: {name} holds a slash. Are the columns shifted?")
             if views.get(row["dicom_id"]) in FRONTAL:
                 one = Image(row["dicom_id"], row["study_id"], row["subject_id"], row["split"], views[row["dicom_id"]])
                 self._images[one.dicom] = one
@@ -210,13 +217,14 @@ class DatasetReader(Reader):
             if self._reports.suffix == ".zip":
                 raw = self._archive.read(one.report)
             else:
-                raw = (self._reports / one.report).read_bytes()
+                raw = read_bytes(self._reports / one.report)
         except (KeyError, OSError):
             return ""
         return report_text(raw.decode("utf-8-sig", errors="replace"))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
+        require_regular(self._reports)
         return zipfile.ZipFile(self._reports)
 
     def _path(self, one: Image) -> Path:

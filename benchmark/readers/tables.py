@@ -66,6 +66,19 @@ def cells_of(table: Table, n_cells: int, dataset: str) -> Iterator[tuple[int, tu
         yield line, cells
 
 
+def require_inside(name: str, where: str) -> None:
+    """Holds a file's name out of a label file to the folder that it is relative to, by its letters alone: folders may be links.
+
+    Args:
+        where: dataset, file and line. The name is not repeated: it may tell who was examined.
+
+    Raises:
+        DataError: the name is empty or absolute, goes up, or holds what no file name holds.
+    """
+    if not name or name.startswith(("/", "\\")) or "\0" in name or not {"", ".", ".."}.isdisjoint(name.replace("\\", "/").split("/")):
+        raise DataError(f"{where}: a file is named by a path that is absolute or leads out of the dataset's folder. Was the file edited?")
+
+
 def locate(
     ids: Iterable[str], found: Mapping[str, tuple[Path, ...]], dataset: str, listed_in: str, *, named: bool = True
 ) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmark.errors import DataError
+from benchmark.files import open_regular, read_bytes
 
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # that of UTF-32 LE begins as that of UTF-16 LE
 
@@ -29,7 +30,7 @@ def open_text(path: Path, dataset: str) -> Iterator[TextIO]:
         DataError: bytes that are not UTF-8, with a word on which they are where a mark tells.
         OSError: as `open`.
     """
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as raw:
+    with open_regular(path) as file, (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file) as raw:
         if raw.peek(4).startswith(_WIDE):
             raise _wide(path, dataset)
         try:
@@ -64,7 +65,7 @@ def read_xml(path: Path, dataset: str, what: str) -> ElementTree.Element:
         DataError: no readable XML, or one that declares a document type, which no file of a release does: entities could fill the memory.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         # Wide text would hide a document type from the search for it.
         if raw.startswith(_WIDE) or b"\0" in raw:
             raise _wide(path, dataset)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmark import registry
 from benchmark.errors import CardError, UnknownName
+from benchmark.files import open_regular
 
 COLUMNS = (
     "paper",
@@ -91,7 +92,8 @@ def _folder() -> Path:
 
 
 def _text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    with open_regular(path) as table:
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8")
     if tuple(frame.columns) != columns:
         wrong = sorted(set(frame.columns) ^ set(columns)) or list(frame.columns)
         raise CardError(f"{path.name}: columns differ from the schema in {', '.join(wrong)}; expected {', '.join(columns)}.")

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import UsageError
+from benchmark.files import read_bytes
 from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
 from benchmark.report import beside, escape, figures, tables
@@ -211,7 +212,7 @@ def _galleries(records: Sequence[Record], overlays: Overlays, report: Path) -> l
 
 
 def _copy_picture(path: Path, report: Path, task: str, backbone: str, number: int) -> str:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content.startswith(_PNG):
         raise UsageError(f"{path}: an overlay must be a PNG file; draw it with benchmark.report.overlays.")
     unique = hashlib.sha256(f"{task}\n{backbone}".encode()).hexdigest()[:8]

@@ -18,6 +18,7 @@ from pydantic_core import from_json as parse_json
 from benchmark import json_files
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
+from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
 from benchmark.store import read_record, write_atomically
@@ -99,7 +100,7 @@ def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
 @lru_cache(maxsize=400)
 def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
     try:
-        stored = parse_json(path.read_bytes())
+        stored = parse_json(read_bytes(path))
         ids, patients = list(stored["ids"]), list(stored["patients"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(

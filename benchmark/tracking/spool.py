@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import json_files
+from benchmark.errors import NotRegular
 from benchmark.store import write_atomically
 
 FOLDER = "tracking"  # in the output folder
@@ -65,7 +66,7 @@ class Spool:
                 if content.get("kind") not in KINDS:
                     raise ValueError("it is no note")
                 yield Note(path, content.pop("kind"), content)
-            except (ValueError, KeyError, AttributeError):
+            except (NotRegular, ValueError, KeyError, AttributeError, TypeError):
                 self.reject(path)
 
     def done(self, note: Note) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmark.cards import Epoch
+from benchmark.files import open_regular
 
 EVERY_S = 600.0
 
@@ -81,7 +82,8 @@ class Checkpoint:
     def load(self, parts: Parts, device: torch.device) -> dict[str, Any] | None:
         """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning."""
         try:
-            saved = torch.load(self.path, map_location=device, weights_only=True)
+            with open_regular(self.path) as stored:
+                saved = torch.load(stored, map_location=device, weights_only=True)
         except FileNotFoundError:
             return None
         except Exception as error:  # a torn or foreign file is no reason to fail

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.errors import FrameMismatch, UsageError
+from benchmark.files import open_regular
 from benchmark.metrics.boxes import Detections
 from benchmark.training import coco_rle
 from benchmark.training.data import Part
@@ -162,7 +163,8 @@ def read_scores(path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...
         UsageError: not such a file.
     """
     try:
-        table = pq.read_table(path)
+        with open_regular(path) as stored:
+            table = pq.read_table(stored)
         ids = tuple(table.column("id").to_pylist())
         classes = tuple(name for name in table.column_names if name != "id")
         found = np.stack([table.column(name).to_numpy() for name in classes], axis=1)
@@ -175,7 +177,7 @@ def read_examples(path: Path) -> list[Example]:
     """The example images of a tested part; empty when there are none."""
     if not path.exists():
         return []
-    with np.load(path, allow_pickle=False) as stored:
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
         kept = {name: stored[name] for name in stored.files}
     masks, boxes, similarity = kept.get("masks"), kept.get("boxes_xywh"), kept.get("similarity")
     return [
@@ -235,7 +237,7 @@ def _write_examples(path: Path, part: Part) -> None:
 
 def _is_parquet(path: Path) -> bool:
     try:
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             return handle.read(4) == b"PAR1"
     except OSError as error:
         raise UsageError(f"Cannot read the predictions {path}: {error.strerror}.") from None
@@ -243,7 +245,8 @@ def _is_parquet(path: Path) -> bool:
 
 def _scores_header(path: Path) -> dict[str, str]:
     try:
-        about = pq.read_schema(path).metadata or {}
+        with open_regular(path) as stored:
+            about = pq.read_schema(stored).metadata or {}
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the class scores {path}: {error}.") from None
     return {key.decode(): value.decode() for key, value in about.items()}

@@ -24,6 +24,7 @@ from benchmark import registry
 from benchmark.cards import BackboneRef
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.files import open_regular
 from benchmark.heads.base import seeded_init
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.prepare import prepare_image
@@ -112,7 +113,8 @@ def pretrain(
 def load(corpus: Path, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A phantom with reports: images (2, N, size, size) uint8, as stored and equalised, and word targets (N, W) float32."""
     reader = open_reader(registry.dataset("rsna"), corpus)
-    reports = pd.read_csv(corpus / REPORTS_FILE, dtype=str, keep_default_na=False).set_index("id")["report"]
+    with open_regular(corpus / REPORTS_FILE) as table:
+        reports = pd.read_csv(table, dtype=str, keep_default_na=False).set_index("id")["report"]
     without_masks = (replace(reader.sample(i), masks=None) for i in reader.ids)
     stored = [prepare_image(sample, reader.card.intensity, size)[0] for sample in without_masks]
     # Four of LoVT's five datasets are equalised: an encoder for all of them has to know both looks.

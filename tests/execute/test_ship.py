@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import resolve
-from benchmark.encoders import describe, python_file
+from benchmark.encoders import describe, python_file, sources
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
-from benchmark.execute import nodes, ship, submit
+from benchmark.execute import nodes, parcel, ship, submit
 from benchmark.execute.connecting import Connection
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
@@ -107,10 +108,85 @@ def test_a_single_installed_module_travels_without_what_is_installed_beside_it(t
 def test_a_folder_too_large_to_travel_is_refused_with_its_size(tiny, tmp_path: Path, monkeypatch):
     file = tiny()
     with (file.parent / "weights.pt").open("wb") as handle:
-        handle.truncate(ship.MOST_BYTES + 2**20)
+        handle.truncate(parcel.MOST_BYTES + 2**20)
     (tmp_path / "staged").mkdir()
     with pytest.raises(UsageError, match="holds 65 MiB; at most 64 MiB"):
         ship.stage(tmp_path / "staged", [f"{file}:build"])
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "below", "by a second link"])
+def test_a_link_that_leads_out_of_the_folder_is_refused_with_its_target(tiny, tmp_path: Path, kind: str):
+    file = tiny()
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    (away / "secret.txt").write_text("42")
+    (file.parent / "below").mkdir()
+    link = file.parent / {"folder": "data", "file": "notes.txt", "below": "below/data", "by a second link": "data"}[kind]
+    if kind == "by a second link":
+        (file.parent / "next").symlink_to(away)
+        link.symlink_to("next")
+    else:
+        link.symlink_to(away / "secret.txt" if kind == "file" else away)
+    (tmp_path / "staged").mkdir()
+    with pytest.raises(UsageError, match=rf"{link} is a link out of the folder.*leads to {away}"):
+        ship.stage(tmp_path / "staged", [f"{file}:build"])
+    assert not list((tmp_path / "staged").rglob("secret.txt"))
+
+
+def test_what_links_show_counts_for_the_limit_and_a_circle_is_refused(tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    (file.parent / "weights").mkdir()
+    with (file.parent / "weights" / "w.pt").open("wb") as handle:
+        handle.truncate(parcel.MOST_BYTES // 2)
+    (file.parent / "again").symlink_to("weights")
+    (tmp_path / "staged").mkdir()
+    with pytest.raises(UsageError, match="holds 64 MiB"):  # twice the half, and the code
+        ship.stage(tmp_path / "staged", [f"{file}:build"])
+    (file.parent / "again").unlink()
+    (file.parent / "weights" / "up").symlink_to("..")
+    with pytest.raises(UsageError, match="a circle"):
+        parcel.packed(file.parent, "mine.py:build")
+
+
+def test_dot_files_pipes_and_dead_links_stay_and_the_line_says_what_travels(tiny, tmp_path: Path):
+    file = tiny()
+    folder = file.parent
+    for name in (".env", ".ssh/id", "part/.token", "part/kept.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("secret")
+    os.mkfifo(folder / "pipe")
+    (folder / "dead").symlink_to("nowhere")
+    (folder / "alias").symlink_to(".env")
+    (folder / "linked.txt").symlink_to("part/kept.txt")
+    (folder / "empty").mkdir()
+    (tmp_path / "staged").mkdir()
+    said: list[str] = []
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"], lists=True, say=said.append)
+    there = (tmp_path / "staged" / named.partition(":")[0]).parent
+    assert {path.relative_to(there).as_posix() for path in there.rglob("*")} == {"mine.py", "part", "part/kept.txt", "linked.txt", "empty"}
+    assert not (there / "linked.txt").is_symlink()
+    assert re.match(rf"To the cluster travel 3 files \(0\.00 MiB\) of {folder}, \d+ files \([\d.]+ MiB\) of LOBE itself\.", said[0])
+    assert said[0].endswith(" Stay: .env, .ssh, alias, dead, pipe and 1 more.")
+    assert f"  travels: part/kept.txt (0.00 MiB) of {folder}" in said
+    assert f"  stays: part/.token of {folder}" in said
+    quiet: list[str] = []
+    (tmp_path / "again").mkdir()
+    ship.stage(tmp_path / "again", [f"{file}:build"], say=quiet.append)
+    assert quiet == said[:1]
+
+
+def test_a_dot_file_that_counts_as_a_source_is_refused_where_it_did_not_arrive(tiny, tmp_path: Path):
+    file = tiny()
+    (file.parent / ".seed").write_text("5")
+    counted = sources.files_of(file, [str(file.parent / ".seed")])
+    assert [one.name for one in counted] == [".seed", "mine.py"]
+    sources.require_unchanged(counted, file.parent, "mine.py")
+    (tmp_path / "staged").mkdir()
+    (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"], say=lambda _: None)
+    with pytest.raises(
+        CheckpointError, match=r"\.seed, which is not on this machine\. Rename it: names that begin with a dot do not travel"
+    ):
+        sources.require_unchanged(counted, (tmp_path / "staged" / named.partition(":")[0]).parent, "mine.py")
 
 
 def test_a_worker_with_other_versions_is_refused_with_a_sentence():

@@ -45,6 +45,17 @@ def test_a_record_waits_with_its_files_until_it_is_forgotten(unit, own_spool: Pa
     assert not own_spool.exists()
 
 
+def test_a_spool_is_for_its_owner_alone_and_used_where_groups_may_write(unit, own_spool: Path):
+    before = os.umask(0o002)
+    try:
+        (first, _) = finished(run_unit(unit))
+    finally:
+        os.umask(before)
+    assert [record.key for record, _ in spool.waiting(STORE, [first.record.key])] == [first.record.key]
+    for folder in (own_spool.parent, own_spool, own_spool / first.record.key):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_the_next_driver_collects_what_a_killed_one_left_and_computes_the_rest(unit):
     driver = InlineExecutor().run(Schedule([unit], store_id=STORE))
     first = next(e for e in driver if isinstance(e, Finished))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,46 @@ def test_damaged_or_unknown_orientation_counts_as_none(tmp_path: Path, exif: byt
     plain = saved(tmp_path / "b.jpg", np.tile(GREY[:1], (16, 1)), quality=98)
     assert (read_grey(path, "a") == read_grey(plain, "a")).all()
     assert size_of(path, "a") == (16, 50)
+
+
+def _declaring(folder: Path, kind: str, height: int, width: int) -> Path:
+    """A small file whose header alone says how large it is."""
+    path = folder / f"image.{kind}"
+    PIL.Image.new("L", (16, 16), 7).save(path)
+    content = bytearray(path.read_bytes())
+    if kind == "png":
+        content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    elif kind == "jpg":
+        at = content.index(b"\xff\xc0") + 5
+        content[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    elif kind == "gif":
+        content[6:10] = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    else:
+        for tag, value in ((256, width), (257, height)):  # an entry of the directory: tag, type, count, value
+            at = next(
+                k
+                for k in range(len(content))
+                if content[k : k + 2] == tag.to_bytes(2, "little") and content[k + 3 : k + 8] == b"\0\1\0\0\0"
+            )
+            content[at + 2 : at + 12] = b"\x04\0\1\0\0\0" + value.to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "tif"])
+@pytest.mark.parametrize("sides", [(60_000, 60_000), (20_001, 16), (11_000, 11_000)])
+@pytest.mark.parametrize("read", [read_grey, read_mask])
+def test_a_declared_size_beyond_the_limit_is_refused_before_decoding(tmp_path: Path, monkeypatch, kind: str, sides: tuple, read) -> None:
+    path = _declaring(tmp_path, kind, *sides)
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"declares .* and is not decoded|exceeds limit") as error:
+        read(path, "case-7")
+    assert str(path) in str(error.value)
+
+
+def test_what_pillow_would_hand_to_another_program_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match="not a picture file"):
+        read_grey(path, "case-7")

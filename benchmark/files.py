@@ -1,0 +1,103 @@
+"""Files of others are opened as regular files alone; files of restricted data are made for their owner alone.
+
+A named pipe, a device or a socket in place of a file makes whoever opens it wait for ever, or read for ever. Every file of a data folder,
+an output folder, a cache, a card or weights is therefore opened here; libraries that open by path get a path that was looked at first.
+
+What is made from data whose card lets nothing leave (`redistribution: none`) lies on machines that others use too.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from benchmark.errors import NotRegular
+
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(path: Path | str, mode: str = "rb", **options: Any) -> IO[Any]:
+    """As `open`, for reading; never waits. Links are followed.
+
+    Args:
+        mode: "rb" or "r".
+        options: of `open`, such as encoding and newline.
+
+    Raises:
+        NotRegular: it is something else than a regular file.
+        OSError: as `open`.
+    """
+    return open(path, mode, opener=_opener, **options)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """As `Path.read_bytes`, of a regular file."""
+    with open_regular(path) as handle:
+        return handle.read()
+
+
+def read_text(path: Path | str, encoding: str = "utf-8") -> str:
+    """As `Path.read_text`, of a regular file."""
+    with open_regular(path, "r", encoding=encoding) as handle:
+        return handle.read()
+
+
+def require_regular(path: Path | str) -> None:
+    """For libraries that open by path. Raises NotRegular or, where there is nothing, FileNotFoundError."""
+    _require(os.stat(path), path)
+
+
+def require_regular_in(folder: Path | str) -> None:
+    """For libraries that choose by themselves what they open in a folder. Raises NotRegular; folders below it are not looked at."""
+    for entry in os.scandir(folder):
+        if not entry.is_dir() and os.path.exists(entry.path):
+            require_regular(entry.path)
+
+
+def private_folder(path: Path) -> None:
+    """Makes a folder that its owner alone may enter, whatever the umask; one that is there and this user's becomes such a one.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    status = path.stat()
+    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) != PRIVATE_FOLDER:
+        path.chmod(PRIVATE_FOLDER)
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`, to write: a file that its owner alone may read, whatever the umask."""
+    descriptor = os.open(path, flags, PRIVATE_FILE)
+    try:
+        os.fchmod(descriptor, PRIVATE_FILE)  # one that was there, or a umask that takes even from the owner
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _opener(path: str, flags: int) -> int:
+    _require(os.stat(path), path)  # before: opening alone may act on a device
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _require(os.fstat(descriptor), path)  # after: it may have been replaced in between
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require(status: os.stat_result, path: Path | str) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise NotRegular(path, _KINDS.get(kind, "no file"))
