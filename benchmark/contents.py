@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from benchmark import private
 from benchmark.errors import DataError
 
 MEMORY = "contents.sqlite"
@@ -136,7 +137,8 @@ class Memory:
         if self.path is None or not rows:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private.root(self.path.parent)
+            private.file(self.path)  # SQLite gives its journal the same mode
             with closing(_connect(self.path)) as database, database:
                 database.execute(_TABLE)
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -193,9 +195,9 @@ class Memory:
         """The only process that hashes, where the folder lets processes agree on that."""
         lock = None
         if self.path is not None:
-            lock = FileLock(self.path.with_suffix(".lock"))
+            lock = FileLock(self.path.with_suffix(".lock"), mode=private.FILE)
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                private.root(self.path.parent)
                 lock.acquire()
             except OSError:
                 lock = None
