@@ -155,6 +155,10 @@ class Store:
                     write_atomically(folder / name, content, opener)
                 digests = {f"{PREDICTIONS}/{record.key}/{name}": bytes_digest(files[name]) for name in sorted(files)}
             else:
+                if restricted:  # an older LOBE may have made them
+                    for name in record.predictions:
+                        private.folder((self.out / name).parent)
+                        private.tighten(self.out / name)
                 digests = {name: record.file_digests.get(name) or file_digest(self.out / name) for name in record.predictions}
             record = sealed(record.model_copy(update={"predictions": tuple(digests), "file_digests": digests}))
             write_atomically(self.path(record.key), record.model_dump_json(indent=1).encode(), opener)

@@ -127,12 +127,22 @@ class Connection:
 
 
 def start_here(ray, n_cores: int) -> None:
-    """Starts Ray on this machine, for this machine: all its sockets are bound to loopback, and its token is the user's alone.
+    """Starts Ray on this machine, for this machine: sockets are bound to loopback, token and session folder are the user's alone.
 
     Ray makes a token by itself when it starts, readable as the umask has it; ours is there before. `RAY_AUTH_MODE=disabled` does without.
+    Its session folder, where logs and spilled objects lie, anybody might write.
     """
     with _token_kept_private(), _on_loopback():
         ray.init(address="local", num_cpus=n_cores, include_dashboard=False, **SILENT)
+    with contextlib.suppress(OSError):
+        private.tighten(session_folder())
+
+
+def session_folder() -> Path:
+    """Logs, sockets and spilled objects of the Ray that runs on this machine."""
+    from ray._private import worker
+
+    return Path(worker.global_worker.node.get_session_dir_path())
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ def home(tmp_path: Path, monkeypatch) -> Path:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(connecting, "session_folder", lambda: tmp_path / "session")
     return tmp_path
 
 
@@ -140,6 +141,12 @@ def test_no_token_is_made_where_the_user_has_said_which_or_none(home: Path, monk
         monkeypatch.setenv(name, value)
     start_here(starting(), 1)
     assert not (home / ".ray").exists()
+
+
+def test_others_may_not_look_into_rays_folder(home: Path):
+    (home / "session").mkdir()
+    start_here(starting(lambda **_: (home / "session").chmod(0o777)), 1)
+    assert mode(home / "session") == 0o700
 
 
 def test_ray_is_bound_to_loopback_only_where_lobe_starts_it_for_this_machine():

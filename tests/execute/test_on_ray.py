@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
-from benchmark.execute.connecting import QUIET, start_here
+from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
 from benchmark.execute.schedule import Schedule
@@ -66,7 +66,7 @@ def listening(process) -> set[str]:
     return {each.laddr.ip.removeprefix("::ffff:") for each in found}
 
 
-def test_the_ray_of_this_machine_listens_on_loopback_alone_and_its_token_is_private(ray):
+def test_the_ray_of_this_machine_listens_on_loopback_alone_and_its_token_and_folder_are_private(ray):
     import psutil  # Ray brings it, and knows where it is once it was imported
 
     ray.get(ray.remote(lambda: None).remote())  # a worker is there, and listens too
@@ -77,6 +77,7 @@ def test_the_ray_of_this_machine_listens_on_loopback_alone_and_its_token_is_priv
     assert {name: addresses for name, addresses in found.items() if not addresses <= {"127.0.0.1", "::1"}} == {}
     token = Path.home() / ".ray" / "auth_token"
     assert (os.environ["RAY_AUTH_MODE"], token.stat().st_mode & 0o777) == ("token", 0o600)
+    assert session_folder().stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.usefixtures("ray")
