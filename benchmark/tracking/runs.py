@@ -113,7 +113,9 @@ class Runs:
         """Artifacts of a run on restricted data, where they are files on this machine."""
         where = urlsplit(self._client.get_run(run).info.artifact_uri)
         if where.scheme == "file":
-            private.folder(Path(url2pathname(where.path)))
+            folder = Path(url2pathname(where.path))
+            folder.parent.mkdir(parents=True, exist_ok=True)  # others' runs lie there too
+            private.folder(folder)
 
     def _close(self, note: dict[str, Any]) -> None:
         parent = self._evaluation(note["evaluation"], "evaluation")
