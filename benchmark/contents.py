@@ -19,8 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from benchmark import private
 from benchmark.errors import DataError
-from benchmark.files import open_regular, private_opener
+from benchmark.files import open_regular
 
 MEMORY = "contents.sqlite"
 RECENT_NS = 100_000_000  # a file changed so shortly ago may change again within the same tick of the file system's clock
@@ -137,9 +138,8 @@ class Memory:
         if self.path is None or not rows:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", opener=private_opener):
-                pass  # paths of files may tell who was examined
+            private.root(self.path.parent)
+            private.file(self.path)  # SQLite gives its journal the same mode
             with closing(_connect(self.path)) as database, database:
                 database.execute(_TABLE)
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -196,9 +196,9 @@ class Memory:
         """The only process that hashes, where the folder lets processes agree on that."""
         lock = None
         if self.path is not None:
-            lock = FileLock(self.path.with_suffix(".lock"))
+            lock = FileLock(self.path.with_suffix(".lock"), mode=private.FILE)
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                private.root(self.path.parent)
                 lock.acquire()
             except OSError:
                 lock = None

@@ -102,7 +102,7 @@ def prepare(
             rows.append({"dataset": card.name, **nothing, "problems": [str(error)], "notes": []})
             continue
         folder = resolve.cache_folder(cache) / "images"
-        opened = ImageCache.open(folder, _recipe(reader, size), reader.ids, private=card.redistribution == "none")
+        opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
         known = {"contents": listed(reader, reader.ids), "memory": Memory(folder.parent), "workers": workers}
         problems: list[str] = []
         with bar(f"{card.name} images") as step:

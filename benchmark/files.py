@@ -1,9 +1,7 @@
-"""Files of others are opened as regular files alone; files of restricted data are made for their owner alone.
+"""Files of others are opened as regular files alone.
 
 A named pipe, a device or a socket in place of a file makes whoever opens it wait for ever, or read for ever. Every file of a data folder,
 an output folder, a cache, a card or weights is therefore opened here; libraries that open by path get a path that was looked at first.
-
-What is made from data whose card lets nothing leave (`redistribution: none`) lies on machines that others use too.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from typing import IO, Any
 
 from benchmark.errors import NotRegular
 
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -61,29 +58,6 @@ def require_regular_in(folder: Path | str) -> None:
     for entry in os.scandir(folder):
         if not entry.is_dir() and os.path.exists(entry.path):
             require_regular(entry.path)
-
-
-def private_folder(path: Path) -> None:
-    """Makes a folder that its owner alone may enter, whatever the umask; one that is there and this user's becomes such a one.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-    status = path.stat()
-    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) != PRIVATE_FOLDER:
-        path.chmod(PRIVATE_FOLDER)
-
-
-def private_opener(path: str, flags: int) -> int:
-    """For `open`, to write: a file that its owner alone may read, whatever the umask."""
-    descriptor = os.open(path, flags, PRIVATE_FILE)
-    try:
-        os.fchmod(descriptor, PRIVATE_FILE)  # one that was there, or a umask that takes even from the owner
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _opener(path: str, flags: int) -> int:

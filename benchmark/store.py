@@ -10,17 +10,17 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.cards import SCHEMA_VERSION, Job, Record
 from benchmark.driver_lock import DriverLock
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.faults import of_environment
-from benchmark.files import private_folder, private_opener, read_text
+from benchmark.files import read_text
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_digest, file_of, require_believable, sealed
 
 PLANNED = "planned.json"
@@ -134,9 +134,8 @@ class Store:
     def put(self, record: Record, files: Mapping[str, bytes] | None = None) -> Record:
         """Stores a record and the files it made under `predictions/<key>/`; files first, record last.
 
-        Files of a dataset whose card lets nothing leave are for their owner alone.
-
-        A fault of the environment is no result and is not stored: the same command computes the job again.
+        A fault of the environment is no result and is not stored: the same command computes the job again. Record and files of a dataset
+        that may not be passed on are private to the user.
 
         Args:
             files: by name. None for files that are there already, those that `record.predictions` names.
@@ -150,18 +149,23 @@ class Store:
         if of_environment(record.failure):
             return sealed(record)
         self._require_held()
+        restricted = private.is_restricted(record.redistribution)
+        opener = private.opener if restricted else None
         try:
             if files:
                 folder = self.predictions_folder / record.key
-                private = record.redistribution == "none"
-                (private_folder if private else _folder)(folder)
+                private.folder(folder) if restricted else folder.mkdir(exist_ok=True)
                 for name, content in files.items():
-                    write_atomically(folder / name, content, private=private)
+                    write_atomically(folder / name, content, opener)
                 digests = {f"{PREDICTIONS}/{record.key}/{name}": bytes_digest(files[name]) for name in sorted(files)}
             else:
+                if restricted:  # an older LOBE may have made them
+                    for name in record.predictions:
+                        private.folder((self.out / name).parent)
+                        private.tighten(self.out / name)
                 digests = {name: record.file_digests.get(name) or file_digest(self.out / name) for name in record.predictions}
             record = sealed(record.model_copy(update={"predictions": tuple(digests), "file_digests": digests}))
-            write_atomically(self.path(record.key), record.model_dump_json(indent=1).encode())
+            write_atomically(self.path(record.key), record.model_dump_json(indent=1).encode(), opener)
         except OSError as error:
             raise StoreError(
                 f"Could not store the result of {record.job.labels.task} in {self.out}: {error.strerror}. "
@@ -190,15 +194,15 @@ class Store:
             self._held.require()
 
 
-def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
+def write_atomically(path: Path, content: bytes, opener: Callable[[str, int], int] | None = None) -> None:
     """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part.
 
     Args:
-        private: its owner alone may read it.
+        opener: as of `open`; `private.opener` for a file that only the user may read.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb", opener=private_opener if private else None) as handle:
+        with open(temporary, "wb", opener=opener) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -210,10 +214,6 @@ def write_atomically(path: Path, content: bytes, *, private: bool = False) -> No
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _folder(path: Path) -> None:
-    path.mkdir(exist_ok=True)
 
 
 def _once(records: Iterable[Record]) -> list[Record]:
@@ -242,6 +242,8 @@ def read_record(path: Path) -> Record:
                 f"{path} was written by a newer LOBE (schema {raw['schema_version']} > {SCHEMA_VERSION}); update LOBE to read it."
             )
         record = Record.model_validate(raw)
+    except PermissionError:
+        raise StoreError(_of_another(path)) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:  # pydantic's own is a ValueError
         first = str(error).splitlines()[0]
         raise DamagedResult(path.stem, f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
@@ -259,3 +261,7 @@ def read_record(path: Path) -> Record:
         )
     require_believable(record, raw, str(path))
     return record
+
+
+def _of_another(path: Path) -> str:
+    return f"{path} may be read by its owner alone: it tells of data that may not be passed on. Ask who made it for the report's tables."

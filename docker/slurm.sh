@@ -2,7 +2,7 @@
 # An evaluation inside a Slurm allocation, from the folder that holds the environment `.venv`:
 #   sbatch docker/slurm.sh --backbone mine.py:build --suite lovt-18 --data /data --out /shared/results --checkpoints /shared/checkpoints
 # All that follows the file's name goes to `lobe run`. Submit the same line again after the time is over: it goes on.
-# Once, in your home folder: ray get-auth-token --generate
+# Once, in your home folder, which all nodes see: (umask 077; ray get-auth-token --generate > /dev/null)
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8

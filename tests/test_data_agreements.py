@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,19 @@ def leaks(out: Path, words: dict[str, list[bytes]]) -> list[str]:
     leaving = [p for p in out.rglob("*") if p.is_file() and p.relative_to(out).parts[0] not in OWN]
     assert leaving, "nothing was written that could leak"
     return [f"{p.relative_to(out)}: {what}" for p in leaving for what, found in words.items() if any(w in p.read_bytes() for w in found)]
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def open_to_others(*folders: Path) -> list[str]:
+    """Those that others may open, and what in them others may."""
+    found = [path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
+    return [f"{path} {path.lstat().st_mode & 0o777:o}" for path in found if path.lstat().st_mode & 0o077]
 
 
 def run(root: Path, out: Path, backbone: Path, task: str = PROBE) -> list[object]:
@@ -92,7 +107,9 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
         ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
     ],
 )
-def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(lobe, tiny, tmp_path: Path, dataset: str, task: str, patients: int) -> None:
+def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(
+    lobe, tiny, tmp_path: Path, open_umask, dataset: str, task: str, patients: int
+) -> None:
     assert registry.dataset(dataset).redistribution == "none"
     root, out = tmp_path / "data", tmp_path / "out"
     write_corpus(Plan(dataset=dataset, n_patients=patients, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
@@ -108,6 +125,11 @@ def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(lobe, tiny, tmp_p
     assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["sentences"])], (
         "not even in predictions"
     )
+    assert list((tmp_path / "cache").rglob("images.u8"))
+    runs = list((out / "mlartifacts").rglob("artifacts"))
+    assert any((folder / "record.json").is_file() for folder in runs)
+    kept = [tmp_path / "cache", *(out / "records").iterdir(), *(out / "predictions").iterdir(), *runs, out / "tracking", out / "resamples"]
+    assert open_to_others(*kept) == [], "what stays is its owner's alone, even where the umask takes nothing away"
 
 
 @pytest.mark.parametrize(("dataset", "task"), [("open-i", "open-i-retrieval-lobe"), ("chestx-det", "chestx-det-linear-frozen-100-lobe")])
@@ -164,6 +186,11 @@ def test_reports_that_are_read_stay_where_they_are(lobe, tiny_words, tmp_path: P
     assert not [p for p in out.rglob("*") if p.is_file() and any(w in p.read_bytes() for w in words["sentences"])], (
         "not even in predictions"
     )
+    assert list((tmp_path / "cache").rglob("images.u8"))
+    runs = list((out / "mlartifacts").rglob("artifacts"))
+    assert any((folder / "record.json").is_file() for folder in runs)
+    kept = [tmp_path / "cache", *(out / "records").iterdir(), *(out / "predictions").iterdir(), *runs, out / "tracking", out / "resamples"]
+    assert open_to_others(*kept) == [], "what stays is its owner's alone, even where the umask takes nothing away"
 
 
 def phrases(root: Path, dataset: str) -> list[bytes]:

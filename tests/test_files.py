@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from benchmark.cards import TaskCard
 from benchmark.encoders import hf, naming, shards, text, weights_file
 from benchmark.errors import DataError, ImageError, LobeError, NotRegular, StoreError
 from benchmark.execute.costs import Costs
-from benchmark.files import open_regular, private_folder, private_opener, read_bytes, read_text, require_regular
+from benchmark.files import open_regular, read_bytes, read_text, require_regular
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import read_dicom, size_of_dicom
 from benchmark.imaging.picture import read_grey, read_mask, size_of
@@ -222,21 +221,3 @@ def umask(request) -> Iterator[None]:
     before = os.umask(request.param)
     yield
     os.umask(before)
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_what_is_private_is_so_under_every_umask_and_what_was_open_becomes_so(tmp_path: Path, umask):
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
-    for folder in (tmp_path / "new", tmp_path / "open"):
-        private_folder(folder)
-        assert _mode(folder) == 0o700
-    (tmp_path / "new" / "kept").write_text("earlier")
-    (tmp_path / "new" / "kept").chmod(0o644)
-    for name in ("fresh", "kept"):
-        with open(tmp_path / "new" / name, "wb", opener=private_opener) as handle:
-            handle.write(b"now")
-        assert _mode(tmp_path / "new" / name) == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -123,8 +124,15 @@ def test_a_failed_run_is_failed_with_its_sentence_and_so_is_its_evaluation(recor
     assert runs["run"].data.tags["lobe.failure"] == "image 12 cannot be read"
 
 
+@pytest.fixture
+def usual_umask():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.mark.parametrize(("redistribution", "with_predictions"), [("open", True), ("ids", False), ("none", False)])
-def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: Path, redistribution, with_predictions):
+def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: Path, usual_umask, redistribution, with_predictions):
     tracker = Tracker(out, "x", {})
     tracker.record(changed(record, redistribution=redistribution))
     tracker.close("FINISHED")
@@ -132,6 +140,11 @@ def test_predictions_are_uploaded_only_where_the_agreement_is_open(record, out: 
     stored = artifacts(client, runs["run"].info.run_id)
     assert {"job.json", "record.json"} <= stored
     assert any(name.startswith("predictions/") for name in stored) == with_predictions
+    folder = out / "mlartifacts" / runs["run"].info.run_id / "artifacts"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, folder / "job.json", folder / "record.json")}
+    private = {"artifacts": 0o700, "job.json": 0o600, "record.json": 0o600}
+    assert (modes == private) == (redistribution == "none")
+    assert (out / "mlartifacts").stat().st_mode & 0o055 == 0o055  # other runs lie there, on data that may be passed on
 
 
 def test_under_an_agreement_without_redistribution_no_id_reaches_the_tracking_store(record, out: Path):

@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
 
+DOCKER = Path(__file__).resolve().parents[1] / "docker"
 LINEAR = "rsna-linear-frozen-100"
 START_S = 600  # a busy machine is no failure
 
@@ -53,8 +55,14 @@ def server(backend: str, artifacts: Path, port: int) -> Iterator[None]:
     """`mlflow server`, serving artifacts too, until the block ends; it is killed, not asked."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--artifacts-destination", artifacts.as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (artifacts.parent / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    with started(command, port, artifacts.parent / "server.log"):
+        yield
+
+
+@contextmanager
+def started(command: list[str], port: int, log_file: Path, **environment: str) -> Iterator[None]:
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=os.environ | environment)
         try:
             _wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200, process)
             yield
@@ -148,3 +156,57 @@ def test_on_postgresql_too(record, postgres: str, tmp_path: Path, monkeypatch, r
     record_property("server programs", sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))[-1].parent.parent.name)
     (tmp_path / "server").mkdir()
     lost_and_found(record, tmp_path / "out", postgres, tmp_path / "server" / "artifacts", monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_server_of_the_cluster_files_takes_notes_from_those_who_log_in(record, tmp_path: Path, monkeypatch):
+    assert importlib.util.find_spec("flask_wtf") is not None, "the login needs flask-wtf: run `make` again"
+    served, port, password = tmp_path / "server", free_port(), "a password of the tests"
+    for name, text in {
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
+        "ray_token": "not for this one",
+    }.items():
+        (served / "secrets").mkdir(parents=True, exist_ok=True)
+        (served / "secrets" / name).write_text(text)
+    login = (DOCKER / "mlflow-auth.ini").read_text().replace("sqlite:////mlflow/", f"sqlite:///{served}/")
+    (served / "auth.ini").write_text(login)
+    words = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["mlflow"]["command"].split()
+    for option, value in {"--host": "127.0.0.1", "--port": str(port), "--artifacts-destination": str(served / "artifacts")}.items():
+        words[words.index(option) + 1] = value
+    words[words.index("--allowed-hosts") + 1] = f"127.0.0.1:{port}"
+    environment = {
+        "LOBE_SECRETS": str(served / "secrets"),
+        "MLFLOW_AUTH_CONFIG_PATH": str(served / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{served / 'server.db'}",
+    }
+    command = ["sh", str(DOCKER / "with-secrets.sh"), sys.executable, "-m", *words, "--workers", "1"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with started(command, port, served / "log", **environment):
+        stranger = Tracker(tmp_path / "out", "stranger", {})
+        stranger.record(record)
+        stranger.close("FINISHED")
+        assert "3 notes" in stranger.problem
+        assert password not in stranger.problem
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        known = Tracker(tmp_path / "out", "known", {})
+        known.close("FINISHED")
+        assert known.problem is None
+        client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+        (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id], "tags.`lobe.kind` = 'run'")
+        assert run.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
+        assert {each.path for each in client.list_artifacts(run.info.run_id)} >= {"job.json", "record.json"}
+        assert password.encode() not in arguments_of_all()
+    assert password not in (served / "log").read_text()
+
+
+def arguments_of_all() -> bytes:
+    """Of every program that runs on this machine."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            found.append((folder / "cmdline").read_bytes())
+    assert any(b"basic-auth" in words for words in found)
+    return b"\n".join(found)

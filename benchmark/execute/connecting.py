@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -12,13 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from benchmark import private
 from benchmark.errors import EnvironmentProblem
 from benchmark.execute import addresses
 from benchmark.execute.ship import stage
 from benchmark.machine import usable_cores
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+SILENT = {"log_to_driver": False, "logging_level": logging.ERROR}
 LOST_S = 40.0  # of silence, after which a head counts as lost; Ray ends the process after 60, with a line of its own and no other word
 LISTEN_S = 5.0  # between two signs of life
 STAYS = "What is stored stays; the same command goes on from there."
@@ -83,10 +87,10 @@ class Connection:
             self.own = False
 
     def _connect(self, ray, backbones: Iterable[str]) -> None:
-        common = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self.address is None:  # its own, whatever else runs here
-            ray.init(address="local", num_cpus=self.cpus or usable_cores(), include_dashboard=False, **common)
+            start_here(ray, self.cpus or usable_cores())
             return
+        common: dict[str, Any] = {**SILENT}
         addresses.checked(self.address)
         handed_over = bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
         address = self._found(ray)
@@ -121,6 +125,73 @@ class Connection:
         if not services.find_node_ids():
             raise EnvironmentProblem(f"This machine is no node of the Ray cluster at {self.address}. " + JOIN.format(address=self.address))
         return address
+
+
+def start_here(ray, n_cores: int) -> None:
+    """Starts Ray on this machine, for this machine: sockets are bound to loopback, token and session folder are the user's alone.
+
+    Ray makes a token by itself when it starts, readable as the umask has it; ours is there before. `RAY_AUTH_MODE=disabled` does without.
+    Its session folder, where logs and spilled objects lie, anybody might write.
+    """
+    with _token_kept_private(), _on_loopback():
+        ray.init(address="local", num_cpus=n_cores, include_dashboard=False, **SILENT)
+    with contextlib.suppress(OSError):
+        private.tighten(session_folder())
+
+
+def session_folder() -> Path:
+    """Logs, sockets and spilled objects of the Ray that runs on this machine."""
+    from ray._private import worker
+
+    return Path(worker.global_worker.node.get_session_dir_path())
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray takes 127.0.0.1 for this machine's address, as it does on macOS, and binds to it.
+
+    `_node_ip_address="127.0.0.1"` does not do: Ray puts the address by which others reach the machine in its place, and then all of its
+    servers listen on every interface. The variable that decides, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, is read once, when Ray is imported.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _token_kept_private() -> Iterator[None]:
+    """~/.ray/auth_token with mode 0600 where Ray would make it or finds it; one that the user names otherwise is the user's affair."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        yield
+        return
+    token = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):  # what is wrong there, Ray says
+        _make_token(token)
+        private.tighten(token)
+    yield
+    with contextlib.suppress(OSError):
+        private.tighten(token)
+
+
+def _make_token(token: Path) -> None:
+    """As `ray get-auth-token --generate`, but private, and never in the place of another one."""
+    if token.exists() and token.stat().st_size:
+        return
+    private.root(token.parent)
+    whole = token.with_name(f".{token.name}.{os.getpid()}")
+    try:
+        with open(whole, "w", encoding="ascii", opener=private.opener) as handle:
+            handle.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(whole, token)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

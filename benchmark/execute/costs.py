@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
 from benchmark.readers.base import SPLITS
@@ -138,9 +138,9 @@ class Costs:
         if self.path is None:
             return
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private.root(self.path.parent)
             newest = dict(list(self._known.items())[-KEPT:])
-            write_atomically(self.path, json.dumps(newest).encode())
+            write_atomically(self.path, json.dumps(newest).encode(), private.opener)
 
     def _keep(self, name: str, **values: float) -> None:
         entry: dict[str, Any] = self._known.pop(name, {})  # to the end: newest last

@@ -1,7 +1,7 @@
 """Finished records on the node that made them, until the driver has stored them. A driver that comes later collects them first.
 
 One folder a record, made under a temporary name and renamed: it is there whole or not at all. Lives in $LOBE_SPOOL, else in the node's
-temporary folder; only its owner can write there.
+temporary folder; only its owner can read or write there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.cards import Record
-from benchmark.files import private_folder, read_bytes
+from benchmark.files import read_bytes
 from benchmark.integrity import bytes_digest
 
 RECORD, FILES, SUMS = "record.json", "files", "sums.json"
@@ -36,16 +36,14 @@ def keep(store_id: str, record: Record, files: Mapping[str, bytes]) -> bool:
     """Keeps a record and its files; False when the node's disk does not take them: they then live only on their way to the driver."""
     folder = folder_of(store_id)
     try:
-        if not folder.parent.exists():
-            private_folder(folder.parent)
+        private.folder(folder)
         if not _ours(folder.parent):
             return False
-        private_folder(folder)
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError:
         return False
     try:
-        (making / FILES).mkdir()
+        private.folder(making / FILES)
         stored = record.model_dump_json().encode()
         for name, content in files.items():
             _write(making / FILES / name, content)
@@ -96,7 +94,7 @@ def _ours(root: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as handle:
+    with open(path, "wb", opener=private.opener) as handle:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())

@@ -22,11 +22,10 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.cards import Card, digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, StoreError
-from benchmark.files import private_folder, private_opener
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
 from benchmark.imaging.rows import ROW, Prepared, Refused, joint_stamp, sealed, source_digests
@@ -96,13 +95,12 @@ class ImageCache:
         self._n_damaged = 0
 
     @classmethod
-    def open(cls, folder: Path, recipe: CacheRecipe, ids: Sequence[str], *, private: bool = False) -> ImageCache:
+    def open(cls, folder: Path, recipe: CacheRecipe, ids: Sequence[str]) -> ImageCache:
         """Opens, or lays out empty, the cache of `recipe` below `folder`.
 
         Args:
             ids: all ids of the dataset, in an order that does not change: row i belongs to ids[i]. Pass all of them even if few are
                 wanted, so that every job shares one cache; unfilled rows take no space.
-            private: its owner alone may read it, as of data whose card lets nothing leave.
 
         Raises:
             StoreError: the folder cannot be written, or holds a damaged cache.
@@ -114,13 +112,10 @@ class ImageCache:
         content = {"layout": LAYOUT, "recipe": recipe.model_dump(mode="json"), "ids": digest_of(list(ids)), "n_images": len(ids)}
         path = folder / f"{recipe.dataset}-{digest_of(content)[:16]}"
         with _store_errors(path):
-            if private:
-                private_folder(path)
-            else:
-                path.mkdir(parents=True, exist_ok=True)
-            with FileLock(path / "lock"):
+            private.folder(path)
+            with FileLock(path / "lock", mode=private.FILE):
                 if not (path / RECIPE_FILE).exists():
-                    _lay_out(path, _shapes(recipe, len(ids)), content, private)
+                    _lay_out(path, _shapes(recipe, len(ids)), content)
         return cls(path, recipe, ids)
 
     def row_of(self, sample_id: str) -> int:
@@ -207,7 +202,7 @@ class ImageCache:
     def _fill_batch(self, batch: Sequence[Source], pool: ThreadPoolExecutor | None, contents: Contents, memory: Memory) -> list[Bad]:
         if all(self._is_current(s, contents) for s in batch):
             return []
-        with _store_errors(self.path), FileLock(self.path / "lock"), ExitStack() as stack:
+        with _store_errors(self.path), FileLock(self.path / "lock", mode=private.FILE), ExitStack() as stack:
             files = {name: stack.enter_context(_descriptor(self.path / name)) for name in _shapes(self.recipe, len(self._ids))}
             stale = [s for s in batch if not self._is_current(s, contents) and not self._is_only_touched(s, contents, files["rows.bin"])]
             filled = [s for s in stale if self._state[self.row_of(s.id)] == _DONE]
@@ -376,13 +371,14 @@ def _shapes(recipe: CacheRecipe, n_images: int) -> dict[str, tuple[int, ...]]:
     return {**shapes, "rows.bin": (n_images, ROW.itemsize), "state.u8": (n_images,)}
 
 
-def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict, private: bool) -> None:
+def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict) -> None:
     """Sparse files of the final size; the recipe comes last and by rename, so its presence means that all is there."""
     for name, shape in shapes.items():
-        with open(path / name, "wb", opener=private_opener if private else None) as handle:
+        with open(path / name, "wb", opener=private.opener) as handle:
             handle.truncate(int(np.prod(shape)))
     unfinished = path / f"{RECIPE_FILE}.part"
-    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8", opener=private.opener) as handle:
+        json.dump(content, handle, indent=1)
     os.replace(unfinished, path / RECIPE_FILE)
 
 

@@ -30,7 +30,7 @@ def open_text(path: Path, dataset: str) -> Iterator[TextIO]:
         DataError: bytes that are not UTF-8, with a word on which they are where a mark tells.
         OSError: as `open`.
     """
-    with open_regular(path) as file, (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file) as raw:
+    with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as raw:
         if raw.peek(4).startswith(_WIDE):
             raise _wide(path, dataset)
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import from_json as parse_json
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.cards import digest_of
 from benchmark.errors import UsageError
 from benchmark.files import read_bytes
@@ -81,9 +81,9 @@ def read(key: str, metric: str, out: Path) -> TestedImages:
 
 def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> None:
     """Keeps a result with what it was computed from, and a checksum of both."""
-    (out / FOLDER).mkdir(exist_ok=True)
+    private.folder(out / FOLDER)
     content = {"given": given, "found": found}
-    write_atomically(out / FOLDER / f"{name}.json", json.dumps({**content, "checksum": digest_of(content)}).encode())
+    write_atomically(out / FOLDER / f"{name}.json", json.dumps({**content, "checksum": digest_of(content)}).encode(), private.opener)
 
 
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:

@@ -12,7 +12,10 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from benchmark import private
 from benchmark.cards import Epoch, Job, Record
 from benchmark.errors import StoreError
 from benchmark.integrity import file_of, require_believable
@@ -98,12 +101,15 @@ class Runs:
             self._client.set_tag(run, f"lobe.{name}", str(getattr(record, name)).lower())
         self._log(run, {}, _metrics(record, note["told"], self._started_ms(run)))
         with tempfile.TemporaryDirectory() as folder:
-            job, summary = _shareable(record)
-            (Path(folder) / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
-            (Path(folder) / "record.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+            withheld = private.is_restricted(record.redistribution)
+            if withheld:
+                self._make_private(run)
+            for name, content in zip(("job.json", "record.json"), _shareable(record), strict=True):
+                # A local store copies the file's mode too.
+                with open(Path(folder) / name, "w", encoding="utf-8", opener=private.opener if withheld else None) as handle:
+                    json.dump(content, handle, indent=1)
             self._client.log_artifacts(run, folder)
         if record.failure is not None:
-            withheld = record.redistribution == "none"
             self._client.set_tag(run, "lobe.failure", record.failure.kind if withheld else record.failure.sentence[:4000])
         for path in predictions:
             self._client.log_artifact(run, str(path), "predictions")
@@ -119,6 +125,14 @@ class Runs:
         except (StoreError, ValueError) as error:
             raise Rejected(str(error).splitlines()[0][:300]) from None
         return record, [path for path in found if path is not None]  # the user may have removed some before a replay
+
+    def _make_private(self, run: str) -> None:
+        """Artifacts of a run on restricted data, where they are files on this machine."""
+        where = urlsplit(self._client.get_run(run).info.artifact_uri)
+        if where.scheme == "file":
+            folder = Path(url2pathname(where.path))
+            folder.parent.mkdir(parents=True, exist_ok=True)  # others' runs lie there too
+            private.folder(folder)
 
     def _close(self, note: dict[str, Any]) -> None:
         parent = self._evaluation(note["evaluation"], "evaluation")
@@ -194,7 +208,7 @@ def _shareable(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     """Job and record as the dataset's agreement lets them leave the output folder: with `none` aggregates only, no ids in any form."""
     job = record.job.model_dump(mode="json")
     summary = record.model_dump(mode="json", exclude={"job", "failure"})
-    if record.redistribution == "none":
+    if private.is_restricted(record.redistribution):
         job["experiment"]["dataset"]["split_rule"]["patients"] = None
         for carries_ids in ("warnings", "sample_digests", "predictions", "file_digests"):
             summary.pop(carries_ids, None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import json_files
+from benchmark import json_files, private
 from benchmark.errors import NotRegular
 from benchmark.store import write_atomically
 
@@ -53,10 +53,10 @@ class Spool:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.folder(self.folder)
         self._count += 1
         name = f"{time.time_ns():020d}-{os.getpid()}-{self._count:06d}{SUFFIX}"
-        write_atomically(self.folder / name, json.dumps({"kind": kind, **content}).encode())
+        write_atomically(self.folder / name, json.dumps({"kind": kind, **content}).encode(), private.opener)
 
     def waiting(self) -> Iterator[Note]:
         """Notes in the order they were added. One that cannot be read is set aside."""
@@ -74,7 +74,7 @@ class Spool:
 
     def reject(self, path: Path) -> None:
         """Sets a note aside that the server will never take, for a person to look at."""
-        (self.folder / REJECTED).mkdir(exist_ok=True)
+        private.folder(self.folder / REJECTED)
         os.replace(path, self.folder / REJECTED / path.name)
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark import private
 from benchmark.cards import Epoch, Job, Record
 from benchmark.tracking.address import tracking_uri
 from benchmark.tracking.runs import Rejected, Runs
@@ -54,7 +55,7 @@ class Tracker:
             (self._spool.folder / f"{earlier}.open").unlink(missing_ok=True)
         self._note("open", title=title, parameters=parameters)
         with self._disk():
-            (self._spool.folder / f"{self.evaluation}.open").touch()
+            private.file(self._spool.folder / f"{self.evaluation}.open")
         self._thread = threading.Thread(target=self._work, daemon=True, name="tracking")
         self._thread.start()
 

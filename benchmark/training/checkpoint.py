@@ -1,6 +1,7 @@
 """Everything that changes while a job trains, saved between epochs and put back to the bit. What a checkpoint holds is never executed.
 
-For jobs of hours: losing the machine costs at most one interval and the epoch that ran. Short jobs simply run again.
+For jobs of hours: losing the machine costs at most one interval and the epoch that ran. Short jobs simply run again. Only the user may open
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark import private
 from benchmark.cards import Epoch
 from benchmark.files import open_regular
 
@@ -68,8 +70,8 @@ class Checkpoint:
         }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as handle:
+            private.root(self.path.parent)
+            with open(temporary, "wb", opener=private.opener) as handle:
                 torch.save(content, handle)
                 handle.flush()
                 os.fsync(handle.fileno())

@@ -152,7 +152,7 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
     """
     reader, contents = yield from open_known(experiment, place)
     chosen = choose(experiment, reader, place.lists)
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids, private=place.card.redistribution == "none")
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
     used_sizes = sizes.SplitSizes(**{name: len(part) for name, part in parts.items()})
@@ -169,7 +169,7 @@ def load_untrained(
     """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
     reader, contents = yield from open_known(experiment, place)
     chosen = choose(experiment, reader, place.lists, UNTRAINED)
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids, private=place.card.redistribution == "none")
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
     reader.warnings += cache.mended()
     return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
@@ -179,7 +179,7 @@ def load_part(experiment: Experiment, place: Place, name: str) -> Part:
     """One split alone, as `load` gives it."""
     reader, contents = drained(open_known(experiment, place))
     samples = choose(experiment, reader, place.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids, private=place.card.redistribution == "none")
+    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
     for _ in fill(cache, samples, place, contents):
         pass
     return _part(name, samples, cache, experiment)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark import private
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.training.data import Part
 
@@ -122,7 +123,7 @@ class _Spill:
         needed = sum(level[0].nbytes for level in example.values()) * n_images
         try:
             assert folder is not None
-            folder.mkdir(parents=True, exist_ok=True)
+            private.folder(folder)
             if shutil.disk_usage(folder).free - needed < LEAST_FREE_BYTES:
                 return None
             return cls({stride: _level(folder, level, n_images) for stride, level in example.items()})

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from benchmark.errors import EnvironmentProblem
 from benchmark.execute import addresses, connecting
-from benchmark.execute.connecting import Connection, listen
+from benchmark.execute.connecting import Connection, listen, start_here
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch) -> Path:
+    """A home folder without a token, and no word about one."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(connecting, "session_folder", lambda: tmp_path / "session")
+    return tmp_path
 
 
 def heard(monkeypatch, answers: list[bool], named: str | None = "head:6379") -> list[int]:
@@ -90,3 +102,59 @@ def test_a_machine_that_is_no_node_of_the_cluster_is_told_how_to_drive_it(monkey
     monkeypatch.setattr(services, "find_node_ids", set)
     with pytest.raises(EnvironmentProblem, match=r"no node of the Ray cluster at 10.0.0.1:6379.*ray start .*--num-cpus=0.*--detach"):
         Connection("10.0.0.1:6379").open()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def starting(init=lambda **_: None):
+    """A stand-in for Ray that does this when it starts."""
+    return SimpleNamespace(init=init)
+
+
+def test_the_token_is_private_before_ray_looks_for_one(home: Path):
+    token, seen = home / ".ray" / "auth_token", []
+    before = os.umask(0)
+    try:
+        start_here(starting(lambda **_: seen.append((mode(token.parent), mode(token), token.read_text()))), 1)
+    finally:
+        os.umask(before)
+    assert [(folder, file, len(bytes.fromhex(text))) for folder, file, text in seen] == [(0o700, 0o600, 32)]
+    start_here(starting(), 1)
+    assert token.read_text() == seen[0][2]
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
+def test_a_token_that_others_could_read_is_kept_and_closed(home: Path):
+    token = home / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("known to other machines")
+    token.chmod(0o644)
+    start_here(starting(), 1)
+    assert (token.read_text(), mode(token)) == ("known to other machines", 0o600)
+
+
+@pytest.mark.parametrize("given", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}, {"RAY_AUTH_TOKEN_PATH": "/run/secrets/x"}])
+def test_no_token_is_made_where_the_user_has_said_which_or_none(home: Path, monkeypatch, given: dict[str, str]):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    start_here(starting(), 1)
+    assert not (home / ".ray").exists()
+
+
+def test_others_may_not_look_into_rays_folder(home: Path):
+    (home / "session").mkdir()
+    start_here(starting(lambda **_: (home / "session").chmod(0o777)), 1)
+    assert mode(home / "session") == 0o700
+
+
+def test_ray_is_bound_to_loopback_only_where_lobe_starts_it_for_this_machine():
+    from ray._private import services
+
+    seen = []
+    start_here(starting(lambda **_: seen.append(services.get_node_ip_address())), 1)
+    assert seen == ["127.0.0.1"]
+    from ray._private import ray_constants
+
+    assert ray_constants.ENABLE_RAY_CLUSTER

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from benchmark.api import Request, plan_jobs
 from benchmark.cards import EncoderMode
 from benchmark.errors import UsageError
-from benchmark.execute.connecting import QUIET
+from benchmark.execute.connecting import QUIET, start_here
 from benchmark.execute.gang import cores_each
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor
@@ -29,7 +28,7 @@ def ray():
     os.environ.update(QUIET)
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_here(ray, 2)
     yield ray
     ray.shutdown()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
-from benchmark.execute.connecting import QUIET
+from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
 from benchmark.execute.schedule import Schedule
@@ -21,12 +21,10 @@ KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 @pytest.fixture(scope="module")
 def ray():
-    import os
-
     os.environ.update(QUIET)
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_here(ray, 2)
     yield ray
     ray.shutdown()
 
@@ -60,6 +58,26 @@ def test_a_cache_budget_is_divided_between_the_units_of_a_node(ray, small, tiny)
     unit = replace(unit, place=replace(unit.place, feature_budget_bytes=1000))
     shares = [ray.get(ray.remote(on_this_node).remote(unit, n)).place.feature_budget_bytes for n in (1, 2, 3)]
     assert shares == [1000, 500, 500]  # the fixture's node has two cores
+
+
+def listening(process) -> set[str]:
+    """Addresses on which a process listens, as a peer on IPv4 sees them."""
+    found = [each for each in process.net_connections("inet") if each.status == "LISTEN"]
+    return {each.laddr.ip.removeprefix("::ffff:") for each in found}
+
+
+def test_the_ray_of_this_machine_listens_on_loopback_alone_and_its_token_and_folder_are_private(ray):
+    import psutil  # Ray brings it, and knows where it is once it was imported
+
+    ray.get(ray.remote(lambda: None).remote())  # a worker is there, and listens too
+    tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = {f"{process.pid} {process.name()}": listening(process) for process in tree}
+    assert {"raylet", "gcs_server"} <= {process.name() for process in tree}
+    assert len([addresses for addresses in found.values() if addresses]) >= 5
+    assert {name: addresses for name, addresses in found.items() if not addresses <= {"127.0.0.1", "::1"}} == {}
+    token = Path.home() / ".ray" / "auth_token"
+    assert (os.environ["RAY_AUTH_MODE"], token.stat().st_mode & 0o777) == ("token", 0o600)
+    assert session_folder().stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.usefixtures("ray")

@@ -561,19 +561,14 @@ def test_caches_are_listed_with_their_sizes(tmp_path: Path) -> None:
     assert list_caches(tmp_path / "nothing") == []
 
 
-@pytest.mark.parametrize("private", [True, False])
-def test_a_cache_of_data_that_may_not_leave_is_for_its_owner_alone(tmp_path: Path, private: bool) -> None:
+def test_a_cache_is_for_its_owner_alone_and_one_that_was_open_is_closed(tmp_path: Path) -> None:
     before = os.umask(0o002)
     try:
-        cache = ImageCache.open(tmp_path, RECIPE, ["one"], private=private)
+        cache = ImageCache.open(tmp_path, RECIPE, ["one"])
     finally:
         os.umask(before)
     modes = {(cache.path / name).stat().st_mode & 0o777 for name in ("images.u8", "masks.bits", "rows.bin", "state.u8")}
-    assert (cache.path.stat().st_mode & 0o777, modes) == ((0o700, {0o600}) if private else (0o775, {0o664}))
-
-
-def test_a_cache_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
-    path = ImageCache.open(tmp_path, RECIPE, ["one"]).path
-    path.chmod(0o755)
-    ImageCache.open(tmp_path, RECIPE, ["one"], private=True)
-    assert path.stat().st_mode & 0o777 == 0o700
+    assert (cache.path.stat().st_mode & 0o777, modes) == (0o700, {0o600})
+    cache.path.chmod(0o755)
+    ImageCache.open(tmp_path, RECIPE, ["one"])
+    assert cache.path.stat().st_mode & 0o777 == 0o700
