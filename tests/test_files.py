@@ -1,4 +1,4 @@
-"""Only regular files are opened, and nothing waits for a pipe; what is private is so whatever the umask."""
+"""Only regular files are opened, and nothing waits for a pipe."""
 
 from __future__ import annotations
 
@@ -214,10 +214,3 @@ def test_a_pipe_among_notes_for_the_tracking_server_is_set_aside(tmp_path: Path)
     os.mkfifo(spool.folder / "00000000000000000001-1-000001.json")
     assert list(spool.waiting()) == []
     assert len(list((spool.folder / "rejected").iterdir())) == 1
-
-
-@pytest.fixture(params=[0o000, 0o002, 0o022, 0o177])
-def umask(request) -> Iterator[None]:
-    before = os.umask(request.param)
-    yield
-    os.umask(before)
