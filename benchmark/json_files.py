@@ -12,7 +12,7 @@ _CALLED = {dict: "an object", list: "a list", str: "a text", bool: "true or fals
 
 
 def read(path: Path, shape: type = dict) -> Any:
-    """The content of a file.
+    """The content of a file, with or without a byte order mark.
 
     Args:
         shape: `dict` for an object, `list` for a list.
@@ -21,7 +21,7 @@ def read(path: Path, shape: type = dict) -> Any:
         OSError: it cannot be opened.
         ValueError: it is no JSON, no UTF-8 text, nested without end, or something else than `shape`.
     """
-    return parse(read_text(path), shape)
+    return parse(read_text(path, "utf-8-sig"), shape)
 
 
 def parse(text: str | bytes, shape: type = dict) -> Any:

@@ -182,11 +182,13 @@ def test_an_error_with_brackets_in_a_path_is_printed_whole(lobe, tmp_path: Path)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_verb_ends_with_a_sentence_and_1(lobe, monkeypatch, how):
     monkeypatch.setattr("benchmark.registry.suites", lambda: signal.raise_signal(how))
-    before = signal.getsignal(signal.SIGTERM)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started in the background of a shell ignore it
     try:
         code, text, err = lobe("list", "suites")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert (code, text, err) == (1, "", "Stopped. What is stored stays; the same command goes on from there.\n")
 
 
@@ -268,7 +270,7 @@ def test_listings_show_what_only_cards_say(lobe, what: str, name: str | None, fi
 
 def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
     handed = []
-    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, words, title: handed.append(backbones) or "id")
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, *given, **more: handed.append(backbones) or "id")
     choices = ("--container", "teacher", "--layout", "prefix:net.")
     assert lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
     assert handed == [["prior@a.pth#container=teacher#layout=prefix:net."]]
