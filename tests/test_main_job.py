@@ -290,7 +290,7 @@ def test_a_disk_that_fills_up_stops_with_a_sentence_and_keeps_what_is_stored(cor
         stored.append(record.key)
         return put(self, record, files)
 
-    def no_space(path, content):
+    def no_space(path, content, opener=None):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Store, "put", put_once)
