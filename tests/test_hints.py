@@ -22,7 +22,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*\b")
 FILLED = "PLACE"  # what stands in a sentence where the program fills something in
 # Options of other tools that sentences speak of, by the tool.
 OTHERS = {
-    "ray": {"--head", "--address", "--num-gpus", "--num-cpus"},
+    "ray": {"--head", "--address", "--num-gpus", "--num-cpus", "--generate"},
     "mlflow": {"--backend-store-uri"},
     "pip": {"--constraint", "--no-deps"},
     "git": {"--always", "--dirty"},

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import private
+from benchmark import json_files, private
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.execute import spool
 from benchmark.store import Store, write_atomically
@@ -146,14 +146,14 @@ def test_a_record_of_somebody_else_is_said_to_be_private_and_not_damaged(tmp_pat
     store = Store(tmp_path)
     path = store.path("0" * 32)
     path.write_text(json.dumps({}))
-    read = Path.read_text
+    read = json_files.read
 
-    def denied(self: Path, *given, **named) -> str:
-        if self == path:
-            raise PermissionError(13, "Permission denied", str(self))
-        return read(self, *given, **named)
+    def denied(asked: Path, *given) -> object:
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(asked))
+        return read(asked, *given)
 
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(json_files, "read", denied)
     with pytest.raises(StoreError, match="may be read by its owner alone") as refused:
         store.get("0" * 32)
     assert not isinstance(refused.value, DamagedResult)
