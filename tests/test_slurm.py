@@ -39,7 +39,9 @@ def slurm(tmp_path: Path):
     def start(n_nodes: int, *arguments: str, **environment: str) -> subprocess.Popen:
         given = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "node-[1-9]", "SLURM_CPUS_PER_TASK": "64", "SLURM_SUBMIT_DIR": str(tmp_path)}
         given |= {"PATH": os.environ["PATH"], "USER": "someone", "LOG": str(tmp_path / "log"), "N_NODES": str(n_nodes)}
-        return subprocess.Popen(["bash", str(SCRIPT), *arguments], env=given | environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            ["bash", str(SCRIPT), *arguments], env=given | environment, stderr=subprocess.PIPE, text=True, preexec_fn=_hears_interruptions
+        )
 
     def lines() -> list[str]:
         return (tmp_path / "log").read_text().splitlines()
@@ -48,6 +50,11 @@ def slurm(tmp_path: Path):
         return [int(pid) for pid in (tmp_path / "log.steps").read_text().split()]
 
     return SimpleNamespace(start=start, lines=lines, steps=steps, folder=tmp_path)
+
+
+def _hears_interruptions() -> None:
+    """As under Slurm: bash cannot trap what its parent ignores, as a shell's background does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(script: subprocess.Popen) -> tuple[int, str]:
