@@ -135,7 +135,7 @@ def _step(name: str, folder: Path, told: Path, log: Path) -> None:
                 tell({"line": line.model_dump(mode="json")})
         except Exception:
             tell({"error": traceback.format_exc()[-4000:]})
-        tell({"modules": sorted({module.partition(".")[0] for module in sys.modules})})
+        tell({"modules": sorted({module.partition(".")[0] for module in list(sys.modules)})})
 
 
 def _packages(modules: Iterable[str]) -> dict[str, str]:

@@ -96,7 +96,7 @@ class OwnModules:
         """While the factory runs, its modules also answer to their own names, for whoever looks them up by text (pickles do)."""
         self._baseline = list(sys.path)
         importlib.invalidate_caches()  # files may be younger than what the finders remember of their folders
-        tops = {name for name in sys.modules if "." not in name and not name.startswith(NAME)}
+        tops = {name for name in list(sys.modules) if "." not in name and not name.startswith(NAME)}
         mine = {name for name in tops if self._owns(name)}
         hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in mine}
         before = set(sys.modules)
@@ -291,8 +291,9 @@ def _keeper(name: str) -> Kept:
 
 def _forget(name: str) -> None:
     _SPACES.pop(name, None)
-    for registered in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
-        del sys.modules[registered]
+    # A copy: another thread, such as the one that imports MLflow, may register modules meanwhile.
+    for registered in [n for n in list(sys.modules) if n == name or n.startswith(f"{name}.")]:
+        sys.modules.pop(registered, None)
 
 
 def _is_installed(top: str) -> bool:

@@ -7,6 +7,7 @@ import gc
 import importlib
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from benchmark.errors import CheckpointError, UsageError
 FACTORY = """
 import importlib
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -195,3 +197,28 @@ def test_a_module_that_was_not_planned_is_refused_whenever_it_is_imported(write,
     python_file.require_planned(backbone, name, both)
     with pytest.raises(CheckpointError, match=r"imports late\.py, which is not the file the job was planned with"):
         result(backbone)
+
+
+def test_modules_that_another_thread_imports_meanwhile_disturb_nobody(write) -> None:
+    """The thread that tells MLflow imports it while a backbone is built."""
+    name, stop = write("a", {"model.py": "factor = 2"}, top="from model import factor"), threading.Event()
+
+    def import_much() -> None:
+        while not stop.is_set():
+            for k in range(200):
+                sys.modules[f"somebody_elses_{k}"] = sys
+            for k in range(200):
+                del sys.modules[f"somebody_elses_{k}"]
+
+    thread = threading.Thread(target=import_much)
+    thread.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            own_modules._forget(f"{own_modules.NAME}none")
+        assert python_file.build(name).spec.name == "net"
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        thread.join()
