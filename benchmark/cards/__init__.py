@@ -1,0 +1,56 @@
+"""The vocabulary of the project: every card, job and record as a frozen model.
+
+Here live names and shapes of data, nothing that computes or reads files. Cards are written by people (YAML), jobs by planning, records by
+training. One module for each kind of card; all names are imported from here.
+"""
+
+from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Contamination, EncoderMode, Normalisation
+from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
+from benchmark.cards.datasets import DatasetCard, Deviation, SplitCounts, SplitRule
+from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.prompts import Asked, PromptCard, PromptTemplate, PromptTexts
+from benchmark.cards.protocols import Protocol, Switches
+from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
+from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
+
+__all__ = [
+    "DISCLAIMER",
+    "IMAGENET",
+    "SCHEMA_VERSION",
+    "SHARED_PARTS",
+    "VOLATILE_FIELDS",
+    "Asked",
+    "BackboneCard",
+    "BackboneRef",
+    "BackboneSpec",
+    "Card",
+    "Contamination",
+    "DatasetCard",
+    "DatasetRef",
+    "Deviation",
+    "EncoderMode",
+    "Epoch",
+    "Experiment",
+    "Failure",
+    "GridCard",
+    "Job",
+    "Labels",
+    "Later",
+    "Normalisation",
+    "PromptCard",
+    "PromptTemplate",
+    "PromptTexts",
+    "Protocol",
+    "Recipe",
+    "Record",
+    "Role",
+    "SplitCounts",
+    "SplitRule",
+    "SuiteCard",
+    "Switches",
+    "Target",
+    "TaskCard",
+    "Words",
+    "canonical_json",
+    "digest_of",
+]

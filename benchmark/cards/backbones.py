@@ -1,0 +1,92 @@
+"""Backbones: what they say of themselves, and what is known of them before they are built."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from benchmark.cards.base import Card, Later
+
+
+class EncoderMode(StrEnum):
+    FROZEN = "frozen"
+    FINETUNE = "finetune"
+
+
+class Normalisation(Card):
+    """Mean and standard deviation on the [0, 1] scale, one value per channel or one for all."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class Contamination(StrEnum):
+    NONE = "none"
+    SOURCE = "source"
+    IMAGES = "images"
+    LABELS = "labels"
+    UNKNOWN = "unknown"
+
+
+class BackboneSpec(Card):
+    """What a backbone says of itself.
+
+    Attributes:
+        input_size: side of the square input it is made for, in pixels, which it must take; localized suites impose their own frame.
+        in_channels: channels its first layer takes; adaptation from three equal channels happens inside the encoder.
+        strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
+        embed_dim: width of the pooled embedding.
+        normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
+        pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
+        contamination: dataset -> what pretraining saw of it, as on a card; a dataset left out counts as seen unless `pretraining` is ().
+        taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
+    """
+
+    name: str
+    input_size: int = 224
+    in_channels: int = 3
+    strides: dict[int, int]
+    embed_dim: int
+    normalisation: Normalisation | None = None
+    pretraining: tuple[str, ...] | None = None
+    contamination: dict[str, Contamination] = {}
+    taps: int = 1
+
+
+class BackboneCard(Card):
+    """A named backbone: how to build it, which file holds its weights, and what is known of them.
+
+    Attributes:
+        family: module in `benchmark/encoders` that builds it.
+        model: architecture name inside the family.
+        weights: None for random initialisation, a library's weight name, or the documented file name to be given as CARD@FILE.
+        container: key of the set of weights that is meant, in a file that holds several, such as raw and averaged ones.
+        minimum_loaded: least share (0..1) of encoder tensors that must come from the file.
+        pretraining: pretraining sets with their splits, those inherited through initialisation included; None = unknown.
+        intensity: the method's own rule from stored grey values to the network's input, in words.
+        origin: where the weights are published, at which revision.
+        digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.
+        status: verified = the published file was loaded here; reconstructed = built without one; unverified = layout from documents alone.
+    """
+
+    name: str
+    title: str = ""
+    family: str
+    model: str
+    weights: str | None = None
+    layout: str = "torchvision"
+    container: Later[str | None] = None
+    minimum_loaded: float = 1.0
+    normalisation: Normalisation | None = None
+    pretraining: tuple[str, ...] | None = None
+    contamination: dict[str, Contamination] = {}
+    intensity: str = ""
+    paper: str = ""
+    origin: str = ""
+    digest: str = ""
+    licence: str = ""
+    status: Literal["verified", "reconstructed", "unverified"] = "unverified"
+    notes: str = ""

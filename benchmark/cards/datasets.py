@@ -1,0 +1,87 @@
+"""Datasets: a public release, what is in it, and how it is split."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchmark.cards.backbones import Normalisation
+from benchmark.cards.base import Card
+
+
+class SplitCounts(Card):
+    """Expected size of one split and its digests, where known.
+
+    Attributes:
+        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (reference: datasets, "Digest definition").
+        sha256_ordered: the same in file order, for splits whose order matters.
+    """
+
+    n_images: int
+    n_positive: int | None = None
+    n_boxes: int | None = None
+    n_patients: int | None = None
+    sha256_sorted: str | None = None
+    sha256_ordered: str | None = None
+
+
+class SplitRule(Card):
+    """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists.
+
+    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.lists`).
+    """
+
+    rule: str
+    seed: int | None = None
+    validation_share: float | None = None
+    test_share: float | None = None
+    patients: dict[str, tuple[str, ...]] | None = None
+    expected: dict[str, SplitCounts] = {}
+
+
+class Deviation(Card):
+    """A known blemish of a release that is tolerated up to a count."""
+
+    what: str
+    at_most: int
+    why: str
+
+
+class DatasetCard(Card):
+    """A public release: where it comes from, what is in it, and how it is split.
+
+    Attributes:
+        reader: module in `benchmark/readers`.
+        redistribution: what may leave the output folder (`science` section 11).
+        classes: mask and box classes, in channel order.
+        targets: kinds of ground truth the reader gives.
+        mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice; "none" for cards of whole-image labels.
+        uncertain: for label files that say "uncertain": what such a label of a class counts as; unlisted classes leave the image out.
+        intensity: pixel rule of LoVT's released conversion for this dataset.
+        statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
+        expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
+        patients_known: False when the release carries no usable patient id; resampling is then by image.
+        parts: for transfer: the dataset that is trained and validated on, and the one that is tested on; empty for every release.
+        merged: for transfer: class -> names that it has in either part, beside its own.
+    """
+
+    name: str
+    title: str
+    reader: str
+    source: str
+    licence: str
+    redistribution: Literal["open", "ids", "none"]
+    folder: str
+    classes: tuple[str, ...]
+    targets: tuple[Literal["masks", "boxes", "labels", "reports", "phrases"], ...]
+    mask_source: Literal["masks", "boxes", "none"]
+    uncertain: dict[str, Literal["positive", "negative"]] = {}
+    intensity: Literal["as-stored", "equalised"]
+    statistics: Normalisation
+    patients_known: bool
+    files: dict[str, str] = {}
+    expected: dict[str, int] = {}
+    splits: dict[str, SplitRule]
+    deviations: tuple[Deviation, ...] = ()
+    parts: dict[Literal["train", "test"], str] = {}
+    merged: dict[str, tuple[str, ...]] = {}
+    notes: str = ""

@@ -1,0 +1,92 @@
+"""Records: the result of one job, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchmark.cards.base import SCHEMA_VERSION, Card, Later
+from benchmark.cards.jobs import Job
+
+
+class Epoch(Card):
+    """One line of a training curve. `learning_rate` is the rate of the epoch's last batch."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    metrics: dict[str, float]
+
+
+class Failure(Card):
+    """Why a job has no result.
+
+    Attributes:
+        environment: the fault of a disk, a device, memory or a node: says nothing of the job, and is never stored (`benchmark.faults`).
+    """
+
+    kind: str
+    sentence: str
+    traceback: str
+    environment: Later[bool] = False
+
+
+class Record(Card):
+    """The result of one job, complete enough to re-score, resample and audit without recomputing it.
+
+    Attributes:
+        scale: "limited" for --limit or --profile runs and on a partial release: never ranked, never beside published numbers.
+        phantom: True when the data was generated.
+        path: which loop took the steps: "fused" is the one that trains linear heads side by side, equal to the plain one within 1e-5.
+        micro_batches: pieces in which each batch passed for want of memory; equal to 1 up to rounding.
+        metrics: test metrics by name; detection and Dice values are fractions in [0, 1].
+        validation: metrics of the selected epoch on the validation split.
+        counts: images and positives per split as used.
+        sample_digests: SHA-256 of the ordered ids per split; under `<split> sorted` of the sorted ids, as papers' lists are compared;
+            under `<split> files` of the bytes of their image files.
+        predictions: files with predictions and per-image sufficient statistics, relative to the output folder, all in `predictions/<key>/`.
+        file_digests: SHA-256 of each file of `predictions`; empty before a record is stored, and in older records.
+        leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
+        anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
+        account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+        checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.
+        adopted_from: key under which an earlier release stored this result, where it was taken over (`benchmark.adopt`).
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    job: Job
+    status: Literal["ok", "failed"]
+    scale: Literal["full", "limited"]
+    phantom: bool
+    redistribution: Literal["open", "ids", "none"]
+    path: Literal["plain", "fused"] = "plain"
+    micro_batches: int = 1
+    metrics: dict[str, float] = {}
+    validation: dict[str, float] = {}
+    counts: dict[str, dict[str, int]] = {}
+    sample_digests: dict[str, str] = {}
+    leakage: dict[str, int] = {}
+    anchors: dict[str, dict[str, float]] = {}
+    learning_rate: float | None = None
+    selected_epoch: int | None = None
+    steps: int = 0
+    curve: tuple[Epoch, ...] = ()
+    parameters: dict[str, int] = {}
+    account: dict[str, int] = {}
+    predictions: tuple[str, ...] = ()
+    file_digests: Later[dict[str, str]] = {}
+    timings_s: dict[str, float] = {}
+    peak_memory_bytes: int | None = None
+    environment: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    finished_at: str = ""
+    adopted_from: Later[str | None] = None
+    checksum: Later[str] = ""
+
+
+# Values that differ between two runs of one job without the result differing: left out of every comparison of records. (The checksum
+# covers the others of them.)
+VOLATILE_FIELDS = frozenset({"timings_s", "peak_memory_bytes", "environment", "finished_at", "checksum"})
