@@ -42,8 +42,12 @@ lint: install  ## ruff, and the rule that imports only go down
 test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-verify: install  ## the long checks, of which `make test` has the miniatures
-	$(BIN)/python -m pytest -m 'slow and not study'
+verify: install  ## the long checks, of which `make test` has the miniatures: two side by side, then those that need the machine alone
+	@began=$$(date +%s); failed=0; set -x; \
+	$(BIN)/python -m pytest -m 'slow and not study and not alone' -n 2 --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest -m 'slow and not study and alone' || failed=1; \
+	$(BIN)/python -m tests.verification $$(($$(date +%s) - began)) $$failed || failed=1; \
+	exit $$failed
 
 studies: install  ## measured anew for their pages: is a better backbone seen, and what does each switch of a protocol do
 	$(BIN)/python -m pytest -m study

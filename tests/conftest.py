@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+pytest_plugins = ("tests.verification",)
+
 # Before any import of torch, Ray or Hugging Face, and inherited by every child process and Ray worker.
 os.environ.update(
     NO_ALBUMENTATIONS_UPDATE="1",

@@ -77,6 +77,7 @@ def test_the_demo_averages_no_two_metrics():
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # it pre-trains for so many seconds, not steps
 def test_the_pretrained_backbone_is_ahead_in_the_whole_demo(tmp_path: Path, record_property):
     code, printed = run(tmp_path, "ray")
     assert code == 0, printed

@@ -1,16 +1,16 @@
 """Seven architectures with random weights through one linear, one U-Net and one YOLOv3 task, from the command's own request.
 
-Time is bounded by the steps of the smoke profile and by batches of two images. One of each kind of architecture runs every head in
-`tests/training/test_any_backbone.py`.
+Time is bounded by few steps and by batches of two images. ResNet-18 has the whole smoke budget, and fine-tunes with it too. One of each
+kind of architecture runs every head in `tests/training/test_any_backbone.py`.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from benchmark import plan
 from benchmark.api import Request, evaluate
 
 pytestmark = pytest.mark.slow
@@ -25,27 +25,35 @@ ARCHITECTURES = (
     "timm:convnext_tiny",
 )
 TASKS = ("rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100")
+FINETUNED = ("covid-rural-unet-finetune-100", "rsna-yolov3-finetune-100")
+WHOLE = "torchvision:resnet18"
+FEW_STEPS = {"linear": 20, "unet": 6, "yolov3": 8}  # a fifth of the smoke budget: epochs enough to validate, select and test
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_architecture_runs_a_linear_a_unet_and_a_yolov3_task(name: str, corpora: Path, tmp_path: Path, record_property):
+def test_architecture_runs_a_linear_a_unet_and_a_yolov3_task(name: str, corpora: Path, tmp_path: Path, monkeypatch, record_property):
+    if name != WHOLE:
+        monkeypatch.setattr(plan, "SMOKE_STEPS", plan.SMOKE_STEPS | FEW_STEPS)
+    tasks = (*TASKS, *FINETUNED) if name == WHOLE else TASKS
     request = Request(
         backbones=[name],
-        tasks=TASKS,
+        tasks=tasks,
         data=[str(corpora)],
         out=tmp_path / "out",
         cache=tmp_path / "cache",
         executor="inline",
         limit=4,  # a batch is half of it
-        threads=os.cpu_count() or 1,
         profile="smoke",
         runs=1,
         tracking=False,
     )
     evaluation = evaluate(request)
     assert [record.failure for record in evaluation.failures] == []
-    assert {record.job.labels.task for record in evaluation.records} == set(TASKS)
+    assert {record.job.labels.task for record in evaluation.records} == set(tasks)
     assert all(record.status == "ok" and record.job.experiment.profile == "smoke" for record in evaluation.records)
     assert {record.job.labels.backbone for record in evaluation.records} == {f"{name.partition(':')[2]} (random)"}
+    taken = {(record.job.experiment.head, record.steps) for record in evaluation.records}
+    assert taken == {(head, plan.SMOKE_STEPS[head]) for head in FEW_STEPS}
     seconds = sum(record.timings_s["training"] for record in evaluation.records)
+    record_property("tasks", len(tasks))
     record_property("training seconds", f"{seconds:.0f}")

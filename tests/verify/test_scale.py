@@ -121,6 +121,7 @@ def raylets(n_more: int, **each: int) -> Iterator:
         made.shutdown()
 
 
+@pytest.mark.alone
 def test_fake_devices_are_never_given_twice_and_the_simulator_foretells_the_real_run(record_property):
     import ray
 
@@ -152,6 +153,7 @@ def nothing(unit: WorkUnit) -> Iterator[Event]:
         yield Finished(failed(job, unit.place, RuntimeError("nothing to do")))
 
 
+@pytest.mark.alone
 def test_the_driver_costs_ten_milliseconds_a_job_at_most(record_property):
     (first, *_) = suite_units(1, device_type="cpu")
     job = first.jobs[0]
@@ -209,6 +211,7 @@ class Toll:
     processes: set[int] = field(default_factory=set)
 
 
+@pytest.mark.alone
 def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monkeypatch, record_property):
     seed = int(os.environ.get("LOBE_CHAOS_SEED") or int.from_bytes(os.urandom(4)))
     record_property("LOBE_CHAOS_SEED", seed)
@@ -371,6 +374,7 @@ def job_server(monkeypatch):
     ray.shutdown()
 
 
+@pytest.mark.alone
 def test_an_evaluation_handed_over_runs_without_us(job_server: str, tiny, corpora: Path, lobe, tmp_path: Path):
     run = ["run", "--backbone", f"{tiny()}:build", "--task", "rsna-linear-frozen-100", "--data", corpora, "--out", tmp_path / "out"]
     run += ["--cache", tmp_path / "cache", "--limit", 8, "--profile", "smoke", "--seeds", 1, "--no-tracking"]
