@@ -9,7 +9,6 @@ is lost (the cluster's head, the disk), and what was done before is stored.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import tempfile
 from functools import partial
@@ -19,25 +18,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
 
-from benchmark import registry, terminal
+from benchmark import registry, stopping, terminal
 from benchmark.errors import LobeError, UsageError
 
-
-class Stoppable(TyperGroup):
-    """Ends a verb that is interrupted with a sentence; Typer's own way has no word and another exit code."""
-
-    def invoke(self, ctx: typer.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("Stopped. What is stored stays; the same command goes on from there.")
-            raise typer.Exit(1) from None
-
-
 app = typer.Typer(
-    cls=Stoppable,
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
     no_args_is_help=True,
     add_completion=False,
@@ -67,21 +52,32 @@ LayoutOption = Annotated[str | None, typer.Option("--layout", help="How the weig
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
 SHOWN_PROBLEMS = 20
+_TYPER_INTERRUPTED = 130  # the exit code into which Typer turns a KeyboardInterrupt, without a word
 
 out = Console(highlight=False, width=terminal.width_of(sys.stdout))
 err = Console(stderr=True, highlight=False, width=terminal.width_of(sys.stderr))
 
 
 def main() -> None:
-    """Entry point: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's polite end is a Ctrl-C
-    terminal.prepare()
+    """The verb: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
     try:
+        stopping.hear()
+        terminal.prepare()
         try:
             app(standalone_mode=True)
         finally:
             terminal.settle()
-    except LobeError as error:
+    except KeyboardInterrupt:
+        stopping.end()
+    except SystemExit as ended:
+        if ended.code == _TYPER_INTERRUPTED:
+            stopping.end()
+        raise
+    except Exception as error:
+        if stopping.was_asked():  # what broke is what was interrupted
+            stopping.end()
+        if not isinstance(error, LobeError):
+            raise
         err.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
         sys.exit(2)
 

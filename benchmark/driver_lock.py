@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from benchmark import json_files
 from benchmark.errors import NotRegular, StoreError
 from benchmark.files import open_regular
 
@@ -207,10 +208,9 @@ def _read(path: Path) -> bytes:
 def _owner(content: bytes) -> dict[str, Any]:
     """What a lock says of its owner; nothing where it is no object of JSON."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        return json_files.parse(content)
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _named(owner: dict[str, Any]) -> str:

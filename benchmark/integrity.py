@@ -107,7 +107,7 @@ def _fault(record: Record, raw: Mapping[str, Any]) -> str:
 def _checksum(raw: Mapping[str, Any]) -> str:
     try:
         return digest_of({name: value for name, value in raw.items() if name != "checksum"})
-    except ValueError:
+    except (ValueError, RecursionError):  # what is nested just short of too deep is read, and can no longer be written
         return "none: it holds what no record holds, such as NaN"
 
 

@@ -15,10 +15,9 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from benchmark import grid
+from benchmark import grid, yaml_files
 from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
-from benchmark.files import open_regular
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -232,8 +231,7 @@ def _section(path: Path, section: str) -> list:
 @cache
 def _load(path: Path) -> dict:
     try:
-        with open_regular(path, "r", encoding="utf-8") as handle:
-            loaded = yaml.load(handle, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loaded = yaml_files.read(path)
     except yaml.YAMLError as error:
         raise CardError(f"{path}: not valid YAML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:

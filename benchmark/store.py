@@ -115,7 +115,7 @@ class Store:
             return []
         try:
             jobs = [Job.model_validate(job) for job in json_files.read(path, list)]
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({str(error).splitlines()[0]}). Move it away; the next `lobe run` writes it.") from None
         return jobs
 
@@ -244,7 +244,7 @@ def read_record(path: Path) -> Record:
         record = Record.model_validate(raw)
     except PermissionError:
         raise StoreError(_of_another(path)) from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # pydantic's own is a ValueError
+    except (OSError, ValueError, TypeError) as error:  # pydantic's own is a ValueError
         first = str(error).splitlines()[0]
         raise DamagedResult(path.stem, f"The record {path} is damaged ({first}). Move it away to have the job computed again.") from None
     if record.key != path.stem or record.job.key != record.key:

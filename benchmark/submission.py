@@ -5,14 +5,13 @@ Predictions say in which frame they were measured; without that they are refused
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmark import registry, resolve
+from benchmark import json_files, registry, resolve
 from benchmark.cards import BackboneRef, DatasetCard, Job
 from benchmark.errors import FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
@@ -135,13 +134,19 @@ def _scored(
 
 
 def _names_in(file: Path) -> set[str]:
-    """Names of images in a predictions file; none where it cannot be read."""
+    """Texts in a predictions file that may name images, whatever else is wrong with it; none where it cannot be read.
+
+    A row may name an image where a number belongs, and one that is in no table: sentences repeat what they found.
+    """
     try:
         if file.suffix == ".parquet":
             return set(predictions.read_scores(file)[1])
-        return {str(image["name"]) for image in json.loads(file.read_text(encoding="utf-8"))["images"]}
-    except (LobeError, OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = json_files.read(file)
+    except (LobeError, OSError, ValueError):
         return set()
+    tables = [content.get(name) for name in ("images", "annotations")]
+    rows = [row for table in tables if isinstance(table, list) for row in table if isinstance(row, dict)]
+    return {value for row in rows for value in row.values() if isinstance(value, str)}
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:

@@ -405,6 +405,94 @@ def test_no_damage_makes_a_verb_name_anybody(restricted, lobe, dataset: str, tmp
     assert not [p for p in left if any(w in p.read_bytes() for found in words.values() for w in found)]
 
 
+def foreign_images(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": k, "name": name} for k, name in enumerate(names)]
+
+
+def repeated_image(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": 1, "name": names[0]}, {"id": 2, "name": names[0]}]
+
+
+def id_twice_before_a_broken_row(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": 1, "name": names[0]}, {"id": 1, "name": names[1]}, {"name": 3}]
+
+
+def name_for_a_number(content: dict, names: list[str]) -> None:
+    content["annotations"] = [{"image_id": names[0], "category_id": 1}]
+
+
+def name_for_a_class(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": 1, "name": names[0]}]
+    content["annotations"] = [{"image_id": 1, "category_id": names[1]}]
+
+
+def name_for_a_box_or_mask(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": 1, "name": names[0]}]
+    content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": names[1], "score": 1, "segmentation": names[1]}]
+
+
+def two_for_one(content: dict, names: list[str]) -> None:
+    content["images"] = [{"id": 1, "name": names[0]}]
+    mask = {"size": [224, 224], "counts": "PPh1"}
+    content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": "high", "segmentation": mask}] * 2
+
+
+# What is wrong -> whether the sentence for other data would name an image.
+WRONG_FILES = {
+    foreign_images: False,  # the sentence counts alone
+    repeated_image: False,
+    id_twice_before_a_broken_row: True,
+    name_for_a_number: True,
+    name_for_a_class: True,
+    name_for_a_box_or_mask: True,
+    two_for_one: False,
+}
+
+
+@pytest.mark.parametrize(("dataset", "task"), [("vindr-cxr", "vindr-cxr-yolov3-frozen-100-lobe"), ("jsrt", "jsrt-linear-frozen-100-lobe")])
+def test_a_wrong_file_to_score_names_nobody(lobe, tmp_path: Path, dataset: str, task: str) -> None:
+    """Boxes and masks; names like JPCLN001 look like no id, so they are withheld only where they are known."""
+    card, root, file = registry.dataset(dataset), tmp_path / "data", tmp_path / "predictions.json"
+    write_corpus(Plan(dataset=dataset, n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    words = planted(root, dataset)
+    names = [word.decode() for word in words["ids"]]
+    score = [
+        "score",
+        "--task",
+        task,
+        "--predictions",
+        file,
+        "--protocol",
+        registry.task(task).protocols[0],
+        "--split",
+        registry.task(task).split,
+    ]
+    told = []
+    for wrong, names_some in WRONG_FILES.items():
+        classes = [{"id": k, "name": name} for k, name in enumerate(card.classes, start=1)]
+        content = {"frame": "padded-224", "images": [], "categories": classes, "annotations": []}
+        wrong(content, names)
+        file.write_text(json.dumps(content))
+        code, stdout, stderr = lobe(*score, "--data", root)
+        assert (code, "predictions.json" in stderr) == (2, True), (wrong, stderr)
+        assert not names_some or "withheld" in stderr, (wrong, stderr)  # the test can fail: there was something to withhold
+        told += [(wrong, what, w) for what, found in words.items() for w in found if w in (stdout + stderr).encode()]
+    assert told == []
+
+
+@pytest.mark.parametrize("verb", ["verify", "prepare"])
+def test_a_pipe_in_place_of_an_image_is_not_named(lobe, tmp_path: Path, verb: str) -> None:
+    root = tmp_path / "data"
+    write_corpus(Plan(dataset="jsrt", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
+    words = planted(root, "jsrt")
+    for path in images(root):
+        path.unlink()
+        os.mkfifo(path)
+    code, stdout, stderr = lobe("data", verb, "jsrt", "--data", root)
+    assert code in (1, 2)
+    assert not [w for found in words.values() for w in found if w in (stdout + stderr).encode()]
+
+
 def test_no_library_warns_with_the_name_of_a_file(restricted, tmp_path: Path) -> None:
     """In a process of its own, since pytest keeps warnings for itself."""
     source, words = restricted("candid-ptx")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from benchmark.cards import BackboneRef, DatasetRef, Epoch, Failure, Normalisati
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.integrity import file_of, sealed
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.store import Store
+from benchmark.store import Store, read_record
 
 FILES = {"statistics.json": b'{"kind": "none"}', "masks.json": b"{}"}
 # Every top-level field of a record -> another value that a reader of records would take.
@@ -111,6 +112,16 @@ def test_an_edit_of_any_field_is_no_result_and_the_file_is_named(tmp_path: Path,
     with pytest.raises(StoreError, match=r"Move it away to have the job computed again\.") as found:
         store.get(record.key)
     assert str(path) in str(found.value)
+
+
+def test_a_record_nested_just_short_of_too_deep_is_no_traceback(tmp_path: Path, record: Record):
+    """What the parser still takes may be too deep for who writes it again from a deeper call, to count the checksum."""
+    path = Store(tmp_path).path(record.key)
+    whole = sealed(record).model_dump_json().encode()
+    for depth in range(sys.getrecursionlimit() - 250, sys.getrecursionlimit(), 3):
+        path.write_bytes(whole[:-1] + b', "later": ' + b"[" * depth + b"]" * depth + b"}")
+        with pytest.raises(DamagedResult, match="damaged"):
+            read_record(path)
 
 
 def test_a_checksum_that_was_taken_out_does_not_make_a_record_an_older_one(tmp_path: Path, record: Record):

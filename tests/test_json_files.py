@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from benchmark import json_files
-from benchmark.errors import DataError, FrameMismatch, StoreError, UsageError
+from benchmark import bench, json_files, submission, yaml_files
+from benchmark.driver_lock import _named, _owner
+from benchmark.encoders import hf, hf_folder, shards
+from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.execute.costs import Costs
 from benchmark.imaging.cache import list_caches
+from benchmark.readers import chestx_det, chexpert_5x200, rsna, tbx11k
 from benchmark.readers.base import Reader
+from benchmark.readers.text import read_json
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool
@@ -132,3 +140,145 @@ def test_what_is_there_instead_is_said() -> None:
     for text, said in (("[]", "it holds a list where an object belongs"), ("null", "it holds null"), ("[" * 10**5, "nested too deeply")):
         with pytest.raises(ValueError, match=said):
             json_files.parse(text)
+
+
+# What may call the parser itself: its one home, and texts that the calling process or its own parent has just written.
+OWN_TEXTS = {
+    "json_files.py": ["text"],
+    "integrity.py": ["record.model_dump_json()"],
+    "encoders/describe.py": ["sys.argv[1]"],
+    "bench/startup.py": ["_output([sys.executable, '-c', PLANNING, json.dumps(counts)])"],
+}
+PACKAGE = Path(json_files.__file__).parent
+
+
+def parsed_by(path: Path) -> list[str]:
+    """What a module gives to `json.load`, `json.loads` or the like, under any name it imports them by."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules, functions = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {each.asname or each.name for each in node.names if each.name in ("json", "orjson", "simplejson", "ujson")}
+        elif isinstance(node, ast.ImportFrom) and node.module == "json":
+            functions |= {each.asname or each.name for each in node.names}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        is_method = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id in modules
+        is_read = is_method and called.attr in ("load", "loads", "JSONDecoder")
+        if is_read or (isinstance(called, ast.Name) and called.id in functions - {"dump", "dumps"}):
+            found.append(ast.unparse(node.args[0]))
+    return found
+
+
+def test_no_module_parses_json_of_others_by_itself() -> None:
+    found = {str(path.relative_to(PACKAGE)): parsed_by(path) for path in sorted(PACKAGE.rglob("*.py"))}
+    assert {name: texts for name, texts in found.items() if texts} == OWN_TEXTS
+
+
+@pytest.mark.parametrize("code", ["import json\njson.load(f)", "import json as j\nj.loads(f)", "from json import loads as l\nl(f)"])
+def test_a_module_that_does_is_found(tmp_path: Path, code: str) -> None:
+    (tmp_path / "a.py").write_text(code)
+    assert parsed_by(tmp_path / "a.py") == ["f"]
+
+
+NESTED = {"list": SHAPES["nested without end"], "object": SHAPES["objects without end"], "closed": b"[" * 50_000 + b"]" * 50_000}
+nested = pytest.mark.parametrize("content", NESTED.values(), ids=NESTED)
+
+
+def reads_labels(reader: type, method: str, *given: object):
+    """A reader's method on a folder, without the rest of its release."""
+
+    def read(path: Path) -> None:
+        made = object.__new__(reader)
+        made.card, made._base = SimpleNamespace(name="a dataset"), path.parent
+        getattr(made, method)(*(path if one is Path else one for one in given))
+
+    return read
+
+
+LABELS = {
+    "ChestX_Det_train.json": reads_labels(chestx_det.DatasetReader, "_read", "train"),
+    rsna.MAPPING: reads_labels(rsna.DatasetReader, "_read_mapping", Path),
+    tbx11k.BOXES.format("train"): reads_labels(tbx11k.DatasetReader, "_read_boxes", "train"),
+    "chexpert_5x200.json": chexpert_5x200.prior_set,
+}
+
+
+@nested
+@pytest.mark.parametrize("name", LABELS)
+def test_label_files_nested_without_end_are_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=path.name):
+        LABELS[name](path)
+
+
+@nested
+def test_label_files_packed_by_gzip_are_read_as_carefully(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "a.json.gz", "a dataset", list)
+
+
+@every_shape
+def test_a_lock_of_any_shape_names_nobody(content: bytes) -> None:
+    owner = _owner(content)
+    assert isinstance(owner, dict)
+    assert "process" in _named(owner)
+
+
+@nested
+def test_files_beside_weights_nested_without_end_are_a_sentence(tmp_path: Path, content: bytes) -> None:
+    for name in ("preprocessor_config.json", "config.json", "model.safetensors.index.json"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json .* is malformed \(it is nested too deeply\)"):
+        hf_folder.own_normalisation(str(tmp_path))
+    with pytest.raises(LobeError, match=r"no configuration that can be read here .*Is its config\.json whole"):
+        hf.configuration(str(tmp_path))
+    with pytest.raises(CheckpointError, match="no index of weights"):
+        shards.shards_of(tmp_path / "model.safetensors.index.json")
+
+
+@nested
+def test_a_file_to_score_that_is_nested_without_end_names_no_image(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "detections.json").write_bytes(content)
+    assert submission._names_in(tmp_path / "detections.json") == set()
+
+
+@every_shape
+def test_reports_of_benches_of_any_shape_are_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"metrics\.json is no report of a bench .*lobe bench metrics"):
+        bench.read(tmp_path)
+
+
+YAML = {
+    "flow": "a: " + "[" * 100_000,
+    "closed": "[" * 50_000 + "]" * 50_000,
+    "blocks": "- " * 50_000 + "a",
+    "steps": "{a: " * 400 + "1" + "}" * 400,
+}
+
+
+@pytest.mark.parametrize("content", YAML.values(), ids=YAML)
+def test_cards_nested_without_end_are_a_sentence(tmp_path: Path, content: str) -> None:
+    """In a process of their own: composed, some would end it."""
+    (tmp_path / "card.yaml").write_text(content)
+    code = (
+        "import sys; from pathlib import Path; from benchmark import registry; from benchmark.encoders import naming; "
+        "from benchmark.errors import CardError\n"
+        "for read in (registry._load, naming._card_in):\n"
+        "    try: read(Path(sys.argv[1]))\n"
+        "    except CardError as error: print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "card.yaml")], capture_output=True, text=True, check=True)
+    assert [line.rpartition(": ")[2] for line in ended.stdout.splitlines()] == ["it is nested too deeply"] * 2
+
+
+def test_a_long_card_that_is_not_deep_is_read(tmp_path: Path) -> None:
+    (tmp_path / "card.yaml").write_text("backbones: [" + ", ".join("[1, {a: 2}]" for _ in range(2000)) + "]")
+    assert len(yaml_files.read(tmp_path / "card.yaml")["backbones"]) == 2000

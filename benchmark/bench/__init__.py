@@ -12,8 +12,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmark import json_files
 from benchmark.bench import page
 from benchmark.bench.measure import Report
+from benchmark.errors import UsageError
 from benchmark.store import write_atomically
 
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
@@ -33,9 +35,20 @@ def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Rep
 
 
 def read(out: Path) -> list[Report]:
-    """The reports in a folder, in the order of `NAMES`; benches that were not run are left out."""
-    files = [out / f"{name}.json" for name in NAMES]
-    return [Report.model_validate_json(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    """The reports in a folder, in the order of `NAMES`; benches that were not run are left out.
+
+    Raises:
+        UsageError: a file is no report.
+    """
+    return [_report(file) for file in (out / f"{name}.json" for name in NAMES) if file.exists()]
+
+
+def _report(file: Path) -> Report:
+    try:
+        return Report.model_validate(json_files.read(file))
+    except (OSError, ValueError) as error:  # pydantic's own is a ValueError
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{file} is no report of a bench ({reason}). Move it away, or run `lobe bench {file.stem}` again.") from None
 
 
 def table(report: Report) -> Table:

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmark import json_files
 from benchmark.bench.gpu_report import GpuReport, Line, Step, markdown
 from benchmark.store import write_atomically
 
@@ -101,7 +102,7 @@ def _run(server, name: str, title: str, most: float, folder: Path) -> tuple[Step
     modules: set[str] = set()
     error = f"Its {most:.0f} s were over." if late else ""
     for text in told.read_text(encoding="utf-8").splitlines() if told.exists() else ():
-        event = json.loads(text)
+        event = json_files.parse(text)
         if "line" in event:
             lines.append(Line.model_validate(event["line"]))
         modules |= set(event.get("modules", ()))

@@ -76,7 +76,24 @@ class VisionLanguageBackbone(Backbone):
         tokenizer: given after building, `backbone.tokenizer = Tokenizer(folder, length)`: checkpoints hold no vocabulary.
     """
 
-    tokenizer: Tokenizer | None = None
+    _tokenizer: Tokenizer | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """None until it is given.
+
+        Raises:
+            EnvironmentProblem: one is given that has not the entries for which the text encoder was built.
+        """
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, given: Tokenizer | None) -> None:
+        from benchmark.encoders.text import Tokenizer, token_rows
+
+        if isinstance(given, Tokenizer) and (n_rows := token_rows(self)) is not None:
+            given.require_fits(n_rows, f"the text encoder of {type(self).__name__} is built for")
+        self._tokenizer = given
 
     @abstractmethod
     def embed_images(self, images: Tensor) -> ImageEmbedding:

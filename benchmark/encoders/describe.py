@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from benchmark import json_files
 from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.sources import SourceFile
@@ -100,7 +101,7 @@ def _described(model: str) -> dict[str, Any]:
         if done.returncode != 0 or not answer.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ConformanceError(f"{Path(model).name} could not be built: {last}")
-        return json.loads(answer.read_text())
+        return json_files.read(answer)
 
 
 def state_digest(backbone: nn.Module) -> str:

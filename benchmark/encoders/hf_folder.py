@@ -5,15 +5,14 @@ Files here come from anywhere: a malformed one ends in a sentence that names it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark import json_files
 from benchmark.cards import Normalisation
 from benchmark.errors import ConformanceError, UsageError
-from benchmark.files import read_text
 
 _SAME_SCALE = 0.01  # share by which a factor may miss 1/255: configurations round it
 _MOST_LAYERS = 1_000
@@ -32,9 +31,7 @@ def own_normalisation(model: str) -> Normalisation | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(read_text(file))
-        if not isinstance(content, dict):
-            raise TypeError("no JSON object")
+        content = json_files.read(file)
         scale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
         if abs(255 * scale - 1) > _SAME_SCALE:
             return None
@@ -45,7 +42,7 @@ def own_normalisation(model: str) -> Normalisation | None:
         mean, std = _numbers(content["image_mean"]), _numbers(content["image_std"])
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError("image_mean and image_std do not fit each other")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{file.name} of hf:{model} is malformed ({str(error)[:100]}). Mend it, or take it away.") from None
     return Normalisation(mean=mean, std=std)
 

@@ -17,10 +17,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from benchmark import registry
+from benchmark import registry, yaml_files
 from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.errors import CardError, UnknownName, UsageError
-from benchmark.files import read_text
 
 SOURCES = ("torchvision", "timm", "hf")
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
@@ -202,12 +201,12 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> NamedBackbon
 def _card_in(path: Path) -> BackboneCard:
     """The one card of a file, given plainly or as the only entry of `backbones:`."""
     try:
-        content = yaml.safe_load(read_text(path))
+        content = yaml_files.read(path)
         entries = content["backbones"] if isinstance(content, dict) and "backbones" in content else [content]
         if len(entries) != 1:
             raise CardError(f"{path.name} holds {len(entries)} backbones; a card named by its file holds one.")
         return BackboneCard.model_validate(entries[0])
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CardError(f"{path.name} is not valid YAML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -6,12 +6,11 @@ Read here without torch, because a backbone is planned before anything is built.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmark import json_files
 from benchmark.errors import CheckpointError
-from benchmark.files import read_text
 
 INDEX_SUFFIX = ".index.json"
 _MOST_BYTES = 32 * 2**20
@@ -33,9 +32,9 @@ def shards_of(index: Path, *, here: bool = True) -> dict[Path, set[str]]:
     try:
         if index.stat().st_size > _MOST_BYTES:
             raise CheckpointError(f"{index.name} is larger than any index of weights.")
-        where = json.loads(read_text(index))["weight_map"]
+        where = json_files.read(index)["weight_map"]
         pairs = [(str(name), str(file)) for name, file in where.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise CheckpointError(f"{index.name} is no index of weights: it has no readable `weight_map`. Fetch it again.") from None
     if not pairs:
         raise CheckpointError(f"{index.name} names no tensor. Fetch it again.")

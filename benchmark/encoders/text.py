@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from benchmark import json_files
 from benchmark.errors import EnvironmentProblem
 from benchmark.files import require_regular_in
 
 ATTENTION = "sdpa"  # what transformers chooses by itself today; digits of eager attention differ
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
 # A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
+_PADDED_TO = 8  # rows of an embedding are rounded up to a multiple of it, or of 16, 32 or 64, for the hardware's sake
+_MOST_PADDING = 63
+_VOCABULARIES = ("vocab.txt", "vocab.json", "tokenizer.json")
+# Names under which BERT, RoBERTa, CLIP, GPT-2 and T5 keep the vectors of their tokens, here and in transformers.
+_TOKEN_VECTORS = frozenset({"word_embeddings", "token_embedding", "embed_tokens", "wte", "shared"})
 SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
@@ -54,13 +60,16 @@ class Tokenizer:
     """A tokenizer of a folder or repository, cut at `max_length` tokens, special ones included.
 
     Raises:
-        EnvironmentProblem: not on this machine and not to be had, or its files are malformed.
+        EnvironmentProblem: not on this machine and not to be had, its files are malformed, or it has not the entries that the
+            configuration beside it promises: a vocabulary cut between two lines reads the lost words as pieces or as unknown.
     """
 
     def __init__(self, source: str | Path, max_length: int):
+        self._source, promised = source, None
         try:
             if Path(source).is_dir():
                 require_regular_in(source)
+                promised = _promised_entries(Path(source))
             self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
             self.max_length = max_length
             self._try()
@@ -68,6 +77,33 @@ class Tokenizer:
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
             sentence = f"The tokenizer {source} cannot be read ({reason}). Give a local folder with its whole vocabulary."
             raise EnvironmentProblem(sentence) from None
+        if promised is not None:
+            self.require_fits(promised, "the config.json beside it says")
+
+    def require_fits(self, n_rows: int, said: str) -> None:
+        """Holds the entries to the rows of an embedding; fewer are right where the rows were padded to a multiple of eight.
+
+        Args:
+            said: words before the number of rows in the sentence.
+
+        Raises:
+            EnvironmentProblem: too few, or more than there are rows.
+        """
+        entries = self._tokenizer.get_vocab()
+        mask = self._tokenizer.mask_token
+        if entries.get(mask, -1) >= self._tokenizer.vocab_size:
+            del entries[mask]  # the library adds one to a vocabulary without it, and no report holds it
+        n_absent = n_rows - len(entries)
+        is_padding = n_rows % _PADDED_TO == 0 and n_absent <= _MOST_PADDING
+        if max(entries.values()) < n_rows and (n_absent <= 0 or is_padding):
+            return
+        n_found = max(len(entries), max(entries.values()) + 1) if n_absent <= 0 else len(entries)
+        here = [name for name in _VOCABULARIES if (Path(self._source) / name).is_file()]
+        why = "Its end is missing, or it belongs to another model" if n_absent > 0 else "It belongs to another model"
+        raise EnvironmentProblem(
+            f"The tokenizer {self._source} ({', '.join(here) or 'from the hub'}) has {n_found:,} entries, and {said} {n_rows:,}. {why}: "
+            "fetch the tokenizer that the text encoder was trained with, whole."
+        )
 
     def _try(self) -> None:
         """A text of known and unknown words, cut and padded, as reports will be.
@@ -95,6 +131,31 @@ class Tokenizer:
             tuple(self._tokenizer.convert_ids_to_tokens(row[keep].tolist())) for row, keep in zip(cut["input_ids"], mask, strict=True)
         )
         return Tokens(cut["input_ids"], mask, pieces, sum(len(ids) > self.max_length for ids in whole))
+
+
+def token_rows(module: nn.Module) -> int | None:
+    """Rows of the embedding of tokens in a text encoder; None where none is known by its name, or several differ."""
+    found = {
+        part.num_embeddings
+        for name, part in module.named_modules()
+        if name.rpartition(".")[2] in _TOKEN_VECTORS and isinstance(part, nn.Embedding)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _promised_entries(folder: Path) -> int | None:
+    """`vocab_size` of the folder's configuration, also of its text half; None where it leaves its library's default.
+
+    Raises:
+        ValueError: the configuration is no JSON object.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        return None
+    config = json_files.read(file)
+    half = config.get("text_config")
+    found = config.get("vocab_size", half.get("vocab_size") if isinstance(half, dict) else None)
+    return found if type(found) is int else None
 
 
 def bert(config: BertConfig | None = None) -> BertModel:

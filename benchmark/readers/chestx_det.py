@@ -143,13 +143,13 @@ class DatasetReader(Reader):
     def _read(self, part: str) -> None:
         path = self._base / FILES[part]
         try:
-            entries = read_json(path, self.card.name)
+            entries = read_json(path, self.card.name, list)
         except FileNotFoundError:
             raise DataError(f"{self.card.name}: {path.name} is missing in {self._base}. It is part of the public release.") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DataError(f"{self.card.name}: {path.name} is no readable JSON ({error}). Fetch the file again.") from None
-        if not isinstance(entries, list) or not entries:
-            raise DataError(f"{self.card.name}: {path.name} holds no list of images. Fetch the file again.")
+        if not entries:
+            raise DataError(f"{self.card.name}: {path.name} holds no images. Fetch the file again.")
         for number, entry in enumerate(entries, start=1):
             where = f"{self.card.name}: {path.name} entry {number:,}"
             if not isinstance(entry, dict) or set(entry) != set(FIELDS):

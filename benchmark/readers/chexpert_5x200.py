@@ -72,10 +72,10 @@ def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
         DataError: not that file, or one that is cut off.
     """
     try:
-        content = read_json(path, "CheXpert 5x200")
+        content = read_json(path, "CheXpert 5x200", dict)
         found = {entry["image_path"]: entry["label"].index(1) for entry in content.values()}
         whole = all(sorted(entry["label"]) == [0, 0, 0, 0, 1] for entry in content.values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path.name} is not PRIOR's chexpert_5x200.json ({type(error).__name__}). Is the file cut off?") from None
     counts = np.bincount(list(found.values()), minlength=len(CLASSES)).tolist()
     wanted = per_class or counts[0]

@@ -180,9 +180,9 @@ class DatasetReader(Reader):
     def _read_mapping(self, path: Path) -> dict[str, str]:
         """Image id -> NIH patient (first part of the NIH file name)."""
         try:
-            entries = read_json(path, self.card.name)
+            entries = read_json(path, self.card.name, list)
             patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{self.card.name}: {path.name} is not RSNA's mapping to NIH ({type(error).__name__}: {error}); expected a list of entries "
                 f"with {MAPPING_ID} and {MAPPING_NIH}. Fetch it again, or remove it to go without patients."

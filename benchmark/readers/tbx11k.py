@@ -177,13 +177,13 @@ class DatasetReader(Reader):
         path = self._base / BOXES.format(part)
         where = f"{self.card.name}: {BOXES.format(part)}"
         try:
-            content = read_json(path, self.card.name)
+            content = read_json(path, self.card.name, dict)
             images, annotations = content["images"], content["annotations"]
             names = {category["id"]: category["name"] for category in content.get("categories", ())}
             files = [(image["id"], image["file_name"], (image["height"], image["width"])) for image in images]
         except FileNotFoundError:
             raise DataError(f"{where} is missing in {self._base}. It is part of the public release.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{where} is no COCO file of images and annotations ({type(error).__name__}: {error}). Fetch it again."
             ) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from benchmark import json_files
 from benchmark.errors import DataError
 from benchmark.files import open_regular, read_bytes
 
@@ -50,9 +50,9 @@ def read_lines(path: Path, dataset: str) -> list[str]:
     return read_text(path, dataset).splitlines()
 
 
-def read_json(path: Path, dataset: str) -> Any:
-    """What a JSON file holds. Raises as `open_text` does, and ValueError or RecursionError for what is no JSON."""
-    return json.loads(read_text(path, dataset))
+def read_json(path: Path, dataset: str, shape: type) -> Any:
+    """What a JSON file holds, packed or not. Raises as `open_text` does, and ValueError as `json_files.read`."""
+    return json_files.parse(read_text(path, dataset), shape)
 
 
 def read_xml(path: Path, dataset: str, what: str) -> ElementTree.Element:

@@ -55,14 +55,14 @@ def withholding(card: DatasetCard, root: Path | None = None, words: Callable[[],
     """
     try:
         yield
+    except OSError as error:  # also NotRegular, whose own sentence begins with the path
+        if is_withheld(card):
+            raise DataError(f"{card.name}: a file cannot be read ({error.strerror}). Is the folder complete?") from None
+        raise
     except LobeError as error:
         if is_withheld(card):
             error.args = (without_names(str(error), root, words()),)
             raise error from None
-        raise
-    except OSError as error:
-        if is_withheld(card):
-            raise DataError(f"{card.name}: a file cannot be read ({error.strerror}). Is the folder complete?") from None
         raise
 
 

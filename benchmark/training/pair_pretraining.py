@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import registry
+from benchmark import json_files, registry
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -237,7 +237,7 @@ def save(towers: TwoTowers, weights: Path) -> None:
 def load(weights: Path) -> TwoTowers:
     """Towers as they were saved."""
     with safe_open(weights, framework="pt") as stored:
-        towers = TwoTowers(json.loads(stored.metadata()["vocabulary"]))
+        towers = TwoTowers(json_files.parse(stored.metadata()["vocabulary"], list))
         towers.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 - the file is no mapping
     return towers
 

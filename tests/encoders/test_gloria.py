@@ -22,7 +22,7 @@ PROMPT = "No pneumothorax. Mild edema."  # 28 characters, four words of five pie
 def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    transformers.BertConfig().save_pretrained(folder)
+    transformers.BertConfig(vocab_size=len(VOCABULARY)).save_pretrained(folder)
     torch.manual_seed(0)
     made = gloria.Gloria("resnet18", BERT).eval()
     made.tokenizer = Tokenizer(folder, gloria.MAX_TOKENS)

@@ -17,7 +17,7 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "edema", "is", "observed", "no
 def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    transformers.BertConfig().save_pretrained(folder)
+    transformers.BertConfig(vocab_size=len(VOCABULARY)).save_pretrained(folder)
     torch.manual_seed(0)
     made = prior.Prior("resnet18", BERT).eval()
     made.tokenizer = Tokenizer(folder, 256)

@@ -35,7 +35,7 @@ LOVT = "model_a.encoder.feature_extractor.backbone_layers."
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    transformers.BertConfig().save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
+    transformers.BertConfig(vocab_size=len(WORDS)).save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
     return lambda length: Tokenizer(folder, length)
 
 
@@ -224,7 +224,7 @@ def test_recipe_of_the_docs_gives_a_backbone_that_reads_words(tmp_path, tokenize
     folder = tmp_path / "Bio_ClinicalBERT"
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    transformers.BertConfig().save_pretrained(folder)
+    transformers.BertConfig(vocab_size=len(WORDS)).save_pretrained(folder)
     monkeypatch.setattr(gloria, "build", lambda model: gloria.Gloria("resnet18", BERT) if model == "resnet50+text" else None)
     backbone = python_file.build(f"{tmp_path / 'mine.py'}:build").eval()
     with torch.no_grad():

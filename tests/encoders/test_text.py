@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 import torch
 import transformers
 
-from benchmark.encoders.text import Tokenizer, bert, bert_states, join_sentences, sentences, sum_words, words_of
+from benchmark.encoders import clip, gloria
+from benchmark.encoders.text import Tokenizer, bert, bert_states, join_sentences, sentences, sum_words, token_rows, words_of
 from benchmark.errors import EnvironmentProblem
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "."]
@@ -18,7 +20,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild",
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    transformers.BertConfig().save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
+    transformers.BertConfig(vocab_size=len(WORDS)).save_pretrained(folder)  # a folder as Bio_ClinicalBERT's: configuration and vocabulary
     return folder
 
 
@@ -113,6 +115,10 @@ BROKEN = {
 }
 
 
+NESTED = "[" * 200_000
+BROKEN |= {f"{name} nested without end": {name: NESTED} for name in ("tokenizer.json", "tokenizer_config.json", "config.json")}
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_malformed_tokenizer_ends_in_a_sentence(tmp_path, folder, kind):
     shutil.copytree(folder, tmp_path / "broken")
@@ -126,3 +132,91 @@ def test_attention_of_the_text_tower_is_the_one_that_the_library_chooses_by_itse
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 30}
     chosen = transformers.BertModel(transformers.BertConfig(**small)).config._attn_implementation
     assert bert(transformers.BertConfig(**small)).config._attn_implementation == chosen
+
+
+def bert_folder(folder, n_words, config):
+    """A tokenizer of BERT with its special tokens and words, and the configuration beside it."""
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{k}" for k in range(n_words - 5))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_words"),
+    [
+        (102, 102),  # as BERT (30,522), Bio_ClinicalBERT (28,996) and RoBERTa (50,265): none is padded
+        (104, 102),  # padded to a multiple of 8
+        (128, 102),  # of 64
+        (192, 129),  # the widest padding: 63 rows
+    ],
+)
+def test_a_whole_tokenizer_is_taken_also_where_rows_were_padded(tmp_path, n_rows, n_words):
+    Tokenizer(bert_folder(tmp_path / "bert", n_words, {"vocab_size": n_rows}), 8)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_words", "why"),
+    [
+        (102, 101, "Its end is missing"),  # one line is gone, and 102 is no multiple of 8
+        (104, 40, "Its end is missing"),  # 64 fewer are no padding
+        (192, 128, "Its end is missing"),
+        (102, 103, "It belongs to another model"),
+        (104, 108, "It belongs to another model"),
+    ],
+)
+def test_a_tokenizer_of_another_size_than_its_configuration_says_is_refused(tmp_path, n_rows, n_words, why):
+    for k, config in enumerate(({"vocab_size": n_rows}, {"text_config": {"vocab_size": n_rows}})):
+        folder = bert_folder(tmp_path / f"bert{k}", n_words, config)
+        with pytest.raises(EnvironmentProblem) as refused:
+            Tokenizer(folder, 8)
+        assert f"{folder} (vocab.txt) has {n_words} entries, and the config.json beside it says {n_rows}. {why}" in str(refused.value)
+        assert "fetch the tokenizer that the text encoder was trained with, whole" in str(refused.value)
+
+
+def test_a_vocabulary_cut_between_two_lines_is_refused(tmp_path):
+    folder = bert_folder(tmp_path / "bert", 203, {"vocab_size": 203})
+    lines = (folder / "vocab.txt").read_text().splitlines(keepends=True)
+    (folder / "vocab.txt").write_text("".join(lines[:100]))
+    with pytest.raises(EnvironmentProblem, match=r"has 100 entries, .* says 203"):
+        Tokenizer(folder, 8)
+
+
+def test_a_tokenizer_json_without_its_last_words_is_refused(tmp_path):
+    folder = bert_folder(tmp_path / "bert", 203, {"vocab_size": 203})
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    (folder / "vocab.txt").unlink()
+    Tokenizer(folder, 8)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"] = {word: k for word, k in content["model"]["vocab"].items() if k < 100}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(EnvironmentProblem, match=r"\(tokenizer\.json\) has 100 entries, .* says 203"):
+        Tokenizer(folder, 8)
+
+
+@pytest.mark.parametrize(("n_words", "fits"), [(102, True), (101, False), (103, False)])
+def test_a_backbone_takes_the_tokenizer_that_its_text_encoder_was_built_for_and_no_other(tmp_path, n_words, fits):
+    """Also where the folder's configuration leaves the size out, as the library writes it when it is the default."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+    shape = clip.ClipShape(patch=32, width=32, layers=1, joint=16, head_width=16, vocabulary=102, text_width=32, text_layers=1)
+    built = {
+        "Gloria": gloria.Gloria("resnet18", transformers.BertConfig(vocab_size=102, **sizes)),
+        "Clip": clip.ClipBackbone("tiny", shape),
+    }
+    given = Tokenizer(bert_folder(tmp_path / "bert", n_words, {}), 8)
+    for name, backbone in built.items():
+        if fits:
+            backbone.tokenizer = given
+            assert backbone.tokenizer is given
+            continue
+        with pytest.raises(EnvironmentProblem, match=rf"has {n_words} entries, and the text encoder of {name}\w* is built for 102"):
+            backbone.tokenizer = given
+        assert backbone.tokenizer is None
+
+
+def test_embeddings_of_other_things_than_tokens_say_nothing_of_a_vocabulary():
+    assert token_rows(torch.nn.ModuleDict({"positions": torch.nn.Embedding(50, 4)})) is None
+    two = {"a": torch.nn.ModuleDict({"wte": torch.nn.Embedding(50, 4)}), "b": torch.nn.ModuleDict({"wte": torch.nn.Embedding(60, 4)})}
+    assert token_rows(torch.nn.ModuleDict(two)) is None
