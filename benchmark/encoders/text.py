@@ -20,12 +20,11 @@ from benchmark.files import require_regular_in
 
 ATTENTION = "sdpa"  # what transformers chooses by itself today; digits of eager attention differ
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
-# A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
-_PADDED_TO = 8  # rows of an embedding are rounded up to a multiple of it, or of 16, 32 or 64, for the hardware's sake
-_MOST_PADDING = 63
+_ROUNDED_UP_TO = (8, 16, 32, 64, 100)  # rows of an embedding, for the hardware's sake; DeBERTa-v3 has 128,100 for 128,001 entries
 _VOCABULARIES = ("vocab.txt", "vocab.json", "tokenizer.json")
 # Names under which BERT, RoBERTa, CLIP, GPT-2 and T5 keep the vectors of their tokens, here and in transformers.
 _TOKEN_VECTORS = frozenset({"word_embeddings", "token_embedding", "embed_tokens", "wte", "shared"})
+# A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
 SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
@@ -94,7 +93,7 @@ class Tokenizer:
         if entries.get(mask, -1) >= self._tokenizer.vocab_size:
             del entries[mask]  # the library adds one to a vocabulary without it, and no report holds it
         n_absent = n_rows - len(entries)
-        is_padding = n_rows % _PADDED_TO == 0 and n_absent <= _MOST_PADDING
+        is_padding = any(n_rows % step == 0 and n_absent < step for step in _ROUNDED_UP_TO)
         if max(entries.values()) < n_rows and (n_absent <= 0 or is_padding):
             return
         n_found = max(len(entries), max(entries.values()) + 1) if n_absent <= 0 else len(entries)

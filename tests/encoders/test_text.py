@@ -150,7 +150,8 @@ def bert_folder(folder, n_words, config):
         (102, 102),  # as BERT (30,522), Bio_ClinicalBERT (28,996) and RoBERTa (50,265): none is padded
         (104, 102),  # padded to a multiple of 8
         (128, 102),  # of 64
-        (192, 129),  # the widest padding: 63 rows
+        (192, 129),  # the widest of 64: 63 rows
+        (200, 101),  # of 100, as DeBERTa-v3's 128,100
     ],
 )
 def test_a_whole_tokenizer_is_taken_also_where_rows_were_padded(tmp_path, n_rows, n_words):
