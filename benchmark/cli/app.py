@@ -1,0 +1,89 @@
+"""The application: what every verb shares, its entry point and its exit codes.
+
+Exit codes: 0 all good; 1 some jobs failed or it was stopped (Ctrl-C, SIGTERM), the rest is stored; 2 nothing could start, or what it ran on
+is lost (the cluster's head, the disk), and what was done before is stored.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from benchmark import registry, stopping, terminal
+from benchmark.cli.show import err, plain
+from benchmark.errors import LobeError
+
+_TYPER_INTERRUPTED = 130  # the exit code into which Typer turns a KeyboardInterrupt, without a word
+# The order of `lobe --help`: what a newcomer needs first stands first. A verb that is not named here comes last.
+_ORDER = (
+    "demo",
+    "run",
+    "report",
+    "reproduce",
+    "score",
+    "check-backbone",
+    "new",
+    "list",
+    "data",
+    "status",
+    "logs",
+    "cancel",
+    "doctor",
+    "clean",
+)
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+app = typer.Typer(
+    cls=_InOrder,
+    help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _options(
+    include: Annotated[list[Path], typer.Option("--include", help="Folder with your own tasks/, datasets/, backbones/ cards.")] = [],  # noqa: B006
+) -> None:
+    for folder in include:
+        registry.include(folder)
+    if include:
+        from benchmark import task_rules
+
+        task_rules.require_included()
+
+
+def main() -> None:
+    """The verb: prints a LobeError as its sentence and exits with 2; anything else is a bug and keeps its traceback."""
+    try:
+        stopping.hear()
+        terminal.prepare()
+        try:
+            app(standalone_mode=True)
+        finally:
+            terminal.settle()
+    except KeyboardInterrupt:
+        stopping.end()
+    except SystemExit as ended:
+        if ended.code == _TYPER_INTERRUPTED:
+            stopping.end()
+        raise
+    except Exception as error:
+        if stopping.was_asked():  # what broke is what was interrupted
+            stopping.end()
+        if not isinstance(error, LobeError):
+            raise
+        err.print(f"[bold red]error:[/] {plain(str(error))}", soft_wrap=True)
+        sys.exit(2)

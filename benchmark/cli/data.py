@@ -1,0 +1,115 @@
+"""`lobe data`: datasets on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmark import registry
+from benchmark.cli.app import app
+from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitsOption
+from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
+
+data_app = typer.Typer(help="Datasets on this machine: status, verify, prepare, and phantom samples.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+SHOWN_PROBLEMS = 20
+
+
+@data_app.command("sample")
+def data_sample(
+    folder: Annotated[Path, typer.Argument(help="Where to write; one folder per dataset is made inside.")],
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Dataset to imitate; repeatable. Default: all that have one.")] = [],  # noqa: B006
+    patients: Annotated[int, typer.Option("--patients", min=5, help="Generated patients per dataset.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; the bytes do not depend on it.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Writes phantom corpora: generated radiographs in exactly the public on-disk formats."""
+    from benchmark.phantom.corpus import Plan, write_corpus, writers
+
+    names = dataset or writers()
+    rows = []
+    for name in names:
+        card = registry.dataset(name)
+        with progress_bar(f"{name} phantom", as_json) as step:
+            summary = write_corpus(Plan(dataset=name, n_patients=patients, seed=seed), folder / card.folder, progress=step, workers=workers)
+        rows.append({"dataset": name, "folder": str(folder / card.folder), **summary.counts})
+    show_rows(rows, as_json, tuple(rows[0]))
+    if not as_json:
+        out.print(f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {folder} --limit 32 --seeds 1")
+
+
+@data_app.command("status")
+def data_status(data: DataOption = [], cache: CacheOption = None, as_json: AsJson = False) -> None:  # noqa: B006
+    """Which datasets are there, which release was recognised, and how much of each is cached."""
+    from benchmark.data import status
+
+    rows = status(data, cache)
+    show_rows(rows, as_json, ("dataset", "state", "release", "phantom", "images", "cached_bytes", "folder"))
+
+
+@data_app.command("verify")
+def data_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
+    data: DataOption = [],  # noqa: B006
+    splits: SplitsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compares files, counts, columns and split digests with the card, and counts the patients that splits share."""
+    from benchmark.data import verify
+
+    results = verify(names or [], data, splits)
+    if as_json:
+        print_json([_verification(v) for v in results])
+    else:
+        for verification in results:
+            _show_verification(verification)
+    if not all(v.ok for v in results):
+        raise typer.Exit(1)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
+    data: DataOption = [],  # noqa: B006
+    cache: CacheOption = None,
+    workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
+    size: Annotated[int, typer.Option("--size", min=32, help="Pixels of the frame: 512 for GLoRIA's segmentation tasks.")] = 224,
+    as_json: AsJson = False,
+) -> None:
+    """Decodes every image once into the cache. Nothing is ever written into a data folder."""
+    from benchmark.data import prepare
+
+    rows = prepare(names or [], data, cache, workers, lambda title: progress_bar(title, as_json), size)
+    show_rows(rows, as_json, ("dataset", "images", "unreadable", "bytes", "cache"))
+    for note in (note for row in rows for note in row["notes"]):
+        err.print(f"[yellow]note:[/] {plain(note)}", soft_wrap=True)
+    bad = [sentence for row in rows for sentence in row["problems"]]
+    for sentence in bad[:SHOWN_PROBLEMS]:
+        err.print(plain(sentence), soft_wrap=True)
+    if len(bad) > SHOWN_PROBLEMS:
+        err.print(f"And {len(bad) - SHOWN_PROBLEMS:,} more; --json lists all {len(bad):,}.")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _verification(verification) -> dict[str, Any]:
+    checks = [{"what": c.what, "expected": c.expected, "found": c.found, "verdict": c.verdict, "hint": c.hint} for c in verification.checks]
+    return {
+        "dataset": verification.dataset,
+        "release": verification.release,
+        "phantom": verification.phantom,
+        "partial": verification.partial,
+        "ok": verification.ok,
+        "checks": checks,
+    }
+
+
+def _show_verification(verification) -> None:
+    kind = "phantom" if verification.phantom else "never ranked" if verification.partial else "public release"
+    out.print(
+        f"[bold]{verification.dataset}[/] · {plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}"
+    )
+    show_rows(_verification(verification)["checks"], False, ("verdict", "what", "expected", "found", "hint"))
