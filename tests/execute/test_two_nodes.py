@@ -83,6 +83,13 @@ def waiting_once(unit: WorkUnit) -> Iterator[Event]:
         yield Finished(failed(job, unit.place, RuntimeError(json.dumps([0, 0, _node(), ""]))))
 
 
+def losing_its_device(unit: WorkUnit) -> Iterator[Event]:
+    """Ends as jobs do on a lost GPU, and tells its process."""
+    for job in unit.jobs:
+        yield Started(job.key)
+        yield Finished(failed(job, unit.place, RuntimeError(f"CUDA error: unspecified launch failure in process {os.getpid()}")))
+
+
 def _node() -> str:
     import ray
 
@@ -208,6 +215,16 @@ def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
 def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):
     found = spans(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1"], "cpu"))))
     assert [s.device for s in found] == [""]
+
+
+def test_a_process_that_had_a_device_takes_no_further_unit(cluster):
+    """A lost device stays lost for its process, and a CUDA context stays on the device that it met first."""
+    made = whole_device_units(["0"] * 6)
+    events = list(RayExecutor(address=cluster.address, work=losing_its_device).run(Schedule(made)))
+    failures = [event.record.failure for event in events if isinstance(event, Finished)]
+    assert [failure.environment for failure in failures] == [True] * 6
+    assert len({failure.sentence.rpartition(" ")[2] for failure in failures}) == 6
+    assert sum(isinstance(event, Started) for event in events) == 6  # none was lost with its process
 
 
 def test_what_a_lost_node_ran_starts_again_on_another(cluster, tmp_path: Path):
