@@ -69,6 +69,27 @@ def run(root: Path, out: Path, backbone: Path, task: str = PROBE) -> list[object
     return ["run", *named, "--executor", "inline", "--limit", 8, "--profile", "smoke", "--seeds", 1]
 
 
+def write_whole_and_damaged(root: Path) -> tuple[list[str], list[bytes]]:
+    """A dataset that can be read and one whose images are cut off, of which neither may be passed on.
+
+    Returns:
+        A task of each, and every word that must not be told.
+    """
+    write_corpus(Plan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
+    write_corpus(Plan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    both = [planted(root, name) for name in ("chexpert", "candid-ptx")]
+    assert all(len(found) >= 5 for words in both for what, found in words.items() if what != "patients")
+    cut(root / "candid-ptx")
+    return [PROBE, "candid-ptx-linear-frozen-100-lobe"], [w for words in both for found in words.values() for w in found]
+
+
+def told_in(folder: Path, words: list[bytes]) -> list[str]:
+    """Files below the folder that hold one of the words."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert files, "nothing was written that could leak"
+    return [str(p.relative_to(folder)) for p in files if any(w in p.read_bytes() for w in words)]
+
+
 def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(corpus: Path, lobe, tiny, tmp_path: Path) -> None:
     out, words = tmp_path / "out", planted(corpus)
     assert all(len(found) >= 5 for found in words.values())

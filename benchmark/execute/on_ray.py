@@ -115,6 +115,9 @@ class _Drive:
         self._idle_since: float | None = None
         self._asked: tuple[Needs, ...] = ()
         self._start = ray.remote(max_retries=0, num_returns="streaming")(_remote_unit)
+        # A process that had a device ends with its unit: after a CUDA error it would fail the next one too, it sees the device that it met
+        # first and no other, and idle it keeps memory there. Ray does so by itself only where the decorator names `num_gpus`.
+        self._start_on_device = ray.remote(max_retries=0, num_returns="streaming", max_calls=1)(_remote_unit)
 
     def events(self) -> Iterator[Event]:
         while True:
@@ -200,7 +203,8 @@ class _Drive:
         elif self._with_gpus and not run.slot.gpus:
             options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
         unit = replace(run.unit, gpu_share=0.0 if several else run.slot.share)
-        self.running[self._start.options(**options).remote(self.executor.work, unit, self.schedule.n_units)] = run
+        start = self._start_on_device if run.slot.gpus else self._start
+        self.running[start.options(**options).remote(self.executor.work, unit, self.schedule.n_units)] = run
 
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]

@@ -148,7 +148,7 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
 
     outcomes = {o.key: o for o in unit.outcomes}
     prepare_process(unit.jobs[0].experiment.threads)
-    if unit.gpu_share > 0 and torch.cuda.is_available():  # all of it as well: the process may have had less before
+    if unit.gpu_share > 0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
     bench = fitting.Bench()
     groups: dict[str, list[Job]] = {}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.execute import submit
 from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
+from tests.test_data_agreements import told_in, write_whole_and_damaged
 
 LINEAR = "rsna-linear-frozen-100"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -113,8 +118,66 @@ def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_
 
 
 @pytest.mark.usefixtures("ray")
+def test_two_folders_that_one_process_builds_from_give_each_its_own_number(small, tiny, tmp_path: Path):
+    """Units for the CPU share processes, and both authors call their module `model`."""
+    planned, plain, built = [], [], tmp_path / "built"
+    for name, seed in {"a": 5, "b": 6}.items():
+        noting = f"import os; from model import SEED; open({str(built)!r}, 'a').write(f'{name} {{os.getpid()}}\\n')"
+        file = tiny(name, at_build=f"{noting}; torch.manual_seed(SEED)")
+        (file.parent / "model.py").write_text(f"SEED = {seed}\n")
+        planned += units(*small.plan(LINEAR, [file]))
+        plain += units(*small.plan(LINEAR, [tiny(f"{name} in one file", at_build=f"torch.manual_seed({seed})")]))
+    built.write_text("")  # planning builds too, here
+
+    # One after another, and each twice: Ray gives the process that was idle last, though not by contract.
+    found = [record for unit in planned * 2 for record in records(RayExecutor(), [unit]).values()]
+
+    assert [record.failure for record in found] == [None] * 4
+    processes: dict[str, str] = {}
+    for name, process in map(str.split, built.read_text().splitlines()):
+        processes[process] = processes.get(process, "") + name
+    assert any({"a", "b"} <= set(names) for names in processes.values()), processes
+    a, b = [record for unit in plain for record in records(InlineExecutor(), [unit]).values()]
+    assert (a.failure, b.failure) == (None, None)
+    assert a.validation != b.validation
+    for one, other in zip(found, [a, b, a, b], strict=True):
+        assert (one.validation, one.metrics) == (other.validation, other.metrics)
+
+
+@pytest.mark.usefixtures("ray")
 def test_a_job_too_large_for_its_node_comes_back_in_micro_batches(small, tiny):
     file = tiny(at_pyramid="if len(images) > 2: raise torch.OutOfMemoryError('CUDA out of memory.')")
     jobs, places = small.plan(LINEAR, [file], batch_size=6)
     (record,) = records(RayExecutor(), units(jobs, places)).values()
     assert (record.key, record.status, record.micro_batches) == (jobs[0].key, "ok", 4)
+
+
+@pytest.mark.usefixtures("ray")
+def test_the_entry_point_of_a_handed_over_evaluation_prints_no_planted_word(lobe, tmp_path: Path, monkeypatch):
+    """What a job server would start, started here: its output is the job's log."""
+    tasks, words = write_whole_and_damaged(tmp_path / "data")
+    handed, there, out = [], tmp_path / "there", tmp_path / "out"
+
+    class Server:
+        def submit_job(self, *, entrypoint: str, runtime_env: dict, metadata: dict) -> str:
+            shutil.copytree(runtime_env["working_dir"], there)
+            handed.append((entrypoint, metadata))
+            return "id"
+
+    monkeypatch.setattr(submit, "_client", lambda _: Server())
+    run = ["run", "--backbone", "torchvision:resnet18", *(word for task in tasks for word in ("--task", task)), "--protocol", "corrected"]
+    run += ["--data", tmp_path / "data", "--out", out, "--limit", 8, "--profile", "smoke", "--seeds", 1, "--no-tracking"]
+    assert lobe(*run, "--address", "http://head:8265", "--detach")[0] == 0
+    ((entry, metadata),) = handed
+    python, option, program, *arguments = shlex.split(entry)
+    assert (python, option, program) == ("python", "-c", submit.START)
+    monkeypatch.chdir(there)
+
+    code, stdout, stderr = lobe(*arguments)
+
+    records = [json.loads(path.read_text()) for path in (out / "records").glob("*.json")]
+    assert (code, sorted(record["status"] for record in records)) == (1, ["failed", "ok"]), stderr
+    assert "Pneumothorax_reports.csv line" in stdout + stderr  # where whoever holds the data finds the image
+    told = (stdout + stderr + entry + json.dumps(metadata)).encode()
+    assert [word for word in words if word in told] == []
+    assert told_in(session_folder() / "logs", words) == []

@@ -51,12 +51,13 @@ class Named(Costs):
 
 
 class Noting(Schedule):
-    """Remembers the order in which units were given out."""
+    """Remembers the order in which units were given out, and when."""
 
     def next_that_fits(self, fit):
         found = super().next_that_fits(fit)
         if found is not None:
             self.given = [*getattr(self, "given", []), found[0].name]
+            self.given_at = [*getattr(self, "given_at", []), time.time()]
         return found
 
 
@@ -81,6 +82,13 @@ def waiting_once(unit: WorkUnit) -> Iterator[Event]:
         while first:
             time.sleep(0.1)
         yield Finished(failed(job, unit.place, RuntimeError(json.dumps([0, 0, _node(), ""]))))
+
+
+def losing_its_device(unit: WorkUnit) -> Iterator[Event]:
+    """Ends as jobs do on a lost GPU, and tells its process."""
+    for job in unit.jobs:
+        yield Started(job.key)
+        yield Finished(failed(job, unit.place, RuntimeError(f"CUDA error: unspecified launch failure in process {os.getpid()}")))
 
 
 def _node() -> str:
@@ -208,6 +216,16 @@ def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
 def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):
     found = spans(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1"], "cpu"))))
     assert [s.device for s in found] == [""]
+
+
+def test_a_process_that_had_a_device_takes_no_further_unit(cluster):
+    """A lost device stays lost for its process, and a CUDA context stays on the device that it met first."""
+    made = whole_device_units(["0"] * 3)  # of the two devices one has two units
+    events = list(RayExecutor(address=cluster.address, work=losing_its_device).run(Schedule(made)))
+    failures = [event.record.failure for event in events if isinstance(event, Finished)]
+    assert [failure.environment for failure in failures] == [True] * 3
+    assert len({failure.sentence.rpartition(" ")[2] for failure in failures}) == 3
+    assert sum(isinstance(event, Started) for event in events) == 3  # none was lost with its process
 
 
 def test_what_a_lost_node_ran_starts_again_on_another(cluster, tmp_path: Path):

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from mlflow import MlflowClient
 
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS
-from benchmark.execute.connecting import QUIET
+from benchmark.execute.connecting import QUIET, session_folder
 from benchmark.execute.costs import Costs
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node
@@ -36,6 +37,7 @@ from benchmark.store import Store
 from benchmark.tracking.runs import EXPERIMENT
 from tests.execute.test_simulate import suite_units
 from tests.execute.test_two_nodes import NODE, Named, Noting, require_no_device_twice, sleeping, spans, whole_device_units
+from tests.test_data_agreements import told_in, write_whole_and_damaged
 from tests.test_parallel import compare, together, trained
 from tests.test_tracking_server import free_port, server
 
@@ -130,14 +132,16 @@ def test_fake_devices_are_never_given_twice_and_the_simulator_foretells_the_real
     with raylets(1, num_gpus=2) as cluster:
         ray.init(address=cluster.address, log_to_driver=False)
         executor = RayExecutor(address=cluster.address, work=sleeping)
-        assert len(spans(executor.run(Schedule(whole_device_units(["0.1"] * 4))))) == 4  # from here on processes are reused
+        assert len(spans(executor.run(Schedule(whole_device_units(["0.1"] * 4))))) == 4  # from here on nodes answer at once
         schedule = Noting(made, costs=Named())
         began = time.time()
         found = spans(executor.run(schedule))
         makespan = time.time() - began
-    foretold = simulate(made, [Node(name, 4, 16 * GIB, 2) for name in "ab"], Named())
+    # Every unit has a process of its own. How long its start takes is the machine's affair; when it is given out, the driver's.
+    start_s = statistics.mean(s.start_s for s in found) - statistics.mean(schedule.given_at)
+    foretold = simulate(made, [Node(name, 4, 16 * GIB, 2) for name in "ab"], Named(), overhead_s=start_s)
     over, off = makespan / foretold.bound_s, makespan / foretold.makespan_s
-    record_property("makespan in seconds", f"{makespan:.1f}")
+    record_property("start of a process, makespan in seconds", f"{start_s:.1f}, {makespan:.1f}")
     record_property("over what no schedule can beat", f"{over:.3f}")
     record_property("over what the simulator foretold", f"{off:.3f}")
     assert len(found) == len(seconds)
@@ -145,7 +149,7 @@ def test_fake_devices_are_never_given_twice_and_the_simulator_foretells_the_real
     require_no_device_twice(found)
     assert [name for _, name in foretold.starts] == schedule.given
     assert makespan <= 1.10 * foretold.bound_s
-    assert 1.0 <= off <= 1.10
+    assert 0.95 <= off <= 1.10  # a start is not always as long
 
 
 def nothing(unit: WorkUnit) -> Iterator[Event]:
@@ -378,12 +382,8 @@ def job_server(monkeypatch):
 def test_an_evaluation_handed_over_runs_without_us(job_server: str, tiny, corpora: Path, lobe, tmp_path: Path):
     run = ["run", "--backbone", f"{tiny()}:build", "--task", "rsna-linear-frozen-100", "--data", corpora, "--out", tmp_path / "out"]
     run += ["--cache", tmp_path / "cache", "--limit", 8, "--profile", "smoke", "--seeds", 1, "--no-tracking"]
-    code, printed, _ = lobe(*run, "--address", job_server, "--detach", "--json")
-    assert code == 0
-    submission = json.loads(printed)["id"]
-    until = time.monotonic() + 600
-    while (state := _state(lobe, job_server)) in ("PENDING", "RUNNING") and time.monotonic() < until:
-        time.sleep(2.0)
+    submission = _handed_over(lobe, job_server, *run)
+    state, _ = _ended(lobe, job_server)
     said = lobe("logs", submission, "--address", job_server)[1]
     assert state == "SUCCEEDED", said[-2000:]
     (record,) = (tmp_path / "out" / "records").glob("*.json")
@@ -392,6 +392,35 @@ def test_an_evaluation_handed_over_runs_without_us(job_server: str, tiny, corpor
     assert lobe("cancel", "no-such", "--address", job_server)[0] == 2
 
 
-def _state(lobe, address: str) -> str:
-    (row,) = json.loads(lobe("status", "--address", address, "--json")[1])
-    return row["state"]
+def test_no_planted_word_reaches_the_log_of_an_evaluation_handed_over(job_server: str, tiny, lobe, tmp_path: Path):
+    """Of data that may not be passed on, whole and damaged; neither Ray's own logs, nor what it says of a failed job."""
+    tasks, words = write_whole_and_damaged(tmp_path / "data")
+    run = ["run", "--backbone", f"{tiny()}:build", *(word for task in tasks for word in ("--task", task)), "--protocol", "corrected"]
+    run += ["--data", tmp_path / "data", "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--limit", 8, "--profile", "smoke"]
+    submission = _handed_over(lobe, job_server, *run, "--seeds", 1, "--no-tracking")
+    state, listed = _ended(lobe, job_server)
+    said = lobe("logs", submission, "--address", job_server)[1]
+    assert state == "FAILED", said[-2000:]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out" / "records").glob("*.json")]
+    assert sorted(record["status"] for record in records) == ["failed", "ok"], said[-2000:]
+    assert "Pneumothorax_reports.csv line" in said  # where whoever holds the data finds the image
+    assert [word for word in words if word in (said + listed).encode()] == []
+    assert told_in(session_folder() / "logs", words) == []
+
+
+def _handed_over(lobe, address: str, *run: object) -> str:
+    """The id of an evaluation that the cluster took."""
+    code, printed, stderr = lobe(*run, "--address", address, "--detach", "--json")
+    assert code == 0, stderr
+    return json.loads(printed)["id"]
+
+
+def _ended(lobe, address: str) -> tuple[str, str]:
+    """The state in which the only evaluation ended, and all that is listed of it."""
+    until = time.monotonic() + 600
+    while True:
+        listed = lobe("status", "--address", address, "--json")[1]
+        (row,) = json.loads(listed)
+        if row["state"] not in ("PENDING", "RUNNING") or time.monotonic() > until:
+            return row["state"], listed
+        time.sleep(2.0)
