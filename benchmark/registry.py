@@ -6,7 +6,7 @@ Cards are parsed once per process. Nothing here imports torch; plug-ins are impo
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -136,18 +136,22 @@ def custom_cards() -> frozenset[tuple[str, str]]:
     return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
+def plugins(room: str) -> tuple[str, ...]:
+    """Names of the modules of `benchmark.<room>` that can be asked for by name: all but `base`, packages and those with an underscore."""
+    found = pkgutil.iter_modules(importlib.import_module(f"benchmark.{room}").__path__)
+    return tuple(sorted(one.name for one in found if not one.ispkg and one.name != "base" and not one.name.startswith("_")))
+
+
 def plugin(room: str, name: str) -> ModuleType:
     """The module `benchmark.<room>.<name>`; dashes in names become underscores.
 
     Raises:
         UnknownName: no such module.
     """
-    module = f"benchmark.{room}.{name.replace('-', '_')}"
-    if importlib.util.find_spec(module) is None:
-        here = Path(__file__).parent / room
-        known = sorted(p.stem for p in here.glob("*.py") if not p.stem.startswith("_") and p.stem != "base")
+    module, known = name.replace("-", "_"), plugins(room)
+    if module not in known:
         raise UnknownName(room.rstrip("s"), name, known)
-    return importlib.import_module(module)
+    return importlib.import_module(f"benchmark.{room}.{module}")
 
 
 @cache

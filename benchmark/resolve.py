@@ -25,9 +25,9 @@ from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
-from benchmark.readers.identity import identify, look, used
-from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, read_lists, splits_of
+from benchmark.readers.kit.identity import identify, look, used
+from benchmark.readers.kit.lists import NAME as LISTS
+from benchmark.readers.kit.lists import lists_rule, read_lists, splits_of
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 from benchmark.training.sizes import SplitSizes, unknown_release
 
@@ -144,7 +144,7 @@ def dataset(
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
-        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.identity`).
+        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.kit.identity`).
         limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach.
         cache: folder of all caches, where digests of files are remembered; None remembers none.
         hashing: False reads no image; what is not known yet is counted instead.

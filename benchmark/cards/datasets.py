@@ -27,7 +27,7 @@ class SplitCounts(Card):
 class SplitRule(Card):
     """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists.
 
-    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.lists`).
+    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.kit.lists`).
     """
 
     rule: str
