@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import grid
-from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import BackboneCard, Card, CollectionCard, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 from benchmark.files import open_regular
 
@@ -42,7 +42,8 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, _listed_tasks, _listed_suites, _cells, _load):
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones)
+    for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
 
@@ -90,6 +91,11 @@ def datasets() -> dict[str, DatasetCard]:
 
 
 @cache
+def collections() -> dict[str, CollectionCard]:
+    return _cards("datasets", "collections", CollectionCard, key="name")
+
+
+@cache
 def backbones() -> dict[str, BackboneCard]:
     return _cards("backbones", "backbones", BackboneCard, key="name")
 
@@ -114,7 +120,8 @@ def is_custom(card_name: str, section: str) -> bool:
     """True when the card came from an included folder.
 
     Args:
-        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets or backbones. So are cells of a custom grid.
+        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets, collections or backbones. So are cells of a
+            custom grid.
     """
     origin = file_of(card_name, section)
     return origin is not None and any(folder in origin.parents for folder in _included)
@@ -198,6 +205,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
         "protocols": protocols,
         "prompts": prompts,
         "datasets": datasets,
+        "collections": collections,
         "backbones": backbones,
     }
     if not any(of == section for of, _ in _files):

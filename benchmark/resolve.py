@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 
 from benchmark import registry, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
@@ -299,7 +300,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
 
 
 def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:
-    """Dataset -> what a backbone in Python says its pretraining saw of it; nothing of any dataset where it names no pretraining set.
+    """Dataset -> what the pretraining of a backbone in Python saw of it, after what the backbone says.
 
     Raises:
         UsageError: it names a dataset that no card defines.
@@ -312,8 +313,7 @@ def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Cont
             raise UsageError(
                 f"{label}: `spec.contamination` names {name!r}, and there is no such dataset.{meant} `lobe list datasets` shows all."
             )
-    unseen = dict.fromkeys(known, Contamination.NONE) if found.pretraining == () else {}
-    return unseen | dict(found.contamination)
+    return contamination_of(found.pretraining, found.contamination)
 
 
 def files_of_authors(names: Iterable[str]) -> list[str]:

@@ -145,6 +145,8 @@ def dataset_faults(card: DatasetCard) -> list[str]:
     if not card.splits:
         found.append("`splits` is empty: a dataset has at least one.")
     found += [_unknown("parts", "dataset", name, registry.datasets()) for name in card.parts.values() if name not in registry.datasets()]
+    known = {**registry.datasets(), **registry.collections()}
+    found += [_unknown("shares_with", "dataset or collection", name, known) for name in card.shares_with or () if name not in known]
     return found
 
 

@@ -32,7 +32,12 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "SplitCounts": {"readers/": {"counts"}, "report/reproduce.py": {"counts"}, "data.py": {"counts"}},
     "SplitRule": {"readers/": {"rule", "expected"}, "report/reproduce.py": {"?Subscript"}, "training/data.py": {"rule"}},
     "Deviation": {"readers/": {"known", "d"}},
-    "DatasetCard": {ANYWHERE: {"dataset_card"}, "readers/": {"card"}, "resolve.py": {"card"}, "data.py": {"card"}, "cli.py": {"d"}},
+    "CollectionCard": {"registry.py": {"card"}},
+    "DatasetCard": {
+        ANYWHERE: {"dataset_card"},
+        **{part: {"card"} for part in ("readers/", "resolve.py", "data.py", "contamination.py")},
+        "cli.py": {"d"},
+    },
     "Protocol": {"resolve.py": {"protocol"}, "plan.py": {"protocol"}, "cli.py": {"rules"}},
     "TaskCard": {"plan.py": {"task"}, "cli.py": {"card"}, "api.py": {"card"}, "registry.py": {"task", "card"}},
     "SuiteCard": {"cli.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "api.py": {"suite"}},
