@@ -89,7 +89,7 @@ class _Today:
 
     def choose(self, candidate: Candidate) -> None:
         from benchmark.readers.base import SPLITS, open_reader
-        from benchmark.readers.identity import UNTRAINED
+        from benchmark.readers.kit.identity import UNTRAINED
         from benchmark.training.data import choose
 
         experiment, dataset, which = candidate.job.experiment, candidate.dataset, _which(candidate.job)

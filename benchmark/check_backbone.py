@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry, resolve
 from benchmark.cards import IMAGENET, BackboneCard, BackboneSpec, Contamination, Normalisation
+from benchmark.contamination import contamination_of
 from benchmark.encoders import naming, text_contract
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -215,25 +216,25 @@ def _warnings(
         if card.digest and weights is not None and not _has_digest(weights, card.digest):
             found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
     elif contamination:
-        unsaid = len(registry.datasets().keys() - contamination.keys())
+        unsaid = sum(not one.parts and one.name not in contamination for one in registry.datasets().values())
         if unsaid:
             found.append(f"Of {unsaid} datasets it does not say whether they were seen: they count as seen (`spec.contamination`).")
     elif spec.pretraining is None:
         found.append("It does not say what it was pre-trained on: every dataset counts as seen, images included.")
     else:
         found.append(
-            "It names its pretraining sets and not which datasets they meet: every dataset counts as seen. Say it in `spec.contamination`, "
-            "such as {'rsna': 'none', 'nih-cxr': 'images'}, or in a card."
+            f"LOBE does not know all of its pretraining sets ({', '.join(spec.pretraining)}): every dataset counts as seen. "
+            "Say what was seen in `spec.contamination`, such as {'rsna': 'none', 'nih-cxr': 'images'}, or in a card."
         )
     return tuple(found)
 
 
 def _nobody_speaks(card: BackboneCard, weights: Path) -> str:
     """Why every dataset counts as seen although there is a card."""
-    if not card.contamination:
-        return "The card has no `contamination`: every dataset counts as seen, images included."
+    if not contamination_of(card.pretraining, card.contamination):
+        return "The card names no known pretraining sets and has no `contamination`: every dataset counts as seen, images included."
     return (
-        f"The card's contamination is that of {card.weights}, and this file is {weights.name}: every dataset counts as seen, images "
+        f"The card's pretraining is that of {card.weights}, and this file is {weights.name}: every dataset counts as seen, images "
         "included. Give the file the published name if that is what it is."
     )
 

@@ -15,12 +15,12 @@ from benchmark.contents import Memory
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import decoder_versions
-from benchmark.readers.audit import leakage, leakage_checks, summary_check
 from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
-from benchmark.readers.identity import listed
-from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, parse, published_rule, require_known, require_same_boxes
-from benchmark.readers.splits import PatientOf
+from benchmark.readers.kit.audit import leakage, leakage_checks, summary_check
+from benchmark.readers.kit.identity import listed
+from benchmark.readers.kit.lists import NAME as LISTS
+from benchmark.readers.kit.lists import lists_rule, parse, published_rule, require_known, require_same_boxes
+from benchmark.readers.kit.splits import PatientOf
 
 FRAME_SIZE = 224  # LoVT 2.3
 CHUNK = 32

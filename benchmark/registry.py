@@ -6,7 +6,7 @@ Cards are parsed once per process. Nothing here imports torch; plug-ins are impo
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import grid, yaml_files
-from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import BackboneCard, Card, CollectionCard, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -41,7 +41,8 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, _listed_tasks, _listed_suites, _cells, _load):
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones)
+    for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
 
@@ -89,6 +90,11 @@ def datasets() -> dict[str, DatasetCard]:
 
 
 @cache
+def collections() -> dict[str, CollectionCard]:
+    return _cards("datasets", "collections", CollectionCard, key="name")
+
+
+@cache
 def backbones() -> dict[str, BackboneCard]:
     return _cards("backbones", "backbones", BackboneCard, key="name")
 
@@ -113,7 +119,8 @@ def is_custom(card_name: str, section: str) -> bool:
     """True when the card came from an included folder.
 
     Args:
-        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets or backbones. So are cells of a custom grid.
+        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets, collections or backbones. So are cells of a
+            custom grid.
     """
     origin = file_of(card_name, section)
     return origin is not None and any(folder in origin.parents for folder in _included)
@@ -135,18 +142,22 @@ def custom_cards() -> frozenset[tuple[str, str]]:
     return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
+def plugins(room: str) -> tuple[str, ...]:
+    """Names of the modules of `benchmark.<room>` that can be asked for by name: all but `base`, packages and those with an underscore."""
+    found = pkgutil.iter_modules(importlib.import_module(f"benchmark.{room}").__path__)
+    return tuple(sorted(one.name for one in found if not one.ispkg and one.name != "base" and not one.name.startswith("_")))
+
+
 def plugin(room: str, name: str) -> ModuleType:
     """The module `benchmark.<room>.<name>`; dashes in names become underscores.
 
     Raises:
         UnknownName: no such module.
     """
-    module = f"benchmark.{room}.{name.replace('-', '_')}"
-    if importlib.util.find_spec(module) is None:
-        here = Path(__file__).parent / room
-        known = sorted(p.stem for p in here.glob("*.py") if not p.stem.startswith("_") and p.stem != "base")
+    module, known = name.replace("-", "_"), plugins(room)
+    if module not in known:
         raise UnknownName(room.rstrip("s"), name, known)
-    return importlib.import_module(module)
+    return importlib.import_module(f"benchmark.{room}.{module}")
 
 
 @cache
@@ -193,6 +204,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
         "protocols": protocols,
         "prompts": prompts,
         "datasets": datasets,
+        "collections": collections,
         "backbones": backbones,
     }
     if not any(of == section for of, _ in _files):

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 
 from benchmark import registry, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
@@ -25,9 +26,9 @@ from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, open_reader
-from benchmark.readers.identity import identify, look, used
-from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.lists import lists_rule, read_lists, splits_of
+from benchmark.readers.kit.identity import identify, look, used
+from benchmark.readers.kit.lists import NAME as LISTS
+from benchmark.readers.kit.lists import lists_rule, read_lists, splits_of
 from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 from benchmark.training.sizes import SplitSizes, unknown_release
 
@@ -144,7 +145,7 @@ def dataset(
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
-        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.identity`).
+        trains: False for jobs that train nothing: training images are then no part of the identity (`readers.kit.identity`).
         limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach.
         cache: folder of all caches, where digests of files are remembered; None remembers none.
         hashing: False reads no image; what is not known yet is counted instead.
@@ -299,7 +300,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
 
 
 def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:
-    """Dataset -> what a backbone in Python says its pretraining saw of it; nothing of any dataset where it names no pretraining set.
+    """Dataset -> what the pretraining of a backbone in Python saw of it, after what the backbone says.
 
     Raises:
         UsageError: it names a dataset that no card defines.
@@ -312,8 +313,7 @@ def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Cont
             raise UsageError(
                 f"{label}: `spec.contamination` names {name!r}, and there is no such dataset.{meant} `lobe list datasets` shows all."
             )
-    unseen = dict.fromkeys(known, Contamination.NONE) if found.pretraining == () else {}
-    return unseen | dict(found.contamination)
+    return contamination_of(found.pretraining, found.contamination)
 
 
 def files_of_authors(names: Iterable[str]) -> list[str]:

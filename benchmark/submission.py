@@ -18,8 +18,8 @@ from benchmark.integrity import PREDICTIONS, file_of
 from benchmark.metrics import scores
 from benchmark.metrics.box_units import wrong_units
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.readers.lists import NAME as LISTS
-from benchmark.readers.withheld import is_withheld, withholding
+from benchmark.readers.kit.lists import NAME as LISTS
+from benchmark.readers.kit.withheld import is_withheld, withholding
 from benchmark.store import read_record
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part

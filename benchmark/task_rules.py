@@ -7,7 +7,6 @@ list of them stands beside the scorers. No framework is imported, no file of a d
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -123,8 +122,9 @@ def dataset_faults(card: DatasetCard) -> list[str]:
     """Everything that is wrong with a dataset card, as far as the card alone tells."""
     found = []
     alike = [other for other in _shipped_datasets() if other.reader == card.reader]
-    if importlib.util.find_spec(f"benchmark.readers.{card.reader.replace('-', '_')}") is None or not alike:
-        found.append(_unknown("reader", "reader", card.reader, {other.reader for other in _shipped_datasets()}))
+    readers = registry.plugins("readers")
+    if card.reader.replace("-", "_") not in readers or not alike:
+        found.append(_unknown("reader", "reader", card.reader, readers))
     else:
         given = dict.fromkeys(target for other in alike for target in other.targets)
         found += [
@@ -145,6 +145,8 @@ def dataset_faults(card: DatasetCard) -> list[str]:
     if not card.splits:
         found.append("`splits` is empty: a dataset has at least one.")
     found += [_unknown("parts", "dataset", name, registry.datasets()) for name in card.parts.values() if name not in registry.datasets()]
+    known = {**registry.datasets(), **registry.collections()}
+    found += [_unknown("shares_with", "dataset or collection", name, known) for name in card.shares_with or () if name not in known]
     return found
 
 

@@ -32,7 +32,12 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "SplitCounts": {"readers/": {"counts"}, "report/reproduce.py": {"counts"}, "data.py": {"counts"}},
     "SplitRule": {"readers/": {"rule", "expected"}, "report/reproduce.py": {"?Subscript"}, "training/data.py": {"rule"}},
     "Deviation": {"readers/": {"known", "d"}},
-    "DatasetCard": {ANYWHERE: {"dataset_card"}, "readers/": {"card"}, "resolve.py": {"card"}, "data.py": {"card"}, "cli/listing.py": {"d"}},
+    "CollectionCard": {"registry.py": {"card"}},
+    "DatasetCard": {
+        ANYWHERE: {"dataset_card"},
+        **{part: {"card"} for part in ("readers/", "resolve.py", "data.py", "contamination.py")},
+        "cli/listing.py": {"d"},
+    },
     "Protocol": {"resolve.py": {"protocol"}, "plan.py": {"protocol"}, "cli/listing.py": {"rules"}},
     "TaskCard": {"plan.py": {"task"}, "cli/listing.py": {"card"}, "api.py": {"card"}, "registry.py": {"task", "card"}},
     "SuiteCard": {"cli/listing.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "api.py": {"suite"}},

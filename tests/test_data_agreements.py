@@ -20,7 +20,7 @@ import pytest
 from benchmark import registry
 from benchmark.phantom.corpus import REPORTS_FILE, Plan, write_corpus
 from benchmark.readers.base import open_reader
-from benchmark.readers.withheld import without_names
+from benchmark.readers.kit.withheld import without_names
 from benchmark.training.predictions import EXAMPLES_FILE, STATISTICS_FILE
 
 PROBE = "chexpert-linear-frozen-100-mgca"

@@ -20,8 +20,9 @@ from benchmark.files import open_regular, read_bytes, read_text, require_regular
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import read_dicom, size_of_dicom
 from benchmark.imaging.picture import read_grey, read_mask, size_of
-from benchmark.readers import chexpert_5x200, covidx, nih_tables, open_i, rsna, splits, tables, voc
+from benchmark.readers import covidx, open_i, rsna
 from benchmark.readers.base import open_reader
+from benchmark.readers.kit import chexpert_5x200, nih_tables, splits, tables, voc
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool

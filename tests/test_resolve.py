@@ -117,7 +117,7 @@ def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corp
 
 
 def test_a_factory_can_say_which_datasets_it_saw(tmp_path: Path, monkeypatch):
-    """It reaches every job's labels; what it does not name counts as seen, unless it saw nothing at all."""
+    """It reaches every job's labels; what neither it nor its pretraining sets tell counts as seen."""
 
     def said(**spec) -> dict[str, Contamination]:
         monkeypatch.setattr(resolve, "describe", lambda model: FactoryDigest("0" * 64, (), **spec))
@@ -125,16 +125,19 @@ def test_a_factory_can_say_which_datasets_it_saw(tmp_path: Path, monkeypatch):
         return dict(resolve.backbone(f"{tmp_path / 'mine.py'}:build", tmp_path / "cache").named.contamination)
 
     assert said() == {}
-    assert said(pretraining=("imagenet-1k",)) == {}
+    assert said(pretraining=("imagenet-1k", "our own")) == {}
+    assert said(pretraining=("imagenet-1k",))["rsna"] is Contamination.NONE
+    assert said(pretraining=("nih-cxr",))["rsna"] is Contamination.IMAGES
     assert said(contamination={"rsna": Contamination.LABELS}) == {"rsna": Contamination.LABELS}
     untouched = said(pretraining=(), contamination={"siim": Contamination.SOURCE})
-    assert untouched == dict.fromkeys(registry.datasets(), Contamination.NONE) | {"siim": Contamination.SOURCE}
+    releases = [card.name for card in registry.datasets().values() if not card.parts]
+    assert untouched == dict.fromkeys(releases, Contamination.NONE) | {"siim": Contamination.SOURCE}
     with pytest.raises(UsageError, match=r"mine:build: `spec.contamination` names 'rsnaa'.*Did you mean rsna"):
         said(contamination={"rsnaa": Contamination.NONE})
 
 
 def test_what_the_spec_says_is_what_planning_reads(tiny, tmp_path: Path):
-    said = "{'pretraining': ('mimic-cxr',), 'contamination': {'rsna': 'images'}}"
+    said = "{'pretraining': ('mimic-cxr', 'our own'), 'contamination': {'rsna': 'images'}}"
     changed = f"torch.manual_seed(5)\n    made = Tiny()\n    made.spec = made.spec.model_copy(update={said})\n    return made"
     found = resolve.backbone(f"{tiny(at_build=changed)}:build", tmp_path)
     assert found.named.contamination == {"rsna": Contamination.IMAGES}

@@ -41,7 +41,7 @@ class BackboneSpec(Card):
         embed_dim: width of the pooled embedding.
         normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
         pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
-        contamination: dataset -> what pretraining saw of it, as on a card; a dataset left out counts as seen unless `pretraining` is ().
+        contamination: dataset -> what pretraining saw of it, where that does not follow from `pretraining` (`benchmark.contamination`).
         taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
     """
 
@@ -65,7 +65,9 @@ class BackboneCard(Card):
         weights: None for random initialisation, a library's weight name, or the documented file name to be given as CARD@FILE.
         container: key of the set of weights that is meant, in a file that holds several, such as raw and averaged ones.
         minimum_loaded: least share (0..1) of encoder tensors that must come from the file.
-        pretraining: pretraining sets with their splits, those inherited through initialisation included; None = unknown.
+        pretraining: pretraining sets, those inherited through initialisation included; None = unknown. An entry begins with the name of a
+            dataset or of a collection; words behind it are for people.
+        contamination: dataset -> what pretraining saw of it, where that does not follow from `pretraining` (`benchmark.contamination`).
         intensity: the method's own rule from stored grey values to the network's input, in words.
         origin: where the weights are published, at which revision.
         digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.

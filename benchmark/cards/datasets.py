@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchmark.cards.backbones import Normalisation
+from benchmark.cards.backbones import Contamination, Normalisation
 from benchmark.cards.base import Card
 
 
@@ -27,7 +27,7 @@ class SplitCounts(Card):
 class SplitRule(Card):
     """How a split list follows from the public release: a rule's name with its numbers, or explicit patient lists.
 
-    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.lists`).
+    Lists of images given as files are the rule `lists DIGEST`; the files travel beside the job (`benchmark.readers.kit.lists`).
     """
 
     rule: str
@@ -46,11 +46,20 @@ class Deviation(Card):
     why: str
 
 
+class CollectionCard(Card):
+    """Images that backbones are pre-trained on and that nobody is scored on here; what datasets share with it, they declare."""
+
+    name: str
+
+
 class DatasetCard(Card):
     """A public release: where it comes from, what is in it, and how it is split.
 
     Attributes:
         reader: module in `benchmark/readers`.
+        folder: the release's own folder below the data folder. Cards of one folder are one release.
+        shares_with: other dataset or collection -> what the release shares with it: source, images or labels. Either of a pair declares it,
+            and what no card declares is not shared. None: nobody looked, and every pretraining counts as having seen it.
         redistribution: what may leave the output folder (`science` section 11).
         classes: mask and box classes, in channel order.
         targets: kinds of ground truth the reader gives.
@@ -71,6 +80,7 @@ class DatasetCard(Card):
     licence: str
     redistribution: Literal["open", "ids", "none"]
     folder: str
+    shares_with: dict[str, Contamination] | None = None
     classes: tuple[str, ...]
     targets: tuple[Literal["masks", "boxes", "labels", "reports", "phrases"], ...]
     mask_source: Literal["masks", "boxes", "none"]

@@ -43,7 +43,7 @@ class DatasetRef(Card):
     """A dataset with everything that decides which pixels and labels a job sees.
 
     Attributes:
-        digest: SHA-256 over the label files and the content of the images that the split can use (`readers.identity`).
+        digest: SHA-256 over the label files and the content of the images that the split can use (`readers.kit.identity`).
         frame_size: side of the square padded frame in pixels.
         partial: what of the release is there, where it is a known partial release: such jobs are limited; not part of other jobs' keys.
         parts: names of the datasets trained and tested on, where they are two; not part of other jobs' keys.

@@ -47,7 +47,7 @@ class Record(Card):
             under `<split> files` of the bytes of their image files.
         predictions: files with predictions and per-image sufficient statistics, relative to the output folder, all in `predictions/<key>/`.
         file_digests: SHA-256 of each file of `predictions`; empty before a record is stored, and in older records.
-        leakage: images and patients shared between the splits as used (`benchmark.readers.audit`); aggregates only.
+        leakage: images and patients shared between the splits as used (`benchmark.readers.kit.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
         checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.

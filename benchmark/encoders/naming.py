@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from benchmark import registry, yaml_files
 from benchmark.cards import BackboneCard, Contamination, Normalisation
+from benchmark.contamination import contamination_of
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
@@ -55,13 +56,14 @@ class NamedBackbone:
 
     @property
     def contamination(self) -> dict[str, Contamination]:
-        """What the card says of its pretraining, by dataset; empty where the weights are not the card's own, known by the file's name."""
-        if self.card is not None and self.card.family == PYTHON:
-            return dict(self.card.contamination)  # of the one file that the card names
-        if self.card is None or self.card.weights is None:
+        """What the card's pretraining saw, by dataset; empty where the weights are not the card's own, known by the file's name."""
+        if self.card is None:
             return {}
-        given = self.weights.name if isinstance(self.weights, Path) else self.weights
-        return dict(self.card.contamination) if given == Path(self.card.weights).name else {}
+        if self.card.family != PYTHON:  # whose card is of the one file that it names
+            given = self.weights.name if isinstance(self.weights, Path) else self.weights
+            if self.card.weights is None or given != Path(self.card.weights).name:
+                return {}
+        return contamination_of(self.card.pretraining, self.card.contamination)
 
     @property
     def is_custom(self) -> bool:

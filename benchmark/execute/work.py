@@ -20,7 +20,7 @@ from benchmark.errors import LobeError, NotSelected
 from benchmark.execute import gang, spool
 from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory, of_environment
 from benchmark.plan import select_learning_rate
-from benchmark.readers.withheld import without_names
+from benchmark.readers.kit.withheld import without_names
 from benchmark.training.place import Place, place_key
 
 if TYPE_CHECKING:

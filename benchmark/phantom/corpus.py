@@ -87,7 +87,7 @@ def write_corpus(plan: Plan, out: Path, progress: Callable[[int, int], None] | N
 @cache
 def writers() -> tuple[str, ...]:
     """Datasets with a writer: the modules of this folder that can write an image."""
-    stems = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    stems = registry.plugins("phantom")
     return tuple(stem.replace("_", "-") for stem in stems if hasattr(registry.plugin("phantom", stem), "write_image"))
 
 

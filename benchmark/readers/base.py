@@ -21,8 +21,8 @@ from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
 from benchmark.files import open_regular, read_bytes
-from benchmark.readers.text import open_text
-from benchmark.readers.walk import holds_nothing
+from benchmark.readers.kit.text import open_text
+from benchmark.readers.kit.walk import holds_nothing
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
@@ -227,7 +227,7 @@ class Reader(ABC):
         """SHA-256 over the label files' bytes and the sorted list of (relative image path, size).
 
         It sees no content of an image: two folders of equal outline may hold other pixels. The first release took it for the identity of
-        a dataset (`benchmark.adopt`); now it only tells caches of different folders apart. Identity is `benchmark.readers.identity`.
+        a dataset (`benchmark.adopt`); now it only tells caches of different folders apart. Identity is `benchmark.readers.kit.identity`.
         """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
@@ -247,9 +247,9 @@ class Reader(ABC):
 def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:
     """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`.
 
-    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.withheld`).
+    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.kit.withheld`).
     """
-    from benchmark.readers.withheld import discreet  # which stands before a reader, and so imports this
+    from benchmark.readers.kit.withheld import discreet  # which stands before a reader, and so imports this
 
     reader = registry.plugin("readers", card.reader).DatasetReader
     return (reader if card.redistribution != "none" else discreet(reader))(card, root, shapes)

@@ -21,12 +21,12 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, PartialRelease, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks
-from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
-from benchmark.readers.splits import Splits, compare
-from benchmark.readers.tables import Table, cells_of, read_table
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import files_in, first_folder_with, the_one
+from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks
+from benchmark.readers.kit.rle import EMPTY, decode_relative, runs_relative
+from benchmark.readers.kit.splits import Splits, compare
+from benchmark.readers.kit.tables import Table, cells_of, read_table
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import files_in, first_folder_with, the_one
 
 SIDE = 1024  # rows and columns of every image and mask
 TABLE = "Pneumothorax_reports.csv"

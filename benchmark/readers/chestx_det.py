@@ -22,11 +22,11 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, first_sample_check, phantom_checks, tolerated
-from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import locate
-from benchmark.readers.text import read_json
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.text import read_json
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 FILES = {"train": "ChestX_Det_train.json", "test": "ChestX_Det_test.json"}
 RULE = "official test, stratified holdout"

@@ -20,13 +20,13 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, made_splits, phantom_checks
-from benchmark.readers.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
-from benchmark.readers.holdout import hold_out, sampled
-from benchmark.readers.splits import Splits, check_digests
-from benchmark.readers.tables import cells_of, read_table, require_columns, require_inside
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import files_in, first_folder_with
+from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
+from benchmark.readers.kit.holdout import hold_out, sampled
+from benchmark.readers.kit.splits import Splits, check_digests
+from benchmark.readers.kit.tables import cells_of, read_table, require_columns, require_inside
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import files_in, first_folder_with
 
 FINDINGS = (
     "No Finding",

@@ -16,10 +16,10 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
-from benchmark.readers.splits import check_digests, split_by_rule
-from benchmark.readers.tables import locate
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.splits import check_digests, split_by_rule
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 ANNOTATED = "covid_rural_annot"
 IMAGES, OUTLINES, MASKS = "jpgs", "jsons", "pngs_masks"

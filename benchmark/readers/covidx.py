@@ -17,12 +17,12 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, made_splits, phantom_checks
-from benchmark.readers.holdout import hold_out, sampled
-from benchmark.readers.splits import Splits, check_digests
-from benchmark.readers.tables import require_inside
-from benchmark.readers.text import read_lines
-from benchmark.readers.walk import names_in, the_one
+from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.holdout import hold_out, sampled
+from benchmark.readers.kit.splits import Splits, check_digests
+from benchmark.readers.kit.tables import require_inside
+from benchmark.readers.kit.text import read_lines
+from benchmark.readers.kit.walk import names_in, the_one
 
 LISTS = {"train": ("train.txt", "train_COVIDx9A.txt"), "test": ("test.txt", "test_COVIDx9A.txt")}
 RULE = "covidx"

@@ -19,12 +19,12 @@ from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, S
 from benchmark.files import read_bytes
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.holdout import hold_out
-from benchmark.readers.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
-from benchmark.readers.splits import Splits
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import find_files, not_read
+from benchmark.readers.kit.checks import count_checks, phantom_checks
+from benchmark.readers.kit.holdout import hold_out
+from benchmark.readers.kit.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
+from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import find_files, not_read
 
 SIDE = 2048  # rows and columns of every image
 N_BYTES = 2 * SIDE * SIDE  # 16-bit big-endian, no header

@@ -21,13 +21,13 @@ from benchmark.files import read_bytes, require_regular
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.sections import report_text
-from benchmark.readers.splits import Splits
-from benchmark.readers.tables import require_inside
-from benchmark.readers.text import open_text
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import the_one
+from benchmark.readers.kit.checks import count_checks, phantom_checks
+from benchmark.readers.kit.sections import report_text
+from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.tables import require_inside
+from benchmark.readers.kit.text import open_text
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import the_one
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")

@@ -19,12 +19,12 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey, size_of
 from benchmark.readers.base import SPLITS, Check, Phrase, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, phantom_checks
+from benchmark.readers.kit.checks import as_warning, count_checks, phantom_checks
+from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.tables import Table, cells_of, read_table
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import not_read, the_one
 from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
-from benchmark.readers.splits import Splits
-from benchmark.readers.tables import Table, cells_of, read_table
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import not_read, the_one
 
 TABLES = {"MS_CXR_Local_Alignment_v1.1.0.csv": "1.1.0", "MS_CXR_Local_Alignment_v1.0.0.csv": "0.1"}  # the file of release 0.1 says v1.0.0
 TABLE_FOLDERS = ("", "ms-cxr", "ms-cxr/1.1.0", "ms-cxr/0.1", "1.1.0", "0.1")

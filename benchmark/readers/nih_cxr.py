@@ -19,9 +19,9 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
-from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
-from benchmark.readers.nih_tables import (
+from benchmark.readers.kit.box_masks import box_masks
+from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.nih_tables import (
     NORMAL,
     TEST_LIST,
     TRAIN_VAL_LIST,
@@ -35,9 +35,9 @@ from benchmark.readers.nih_tables import (
     read_entries,
     read_list,
 )
-from benchmark.readers.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
-from benchmark.readers.tables import Table, locate, read_table
-from benchmark.readers.walk import first_folder_with
+from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
+from benchmark.readers.kit.tables import Table, locate, read_table
+from benchmark.readers.kit.walk import first_folder_with
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"

@@ -17,9 +17,9 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, made_splits, phantom_checks, tolerated
-from benchmark.readers.holdout import sampled
-from benchmark.readers.nih_tables import (
+from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.holdout import sampled
+from benchmark.readers.kit.nih_tables import (
     ENTRY_TABLES,
     NORMAL,
     TEST_LIST,
@@ -33,9 +33,9 @@ from benchmark.readers.nih_tables import (
     read_entries,
     read_list,
 )
-from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import locate
-from benchmark.readers.walk import first_folder_with
+from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.walk import first_folder_with
 
 RULE = "official test, validation by patient"
 SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652

@@ -21,10 +21,10 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
 from benchmark.imaging.picture import GreyRule, read_grey, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
-from benchmark.readers.splits import check_digests, check_disjoint
-from benchmark.readers.tables import Table, cells_of, locate, read_table
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.splits import check_digests, check_disjoint
+from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 RULE = "train-file-holdout"
 PARTS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror

@@ -16,11 +16,11 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import count_checks, phantom_checks
-from benchmark.readers.splits import Splits
-from benchmark.readers.tables import locate
-from benchmark.readers.text import read_xml
-from benchmark.readers.walk import files_in, find_files, first_folder_with
+from benchmark.readers.kit.checks import count_checks, phantom_checks
+from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.text import read_xml
+from benchmark.readers.kit.walk import files_in, find_files, first_folder_with
 
 REPORTS = "ecgen-radiology"
 RULE = "all reports"

@@ -19,12 +19,12 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, LobeError, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, phantom_checks, tolerated
-from benchmark.readers.holdout import sampled
-from benchmark.readers.splits import Splits, check_disjoint
-from benchmark.readers.tables import cells_of, read_table
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import first_folder_with, names_in
+from benchmark.readers.kit.checks import as_warning, count_checks, phantom_checks, tolerated
+from benchmark.readers.kit.holdout import sampled
+from benchmark.readers.kit.splits import Splits, check_disjoint
+from benchmark.readers.kit.tables import cells_of, read_table
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import first_folder_with, names_in
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 COLUMNS = ("ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels")

@@ -20,13 +20,13 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
-from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import count_checks, made_splits, phantom_checks
-from benchmark.readers.holdout import SORTED, sorted_holdout
-from benchmark.readers.splits import check_digests, split_by_rule
-from benchmark.readers.tables import Table, cells_of, locate, require_columns
-from benchmark.readers.text import open_text, read_json
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.box_masks import box_masks
+from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.holdout import SORTED, sorted_holdout
+from benchmark.readers.kit.splits import check_digests, split_by_rule
+from benchmark.readers.kit.tables import Table, cells_of, locate, require_columns
+from benchmark.readers.kit.text import open_text, read_json
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
 LABELS = "stage_2_train_labels.csv"

@@ -18,12 +18,12 @@ from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.checks import as_warning, count_checks, first_sample_check, made_splits, phantom_checks, tolerated
-from benchmark.readers.holdout import SORTED_BALANCED, sorted_holdout_balanced
-from benchmark.readers.rle import EMPTY, decode_relative, runs_relative
-from benchmark.readers.splits import check_digests, compare, split_by_rule
-from benchmark.readers.tables import Table, cells_of, locate, read_table, require_columns
-from benchmark.readers.walk import find_files, first_folder_with, not_read
+from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.holdout import SORTED_BALANCED, sorted_holdout_balanced
+from benchmark.readers.kit.rle import EMPTY, decode_relative, runs_relative
+from benchmark.readers.kit.splits import check_digests, compare, split_by_rule
+from benchmark.readers.kit.tables import Table, cells_of, locate, read_table, require_columns
+from benchmark.readers.kit.walk import find_files, first_folder_with, not_read
 
 SIDE = 1024  # every image and mask of the release, in pixels
 RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")

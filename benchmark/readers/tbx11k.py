@@ -20,13 +20,13 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
-from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import locate
-from benchmark.readers.text import read_json, read_lines
-from benchmark.readers.voc import read_voc
-from benchmark.readers.walk import files_in, find_files, first_folder_with
+from benchmark.readers.kit.box_masks import box_masks
+from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.text import read_json, read_lines
+from benchmark.readers.kit.voc import read_voc
+from benchmark.readers.kit.walk import files_in, find_files, first_folder_with
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
 RULE = "official validation as test, stratified holdout"

@@ -21,8 +21,8 @@ from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule, canonical_json
 from benchmark.errors import CardError, DataError, SplitError
 from benchmark.readers.base import Check, Reader, Sample, open_reader
-from benchmark.readers.fusion import fuse
-from benchmark.readers.splits import Splits, check_disjoint
+from benchmark.readers.kit.fusion import fuse
+from benchmark.readers.kit.splits import Splits, check_disjoint
 
 Role = Literal["train", "test"]
 ROLES: tuple[Role, ...] = ("train", "test")

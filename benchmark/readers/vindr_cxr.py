@@ -20,13 +20,13 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.box_masks import box_masks
-from benchmark.readers.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
-from benchmark.readers.fusion import fuse
-from benchmark.readers.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.tables import Table, cells_of, locate, read_table
-from benchmark.readers.unnamed import read_unnamed
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.box_masks import box_masks
+from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.kit.fusion import fuse
+from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
+from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 RULE = "official test, stratified holdout"
 PARTS = ("train", "test")

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark import registry
 from benchmark.cards import Record, Role
 from benchmark.metrics.uncertainty import half_width
-from benchmark.readers.lists import NAME as LISTS
+from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.report import numbers, published
 from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
 

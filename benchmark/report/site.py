@@ -22,8 +22,8 @@ from typing import Any
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import UsageError
 from benchmark.files import read_bytes
-from benchmark.readers.audit import leak_sentence
 from benchmark.readers.base import SPLITS
+from benchmark.readers.kit.audit import leak_sentence
 from benchmark.report import beside, escape, figures, tables
 from benchmark.report import overlays as drawing
 from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks

@@ -1,6 +1,6 @@
 """COCO's run-length code of a mask, read with every check: a file of predictions may come from anywhere.
 
-pycocotools decodes a code that ends early without complaint and makes up the rest. SIIM-ACR's own code is another one (`readers.rle`).
+pycocotools decodes a code that ends early without complaint and makes up the rest. SIIM-ACR's own code is another one (`readers.kit.rle`).
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics.boxes import Boxes
 from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
-from benchmark.readers.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
-from benchmark.readers.lists import splits_of
-from benchmark.readers.splits import check_disjoint, prefix
+from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
+from benchmark.readers.kit.lists import splits_of
+from benchmark.readers.kit.splits import check_disjoint, prefix
 from benchmark.training import sizes
 from benchmark.training.place import Place
 

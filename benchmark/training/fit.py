@@ -25,8 +25,8 @@ from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeE
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.pyramid import WithPyramid, on_one_grid
 from benchmark.metrics import ranges
-from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest
+from benchmark.readers.kit.audit import leakage
 from benchmark.registry import plugin
 from benchmark.training import evaluate, features, once, predictions
 from benchmark.training.checkpoint import Checkpoint

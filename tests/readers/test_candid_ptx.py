@@ -14,7 +14,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.secondary_capture import Identity, write_secondary_capture
 from benchmark.readers.base import open_reader
-from benchmark.readers.rle import encode_relative
+from benchmark.readers.kit.rle import encode_relative
 
 CARD = registry.dataset("candid-ptx")
 RULE = CARD.splits["by-patient"]

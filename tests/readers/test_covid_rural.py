@@ -13,7 +13,7 @@ import pytest
 from benchmark import data, registry, resolve
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import SPLITS, ids_digest, open_reader
-from benchmark.readers.splits import check_digests, split_by_rule
+from benchmark.readers.kit.splits import check_digests, split_by_rule
 
 CARD = registry.dataset("covid-rural")
 RULE = CARD.splits["lovt"]

@@ -18,8 +18,8 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import ids_digest, open_reader
+from benchmark.readers.kit.splits import check_digests, lovt_csv, shared_patients
 from benchmark.readers.nih_cxr import patient_of, split_with_normals
-from benchmark.readers.splits import check_digests, lovt_csv, shared_patients
 
 CARD = registry.dataset("nih-cxr")
 RULE = CARD.splits["lovt"]

@@ -11,9 +11,9 @@ import pytest
 from benchmark import data, registry
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import open_reader
+from benchmark.readers.kit.nih_tables import patient_of
+from benchmark.readers.kit.splits import prefix, shared_patients
 from benchmark.readers.nih_labels import official_split
-from benchmark.readers.nih_tables import patient_of
-from benchmark.readers.splits import prefix, shared_patients
 
 CARD = registry.dataset("nih-labels")
 RULE = CARD.splits["official"]

@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
 from benchmark.readers.base import ids_digest, open_reader
+from benchmark.readers.kit.splits import check_digests, lovt_csv
 from benchmark.readers.object_cxr import (
     Kind,
     parse_annotation,
@@ -23,7 +24,6 @@ from benchmark.readers.object_cxr import (
     true_boxes,
     true_masks,
 )
-from benchmark.readers.splits import check_digests, lovt_csv
 
 CARD = registry.dataset("object-cxr")
 RULE = CARD.splits["lovt"]

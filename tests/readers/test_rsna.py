@@ -20,9 +20,9 @@ from benchmark.cards import SplitCounts
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers import rsna
 from benchmark.readers.base import PHANTOM_REPORTS, ids_digest, open_reader
-from benchmark.readers.box_masks import box_masks
+from benchmark.readers.kit.box_masks import box_masks
+from benchmark.readers.kit.splits import check_digests, lovt_csv, prefix, split_by_rule
 from benchmark.readers.rsna import LABELS, MAPPING, read_labels
-from benchmark.readers.splits import check_digests, lovt_csv, prefix, split_by_rule
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 REAL_LABELS = SHARED / "labels" / "rsna_stage_2_train_labels_semicolon.csv"

@@ -14,8 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from benchmark import registry
 from benchmark.errors import DataError, ImageError
 from benchmark.readers.base import ids_digest, open_reader
-from benchmark.readers.rle import encode_relative
-from benchmark.readers.splits import lovt_csv, permutation_split
+from benchmark.readers.kit.rle import encode_relative
+from benchmark.readers.kit.splits import lovt_csv, permutation_split
 
 CARD = registry.dataset("siim")
 RULE = CARD.splits["lovt"]

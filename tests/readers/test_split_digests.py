@@ -22,11 +22,11 @@ from sklearn.model_selection import train_test_split
 from benchmark import registry
 from benchmark.readers.base import SPLITS, ids_digest
 from benchmark.readers.chexpert import read_studies
-from benchmark.readers.chexpert_5x200 import mgca_set, prior_set
 from benchmark.readers.covidx import mgca_split, read_list
-from benchmark.readers.holdout import hold_out, sampled, sorted_holdout
+from benchmark.readers.kit.chexpert_5x200 import mgca_set, prior_set
+from benchmark.readers.kit.holdout import hold_out, sampled, sorted_holdout
+from benchmark.readers.kit.splits import lovt_csv, prefix, split_by_rule
 from benchmark.readers.rsna import read_labels
-from benchmark.readers.splits import lovt_csv, prefix, split_by_rule
 
 ROOT = Path(__file__).resolve().parents[2]
 Key = tuple[str, str, str]  # source, dataset, split

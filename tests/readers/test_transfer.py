@@ -14,8 +14,9 @@ from benchmark.contents import Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.readers import identity, transfer
+from benchmark.readers import transfer
 from benchmark.readers.base import Check, Sample, open_reader
+from benchmark.readers.kit import identity
 from benchmark.readers.transfer import STRICTEST
 
 RSNA_VINDR, SIIM_CANDID = registry.dataset("rsna-to-vindr-cxr"), registry.dataset("siim-to-candid-ptx")

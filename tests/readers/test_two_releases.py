@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.errors import DataError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import Reader, open_reader
-from benchmark.readers.walk import find_files, the_one
+from benchmark.readers.kit.walk import find_files, the_one
 
 BELOW = ("candid-ptx", "chestx-det", "chexpert", "covid-rural", "object-cxr", "open-i", "padchest", "rsna", "siim", "tbx11k", "vindr-cxr")
 

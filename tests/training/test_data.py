@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import DataError, TooFewImages
 from benchmark.readers.base import Sample, open_reader
-from benchmark.readers.splits import prefix
+from benchmark.readers.kit.splits import prefix
 from benchmark.training import data, sizes
 
 LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"

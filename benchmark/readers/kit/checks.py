@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import LobeError, SplitError, TooFewImages
 from benchmark.readers.base import Check, Reader, ids_digest
-from benchmark.readers.splits import Splits, compare
+from benchmark.readers.kit.splits import Splits, compare
 
 
 def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.readers.outlines import READ, find_outlines, fold_by_number, structure_of
+from benchmark.readers.kit.outlines import READ, find_outlines, fold_by_number, structure_of
 
 
 def write(root: Path, folder: str, names: tuple[str, ...] = ("JPCLN001", "JPCNN002"), ending: str = ".gif") -> None:

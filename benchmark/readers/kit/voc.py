@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.text import read_xml
+from benchmark.readers.kit.text import read_xml
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import ids_digest
 from benchmark.readers.covidx import COVID, mgca_split, read_list
-from benchmark.readers.holdout import hold_out, sampled, sorted_holdout, sorted_holdout_balanced
+from benchmark.readers.kit.holdout import hold_out, sampled, sorted_holdout, sorted_holdout_balanced
+from benchmark.readers.kit.splits import check_digests
 from benchmark.readers.rsna import read_labels
-from benchmark.readers.splits import check_digests
 
 
 def test_draws_are_those_of_scikit_learn_and_pandas() -> None:

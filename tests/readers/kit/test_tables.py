@@ -9,8 +9,8 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError
 from benchmark.readers import chexpert, covidx
+from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.mimic_cxr import DatasetReader
-from benchmark.readers.tables import require_inside
 
 LEADING_OUT = (
     "/etc/passwd",

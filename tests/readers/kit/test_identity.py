@@ -16,9 +16,9 @@ from benchmark import contents, registry
 from benchmark.contents import Memory, drained
 from benchmark.errors import DataError
 from benchmark.phantom.corpus import Plan, write_corpus
-from benchmark.readers import identity
 from benchmark.readers.base import Check, Reader, Sample, open_reader
-from benchmark.readers.splits import prefix
+from benchmark.readers.kit import identity
+from benchmark.readers.kit.splits import prefix
 from benchmark.training.data import limit_samples
 from benchmark.training.sizes import MINIMUM_LIMITED
 

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from benchmark.cards import DatasetCard
 from benchmark.readers.base import SPLITS, Check
-from benchmark.readers.splits import PatientOf
+from benchmark.readers.kit.splits import PatientOf
 
 HELD_OUT = "validation", "test"
 

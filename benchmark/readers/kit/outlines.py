@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.walk import find_files, first_folder_with
+from benchmark.readers.kit.walk import find_files, first_folder_with
 
 FOLDS = ("fold1", "fold2")
 STRUCTURES = {"lungs": ("left lung", "right lung"), "heart": ("heart",)}  # class -> structures whose union it is

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.readers.voc import read_voc
+from benchmark.readers.kit.voc import read_voc
 
 
 def write(folder: Path, content: str, name: str = "tb0001.xml") -> Path:

@@ -1,4 +1,4 @@
-"""Promises of `benchmark.readers.splits`: the published lists, in content and order, and leaks that cannot pass unseen."""
+"""Promises of `benchmark.readers.kit.splits`: the published lists, in content and order, and leaks that cannot pass unseen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark import registry
 from benchmark.cards import SplitCounts, SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import ids_digest
-from benchmark.readers.splits import (
+from benchmark.readers.kit.splits import (
     check_digests,
     check_disjoint,
     drop_patients_of_test,
@@ -26,7 +26,7 @@ from benchmark.readers.splits import (
     split_by_rule,
 )
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "lovt_splits"
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "lovt_splits"
 needs_real_lists = pytest.mark.skipif(not SHARED.is_dir(), reason="the real lists are not beside the checkout")
 
 IDS = tuple(f"p{i // 3}_{i}" for i in range(60))  # three images a patient

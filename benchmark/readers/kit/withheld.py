@@ -18,7 +18,7 @@ from typing import Any
 from benchmark.cards import DatasetCard
 from benchmark.errors import DataError, LobeError
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.unnamed import UNNAMED
+from benchmark.readers.kit.unnamed import UNNAMED
 
 _OF_DICOM = "1.2.840.10008."  # the standard's own UIDs, of transfer syntaxes for one
 _TOKEN = re.compile(r"[^\s,;:()'\"`|=<>\[\]{}]+")

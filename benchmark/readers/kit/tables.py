@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError, PartialRelease
-from benchmark.readers.text import open_text
+from benchmark.readers.kit.text import open_text
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.readers.tables import Table, read_table
-from benchmark.readers.text import read_lines
-from benchmark.readers.walk import files_in, find_files, folders_in, not_read
+from benchmark.readers.kit.tables import Table, read_table
+from benchmark.readers.kit.text import read_lines
+from benchmark.readers.kit.walk import files_in, find_files, folders_in, not_read
 
 TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
 ENTRY_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")

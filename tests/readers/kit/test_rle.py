@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from benchmark.errors import DataError
 from benchmark.phantom.siim import relative_run_lengths
-from benchmark.readers.rle import decode_relative, encode_relative
+from benchmark.readers.kit.rle import decode_relative, encode_relative
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 13), st.integers(1, 17)))
 

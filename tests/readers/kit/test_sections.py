@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.readers.sections import FINDINGS, IMPRESSION, LAST, WHOLE, read_sections, report_text, section_name, sections
+from benchmark.readers.kit.sections import FINDINGS, IMPRESSION, LAST, WHOLE, read_sections, report_text, section_name, sections
 
 REPORT = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)

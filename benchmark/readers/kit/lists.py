@@ -14,8 +14,8 @@ import numpy as np
 from benchmark.cards import DatasetCard, SplitRule, digest_of
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
-from benchmark.readers.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
-from benchmark.readers.withheld import is_withheld, withholding
+from benchmark.readers.kit.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
+from benchmark.readers.kit.withheld import is_withheld, withholding
 
 NAME = "lists"
 BOX_TOLERANCE = 1e-3  # pixels; LoVT wrote some boxes with twelve decimals

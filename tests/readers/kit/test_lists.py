@@ -12,9 +12,9 @@ from benchmark import registry
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, open_reader
-from benchmark.readers.lists import is_lists, lists_rule, published_rule, read_lists, splits_of
+from benchmark.readers.kit.lists import is_lists, lists_rule, published_rule, read_lists, splits_of
+from benchmark.readers.kit.splits import split_by_rule
 from benchmark.readers.rsna import read_labels
-from benchmark.readers.splits import split_by_rule
 
 RULE = registry.dataset("rsna").splits["lovt"]
 

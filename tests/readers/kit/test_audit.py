@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.readers.audit import leak_sentence, leakage, leakage_checks, summary_check
 from benchmark.readers.base import SPLITS
+from benchmark.readers.kit.audit import leak_sentence, leakage, leakage_checks, summary_check
+from benchmark.readers.kit.splits import drop_patients_of_test
 from benchmark.readers.nih_cxr import patient_of as nih_patient
-from benchmark.readers.splits import drop_patients_of_test
 
 SPLIT = {"train": ("a1", "a2", "b1", "c1"), "validation": ("b2", "d1"), "test": ("a3", "e1", "x")}
 

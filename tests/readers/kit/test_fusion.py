@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmark.readers.fusion import AGREE, fuse
+from benchmark.readers.kit.fusion import AGREE, fuse
 
 
 def boxes(*rows: tuple[float, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmark.errors import DataError, SplitError
-from benchmark.readers.text import read_json
+from benchmark.readers.kit.text import read_json
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 # What must be plainly absent as well. "No Finding" is not asked.

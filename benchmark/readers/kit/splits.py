@@ -19,7 +19,7 @@ import numpy as np
 from benchmark.cards import SplitCounts, SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Check, ids_digest
-from benchmark.readers.text import open_text
+from benchmark.readers.kit.text import open_text
 
 Splits = dict[str, tuple[str, ...]]
 PatientOf = Callable[[str], str | None]
