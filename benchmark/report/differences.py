@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width, holm, seed_components
 from benchmark.report import numbers
 from benchmark.report.resampling import Resampled, difference_of
 from benchmark.report.rows import Row
+from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, half_width, holm, seed_components
 
 TESTED = (
     "p: for each backbone and task, the test that exchanging the two networks' predictions changes nothing (two-sided, 1,000 exchanges "

@@ -14,10 +14,10 @@ from typing import Literal
 
 from benchmark import registry
 from benchmark.cards import Contamination, Experiment, Job, Record, Role, digest_of
-from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
+from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, half_width
 
 LIMITED = "limited run: never ranked, never beside published numbers"
 PARTIAL = "partial release ({}): never ranked, never beside published numbers"

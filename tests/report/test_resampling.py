@@ -14,11 +14,11 @@ from scipy import stats
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
-from benchmark.metrics.uncertainty import cluster_bootstrap
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
 from benchmark.report.site import write_site
+from benchmark.statistics.uncertainty import cluster_bootstrap
 from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"

@@ -13,7 +13,7 @@ from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.statistics import SegmentationStatistics, detection_statistics, pooled_metric
-from benchmark.metrics.uncertainty import (
+from benchmark.statistics.uncertainty import (
     Interval,
     cluster_bootstrap,
     compare,
