@@ -51,6 +51,7 @@ class Row:
 
     Attributes:
         variant: what tells this row from others of the same names (for example "limit=32"); mostly empty.
+        target: ground truth that the metric scores against, as in a task card.
         random: the backbone is untrained.
         runs: final runs on record, by run number.
         mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
@@ -73,6 +74,7 @@ class Row:
     fraction: float
     metric: str
     metric_title: str
+    target: str
     protocol: str
     scale: Literal["full", "limited"]
     phantom: bool
@@ -245,6 +247,7 @@ def _row(
         fraction=experiment.fraction,
         metric=experiment.report,
         metric_title=metric_title(job),
+        target=experiment.dataset.target,
         protocol=protocol,
         scale=scale,
         phantom=phantom,

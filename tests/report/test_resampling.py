@@ -13,7 +13,8 @@ from scipy import stats
 
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
-from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
+from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.statistics import pooled_metric, to_json
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of

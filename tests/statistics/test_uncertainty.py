@@ -9,10 +9,12 @@ import pytest
 from scipy import stats
 
 from benchmark.errors import UsageError
+from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
+from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import SegmentationStatistics, detection_statistics, pooled_metric
+from benchmark.metrics.statistics import pooled_metric
 from benchmark.statistics.uncertainty import (
     Interval,
     cluster_bootstrap,
