@@ -37,11 +37,11 @@ from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 from benchmark.readers.base import open_reader
 from benchmark.report import resampling
-from benchmark.statistics.uncertainty import percentile_interval
 from benchmark.training import pair_pretraining
 from benchmark.training.once import EMBEDDINGS_FILE
 from benchmark.training.pair_pretraining import TwoTowers
 from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
+from tests.statistics.intervals import percentile_interval
 
 pytestmark = pytest.mark.slow
 
