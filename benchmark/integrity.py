@@ -17,7 +17,7 @@ from typing import Any
 from benchmark.cards import Record, digest_of
 from benchmark.errors import DamagedResult
 from benchmark.files import open_regular
-from benchmark.metrics import ranges
+from benchmark.metrics import spec
 
 PREDICTIONS = "predictions"  # folder of all records' files, in the output folder
 _CURE = "Move it away to have the job computed again."
@@ -99,7 +99,7 @@ def _fault(record: Record, raw: Mapping[str, Any]) -> str:
     tables |= {f"anchor {name}": scores for name, scores in record.anchors.items()}
     tables |= {f"epoch {line.epoch}": line.metrics for line in record.curve}
     for table, values in tables.items():
-        if fault := ranges.fault_of(values):
+        if fault := spec.fault_of(values):
             return f"{table}: {fault}"
     return ""
 

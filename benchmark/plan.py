@@ -32,7 +32,7 @@ from benchmark.cards import (
 )
 from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
-from benchmark.metrics.ranges import falls_with_quality
+from benchmark.metrics import spec
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 SMOKE_STEPS = {
@@ -48,22 +48,6 @@ SMOKE_STEPS = {
 LATER_SWITCHES = {"loss_at_extremes": frozenset({"yolov3", "yolov3_mgca"})}  # switches that came later, and the heads that read them
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
-
-METRIC_TITLES = {
-    "mAP": "mAP (LoVT)",
-    "froc": "FROC (LoVT)",
-    "froc_full": "FROC (full)",
-    "AP40_75_full": "AP 40-75 (full)",
-    "mAP_mgca": "mAP (MGCA, as released)",
-    "mAP_mgca_all": "mAP (MGCA, all images)",
-    "avg_dice": "mean Dice",
-    "image_dice_all": "per-image Dice (empty = 1)",
-    "auroc": "AUROC (mean over classes)",
-    "image_to_text_mrr": "MRR, image to text",
-    "image_to_text_hit@5": "R@5, image to text",
-    "image_to_text_precision@5": "P@5, image to text",
-    "cnr": "CNR × 100",  # a ratio, not a share; the report multiplies every score by a hundred
-}
 
 
 @dataclass(frozen=True)
@@ -179,7 +163,7 @@ def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -
 def _require_rising(task: TaskCard) -> None:
     """Selection, early stopping and tables take the highest value for the best, whatever the task."""
     for key, metric in (("select", task.select), ("report", task.report)):
-        if falls_with_quality(metric):
+        if not spec.rises(metric):
             raise CardError(f"Task {task.id}: `{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")
 
 
@@ -290,7 +274,7 @@ def _job(
         run=run,
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
-        metric_title=METRIC_TITLES.get(task.report, task.report.replace("_dice", " Dice")),
+        metric_title=spec.title_of(task.report, task.target),
         contamination=Contamination.NONE if ref.digest is None else _contamination(backbone, dataset),
     )
     return Job(experiment=experiment, labels=labels)

@@ -1,7 +1,7 @@
 """What a card may ask for: which head, target, metric, class and split go together. Refused here is what no job could compute.
 
-All that is wrong with a card is said at once, with its file. Metric names are those that the scorers give for one made-up image, so that no
-list of them stands beside the scorers. No framework is imported, no file of a dataset is opened.
+All that is wrong with a card is said at once, with its file. Metric names are those that the metrics' families declare (`metrics.spec`).
+No framework is imported, no file of a dataset is opened.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
-
-import numpy as np
 
 from benchmark import registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
-from benchmark.heads import retrieval
 from benchmark.heads.prompts import prompt_sets
-from benchmark.metrics import grounding, scores
-from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.ranges import falls_with_quality
+from benchmark.metrics import box_statistics, mask_statistics, retrieval, scores, spec
+from benchmark.metrics.classification import SEVERAL_PROMPT_SETS
+from benchmark.metrics.label_statistics import class_parts
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
 
@@ -185,21 +181,24 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
 
 def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
     """Every metric that a task of this head on this dataset computes."""
-    rule = HEADS[task.head]
+    rule, classes = HEADS[task.head], dataset.classes
     if rule.target == "masks":
-        return _of_masks(dataset.classes, dataset.mask_source == "masks")
+        return _names("masks", classes, mask_statistics.PARTS - (frozenset() if dataset.mask_source == "masks" else {"surfaces"}))
     if rule.target == "boxes":
-        return _of_boxes(dataset.classes)
+        return _names("boxes", classes, box_statistics.PARTS)
     if task.head == "zero_shot":
         asked = None if task.words is None or task.words.prompts is None else prompts.get(task.words.prompts)
         templates = () if asked is None else asked.templates
         pairs = bool(templates) and all(one.negative is not None for one in templates)
-        return _of_zero_shot(dataset.classes, task.words is not None and task.words.decision == "highest", pairs, len(templates))
+        exclusive = task.words is not None and task.words.decision == "highest"
+        parts = class_parts(len(classes), exclusive, calibrated=pairs, thresholds=not exclusive)
+        return _names("labels", classes, parts | ({SEVERAL_PROMPT_SETS} if len(templates) > 1 else set()), trains=False)
     if rule.target == "labels":
-        return _of_labels(dataset.classes, rule.exclusive)
+        return _names("labels", classes, class_parts(len(classes), rule.exclusive, calibrated=True, thresholds=False))
     if rule.target == "reports":
-        return _of_reports(dataset.classes, "text" if task.words is None else task.words.matches)
-    return _of_phrases(dataset.classes)
+        by_text = task.words is None or task.words.matches == "text"
+        return _names("reports", classes, frozenset({retrieval.TEXT_MATCHES if by_text else retrieval.CLASS_MATCHES}), trains=False)
+    return _names("phrases", classes, frozenset(), trains=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- parts of a task
@@ -278,19 +277,16 @@ def _of_question(task: TaskCard, words: Words, dataset: DatasetCard | None, prom
 
 
 def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> list[str]:
-    try:
-        names = metric_names(task, dataset, prompts)
-    except LobeError as error:
-        return [str(error)]
+    names = metric_names(task, dataset, prompts)
     found = []
     for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
         if not HEADS[task.head].trains and key == "select":
             if metric != UNSELECTED:
                 found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
-        elif metric in known and falls_with_quality(metric):
+        elif metric in known and not spec.rises(metric):
             found.append(f"`{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")
         elif metric not in known:
-            usable = sorted(name for name in known if not falls_with_quality(name))
+            usable = sorted(name for name in known if spec.rises(name))
             said = "chosen by" if key == "select" else "reported of"
             place = "an epoch" if key == "select" else "a test"
             shown = f"{', '.join(usable[:_SHOWN])}{f', and {len(usable) - _SHOWN} more' if len(usable) > _SHOWN else ''}"
@@ -304,60 +300,13 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
 # ---------------------------------------------------------------------------------------------------------- names of metrics
 
 _SHOWN = 12
-_NEGATIVE_LOSS = "negative_loss"
+_OF_TRAINING = frozenset({scores.VALIDATION_LOSS})
 
 
-@cache
-def _of_masks(classes: tuple[str, ...], true_masks: bool) -> Names:
-    masks = np.zeros((1, len(classes), 4, 4), bool)
-    masks[:, :, 0, 0] = True
-    found = scores.score_segmentation(masks.astype(np.float32), masks, classes, true_masks, batch_size=1)
-    chosen = scores.segmentation_selection(scores.dice.count_overlap(masks, masks), classes)
-    return Names(frozenset({*chosen, _NEGATIVE_LOSS}), frozenset({*found.metrics, *found.undefined}))
-
-
-@cache
-def _of_boxes(classes: tuple[str, ...]) -> Names:
-    zero, box = np.zeros(1, np.int64), np.array([[0.0, 0.0, 2.0, 2.0]])
-    truth = Boxes(image=zero, xywh=box, label=zero, n_images=1, frame="")
-    seen = Detections(image=zero, xywh=box, label=zero, n_images=1, frame="", confidence=np.ones(1))
-    found = scores.score_detection(seen, truth, classes)
-    return Names(frozenset(scores.detection_selection(seen, truth, classes)), frozenset({*found.metrics, *found.undefined}))
-
-
-@cache
-def _of_labels(classes: tuple[str, ...], exclusive: bool, calibrated: bool = True, thresholds: bool = False) -> Names:
-    # One image of each class and one of none, so that every class can be ranked.
-    truth = np.eye(len(classes), dtype=np.int8) if exclusive else np.eye(len(classes) + 1, len(classes), dtype=np.int8)
-    chosen = np.full(len(classes), 0.5) if thresholds else None
-    found = scores.score_classification(truth.astype(np.float64), truth, classes, exclusive, chosen, calibrated)
-    report = frozenset({*found.metrics, *found.undefined})
-    return Names(report | {_NEGATIVE_LOSS}, report)
-
-
-def _of_zero_shot(classes: tuple[str, ...], exclusive: bool, calibrated: bool, n_sets: int) -> Names:
-    report = _of_labels(classes, exclusive, calibrated, thresholds=not exclusive).report
-    spread = {f"{family}_{of}" for family in ("auroc", "ap") for of in ("mean_of_sets", "lowest_set", "highest_set")}
-    return Names(frozenset(), report | spread if n_sets > 1 else report)
-
-
-@cache
-def _of_reports(classes: tuple[str, ...], matches: str) -> Names:
-    zero = np.zeros(1, np.int64)
-
-    def alike(rows: slice) -> np.ndarray:
-        return np.ones((1, 1), np.float32)
-
-    found = (
-        retrieval.score_text_matches(alike, alike, zero) if matches == "text" else retrieval.score_class_matches(alike, zero, classes, None)
-    )
-    return Names(frozenset(), frozenset({*found, "duplicate_rate"}))
-
-
-@cache
-def _of_phrases(classes: tuple[str, ...]) -> Names:
-    own = {f"{name}_cnr" for name in classes} if len(classes) > 1 else set()
-    return Names(frozenset(), frozenset({*grounding.COLUMNS, "n_phrases", *own}))
+def _names(target: str, classes: tuple[str, ...], parts: frozenset[str], trains: bool = True) -> Names:
+    several = frozenset({spec.SEVERAL_CLASSES}) if len(classes) > 1 else frozenset[str]()
+    chosen = spec.names_with(target, classes, parts | several | _OF_TRAINING, selects=True) if trains else frozenset[str]()
+    return Names(chosen, spec.names_with(target, classes, parts | several))
 
 
 # --------------------------------------------------------------------------------------------------------------- sentences

@@ -104,7 +104,7 @@ READS: dict[str, Callable[[Path], object]] = {
     "annotation": lambda path: voc.read_voc(path, "tbx11k"),
     "report": lambda path: open_i.read_report(path, "open-i"),
     "file to hash": lambda path: contents.Memory(None).digest(path),
-    "weights": weights_file.read_tensors,
+    "weights": weights_file.read_set,
     "weights to hash": lambda path: contents.drained(contents.Memory(path.parent / "cache").digests([path])),
     "index of weights": shards.shards_of,
     "card": lambda path: naming.parse(str(path)),

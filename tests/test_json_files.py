@@ -19,9 +19,10 @@ from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.execute.costs import Costs
 from benchmark.imaging.cache import list_caches
-from benchmark.readers import chestx_det, chexpert_5x200, rsna, tbx11k
+from benchmark.readers import chestx_det, rsna, tbx11k
 from benchmark.readers.base import Reader
-from benchmark.readers.text import read_json
+from benchmark.readers.kit import chexpert_5x200
+from benchmark.readers.kit.text import read_json
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool

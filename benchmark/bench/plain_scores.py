@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.errors import EnvironmentProblem
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import CocoAp
-from benchmark.metrics.detection import FULL_CONFIDENCE, FULL_PER_IMAGE, LOVT_CONFIDENCE, LOVT_THRESHOLDS, RECALL_LEVELS
+from benchmark.metrics.matching import FULL_CONFIDENCE, FULL_PER_IMAGE, LOVT_CONFIDENCE, LOVT_THRESHOLDS, RECALL_LEVELS
 
 
 def pycocotools_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> CocoAp:

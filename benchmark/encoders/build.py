@@ -14,7 +14,6 @@ from benchmark import registry
 from benchmark.cards import BackboneRef
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
-from benchmark.encoders.library_weights import LibraryWeights
 from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointError, UsageError
 from benchmark.files import open_regular
@@ -57,16 +56,6 @@ def build_backbone(ref: BackboneRef, weights_path: Path | None, *, init_seed: in
         account = load_checkpoint(network, weights_path, ref.layout, ref.minimum_loaded, ref.container)
     backbone.spec = backbone.spec.model_copy(update=_known_of(ref, weights_path))
     return backbone, account
-
-
-def library_weights(family: str, model: str, name: str) -> LibraryWeights:
-    """The file behind a library's weight name (`torchvision:resnet18@DEFAULT`), for `resolve` to hash.
-
-    Raises:
-        UnknownName: no such weights.
-        EnvironmentProblem: not on this machine and not to be had from the network.
-    """
-    return registry.plugin("encoders", family).library_weights(model, name)
 
 
 def _known_of(ref: BackboneRef, weights_path: Path | None) -> dict:

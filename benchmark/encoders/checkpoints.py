@@ -115,11 +115,6 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float,
     return account
 
 
-def account_of(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> TensorAccount:
-    """What would become of a file's tensors `found` in an encoder's `wanted`, by names and shapes alone; nothing is loaded."""
-    return _match(found, wanted, _with_one_prefix(layout, found, wanted))[1]
-
-
 def _with_one_prefix(layout: Layout, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Layout:
     """The layout with the one of its prefixes under which most of the encoder is found; the earlier wins a tie."""
 

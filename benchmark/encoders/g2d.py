@@ -71,11 +71,6 @@ class G2D(VisionLanguageBackbone):
     def pooled(self, images: Tensor) -> Tensor:
         return self.pyramid(images, (32,))[32].mean(dim=(2, 3))
 
-    def segment(self, images: Tensor) -> Tensor:
-        """(N, 1, H, W) logits of the pseudo masks the U-Net was trained on."""
-        encoded = run_levels(self._encoder, self.levels, images, (2, 4, 8, 16, 32))
-        return self._unet.segmentation_head(self._unet.decoder(encoded, finest=1)[1])
-
     def embed_images(self, images: Tensor) -> ImageEmbedding:
         projected = self.network.proj_v(self.pyramid(images, (32,))[32])
         return ImageEmbedding(self.network.attnpool(projected), projected)

@@ -46,11 +46,6 @@ _EXPANDED = 16  # times its storage that a tensor may be: more is a declared siz
 _EXPANDED_BYTES = 64 * 2**20
 
 
-def read_tensors(path: Path, container: str | None = None) -> dict[str, Tensor]:
-    """The file's state dict on the CPU; see `read_set`."""
-    return read_set(path, container).tensors
-
-
 def read_set(path: Path, container: str | None = None, documented: str | None = None) -> WeightSet:
     """The file's state dict on the CPU, unwrapped.
 

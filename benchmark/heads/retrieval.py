@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmark.metrics import retrieval
-from benchmark.metrics.retrieval import Similarities
-
-CUTOFFS = (1, 5, 10)
-CLASS_CUTOFFS = (5, 10, 100)  # GLoRIA's table of retrieval on 5x200
+from benchmark.metrics.retrieval import CLASS_CUTOFFS, TEXT_CUTOFFS, Similarities
 
 
 def score_text_matches(image_to_text: Similarities, text_to_image: Similarities, keys: np.ndarray) -> dict[str, np.ndarray]:
@@ -27,9 +24,11 @@ def score_text_matches(image_to_text: Similarities, text_to_image: Similarities,
     """
     found: dict[str, np.ndarray] = {}
     for direction, similarities in (("image_to_text", image_to_text), ("text_to_image", text_to_image)):
-        found |= _columns(direction, retrieval.rank_candidates(similarities, keys, keys, CUTOFFS), CUTOFFS, ("hit", "precision", "recall"))
-    baseline = retrieval.rank_candidates(retrieval.prior(keys, keys), keys, keys, CUTOFFS)
-    return found | _columns("prior", baseline, CUTOFFS, ("hit",))
+        found |= _columns(
+            direction, retrieval.rank_candidates(similarities, keys, keys, TEXT_CUTOFFS), TEXT_CUTOFFS, ("hit", "precision", "recall")
+        )
+    baseline = retrieval.rank_candidates(retrieval.prior(keys, keys), keys, keys, TEXT_CUTOFFS)
+    return found | _columns("prior", baseline, TEXT_CUTOFFS, ("hit",))
 
 
 def score_class_matches(

@@ -1,17 +1,22 @@
 """How well scores tell which findings an image has: ranking, decisions and calibration, per class.
 
 Everything takes image weights (copies of each image, for the bootstrap) and gives NaN for a class that has no answer: no positive, or no
-negative where one is needed. Which classes enter a mean, and its name, is decided in `label_statistics`.
+negative where one is needed. Which classes enter a mean is decided in `label_statistics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.spec import SEVERAL_CLASSES, MetricSpec, PooledMetric
+
+if TYPE_CHECKING:
+    from benchmark.metrics.label_statistics import ByClass, ClassView
 
 UNKNOWN = -1  # a label nobody gave: the image is left out of this class, and of no other
 THRESHOLD = 0.5
@@ -224,3 +229,90 @@ def _weights(n_images: int, weights: np.ndarray | None) -> np.ndarray:
 def _ratio(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+
+
+_NOTHING_DECIDED = "nothing was decided for it"
+
+
+def _of_classes(
+    name: str,
+    title: str,
+    needs: str,
+    values: Callable[[ClassView], ByClass],
+    *,
+    of_matrix: Callable[[np.ndarray], float] | None = None,
+    **facts,
+) -> tuple[MetricSpec, MetricSpec]:
+    """A metric of single classes, and their mean under the bare name; where classes exclude each other the matrix may say it at once."""
+
+    def mean(view: ClassView) -> PooledMetric:
+        return view.matrix(of_matrix) if of_matrix is not None and view.exclusive else view.mean(values(view))
+
+    facts |= {"target": "labels", "undefined": _NOTHING_DECIDED, "selects": True}
+    whole = title if of_matrix is not None else f"{title} (mean over classes)"
+    return (
+        MetricSpec(name=name, title=whole, needs=(needs,), compute=mean, **facts),
+        MetricSpec(
+            name=f"{{class}}_{name}",
+            title=f"{{class}} {title}",
+            needs=(needs, SEVERAL_CLASSES),
+            compute=lambda view, label: view.of_class(values(view), label),
+            **facts,
+        ),
+    )
+
+
+SEVERAL_PROMPT_SETS = "several_prompt_sets"
+_SETS = {"mean_of_sets": "mean of prompt sets", "lowest_set": "lowest prompt set", "highest_set": "highest prompt set"}
+
+METRICS = (
+    *_of_classes("auroc", "AUROC", "scores", lambda view: view.ranking(auroc)),
+    *_of_classes("ap", "AP", "scores", lambda view: view.ranking(average_precision)),
+    *_of_classes("f1", "F1", "decisions", lambda view: view.decisions(f1)),
+    *_of_classes("mcc", "MCC", "decisions", lambda view: view.decisions(mcc), of_matrix=multiclass_mcc, low=-1.0),
+    *_of_classes("accuracy", "accuracy", "decisions", lambda view: view.decisions(accuracy), of_matrix=multiclass_accuracy),
+    *_of_classes(
+        "calibration_error", "calibration error", "probabilities", lambda view: view.probabilities(calibration_error), better="lower"
+    ),
+    *_of_classes("brier", "Brier score", "probabilities", lambda view: view.probabilities(brier), better="lower"),
+    MetricSpec(
+        name="kappa",
+        title="Cohen's kappa",
+        target="labels",
+        needs=("exclusive",),
+        compute=lambda view: view.matrix(cohen_kappa),
+        undefined=_NOTHING_DECIDED,
+        low=-1.0,
+        selects=True,
+    ),
+    MetricSpec(
+        name="precision",
+        title="precision (mean over classes)",
+        target="labels",
+        needs=("exclusive",),
+        compute=lambda view: view.mean(view.decisions(precision)),
+        undefined=_NOTHING_DECIDED,
+        selects=True,
+    ),
+    MetricSpec(
+        name="recall",
+        title="recall (mean over classes)",
+        target="labels",
+        needs=("exclusive",),
+        compute=lambda view: view.mean(view.decisions(recall)),
+        undefined=_NOTHING_DECIDED,
+        selects=True,
+    ),
+    MetricSpec(
+        name="f1_validated",
+        title="F1 at thresholds from validation (mean over classes)",
+        target="labels",
+        needs=("thresholds",),
+        compute=lambda view: view.mean(view.validated_decisions(f1)),
+        undefined=_NOTHING_DECIDED,
+    ),
+    *(
+        MetricSpec(name=f"{ranked}_{{sets}}", title=f"{title}, {{sets}}", target="labels", values=_SETS, needs=(SEVERAL_PROMPT_SETS,))
+        for ranked, title in (("auroc", "AUROC"), ("ap", "AP"))
+    ),
+)

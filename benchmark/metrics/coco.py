@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
-from benchmark.metrics.detection import FULL_CONFIDENCE, FULL_PER_IMAGE, group_of, take
+from benchmark.metrics.matching import FULL_CONFIDENCE, FULL_PER_IMAGE, NO_BOX, group_of, take
 from benchmark.metrics.overlaps import check_boxes, falling, pairs_of_one_image_and_class, rank_within_image
+from benchmark.metrics.spec import MetricSpec
 
 # COCO's own numbers, as pycocotools makes them.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
+THRESHOLDS_IN_NAMES = {50: 0, 75: 5}  # per cent of IoU -> its place among the thresholds
 UNCOUNTED = -1  # a detection outside COCO's pool
 
 
@@ -139,3 +142,24 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     shared = sides[:, 0] * sides[:, 1]
     union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - shared
     return np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
+
+
+METRICS = (
+    MetricSpec(
+        name="coco_AP",
+        title="COCO AP",
+        target="boxes",
+        needs=("coco",),
+        compute=lambda boxes: partial(average_precision, boxes.coco, None),
+        undefined=NO_BOX,
+    ),
+    MetricSpec(
+        name="coco_AP{iou}",
+        title="COCO AP at IoU {iou}",
+        target="boxes",
+        values={50: "0.5", 75: "0.75"},
+        needs=("coco",),
+        compute=lambda boxes, iou: partial(average_precision, boxes.coco, THRESHOLDS_IN_NAMES[iou]),
+        undefined=NO_BOX,
+    ),
+)

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.spec import MetricSpec
 
 MASK_THRESHOLD = 0.5  # LoVT section 4.3: sigmoid >= 0.5 is foreground
-SOFT_DICE_EPSILON = 1e-7
+_NOTHING_POSITIVE = "no image has a positive pixel"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,24 @@ class DiceCounts:
     def positive(self) -> np.ndarray:
         """(N, C) bool: the ground truth has a pixel of this class."""
         return self.tp + self.fn > 0
+
+
+@dataclass(frozen=True)
+class DicePool:
+    """A micro Dice as a pooled metric: of one class, or (label None) the mean over classes. Sums of counts, so many resamples cost one
+    matrix product."""
+
+    counts: DiceCounts
+    label: int | None
+
+    def __call__(self, weights: np.ndarray | None = None) -> float:
+        per_class = micro_dice(self.counts, weights)
+        return float(per_class.mean() if self.label is None else per_class[self.label])
+
+    def many(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) float64 of (R, n_images) weights."""
+        per_class = micro_dice(self.counts, weights)
+        return per_class.mean(axis=1) if self.label is None else per_class[:, self.label]
 
 
 def binarise(probabilities: np.ndarray) -> np.ndarray:
@@ -61,19 +81,9 @@ def count_overlap(predicted: np.ndarray, masks: np.ndarray) -> DiceCounts:
             f"Predictions of shape {predicted.shape} cannot be counted against masks of shape {masks.shape}; both are (N, C, H, W)."
         )
     if predicted.dtype != bool or masks.dtype != bool:
-        raise UsageError(f"Masks are bool, found {predicted.dtype} and {masks.dtype}; give probabilities to `dice_counts`.")
+        raise UsageError(f"Masks are bool, found {predicted.dtype} and {masks.dtype}; binarise probabilities first.")
     n_predicted, n_true, n_both = _pixels(predicted), _pixels(masks), _pixels(predicted & masks)
     return DiceCounts(n_both, n_predicted - n_both, n_true - n_both)
-
-
-def dice_counts(probabilities: np.ndarray, masks: np.ndarray, chunk: int = 64) -> DiceCounts:
-    """Counts of (N, C, H, W) float probabilities at the threshold 0.5, `chunk` images at a time; either may be a memory map."""
-    if len(probabilities) != len(masks):
-        raise UsageError(f"Predictions cover {len(probabilities)} images, masks {len(masks)}.")
-    starts = range(0, max(len(masks), 1), chunk)
-    return join(
-        [count_overlap(binarise(np.asarray(probabilities[s : s + chunk])), np.asarray(masks[s : s + chunk], dtype=bool)) for s in starts]
-    )
 
 
 def join(parts: Sequence[DiceCounts]) -> DiceCounts:
@@ -202,19 +212,6 @@ def iou(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
     return tp / (tp + fp + fn) if tp + fp + fn else None
 
 
-def soft_dice_loss(probabilities: np.ndarray, masks: np.ndarray) -> float:
-    """The training loss of all segmentation heads as a number: 1 - 2 sum(p y) / max(sum(p + y), 1e-7) over a batch.
-
-    0 without a positive pixel.
-
-    Source: LoVT section 3.1. The differentiable one belongs to the heads; this one checks it.
-    """
-    if not masks.any():
-        return 0.0
-    p, y = np.asarray(probabilities, np.float64), np.asarray(masks, np.float64)
-    return float(1 - 2 * (p * y).sum() / max((p + y).sum(), SOFT_DICE_EPSILON))
-
-
 def totals(counts: DiceCounts, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """TP, FP, FN summed over the images of the split or resample, each (C,), or (R, C), float64 (exact below 2**53 pixels)."""
     weight = _weights(counts, weights)
@@ -234,3 +231,103 @@ def _pixels(masks: np.ndarray) -> np.ndarray:
     # One call a mask: numpy counts contiguous bool an order of magnitude faster than it sums along axes.
     flat = masks.reshape(-1, masks.shape[2] * masks.shape[3])
     return np.array([np.count_nonzero(mask) for mask in flat], np.int64).reshape(masks.shape[:2])
+
+
+METRICS = (
+    MetricSpec(
+        name="{class}_dice",
+        title="{class} Dice",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks, label: DicePool(masks.counts, label),
+        selects=True,
+    ),
+    MetricSpec(
+        name="avg_dice",
+        title="mean Dice",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: DicePool(masks.counts, None),
+        selects=True,
+    ),
+    MetricSpec(
+        name="image_dice_all",
+        title="per-image Dice (empty = 1)",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(image_dice_all, masks.counts),
+        undefined="there is no image",
+        selects=True,
+    ),
+    MetricSpec(
+        name="pooled_dice",
+        title="Dice, pixels of all classes pooled",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(pooled_dice, masks.counts),
+    ),
+    MetricSpec(
+        name="pos_dice",
+        title="Dice per positive image, mean over classes",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(pos_dice, masks.counts),
+        undefined=_NOTHING_POSITIVE,
+    ),
+    MetricSpec(
+        name="image_dice_positives",
+        title="Dice per positive image",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(image_dice_positives, masks.counts),
+        undefined=_NOTHING_POSITIVE,
+    ),
+    MetricSpec(
+        name="negatives_empty",
+        title="negatives left empty",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(negatives_empty, masks.counts),
+        undefined="every image has positive pixels of every class",
+    ),
+    MetricSpec(
+        name="precision",
+        title="pixel precision",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(precision, masks.counts),
+        undefined="nothing was predicted",
+    ),
+    MetricSpec(
+        name="recall",
+        title="pixel recall",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(recall, masks.counts),
+        undefined=_NOTHING_POSITIVE,
+    ),
+    MetricSpec(
+        name="iou",
+        title="pixel IoU",
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(iou, masks.counts),
+        undefined="prediction and ground truth are empty",
+    ),
+    MetricSpec(
+        name="image_dice_batches",
+        title="Dice per image, mean of batches (as GLoRIA's and MGCA's code)",
+        target="masks",
+        needs=("counts", "batch_sizes"),
+        compute=lambda masks: partial(image_dice_batches, masks.counts, masks.batch_sizes),
+        undefined="there is no image",
+    ),
+    MetricSpec(
+        name="dice_with_background",
+        title="Dice, mean with the background's (BenchX)",
+        target="masks",
+        needs=("counts", "frame_pixels"),
+        compute=lambda masks: partial(dice_with_background, masks.counts, masks.frame_pixels),
+        undefined="a class and its background have no pixel",
+    ),
+)

@@ -13,9 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.detection import full_pool, lovt_pool
-from benchmark.metrics.overlaps import Overlaps, overlaps
+from benchmark.metrics.matching import NO_BOX
+from benchmark.metrics.overlaps import Overlaps
+from benchmark.metrics.spec import MetricSpec, PooledMetric
 
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -56,40 +56,13 @@ class CentreHits:
         return np.flatnonzero(self.false_positive), np.flatnonzero(self.new_hits)
 
 
-def froc_lovt(detections: Detections, truth: Boxes, rates: Sequence[float] = FROC_RATES) -> Froc:
-    """LoVT's FROC with its carry-forward, column `froc`.
-
-    Over detections of confidence 0.2 or more, by falling confidence (equal ones keep image order, then the head's order). A detection hits
-    every box of its image and class that contains its centre (edges included); inside boxes already hit it is neither hit nor false
-    positive; inside none it is a false positive. After each detection, if false positives / images reaches the current rate, the current
-    sensitivity is recorded and the next rate becomes current. Rates never reached take the last recorded value, so hits after it are lost;
-    if none was recorded all take the final sensitivity, which is 1 without boxes.
-
-    Args:
-        detections: all images of a split after NMS, xywh in pixels of the frame.
-        truth: ground-truth boxes in the same frame; images without boxes count in the denominator.
-        rates: false positives per image, rising.
-
-    Raises:
-        FrameMismatch: the two were measured in different frames.
-
-    Source: LoVT section 4.2; the class rule is ours (LoVT's FROC tasks have one class).
-    """
-    return read_carrying_forward(centre_hits(lovt_pool(overlaps(detections, truth))), rates=rates)
-
-
-def froc_full(detections: Detections, truth: Boxes, rates: Sequence[float] = FROC_RATES) -> Froc | None:
-    """FROC over confidence of at least 0.001 and 100 boxes per image, interpolated and counting late hits; column `froc_full`.
-
-    Hits as in `froc_lovt`. Detections of equal confidence enter together, so their order cannot matter. The curve joins, for each number of
-    false positives, the highest sensitivity reached, linearly, from (0, hits before the first false positive); beyond its end it stays
-    at the final sensitivity. None without ground truth.
-    """
-    return read_interpolating(centre_hits(full_pool(overlaps(detections, truth))), rates=rates)
-
-
 def centre_hits(table: Overlaps) -> CentreHits:
-    """Counts hits and false positives per detection; the pool is the caller's."""
+    """Counts hits and false positives per detection; the pool is the caller's.
+
+    Detections are taken by falling confidence (equal ones keep image order, then the head's order). A detection hits every box of its
+    image and class that contains its centre (edges included); inside boxes already hit it is neither hit nor false positive; inside none
+    it is a false positive.
+    """
     inside = table.pair_centre
     detection, truth = table.pair_detection[inside], table.pair_truth[inside]
     # Pairs are sorted by detection, so the first pair of a box is its first hit.
@@ -101,7 +74,19 @@ def centre_hits(table: Overlaps) -> CentreHits:
 
 
 def read_carrying_forward(hits: CentreHits, weights: np.ndarray | None = None, rates: Sequence[float] = FROC_RATES) -> Froc:
-    """LoVT's reading of the curve (`froc_lovt`). `weights`: (n_images,) how often each image stands in a resample."""
+    """LoVT's reading of the curve with its carry-forward, column `froc`.
+
+    After each detection, if false positives / images reaches the current rate, the current sensitivity is recorded and the next rate
+    becomes current. Rates never reached take the last recorded value, so hits after it are lost; if none was recorded all take the final
+    sensitivity, which is 1 without boxes. Images without boxes count in the denominator.
+
+    Args:
+        hits: of `matching.lovt_pool`.
+        weights: (n_images,) how often each image stands in a resample; None takes every image once.
+        rates: false positives per image, rising.
+
+    Source: LoVT section 4.2; the class rule is ours (LoVT's FROC tasks have one class).
+    """
     n_images, n_truth, repeat = _resampled(hits, weights)
     needed = [_false_positives_for(rate, n_images) for rate in rates]
     if all(fewer < more for fewer, more in pairwise([0, *needed])):
@@ -126,7 +111,17 @@ def read_carrying_forward(hits: CentreHits, weights: np.ndarray | None = None, r
 
 
 def read_interpolating(hits: CentreHits, weights: np.ndarray | None = None, rates: Sequence[float] = FROC_RATES) -> Froc | None:
-    """The full reading of the curve (`froc_full`). `weights`: (n_images,) how often each image stands in a resample."""
+    """The curve interpolated, late hits counted; column `froc_full`.
+
+    Detections of equal confidence enter together, so their order cannot matter. The curve joins, for each number of false positives, the
+    highest sensitivity reached, linearly, from (0, hits before the first false positive); beyond its end it stays at the final
+    sensitivity. None without ground truth.
+
+    Args:
+        hits: of `matching.full_pool`.
+        weights: (n_images,) how often each image stands in a resample; None takes every image once.
+        rates: false positives per image, rising.
+    """
     n_images, n_truth, repeat = _resampled(hits, weights)
     if n_truth == 0:
         return None
@@ -161,3 +156,42 @@ def _resampled(hits: CentreHits, weights: np.ndarray | None) -> tuple[int, int, 
     """Images, boxes, and copies of every detection in the resample."""
     weights = np.ones(hits.n_images, np.int64) if weights is None else np.asarray(weights, np.int64)
     return int(weights.sum()), int(weights[hits.truth_image].sum()), weights[hits.image]
+
+
+def _carried_forward(hits: CentreHits) -> PooledMetric:
+    def value(weights: np.ndarray | None = None) -> float | None:
+        # LoVT scores a split without boxes by the absence of false positives; LOBE calls that undefined.
+        boxes = len(hits.truth_image) if weights is None else np.sum(np.asarray(weights)[hits.truth_image])
+        return read_carrying_forward(hits, weights).mean if boxes else None
+
+    return value
+
+
+def _interpolated(hits: CentreHits) -> PooledMetric:
+    def value(weights: np.ndarray | None = None) -> float | None:
+        curve = read_interpolating(hits, weights)
+        return None if curve is None else curve.mean
+
+    return value
+
+
+METRICS = (
+    MetricSpec(
+        name="froc",
+        title="FROC (LoVT)",
+        target="boxes",
+        needs=("lovt_pool",),
+        compute=lambda boxes: _carried_forward(centre_hits(boxes.cut)),
+        undefined=NO_BOX,
+        selects=True,
+    ),
+    MetricSpec(
+        name="froc_full",
+        title="FROC (full)",
+        target="boxes",
+        needs=("full_pool",),
+        compute=lambda boxes: _interpolated(centre_hits(boxes.full)),
+        undefined=NO_BOX,
+        selects=True,
+    ),
+)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.spec import INFINITE, SEVERAL_CLASSES, MetricSpec
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 COLUMNS = ("cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing")  # what a task keeps of a phrase
@@ -95,3 +96,34 @@ def centre_prior(shape: tuple[int, int]) -> np.ndarray:
 
 def _iou(predicted: np.ndarray, inside: np.ndarray) -> float:
     return float((predicted & inside).sum() / (predicted | inside).sum())
+
+
+_NO_PHRASE = "no phrase defines it"
+
+METRICS = (
+    MetricSpec(name="cnr", title="CNR × 100", target="phrases", low=-INFINITE, high=INFINITE, unit="ratio", undefined=_NO_PHRASE),
+    MetricSpec(name="cnr_abs", title="|CNR| × 100", target="phrases", high=INFINITE, unit="ratio", undefined=_NO_PHRASE),
+    MetricSpec(name="miou", title="mIoU", target="phrases", undefined=_NO_PHRASE),
+    MetricSpec(name="pointing", title="pointing game", target="phrases", undefined=_NO_PHRASE),
+    MetricSpec(
+        name="centre_cnr",
+        title="CNR × 100 of pointing at the centre",
+        target="phrases",
+        low=-INFINITE,
+        high=INFINITE,
+        unit="ratio",
+        undefined=_NO_PHRASE,
+    ),
+    MetricSpec(name="centre_pointing", title="pointing game of pointing at the centre", target="phrases", undefined=_NO_PHRASE),
+    MetricSpec(
+        name="{class}_cnr",
+        title="{class} CNR × 100",
+        target="phrases",
+        needs=(SEVERAL_CLASSES,),
+        low=-INFINITE,
+        high=INFINITE,
+        unit="ratio",
+        undefined=_NO_PHRASE,
+    ),
+    MetricSpec(name="n_phrases", title="phrases", target="phrases", high=INFINITE, better="neither", unit="count"),
+)

@@ -1,24 +1,25 @@
-"""What records keep of tasks with labels and words: class scores per image, and values per query or phrase.
+"""What a record keeps of tasks with labels and words: class scores per image, and values per query or phrase.
 
-Two kinds beside those of `statistics`, which hands them out by name. A mean over classes takes the classes that occur in the split with
-both answers; a class without them is named as undefined and never counts as zero.
+A mean over classes takes the classes that occur in the split with both answers; a class without them is named as undefined and never counts
+as zero. Which metrics follow from class scores is declared in `classification`; how statistics are read and resampled is in `statistics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.metrics import classification as of_classes
-from benchmark.metrics.classification import UNKNOWN, Ranked
+from benchmark.metrics.classification import Confusion, Ranked
+from benchmark.metrics.spec import SEVERAL_CLASSES, PooledMetric
 
-Pooled = Callable[[np.ndarray | None], float | None]
-PER_CLASS = ("auroc", "ap", "f1", "mcc", "accuracy", "calibration_error", "brier")
+# (n_images,) copies of each image, or None -> (C,) values, NaN for a class without one.
+ByClass = Callable[[np.ndarray | None], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class ClassificationStatistics:
         calibrated: scores are probabilities in [0, 1]; otherwise nothing is decided at 0.5 and nothing is calibrated.
     """
 
+    kind: ClassVar[str] = "classification"
+    target: ClassVar[str] = "labels"
+    large: ClassVar[frozenset[str]] = frozenset()
+
     class_names: tuple[str, ...]
     scores: np.ndarray
     truth: np.ndarray
@@ -43,6 +48,115 @@ class ClassificationStatistics:
     @property
     def n_images(self) -> int:
         return len(self.scores)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return class_parts(len(self.class_names), self.exclusive, self.calibrated, self.thresholds is not None)
+
+    def view(self) -> ClassView:
+        return ClassView(self)
+
+    def only(self, needs: Collection[str]) -> ClassificationStatistics:
+        return self
+
+    def stacked(self, second: ClassificationStatistics) -> ClassificationStatistics:
+        """Two methods over the same images as one split of twice the length."""
+        if self.thresholds != second.thresholds:
+            raise UsageError("Methods with thresholds of their own are compared by metrics that need none: auroc, ap.")
+        return ClassificationStatistics(
+            self.class_names,
+            np.r_[self.scores, second.scores],
+            np.r_[self.truth, second.truth],
+            self.exclusive,
+            self.thresholds,
+            self.calibrated and second.calibrated,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists and numbers, exact; NaN as null."""
+        return {
+            "kind": self.kind,
+            "classes": list(self.class_names),
+            "exclusive": self.exclusive,
+            "calibrated": self.calibrated,
+            "thresholds": None if self.thresholds is None else [None if np.isnan(t) else t for t in self.thresholds],
+            "scores": self.scores.tolist(),
+            "truth": self.truth.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> ClassificationStatistics:
+        """Raises KeyError, TypeError or ValueError for anything that `to_json` did not write."""
+        classes = tuple(stored["classes"])
+        thresholds = stored["thresholds"]
+        found = cls(
+            classes,
+            np.array(stored["scores"], np.float64).reshape(-1, len(classes)),
+            np.array(stored["truth"], np.int8).reshape(-1, len(classes)),
+            bool(stored["exclusive"]),
+            None if thresholds is None else tuple(np.nan if t is None else float(t) for t in thresholds),
+            bool(stored["calibrated"]),
+        )
+        if found.scores.shape != found.truth.shape:
+            raise ValueError("scores and labels of different length")
+        return found
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """Class scores as the metrics of `classification` read them; what several share is made once."""
+
+    statistics: ClassificationStatistics
+
+    @property
+    def exclusive(self) -> bool:
+        return self.statistics.exclusive
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        return of_classes.rank(self.statistics.scores, self.statistics.truth)
+
+    @cached_property
+    def averaged(self) -> np.ndarray:
+        """(C,) bool, classes that a mean covers: a property of the split, so that a resample that loses one is undefined, not easier."""
+        missing = undefined_classes(self.statistics.truth, self.statistics.class_names)
+        return np.array([name not in missing for name in self.statistics.class_names])
+
+    def mean(self, values: ByClass) -> PooledMetric:
+        """The mean over classes; None where no class is covered, or one of them has no value."""
+        return lambda weights=None: _or_none(values(weights)[self.averaged].mean()) if self.averaged.any() else None
+
+    def of_class(self, values: ByClass, label: int) -> PooledMetric:
+        return lambda weights=None: _or_none(values(weights)[label])
+
+    def ranking(self, score: Callable[[Ranked, np.ndarray | None], np.ndarray]) -> ByClass:
+        return partial(score, self.ranked)
+
+    def decisions(self, score: Callable[[Confusion], np.ndarray]) -> ByClass:
+        """Decided at 0.5, or for the class of the highest score where classes exclude each other."""
+        return lambda weights: score(self._counts(weights))
+
+    def validated_decisions(self, score: Callable[[Confusion], np.ndarray]) -> ByClass:
+        """Decided at the thresholds from validation; a class without one is never predicted."""
+        thresholds = np.asarray(self.statistics.thresholds)
+        decided = self.statistics.scores >= np.where(np.isnan(thresholds), np.inf, thresholds)
+        return lambda weights: score(of_classes.count_decisions(decided, self.statistics.truth, weights))
+
+    def probabilities(self, score: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]) -> ByClass:
+        return lambda weights: score(self.statistics.scores, self.statistics.truth, weights)
+
+    def matrix(self, score: Callable[[np.ndarray], float]) -> PooledMetric:
+        """Of the confusion matrix of classes that exclude each other."""
+        return lambda weights=None: _or_none(score(self._matrix(weights)))
+
+    def _counts(self, weights: np.ndarray | None) -> Confusion:
+        if self.exclusive:
+            return of_classes.of_matrix(self._matrix(weights))
+        return of_classes.count_decisions(self.statistics.scores >= of_classes.THRESHOLD, self.statistics.truth, weights)
+
+    def _matrix(self, weights: np.ndarray | None) -> np.ndarray:
+        decided, true = self.statistics.scores.argmax(axis=1), self.statistics.truth.argmax(axis=1)
+        return of_classes.confusion_matrix(decided, true, len(self.statistics.class_names), weights)
 
 
 @dataclass(frozen=True)
@@ -57,6 +171,10 @@ class MeanStatistics:
         values: (n, len(names)) float64, NaN where undefined.
     """
 
+    kind: ClassVar[str] = "means"
+    target: ClassVar[str] = ""  # the columns are metrics already, of reports or of phrases
+    large: ClassVar[frozenset[str]] = frozenset()
+
     names: tuple[str, ...]
     image: np.ndarray
     values: np.ndarray
@@ -66,79 +184,57 @@ class MeanStatistics:
     def class_names(self) -> tuple[str, ...]:
         return self.names
 
+    def only(self, needs: Collection[str]) -> MeanStatistics:
+        return self
 
-LabelStatistics = ClassificationStatistics | MeanStatistics
+    def mean_of(self, name: str) -> PooledMetric:
+        """The mean of a column; None where no row defines it."""
+        return partial(self._mean, self.names.index(name))
 
+    def stacked(self, second: MeanStatistics) -> MeanStatistics:
+        """Two methods over the same images as one split of twice the length."""
+        image = np.r_[self.image, second.image + self.n_images]
+        return MeanStatistics(self.names, image, np.r_[self.values, second.values], 2 * self.n_images)
 
-def metrics_of(statistics: LabelStatistics) -> dict[str, Pooled]:
-    """Every metric the statistics define, by name: `<class>_auroc`, `auroc` (mean over classes), ..."""
-    if isinstance(statistics, MeanStatistics):
-        return {name: partial(_mean_of_rows, statistics, column) for column, name in enumerate(statistics.names)}
-    return _classification_metrics(statistics)
-
-
-def stack(first: LabelStatistics, second: LabelStatistics) -> LabelStatistics:
-    """Two methods over the same images as one split of twice the length."""
-    if isinstance(first, MeanStatistics):
-        image = np.r_[first.image, second.image + first.n_images]
-        return MeanStatistics(first.names, image, np.r_[first.values, second.values], 2 * first.n_images)
-    if first.thresholds != second.thresholds:
-        raise UsageError("Methods with thresholds of their own are compared by metrics that need none: auroc, ap.")
-    return ClassificationStatistics(
-        first.class_names,
-        np.r_[first.scores, second.scores],
-        np.r_[first.truth, second.truth],
-        first.exclusive,
-        first.thresholds,
-        first.calibrated and second.calibrated,
-    )
-
-
-def to_json(statistics: LabelStatistics) -> dict[str, Any]:
-    """Lists and numbers, exact; NaN as null."""
-    if isinstance(statistics, MeanStatistics):
-        values = [[None if np.isnan(v) else v for v in row] for row in statistics.values.tolist()]
+    def to_json(self) -> dict[str, Any]:
+        """Lists and numbers, exact; NaN as null."""
+        values = [[None if np.isnan(v) else v for v in row] for row in self.values.tolist()]
         return {
-            "kind": "means",
-            "names": list(statistics.names),
-            "n_images": statistics.n_images,
-            "image": statistics.image.tolist(),
+            "kind": self.kind,
+            "names": list(self.names),
+            "n_images": self.n_images,
+            "image": self.image.tolist(),
             "values": values,
         }
-    return {
-        "kind": "classification",
-        "classes": list(statistics.class_names),
-        "exclusive": statistics.exclusive,
-        "calibrated": statistics.calibrated,
-        "thresholds": None if statistics.thresholds is None else [None if np.isnan(t) else t for t in statistics.thresholds],
-        "scores": statistics.scores.tolist(),
-        "truth": statistics.truth.tolist(),
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> MeanStatistics:
+        """Raises KeyError, TypeError or ValueError for anything that `to_json` did not write."""
+        names = tuple(stored["names"])
+        values = np.array([[np.nan if v is None else v for v in row] for row in stored["values"]], np.float64).reshape(-1, len(names))
+        found = cls(names, np.array(stored["image"], np.int64), values, int(stored["n_images"]))
+        if len(found.image) != len(found.values) or (len(found.image) and not 0 <= found.image.min() <= found.image.max() < found.n_images):
+            raise ValueError("rows and their images disagree")
+        return found
+
+    def _mean(self, column: int, weights: np.ndarray | None = None) -> float | None:
+        values = self.values[:, column]
+        copies = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)[self.image]
+        copies = copies * ~np.isnan(values)
+        return float((copies * np.nan_to_num(values)).sum() / copies.sum()) if copies.sum() > 0 else None
+
+
+def class_parts(n_classes: int, exclusive: bool, calibrated: bool, thresholds: bool) -> frozenset[str]:
+    """What metrics of class scores may need: see `ClassificationStatistics` for the three flags."""
+    there = {
+        "scores": True,
+        "decisions": exclusive or calibrated,
+        "exclusive": exclusive,
+        "probabilities": calibrated,
+        "thresholds": thresholds,
+        SEVERAL_CLASSES: n_classes > 1,
     }
-
-
-def means_from_json(stored: dict[str, Any]) -> MeanStatistics:
-    names = tuple(stored["names"])
-    values = np.array([[np.nan if v is None else v for v in row] for row in stored["values"]], np.float64).reshape(-1, len(names))
-    found = MeanStatistics(names, np.array(stored["image"], np.int64), values, int(stored["n_images"]))
-    if len(found.image) != len(found.values) or (len(found.image) and not 0 <= found.image.min() <= found.image.max() < found.n_images):
-        raise ValueError("rows and their images disagree")
-    return found
-
-
-def classification_from_json(stored: dict[str, Any]) -> ClassificationStatistics:
-    classes = tuple(stored["classes"])
-    thresholds = stored["thresholds"]
-    found = ClassificationStatistics(
-        classes,
-        np.array(stored["scores"], np.float64).reshape(-1, len(classes)),
-        np.array(stored["truth"], np.int8).reshape(-1, len(classes)),
-        bool(stored["exclusive"]),
-        None if thresholds is None else tuple(np.nan if t is None else float(t) for t in thresholds),
-        bool(stored["calibrated"]),
-    )
-    if found.scores.shape != found.truth.shape:
-        raise ValueError("scores and labels of different length")
-    return found
+    return frozenset(part for part, given in there.items() if given)
 
 
 def undefined_classes(truth: np.ndarray, class_names: Sequence[str]) -> dict[str, str]:
@@ -152,98 +248,5 @@ def undefined_classes(truth: np.ndarray, class_names: Sequence[str]) -> dict[str
     return why
 
 
-def _classification_metrics(statistics: ClassificationStatistics) -> dict[str, Pooled]:
-    names, truth = statistics.class_names, statistics.truth
-    ranked = of_classes.rank(statistics.scores, truth)
-    missing = undefined_classes(truth, names)
-    # Which classes a mean covers is a property of the split: a resample that loses one of them is undefined, not easier.
-    averaged = np.array([name not in missing for name in names])
-    metrics: dict[str, Pooled] = {}
-    for family in PER_CLASS[:2] if not statistics.calibrated and not statistics.exclusive else PER_CLASS:
-        if family in ("calibration_error", "brier") and not statistics.calibrated:
-            continue
-        values = partial(_FAMILIES[family], statistics, ranked)
-        metrics[family] = partial(_macro, values, averaged)
-        if len(names) > 1:
-            metrics |= {f"{name}_{family}": partial(_of_class, values, label) for label, name in enumerate(names)}
-    if statistics.thresholds is not None:
-        metrics["f1_validated"] = partial(_macro, partial(_f1_validated, statistics), averaged)
-    if statistics.exclusive:
-        metrics |= {
-            "accuracy": partial(_of_matrix, statistics, of_classes.multiclass_accuracy),
-            "mcc": partial(_of_matrix, statistics, of_classes.multiclass_mcc),
-            "kappa": partial(_of_matrix, statistics, of_classes.cohen_kappa),
-            "precision": partial(_macro, partial(_decision, of_classes.precision, statistics, ranked), averaged),
-            "recall": partial(_macro, partial(_decision, of_classes.recall, statistics, ranked), averaged),
-        }
-    return metrics
-
-
-def _counts(statistics: ClassificationStatistics, weights: np.ndarray | None) -> of_classes.Confusion:
-    if statistics.exclusive:
-        return of_classes.of_matrix(_matrix(statistics, weights))
-    return of_classes.count_decisions(statistics.scores >= of_classes.THRESHOLD, statistics.truth, weights)
-
-
-def _matrix(statistics: ClassificationStatistics, weights: np.ndarray | None) -> np.ndarray:
-    decided, true = statistics.scores.argmax(axis=1), statistics.truth.argmax(axis=1)
-    return of_classes.confusion_matrix(decided, true, len(statistics.class_names), weights)
-
-
-def _auroc(statistics: ClassificationStatistics, ranked: Ranked, weights: np.ndarray | None = None) -> np.ndarray:
-    return of_classes.auroc(ranked, weights)
-
-
-def _ap(statistics: ClassificationStatistics, ranked: Ranked, weights: np.ndarray | None = None) -> np.ndarray:
-    return of_classes.average_precision(ranked, weights)
-
-
-def _decision(score, statistics: ClassificationStatistics, ranked: Ranked, weights: np.ndarray | None = None) -> np.ndarray:
-    return score(_counts(statistics, weights))
-
-
-def _calibration(score, statistics: ClassificationStatistics, ranked: Ranked, weights: np.ndarray | None = None) -> np.ndarray:
-    return score(statistics.scores, statistics.truth, weights)
-
-
-_FAMILIES = {
-    "auroc": _auroc,
-    "ap": _ap,
-    "f1": partial(_decision, of_classes.f1),
-    "mcc": partial(_decision, of_classes.mcc),
-    "accuracy": partial(_decision, of_classes.accuracy),
-    "calibration_error": partial(_calibration, of_classes.calibration_error),
-    "brier": partial(_calibration, of_classes.brier),
-}
-
-
-def _f1_validated(statistics: ClassificationStatistics, weights: np.ndarray | None = None) -> np.ndarray:
-    thresholds = np.asarray(statistics.thresholds)
-    decided = statistics.scores >= np.where(np.isnan(thresholds), np.inf, thresholds)
-    return of_classes.f1(of_classes.count_decisions(decided, statistics.truth, weights))
-
-
-def _of_matrix(statistics: ClassificationStatistics, score: Callable[[np.ndarray], float], weights: np.ndarray | None = None):
-    return _or_none(score(_matrix(statistics, weights)))
-
-
-def _macro(values: Callable[[np.ndarray | None], np.ndarray], averaged: np.ndarray, weights: np.ndarray | None = None) -> float | None:
-    return _or_none(values(weights)[averaged].mean()) if averaged.any() else None
-
-
-def _of_class(values: Callable[[np.ndarray | None], np.ndarray], label: int, weights: np.ndarray | None = None) -> float | None:
-    return _or_none(values(weights)[label])
-
-
-def _mean_of_rows(statistics: MeanStatistics, column: int, weights: np.ndarray | None = None) -> float | None:
-    values = statistics.values[:, column]
-    copies = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)[statistics.image]
-    copies = copies * ~np.isnan(values)
-    return float((copies * np.nan_to_num(values)).sum() / copies.sum()) if copies.sum() > 0 else None
-
-
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-__all__ = ["UNKNOWN", "ClassificationStatistics", "LabelStatistics", "MeanStatistics", "metrics_of", "stack", "to_json"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from benchmark.metrics.spec import MetricSpec
+
 SIZES = ("small", "medium", "large")
 HIT_COVERAGE = 0.5
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
@@ -78,3 +80,16 @@ def lesion_sensitivity(lesions: Lesions, weights: np.ndarray | None = None) -> d
     total = np.bincount(third, weights=weight, minlength=3)
     found = np.bincount(third, weights=weight * lesions.hit, minlength=3)
     return {name: float(f / t) if t else None for name, f, t in zip(SIZES, found, total, strict=True)}
+
+
+METRICS = (
+    MetricSpec(
+        name="lesion_sensitivity_{size}",
+        title="lesions found, {size} third",
+        target="masks",
+        values=dict(zip(SIZES, ("smallest", "middle", "largest"), strict=True)),
+        needs=("lesions",),
+        compute=lambda masks, size: lambda weights=None: lesion_sensitivity(masks.lesions, weights)[size],
+        undefined="no lesion falls into the {size} third",
+    ),
+)

@@ -1,4 +1,4 @@
-"""LoVT's average precision in many resamples at once: the same numbers as `detection.average_precisions`, several times as fast.
+"""LoVT's average precision in many resamples at once: the same numbers as `matching.average_precisions`, several times as fast.
 
 One resample is a column. Detections between two hits matter only by their number, so they are counted once per image and multiplied with
 the copies of the images.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from benchmark.metrics.detection import RECALL_LEVELS, Matched
+from benchmark.metrics.matching import RECALL_LEVELS, Matched
 
 _CHUNK = 100  # resamples whose tables fit into a core's cache
 

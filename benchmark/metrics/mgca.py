@@ -14,10 +14,11 @@ import numpy as np
 
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import UNCOUNTED, CocoHits, average_precision, coco_hits
+from benchmark.metrics.matching import NO_BOX
+from benchmark.metrics.spec import MetricSpec
 
 THRESHOLDS = np.array([0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75])
 CONFIDENCE = 0.5
-RELEASED, ALL_IMAGES = "mAP_mgca", "mAP_mgca_all"
 
 
 def mgca_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.ndarray:
@@ -50,6 +51,23 @@ def as_released(found: CocoHits, weights: np.ndarray | None = None) -> float | N
     return average_precision(found, weights=weights * (detected & boxed)) or 0.0
 
 
-def metrics_of(found: CocoHits) -> dict[str, partial]:
-    """Both columns as functions of image weights."""
-    return {RELEASED: partial(as_released, found), ALL_IMAGES: partial(over_all_images, found)}
+METRICS = (
+    MetricSpec(
+        name="mAP_mgca",
+        title="mAP (MGCA, as released)",
+        target="boxes",
+        needs=("mgca",),
+        compute=lambda boxes: partial(as_released, boxes.mgca),
+        undefined=NO_BOX,
+        selects=True,
+    ),
+    MetricSpec(
+        name="mAP_mgca_all",
+        title="mAP (MGCA, all images)",
+        target="boxes",
+        needs=("mgca",),
+        compute=lambda boxes: partial(over_all_images, boxes.mgca),
+        undefined=NO_BOX,
+        selects=True,
+    ),
+)

@@ -10,9 +10,12 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from benchmark.metrics.spec import MetricSpec
 
 # Bins are the leading bits of the float32 pattern, of p below one half and of 1 - p above: 32 bins per factor of two, so that two
 # probabilities in one bin differ by at most 3.2 % of their distance to the nearer end of [0, 1]. Below 2**-24 all share the first bin,
@@ -106,3 +109,15 @@ def _pooled(part: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     if weights is None:
         return part.sum(axis=0, dtype=np.int64)
     return np.tensordot(np.asarray(weights, np.float64), part, axes=1).astype(np.int64)
+
+
+METRICS = (
+    MetricSpec(
+        name="pixel_ap",
+        title="pixel AP",
+        target="masks",
+        needs=("pixels",),
+        compute=lambda masks: partial(pixel_ap, masks.pixels),
+        undefined="no image has a positive pixel",
+    ),
+)

@@ -16,8 +16,11 @@ import numpy as np
 from scipy.special import gammaln
 
 from benchmark.errors import TrainingError, UsageError
+from benchmark.metrics.spec import MetricSpec
 
 CUTOFFS = (1, 5, 10, 100)
+TEXT_CUTOFFS = (1, 5, 10)
+CLASS_CUTOFFS = (5, 10, 100)  # GLoRIA's table of retrieval on 5x200
 BLOCK_BYTES = 256 * 2**20  # of similarities held at once
 
 # rows of queries -> (b, M) similarities with all candidates
@@ -174,3 +177,37 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     embeddings = np.asarray(embeddings, np.float32)
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, length, out=np.zeros_like(embeddings), where=length > 0)
+
+
+_WAYS = {"image_to_text": ", image to text", "text_to_image": ", text to image", "prior": " of the prior"}
+_AMONG_FIRST = {"hit": "R@{k}", "precision": "P@{k}", "recall": "share of matches among the first {k}"}
+TEXT_MATCHES, CLASS_MATCHES = "text_matches", "class_matches"
+_NO_QUERY = "no query has a match"
+
+
+def _rank_of_match(way: str, *needs: str) -> MetricSpec:
+    return MetricSpec(name=f"{way}_mrr", title=f"MRR{_WAYS[way]}", target="reports", needs=needs, undefined=_NO_QUERY)
+
+
+def _among_first(way: str, measure: str, cutoffs: Sequence[int], needs: str, of: str = "") -> MetricSpec:
+    return MetricSpec(
+        name=f"{of and of + '_'}{way}_{measure}@{{k}}",
+        title=f"{of and of + ' '}{_AMONG_FIRST[measure]}{_WAYS[way]}",
+        target="reports",
+        values={k: str(k) for k in cutoffs},
+        needs=(needs,),
+        undefined=_NO_QUERY,
+    )
+
+
+METRICS = (
+    _rank_of_match("image_to_text"),
+    _rank_of_match("text_to_image", TEXT_MATCHES),
+    _rank_of_match("prior"),
+    *(_among_first(way, measure, TEXT_CUTOFFS, TEXT_MATCHES) for way in ("image_to_text", "text_to_image") for measure in _AMONG_FIRST),
+    _among_first("prior", "hit", TEXT_CUTOFFS, TEXT_MATCHES),
+    _among_first("image_to_text", "precision", CLASS_CUTOFFS, CLASS_MATCHES),
+    _among_first("image_to_text", "precision", CLASS_CUTOFFS, CLASS_MATCHES, of="{class}"),
+    _among_first("prior", "precision", CLASS_CUTOFFS, CLASS_MATCHES),
+    MetricSpec(name="duplicate_rate", title="texts that another repeats word for word", target="reports", better="neither"),
+)

@@ -1,6 +1,6 @@
 """What a job calls: all metrics of a split by name, with the statistics its record keeps.
 
-Selection functions give only what validation needs every epoch. No definition lives here: those are in the families' modules.
+Selection functions give only what validation needs every epoch. Definitions, names and reasons are in the families' modules.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import detection, dice, froc, lesions, mgca, pixels, surface
+from benchmark.metrics import dice, lesions, pixels, surface
+from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.boxes import Boxes, Detections
-from benchmark.metrics.coco import CocoHits, coco_hits
+from benchmark.metrics.coco import coco_hits
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
+from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.mgca import mgca_hits
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import SegmentationStatistics, Statistics, detection_statistics, pooled_metrics, to_json
+from benchmark.metrics.spec import INFINITE, MetricSpec
+from benchmark.metrics.statistics import Statistics, pooled_metrics, undefined_reasons
 
 _CHUNK = 64
+VALIDATION_LOSS = "validation_loss"  # what training alone knows
 
-_WHY_UNDEFINED = {
-    "pos_dice": "no image has a positive pixel",
-    "image_dice_positives": "no image has a positive pixel",
-    "negatives_empty": "every image has positive pixels of every class",
-    "precision": "nothing was predicted",
-    "recall": "no image has a positive pixel",
-    "iou": "prediction and ground truth are empty",
-    "pixel_ap": "no image has a positive pixel",
-    "nsd": "no image has a positive pixel",
-    "calibration_error": "no detection has a confidence of at least 0.001",
-    **{f"lesion_sensitivity_{size}": f"no lesion falls into the {size} third" for size in lesions.SIZES},
-}
-_NO_BOX = "no image has a box"
+METRICS = tuple(
+    MetricSpec(
+        name="negative_loss",
+        title="negative validation loss",
+        target=target,
+        needs=(VALIDATION_LOSS,),
+        low=-INFINITE,
+        high=INFINITE,
+        selects=True,
+    )
+    for target in ("masks", "labels")
+)
 
 
 @dataclass(frozen=True)
@@ -54,25 +57,14 @@ class Scores:
 
 
 def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> dict[str, float]:
-    """Validation metrics of a segmentation head: `<class>_dice` for every class, `avg_dice`, and `image_dice_all`."""
-    per_class = dice.micro_dice(counts)
-    by_class = {f"{name}_dice": float(value) for name, value in zip(class_names, per_class, strict=True)}
-    return {**by_class, "avg_dice": dice.avg_dice(counts), "image_dice_all": dice.image_dice_all(counts) or 0.0}
+    """Validation metrics of a segmentation head, those that pixel counts give: `<class>_dice` for every class, `avg_dice`, and more."""
+    return _selection(SegmentationStatistics(tuple(class_names), counts, lesions=None, surfaces=None))
 
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
     """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`; and where an image has a box `froc`, `froc_full`, MGCA's."""
-    table = overlaps(detections, truth)
-    pool = detection.lovt_pool(table)
-    found = detection.pooled_map(detection.match(pool, n_classes=len(class_names)))
-    metrics = {"mAP": found.mean, "mAP@0.5": found.at(0.5), "mAP@0.75": found.at(0.75)}
-    if pool.n_truth:
-        metrics["froc"] = froc.read_carrying_forward(froc.centre_hits(pool)).mean
-        metrics["froc_full"] = froc.read_interpolating(froc.centre_hits(detection.full_pool(table))).mean
-        hits = mgca_hits(detections, truth, len(class_names))
-        found_by_mgca = CocoHits(table.n_images, table.image, table.label, hits, table.truth_image, table.truth_label, len(mgca.THRESHOLDS))
-        metrics |= {name: metric(None) for name, metric in mgca.metrics_of(found_by_mgca).items()}
-    return metrics
+    found = mgca_hits(detections, truth, len(class_names)) if len(truth.image) else None
+    return _selection(detection_statistics(overlaps(detections, truth), class_names, mgca_hits=found))
 
 
 def score_segmentation(
@@ -176,7 +168,7 @@ def score_classification(
     found = _scores(statistics)
     missing = undefined_classes(statistics.truth, class_names)
     why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-    undefined = dict.fromkeys(found.undefined, f"{why}" if why else "nothing was decided for it")
+    undefined = dict.fromkeys(found.undefined, why) if why else dict(found.undefined)
     if missing:
         undefined |= {f"mean over all {len(class_names)} classes": f"{why}; means cover the other {len(class_names) - len(missing)}"}
     return Scores(found.metrics, found.statistics, undefined)
@@ -188,12 +180,18 @@ def score_rows(names: Sequence[str], values: np.ndarray, image: np.ndarray, n_im
     return Scores(found.metrics, found.statistics, dict.fromkeys(found.undefined, "no query or phrase defines it"))
 
 
+def _selection(statistics: Statistics) -> dict[str, float]:
+    values = {name: metric(None) for name, metric in pooled_metrics(statistics, selects=True).items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _scores(statistics: Statistics) -> Scores:
     values = {name: metric(None) for name, metric in pooled_metrics(statistics).items()}
+    why = undefined_reasons(statistics)
     return Scores(
         metrics={name: value for name, value in values.items() if value is not None},
-        statistics=to_json(statistics),
-        undefined={name: _WHY_UNDEFINED.get(name, _NO_BOX) for name, value in values.items() if value is None},
+        statistics=statistics.to_json(),
+        undefined={name: why[name] for name, value in values.items() if value is None},
     )
 
 

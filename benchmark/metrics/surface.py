@@ -6,9 +6,12 @@ Only for true masks: the outline of a filled box is an artefact of annotation. O
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
+
+from benchmark.metrics.spec import MetricSpec
 
 # Pixels of the frame: 2 of 224 are about 3 mm on a chest 35 cm wide. Fixed, so that values are comparable between backbones.
 TOLERANCE_PX = 2.0
@@ -64,3 +67,15 @@ def normalised_surface_distance(predicted: np.ndarray, mask: np.ndarray, toleran
 
 def _outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
+
+
+METRICS = (
+    MetricSpec(
+        name="nsd",
+        title="normalised surface distance",
+        target="masks",
+        needs=("surfaces",),
+        compute=lambda masks: partial(mean_nsd, masks.surfaces),
+        undefined="no image has a positive pixel",
+    ),
+)

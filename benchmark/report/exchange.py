@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from benchmark.cards import digest_of
 from benchmark.metrics.statistics import defines, pooled_metric, stack_statistics
-from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, N_RESAMPLES, paired_permutation
 from benchmark.report import stored
 from benchmark.report.rows import Row
+from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, N_RESAMPLES, paired_permutation
 
 _VERSION = 1  # goes up when the same statistics give another value
 

@@ -49,12 +49,6 @@ def t_half_width(values: Sequence[float]) -> float | None:
     return float(stats.t.ppf(0.975, n - 1)) * standard_deviation(values) / math.sqrt(n)
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Mean of `first - second`, run by run, for runs that share their seeds."""
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    return Difference(mean(differences), t_half_width(differences))
-
-
 def decimals_for(half_width: float | None) -> int:
     """Decimals an uncertainty justifies: two of its digits up to 3.54, else one (the Particle Data Group's rule); at most two decimals."""
     if half_width is None or half_width <= 0 or not math.isfinite(half_width):

@@ -15,10 +15,10 @@ import pandas as pd
 
 from benchmark import registry
 from benchmark.cards import Record, Role
-from benchmark.metrics.uncertainty import half_width
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.report import numbers, published
 from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
+from benchmark.statistics.uncertainty import half_width
 
 # Percentage points within which two results count as the same, fixed before anything was measured (science 8).
 MARGINS = {"mAP": 2.0, "fROC": 2.0, "Dice": 1.5, "Avg Dice": 1.5}

@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmark.cards import Record
 from benchmark.metrics.statistics import defines, pooled_metric
-from benchmark.metrics.uncertainty import cluster_bootstrap
 from benchmark.report import stored
+from benchmark.statistics.uncertainty import cluster_bootstrap
 
 N_RESAMPLES = 200  # for a variance; its square root is then known to about 5 %
-MOST_UNDEFINED = 0.05  # as `metrics.uncertainty`
+MOST_UNDEFINED = 0.05  # as `statistics.uncertainty`
 _VERSION = 2  # goes up when the same statistics give other values
 
 

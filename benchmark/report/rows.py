@@ -14,10 +14,10 @@ from typing import Literal
 
 from benchmark import registry
 from benchmark.cards import Contamination, Experiment, Job, Record, Role, digest_of
-from benchmark.metrics.uncertainty import FEWEST_CLUSTERS, half_width
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
+from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, distinct_runs, half_width
 
 LIMITED = "limited run: never ranked, never beside published numbers"
 PARTIAL = "partial release ({}): never ranked, never beside published numbers"
@@ -51,6 +51,7 @@ class Row:
 
     Attributes:
         variant: what tells this row from others of the same names (for example "limit=32"); mostly empty.
+        target: ground truth that the metric scores against, as in a task card.
         random: the backbone is untrained.
         runs: final runs on record, by run number.
         mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
@@ -59,6 +60,7 @@ class Row:
         anchors: (name, fraction) of scores on the same test images that need no model, under the reported metric.
         custom: what of it came from a user's own cards (`Labels.custom`).
         box_masks: its masks are filled boxes.
+        n_with_finding: test images that show the finding; None where the records do not say.
     """
 
     backbone: str
@@ -73,6 +75,7 @@ class Row:
     fraction: float
     metric: str
     metric_title: str
+    target: str
     protocol: str
     scale: Literal["full", "limited"]
     phantom: bool
@@ -90,6 +93,7 @@ class Row:
     anchors: tuple[tuple[str, float], ...] = ()
     custom: tuple[str, ...] = ()
     box_masks: bool = False
+    n_with_finding: int | None = None
 
     @property
     def n_missing(self) -> int:
@@ -245,6 +249,7 @@ def _row(
         fraction=experiment.fraction,
         metric=experiment.report,
         metric_title=metric_title(job),
+        target=experiment.dataset.target,
         protocol=protocol,
         scale=scale,
         phantom=phantom,
@@ -262,7 +267,15 @@ def _row(
         anchors=_anchors(record for _, record in finals if record is not None),
         custom=tuple(dict.fromkeys(part for member, _ in members for part in member.labels.custom)),
         box_masks=has_box_masks(job),
+        n_with_finding=_n_with_finding(record for _, record in finals if record is not None),
     )
+
+
+def _n_with_finding(records: Iterable[Record]) -> int | None:
+    """The fewest of any run; words are asked of every image, whatever it shows."""
+    of_images = (record for record in records if record.job.experiment.dataset.target not in ("reports", "phrases"))
+    known = [record.counts["test"]["positives"] for record in of_images if "positives" in record.counts.get("test", {})]
+    return min(known, default=None)
 
 
 def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
@@ -366,7 +379,10 @@ def _repeated(runs: Sequence[Run]) -> Iterable[str]:
     repeated = [same for same in by_value.values() if len({(run.head_seed, run.order_seed) for run in same}) > 1]
     if repeated:
         listed = "; ".join("runs " + ", ".join(str(run.run) for run in same) for same in repeated)
-        yield f"identical results from different seeds ({listed}): the interval is too narrow"
+        distinct = distinct_runs([run.value for run in runs if run.value is not None])
+        alone = f"distinct runs alone give {numbers.percent(numbers.mean(distinct), numbers.t_half_width(distinct))}"
+        said = alone if len(distinct) > 1 else "it is one run over again"
+        yield f"identical results from different seeds ({listed}): the interval is too narrow; {said}"
 
 
 def _changed_files(records: Iterable[Record]) -> Iterable[str]:

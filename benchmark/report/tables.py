@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import DISCLAIMER
+from benchmark.metrics import spec
 from benchmark.report import escape, numbers
 from benchmark.report.rows import LOVT_SPLIT, Row
 
@@ -257,12 +258,13 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    metrics = list(dict.fromkeys(row.metric_title for row in rows))
+    metrics = dict.fromkeys(row.metric_title for row in rows)
+    shares = {row.metric_title for row in rows if (known := spec.find(row.metric, row.target)) is None or known.spec.unit == "share"}
     table = Table(title=Text(title), caption=Text(DISCLAIMER), header_style="bold", title_justify="left", caption_justify="left")
     table.add_column("task", no_wrap=True)
     table.add_column("backbone")
     for metric in metrics:
-        table.add_column(Text(f"{metric} %"), justify="right", no_wrap=True)
+        table.add_column(Text(f"{metric} %" if metric in shares else metric), justify="right", no_wrap=True)
     table.add_column("runs", justify="right", no_wrap=True)
     table.add_column("notes")
     previous = None

@@ -24,7 +24,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.pyramid import WithPyramid, on_one_grid
-from benchmark.metrics import ranges
+from benchmark.metrics import spec
 from benchmark.readers.base import ids_digest
 from benchmark.readers.kit.audit import leakage
 from benchmark.registry import plugin
@@ -296,7 +296,7 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
 
 def _require_possible(metrics: Mapping[str, float]) -> None:
     """A stored record with a value that its metric cannot have is refused wherever it is read: such a value is a bug, said here."""
-    if fault := ranges.fault_of(metrics):
+    if fault := spec.fault_of(metrics):
         raise TrainingError(f"The test gave what cannot be: {fault}. This is a bug of the metric: please report it.")
 
 

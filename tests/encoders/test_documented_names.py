@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from benchmark import registry
-from benchmark.encoders.checkpoints import account_of
-from benchmark.encoders.layouts import layout_of
+from benchmark.encoders.checkpoints import TensorAccount, _match, _with_one_prefix
+from benchmark.encoders.layouts import Layout, layout_of
 from benchmark.errors import CheckpointError
 
 Names = dict[str, tuple[int, ...]]
@@ -390,6 +390,11 @@ def _encoder(name: str) -> dict[str, torch.Tensor]:
 def _of_shapes(names: Names) -> dict[str, torch.Tensor]:
     """Tensors of one element seen at every place: full shapes, no memory."""
     return {name: torch.zeros(()).expand(shape) for name, shape in names.items()}
+
+
+def account_of(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], layout: Layout) -> TensorAccount:
+    """What would become of a file's tensors in an encoder's, by names and shapes alone; nothing is loaded."""
+    return _match(found, wanted, _with_one_prefix(layout, found, wanted))[1]
 
 
 @pytest.mark.parametrize(("name", "number"), FILES)

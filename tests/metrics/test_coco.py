@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
-from benchmark.metrics.statistics import detection_statistics, from_json, pooled_metrics
+from benchmark.metrics.statistics import from_json, pooled_metrics
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

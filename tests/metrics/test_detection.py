@@ -16,20 +16,11 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from benchmark.bench.plain_scores import pycocotools_ap
 from benchmark.errors import FrameMismatch, UsageError
+from benchmark.metrics.box_statistics import BoxView, detection_statistics
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
-from benchmark.metrics.detection import (
-    LOVT_THRESHOLDS,
-    RECALL_LEVELS,
-    ap40_75_full,
-    average_precisions,
-    full_pool,
-    lovt_map,
-    lovt_pool,
-    match,
-    objectness_calibration_error,
-    share_lost_at,
-)
+from benchmark.metrics.detection import ap40_75_full, lovt_map, objectness_calibration_error, share_lost_at
+from benchmark.metrics.matching import LOVT_THRESHOLDS, RECALL_LEVELS, average_precisions, full_pool, lovt_pool, match
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
 
@@ -176,7 +167,7 @@ def test_of_boxes_with_equal_iou_the_later_one_is_taken(split):
 def test_detections_under_the_cut_do_not_exist_for_lovt(split):
     images = [([(0, 0, 9, 9, 0.2), (50, 50, 9, 9, 0.1999)], [(0, 0, 9, 9), (50, 50, 9, 9)])]
     assert lovt_map(*split(images)).mean == pytest.approx(51 / 101)
-    assert ap40_75_full(*split(images)).mean == pytest.approx(1.0)
+    assert ap40_75_full(BoxView(detection_statistics(overlaps(*split(images)), ("a",))))() == pytest.approx(1.0)
 
 
 def test_full_pool_keeps_the_hundred_most_confident_of_an_image(split):
@@ -241,15 +232,15 @@ def test_coco_ap_is_undefined_without_truth_and_zero_without_detections(split):
 def test_calibration_error_is_the_gap_between_confidence_and_hits(split):
     # Bin [0.9, 1]: confidences 0.9 and 1.0, one hit, the second box a duplicate: |0.95 - 0.5|; bin [0.3, 0.4): |0.3 - 0| for a miss.
     table = overlaps(*split([([(0, 0, 9, 9, 1.0), (0, 0, 9, 9, 0.9), (50, 50, 9, 9, 0.3)], [(0, 0, 9, 9)])]))
-    assert objectness_calibration_error(table) == pytest.approx((2 * 0.45 + 0.3) / 3)
-    assert objectness_calibration_error(overlaps(*split([([], [(0, 0, 9, 9)])]))) is None
+    assert objectness_calibration_error(table)(None) == pytest.approx((2 * 0.45 + 0.3) / 3)
+    assert objectness_calibration_error(overlaps(*split([([], [(0, 0, 9, 9)])])))(None) is None
 
 
 @often
 @given(seed=seeds)
 def test_calibration_error_equals_torchmetrics(random_split, seed):
     table = overlaps(*random_split(seed, low=0.001))
-    found = objectness_calibration_error(table)
+    found = objectness_calibration_error(table)(None)
     if table.n_detections == 0:
         assert found is None
         return
@@ -268,16 +259,16 @@ def test_calibrated_confidences_have_a_small_calibration_error():
     boxes = np.where(hit[:, None], [10.0, 10, 20, 20], [100.0, 100, 20, 20])
     honest = Detections(image, boxes, np.zeros(n, int), n, "f", confidence)
     boastful = dataclasses.replace(honest, confidence=np.sqrt(confidence))
-    assert objectness_calibration_error(overlaps(honest, truth)) < 0.02
-    assert objectness_calibration_error(overlaps(boastful, truth)) > 0.1
+    assert objectness_calibration_error(overlaps(honest, truth))(None) < 0.02
+    assert objectness_calibration_error(overlaps(boastful, truth))(None) > 0.1
 
 
 def test_boxes_found_only_under_the_cut_are_lost(split):
     images = [([(0, 0, 9, 9, 0.9), (50, 50, 9, 9, 0.1), (0, 0, 9, 9, 0.15)], [(0, 0, 9, 9), (50, 50, 9, 9), (90, 90, 9, 9)])]
     table = overlaps(*split(images))
-    assert share_lost_at(table) == pytest.approx(1 / 3)
-    assert share_lost_at(table, confidence=0.05) == 0.0
-    assert share_lost_at(overlaps(*split([([(0, 0, 5, 5, 0.9)], [])]))) is None
+    assert share_lost_at(table)(None) == pytest.approx(1 / 3)
+    assert share_lost_at(table, confidence=0.05)(None) == 0.0
+    assert share_lost_at(overlaps(*split([([(0, 0, 5, 5, 0.9)], [])])))(None) is None
 
 
 @sometimes
@@ -287,7 +278,7 @@ def test_lost_boxes_are_the_difference_between_two_recalls(random_split, seed):
     table = overlaps(detections, truth)
     if table.n_truth:
         found = [np.count_nonzero(match(pool, (0.4,)).hit) for pool in (full_pool(table), lovt_pool(table))]
-        assert share_lost_at(table) == pytest.approx((found[0] - found[1]) / table.n_truth)
+        assert share_lost_at(table)(None) == pytest.approx((found[0] - found[1]) / table.n_truth)
 
 
 def _corners(xywh):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import FrameMismatch
-from benchmark.metrics.detection import full_pool, lovt_pool
-from benchmark.metrics.froc import FROC_RATES, centre_hits, froc_full, froc_lovt, read_carrying_forward, read_interpolating
+from benchmark.metrics.froc import FROC_RATES, centre_hits, read_carrying_forward, read_interpolating
+from benchmark.metrics.matching import full_pool, lovt_pool
 from benchmark.metrics.overlaps import overlaps
 
 seeds = st.integers(0, 2**32 - 1)
@@ -43,7 +43,7 @@ FROC_4 = [
     ],
 )
 def test_vectors_of_the_reference(split, images, sensitivity, mean):
-    found = froc_lovt(*split(images))
+    found = _cut(*split(images))
     assert found.sensitivity == pytest.approx(sensitivity)
     assert found.mean == pytest.approx(mean, abs=5e-7)
 
@@ -52,14 +52,14 @@ def test_vectors_of_the_reference(split, images, sensitivity, mean):
 @given(seed=seeds, n_images=st.integers(1, 6), tied=st.booleans())
 def test_froc_lovt_equals_a_plain_walk(random_split, seed, n_images, tied):
     detections, truth = random_split(seed, n_images=n_images, tied=tied)
-    np.testing.assert_allclose(froc_lovt(detections, truth).sensitivity, _plain_froc(detections, truth), atol=1e-12)
+    np.testing.assert_allclose(_cut(detections, truth).sensitivity, _plain_froc(detections, truth), atol=1e-12)
 
 
 @often
 @given(seed=seeds, tied=st.booleans())
 def test_froc_full_equals_the_curve_over_all_thresholds(random_split, seed, tied):
     detections, truth = random_split(seed, low=0.001, tied=tied)
-    found = froc_full(detections, truth)
+    found = _full(detections, truth)
     if len(truth.image) == 0:
         assert found is None
     else:
@@ -92,7 +92,7 @@ def test_order_of_equal_confidences_does_not_matter_for_the_full_family(random_s
         label=detections.label[order],
         confidence=detections.confidence[order],
     )
-    assert froc_full(detections, truth) == froc_full(moved, dataclasses.replace(truth, image=renamed[truth.image]))
+    assert _full(detections, truth) == _full(moved, dataclasses.replace(truth, image=renamed[truth.image]))
 
 
 def test_second_hit_on_same_box_is_not_a_false_positive(split):
@@ -109,26 +109,34 @@ def test_one_detection_hits_every_box_around_its_centre_edges_included(split):
 def test_late_hits_are_lost_by_carry_forward_and_counted_by_the_full_family(split):
     # All four boxes of FROC-1 are found in the end (reference lovt.md 4.4).
     pair = split(FROC_1)
-    assert froc_lovt(*pair).sensitivity[-1] == 0.25
-    assert froc_full(*pair).sensitivity[-1] == 1.0
+    assert _cut(*pair).sensitivity[-1] == 0.25
+    assert _full(*pair).sensitivity[-1] == 1.0
 
 
 def test_low_confidences_count_only_in_the_full_family(split):
     pair = split([([(10, 10, 10, 10, 0.1)], [(5, 5, 30, 30)])])
-    assert froc_lovt(*pair).mean == 0.0
-    assert froc_full(*pair).mean == 1.0
+    assert _cut(*pair).mean == 0.0
+    assert _full(*pair).mean == 1.0
 
 
 def test_without_boxes_lovt_gives_one_and_the_full_family_nothing(split):
     pair = split([([], []), ([], [])])
-    assert froc_lovt(*pair).mean == 1.0
-    assert froc_full(*pair) is None
+    assert _cut(*pair).mean == 1.0
+    assert _full(*pair) is None
 
 
 def test_different_frames_are_refused(split):
     detections, truth = split(FROC_1)
     with pytest.raises(FrameMismatch):
-        froc_lovt(detections, dataclasses.replace(truth, frame="original"))
+        _cut(detections, dataclasses.replace(truth, frame="original"))
+
+
+def _cut(detections, truth):
+    return read_carrying_forward(centre_hits(lovt_pool(overlaps(detections, truth))))
+
+
+def _full(detections, truth):
+    return read_interpolating(centre_hits(full_pool(overlaps(detections, truth))))
 
 
 def _contains(box, detection):

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.metrics.detection import average_precisions, lovt_pool, match
-from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.dice import DiceCounts, DicePool
 from benchmark.metrics.many_resamples import mean_average_precisions
+from benchmark.metrics.matching import average_precisions, lovt_pool, match
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import DicePool
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)

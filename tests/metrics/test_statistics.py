@@ -8,16 +8,10 @@ import pytest
 
 from benchmark.errors import UsageError
 from benchmark.metrics import dice, lesions, surface
+from benchmark.metrics.box_statistics import detection_statistics
+from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import (
-    SegmentationStatistics,
-    detection_statistics,
-    from_json,
-    pooled_metric,
-    pooled_metrics,
-    stack_statistics,
-    to_json,
-)
+from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, stack_statistics, to_json
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import io
 import pytest
 
 from benchmark import registry
-from benchmark.metrics import scores
 from benchmark.report import beside
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
@@ -66,19 +65,25 @@ def test_dice_of_true_masks_is_plain_dice(make):
     assert found["image_dice_positives"].title == "Dice per positive image"
 
 
-def test_every_pooled_metric_of_detection_and_segmentation_has_a_title(request):
-    import numpy as np
+def _scored_against(make, target: str, report: str, metrics: dict[str, float]):
+    job = make.job(task=MASKS)
+    dataset = job.experiment.dataset.model_copy(update={"target": target})
+    job = job.model_copy(update={"experiment": job.experiment.model_copy(update={"dataset": dataset, "report": report})})
+    return make.record(job=job, metrics=metrics)
 
-    from benchmark.metrics.boxes import Boxes, Detections
 
-    boxes = np.array([[0.0, 0, 8, 8], [2, 2, 9, 9]])
-    where = np.array([0, 1]), boxes, np.array([0, 1])
-    detected = scores.score_detection(Detections(*where, 2, "f", np.array([0.9, 0.1])), Boxes(*where, 2, "f"), ("a", "b"))
-    masks = np.zeros((2, 2, 8, 8), bool)
-    masks[0, 0, :4] = masks[1, 1, 2:7, 2:7] = True
-    segmented = scores.score_segmentation(masks.astype(np.float32), masks, ("a", "b"), true_masks=True)
-    for name in {**detected.metrics, **detected.undefined, **segmented.metrics, **segmented.undefined}:
-        assert name in beside.TITLES or beside._class_of(name), name
+def test_whole_image_metrics_stand_on_a_sheet_and_those_of_single_classes_only_in_the_file(make):
+    measured = {"auroc": 0.8, "calibration_error": 0.1, "Edema_auroc": 0.9, "of_another_version": 0.5}
+    record = _scored_against(make, "labels", "auroc", measured)
+    (sheet,) = beside.sheets(beside.values_of(rows_of([record]), [record]))
+    assert sheet.lines == (("calibration error (mean over classes)", "", ("10.0",)),)
+    assert set(_values([record])) == set(measured)
+
+
+def test_counts_are_no_per_cent(make):
+    record = _scored_against(make, "phrases", "cnr", {"cnr": 0.2, "n_phrases": 1153.0, "miou": 0.25})
+    (sheet,) = beside.sheets(beside.values_of(rows_of([record]), [record]))
+    assert {title: texts for title, _, texts in sheet.lines} == {"phrases": ("1153.0",), "mIoU": ("25.0",)}
 
 
 def test_page_and_file_hold_them(make, tmp_path, monkeypatch):

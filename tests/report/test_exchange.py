@@ -11,12 +11,13 @@ import pytest
 
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
-from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, stack_statistics, to_json
-from benchmark.metrics.uncertainty import paired_permutation
+from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.statistics import pooled_metric, stack_statistics, to_json
 from benchmark.report import exchange, stored
 from benchmark.report.differences import gains
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
+from benchmark.statistics.uncertainty import paired_permutation
 from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"

@@ -36,9 +36,3 @@ def test_t_interval_of_five_values_by_hand():
     # mean 3, s = sqrt(2.5), t(0.975, 4) = 2.7764
     assert numbers.t_half_width([1, 2, 3, 4, 5]) == pytest.approx(2.7764451 * math.sqrt(2.5 / 5), rel=1e-6)
     assert numbers.t_half_width([1.0]) is None
-
-
-def test_pairing_removes_what_both_share():
-    first, second = [0.2, 0.3, 0.4], [0.1, 0.2, 0.3]
-    assert numbers.paired_difference(first, second).value == pytest.approx(0.1)
-    assert numbers.paired_difference(first, second).half_width == pytest.approx(0, abs=1e-12)

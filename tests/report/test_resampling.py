@@ -13,12 +13,13 @@ from scipy import stats
 
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
-from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
-from benchmark.metrics.uncertainty import cluster_bootstrap
+from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.statistics import pooled_metric, to_json
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
 from benchmark.report.site import write_site
+from benchmark.statistics.uncertainty import cluster_bootstrap, two_part_p
 from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
@@ -76,6 +77,27 @@ def test_a_paired_difference_leaves_out_what_both_rows_share(store, resampled):
     assert gain.covers == "runs paired by seed, 40 test patients"
     assert gain.difference.half_width < min(row.half_width for row in rows)
     assert (gain.reading, gain.difference.value > 0) == ("higher", True)
+
+
+def test_a_difference_is_tested_against_other_runs_and_other_patients(store, resampled):
+    rows = rows_of(store() + store(shift=20, **TRAINED), resampled=resampled)
+    (gain,) = gains(rows)
+    random, trained = rows
+    drawn = np.subtract(trained.resampled.values, random.resampled.values)
+    seed = (np.var(np.subtract(trained.values, random.values), ddof=1) / 3, 2)
+    expected = two_part_p(trained.mean - random.mean, seed, (np.var(drawn, ddof=1), 39))
+    assert gain.two_part_p == pytest.approx(expected, rel=1e-6)  # one task: nothing to correct for
+    assert gain.two_part_text == f"{expected:.3f} (low power)"
+    least = float(gain.least_told_apart_text) / 100
+    assert two_part_p(least, seed, (np.var(drawn, ddof=1), 39)) == pytest.approx(0.05, abs=0.02)  # printed with one decimal
+    (unknown,) = gains(rows_of(store() + store(shift=20, **TRAINED)))
+    assert (unknown.two_part_p, unknown.two_part_text, unknown.least_told_apart_text, unknown.tested) == (None, "–", "–", False)
+
+
+def test_a_difference_over_few_images_with_the_finding_is_not_tested(store, resampled):
+    few = {"counts": {"test": {"images": 80, "positives": 14}}}
+    (gain,) = gains(rows_of(store(**few) + store(shift=20, **TRAINED, **few), resampled=resampled))
+    assert (gain.two_part_p, gain.reading) == (None, "higher")
 
 
 def test_rows_over_other_patients_are_not_paired_by_patient(store, resampled):

@@ -110,7 +110,11 @@ def test_protocol_scale_and_phantom_split_rows(make):
 
 def test_identical_results_from_different_seeds_raise_a_warning(make):
     (row,) = rows_of(make.runs([0.1872, 0.1775, 0.1775, 0.1775]))
-    assert "identical results from different seeds (runs 2, 3, 4): the interval is too narrow" in row.warnings
+    assert (
+        "identical results from different seeds (runs 2, 3, 4): the interval is too narrow; distinct runs alone give 18 ± 6" in row.warnings
+    )
+    (same,) = rows_of(make.runs([0.2, 0.2]))
+    assert any(warning.endswith("too narrow; it is one run over again") for warning in same.warnings)
     (clean,) = rows_of(make.runs([0.1, 0.2, 0.3]))
     assert not any("identical" in warning for warning in clean.warnings)
 

@@ -110,6 +110,6 @@ def test_each_warning_stands_once_with_where_it_holds(make):
     records = make.runs([0.2, 0.2]) + make.runs([0.1, 0.3], backbone="mine", digest="a" * 64)
     (board,) = tables.boards(rows_of(records))
     warnings = board.warnings()
-    assert warnings["identical results from different seeds (runs 1, 2): the interval is too narrow"] == [
+    assert warnings["identical results from different seeds (runs 1, 2): the interval is too narrow; it is one run over again"] == [
         "resnet50 (random) on rsna-yolov3-frozen-10"
     ]

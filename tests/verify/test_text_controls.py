@@ -33,7 +33,6 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.imaging.prepare import prepare_image
 from benchmark.metrics import retrieval
 from benchmark.metrics.statistics import from_json
-from benchmark.metrics.uncertainty import percentile_interval
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 from benchmark.readers.base import open_reader
@@ -42,6 +41,7 @@ from benchmark.training import pair_pretraining
 from benchmark.training.once import EMBEDDINGS_FILE
 from benchmark.training.pair_pretraining import TwoTowers
 from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
+from tests.statistics.intervals import percentile_interval
 
 pytestmark = pytest.mark.slow
 

@@ -1,85 +1,77 @@
-"""How sure a number is: intervals over runs and over patients, paired comparison of two methods, correction for many tests.
+"""How sure a number is: resamples of patients, variance of a difference, its interval and its p-value, correction for many tests.
 
-Everything works on values and on functions of image weights (`statistics.PooledMetric`); which numbers are compared, and the words for it,
-belong to the report. Source: section 8 of the science notes.
+Works on values and on functions of image weights; which numbers are compared, and the words for it, belong to the report.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 
 from benchmark.errors import UsageError
-from benchmark.metrics.statistics import PooledMetric, Statistics, pooled_metric, stack_statistics, values_in
+from benchmark.metrics.spec import PooledMetric
+from benchmark.metrics.statistics import values_in
 
-# Fewer patients than this give a descriptive interval and no p-value.
+# Below these nothing is tested: the variances are too poorly known. With fewer patients an interval is descriptive.
 FEWEST_CLUSTERS = 30
+FEWEST_WITH_FINDING = 15
+FEWEST_RUNS = 3
+RUNS_OF_FULL_POWER = 5
 N_RESAMPLES = 1000
 
 Weighted = Callable[[np.ndarray], float | None]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its interval, all in the metric's unit."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
+Component = tuple[float, float]  # a variance and its degrees of freedom
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """First method minus second.
+    """First method minus second on one task, in the metric's unit.
 
     Attributes:
-        difference: of the means over runs, with its t interval.
-        v_seed, v_patient: the two variances of the difference.
-        degrees_of_freedom: Satterthwaite's, of their sum.
-        n_clusters: patients, or images where patients are unknown.
-        p_value: two-sided, from the permutation within patients; None when the comparison is descriptive.
+        value: difference of the means over runs.
+        half_width: of the 95 % t interval with Satterthwaite's degrees of freedom; None with fewer than two runs of a method.
+        seed: variance of the difference from its runs; None with fewer than two.
+        patient: variance of the difference from the choice of test patients; None where nothing was resampled.
+        n_runs: of the method with fewer.
+        n_clusters: patients, or images where patients are unknown; None where nothing was resampled.
+        seeds: how runs were compared (`seed_components`).
+        p_value: two-part p (`two_part_p`), unadjusted; None where nothing is tested.
     """
 
-    difference: Interval
-    v_seed: float
-    v_patient: float
-    degrees_of_freedom: float
-    n_clusters: int
+    value: float
+    half_width: float | None
+    seed: Component | None
+    patient: Component | None
+    n_runs: int
+    n_clusters: int | None
+    seeds: Literal["shared", "independent"]
     p_value: float | None
 
     @property
-    def descriptive(self) -> bool:
-        return self.p_value is None
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.value - self.half_width
 
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.value + self.half_width
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean of the runs with its Student t interval (ddof 1).
+    @property
+    def least_told_apart(self) -> float | None:
+        """The difference whose two-part p is 0.05, before any correction for many tests; None where nothing is tested."""
+        if self.p_value is None or self.seed is None or self.patient is None:
+            return None
+        return two_part_half_width(self.seed, self.patient)
 
-    Raises:
-        UsageError: fewer than two values.
-    """
-    mean, deviation, n = _spread(values)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * deviation / np.sqrt(n)
-    return Interval(mean, float(mean - half), float(mean + half))
-
-
-def lovt_interval(values: Sequence[float]) -> Interval:
-    """Mean and 1.96 s / sqrt(n), the interval LoVT prints (section 1.2): with five runs it covers about 88 %, not 95 %.
-
-    Raises:
-        UsageError: fewer than two values.
-    """
-    mean, deviation, n = _spread(values)
-    half = 1.96 * deviation / np.sqrt(n)
-    return Interval(mean, float(mean - half), float(mean + half))
+    @property
+    def low_power(self) -> bool:
+        """Tested over so few runs that even large differences are rarely found."""
+        return self.p_value is not None and self.n_runs < RUNS_OF_FULL_POWER
 
 
 def distinct_runs(values: Sequence[float]) -> list[float]:
@@ -122,17 +114,6 @@ def cluster_bootstrap(
     return table[:, 0] if callable(metrics) else table
 
 
-def percentile_interval(value: float, resampled: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Value of the split with the percentile interval of (n_resamples,) bootstrap values. Undefined resamples are left out.
-
-    Raises:
-        UsageError: the metric is undefined in more than one resample of twenty, so that the rest would be a selection.
-    """
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(_defined(resampled), [tail, 100 - tail])
-    return Interval(float(value), float(low), float(high))
-
-
 def satterthwaite(components: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Sum of independent variances and its degrees of freedom, from (variance, degrees of freedom) pairs. Infinite for a sum of zero."""
     total = sum(variance for variance, _ in components)
@@ -165,50 +146,71 @@ def seed_components(first: Sequence[float], second: Sequence[float], seeds: Lite
 
 
 def compare(
-    first: Sequence[Statistics],
-    second: Sequence[Statistics],
-    metric: str,
-    clusters: Sequence | np.ndarray,
+    first: Sequence[float],
+    second: Sequence[float],
     seeds: Literal["shared", "independent"],
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
+    patient: Component | None = None,
+    n_with_finding: int | None = None,
 ) -> Comparison:
-    """Paired comparison of two methods on one task.
-
-    The variance of the difference is V_seed + V_patient: V_seed from the runs (`seed_components`), V_patient from the cluster bootstrap
-    of the difference averaged over runs. The interval is a t interval with Satterthwaite's degrees of freedom; the p-value comes from
-    exchanging the two methods' predictions within patients (`paired_permutation`).
+    """Compares two methods on one task, from their runs and from resamples of the test patients they share.
 
     Args:
-        first, second: statistics of each run on the same test images, in the same order. With unequal numbers of runs the permutation
-            pairs the first ones.
-        metric: a name of `statistics.pooled_metrics`.
-        clusters: (n_images,) patient of each image.
+        first, second: the metric of each run on the same test images.
+        seeds: as `seed_components`.
+        patient: variance over resamples of the difference of means, and the number of patients (or images) minus one.
+        n_with_finding: test patients (or images) with the finding; None where unknown.
 
     Raises:
-        UsageError: fewer than two runs, unequal images, or a metric undefined on this split.
+        UsageError: a method without a run, or shared seeds with unequal numbers of runs.
     """
-    metrics_a, metrics_b = ([pooled_metric(run, metric) for run in runs] for runs in (first, second))
-    everything = np.ones(len(clusters), np.int64)
-    values_a, values_b = ([_value(m, everything, metric) for m in metrics] for metrics in (metrics_a, metrics_b))
-
-    def difference_in(weights: np.ndarray) -> float:
-        return _mean(metrics_a, weights) - _mean(metrics_b, weights)
-
-    n_clusters = len(np.unique(np.asarray(clusters)))
-    by_seed = seed_components(values_a, values_b, seeds)
-    v_patient = float(np.var(_defined(cluster_bootstrap(difference_in, clusters, n_resamples, seed)), ddof=1))
-    components = [*by_seed, (v_patient, n_clusters - 1)]
-    _, freedom = satterthwaite(components)
-    difference = float(np.mean(values_a) - np.mean(values_b))
-    half = half_width(components)
+    n_runs = min(len(first), len(second))
+    if n_runs == 0:
+        raise UsageError("A comparison needs a run of both methods.")
+    value = math.fsum(first) / len(first) - math.fsum(second) / len(second)
+    n_clusters = None if patient is None else round(patient[1]) + 1
+    if n_runs < 2:
+        return Comparison(value, None, None, patient, n_runs, n_clusters, seeds, None)
+    components = seed_components(first, second, seeds)
+    seed = satterthwaite(components)
+    half = half_width(components if patient is None else [*components, patient])
     p_value = None
-    if n_clusters >= FEWEST_CLUSTERS:
-        stacked = [pooled_metric(stack_statistics(a, b), metric) for a, b in zip(first, second, strict=False)]
-        p_value = paired_permutation(stacked, clusters, n_resamples, seed)
-    return Comparison(
-        Interval(difference, difference - half, difference + half), sum(v for v, _ in by_seed), v_patient, freedom, n_clusters, p_value
-    )
+    if patient is not None and _is_testable(n_runs, patient[1] + 1, n_with_finding):
+        p_value = two_part_p(value, seed, patient)
+    return Comparison(value, half, seed, patient, n_runs, n_clusters, seeds, p_value)
+
+
+def two_part_p(difference: float, seed: Component, patient: Component) -> float:
+    """Two-sided p-value of a difference whose error has two independent parts, each with its own Student t.
+
+    Pr(|sqrt(V_seed) T + sqrt(V_patient) T'| >= |difference|), T and T' with the degrees of freedom of their part. One t of the summed
+    variance with Satterthwaite's degrees of freedom is nearly right at 5 %, but rejects too often in the tails, where a correction for many
+    tests reads it.
+
+    Source: Behrens (1929) and Fisher (1935).
+    """
+    (of_seed, of_patient), size = (np.sqrt(part[0]) for part in (seed, patient)), abs(difference)
+    if of_seed == 0 or of_patient == 0:
+        spread, freedom = (of_seed, seed[1]) if of_patient == 0 else (of_patient, patient[1])
+        return float(2 * stats.t.sf(size / spread, freedom)) if spread > 0 else float(difference == 0)
+
+    # The functions behind `scipy.stats.t`, which spends a hundred times as long on checking its arguments.
+    freedom = seed[1]
+    scale = math.exp(special.gammaln((freedom + 1) / 2) - special.gammaln(freedom / 2)) / math.sqrt(freedom * math.pi)
+
+    def beyond(u: float) -> float:
+        density = scale * (1 + u * u / freedom) ** (-(freedom + 1) / 2)
+        return special.stdtr(patient[1], (of_seed * u - size) / of_patient) * density
+
+    # Cut where the two factors fall off, so that no piece hides a narrow peak.
+    cuts = [-np.inf, *sorted({-50.0, 0.0, 50.0, size / of_seed}), np.inf]
+    tail = sum(integrate.quad(beyond, low, high, epsabs=1e-14, epsrel=1e-8, limit=200)[0] for low, high in pairwise(cuts))
+    return float(min(2 * tail, 1.0))
+
+
+def two_part_half_width(seed: Component, patient: Component) -> float:
+    """The difference whose `two_part_p` is 0.05."""
+    most = sum(np.sqrt(variance) * stats.t.ppf(1 - 0.05 / 4, freedom) for variance, freedom in (seed, patient))
+    return float(optimize.brentq(lambda size: two_part_p(size, seed, patient) - 0.05, 0.0, most)) if most > 0 else 0.0
 
 
 def paired_permutation(
@@ -254,11 +256,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def reproduction_verdict(difference: Interval, margin: float) -> Literal["equivalent", "different", "undecided"]:
-    """Equivalent when the interval lies within +-margin (fixed beforehand), else different when it excludes 0, else undecided."""
-    if -margin <= difference.low and difference.high <= margin:
-        return "equivalent"
-    return "different" if difference.low > 0 or difference.high < 0 else "undecided"
+def _is_testable(n_runs: int, n_clusters: float, n_with_finding: int | None) -> bool:
+    enough = n_with_finding is None or n_with_finding >= FEWEST_WITH_FINDING
+    return n_runs >= FEWEST_RUNS and n_clusters >= FEWEST_CLUSTERS and enough
 
 
 def _spread(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
@@ -266,24 +266,3 @@ def _spread(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
     if len(values) < 2:
         raise UsageError(f"An interval over runs needs at least two runs, found {len(values)}.")
     return float(np.mean(values)), float(np.std(values, ddof=1)), len(values)
-
-
-def _value(metric: Weighted, weights: np.ndarray, name: str) -> float:
-    value = metric(weights)
-    if value is None:
-        raise UsageError(f"Metric {name!r} is undefined on this split; nothing can be compared.")
-    return value
-
-
-def _mean(metrics: Sequence[Weighted], weights: np.ndarray) -> float:
-    """Mean over runs; NaN when one of them is undefined for these weights."""
-    values = [metric(weights) for metric in metrics]
-    return float("nan") if None in values else float(np.mean(values))
-
-
-def _defined(resampled: np.ndarray) -> np.ndarray:
-    kept = resampled[~np.isnan(resampled)]
-    if len(kept) < 0.95 * len(resampled):
-        n_undefined = len(resampled) - len(kept)
-        raise UsageError(f"The metric is undefined in {n_undefined} of {len(resampled)} resamples; too few positives to resample.")
-    return kept

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.metrics.ranking import RankBand, headline, panel_scale, rank_bands
+from benchmark.statistics.ranking import RankBand, headline, panel_scale, rank_bands
 
 
 def test_rows_with_overlapping_intervals_share_a_band():

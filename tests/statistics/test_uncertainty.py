@@ -9,25 +9,19 @@ import pytest
 from scipy import stats
 
 from benchmark.errors import UsageError
-from benchmark.metrics.dice import DiceCounts
-from benchmark.metrics.lesions import Lesions
-from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import SegmentationStatistics, detection_statistics, pooled_metric
-from benchmark.metrics.uncertainty import (
-    Interval,
+from benchmark.statistics.uncertainty import (
     cluster_bootstrap,
     compare,
     distinct_runs,
     holm,
-    lovt_interval,
     paired_permutation,
-    percentile_interval,
-    reproduction_verdict,
     resamples,
     satterthwaite,
     seed_components,
-    t_interval,
+    two_part_half_width,
+    two_part_p,
 )
+from tests.statistics.intervals import lovt_interval, percentile_interval
 
 TABLES = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "tables"
 
@@ -70,14 +64,6 @@ def test_every_published_lovt_cell_recomputes_from_the_committed_runs():
     assert compared == 36
 
 
-def test_t_interval_is_that_of_scipy():
-    values = [7.35, 9.53, 7.59, 9.24, 8.56]
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = t_interval(values)
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.half_width == pytest.approx(lovt_interval(values).half_width * stats.t.ppf(0.975, 4) / 1.96)
-
-
 def test_lovt_interval_of_five_runs_covers_less_than_95_per_cent():
     # The docstring's figure: P(|t_4| < 1.96) = 0.878.
     assert 1 - 2 * stats.t.sf(1.96, 4) == pytest.approx(0.88, abs=0.005)
@@ -86,9 +72,12 @@ def test_lovt_interval_of_five_runs_covers_less_than_95_per_cent():
     assert np.mean(covered) == pytest.approx(0.878, abs=0.02)
 
 
-def test_one_run_has_no_interval():
-    with pytest.raises(UsageError, match="at least two runs, found 1"):
-        t_interval([3.0])
+def test_one_run_has_no_interval_and_no_run_no_comparison():
+    alone = compare([0.3], [0.1, 0.2], "independent", (0.01, 59))
+    assert (alone.half_width, alone.low, alone.high, alone.p_value) == (None, None, None, None)
+    assert alone.value == pytest.approx(0.15)
+    with pytest.raises(UsageError, match="a run of both"):
+        compare([], [0.1], "independent")
 
 
 def test_repeated_runs_count_once():
@@ -115,7 +104,7 @@ def test_bootstrap_variance_of_a_mean_is_that_of_theory():
     several = cluster_bootstrap([lambda w: w @ values / w.sum(), lambda w: None], np.arange(400), n_resamples=20)
     np.testing.assert_array_equal(several[:, 0], resampled[:20])
     assert np.isnan(several[:, 1]).all()
-    with pytest.raises(UsageError, match="20 of 20 resamples"):
+    with pytest.raises(ValueError, match="20 of 20 resamples"):
         percentile_interval(0.0, several[:, 1])
 
 
@@ -157,37 +146,77 @@ def test_shared_seeds_take_the_variance_of_the_paired_difference():
         seed_components(a, b[:2], seeds="shared")
 
 
-def test_better_method_is_found_and_equal_methods_are_not_told_apart():
-    strong, weak = ([_statistics(seed, skill=s) for seed in range(3)] for s in (0.75, 0.55))
-    clusters = np.repeat(np.arange(60), 2)
-    found = compare(strong, weak, "avg_dice", clusters, seeds="independent", n_resamples=200)
-    values = [np.mean([pooled_metric(run, "avg_dice")(None) for run in runs]) for runs in (strong, weak)]
-    assert found.difference.value == pytest.approx(values[0] - values[1])
-    assert found.difference.low > 0
-    assert found.p_value == pytest.approx(1 / 201)
-    assert found.v_seed > 0
-    assert found.v_patient > 0
-    assert found.n_clusters == 60
-    same = compare(strong, [_statistics(seed + 10, skill=0.75) for seed in range(3)], "avg_dice", clusters, "independent", n_resamples=200)
-    assert same.difference.low < 0 < same.difference.high
-    assert same.p_value > 0.05
+def _difference(seed: int = 20):
+    """Two methods, 5 paired runs, 60 patients, 200 resamples of them: Dice of runs (2, 5), resampled differences (200,), in points."""
+    rng = np.random.default_rng(seed)
+    n_patients, n_runs, n_resamples = 60, 5, 200
+    truth = rng.integers(200, 2000, n_patients).astype(float)
+    skill = rng.normal(0.3, 0.8, n_patients)
+    tp, fp = np.empty((2, n_runs, n_patients)), np.empty((2, n_runs, n_patients))
+    for method in range(2):
+        for run in range(n_runs):
+            found = 1 / (1 + np.exp(-(skill + 0.3 * method + rng.normal(0, 0.1) + rng.normal(0, 0.4, n_patients))))
+            tp[method, run] = np.rint(found * truth)
+            fp[method, run] = np.rint((1 - found) * 300)
+    weights = np.stack([np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients) for _ in range(n_resamples)])
+    whole, drawn = (100 * 2 * (tp @ w) / ((tp + fp + truth) @ w) for w in (np.ones(n_patients), weights.T))
+    return whole, (drawn[1] - drawn[0]).mean(axis=0)
 
 
-def test_under_thirty_patients_there_is_no_p_value():
-    a, b = ([_statistics(seed, skill=s) for seed in range(2)] for s in (0.9, 0.5))
-    few = compare(a, b, "avg_dice", np.repeat(np.arange(29), 5)[:120], seeds="shared", n_resamples=50)
-    assert few.p_value is None
-    assert few.descriptive
-    assert few.n_clusters == 24
-    assert few.difference.low < few.difference.value < few.difference.high
+def test_two_methods_are_compared_by_runs_and_patients():
+    (first, second), drawn = _difference()
+    patient = (float(drawn.var(ddof=1)), 59)
+    found = compare(second, first, "shared", patient)
+    assert found.value == pytest.approx(6.510712, abs=1e-6)
+    assert found.seed == (pytest.approx(1.453851, abs=1e-6), pytest.approx(4))
+    assert found.patient[0] == pytest.approx(0.403237, abs=1e-6)
+    assert satterthwaite([found.seed, patient])[1] == pytest.approx(6.492709, abs=1e-6)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 6.492709) * np.sqrt(1.453851 + 0.403237), rel=1e-5)
+    assert found.p_value == pytest.approx(0.006174, abs=1e-6)
+    assert found.least_told_apart == two_part_half_width(found.seed, patient) == pytest.approx(3.554290, abs=1e-5)
+    assert (found.n_clusters, found.n_runs, found.low_power) == (60, 5, False)
+    independent = compare(second, first, "independent", patient)
+    assert independent.seed[0] == pytest.approx(2.292301, abs=1e-6)
+    assert independent.p_value == pytest.approx(0.003969, abs=1e-6)
 
 
-def test_detection_metrics_can_be_compared(random_split):
-    a, b = ([detection_statistics(overlaps(*random_split(seed, n_images=40)), ("x",)) for seed in s] for s in ((1, 2), (3, 4)))
-    found = compare(a, b, "mAP", np.arange(40), seeds="independent", n_resamples=50)
-    means = [np.mean([pooled_metric(run, "mAP")(None) for run in runs]) for runs in (a, b)]
-    assert found.difference.value == pytest.approx(means[0] - means[1])
-    assert found.p_value is not None
+# difference, V_seed, its degrees of freedom, V_patient, its degrees of freedom; p; Holm's p over all five.
+TWO_PART = [
+    (2, 0, 4, 1, 199, 0.046860, 0.093720),
+    (3.5, 0.5, 4, 0.5, 199, 0.011195, 0.044780),
+    (2.5, 1, 4, 0, 199, 0.066767, 0.093720),
+    (9, 4, 4, 1, 59, 0.011913, 0.044780),
+    (4, 0.1, 2, 0.9, 199, 0.007782, 0.038909),
+]
+
+
+def test_two_part_p_of_known_values_and_after_holm():
+    found = [two_part_p(-d, (v_seed, f_seed), (v_patient, f_patient)) for d, v_seed, f_seed, v_patient, f_patient, *_ in TWO_PART]
+    assert found == pytest.approx([row[5] for row in TWO_PART], abs=1e-6)
+    assert holm(found) == pytest.approx([row[6] for row in TWO_PART], abs=1e-6)
+
+
+def test_two_part_p_is_that_of_draws_and_has_its_limits():
+    rng = np.random.default_rng(0)
+    error = np.sqrt(2.0) * rng.standard_t(3, 400_000) + 0.5 * rng.standard_t(40, 400_000)
+    for size in (0.0, 1.0, 4.0, 12.0):
+        assert two_part_p(size, (2.0, 3), (0.25, 40)) == pytest.approx(np.mean(np.abs(error) >= size), abs=0.003)
+    assert two_part_p(1e-9, (1e-20, 4), (1.0, 40)) == pytest.approx(1.0)
+    assert two_part_p(3.0, (1e-12, 4), (1.0, 40)) == pytest.approx(2 * stats.t.sf(3.0, 40), rel=1e-4)
+    assert two_part_p(3.0, (1.0, 4), (1e-12, 40)) == pytest.approx(2 * stats.t.sf(3.0, 4), rel=1e-4)
+    assert [two_part_p(d, (0.0, np.inf), (0.0, 40)) for d in (0.0, 1.0)] == [1.0, 0.0]
+    assert two_part_half_width((0.0, np.inf), (1.0, 40)) == pytest.approx(stats.t.ppf(0.975, 40))
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "n_patients", "n_with_finding", "tested", "low_power"),
+    [(5, 30, 15, True, False), (3, 30, None, True, True), (2, 30, 15, False, False), (5, 29, 15, False, False), (5, 30, 14, False, False)],
+)
+def test_what_is_too_little_is_not_tested(n_runs, n_patients, n_with_finding, tested, low_power):
+    runs = np.linspace(0.1, 0.2, n_runs)
+    found = compare(runs + 0.1, runs, "independent", (1e-4, n_patients - 1), n_with_finding)
+    assert (found.p_value is not None, found.low_power) == (tested, low_power)
+    assert found.half_width > 0
 
 
 def test_permutation_p_values_are_uniform_without_a_difference():
@@ -212,25 +241,7 @@ def test_holm_is_step_down():
     assert holm([]) == []
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(-1.5, 1.9, "equivalent"), (0.2, 1.9, "equivalent"), (0.2, 3.0, "different"), (-5.0, -2.5, "different"), (-1.0, 3.0, "undecided")],
-)
-def test_reproduction_verdict(low, high, verdict):
-    assert reproduction_verdict(Interval((low + high) / 2, low, high), margin=2.0) == verdict
-
-
 def _skill_of_patients(rng, n):
     """(2, n): pixels found, pixels wrong; size and skill belong to the patient."""
     size, skill = rng.lognormal(0, 0.5, n), rng.beta(4, 4, n)
     return np.stack([size * skill, size * (1 - skill)])
-
-
-def _statistics(seed, skill, n_images=120):
-    """Counts of 120 images whose lesions (same for all methods) are found to a share that depends on image, run and skill."""
-    n_pixels = np.random.default_rng(99).integers(20, 200, (n_images, 1))
-    rng = np.random.default_rng([seed, int(100 * skill)])
-    tp = rng.binomial(n_pixels, np.clip(skill + rng.normal(0, 0.1, n_pixels.shape) + rng.normal(0, 0.01), 0.05, 0.95))
-    counts = DiceCounts(tp, rng.binomial(n_pixels, 0.3), n_pixels - tp)
-    none = np.zeros(0, np.int64)
-    return SegmentationStatistics(("x",), counts, Lesions(none, none, none, none), None)

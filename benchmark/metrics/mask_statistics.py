@@ -1,0 +1,119 @@
+"""What a record keeps of predicted masks: pixel counts, lesions, surfaces and pixels by probability, image by image.
+
+Which metrics follow is declared in their families; how statistics are read and resampled is in `statistics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmark.metrics import dice, lesions, pixels, surface
+from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.lesions import Lesions
+from benchmark.metrics.pixels import PixelCounts
+from benchmark.metrics.surface import Surfaces
+
+PARTS = frozenset({"counts", "lesions", "surfaces", "pixels", "frame_pixels", "batch_sizes"})
+
+_SURFACE_LISTS = {"image": np.int64, "label": np.int64, "nsd": np.float64}
+
+
+@dataclass(frozen=True)
+class SegmentationStatistics:
+    """Pixel counts; lesions; (true masks only) surfaces; pixels by probability where there are probabilities and not only masks.
+
+    Attributes:
+        lesions: None of an epoch's validation, which counts pixels alone.
+        frame_pixels: pixels of an image; None in older records, which do not define `dice_with_background`.
+        batch_sizes: (N,) int64 images in the test batch of each image, for the metric that depends on it; None where predictions were
+            scored without batches.
+    """
+
+    kind: ClassVar[str] = "segmentation"
+    target: ClassVar[str] = "masks"
+    large: ClassVar[frozenset[str]] = frozenset({"pixels"})
+
+    class_names: tuple[str, ...]
+    counts: DiceCounts
+    lesions: Lesions | None
+    surfaces: Surfaces | None
+    pixels: PixelCounts | None = None
+    frame_pixels: int | None = None
+    batch_sizes: np.ndarray | None = None
+
+    @property
+    def n_images(self) -> int:
+        return len(self.counts.tp)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset(part for part in PARTS if getattr(self, part) is not None)
+
+    def view(self) -> SegmentationStatistics:
+        return self
+
+    def only(self, needs: Collection[str]) -> SegmentationStatistics:
+        """Without the parts that are not needed; the counts stay."""
+        unread: dict[str, Any] = dict.fromkeys(PARTS - {"counts"} - set(needs))
+        return replace(self, **unread)
+
+    def stacked(self, second: SegmentationStatistics) -> SegmentationStatistics:
+        """Both as one split of twice the length."""
+        n = self.n_images
+        both: dict[str, Any] = dict.fromkeys(PARTS)
+        both["counts"] = dice.join([self.counts, second.counts])
+        if self.lesions is not None and second.lesions is not None:
+            later = second.lesions
+            both["lesions"] = lesions.join([self.lesions, Lesions(later.image + n, later.label, later.area, later.covered)])
+        if self.surfaces is not None and second.surfaces is not None:
+            after = second.surfaces
+            both["surfaces"] = surface.join([self.surfaces, Surfaces(after.image + n, after.label, after.nsd)])
+        if self.pixels is not None and second.pixels is not None:
+            both["pixels"] = pixels.join([self.pixels, second.pixels])
+        if self.frame_pixels == second.frame_pixels:
+            both["frame_pixels"] = self.frame_pixels
+        if self.batch_sizes is not None and second.batch_sizes is not None:
+            both["batch_sizes"] = np.concatenate([self.batch_sizes, second.batch_sizes])
+        return SegmentationStatistics(self.class_names, **both)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "classes": list(self.class_names),
+            "counts": _lists(self.counts, ("tp", "fp", "fn")),
+            "lesions": None if self.lesions is None else _lists(self.lesions, ("image", "label", "area", "covered")),
+            "surfaces": None if self.surfaces is None else _lists(self.surfaces, _SURFACE_LISTS),
+            "pixels": None if self.pixels is None else pixels.to_json(self.pixels),
+            "frame_pixels": self.frame_pixels,
+            "batch_sizes": None if self.batch_sizes is None else self.batch_sizes.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> SegmentationStatistics:
+        """Raises KeyError, TypeError or ValueError for anything that `to_json` did not write."""
+        classes = tuple(stored["classes"])
+        counts = DiceCounts(*(np.array(stored["counts"][name], np.int64).reshape(-1, len(classes)) for name in ("tp", "fp", "fn")))
+        found = Lesions(*(np.array(stored["lesions"][name], np.int64) for name in ("image", "label", "area", "covered")))
+        kept = stored["surfaces"]
+        surfaces = kept and Surfaces(
+            np.array(kept["image"], np.int64), np.array(kept["label"], np.int64), np.array(kept["nsd"], np.float64)
+        )
+        by_probability = stored.get("pixels")
+        counted = by_probability and pixels.from_json(by_probability)
+        if counted is not None and counted.seen.shape[:2] != counts.tp.shape:
+            raise ValueError("pixel counts of other images or classes")
+        frame_pixels, batches = stored.get("frame_pixels"), stored.get("batch_sizes")
+        batch_sizes = None if batches is None else np.array(batches, np.int64)
+        if frame_pixels is not None and (type(frame_pixels) is not int or frame_pixels < 1):
+            raise ValueError(f"frames of {frame_pixels!r} pixels")
+        if batch_sizes is not None and (batch_sizes.shape != (len(counts.tp),) or (batch_sizes < 1).any()):
+            raise ValueError("batch sizes that do not fit the images")
+        return cls(classes, counts, found, surfaces, counted, frame_pixels, batch_sizes)
+
+
+def _lists(source: Any, names: Collection[str]) -> dict[str, list]:
+    return {name: getattr(source, name).tolist() for name in names}

@@ -1,0 +1,183 @@
+"""What a metric is: declared once, as an entry of `METRICS` in the module of its family, beside the function that computes it.
+
+A family is any module of `benchmark.metrics` that has `METRICS`; being there is enough. Scorers, plans, checks of cards and records, and
+reports all read these entries, so that a new metric needs its own module and nothing else. Imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import pkgutil
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
+# (n_images,) int64 copies of each image, or None for the split itself -> value; None when undefined.
+PooledMetric = Callable[[np.ndarray | None], float | None]
+
+CLASS = "class"  # the field of a name that stands for a class
+SEVERAL_CLASSES = "several_classes"
+INFINITE = math.inf
+_ROUNDING = 1e-9  # a mean of ones may come out above one
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One metric, or one rule for several names.
+
+    Attributes:
+        name: as records store it. `{class}` stands for a class's name, any other field for the keys of `values`.
+        title: as people see it, with the same fields.
+        target: ground truth that it scores predictions against, as in a task card.
+        needs: parts of a split's statistics that it reads (`Statistics.parts`); a split without one of them does not have the metric.
+        compute: view of the statistics (`Statistics.view`), then one argument per field of the name (a class's index, a key of `values`)
+            -> the metric as a function of image weights. None where a job computes it and records only the value.
+        undefined: why a split may have no value of it; may hold the fields of the name.
+        low, high: least and largest value, both possible.
+        better: which end is good; "neither" says nothing of quality.
+        unit: a "share" is shown in per cent, a "ratio" times a hundred as its title says, a "count" as it is.
+        selects: known after every epoch, so that a task may choose its epoch by it.
+        values: key -> how the title says it.
+        family: the module it is declared in; filled in by `specs`.
+    """
+
+    name: str
+    title: str
+    target: Target
+    needs: tuple[str, ...] = ()
+    compute: Callable[..., PooledMetric] | None = None
+    undefined: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    better: Literal["higher", "lower", "neither"] = "higher"
+    unit: Literal["share", "ratio", "count"] = "share"
+    selects: bool = False
+    values: Mapping[Any, str] = field(default_factory=dict)
+    family: str = ""
+
+    def reads_only(self, parts: Collection[str]) -> bool:
+        """Whether these parts are all it needs."""
+        return set(self.needs) <= set(parts)
+
+    def names(self, class_names: Sequence[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """Every name it stands for on these classes, with the arguments of `compute`."""
+        choices = [list(enumerate(class_names)) if one == CLASS else [(key, key) for key in self.values] for one in self._fields]
+        for chosen in itertools.product(*choices):
+            said = {one: text for one, (_, text) in zip(self._fields, chosen, strict=True)}
+            yield self.name.format(**said), tuple(argument for argument, _ in chosen)
+
+    def fields_of(self, metric: str) -> dict[str, str] | None:
+        """What stands in the name's fields, as the title says it; None where the metric is another one."""
+        found = self._pattern.fullmatch(metric)
+        if found is None:
+            return None
+        words = {str(key): word for key, word in self.values.items()}
+        return {one: text if one == CLASS else words[text] for one, text in found.groupdict().items()}
+
+    def why_undefined(self, metric: str) -> str:
+        """Why a split may have no value of one of its names."""
+        found = self._pattern.fullmatch(metric)
+        return self.undefined.format(**(found.groupdict() if found else {}))
+
+    @cached_property
+    def _fields(self) -> list[str]:
+        return _FIELD.findall(self.name)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        plain, fields = _FIELD.split(self.name)[::2], self._fields
+        keys = "|".join(re.escape(str(key)) for key in self.values)
+        groups = [f"(?P<{one}>{'.+' if one == CLASS else keys})" for one in fields]
+        return re.compile("".join(itertools.chain(*itertools.zip_longest(map(re.escape, plain), groups, fillvalue=""))))
+
+
+@dataclass(frozen=True)
+class NamedMetric:
+    """A metric under its full name.
+
+    Attributes:
+        class_name: the class whose own metric it is; None for a metric of the whole split.
+    """
+
+    spec: MetricSpec
+    title: str
+    class_name: str | None
+
+
+@cache
+def specs() -> tuple[MetricSpec, ...]:
+    """Every declared metric, family by family; those known after every epoch come first."""
+    package = importlib.import_module("benchmark.metrics")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    found = [replace(spec, family=name) for name, module in zip(names, modules, strict=True) for spec in getattr(module, "METRICS", ())]
+    return tuple(sorted(found, key=lambda spec: not spec.selects))
+
+
+def forget() -> None:
+    """Lets go of what was found, so that it is looked for again."""
+    for cached in (specs, specs_of, find, range_of):
+        cached.cache_clear()
+
+
+@cache
+def specs_of(target: str) -> tuple[MetricSpec, ...]:
+    return tuple(spec for spec in specs() if spec.target == target)
+
+
+@cache
+def find(metric: str, target: str) -> NamedMetric | None:
+    """The metric of that name, a name without fields before a rule; None where no family declares it."""
+    for spec in sorted(specs_of(target), key=lambda spec: spec.name != metric):
+        fields = spec.fields_of(metric)
+        if fields is not None:
+            return NamedMetric(spec, spec.title.format(**fields), fields.get(CLASS))
+    return None
+
+
+def title_of(metric: str, target: str) -> str:
+    """As people see it; the name itself where no family declares it."""
+    found = find(metric, target)
+    return metric if found is None else found.title
+
+
+def rises(metric: str) -> bool:
+    """Whether more of it is better. A name that no family declares passes: whether a task has it is another question."""
+    return all(spec.better == "higher" for spec in _named(metric))
+
+
+def names_with(target: str, class_names: Sequence[str], parts: Collection[str], *, selects: bool = False) -> frozenset[str]:
+    """Names of all metrics of a split with these parts, or only of those known after every epoch."""
+    chosen = (spec for spec in specs_of(target) if spec.reads_only(parts) and (spec.selects or not selects))
+    return frozenset(name for spec in chosen for name, _ in spec.names(class_names))
+
+
+@cache  # a record names the same few in every epoch
+def range_of(metric: str) -> tuple[float, float]:
+    """Least and largest value of a metric, both possible, whatever it scores against; a share where no family declares it."""
+    named = _named(metric)
+    return (min(spec.low for spec in named), max(spec.high for spec in named)) if named else (0.0, 1.0)
+
+
+def fault_of(metrics: Mapping[str, float]) -> str:
+    """The first value that its metric cannot have, as a clause; empty when all can be."""
+    for name, value in metrics.items():
+        low, high = range_of(name)
+        if not math.isfinite(value):
+            return f"{name} is {value}, which is no number"
+        if not low - _ROUNDING <= value <= high + _ROUNDING:
+            return f"{name} is {value:g}, outside its range from {low:g} to {high:g}"
+    return ""
+
+
+def _named(metric: str) -> list[MetricSpec]:
+    """Declarations of a name, whatever they score against; one without fields before a rule."""
+    return [spec for spec in specs() if spec.name == metric] or [spec for spec in specs() if spec.fields_of(metric) is not None]
