@@ -1,7 +1,7 @@
 """What a card may ask for: which head, target, metric, class and split go together. Refused here is what no job could compute.
 
-All that is wrong with a card is said at once, with its file. Metric names are those that the scorers give for one made-up image, so that no
-list of them stands beside the scorers. No framework is imported, no file of a dataset is opened.
+All that is wrong with a card is said at once, with its file. What a kind of task needs and measures, the kind says (`benchmark.kinds`). No
+framework is imported, no file of a dataset is opened.
 """
 
 from __future__ import annotations
@@ -10,18 +10,13 @@ import difflib
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
 
-import numpy as np
-
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
-from benchmark.heads import retrieval
 from benchmark.heads.prompts import prompt_sets
-from benchmark.metrics import grounding, scores
-from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.kinds.base import Kind, Names
+from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics.ranges import falls_with_quality
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
@@ -37,7 +32,7 @@ class HeadRule:
         exclusive: of a classifier: each image has exactly one class.
     """
 
-    target: Literal["masks", "boxes", "labels", "reports", "phrases"]
+    target: str
     trains: bool = True
     exclusive: bool = False
 
@@ -51,18 +46,12 @@ HEADS: dict[str, HeadRule] = {
     "faster_rcnn": HeadRule("boxes"),
     "classifier": HeadRule("labels"),
     "softmax_classifier": HeadRule("labels", exclusive=True),
-    "zero_shot": HeadRule("labels", trains=False),
-    "retrieval": HeadRule("reports", trains=False),
-    "grounding": HeadRule("phrases", trains=False),
 }
 
 
-@dataclass(frozen=True)
-class Names:
-    """Metrics of a kind of task by name: what an epoch can be chosen by, and what its test gives."""
-
-    select: frozenset[str]
-    report: frozenset[str]
+def head_rules() -> dict[str, HeadRule]:
+    """Every head that a task card may name: those that train, and the rules of kinds that train nothing."""
+    return HEADS | {kind.head: HeadRule(kind.target, trains=False) for kind in _untrained_kinds()}
 
 
 def require(tasks: Iterable[TaskCard]) -> None:
@@ -100,17 +89,20 @@ def task_faults(
         found.append("`protocols` is empty: name at least one.")
     if task.runs < 1:
         found.append(f"`runs` is {task.runs}; at least 1.")
-    dataset, rule = datasets.get(task.dataset), HEADS.get(task.head)
+    rules = head_rules()
+    dataset, rule = datasets.get(task.dataset), rules.get(task.head)
     if dataset is None:
         found.append(_unknown("dataset", "dataset", task.dataset, datasets))
     else:
         found += _of_data(task, dataset)
     if rule is None:
-        found.append(_unknown("head", "head", task.head, HEADS))
+        found.append(_unknown("head", "head", task.head, rules))
         return found
     if task.target != rule.target:
-        fitting = ", ".join(name for name, other in HEADS.items() if other.target == task.target)
-        found.append(f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting}.")
+        fitting = ", ".join(name for name, other in rules.items() if other.target == task.target)
+        found.append(
+            f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting or 'none'}."
+        )
     found += _of_training(task) if rule.trains else _of_words(task, dataset, prompts)
     if rule.trains and task.words is not None:
         found.append(f"`words` is of tasks that train nothing, and the head {task.head} is trained.")
@@ -183,21 +175,8 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
 
 def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
     """Every metric that a task of this head on this dataset computes."""
-    rule = HEADS[task.head]
-    if rule.target == "masks":
-        return _of_masks(dataset.classes, dataset.mask_source == "masks")
-    if rule.target == "boxes":
-        return _of_boxes(dataset.classes)
-    if task.head == "zero_shot":
-        asked = None if task.words is None or task.words.prompts is None else prompts.get(task.words.prompts)
-        templates = () if asked is None else asked.templates
-        pairs = bool(templates) and all(one.negative is not None for one in templates)
-        return _of_zero_shot(dataset.classes, task.words is not None and task.words.decision == "highest", pairs, len(templates))
-    if rule.target == "labels":
-        return _of_labels(dataset.classes, rule.exclusive)
-    if rule.target == "reports":
-        return _of_reports(dataset.classes, "text" if task.words is None else task.words.matches)
-    return _of_phrases(dataset.classes)
+    rule = head_rules()[task.head]
+    return kinds.find(rule.target, trains=rule.trains).metric_names(task, dataset, prompts, rule.exclusive)
 
 
 # ---------------------------------------------------------------------------------------------------------- parts of a task
@@ -207,9 +186,8 @@ def _of_data(task: TaskCard, dataset: DatasetCard) -> list[str]:
     found = []
     if task.split not in dataset.splits:
         found.append(f"`split` is {task.split!r}, which {dataset.name} does not have. It offers: {', '.join(dataset.splits)}.")
-    # A finding of a boxed class is a phrase in the words of prompts.
-    asked = task.words is not None and task.words.prompts is not None
-    needed = "boxes" if task.target == "phrases" and asked else task.target
+    kind = _kind_of(task)
+    needed = task.target if kind is None else kind.needed(task.words)
     if needed not in dataset.targets:
         found.append(f"`target` is {task.target}, for which {dataset.name} has no {needed}. It has: {', '.join(dataset.targets)}.")
     return found
@@ -228,8 +206,9 @@ def _of_training(task: TaskCard) -> list[str]:
     found += [f"`recipe` learns at a rate of {rate:g}; a rate is above 0." for rate in _rates(recipe) if not rate > 0]
     if len(set(recipe.grid)) < len(recipe.grid):
         found.append(f"`recipe.grid` has {_repeated(recipe.grid):g} twice.")
-    if recipe.augmentation is not None and task.target != "masks":
-        found.append(f"`recipe.augmentation` moves images and masks; {task.target} would stay where they were.")
+    kind = kinds.find(HEADS[task.head].target, trains=True)
+    if recipe.augmentation is not None and not kind.moves_with_images:
+        found.append(f"`recipe.augmentation` moves images and masks; {kind.target} would stay where they were.")
     return found
 
 
@@ -251,27 +230,18 @@ def _of_words(task: TaskCard, dataset: DatasetCard | None, prompts: Mapping[str,
 
 def _of_question(task: TaskCard, words: Words, dataset: DatasetCard | None, prompts: Mapping[str, PromptCard]) -> list[str]:
     """Sentences that begin behind `words.`, the key first."""
-    found = []
-    if task.head == "zero_shot" and words.prompts is None:
-        found.append("prompts` names none, and zero-shot classification asks with prompts.")
-    if task.head == "retrieval" and words.prompts is not None:
-        found.append("prompts` is of zero-shot classification and grounding; retrieval reads reports.")
+    others = _untrained_kinds()
+    kind = next(kind for kind in others if kind.head == task.head)
+    found = kind.question_faults(words, dataset)
+    for key in sorted(set().union(*(other.reads for other in others)) - kind.reads):
+        if getattr(words, key) != Words.model_fields[key].default:
+            found.append(f"{key}` is of {' and '.join(other.name for other in others if key in other.reads)}.")
     if words.prompts is not None and words.prompts not in prompts:
         found.append(_unknown("prompts", "set of prompts", words.prompts, prompts).removeprefix("`"))
     elif words.prompts is not None and dataset is not None:
         silent = [name for name in dataset.classes if name not in prompts[words.prompts].classes]
         if silent:
             found.append(f"prompts` is {words.prompts}, which has no words for {', '.join(silent)} of {dataset.name}.")
-    if words.matches == "class" and task.head != "retrieval":
-        found.append("matches` is of retrieval.")
-    elif words.matches == "class" and dataset is not None and "labels" not in dataset.targets:
-        found.append(f"matches` is class, for which {dataset.name} has no labels.")
-    if words.own_report == "removed" and words.matches != "class":
-        found.append("own_report` is removed, and then nothing could be found: only where `matches` is class.")
-    if words.rerank is not None and (task.head != "retrieval" or words.rerank < 1):
-        found.append(f"rerank` is {words.rerank}; a number from 1 on, and of retrieval alone.")
-    if words.across_images == "standardised" and task.head != "zero_shot":
-        found.append("across_images` is of zero-shot classification.")
     return found
 
 
@@ -282,7 +252,7 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
         return [str(error)]
     found = []
     for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
-        if not HEADS[task.head].trains and key == "select":
+        if task.head not in HEADS and key == "select":
             if metric != UNSELECTED:
                 found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
         elif metric in known and falls_with_quality(metric):
@@ -299,63 +269,19 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- names of metrics
-
-_SHOWN = 12
-_NEGATIVE_LOSS = "negative_loss"
+_SHOWN = 12  # names in a sentence
 
 
-@cache
-def _of_masks(classes: tuple[str, ...], true_masks: bool) -> Names:
-    masks = np.zeros((1, len(classes), 4, 4), bool)
-    masks[:, :, 0, 0] = True
-    found = scores.score_segmentation(masks.astype(np.float32), masks, classes, true_masks, batch_size=1)
-    chosen = scores.segmentation_selection(scores.dice.count_overlap(masks, masks), classes)
-    return Names(frozenset({*chosen, _NEGATIVE_LOSS}), frozenset({*found.metrics, *found.undefined}))
+def _kind_of(task: TaskCard) -> Kind | None:
+    """The kind of the task; None where no kind has its target, which its head's rule says."""
+    try:
+        return kinds.of_task(task)
+    except CardError:
+        return None
 
 
-@cache
-def _of_boxes(classes: tuple[str, ...]) -> Names:
-    zero, box = np.zeros(1, np.int64), np.array([[0.0, 0.0, 2.0, 2.0]])
-    truth = Boxes(image=zero, xywh=box, label=zero, n_images=1, frame="")
-    seen = Detections(image=zero, xywh=box, label=zero, n_images=1, frame="", confidence=np.ones(1))
-    found = scores.score_detection(seen, truth, classes)
-    return Names(frozenset(scores.detection_selection(seen, truth, classes)), frozenset({*found.metrics, *found.undefined}))
-
-
-@cache
-def _of_labels(classes: tuple[str, ...], exclusive: bool, calibrated: bool = True, thresholds: bool = False) -> Names:
-    # One image of each class and one of none, so that every class can be ranked.
-    truth = np.eye(len(classes), dtype=np.int8) if exclusive else np.eye(len(classes) + 1, len(classes), dtype=np.int8)
-    chosen = np.full(len(classes), 0.5) if thresholds else None
-    found = scores.score_classification(truth.astype(np.float64), truth, classes, exclusive, chosen, calibrated)
-    report = frozenset({*found.metrics, *found.undefined})
-    return Names(report | {_NEGATIVE_LOSS}, report)
-
-
-def _of_zero_shot(classes: tuple[str, ...], exclusive: bool, calibrated: bool, n_sets: int) -> Names:
-    report = _of_labels(classes, exclusive, calibrated, thresholds=not exclusive).report
-    spread = {f"{family}_{of}" for family in ("auroc", "ap") for of in ("mean_of_sets", "lowest_set", "highest_set")}
-    return Names(frozenset(), report | spread if n_sets > 1 else report)
-
-
-@cache
-def _of_reports(classes: tuple[str, ...], matches: str) -> Names:
-    zero = np.zeros(1, np.int64)
-
-    def alike(rows: slice) -> np.ndarray:
-        return np.ones((1, 1), np.float32)
-
-    found = (
-        retrieval.score_text_matches(alike, alike, zero) if matches == "text" else retrieval.score_class_matches(alike, zero, classes, None)
-    )
-    return Names(frozenset(), frozenset({*found, "duplicate_rate"}))
-
-
-@cache
-def _of_phrases(classes: tuple[str, ...]) -> Names:
-    own = {f"{name}_cnr" for name in classes} if len(classes) > 1 else set()
-    return Names(frozenset(), frozenset({*grounding.COLUMNS, "n_phrases", *own}))
+def _untrained_kinds() -> list[UntrainedKind]:
+    return [kind for kind in kinds.every() if isinstance(kind, UntrainedKind)]
 
 
 # --------------------------------------------------------------------------------------------------------------- sentences

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmark.cards.backbones import Normalisation
-from benchmark.cards.base import Card
+from benchmark.cards.base import Card, Target
 
 
 class SplitCounts(Card):
@@ -72,7 +72,7 @@ class DatasetCard(Card):
     redistribution: Literal["open", "ids", "none"]
     folder: str
     classes: tuple[str, ...]
-    targets: tuple[Literal["masks", "boxes", "labels", "reports", "phrases"], ...]
+    targets: tuple[Target, ...]
     mask_source: Literal["masks", "boxes", "none"]
     uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.statistics import SegmentationStatistics, pooled_metric, to_json
@@ -19,7 +20,6 @@ from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
 from benchmark.report.site import write_site
-from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
