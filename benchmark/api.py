@@ -390,7 +390,7 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
 
 def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
-    from benchmark.training.predictions import STATISTICS_FILE
+    from benchmark.kinds.kit.stored import STATISTICS_FILE
 
     return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
 

@@ -9,21 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from benchmark import json_files, registry, resolve
-from benchmark.cards import BackboneRef, DatasetCard, Job
-from benchmark.errors import FrameMismatch, LobeError, StoreError, UsageError
+from benchmark import kinds, registry, resolve
+from benchmark.cards import BackboneRef, Job, TaskCard
+from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
-from benchmark.metrics import scores
-from benchmark.metrics.box_units import wrong_units
+from benchmark.kinds.base import Part
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
-from benchmark.readers.kit.withheld import is_withheld, withholding
+from benchmark.readers.kit.withheld import withholding
 from benchmark.store import read_record
-from benchmark.training import predictions
-from benchmark.training.data import Part, load_part
-from benchmark.training.once import is_calibrated
+from benchmark.training.data import load_part
 from benchmark.training.place import Place
 
 
@@ -57,7 +52,7 @@ def score(
     """Scores a predictions file on the test split of a task.
 
     Args:
-        file: COCO-style JSON as a job writes it (`detections.json` or `masks.json`), with `frame` and a table `images`.
+        file: as a job of the task's kind writes it: COCO-style JSON with `frame` and a table `images`, or Parquet with a column `id`.
         limit: the limit of the run the predictions come from.
         split: a split of the dataset card; None takes the task card's.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
@@ -71,7 +66,8 @@ def score(
     if split is not None and splits is not None:
         raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     _require_as_recorded(file)
-    with withholding(registry.dataset(registry.task(task).dataset), words=lambda: _names_in(file)):
+    card = registry.task(task)
+    with withholding(registry.dataset(card.dataset), words=lambda: _names_in(card, file)):
         return _scored(task, file, data, cache, protocol, limit, split, splits)
 
 
@@ -94,59 +90,19 @@ def _scored(
     dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=card.words is None, limit=limit, cache=folder)
     nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
     job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
-    _require_same_split(file, dataset, given=split is not None or splits is not None)
+    kind = kinds.of_task(card)
+    _require_same_split(file, dataset, kind.stored_as.made_for(file), given=split is not None or splits is not None)
     part = _test_part(job, dataset, folder)
-    names = dataset_card.classes
-    if card.target == "boxes":
-        found, ids = predictions.read_detections(file, names)
-        _require_same_images(file, ids, part, dataset_card)
-        _require_frame(file, found.frame, part)
-        if (why := wrong_units(found, job.experiment.dataset.frame_size)) is not None:
-            raise UsageError(f"{file}: {why}. Boxes are x, y, width, height in pixels of the frame {found.frame!r}, after suppression.")
-        order = _positions(ids, part)
-        found = type(found)(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
-        result = scores.score_detection(found, part.truth(), names)
-    elif card.target in ("reports", "phrases"):
-        raise UsageError(f"{task} stores embeddings and maps, which are not scored again; its metrics stand in the record.")
-    elif card.target == "labels":
-        given, ids, classes = predictions.read_scores(file)
-        _require_same_images(file, ids, part, dataset_card)
-        if classes != names:
-            raise UsageError(f"{file} scores the classes {', '.join(classes)}; the task's are {', '.join(names)}.")
-        placed_scores = np.empty_like(given)
-        placed_scores[_positions(ids, part)] = given
-        words = job.experiment.words
-        exclusive = words.decision == "highest" if words else registry.plugin("heads", card.head).Classifier.exclusive
-        calibrated = words is None or is_calibrated(job.experiment)
-        result = scores.score_classification(placed_scores, part.class_labels, names, exclusive, calibrated=calibrated)
-    else:
-        masks, ids, frame = predictions.read_masks(file, classes=names)
-        _require_same_images(file, ids, part, dataset_card)
-        _require_frame(file, frame, part)
-        placed = np.empty_like(masks)
-        placed[_positions(ids, part)] = masks
-        truth = part.masks(np.arange(len(part)))
-        result = scores.score_segmentation(placed.astype(np.float32), truth, names, true_masks=dataset_card.mask_source == "masks")
-        # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
-        result.metrics.pop("pixel_ap", None)
-        result.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
+    result = kind.rescore(file, job, part, dataset_card)
     return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined)
 
 
-def _names_in(file: Path) -> set[str]:
-    """Texts in a predictions file that may name images, whatever else is wrong with it; none where it cannot be read.
-
-    A row may name an image where a number belongs, and one that is in no table: sentences repeat what they found.
-    """
+def _names_in(task: TaskCard, file: Path) -> set[str]:
+    """Texts in a predictions file that may name images, whatever else is wrong with it; none where it cannot be read."""
     try:
-        if file.suffix == ".parquet":
-            return set(predictions.read_scores(file)[1])
-        content = json_files.read(file)
-    except (LobeError, OSError, ValueError):
+        return kinds.of_task(task).stored_as.names_in(file)
+    except (LobeError, OSError, ValueError, KeyError):
         return set()
-    tables = [content.get(name) for name in ("images", "annotations")]
-    rows = [row for table in tables if isinstance(table, list) for row in table if isinstance(row, dict)]
-    return {value for row in rows for value in row.values() if isinstance(value, str)}
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
@@ -176,9 +132,9 @@ def _require_as_recorded(file: Path) -> None:
         file_of(believed, file.name, out)
 
 
-def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, *, given: bool) -> None:
+def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, made_for: tuple[str, str] | None, *, given: bool) -> None:
     """A file that does not name its split is taken at the user's word; its images cannot tell splits apart that share their test images."""
-    dataset, made_for = resolved.ref, predictions.read_split(file)
+    dataset = resolved.ref
     if made_for is None and not given and len(resolved.card.splits) > 1:
         offered = ", ".join(resolved.card.splits)
         raise UsageError(f"{file} does not say for which split of {dataset.name} it was made. Name it with --split; there are: {offered}.")
@@ -194,29 +150,3 @@ def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, *, given:
     raise UsageError(
         f"{file} was made for the split {name} ({rule}), not for {dataset.split} ({dataset.split_rule.rule}). Score it with {cure}."
     )
-
-
-def _require_same_images(file: Path, ids: Sequence[str], part: Part, card: DatasetCard) -> None:
-    given, wanted = set(ids), set(part.ids)
-    if len(given) != len(ids):
-        raise UsageError(f"{file}: {len(ids) - len(given)} image names are repeated in its table `images`.")
-    missing, foreign = sorted(wanted - given), sorted(given - wanted)
-    if missing or foreign:
-        some = "" if is_withheld(card) else f" ({', '.join((missing or foreign)[:3])})"
-        raise UsageError(
-            f"{file}: its images are not the task's {len(wanted):,} test images: "
-            f"{len(missing):,} missing, {len(foreign):,} foreign{some}. "
-            "Predictions of a limited run need the same --limit."
-        )
-
-
-def _require_frame(file: Path, frame: str, part: Part) -> None:
-    if frame != part.frame_name:
-        raise FrameMismatch(
-            f"{file} was measured in frame {frame!r}, the task is scored in {part.frame_name!r}. Map the predictions first."
-        )
-
-
-def _positions(ids: Sequence[str], part: Part) -> np.ndarray:
-    where = {name: i for i, name in enumerate(part.ids)}
-    return np.array([where[name] for name in ids], np.int64)

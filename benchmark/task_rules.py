@@ -1,7 +1,7 @@
 """What a card may ask for: which head, target, metric, class and split go together. Refused here is what no job could compute.
 
-All that is wrong with a card is said at once, with its file. Metric names are those that the metrics' families declare (`metrics.spec`).
-No framework is imported, no file of a dataset is opened.
+All that is wrong with a card is said at once, with its file. What a kind of task needs and measures, the kind says (`benchmark.kinds`). No
+framework is imported, no file of a dataset is opened.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
-from benchmark.metrics import box_statistics, mask_statistics, retrieval, scores, spec
-from benchmark.metrics.classification import SEVERAL_PROMPT_SETS
-from benchmark.metrics.label_statistics import class_parts
+from benchmark.kinds.base import Kind, Names
+from benchmark.kinds.kit.untrained import UntrainedKind
+from benchmark.metrics import spec
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
 
@@ -32,7 +31,7 @@ class HeadRule:
         exclusive: of a classifier: each image has exactly one class.
     """
 
-    target: Literal["masks", "boxes", "labels", "reports", "phrases"]
+    target: str
     trains: bool = True
     exclusive: bool = False
 
@@ -46,18 +45,12 @@ HEADS: dict[str, HeadRule] = {
     "faster_rcnn": HeadRule("boxes"),
     "classifier": HeadRule("labels"),
     "softmax_classifier": HeadRule("labels", exclusive=True),
-    "zero_shot": HeadRule("labels", trains=False),
-    "retrieval": HeadRule("reports", trains=False),
-    "grounding": HeadRule("phrases", trains=False),
 }
 
 
-@dataclass(frozen=True)
-class Names:
-    """Metrics of a kind of task by name: what an epoch can be chosen by, and what its test gives."""
-
-    select: frozenset[str]
-    report: frozenset[str]
+def head_rules() -> dict[str, HeadRule]:
+    """Every head that a task card may name: those that train, and the rules of kinds that train nothing."""
+    return HEADS | {kind.head: HeadRule(kind.target, trains=False) for kind in _untrained_kinds()}
 
 
 def require(tasks: Iterable[TaskCard]) -> None:
@@ -95,17 +88,20 @@ def task_faults(
         found.append("`protocols` is empty: name at least one.")
     if task.runs < 1:
         found.append(f"`runs` is {task.runs}; at least 1.")
-    dataset, rule = datasets.get(task.dataset), HEADS.get(task.head)
+    rules = head_rules()
+    dataset, rule = datasets.get(task.dataset), rules.get(task.head)
     if dataset is None:
         found.append(_unknown("dataset", "dataset", task.dataset, datasets))
     else:
         found += _of_data(task, dataset)
     if rule is None:
-        found.append(_unknown("head", "head", task.head, HEADS))
+        found.append(_unknown("head", "head", task.head, rules))
         return found
     if task.target != rule.target:
-        fitting = ", ".join(name for name, other in HEADS.items() if other.target == task.target)
-        found.append(f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting}.")
+        fitting = ", ".join(name for name, other in rules.items() if other.target == task.target)
+        found.append(
+            f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting or 'none'}."
+        )
     found += _of_training(task) if rule.trains else _of_words(task, dataset, prompts)
     if rule.trains and task.words is not None:
         found.append(f"`words` is of tasks that train nothing, and the head {task.head} is trained.")
@@ -181,24 +177,8 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
 
 def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
     """Every metric that a task of this head on this dataset computes."""
-    rule, classes = HEADS[task.head], dataset.classes
-    if rule.target == "masks":
-        return _names("masks", classes, mask_statistics.PARTS - (frozenset() if dataset.mask_source == "masks" else {"surfaces"}))
-    if rule.target == "boxes":
-        return _names("boxes", classes, box_statistics.PARTS)
-    if task.head == "zero_shot":
-        asked = None if task.words is None or task.words.prompts is None else prompts.get(task.words.prompts)
-        templates = () if asked is None else asked.templates
-        pairs = bool(templates) and all(one.negative is not None for one in templates)
-        exclusive = task.words is not None and task.words.decision == "highest"
-        parts = class_parts(len(classes), exclusive, calibrated=pairs, thresholds=not exclusive)
-        return _names("labels", classes, parts | ({SEVERAL_PROMPT_SETS} if len(templates) > 1 else set()), trains=False)
-    if rule.target == "labels":
-        return _names("labels", classes, class_parts(len(classes), rule.exclusive, calibrated=True, thresholds=False))
-    if rule.target == "reports":
-        by_text = task.words is None or task.words.matches == "text"
-        return _names("reports", classes, frozenset({retrieval.TEXT_MATCHES if by_text else retrieval.CLASS_MATCHES}), trains=False)
-    return _names("phrases", classes, frozenset(), trains=False)
+    rule = head_rules()[task.head]
+    return kinds.find(rule.target, trains=rule.trains).metric_names(task, dataset, prompts, rule.exclusive)
 
 
 # ---------------------------------------------------------------------------------------------------------- parts of a task
@@ -208,9 +188,8 @@ def _of_data(task: TaskCard, dataset: DatasetCard) -> list[str]:
     found = []
     if task.split not in dataset.splits:
         found.append(f"`split` is {task.split!r}, which {dataset.name} does not have. It offers: {', '.join(dataset.splits)}.")
-    # A finding of a boxed class is a phrase in the words of prompts.
-    asked = task.words is not None and task.words.prompts is not None
-    needed = "boxes" if task.target == "phrases" and asked else task.target
+    kind = _kind_of(task)
+    needed = task.target if kind is None else kind.needed(task.words)
     if needed not in dataset.targets:
         found.append(f"`target` is {task.target}, for which {dataset.name} has no {needed}. It has: {', '.join(dataset.targets)}.")
     return found
@@ -229,8 +208,9 @@ def _of_training(task: TaskCard) -> list[str]:
     found += [f"`recipe` learns at a rate of {rate:g}; a rate is above 0." for rate in _rates(recipe) if not rate > 0]
     if len(set(recipe.grid)) < len(recipe.grid):
         found.append(f"`recipe.grid` has {_repeated(recipe.grid):g} twice.")
-    if recipe.augmentation is not None and task.target != "masks":
-        found.append(f"`recipe.augmentation` moves images and masks; {task.target} would stay where they were.")
+    kind = kinds.find(HEADS[task.head].target, trains=True)
+    if recipe.augmentation is not None and not kind.moves_with_images:
+        found.append(f"`recipe.augmentation` moves images and masks; {kind.target} would stay where they were.")
     return found
 
 
@@ -252,27 +232,18 @@ def _of_words(task: TaskCard, dataset: DatasetCard | None, prompts: Mapping[str,
 
 def _of_question(task: TaskCard, words: Words, dataset: DatasetCard | None, prompts: Mapping[str, PromptCard]) -> list[str]:
     """Sentences that begin behind `words.`, the key first."""
-    found = []
-    if task.head == "zero_shot" and words.prompts is None:
-        found.append("prompts` names none, and zero-shot classification asks with prompts.")
-    if task.head == "retrieval" and words.prompts is not None:
-        found.append("prompts` is of zero-shot classification and grounding; retrieval reads reports.")
+    others = _untrained_kinds()
+    kind = next(kind for kind in others if kind.head == task.head)
+    found = kind.question_faults(words, dataset)
+    for key in sorted(set().union(*(other.reads for other in others)) - kind.reads):
+        if getattr(words, key) != Words.model_fields[key].default:
+            found.append(f"{key}` is of {' and '.join(other.name for other in others if key in other.reads)}.")
     if words.prompts is not None and words.prompts not in prompts:
         found.append(_unknown("prompts", "set of prompts", words.prompts, prompts).removeprefix("`"))
     elif words.prompts is not None and dataset is not None:
         silent = [name for name in dataset.classes if name not in prompts[words.prompts].classes]
         if silent:
             found.append(f"prompts` is {words.prompts}, which has no words for {', '.join(silent)} of {dataset.name}.")
-    if words.matches == "class" and task.head != "retrieval":
-        found.append("matches` is of retrieval.")
-    elif words.matches == "class" and dataset is not None and "labels" not in dataset.targets:
-        found.append(f"matches` is class, for which {dataset.name} has no labels.")
-    if words.own_report == "removed" and words.matches != "class":
-        found.append("own_report` is removed, and then nothing could be found: only where `matches` is class.")
-    if words.rerank is not None and (task.head != "retrieval" or words.rerank < 1):
-        found.append(f"rerank` is {words.rerank}; a number from 1 on, and of retrieval alone.")
-    if words.across_images == "standardised" and task.head != "zero_shot":
-        found.append("across_images` is of zero-shot classification.")
     return found
 
 
@@ -280,7 +251,7 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
     names = metric_names(task, dataset, prompts)
     found = []
     for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
-        if not HEADS[task.head].trains and key == "select":
+        if task.head not in HEADS and key == "select":
             if metric != UNSELECTED:
                 found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
         elif metric in known and not spec.rises(metric):
@@ -297,16 +268,19 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------- names of metrics
-
-_SHOWN = 12
-_OF_TRAINING = frozenset({scores.VALIDATION_LOSS})
+_SHOWN = 12  # names in a sentence
 
 
-def _names(target: str, classes: tuple[str, ...], parts: frozenset[str], trains: bool = True) -> Names:
-    several = frozenset({spec.SEVERAL_CLASSES}) if len(classes) > 1 else frozenset[str]()
-    chosen = spec.names_with(target, classes, parts | several | _OF_TRAINING, selects=True) if trains else frozenset[str]()
-    return Names(chosen, spec.names_with(target, classes, parts | several))
+def _kind_of(task: TaskCard) -> Kind | None:
+    """The kind of the task; None where no kind has its target, which its head's rule says."""
+    try:
+        return kinds.of_task(task)
+    except CardError:
+        return None
+
+
+def _untrained_kinds() -> list[UntrainedKind]:
+    return [kind for kind in kinds.every() if isinstance(kind, UntrainedKind)]
 
 
 # --------------------------------------------------------------------------------------------------------------- sentences

@@ -225,9 +225,9 @@ def plain_fit(tmp_path: Path):
         import torch
 
         from benchmark.imaging.prepare import prepare_image
+        from benchmark.kinds.base import Part
         from benchmark.readers.base import open_reader
         from benchmark.training import fit as fitting
-        from benchmark.training.data import Part
 
         data = job.experiment.dataset
         reader = open_reader(place.card, place.dataset_root, shapes=job.experiment.switches.object_cxr_shapes)

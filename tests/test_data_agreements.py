@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE
 from benchmark.phantom.corpus import REPORTS_FILE, Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.withheld import without_names
-from benchmark.training.predictions import EXAMPLES_FILE, STATISTICS_FILE
 
 PROBE = "chexpert-linear-frozen-100-mgca"
 OWN = {"records", "predictions"}  # of the output folder: these stay with whoever holds the licence

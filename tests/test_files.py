@@ -20,13 +20,16 @@ from benchmark.files import open_regular, read_bytes, read_text, require_regular
 from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
 from benchmark.imaging.dicom import read_dicom, size_of_dicom
 from benchmark.imaging.picture import read_grey, read_mask, size_of
+from benchmark.kinds.detection import read_detections
+from benchmark.kinds.kit import class_scores, coco_json, parquet
+from benchmark.kinds.kit.stored import read_examples
+from benchmark.kinds.segmentation import read_masks
 from benchmark.readers import covidx, open_i, rsna
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit import chexpert_5x200, nih_tables, splits, tables, voc
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool
-from benchmark.training import predictions
 
 LONGEST_S = 20  # far more than any of these takes
 
@@ -109,11 +112,12 @@ READS: dict[str, Callable[[Path], object]] = {
     "index of weights": shards.shards_of,
     "card": lambda path: naming.parse(str(path)),
     "record": read_record,
-    "detections": lambda path: predictions.read_detections(path),
-    "masks": lambda path: predictions.read_masks(path),
-    "scores": predictions.read_scores,
-    "split of predictions": predictions.read_split,
-    "examples": predictions.read_examples,
+    "detections": read_detections,
+    "masks": read_masks,
+    "scores": class_scores.read_scores,
+    "split of detections": coco_json.made_for,
+    "split of scores": parquet.made_for,
+    "examples": read_examples,
     "file of a record": integrity.file_digest,
 }
 

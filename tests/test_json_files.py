@@ -19,6 +19,8 @@ from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.execute.costs import Costs
 from benchmark.imaging.cache import list_caches
+from benchmark.kinds.detection import read_detections
+from benchmark.kinds.segmentation import read_masks
 from benchmark.readers import chestx_det, rsna, tbx11k
 from benchmark.readers.base import Reader
 from benchmark.readers.kit import chexpert_5x200
@@ -26,7 +28,6 @@ from benchmark.readers.kit.text import read_json
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool
-from benchmark.training import predictions
 
 SHAPES: dict[str, bytes] = {
     "empty": b"",
@@ -107,7 +108,7 @@ def test_the_mark_of_a_phantom_of_any_shape_is_a_sentence_or_a_mark(tmp_path: Pa
 def test_predictions_of_any_shape_are_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "detections.json"
     path.write_bytes(content)
-    for read in (predictions.read_detections, predictions.read_masks):
+    for read in (read_detections, read_masks):
         with pytest.raises((UsageError, FrameMismatch)):
             read(path)
 

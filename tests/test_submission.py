@@ -10,9 +10,12 @@ import pytest
 
 from benchmark import registry, submission
 from benchmark.errors import FrameMismatch, UsageError
+from benchmark.kinds.base import Tested
+from benchmark.kinds.detection import DETECTIONS_FILE
+from benchmark.kinds.kit.stored import write
+from benchmark.kinds.segmentation import MASKS_FILE
 from benchmark.readers.base import open_reader
-from benchmark.training import data, evaluate
-from benchmark.training.predictions import DETECTIONS_FILE, MASKS_FILE, write
+from benchmark.training import data
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
 
@@ -30,12 +33,12 @@ def perfect(small, tiny, tmp_path: Path):
         job, place = small.one(task, file, size=224, limit=limit, card={"split": split})
         part = data.load_part(job.experiment, place, name)
         truth = part.truth()
-        found = Detections(**vars(truth), confidence=np.ones(len(truth.image))) if part.target == "boxes" else None
-        masks = None if part.target == "boxes" else part.masks(np.arange(len(part)))
+        boxes = Detections(**vars(truth), confidence=np.ones(len(truth.image)))
+        found = boxes if task == DETECTION else part.masks(np.arange(len(part)))
         folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
-        write(folder, job, part, evaluate.Tested({}, {}, masks, found, ()), with_examples=False)
-        return folder / (DETECTIONS_FILE if part.target == "boxes" else MASKS_FILE)
+        write(folder, job, part, Tested({}, {}, found, ()), with_examples=False)
+        return folder / (DETECTIONS_FILE if task == DETECTION else MASKS_FILE)
 
     return make
 

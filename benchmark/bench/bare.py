@@ -17,7 +17,7 @@ import torch
 from benchmark.bench.ingredients import Ingredients
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 from benchmark.training.features import BATCH
 from benchmark.training.loop import Precision, batches
 

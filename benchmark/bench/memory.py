@@ -14,7 +14,7 @@ from benchmark.bench.corpus import frame_size, jobs, shared_corpus
 from benchmark.bench.ingredients import gather
 from benchmark.bench.measure import Row, alternate
 from benchmark.errors import EnvironmentProblem
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 from benchmark.training.features import BATCH, FeatureBank
 
 TASK = "rsna-yolov3-frozen-100"  # reads three levels, 0.7 MB an image at 224 px

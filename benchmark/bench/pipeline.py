@@ -15,8 +15,9 @@ from benchmark.bench.measure import Report, Row, Timed, alternate, report
 from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.kinds.base import Part
 from benchmark.readers.base import open_reader
-from benchmark.training.data import Part, choose, load_part
+from benchmark.training.data import choose, load_part
 from benchmark.training.determinism import prepare_process
 
 SIDES = (

@@ -20,7 +20,8 @@ from benchmark.bench.corpus import resized
 from benchmark.cards import Experiment
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
-from benchmark.training.data import JobData, Part
+from benchmark.kinds.base import Part
+from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.loop import Precision, Selected, batches, train
 from benchmark.training.model import Model

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
@@ -17,7 +17,8 @@ DISCLAIMER = (
     "scores do not predict clinical performance or safety."
 )
 
-Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
+Target = str
+"""Type of a task's ground truth: masks, boxes, labels, reports, phrases, or whatever a kind adds (`benchmark.kinds`)."""
 
 T = TypeVar("T")
 _LATER = object()

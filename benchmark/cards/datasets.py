@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmark.cards.backbones import Contamination, Normalisation
-from benchmark.cards.base import Card
+from benchmark.cards.base import Card, Target
 
 
 class SplitCounts(Card):
@@ -82,7 +82,7 @@ class DatasetCard(Card):
     folder: str
     shares_with: dict[str, Contamination] | None = None
     classes: tuple[str, ...]
-    targets: tuple[Literal["masks", "boxes", "labels", "reports", "phrases"], ...]
+    targets: tuple[Target, ...]
     mask_source: Literal["masks", "boxes", "none"]
     uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]

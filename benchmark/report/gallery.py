@@ -1,6 +1,7 @@
 """Overlay pictures of stored predictions: the first run of each row, on the few images its job kept for the eye.
 
-Reads only the output folder. Whether a picture may be shown at all is `overlays.refusal`'s word.
+Reads only the output folder; what a picture shows, the task's kind says. Whether a dataset's agreement allows pictures at all is asked
+here, once, before anything is drawn or copied.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
+from benchmark import kinds
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
-from benchmark.metrics.boxes import Detections
-from benchmark.report import escape, overlays
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, read_examples
+from benchmark.report import escape
 from benchmark.report.rows import identity
 from benchmark.report.stored import Where, folder_of
 from benchmark.report.tables import split_text
-from benchmark.training.predictions import DETECTIONS_FILE, EXAMPLES_FILE, MASKS_FILE, Example, read_detections, read_examples, read_masks
+
+
+def refusal(record: Record) -> str:
+    """Why no image of this record's dataset may be shown; empty when it may."""
+    if record.redistribution == "none":
+        name = record.job.experiment.dataset.name
+        return f"No overlays for {name}: its data agreement lets no image leave the output folder."
+    return ""
 
 
 def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[str, list[Path]]]:
@@ -36,16 +43,17 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
     drawn: dict[str, dict[str, list[Path]]] = {}
     for name, record in _named(_first_runs(records)):
         lies = folder_of(record.key, out)
+        kind = kinds.of_experiment(record.job.experiment)
         shown = file_of(record, EXAMPLES_FILE, lies)
-        predicted = next((path for name in (DETECTIONS_FILE, MASKS_FILE) if (path := file_of(record, name, lies)) is not None), None)
+        files = {stored: path for stored in kind.drawn_from if (path := file_of(record, stored, lies)) is not None}
         examples = [] if shown is None else read_examples(shown)
-        asked = bool(examples) and all(example.similarity is not None for example in examples)
-        if overlays.refusal(record) or not examples or (predicted is None and not asked):
+        if refusal(record) or not examples or len(files) < len(kind.drawn_from):
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        labels = record.job.labels
+        labels, classes = record.job.labels, record.job.experiment.dataset.classes
+        named = classes if len(classes) > 1 else ()  # the only class needs no name on every outline
         paths = []
-        for number, picture in enumerate(_pictures(record, predicted, examples)):
+        for number, picture in enumerate(kind.draw(examples, files, named, "phantom" if record.phantom else "")):
             path = folder / f"{escape.slug(labels.task)}-{record.key[:8]}-{number + 1}.png"
             picture.save(path)
             paths.append(path)
@@ -75,33 +83,3 @@ def _named(records: list[Record]) -> list[tuple[str, Record]]:
 
     taken = Counter((record.job.labels.task, name) for record in records for name in names(record))
     return [(next((n for n in names(r) if taken[r.job.labels.task, n] == 1), names(r)[-1]), r) for r in records]
-
-
-def _pictures(record: Record, predicted: Path | None, examples: list[Example]):
-    """
-    Args:
-        predicted: the file of detections or masks; None where examples hold the map that was asked for.
-    """
-    note = "phantom" if record.phantom else ""
-    names = record.job.experiment.dataset.classes
-    names = names if len(names) > 1 else ()  # the only class needs no name on every outline
-    if predicted is None:
-        for example in examples:
-            yield overlays.draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
-        return
-    if predicted.name == DETECTIONS_FILE:
-        found, _ = read_detections(predicted)
-        for example in examples:
-            boxes, confidence, labels = _of_image(found, example.index)
-            named = {"class_names": names, "truth_labels": example.box_labels, "predicted_labels": labels}
-            yield overlays.draw_detection(example.image, example.boxes_xywh, boxes, confidence, **named, note=note)
-        return
-    masks, _, _ = read_masks(predicted, [example.index for example in examples])
-    for example, mask in zip(examples, masks, strict=True):
-        yield overlays.draw_segmentation(example.image, example.masks, mask, class_names=names, note=note)
-
-
-def _of_image(found: Detections, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, confidence and labels."""
-    mine = (found.image == image) & ~found.overflowed  # a box without end has no outline
-    return found.xywh[mine], found.confidence[mine], found.label[mine]

@@ -25,8 +25,8 @@ from benchmark.files import read_bytes
 from benchmark.readers.base import SPLITS
 from benchmark.readers.kit.audit import leak_sentence
 from benchmark.report import beside, escape, figures, tables
-from benchmark.report import overlays as drawing
 from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
+from benchmark.report.gallery import refusal
 from benchmark.report.pages import environment, write_page
 from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
 from benchmark.report.tables import Board, Column
@@ -195,10 +195,10 @@ def _galleries(records: Sequence[Record], overlays: Overlays, report: Path) -> l
     for record in records:
         by_task[record.job.labels.task].append(record)
     found = []
-    forbidden = {task: {} for task, members in by_task.items() if any(map(drawing.refusal, members))}
+    forbidden = {task: {} for task, members in by_task.items() if any(map(refusal, members))}
     for task, backbones in (forbidden | dict(overlays)).items():
         # A task without a record has no known agreement, and is treated as the strictest.
-        refusals = [drawing.refusal(record) for record in by_task.get(task, [])]
+        refusals = [refusal(record) for record in by_task.get(task, [])]
         if not refusals or any(refusals):
             found.append(
                 Gallery(task, {}, next(filter(None, refusals), f"No overlays for {task}: no record says what its dataset allows."))
@@ -214,7 +214,7 @@ def _galleries(records: Sequence[Record], overlays: Overlays, report: Path) -> l
 def _copy_picture(path: Path, report: Path, task: str, backbone: str, number: int) -> str:
     content = read_bytes(path)
     if not content.startswith(_PNG):
-        raise UsageError(f"{path}: an overlay must be a PNG file; draw it with benchmark.report.overlays.")
+        raise UsageError(f"{path}: an overlay must be a PNG file; draw it with benchmark.report.gallery.")
     unique = hashlib.sha256(f"{task}\n{backbone}".encode()).hexdigest()[:8]
     name = f"{escape.slug(task)}/{escape.slug(backbone)}-{unique}-{number:02d}.png"
     target = report / "overlays" / name

@@ -20,9 +20,9 @@ from benchmark.cards import digest_of
 from benchmark.errors import UsageError
 from benchmark.files import read_bytes
 from benchmark.integrity import file_of
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
 from benchmark.store import read_record, write_atomically
-from benchmark.training.predictions import STATISTICS_FILE
 
 FOLDER = "resamples"
 Where = Path | Mapping[str, Path]

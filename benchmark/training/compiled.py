@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmark.errors import TrainingError
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 from benchmark.training.micro_batches import parts_of_loss
 from benchmark.training.model import Model
 

@@ -6,23 +6,21 @@ Which ids a job sees is decided here and nowhere else. Pixels come from the cach
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from benchmark import kinds
 from benchmark.cards import Experiment
 from benchmark.contents import Contents, Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
-from benchmark.heads.base import Targets
 from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import CacheRecipe, ImageCache
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
-from benchmark.metrics.boxes import Boxes
-from benchmark.readers.base import SPLITS, Reader, Sample, ids_digest, open_reader
+from benchmark.kinds.base import Part
+from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
 from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
 from benchmark.readers.kit.lists import splits_of
 from benchmark.readers.kit.splits import check_disjoint, prefix
@@ -30,107 +28,6 @@ from benchmark.training import sizes
 from benchmark.training.place import Place
 
 FILL_CHUNK = 32  # images decoded between two signs of life
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split as a job uses it.
-
-    Attributes:
-        rows: (n,) int64, row of each image in the cache.
-        boxes: per image (k, 4) float32 xywh in frame pixels.
-        labels: per image (k,) int64.
-        patients: patient id per image, None where unknown.
-        class_labels: (n, C) int8 of 1, 0 and -1 (unknown), for tasks of whole-image labels.
-        augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
-        epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
-    """
-
-    name: str
-    ids: tuple[str, ...]
-    rows: np.ndarray
-    boxes: tuple[np.ndarray, ...]
-    labels: tuple[np.ndarray, ...]
-    patients: tuple[str | None, ...]
-    cache: ImageCache
-    target: str
-    frame_name: str
-    class_labels: np.ndarray | None = None
-    augmentation: Augmentation | None = None
-    epoch: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def images(self, index: np.ndarray) -> torch.Tensor:
-        """(b, S, S) uint8."""
-        frames = self.cache.images(self.rows[index])
-        return torch.from_numpy(frames if self.augmentation is None else self.augmentation.images(frames, index))
-
-    def masks(self, index: np.ndarray) -> np.ndarray:
-        """(b, C, S, S) bool, as stored: never augmented."""
-        return self.cache.masks(self.rows[index])
-
-    def in_epoch(self, epoch: int) -> Part:
-        """The part as it is seen in an epoch: itself, unless its images are augmented or have boxes, among which a head may draw."""
-        if self.target == "boxes":
-            return replace(self, epoch=epoch)
-        return self if self.augmentation is None else replace(self, augmentation=replace(self.augmentation, epoch=epoch))
-
-    def targets(self, index: np.ndarray, device: torch.device) -> Targets:
-        if self.target == "masks":
-            masks = self.masks(index)
-            masks = masks if self.augmentation is None else self.augmentation.masks(masks, index)
-            return Targets(masks=torch.from_numpy(masks).to(device, dtype=torch.float32))
-        if self.target == "labels":
-            return Targets(labels=torch.from_numpy(self.class_labels[index]).to(device, dtype=torch.float32))
-        padded, labels, valid = self._padded
-        most = max(int(valid[index].sum(axis=1).max(initial=0)), 1)
-        return Targets(
-            boxes_xywh=torch.from_numpy(padded[index, :most]).to(device),
-            box_labels=torch.from_numpy(labels[index, :most]).to(device),
-            box_valid=torch.from_numpy(valid[index, :most]).to(device),
-            draws=tuple((self.epoch, int(i)) for i in index),
-        )
-
-    def truth(self) -> Boxes:
-        """Ground-truth boxes of the part in the frame."""
-        counts = [len(b) for b in self.boxes]
-        return Boxes(
-            image=np.repeat(np.arange(len(self)), counts).astype(np.int64),
-            xywh=np.concatenate([*self.boxes, np.zeros((0, 4), np.float32)]).astype(np.float64),
-            label=np.concatenate([*self.labels, np.zeros(0, np.int64)]).astype(np.int64),
-            n_images=len(self),
-            frame=self.frame_name,
-        )
-
-    def n_positive(self) -> int:
-        return self._n_positive
-
-    def digest(self) -> str:
-        return ids_digest(self.ids, ordered=True)
-
-    def files_digest(self) -> str:
-        """SHA-256 over the bytes of the part's source files, as they were when decoded: names and sizes may stay when pixels change."""
-        return ids_digest(self.cache.source_digests(self.rows), ordered=True)
-
-    @cached_property
-    def _n_positive(self) -> int:
-        if self.target == "boxes":
-            return sum(len(b) > 0 for b in self.boxes)
-        if self.target == "labels":
-            return int((self.class_labels == 1).any(axis=1).sum())
-        return sum(int(self.masks(np.array([i])).any()) for i in range(len(self)))
-
-    @cached_property
-    def _padded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        most = max([len(b) for b in self.boxes] + [1])
-        boxes = np.zeros((len(self), most, 4), np.float32)
-        labels = np.zeros((len(self), most), np.int64)
-        valid = np.zeros((len(self), most), bool)
-        for i, (b, k) in enumerate(zip(self.boxes, self.labels, strict=True)):
-            boxes[i, : len(b)], labels[i, : len(b)], valid[i, : len(b)] = b, k, True
-        return boxes, labels, valid
 
 
 @dataclass(frozen=True)
@@ -299,9 +196,12 @@ def limit_samples(kept: Sequence[Sample], everything: Sequence[Sample], limit: i
 def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: Experiment) -> Part:
     rows = np.array([cache.row_of(s.id) for s in samples], np.int64)
     frames: list[Frame] = cache.frames(rows)
+    kind = kinds.of_experiment(experiment)
     augmented = experiment.recipe.augmentation if name == "train" else None
-    if augmented is not None and experiment.dataset.target == "boxes":
-        raise CardError(f"Augmentation {augmented!r} moves images and masks, and this task has boxes, which would stay where they were.")
+    if augmented is not None and not kind.moves_with_images:
+        raise CardError(
+            f"Augmentation {augmented!r} moves images and masks, and this task has {kind.target}, which would stay where they were."
+        )
     return Part(
         name=name,
         ids=tuple(s.id for s in samples),
@@ -310,8 +210,8 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         labels=tuple(np.asarray(s.box_labels, np.int64) for s in samples),
         patients=tuple(s.patient_id for s in samples),
         cache=cache,
-        target=experiment.dataset.target,
+        kind=kind,
         frame_name=frames[0].name,
-        class_labels=np.stack([s.labels for s in samples]) if experiment.dataset.target == "labels" else None,
+        annotations=kind.annotations(samples),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
     )

@@ -22,7 +22,7 @@ import torch
 
 from benchmark import private
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 
 BATCH = 16
 LEAST_FREE_BYTES = 2**30  # of the disk, left to others

@@ -24,14 +24,17 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.pyramid import WithPyramid, on_one_grid
+from benchmark.kinds.base import Part
+from benchmark.kinds.kit import stored
+from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.metrics import spec
 from benchmark.readers.base import ids_digest
 from benchmark.readers.kit.audit import leakage
 from benchmark.registry import plugin
-from benchmark.training import evaluate, features, once, predictions
+from benchmark.training import evaluate, features
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.compiled import compile_network
-from benchmark.training.data import JobData, Part, load, load_untrained
+from benchmark.training.data import JobData, load, load_untrained
 from benchmark.training.determinism import required_device
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, Selected, train
@@ -222,7 +225,7 @@ def _tested(
     if not finetune:
         bench.require_unchanged()
     _require_same_files(ready.digests, _parts(data), place)
-    predictions.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
+    stored.write(produced, job, data.test, result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
 
     return Record(
@@ -264,13 +267,12 @@ def _untrained(job: Job, place: Place, produced: Path, bench: Bench) -> Generato
     digests = _sample_digests(parts.values())
     encoder, account = _encoder(experiment, place, device, bench)
     most = place.most_at_once(experiment.recipe.batch_size) or experiment.recipe.batch_size
-    allowed = place.card.redistribution != "none"
-    result = once.answer(once.Untrained(job, encoder, parts, samples, device, _autocast(experiment), most, allowed), produced)
+    result = evaluate.answer(UntrainedJob(job, encoder, parts, device, _autocast(experiment), most))
     timings["test"], clock = _lap(clock)
     _require_possible(result.metrics)
     bench.require_unchanged()
     _require_same_files(digests, parts.values(), place)
-    predictions.write(produced, job, parts["test"], result, with_examples=False)
+    stored.write(produced, job, parts["test"], result, with_examples=place.card.redistribution != "none")
     timings["storing"], clock = _lap(clock)
     n_parameters = sum(p.numel() for p in encoder.parameters())
     return Record(
@@ -380,9 +382,9 @@ def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) 
 
 def _anchors(experiment: Experiment, head: Head, data: JobData, bench: Bench) -> dict[str, dict[str, float]]:
     """Computed once per test part and grid."""
-    key = (experiment.dataset.model_dump_json(), data.test.digest(), head.kind, head.grid)
+    key = (experiment.dataset.model_dump_json(), data.test.digest(), head.grid)
     if key not in bench.anchors:
-        bench.anchors[key] = evaluate.anchors(head, data.test, experiment.dataset.classes)
+        bench.anchors[key] = data.test.trained_kind.anchors(data.test, experiment.dataset.classes, head)
     return bench.anchors[key]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmark import parallel
 from benchmark.errors import TooLittleMemory
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 from benchmark.training.model import Model
 
 APART = 0.05  # of the largest output: other kernels and float16 stay below, a layer that mixes two images does not

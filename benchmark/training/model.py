@@ -17,7 +17,7 @@ from torch import nn
 from benchmark import parallel
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
-from benchmark.training.data import Part
+from benchmark.kinds.base import Part
 from benchmark.training.features import FeatureBank
 
 

@@ -14,10 +14,10 @@ import torch
 
 from benchmark.cards import EncoderMode, Epoch, Experiment, Job, digest_of
 from benchmark.errors import LobeError
+from benchmark.kinds.base import NEGATIVE_LOSS
 from benchmark.metrics import dice, scores
 from benchmark.registry import plugin
 from benchmark.training.data import JobData
-from benchmark.training.evaluate import NEGATIVE_LOSS
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Course, Selected, batches, optimiser_of
 from benchmark.training.model import Model

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.mask_statistics import SegmentationStatistics
@@ -18,7 +19,6 @@ from benchmark.report.differences import gains
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
 from benchmark.statistics.uncertainty import paired_permutation
-from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}

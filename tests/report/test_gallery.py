@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.report import gallery
 from benchmark.store import Store
-from benchmark.training.predictions import EXAMPLES_FILE, N_EXAMPLES, read_examples
 
 
 @pytest.fixture
@@ -51,6 +51,11 @@ def test_boxes_and_masks_are_both_drawn(stored, tmp_path: Path):
     drawn = gallery.draw(records, tmp_path / "out", tmp_path / "pictures")
     assert set(drawn) == {"rsna-yolov3-frozen-100", "rsna-linear-frozen-100"}
     assert all(len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3), axis=0)) > 10 for path in pictures(drawn))
+
+
+def test_datasets_without_redistribution_are_refused_with_a_reason(make):
+    assert gallery.refusal(make.record(0.1)) == ""
+    assert "rsna" in gallery.refusal(make.record(0.1, redistribution="none"))
 
 
 def test_nothing_is_drawn_where_the_agreement_forbids_it_even_if_examples_lie_there(stored, tmp_path: Path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.mask_statistics import SegmentationStatistics
@@ -20,7 +21,6 @@ from benchmark.report.differences import gains, leaks
 from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
 from benchmark.report.site import write_site
 from benchmark.statistics.uncertainty import cluster_bootstrap, two_part_p
-from benchmark.training.predictions import STATISTICS_FILE
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}

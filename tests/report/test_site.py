@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.cards import DISCLAIMER, Role
 from benchmark.encoders import naming
 from benchmark.errors import UsageError
-from benchmark.report import overlays
+from benchmark.kinds.detection import draw_detection
 from benchmark.report.site import write_site
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -155,7 +155,7 @@ def test_phantom_and_limited_pages_are_marked(make, tmp_path, phantom, limit):
 
 
 def _png(path):
-    picture = overlays.draw_detection(np.zeros((32, 32), np.uint8), np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))
+    picture = draw_detection(np.zeros((32, 32), np.uint8), np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0))
     picture.save(path)
     return path
 

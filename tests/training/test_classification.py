@@ -14,9 +14,10 @@ from benchmark.cards import Switches
 from benchmark.errors import UsageError
 from benchmark.heads import classifier, softmax_classifier
 from benchmark.heads.base import POOLED, HeadRequest, Targets
+from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.statistics import from_json, pooled_metrics
 from benchmark.phantom.corpus import Plan, write_corpus
-from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
 PROBE = "rsna-labels-linear-frozen-100-gloria"

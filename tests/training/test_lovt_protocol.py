@@ -23,6 +23,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import TrainingError
 from benchmark.heads.base import Head, Targets
 from benchmark.heads.dice_loss import dice_loss
+from benchmark.kinds.segmentation import KIND as SEGMENTATION
 from benchmark.training import loop
 from benchmark.training.data import JobData, choose
 from benchmark.training.evaluate import validate
@@ -76,6 +77,7 @@ class BlankPart:
     """As much of a part as the loop needs: noise images, no files."""
 
     augmentation = None  # LoVT's tasks have none
+    trained_kind = SEGMENTATION
 
     def __init__(self, n_images: int):
         self.n_images = n_images

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import plan, registry
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.statistics import from_json, pooled_metrics
-from benchmark.training.predictions import STATISTICS_FILE
 
 MGCA = {"mAP_mgca", "mAP_mgca_all"}
 

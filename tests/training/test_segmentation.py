@@ -14,6 +14,7 @@ from benchmark import plan, registry
 from benchmark.cards import Recipe
 from benchmark.errors import CardError
 from benchmark.imaging.augment import Augmentation
+from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics import dice
 from benchmark.metrics.statistics import from_json, pooled_metrics
 from benchmark.phantom.corpus import Plan, write_corpus
@@ -21,7 +22,6 @@ from benchmark.training import fit as fitting
 from benchmark.training import together
 from benchmark.training.data import load
 from benchmark.training.features import FeatureBank
-from benchmark.training.predictions import STATISTICS_FILE
 
 SIIM, RSNA, GLORIA = "siim-smp-unet-frozen-100-mgca", "rsna-smp-unet-frozen-100-mgca", "siim-smp-unet-finetune-100-gloria"
 

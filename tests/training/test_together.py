@@ -14,6 +14,7 @@ from benchmark.errors import TrainingError
 from benchmark.execute.work import EpochEnded, Finished, Started, WorkUnit, run_unit
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.linear import build
+from benchmark.kinds.segmentation import KIND as SEGMENTATION
 from benchmark.training import together
 from benchmark.training.loop import Selected, train
 
@@ -27,6 +28,8 @@ SIZE, GRID, CHANNELS = 64, 2, 6
 
 class Noise:
     """A part of `n` images whose features and masks belong together, so that a head can learn."""
+
+    trained_kind = SEGMENTATION
 
     def __init__(self, n: int, n_classes: int, seed: int):
         draw = np.random.default_rng(seed)

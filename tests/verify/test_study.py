@@ -34,6 +34,7 @@ from benchmark.execute.nodes import package_digest
 from benchmark.heads.base import seeded_init
 from benchmark.heads.dice_loss import dice_loss
 from benchmark.imaging.prepare import prepare_image
+from benchmark.kinds.base import Part
 from benchmark.metrics.grid_oracle import grid_oracle
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
@@ -41,7 +42,7 @@ from benchmark.report import differences, resampling
 from benchmark.report.rows import Row, metric_title, rows_of
 from benchmark.store import Store
 from benchmark.training import text_pretraining
-from benchmark.training.data import Part, load_part
+from benchmark.training.data import load_part
 from benchmark.training.place import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.study]

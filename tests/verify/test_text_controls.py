@@ -31,6 +31,9 @@ from benchmark.api import Request, evaluate
 from benchmark.cards import Record
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.imaging.prepare import prepare_image
+from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
+from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.metrics import retrieval
 from benchmark.metrics.statistics import from_json
 from benchmark.phantom.corpus import Plan, write_corpus
@@ -38,9 +41,7 @@ from benchmark.phantom.reports import hard_negatives
 from benchmark.readers.base import open_reader
 from benchmark.report import resampling
 from benchmark.training import pair_pretraining
-from benchmark.training.once import EMBEDDINGS_FILE
 from benchmark.training.pair_pretraining import TwoTowers
-from benchmark.training.predictions import SCORES_FILE, STATISTICS_FILE, read_scores
 from tests.statistics.intervals import percentile_interval
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from benchmark.errors import UsageError
-from benchmark.training.coco_rle import decode
+from benchmark.kinds.kit.coco_rle import decode
 
 
 def encoded(mask: np.ndarray) -> dict:

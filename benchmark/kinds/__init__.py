@@ -1,0 +1,50 @@
+"""The kinds of task, found by what a card asks for: a target, and whether anything is trained for it.
+
+A kind is a module here that offers `KIND`: adding the module adds the kind, and no list of them stands anywhere. `base` says what a kind
+owes; `kit` holds what several of them share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from benchmark.cards import Experiment, TaskCard
+from benchmark.errors import CardError
+from benchmark.kinds.base import Kind
+
+
+def of_task(task: TaskCard) -> Kind:
+    """The kind of a task card; raises as `find`."""
+    return find(task.target, trains=task.words is None)
+
+
+def of_experiment(experiment: Experiment) -> Kind:
+    """The kind of a job's experiment; raises as `find`."""
+    return find(experiment.dataset.target, trains=experiment.words is None)
+
+
+def find(target: str, *, trains: bool) -> Kind:
+    """The kind with this target.
+
+    Args:
+        target: of a task card.
+        trains: False for tasks with `words`, which train nothing.
+
+    Raises:
+        CardError: there is none.
+    """
+    for kind in every():
+        if (kind.target, kind.trains) == (target, trains):
+            return kind
+    does = "is trained" if trains else "trains nothing"
+    known = ", ".join(sorted({kind.target for kind in every() if kind.trains == trains}))
+    raise CardError(f"No kind of task that {does} has the target {target!r}. Their targets are: {known}.")
+
+
+@cache
+def every() -> tuple[Kind, ...]:
+    """All kinds, in the order of their modules' names."""
+    modules = sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg and found.name != "base")
+    return tuple(importlib.import_module(f"{__name__}.{name}").KIND for name in modules)

@@ -1,0 +1,178 @@
+"""Grounding: where an image's places are near to a phrase; maps are made and scored in `heads.grounding`, and stored before upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from benchmark.cards import DatasetCard, Experiment, Job, PromptCard, TaskCard, Words
+from benchmark.errors import DataError
+from benchmark.kinds.base import Example, Part, Tested, warnings_of
+from benchmark.kinds.kit import drawing, parquet
+from benchmark.kinds.kit.drawing import DASH, PREDICTION, SIDE, TRUTH
+from benchmark.kinds.kit.stored import N_EXAMPLES
+from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings
+from benchmark.metrics import grounding, scores
+from benchmark.readers.base import Sample
+
+if TYPE_CHECKING:
+    from benchmark.kinds.kit.embedding import UntrainedJob
+
+MAPS_FILE = "maps.parquet"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The maps of all phrases, in the order of their images.
+
+    Attributes:
+        owner: image of each phrase, as its place in the part.
+        category: the finding of each.
+        boxes: (n, 4) of each, xywh in original pixels.
+        maps: (h, w) float32 cosine of each over the padded frame.
+    """
+
+    owner: list[int]
+    category: list[str]
+    boxes: list[np.ndarray]
+    maps: list[np.ndarray]
+
+
+class Grounding(UntrainedKind):
+    """Phrases are a sample's own, or its boxed classes in the words of prompts."""
+
+    name = "grounding"
+    target = "phrases"
+    stored_as = parquet
+    head = "grounding"
+    reads = frozenset({"prompts"})
+
+    def needed(self, words: Words | None) -> str:
+        """Boxes, where a boxed class is asked for in the words of prompts."""
+        return "boxes" if words is not None and words.prompts is not None else self.target
+
+    def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
+        return frozenset()
+
+    def annotations(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        """The samples, for their phrases and boxes in original pixels."""
+        return tuple(samples)
+
+    def answer(self, given: UntrainedJob) -> Tested:
+        from benchmark.heads.grounding import score_phrase, similarity_maps
+
+        part, names = given.parts["test"], given.experiment.dataset.classes
+        frames = part.cache.frames(part.rows)
+        questions = [_questions(given.experiment, sample) for sample in part.annotations]
+        texts = list(dict.fromkeys(text for image in questions for one in image for text in one.texts))
+        if not texts:
+            raise DataError(f"{given.experiment.dataset.name}: no test image has a phrase with a box.")
+        asked = given.texts(texts)
+        embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
+        kept, rows = Found([], [], [], []), []
+        for index, seen in given.images(part):
+            for i, places in zip(index, seen.local, strict=True):
+                for one in questions[i]:
+                    each = similarity_maps(places, embedded[[column[text] for text in one.texts]])
+                    similarity = each.mean(dim=0).cpu()
+                    rows.append(score_phrase(similarity, one.boxes_xywh, frames[i]))
+                    kept.owner.append(int(i))
+                    kept.category.append(one.category)
+                    kept.boxes.append(one.boxes_xywh)
+                    kept.maps.append(similarity.numpy())
+        values, categories = np.stack(rows), np.array(kept.category)
+        columns = {name: values[:, k] for k, name in enumerate(grounding.COLUMNS)}
+        columns |= {f"{name}_cnr": np.where(categories == name, values[:, 0], np.nan) for name in names if len(names) > 1}
+        found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(kept.owner), len(part))
+        warnings = (*warnings_of(found), *truncation_warnings(asked.n_truncated, len(texts), "phrases"))
+        return Tested(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)
+
+    def store(self, folder: Path, job: Job, part: Part, predictions: Found) -> None:
+        """Writes (id, category, height, width, map): the cosine of each phrase over the padded frame, row by row."""
+        import pyarrow as pa
+
+        maps = predictions.maps
+        columns = {
+            "id": pa.array([part.ids[i] for i in predictions.owner], pa.string()),
+            "category": pa.array(list(predictions.category), pa.string()),
+            "height": pa.array([m.shape[0] for m in maps], pa.int32()),
+            "width": pa.array([m.shape[1] for m in maps], pa.int32()),
+            "map": pa.array([m.astype(np.float32).reshape(-1).tolist() for m in maps], pa.list_(pa.float32())),
+        }
+        parquet.write(folder / MAPS_FILE, job, columns)
+
+    def examples(self, part: Part, predictions: Found) -> dict[str, np.ndarray] | None:
+        """The first phrase of each of the first images that were asked for one."""
+        owner = predictions.owner
+        chosen = [owner.index(image) for image in dict.fromkeys(owner)][:N_EXAMPLES]
+        if not chosen:
+            return None
+        index = np.array([owner[k] for k in chosen], np.int64)
+        frames = part.cache.frames(part.rows[index])
+        shown = [f.to_frame(predictions.boxes[k]).astype(np.float32).reshape(-1, 4) for k, f in zip(chosen, frames, strict=True)]
+        return {
+            "index": index,
+            "images": part.images(index).numpy(),
+            "similarity": np.stack([predictions.maps[k] for k in chosen]).astype(np.float32),
+            "boxes_xywh": np.concatenate(shown),
+            "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in shown]),
+        }
+
+    def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
+        for example in examples:
+            yield draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
+
+
+KIND = Grounding()
+
+
+def draw_similarity(image: np.ndarray, truth_xywh: np.ndarray, similarity: np.ndarray, *, note: str = "") -> Image.Image:
+    """How near each place is to what was asked for, over one image: the nearer, the stronger the tint; its highest place has a cross.
+
+    Args:
+        image: (S, S) uint8, grey.
+        truth_xywh: (n, 4) pixels of the same frame.
+        similarity: (h, w) finite float over the whole frame, upsampled bilinearly. A constant map has neither tint nor cross.
+    """
+    picture, pen = drawing.canvas(image)
+    scale = SIDE / image.shape[0]
+    low, high = float(similarity.min()), float(similarity.max())
+    if high > low:
+        area = Image.fromarray(((similarity - low) / (high - low)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        tint = Image.fromarray((np.asarray(area).clip(0, 1) * 130).astype(np.uint8))
+        picture.paste(Image.new("RGB", (SIDE, SIDE), PREDICTION), (0, 0), tint)
+        y, x = np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE))
+        for dx, dy in ((DASH, 0), (0, DASH)):
+            pen.line([(x - dx, y - dy), (x + dx, y + dy)], fill=PREDICTION, width=2)
+    truth = np.asarray(truth_xywh, dtype=float).reshape(-1, 4)
+    for box in truth:
+        pen.polygon(drawing.corners(box * scale), outline=TRUTH, width=2)
+    drawing.legend(pen, f"truth ({len(truth)})", f"similarity {low:.2f} to {high:.2f}", note)
+    return picture
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is looked for in one image: texts (several ask for the same) and its boxes in original pixels."""
+
+    texts: tuple[str, ...]
+    boxes_xywh: np.ndarray
+    category: str
+
+
+def _questions(experiment: Experiment, sample: Sample) -> list[_Question]:
+    """The sample's own phrases, or each of its boxed classes in the words of the prompts."""
+    asked = experiment.asked
+    if asked is None:
+        return [_Question((phrase.text,), phrase.boxes_xywh, phrase.category) for phrase in sample.phrases]
+    found = []
+    for label in np.unique(sample.box_labels):
+        name = experiment.dataset.classes[label]
+        texts = tuple(dict.fromkeys(text for one in asked.sets for text in one.positives[name]))
+        found.append(_Question(texts, sample.boxes_xywh[sample.box_labels == label], name))
+    return found

@@ -1,0 +1,43 @@
+"""What kinds share that train nothing: images and texts go through the backbone once, and a rule turns similarities into scores."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from benchmark.cards import DatasetCard, Words
+from benchmark.kinds.base import Kind, Tested
+
+if TYPE_CHECKING:
+    from benchmark.kinds.kit.embedding import UntrainedJob
+
+
+class UntrainedKind(Kind):
+    """A kind that trains nothing. Its task cards name it as their head.
+
+    Attributes:
+        head: as task cards name it.
+        reads: keys of `words` that this kind reads and that some other such kind does not.
+    """
+
+    trains = False
+    head: ClassVar[str]
+    reads: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def answer(self, given: UntrainedJob) -> Tested:
+        """Scores the test part.
+
+        Raises:
+            ConformanceError: the backbone's embeddings do not fit each other.
+            DataError: images without what the task reads.
+        """
+
+    def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
+        """What this kind cannot do with `words`; sentences that begin behind `words.`, the key first."""
+        return []
+
+
+def truncation_warnings(n_truncated: int, n_texts: int, what: str) -> tuple[str, ...]:
+    """A sentence on texts that were cut, where some were."""
+    return (f"{n_truncated:,} of {n_texts:,} {what} are longer than the text encoder reads and were cut",) if n_truncated else ()
