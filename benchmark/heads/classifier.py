@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import parallel
 from benchmark.heads.base import POOLED, Head, HeadRequest, Targets, at_least_float32
 
 
@@ -34,11 +33,14 @@ class Classifier(Head):
         """(B, C) float32 (or more) logits."""
         return at_least_float32(self.classify(pyramid[POOLED].flatten(1)))
 
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
+    def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """(2,): cross-entropy over known labels, and how many labels are known, which differs between images."""
         known = targets.labels >= 0
         each = F.binary_cross_entropy_with_logits(outputs, targets.labels.clamp(min=0).to(outputs.dtype), reduction="none")
-        # Images have different numbers of known labels: one sum for the whole batch, also when its images lie in several processes.
-        wrong, n_known = parallel.total(torch.stack([torch.where(known, each, 0).sum(), known.sum().to(each.dtype)])).unbind()
+        return torch.stack([torch.where(known, each, 0).sum(), known.sum().to(each.dtype)])
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        wrong, n_known = sums.unbind()
         return wrong / n_known.clamp(min=1)
 
     def predict(self, outputs: Tensor) -> Tensor:

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import parallel
 from benchmark.errors import ConformanceError, TrainingError, UsageError
 from benchmark.heads import mmcv_ops
-from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32, count_images
 
 mmcv_ops.install()
 
@@ -88,20 +87,23 @@ class FasterRcnn(Head):
         scores, deltas = self.rpn_head(levels)
         return (*levels, *scores, *deltas)
 
-    def loss(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
-        """The mean over sampled anchors and the mean over sampled proposals, each over the whole batch.
+    def sums(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
+        """(4,): loss over sampled anchors and how many they are, and the same of sampled proposals.
 
         Raises:
             TrainingError: the targets do not say what to draw from.
         """
-        n_images = len(outputs[0])
-        if len(targets.draws) != n_images:
-            raise TrainingError(f"Faster R-CNN samples boxes: its targets need `draws` of {n_images} images and have {len(targets.draws)}.")
+        n_given = count_images(outputs)
+        if len(targets.draws) != n_given:
+            raise TrainingError(f"Faster R-CNN samples boxes: its targets need `draws` of {n_given} images and have {len(targets.draws)}.")
         with torch.autocast(outputs[0].device.type, enabled=False):
-            # A process that holds no image of the batch has a part in every exchange all the same.
-            sums = self._sums(outputs, targets) if n_images else torch.stack([_nothing(outputs)] * 4)
-            of_anchors, n_anchors, of_proposals, n_proposals = parallel.total(sums).unbind()
-            return of_anchors / n_anchors + of_proposals / n_proposals
+            # mmdet takes no batch without an image.
+            return self._sums(outputs, targets) if n_given else torch.stack([_nothing(outputs)] * 4)
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        """The mean over sampled anchors and the mean over sampled proposals, each over the whole batch."""
+        of_anchors, n_anchors, of_proposals, n_proposals = sums.unbind()
+        return of_anchors / n_anchors + of_proposals / n_proposals
 
     @torch.no_grad()
     def predict(self, outputs: Sequence[Tensor]) -> list[ImageDetections]:
@@ -110,7 +112,6 @@ class FasterRcnn(Head):
             return [self._predict_one([level[i : i + 1] for level in outputs]) for i in range(len(outputs[0]))]
 
     def _sums(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
-        """(4,): loss summed over sampled anchors and how many they are, and the same of proposals."""
         levels, scores, deltas = _split(outputs)
         about = [self._about] * len(targets.draws)
         seeds = [np.random.SeedSequence((self.seed, *draw)).generate_state(2) for draw in targets.draws]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads.base import Head, HeadRequest, Targets
-from benchmark.heads.mixed_loss import mixed_loss
+from benchmark.heads.mixed_loss import mixed_loss_of, mixed_sums
 
 # The library's default widths (256, 128, 64, 32, 16), written by the stride of the grid that a level makes.
 WIDTHS = {16: 256, 8: 128, 4: 64, 2: 32, 1: 16}
@@ -71,8 +71,11 @@ class SmpUNet(Head):
         ]
         return self.segmentation_head(self.decoder(features))
 
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return mixed_loss(outputs, targets.masks)
+    def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
+        return mixed_sums(outputs, targets.masks)
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        return mixed_loss_of(sums)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return torch.sigmoid(outputs.float())

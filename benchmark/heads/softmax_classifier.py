@@ -17,10 +17,13 @@ class Classifier(classifier.Classifier):
     """Predicts (B, C) probabilities that add up to 1. Loss: cross-entropy, unweighted."""
 
     exclusive = True
-    mean_over_images = True
 
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return F.cross_entropy(outputs, targets.labels.argmax(dim=1))
+    def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """(1,): cross-entropy."""
+        return F.cross_entropy(outputs, targets.labels.argmax(dim=1), reduction="sum")[None]
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        return sums[0] / n_images
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().softmax(dim=1)

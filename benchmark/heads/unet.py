@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads.base import Head, HeadRequest, Targets
-from benchmark.heads.dice_loss import dice_loss
+from benchmark.heads.dice_loss import dice_loss_of, dice_sums
 
 LEAST_WIDTH = 16
 IMAGE_CHANNELS = 3
@@ -63,8 +63,11 @@ class UNet(Head):
             decoded = up(decoded, images if stride == 1 else pyramid.get(stride))
         return self.classify(decoded)
 
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_loss(outputs, targets.masks)
+    def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
+        return dice_sums(outputs, targets.masks)
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        return dice_loss_of(sums)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads import mmcv_ops
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
-from benchmark.heads.yolov3_targets import assign, scale_loss
+from benchmark.heads.yolov3_targets import assign, scale_loss, scale_sums
 
 mmcv_ops.install()
 
@@ -74,7 +74,6 @@ class YoloV3(Head):
 
     kind = "detection"
     strides = STRIDES
-    mean_over_images = True
     anchors_224: ClassVar[tuple] = ANCHORS_224
     suppressed_at: ClassVar[float] = SUPPRESSED_AT
     class_of_one: ClassVar[bool] = False
@@ -102,6 +101,10 @@ class YoloV3(Head):
                 class_of_one=self.class_of_one,
             )
         )
+        self.n_predictions = [
+            anchors * (request.frame_size // stride) ** 2
+            for anchors, stride in zip(self.bbox_head.prior_generator.num_base_priors, reversed(STRIDES), strict=True)
+        ]
         _default_init(self)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -109,8 +112,15 @@ class YoloV3(Head):
         (maps,) = self.bbox_head(features)
         return maps
 
-    def loss(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
-        terms = self.bbox_head.loss_by_feat(outputs, targets)
+    def sums(self, outputs: Sequence[Tensor], targets: Targets) -> Tensor:
+        """(12,): four of each scale (`scale_sums`), deepest first."""
+        return self.bbox_head.sums_by_feat(outputs, targets)
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        terms = [
+            scale_loss(of_scale, n_images * n_predictions, self.bbox_head.num_classes)
+            for of_scale, n_predictions in zip(sums.chunk(len(STRIDES)), self.n_predictions, strict=True)
+        ]
         return torch.stack([value for scale in terms for value in scale.values()]).sum()
 
     @torch.no_grad()
@@ -122,8 +132,8 @@ class YoloV3(Head):
 class LovtYOLOV3Head(YOLOV3Head):
     """mmdet's head with LoVT's loss, initialisation, decoding, scoring and suppression.
 
-    The two `_by_feat` methods take and give the project's own types instead of mmdet's per-image structures: that is what keeps
-    target assignment free of loops.
+    The two `_by_feat` methods take and give the project's own types where mmdet's have per-image structures: that is what keeps target
+    assignment free of loops.
     """
 
     def __init__(
@@ -146,15 +156,15 @@ class LovtYOLOV3Head(YOLOV3Head):
     def init_weights(self) -> None:
         _default_init(self)
 
-    def loss_by_feat(self, pred_maps: Sequence[Tensor], targets: Targets) -> list[dict[str, Tensor]]:
-        """Loss terms per scale, deepest first, in float32 outside autocast; their sum is the loss."""
-        terms = []
+    def sums_by_feat(self, pred_maps: Sequence[Tensor], targets: Targets) -> Tensor:
+        """(12,): `scale_sums` of each scale, deepest first, in float32 outside autocast."""
+        sums = []
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             for level, (pred_map, stride) in enumerate(zip(pred_maps, self.featmap_strides, strict=True)):
                 anchors = self.get_buffer(f"anchors_{level}")
                 assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives, self.num_classes)
-                terms.append(scale_loss(self._by_anchor(pred_map), assigned, self.class_of_one, self.loss_at_extremes))
-        return terms
+                sums.append(scale_sums(self._by_anchor(pred_map), assigned, self.class_of_one, self.loss_at_extremes))
+            return torch.cat(sums)
 
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
         """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""

@@ -214,9 +214,8 @@ def _tested(
     finetune = experiment.encoder is EncoderMode.FINETUNE
     clock = time.monotonic()
     model.restore(selected.state, finetune)
-    with parallel.alone():
-        result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
-        anchors = _anchors(experiment, model.head, data, bench)
+    result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
+    anchors = _anchors(experiment, model.head, data, bench)
     _require_possible(result.metrics)
     timings["test"], clock = _lap(clock)
     if not finetune:

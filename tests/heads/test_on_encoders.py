@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from benchmark import heads
 from benchmark.cards import IMAGENET, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.heads.pyramid import on_one_grid
 from benchmark.plan import SMOKE_STEPS
 from benchmark.registry import plugin
@@ -23,8 +24,10 @@ TARGETS = Targets(
     boxes_xywh=torch.tensor([[[10.0, 20, 30, 25]], [[0, 0, 0, 0]]]),
     box_labels=torch.zeros(2, 1, dtype=torch.long),
     box_valid=torch.tensor([[True], [False]]),
+    labels=torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]),
     draws=((0, 0), (0, 1)),
 )
+TRAINED = ["linear", "unet", "smp_unet", "yolov3", "yolov3_mgca", "faster_rcnn", "classifier", "softmax_classifier"]
 
 
 @pytest.fixture(scope="module", params=["resnet18", "test_vit"])
@@ -55,6 +58,29 @@ def test_head_trains_on_the_encoder(encoder, name, mode):
     else:
         assert len(predicted) == 2
         assert all((image.confidence.diff() <= 0).all() for image in predicted)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_sums_of_a_batch_are_those_of_its_images_added(name):
+    """Micro-batches and processes rest on it. Two images with known labels and boxes, or without."""
+    request = HeadRequest({4: 8, 8: 8, 16: 8, 32: 8}, 3 if "classifier" in name else 1, SIZE, Switches(), embed_dim=8)
+    head = seeded_init(lambda: plugin("heads", name).build(request), 0).eval()
+    generator = torch.Generator().manual_seed(0)
+    sides = {POOLED: 1} | {stride: SIZE // stride for stride in request.channels}
+    pyramid = {stride: torch.randn(2, 8, side, side, generator=generator) for stride, side in sides.items()}
+    with torch.no_grad():
+        outputs = head({stride: pyramid[stride] for stride in head.strides}, torch.zeros(2, 3, SIZE, SIZE))
+        whole = head.sums(outputs, TARGETS)
+        each = [head.sums(_image(outputs, i), _image(TARGETS, i)) for i in range(2)]
+    torch.testing.assert_close(torch.stack(each).sum(dim=0), whole, rtol=1e-5, atol=1e-6)
+    assert head.loss(outputs, TARGETS) == head.loss_of(whole, 2)
+
+
+def _image(values, place: int):
+    """One image of outputs or of targets."""
+    if isinstance(values, Targets):
+        return Targets(**{field.name: getattr(values, field.name)[place : place + 1] for field in fields(Targets)})
+    return values[place : place + 1] if isinstance(values, torch.Tensor) else tuple(tensor[place : place + 1] for tensor in values)
 
 
 def test_heads_and_what_they_take_are_those_of_the_head_modules() -> None:
