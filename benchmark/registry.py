@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import grid
-from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, HeadFacts, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 from benchmark.files import open_regular
 
@@ -42,7 +43,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, _listed_tasks, _listed_suites, _cells, _load):
+    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, heads, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
 
@@ -94,6 +95,13 @@ def backbones() -> dict[str, BackboneCard]:
     return _cards("backbones", "backbones", BackboneCard, key="name")
 
 
+@cache
+def heads() -> dict[str, HeadFacts]:
+    """What every head says of itself, by name; no framework is imported for it."""
+    modules = {name: plugin("heads", name) for name in _modules("heads")}
+    return {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
+
+
 def task(name: str) -> TaskCard:
     return _named("task", name, tasks())
 
@@ -108,6 +116,18 @@ def dataset(name: str) -> DatasetCard:
 
 def protocol(name: str) -> Protocol:
     return _named("protocol", name, protocols())
+
+
+def head(name: str) -> HeadFacts:
+    """What a head says of itself; imports that head's module alone.
+
+    Raises:
+        UnknownName: no such head.
+    """
+    try:
+        return plugin("heads", name).FACTS
+    except (UnknownName, AttributeError):
+        raise UnknownName("head", name, heads()) from None
 
 
 def is_custom(card_name: str, section: str) -> bool:
@@ -144,10 +164,14 @@ def plugin(room: str, name: str) -> ModuleType:
     """
     module = f"benchmark.{room}.{name.replace('-', '_')}"
     if importlib.util.find_spec(module) is None:
-        here = Path(__file__).parent / room
-        known = sorted(p.stem for p in here.glob("*.py") if not p.stem.startswith("_") and p.stem != "base")
-        raise UnknownName(room.rstrip("s"), name, known)
+        raise UnknownName(room.rstrip("s"), name, _modules(room))
     return importlib.import_module(module)
+
+
+def _modules(room: str) -> list[str]:
+    """Modules of a room that may be asked for by name."""
+    found = pkgutil.iter_modules(importlib.import_module(f"benchmark.{room}").__path__)
+    return sorted(module.name for module in found if not module.ispkg and not module.name.startswith("_") and module.name != "base")
 
 
 @cache
@@ -176,7 +200,7 @@ def _cells(name: str) -> list[TaskCard]:
     card = grids()[name]
     listed = _listed_tasks()
     lending = [task_id for parent in card.parents for task_id in _named("suite", parent, _listed_suites()).tasks]
-    return grid.cells(card, [listed[task_id] for task_id in lending], datasets())
+    return grid.cells(card, [listed[task_id] for task_id in lending], datasets(), head)
 
 
 def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:

@@ -117,7 +117,7 @@ def _scored(
         placed_scores = np.empty_like(given)
         placed_scores[_positions(ids, part)] = given
         words = job.experiment.words
-        exclusive = words.decision == "highest" if words else registry.plugin("heads", card.head).Classifier.exclusive
+        exclusive = words.decision == "highest" if words else registry.head(card.head).exclusive
         calibrated = words is None or is_calibrated(job.experiment)
         result = scores.score_classification(placed_scores, part.class_labels, names, exclusive, calibrated=calibrated)
     else:

@@ -11,7 +11,6 @@ import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 
@@ -25,36 +24,6 @@ from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.ranges import falls_with_quality
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
-
-
-@dataclass(frozen=True)
-class HeadRule:
-    """What a head can be asked for.
-
-    Attributes:
-        target: ground truth that it learns from, or is scored against.
-        trains: False of a rule over similarities of images and words.
-        exclusive: of a classifier: each image has exactly one class.
-    """
-
-    target: Literal["masks", "boxes", "labels", "reports", "phrases"]
-    trains: bool = True
-    exclusive: bool = False
-
-
-HEADS: dict[str, HeadRule] = {
-    "linear": HeadRule("masks"),
-    "unet": HeadRule("masks"),
-    "smp_unet": HeadRule("masks"),
-    "yolov3": HeadRule("boxes"),
-    "yolov3_mgca": HeadRule("boxes"),
-    "faster_rcnn": HeadRule("boxes"),
-    "classifier": HeadRule("labels"),
-    "softmax_classifier": HeadRule("labels", exclusive=True),
-    "zero_shot": HeadRule("labels", trains=False),
-    "retrieval": HeadRule("reports", trains=False),
-    "grounding": HeadRule("phrases", trains=False),
-}
 
 
 @dataclass(frozen=True)
@@ -100,16 +69,16 @@ def task_faults(
         found.append("`protocols` is empty: name at least one.")
     if task.runs < 1:
         found.append(f"`runs` is {task.runs}; at least 1.")
-    dataset, rule = datasets.get(task.dataset), HEADS.get(task.head)
+    dataset, rule = datasets.get(task.dataset), registry.heads().get(task.head)
     if dataset is None:
         found.append(_unknown("dataset", "dataset", task.dataset, datasets))
     else:
         found += _of_data(task, dataset)
     if rule is None:
-        found.append(_unknown("head", "head", task.head, HEADS))
+        found.append(_unknown("head", "head", task.head, registry.heads()))
         return found
     if task.target != rule.target:
-        fitting = ", ".join(name for name, other in HEADS.items() if other.target == task.target)
+        fitting = ", ".join(name for name, other in registry.heads().items() if other.target == task.target)
         found.append(f"`target` is {task.target}, and the head {task.head} takes {rule.target}. Heads for {task.target}: {fitting}.")
     found += _of_training(task) if rule.trains else _of_words(task, dataset, prompts)
     if rule.trains and task.words is not None:
@@ -183,7 +152,7 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
 
 def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
     """Every metric that a task of this head on this dataset computes."""
-    rule = HEADS[task.head]
+    rule = registry.head(task.head)
     if rule.target == "masks":
         return _of_masks(dataset.classes, dataset.mask_source == "masks")
     if rule.target == "boxes":
@@ -282,7 +251,7 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
         return [str(error)]
     found = []
     for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
-        if not HEADS[task.head].trains and key == "select":
+        if not registry.head(task.head).trains and key == "select":
             if metric != UNSELECTED:
                 found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
         elif metric in known and falls_with_quality(metric):

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmark.cards import HeadFacts
 from benchmark.metrics import retrieval
 from benchmark.metrics.retrieval import Similarities
+
+FACTS = HeadFacts(title="retrieval", target="reports", trains=False)
 
 CUTOFFS = (1, 5, 10)
 CLASS_CUTOFFS = (5, 10, 100)  # GLoRIA's table of retrieval on 5x200

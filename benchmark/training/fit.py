@@ -23,7 +23,7 @@ from benchmark.encoders.describe import state_digest
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
-from benchmark.heads.pyramid import WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
 from benchmark.metrics import ranges
 from benchmark.readers.audit import leakage
 from benchmark.readers.base import ids_digest

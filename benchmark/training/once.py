@@ -24,7 +24,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_image_embedding, require_text_embedding, require_text_side
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import grounding, retrieval, zero_shot
-from benchmark.heads.local_similarity import best_words, combined
+from benchmark.heads.networks.local_similarity import best_words, combined
 from benchmark.heads.prompts import PromptSet
 from benchmark.metrics import scores
 from benchmark.metrics.classification import best_f1_thresholds

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import torch
 
-from benchmark import heads
+from benchmark import registry
 from benchmark.cards import IMAGENET, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
-from benchmark.heads.pyramid import on_one_grid
-from benchmark.plan import SMOKE_STEPS
+from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.registry import plugin
-from benchmark.task_rules import HEADS
 
 SIZE = 64
 TARGETS = Targets(
@@ -83,14 +80,12 @@ def _image(values, place: int):
     return values[place : place + 1] if isinstance(values, torch.Tensor) else tuple(tensor[place : place + 1] for tensor in values)
 
 
-def test_heads_and_what_they_take_are_those_of_the_head_modules() -> None:
+def test_what_a_head_says_of_itself_is_so() -> None:
     kinds = {"segmentation": "masks", "detection": "boxes", "classification": "labels"}
-    folder = Path(heads.__file__).parent
-    trained = {path.stem for path in folder.glob("*.py") if "\ndef build(" in path.read_text(encoding="utf-8")}
-    assert trained == {name for name, rule in HEADS.items() if rule.trains} == set(SMOKE_STEPS)
-    for name in trained:
-        module = plugin("heads", name)
-        built = module.build.__annotations__["return"]
-        head = getattr(module, built)
-        assert kinds[head.kind] == HEADS[name].target
-        assert head.exclusive == HEADS[name].exclusive
+    trained = {name: facts for name, facts in registry.heads().items() if facts.trains}
+    assert set(trained) == set(TRAINED)
+    request = HeadRequest({4: 8, 8: 8, 16: 8, 32: 8}, 3, SIZE, Switches(), embed_dim=8)
+    for name, facts in trained.items():
+        head = plugin("heads", name).build(request)
+        assert (kinds[head.kind], head.exclusive) == (facts.target, facts.exclusive)
+    assert not any(hasattr(plugin("heads", name), "build") for name in set(registry.heads()) - set(trained))

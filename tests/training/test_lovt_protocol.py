@@ -22,7 +22,7 @@ from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import TrainingError
 from benchmark.heads.base import Head, Targets
-from benchmark.heads.dice_loss import dice_loss_of, dice_sums
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.training import loop
 from benchmark.training.data import JobData, choose
 from benchmark.training.evaluate import validate

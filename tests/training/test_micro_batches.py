@@ -8,8 +8,8 @@ import pytest
 
 from benchmark.cards import EncoderMode
 from benchmark.errors import TooLittleMemory
-from benchmark.heads.dice_loss import dice_sums
-from benchmark.heads.linear import Linear
+from benchmark.heads.networks.dice_loss import dice_sums
+from benchmark.heads.networks.linear import Linear
 
 LINEAR, UNET, DETECTION = "rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}

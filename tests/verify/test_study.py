@@ -32,7 +32,7 @@ from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.execute.nodes import package_digest
 from benchmark.heads.base import seeded_init
-from benchmark.heads.dice_loss import dice_loss_of, dice_sums
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.imaging.prepare import prepare_image
 from benchmark.metrics.grid_oracle import grid_oracle
 from benchmark.phantom.corpus import Plan, write_corpus

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.heads.dice_loss import dice_loss_of, dice_sums
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.metrics.dice import soft_dice_loss
 
 PROBABILITIES = torch.tensor([[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]])[

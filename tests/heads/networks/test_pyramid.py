@@ -8,7 +8,7 @@ import torch
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError
 from benchmark.heads.base import HeadRequest
-from benchmark.heads.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, on_one_grid
 from benchmark.registry import plugin
 
 SIZE = 112

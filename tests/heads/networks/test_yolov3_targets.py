@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.heads.base import Targets
-from benchmark.heads.yolov3_targets import ScaleTargets, _shape_iou, assign, scale_loss, scale_sums
+from benchmark.heads.networks.yolov3_targets import ScaleTargets, _shape_iou, assign, scale_loss, scale_sums
 
 # The tests of this file need no mmdet, so the anchors stand here again, from the reference's table.
 ANCHORS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.heads.mixed_loss import mixed_loss_of, mixed_sums
+from benchmark.heads.networks.mixed_loss import mixed_loss_of, mixed_sums
 
 LOGITS = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
 MASKS = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])

@@ -17,10 +17,10 @@ from torchvision.ops import box_iou
 
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError, TrainingError, UsageError
-from benchmark.heads import faster_rcnn
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.networks import faster_rcnn
 
-from mmdet.models.detectors import TwoStageDetector  # isort: skip  after benchmark.heads.faster_rcnn, which installs mmcv's operators
+from mmdet.models.detectors import TwoStageDetector  # isort: skip  after benchmark.heads.networks.faster_rcnn, which installs mmcv's operators
 from mmdet.structures import DetDataSample  # isort: skip
 from mmengine.structures import InstanceData  # isort: skip
 
@@ -43,7 +43,7 @@ def _narrow(request=None, seed=4, width=8, hidden=32):
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr(faster_rcnn, "WIDTH", width)
         patching.setattr(faster_rcnn, "HIDDEN", hidden)
-        return seeded_init(lambda: faster_rcnn.build(request or _request()), seed)
+        return seeded_init(lambda: faster_rcnn.FasterRcnn(request or _request()), seed)
 
 
 def _features(n=3, seed=0, size=SIZE):
@@ -77,7 +77,7 @@ def outputs(head):
 
 
 def test_as_many_parameters_as_torchvisions() -> None:
-    head = faster_rcnn.build(_request({4: 256, 8: 512, 16: 1024, 32: 2048}, n_classes=1, frame_size=224))
+    head = faster_rcnn.FasterRcnn(_request({4: 256, 8: 512, 16: 1024, 32: 2048}, n_classes=1, frame_size=224))
     with torch.device("meta"):
         other = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2)
     without_resnet = sum(p.numel() for name, p in other.named_parameters() if not name.startswith("backbone.body"))
@@ -132,9 +132,9 @@ def test_start_is_mmdets_initialisation_from_the_runs_seed(head) -> None:
 
 def test_encoder_without_a_level_and_frame_that_does_not_fit_are_refused() -> None:
     with pytest.raises(ConformanceError, match="offers 8, 16, 32 and lacks 4"):
-        faster_rcnn.build(_request({8: 8, 16: 8, 32: 8}))
+        faster_rcnn.FasterRcnn(_request({8: 8, 16: 8, 32: 8}))
     with pytest.raises(UsageError, match="100 px is not"):
-        faster_rcnn.build(_request(frame_size=100))
+        faster_rcnn.FasterRcnn(_request(frame_size=100))
 
 
 # -------------------------------------------------------------------------------------------------------------------- loss
