@@ -165,7 +165,7 @@ def _setuptools() -> Iterator[Finding]:
 
 
 def _mmdet() -> Iterator[Finding]:
-    from benchmark.heads import mmcv_ops  # before mmdet: it provides the operators mmdet.models asks for
+    from benchmark.heads.networks import mmcv_ops  # before mmdet: it provides the operators mmdet.models asks for
 
     served_by = mmcv_ops.install()
     import mmcv

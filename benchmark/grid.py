@@ -7,35 +7,40 @@ the training list is smaller than the smallest batch are left out, because they 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from benchmark.cards import DatasetCard, EncoderMode, GridCard, SuiteCard, TaskCard
-from benchmark.errors import CardError
+from benchmark.cards import DatasetCard, EncoderMode, GridCard, HeadFacts, SuiteCard, TaskCard
+from benchmark.errors import CardError, UnknownName
 
 SMALL_BATCH = 8  # LoVT's batch for few images (reference: lovt, table 1.1)
-HEAD_TITLES = {"linear": "linear", "unet": "U-Net", "yolov3": "YOLOv3"}
+TARGETS = ("masks", "boxes")  # a grid crosses heads that localize
 MODE_TITLES = {EncoderMode.FROZEN: "frozen", EncoderMode.FINETUNE: "fine-tuned"}
 
 
-def cells(grid: GridCard, parents: Sequence[TaskCard], datasets: Mapping[str, DatasetCard]) -> list[TaskCard]:
+def cells(
+    grid: GridCard, parents: Sequence[TaskCard], datasets: Mapping[str, DatasetCard], facts_of: Callable[[str], HeadFacts]
+) -> list[TaskCard]:
     """The grid's tasks, by dataset, head, mode and share.
 
+    Args:
+        facts_of: what a head says of itself, by its name.
+
     Raises:
-        CardError: no parent says what a dataset is scored by, or a dataset card does not count its training images.
+        CardError: there is no such head or it learns from neither masks nor boxes, no parent says what a dataset is scored by, or a
+            dataset card does not count its training images.
     """
     found = []
     for dataset, heads in grid.heads.items():
         if dataset not in datasets:
             raise CardError(f"Grid {grid.name}: its `heads` name the dataset {dataset!r}, which no card defines.")
         for head in heads:
-            if head not in HEAD_TITLES:
-                raise CardError(f"Grid {grid.name}: {head!r} is no head of a grid; these are: {', '.join(HEAD_TITLES)}.")
-            scored = _scored(grid, parents, datasets[dataset], head)
+            facts = _localizing(grid, head, facts_of)
+            scored = _scored(grid, parents, datasets[dataset], facts.target)
             for mode in EncoderMode:
                 for fraction in grid.shares.get(dataset, grid.fractions):
                     n_train = _n_train(grid, datasets[dataset], scored.split, fraction)
                     if n_train is None or n_train >= SMALL_BATCH:
-                        found.append(_cell(grid, parents, scored, datasets[dataset], head, mode, fraction, n_train))
+                        found.append(_cell(grid, parents, scored, datasets[dataset], head, facts.title, mode, fraction, n_train))
     return found
 
 
@@ -56,9 +61,18 @@ def nearest(parents: Sequence[TaskCard], dataset: str, head: str, mode: EncoderM
     return min(parents, key=distance)
 
 
-def _scored(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, head: str) -> TaskCard:
+def _localizing(grid: GridCard, head: str, facts_of: Callable[[str], HeadFacts]) -> HeadFacts:
+    try:
+        facts = facts_of(head)
+    except UnknownName as error:
+        raise CardError(f"Grid {grid.name}: {error}") from None
+    if facts.target not in TARGETS:
+        raise CardError(f"Grid {grid.name}: {head!r} is no head of a grid: it takes {facts.target}, not {' or '.join(TARGETS)}.")
+    return facts
+
+
+def _scored(grid: GridCard, parents: Sequence[TaskCard], dataset: DatasetCard, target: str) -> TaskCard:
     """The first parent with the dataset and the head's kind of annotation: it says by what such a task is scored, and on which split."""
-    target = "boxes" if head == "yolov3" else "masks"
     found = next((task for task in parents if task.dataset == dataset.name and task.target == target), None)
     if found is None:
         raise CardError(f"Grid {grid.name}: no task of {' and '.join(grid.parents)} says what {target} of {dataset.name} are scored by.")
@@ -71,6 +85,7 @@ def _cell(
     scored: TaskCard,
     dataset: DatasetCard,
     head: str,
+    head_title: str,
     mode: EncoderMode,
     fraction: float,
     n_train: int | None,
@@ -84,7 +99,7 @@ def _cell(
     return scored.model_copy(
         update={
             "id": f"{dataset.name}-{head}-{mode}-{percent}-{grid.name}",
-            "title": f"{dataset.title} · {HEAD_TITLES[head]} · {MODE_TITLES[mode]} · {percent} %",
+            "title": f"{dataset.title} · {head_title} · {MODE_TITLES[mode]} · {percent} %",
             "head": head,
             "encoder": mode,
             "fraction": fraction,

@@ -1,18 +1,17 @@
 """One training run over several processes, as the same experiment: a step sees the protocol's whole batch, wherever its images lie.
 
-Three things must cross processes: BatchNorm's statistics and sums that a loss takes over the batch, by operations that gradients pass, and
-the gradients, by torch's DistributedDataParallel (`Replica`). Ray Train starts and connects the processes (`execute.gang`). Alone,
-everything here does nothing and costs nothing. Sums are taken in another order than in one process, so results agree to rounding, not to
-the bit; a record says how many processes made it.
-
-A process may also take its images in pieces, one after another (`training.micro_batches`): then `Sums` are what crosses the pieces.
+Three things cross processes: BatchNorm's statistics, by a sum that gradients pass; the sums that a loss is made of
+(`training.micro_batches`); and the gradients, by torch's DistributedDataParallel (`Replica`). Only training exchanges anything: evaluation
+is one process's own. Ray Train starts and connects the processes (`execute.gang`). In one process everything here does nothing and costs
+nothing. Sums are taken in another order than in one process, so results agree to rounding, not to the bit; a record says how many processes
+made it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,43 +22,30 @@ from torch.nn import functional as F
 from benchmark.errors import TrainingError
 
 Result = TypeVar("Result")
-_alone = False  # while the leader works for all
-_sums: Sums | None = None  # while a loss is computed on a piece
 TIMEOUT_S = 1800  # the others wait while one validates
 
 
 def size() -> int:
     """Processes that share each batch now."""
-    return distributed.get_world_size() if _connected() and not _alone else 1
+    return distributed.get_world_size() if _connected() else 1
 
 
 def rank() -> int:
     return distributed.get_rank() if _connected() else 0
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """For what one process does by itself: inside, batches are whole and nothing is exchanged."""
-    global _alone
-    before, _alone = _alone, True
-    try:
-        yield
-    finally:
-        _alone = before
-
-
 def led(work: Callable[[], Result]) -> Result:
     """What the leader alone works out (validation, say), given to every process; its failure is everybody's.
 
-    Inside, this page does nothing: the leader sees whole batches.
+    Args:
+        work: exchanges nothing, because the others wait.
     """
     if size() == 1:
         return work()
     box: list[Any] = [None, None]
     try:
         if rank() == 0:
-            with alone():
-                box[0] = work()
+            box[0] = work()
     except Exception as error:
         box[1] = f"{type(error).__name__}: {error}"
         raise
@@ -77,91 +63,15 @@ def own(index: np.ndarray) -> np.ndarray:
 
 def total(values: Tensor) -> Tensor:
     """Sum over processes, through which gradients pass: the gradient of a sum that everybody uses is the sum of everybody's gradients."""
-    if _sums is not None:
-        return _sums.of(values)
     return _Total.apply(values) if size() > 1 else values
-
-
-class Sums:
-    """The sum that a loss takes over its batch, for a process whose images come in pieces.
-
-    Gathered in a first pass over the pieces, without gradients. In the second pass `total` has the value of the whole batch and the
-    gradient of the piece, so that the gradients of all pieces add up to the batch's.
-
-    Args:
-        n_pieces: of this process.
-    """
-
-    def __init__(self, n_pieces: int):
-        self.n_parts = n_pieces * size()
-        self._n_pieces, self._pieces, self._whole = n_pieces, [], None
-
-    def of(self, values: Tensor) -> Tensor:
-        if self._whole is None:
-            self._pieces.append(values.detach())
-            return values
-        # Every part of the loss is divided by their number (`part_of_loss`), the gradient of a piece is not.
-        return self._whole + (values - values.detach()) * self.n_parts
-
-    def gathered(self) -> None:
-        """The first pass is over, on every process.
-
-        Raises:
-            TrainingError: the loss did not take exactly one sum, so that its pieces would not add up.
-        """
-        if len(self._pieces) != self._n_pieces:
-            raise TrainingError(
-                f"The head's loss called `parallel.total` {len(self._pieces)} times for {self._n_pieces} micro-batches. "
-                "It must stack its sums over the batch into one call, or be a mean over images (docs: benchmark/heads/base.py)."
-            )
-        self._whole = torch.stack(self._pieces).sum(dim=0)
-        if size() > 1:
-            distributed.all_reduce(self._whole)
-
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Inside, `total` asks this object."""
-        global _sums
-        _sums = self
-        try:
-            yield
-        finally:
-            _sums = None
-
-
-def part_of_loss(
-    head_loss: Callable[[Any, Any], Tensor],
-    outputs: Any,
-    targets: Any,
-    n_own: int,
-    n_batch: int,
-    mean_over_images: bool,
-    sums: Sums | None = None,
-) -> Tensor:
-    """One part of a batch's loss, of this process or of a piece of its images; all parts sum to the loss one process would have.
-
-    Args:
-        head_loss: from outputs and targets of the part's images.
-        mean_over_images: the loss is a mean in which each image counts alike; otherwise it uses `total` and every part has it whole.
-        sums: where this process's images come in pieces.
-    """
-    n_parts = size() if sums is None else sums.n_parts
-    if sums is None and n_parts == 1:
-        return head_loss(outputs, targets)
-    if not mean_over_images:
-        with contextlib.nullcontext() if sums is None else sums.taken():
-            return head_loss(outputs, targets) / n_parts
-    if n_own == 0:  # still part of every exchange that backward makes
-        return torch.stack([o.sum() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]).sum() * 0.0
-    return head_loss(outputs, targets) * (n_own / n_batch)
 
 
 class Replica:
     """This process's copy of what all processes train, in torch's DistributedDataParallel; wrapped anew when other parameters train.
 
     DDP by itself takes the mean of the processes' gradients, whatever the share of each in the batch. Here every process backpropagates its
-    part of the batch's loss (`part_of_loss`), so gradients are summed instead: shares may be uneven, and one may be empty. A parameter
-    without gradient on one process (no image there) counts as zero; without gradient anywhere it keeps none, as in one process.
+    part of the batch's loss (`training.micro_batches`), so gradients are summed instead: shares may be uneven, and one may be empty. A
+    parameter without gradient on one process (no image there) counts as zero; without gradient anywhere it keeps none, as in one process.
     """
 
     def __init__(self) -> None:
@@ -172,7 +82,7 @@ class Replica:
         """`compute()`, whose backward pass exchanges gradients if it is the step's last.
 
         Args:
-            modules: whatever is trained lies in these.
+            modules: hold every trained parameter.
             compute: runs them up to the loss, for which a head may have trained layers as well: DDP must see every use.
             last: no further piece of this process's images follows in this step.
         """
@@ -195,7 +105,7 @@ def _wrapped(modules: nn.Module) -> nn.parallel.DistributedDataParallel:
 
 
 class _Calling(nn.Module):
-    """Modules behind whatever way they are called."""
+    """Wraps modules so that DDP sees one forward() whichever function runs them."""
 
     def __init__(self, modules: nn.Module):
         super().__init__()
@@ -222,7 +132,10 @@ def with_global_batchnorm(module: nn.Module) -> nn.Module:
 
 
 class GlobalBatchNorm(nn.Module):
-    """BatchNorm over the images of all processes, on any device (torch's SyncBatchNorm needs CUDA). Two passes, as exact as one process."""
+    """BatchNorm over the images of all processes, on any device (torch's SyncBatchNorm needs CUDA). Two passes, as exact as one process.
+
+    In evaluation mode it exchanges nothing, like any BatchNorm of one process.
+    """
 
     def __init__(self, replaced: nn.modules.batchnorm._BatchNorm):
         super().__init__()
@@ -233,8 +146,9 @@ class GlobalBatchNorm(nn.Module):
         self.eps, self.momentum, self.training = replaced.eps, replaced.momentum, replaced.training
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.training and self.running_mean is not None:
-            return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if not self.training:
+            running, of_batch = (self.running_mean, self.running_var), self.running_mean is None
+            return F.batch_norm(images, *running, self.weight, self.bias, of_batch, 0.0, self.eps)
         others = [0, *range(2, images.dim())]
         wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
         n = torch.tensor(float(wide.numel() / wide.shape[1]), dtype=wide.dtype, device=wide.device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from benchmark import registry
 from benchmark.cards import (
     Asked,
     BackboneRef,
@@ -35,17 +36,6 @@ from benchmark.heads.prompts import prompt_sets
 from benchmark.metrics import spec
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
-SMOKE_STEPS = {
-    "yolov3": 40,
-    "yolov3_mgca": 40,
-    "faster_rcnn": 10,
-    "unet": 30,
-    "smp_unet": 30,
-    "linear": 100,
-    "classifier": 100,
-    "softmax_classifier": 100,
-}
-LATER_SWITCHES = {"loss_at_extremes": frozenset({"yolov3", "yolov3_mgca"})}  # switches that came later, and the heads that read them
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
@@ -160,6 +150,11 @@ def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -
     return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
 
 
+def smoke_steps(head: str) -> int:
+    """Training steps of a smoke run."""
+    return registry.head(head).smoke_steps
+
+
 def _require_rising(task: TaskCard) -> None:
     """Selection, early stopping and tables take the highest value for the best, whatever the task."""
     for key, metric in (("select", task.select), ("report", task.report)):
@@ -218,7 +213,7 @@ def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[s
 def _recipe(task: TaskCard, settings: Settings) -> Recipe:
     if settings.profile == "full":
         return task.recipe
-    steps = SMOKE_STEPS[task.head]
+    steps = smoke_steps(task.head)
     # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first. At least half of it fine-tunes.
     update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": task.recipe.grid[:1]}
     return task.recipe.model_copy(update=update | {"warmup_steps": min(task.recipe.warmup_steps, steps // 2)})
@@ -286,7 +281,8 @@ def _switches_of(head: str, switches: Switches) -> Switches:
 
     They can change no digit there, and a key holds nothing else.
     """
-    unread = {name: Switches.model_fields[name].default for name, heads in LATER_SWITCHES.items() if head not in heads}
+    read = registry.head(head).later_switches
+    unread = {name: default for name, default in Switches.came_later().items() if name not in read}
     return switches.model_copy(update=unread) if unread else switches
 
 

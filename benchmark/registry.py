@@ -16,7 +16,18 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import grid, yaml_files
-from benchmark.cards import BackboneCard, Card, CollectionCard, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import (
+    BackboneCard,
+    Card,
+    CollectionCard,
+    DatasetCard,
+    GridCard,
+    HeadFacts,
+    PromptCard,
+    Protocol,
+    SuiteCard,
+    TaskCard,
+)
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -41,7 +52,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones)
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, heads)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
@@ -99,6 +110,13 @@ def backbones() -> dict[str, BackboneCard]:
     return _cards("backbones", "backbones", BackboneCard, key="name")
 
 
+@cache
+def heads() -> dict[str, HeadFacts]:
+    """What every head says of itself, by name; no framework is imported for it."""
+    modules = {name: plugin("heads", name) for name in plugins("heads")}
+    return {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
+
+
 def task(name: str) -> TaskCard:
     return _named("task", name, tasks())
 
@@ -113,6 +131,18 @@ def dataset(name: str) -> DatasetCard:
 
 def protocol(name: str) -> Protocol:
     return _named("protocol", name, protocols())
+
+
+def head(name: str) -> HeadFacts:
+    """What a head says of itself; imports that head's module alone.
+
+    Raises:
+        UnknownName: no such head.
+    """
+    try:
+        return plugin("heads", name).FACTS
+    except (UnknownName, AttributeError):
+        raise UnknownName("head", name, heads()) from None
 
 
 def is_custom(card_name: str, section: str) -> bool:
@@ -186,7 +216,7 @@ def _cells(name: str) -> list[TaskCard]:
     card = grids()[name]
     listed = _listed_tasks()
     lending = [task_id for parent in card.parents for task_id in _named("suite", parent, _listed_suites()).tasks]
-    return grid.cells(card, [listed[task_id] for task_id in lending], datasets())
+    return grid.cells(card, [listed[task_id] for task_id in lending], datasets(), head)
 
 
 def _named(kind: str, name: str, known: dict[str, AnyCard]) -> AnyCard:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from benchmark import kinds, registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
@@ -19,38 +18,6 @@ from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import spec
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
-
-
-@dataclass(frozen=True)
-class HeadRule:
-    """What a head can be asked for.
-
-    Attributes:
-        target: ground truth that it learns from, or is scored against.
-        trains: False of a rule over similarities of images and words.
-        exclusive: of a classifier: each image has exactly one class.
-    """
-
-    target: str
-    trains: bool = True
-    exclusive: bool = False
-
-
-HEADS: dict[str, HeadRule] = {
-    "linear": HeadRule("masks"),
-    "unet": HeadRule("masks"),
-    "smp_unet": HeadRule("masks"),
-    "yolov3": HeadRule("boxes"),
-    "yolov3_mgca": HeadRule("boxes"),
-    "faster_rcnn": HeadRule("boxes"),
-    "classifier": HeadRule("labels"),
-    "softmax_classifier": HeadRule("labels", exclusive=True),
-}
-
-
-def head_rules() -> dict[str, HeadRule]:
-    """Every head that a task card may name: those that train, and the rules of kinds that train nothing."""
-    return HEADS | {kind.head: HeadRule(kind.target, trains=False) for kind in _untrained_kinds()}
 
 
 def require(tasks: Iterable[TaskCard]) -> None:
@@ -88,7 +55,7 @@ def task_faults(
         found.append("`protocols` is empty: name at least one.")
     if task.runs < 1:
         found.append(f"`runs` is {task.runs}; at least 1.")
-    rules = head_rules()
+    rules = registry.heads()
     dataset, rule = datasets.get(task.dataset), rules.get(task.head)
     if dataset is None:
         found.append(_unknown("dataset", "dataset", task.dataset, datasets))
@@ -177,7 +144,7 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
 
 def metric_names(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard]) -> Names:
     """Every metric that a task of this head on this dataset computes."""
-    rule = head_rules()[task.head]
+    rule = registry.head(task.head)
     return kinds.find(rule.target, trains=rule.trains).metric_names(task, dataset, prompts, rule.exclusive)
 
 
@@ -208,7 +175,7 @@ def _of_training(task: TaskCard) -> list[str]:
     found += [f"`recipe` learns at a rate of {rate:g}; a rate is above 0." for rate in _rates(recipe) if not rate > 0]
     if len(set(recipe.grid)) < len(recipe.grid):
         found.append(f"`recipe.grid` has {_repeated(recipe.grid):g} twice.")
-    kind = kinds.find(HEADS[task.head].target, trains=True)
+    kind = kinds.find(registry.head(task.head).target, trains=True)
     if recipe.augmentation is not None and not kind.moves_with_images:
         found.append(f"`recipe.augmentation` moves images and masks; {kind.target} would stay where they were.")
     return found
@@ -251,7 +218,7 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
     names = metric_names(task, dataset, prompts)
     found = []
     for key, metric, known in (("select", task.select, names.select), ("report", task.report, names.report)):
-        if task.head not in HEADS and key == "select":
+        if not registry.head(task.head).trains and key == "select":
             if metric != UNSELECTED:
                 found.append(f"`select` is {metric}, and a task that trains nothing selects nothing: write {UNSELECTED}.")
         elif metric in known and not spec.rises(metric):

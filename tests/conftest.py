@@ -251,26 +251,15 @@ def plain_fit(tmp_path: Path):
 
 @pytest.fixture
 def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut."""
+    """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut to an eighth."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
+        from benchmark import registry
         from benchmark.cli import main
 
         monkeypatch.setattr("sys.argv", ["lobe", *map(str, arguments)])
         monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(
-            "benchmark.plan.SMOKE_STEPS",
-            {
-                "yolov3": 3,
-                "yolov3_mgca": 3,
-                "faster_rcnn": 2,
-                "unet": 3,
-                "smp_unet": 3,
-                "linear": 12,
-                "classifier": 12,
-                "softmax_classifier": 12,
-            },
-        )
+        monkeypatch.setattr("benchmark.plan.smoke_steps", lambda head: max(registry.head(head).smoke_steps // 8, 2))
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()

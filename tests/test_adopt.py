@@ -203,7 +203,7 @@ def test_a_backbone_that_was_named_otherwise_is_found_by_its_earlier_reference(c
 
 
 def test_an_evaluation_takes_over_what_it_finds_and_computes_only_the_rest(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(plan, "SMOKE_STEPS", {"linear": 2})
+    monkeypatch.setattr(plan, "smoke_steps", lambda head: 2)
     given = {"executor": "inline", "runs": 1, "limit": 8, "profile": "smoke", "tracking": False, "cache": image_cache}
     request = api.Request(["torchvision:resnet18"], (LINEAR,), data=[str(corpora)], out=tmp_path / "first", **given)
     (record,) = api.evaluate(request).records

@@ -22,12 +22,11 @@ from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
 LATE = "from net.late import act; self.stages['2'][2] = act"
-STEPS = {"yolov3": 2, "unet": 2, "linear": 2}
 
 
 @pytest.fixture
 def request_for(corpora: Path, tmp_path: Path, image_cache: Path, monkeypatch):
-    monkeypatch.setattr(plan, "SMOKE_STEPS", STEPS)
+    monkeypatch.setattr(plan, "smoke_steps", lambda head: 2)
     return partial(small_request, corpora, image_cache, out=tmp_path / "out")
 
 
@@ -53,7 +52,7 @@ def evaluated(corpora: Path, image_cache: Path, tmp_path_factory):
     seen = []
     watcher = SimpleNamespace(planned=seen.append, event=seen.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "SMOKE_STEPS", STEPS)
+        patch.setattr(plan, "smoke_steps", lambda head: 2)
         request = small_request(corpora, image_cache, tmp_path_factory.mktemp("evaluated") / "out")
         return SimpleNamespace(request=request, evaluation=evaluate(request, watcher), seen=seen)
 

@@ -42,6 +42,13 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "TaskCard": {"plan.py": {"task"}, "cli/listing.py": {"card"}, "api.py": {"card"}, "registry.py": {"task", "card"}},
     "SuiteCard": {"cli/listing.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "api.py": {"suite"}},
     "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
+    "HeadFacts": {
+        "plan.py": {"?Call"},
+        "execute/costs.py": {"?Call"},
+        "submission.py": {"?Call"},
+        "grid.py": {"facts"},
+        "task_rules.py": {"rule"},
+    },
     "PromptTemplate": {"heads/prompts.py": {"template"}},
     "PromptCard": {"heads/prompts.py": {"card"}, "plan.py": {"card"}, "cli/listing.py": {"p"}},
     "Labels": {ANYWHERE: {"labels", "names"}},

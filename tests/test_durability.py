@@ -25,7 +25,7 @@ LINEAR = "rsna-linear-frozen-100"
 
 @pytest.fixture
 def request_for(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(plan, "SMOKE_STEPS", {"yolov3": 3, "unet": 3, "linear": 6})
+    monkeypatch.setattr(plan, "smoke_steps", lambda head: 6 if head == "linear" else 3)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
     given = {"backbones": ["torchvision:resnet18"], "tasks": [LINEAR], "data": [str(corpora)], "cache": image_cache, "executor": "inline"}
     given |= {"runs": 3, "limit": 8, "profile": "smoke", "tracking": False, "checkpoints": tmp_path / "checkpoints"}

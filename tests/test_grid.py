@@ -98,7 +98,10 @@ def test_a_dataset_whose_training_list_nobody_counted_needs_its_shares() -> None
     card = registry.grids()["grid-beyond"].model_copy(update={"shares": {}})
     parents = [registry.task(name) for name in registry.suite("localized").tasks]
     with pytest.raises(CardError, match="jsrt does not count the training images of the split train-fold1"):
-        grid.cells(card, parents, registry.datasets())
+        grid.cells(card, parents, registry.datasets(), registry.head)
     only = card.model_copy(update={"heads": {"jsrt": ("yolov3",)}})
     with pytest.raises(CardError, match="says what boxes of jsrt are scored by"):
-        grid.cells(only, parents, registry.datasets())
+        grid.cells(only, parents, registry.datasets(), registry.head)
+    labels = card.model_copy(update={"heads": {"jsrt": ("classifier",)}})
+    with pytest.raises(CardError, match="'classifier' is no head of a grid: it takes labels, not masks or boxes"):
+        grid.cells(labels, parents, registry.datasets(), registry.head)

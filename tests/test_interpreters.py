@@ -85,7 +85,7 @@ def test_without_an_interpreter_that_fits_make_says_what_to_install(tmp_path: Pa
 def test_detectors_are_built_where_pkgutil_has_no_find_loader() -> None:
     code = (
         "import pkgutil, warnings; warnings.simplefilter('ignore'); vars(pkgutil).pop('find_loader', None)\n"
-        "from benchmark.heads import mmcv_ops; mmcv_ops.install()\n"
+        "from benchmark.heads.networks import mmcv_ops; mmcv_ops.install()\n"
         "from mmengine.utils.dl_utils.misc import mmcv_full_available; from mmcv.ops import nms; import mmdet.models\n"
         "print(pkgutil.find_loader('no_such_module'), pkgutil.find_loader('json') is not None, mmcv_full_available())\n"
     )

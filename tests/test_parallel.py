@@ -15,8 +15,8 @@ from torch import distributed, nn
 
 from benchmark import parallel, registry
 from benchmark.errors import TrainingError
-from benchmark.heads import faster_rcnn
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
+from benchmark.heads.networks import faster_rcnn, yolov3
 from benchmark.registry import plugin
 from benchmark.training.micro_batches import parts_of_loss
 from benchmark.training.model import Model
@@ -27,8 +27,9 @@ EVERY = ["unet", "smp_unet", "yolov3", "faster_rcnn", "classifier", "softmax_cla
 
 
 @pytest.fixture(autouse=True)
-def narrow_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of the weights; processes are forked and keep it."""
+    monkeypatch.setattr(yolov3, "WIDTHS", (64, 32, 16))
     monkeypatch.setattr(faster_rcnn, "WIDTH", 16)
     monkeypatch.setattr(faster_rcnn, "HIDDEN", 32)
 
@@ -189,7 +190,7 @@ def test_two_processes_equal_one_in_float64(name: str, tmp_path: Path):
     assert parameters < within(name, 1e-8)
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "faster_rcnn", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_last_batch_of_one_image_leaves_a_process_without_any(name: str, tmp_path: Path):
     arguments = (name, 5, torch.float64, 8, 1)
     losses, parameters = compare(trained(*arguments), together(tmp_path, *arguments))
@@ -222,7 +223,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(name: str, batch: int, mo
         assert float((g - other).abs().max()) < within(name, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["unet", "smp_unet", "faster_rcnn", "classifier", "softmax_classifier"])
+@pytest.mark.parametrize("name", EVERY)
 def test_micro_batches_in_each_of_two_processes_equal_one_batch(name: str, tmp_path: Path):
     """5 and 4 images in one and in two pieces, then a last batch of one: a process has none."""
     arguments = (name, 5, torch.float64, 9, 1)
@@ -233,21 +234,6 @@ def test_micro_batches_in_each_of_two_processes_equal_one_batch(name: str, tmp_p
 def test_micro_batches_with_batchnorm_would_train_another_network():
     one, pieces = trained("unet", 1, torch.float64), trained("unet", 1, torch.float64, most=4)
     assert abs(one["losses"][0] - pieces["losses"][0]) > 1e-6
-
-
-@pytest.mark.parametrize("n_calls", [0, 2])
-def test_a_loss_whose_sums_cannot_be_gathered_at_once_is_refused(n_calls: int, monkeypatch):
-    head = type(plugin("heads", "classifier").build(HeadRequest(CHANNELS, CLASSES, SIZE, None, embed_dim=16)))
-
-    def loss(self, outputs, targets):
-        total = outputs.square().sum()
-        for _ in range(n_calls):
-            total = parallel.total(total) / 2
-        return total
-
-    monkeypatch.setattr(head, "loss", loss)
-    with pytest.raises(TrainingError, match=f"called `parallel.total` {4 * n_calls} times for 4 micro-batches"):
-        trained("classifier", 1, torch.float64, most=2)
 
 
 def failing(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
@@ -264,6 +250,15 @@ def failing(rank: int, size: int, port: int, file: str, arguments: tuple) -> Non
 def test_what_fails_at_the_leader_fails_everywhere_with_its_reason(tmp_path: Path):
     found = run_all(failing, tmp_path, (), 2)
     assert found["text"].startswith("from the leader: TrainingError: The leading process of the job failed: ZeroDivisionError")
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_evaluation_exchanges_nothing(tracked: bool, monkeypatch):
+    """The leader validates while the others wait: whatever it asked them for would never come."""
+    plain = nn.BatchNorm2d(3, track_running_stats=tracked)
+    monkeypatch.setattr(parallel, "total", lambda values: pytest.fail("asked the other processes"))
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.equal(parallel.GlobalBatchNorm(plain).eval()(images), plain.eval()(images))
 
 
 def test_alone_nothing_is_changed():

@@ -332,6 +332,15 @@ def test_planning_imports_no_framework() -> None:
     assert loaded_frameworks("import benchmark.plan") == []
 
 
+def test_what_heads_say_of_themselves_is_read_without_a_framework() -> None:
+    code = """
+    from benchmark import registry, task_rules
+    assert len(registry.heads()) > 10
+    task_rules.require(registry.tasks().values())
+    """
+    assert loaded_frameworks(code) == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "suites"]], ids=" ".join)
 def test_help_and_listings_import_no_framework(arguments: list[str]) -> None:
     code = f"""

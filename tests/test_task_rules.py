@@ -47,7 +47,7 @@ def changed(task_id: str, **update) -> TaskCard:
 REFUSED = [
     (MASKS, {"head": "lineer"}, "`head` names 'lineer', and there is no such head. Did you mean linear"),
     (MASKS, {"head": "pyramid"}, "`head` names 'pyramid'"),
-    (MASKS, {"head": "yolov3"}, "`target` is masks, and the head yolov3 takes boxes. Heads for masks: linear, unet, smp_unet."),
+    (MASKS, {"head": "yolov3"}, "`target` is masks, and the head yolov3 takes boxes. Heads for masks: linear, smp_unet, unet."),
     (BOXES, {"target": "masks"}, "`target` is masks, and the head yolov3 takes boxes"),
     (MASKS, {"head": "classifier", "target": "labels"}, "`target` is labels, for which rsna has no labels. It has: boxes, masks."),
     ("siim-unet-frozen-100", {"target": "boxes", "head": "yolov3"}, "for which siim has no boxes"),

@@ -83,7 +83,7 @@ class Scale:
 
     def steps(self) -> AbstractContextManager:
         """The smoke budget, cut on a CPU."""
-        return mock.patch.dict(plan.SMOKE_STEPS, dict.fromkeys(plan.SMOKE_STEPS, STEPS_SMALL)) if self.small else nullcontext()
+        return mock.patch.object(plan, "smoke_steps", return_value=STEPS_SMALL) if self.small else nullcontext()
 
     def evaluated(self, task: str, out: str, backbone: str | None = None, **more: Any) -> Record:
         """The record of the task's one job.

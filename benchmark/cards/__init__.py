@@ -7,6 +7,7 @@ training. One module for each kind of card; all names are imported from here.
 from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Contamination, EncoderMode, Normalisation
 from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
+from benchmark.cards.heads import HeadFacts
 from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.prompts import Asked, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import Protocol, Switches
@@ -34,6 +35,7 @@ __all__ = [
     "Experiment",
     "Failure",
     "GridCard",
+    "HeadFacts",
     "Job",
     "Labels",
     "Later",

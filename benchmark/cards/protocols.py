@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from benchmark.cards.base import Card, Later
 
@@ -10,8 +10,9 @@ from benchmark.cards.base import Card, Later
 class Switches(Card):
     """Each documented difference between what a paper's code did and what it meant, one named switch each.
 
-    The first five stand in every job. Switches that came later stand only in jobs whose head reads them (`plan.LATER_SWITCHES`); elsewhere
-    they keep their default, so that no other job's key changes. A later default is what all earlier jobs did, whatever their protocol.
+    The first five stand in every job. Switches that came later stand only in jobs whose head reads them (`HeadFacts.later_switches`);
+    elsewhere they keep their default, so that no other job's key changes. A later default is what all earlier jobs did, whatever their
+    protocol.
 
     Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks.
     """
@@ -22,6 +23,11 @@ class Switches(Card):
     background_at_positives: Literal["kept", "cleared"] = "kept"  # [5] noobj not cleared at the positive anchor
     object_cxr_shapes: Literal["released", "true"] = "released"  # [3] swapped width and height, box ellipses, swapped polygons
     loss_at_extremes: Later[Literal["from-logits", "from-probabilities"]] = "from-logits"  # [24] released: probabilities that round to 1
+
+    @classmethod
+    def came_later(cls) -> dict[str, Any]:
+        """Switches that came later, with their defaults."""
+        return dict(cls._later)
 
 
 class Protocol(Card):

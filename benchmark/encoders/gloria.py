@@ -20,7 +20,7 @@ from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguag
 from benchmark.encoders.text import SPECIAL, bert, bert_states, sum_words
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
 from benchmark.errors import UnknownName, UsageError
-from benchmark.heads.local_similarity import best_words, combined, local_similarity
+from benchmark.heads.networks.local_similarity import best_words, combined, local_similarity
 
 DEFAULT_LAYOUT = "gloria"
 HALF = Normalisation(mean=(0.5,), std=(0.5,))

@@ -2,7 +2,7 @@
 
 `network` is timm's own model without its classifier, so checkpoints in timm's naming fit as they are. Hierarchical models give their
 stages. A model with one grid (a ViT) gives its last block after the final norm, at the stride of its patch; timm interpolates its table
-of positions to the input. Heads that read several levels put a trained pyramid before it (`heads.pyramid`). `MODEL+taps` gives four
+of positions to the input. Heads that read several levels put a trained pyramid before it (`networks.pyramid`). `MODEL+taps` gives four
 blocks instead, at a quarter, half, three quarters and the end of the depth, each after the final norm.
 A few released architectures that timm can build but has no name for go by a name of their own (`UNNAMED`).
 """

@@ -1,4 +1,4 @@
-"""What a unit takes: seconds, memory and GPU memory. A rough guess first, then what its like took before, remembered between evaluations.
+"""What a unit takes: seconds, memory and GPU memory. A rough guess first, then measurements of similar jobs, kept between evaluations.
 
 Orders and places units; it never changes a result. Measured values live in `<cache>/costs.json`.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import json_files, private
+from benchmark import json_files, private, registry
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
 from benchmark.readers.base import SPLITS
@@ -21,9 +21,8 @@ from benchmark.training.place import Place
 from benchmark.training.sizes import SplitSizes, batch_size, chosen
 
 # Rough seconds an image on one CPU core, for what nobody has measured yet: good enough to put the longest unit first and to tell hours from
-# days. A step of a head on frozen features, whatever the backbone; then what belongs to a ResNet-18 (docs/performance.md has such rows).
-STEP_S = {"linear": 0.001, "unet": 0.15, "smp_unet": 0.1, "yolov3": 0.1, "yolov3_mgca": 0.1, "faster_rcnn": 1.8}
-OTHER_STEP_S = 0.1
+# days. What a step of a head takes on frozen features, the head says (`HeadFacts.step_s`); these belong to a ResNet-18
+# (docs/performance.md has such rows).
 FINETUNE_S = 0.06  # more for a step through the encoder
 FEATURES_S = 0.04  # once for every image of a frozen encoder
 FORWARD = 0.35  # of a step: validation and test
@@ -38,7 +37,6 @@ ENCODER_WORK = {
 }  # fmt: skip
 GPU_OVER_CORE = 50.0  # a guess that no GPU has confirmed (docs/gpu.md)
 ASSUMED = SplitSizes(5000, 1500, 1500)  # of a dataset that was not opened and whose card says nothing
-MEMORY_BYTES = 2 * 2**30  # of a process nobody has measured yet
 MARGIN = 1.25  # on measured memory
 CUDA_CONTEXT_BYTES = 2**30  # of a process on a GPU, beside what torch counts
 KEPT = 10_000  # entries; the oldest go first
@@ -126,12 +124,13 @@ class Costs:
         experiment = unit.jobs[0].experiment
         seen = max((self._known.get(kind_of(job), {}).get("bytes", 0.0) for job in unit.jobs), default=0.0)
         grown = 2**unit.growth
+        guess = registry.head(experiment.head).memory_bytes
         if experiment.device_type == "cpu":
-            return Needs(experiment.threads * unit.workers, int((seen * MARGIN or MEMORY_BYTES) * grown) * unit.workers)
+            return Needs(experiment.threads * unit.workers, int((seen * MARGIN or guess) * grown) * unit.workers)
         if unit.workers > 1:
-            return Needs(experiment.threads * unit.workers, MEMORY_BYTES * unit.workers, n_gpus=unit.workers)
+            return Needs(experiment.threads * unit.workers, guess * unit.workers, n_gpus=unit.workers)
         share = int((seen * MARGIN + CUDA_CONTEXT_BYTES) * grown) if seen else None
-        return Needs(experiment.threads, MEMORY_BYTES, n_gpus=1, gpu_bytes=share)
+        return Needs(experiment.threads, guess, n_gpus=1, gpu_bytes=share)
 
     def save(self) -> None:
         """Writes what was learned; an unwritable cache is no reason to fail."""
@@ -234,7 +233,7 @@ def _rough_seconds(job: Job, work: Work) -> float:
     encoder = _encoder_work(job)
     if e.words is not None:
         return RUN_S + work.used.images * (FEATURES_S * encoder / _speed(job) + SCORING_S)
-    step = STEP_S.get(e.head, OTHER_STEP_S) + (FINETUNE_S * encoder if e.encoder is EncoderMode.FINETUNE else 0.0)
+    step = registry.head(e.head).step_s + (FINETUNE_S * encoder if e.encoder is EncoderMode.FINETUNE else 0.0)
     return RUN_S + step * (work.seen + FORWARD * work.used.test) / _speed(job) + SCORING_S * work.used.test
 
 

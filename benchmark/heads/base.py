@@ -1,6 +1,8 @@
 """What a head owes. The training loop knows heads only through this page.
 
-A head reads some levels of a feature pyramid (and perhaps the image), gives a loss from targets, and turns its outputs into predictions.
+A head reads some levels of a feature pyramid (and perhaps the image), says what of its loss adds up over images, and turns its outputs into
+predictions. The loss of a batch is a function of such sums alone, so a batch may be split over micro-batches and processes: the training
+step adds the sums (`training.micro_batches`), and no head knows of it.
 Module `benchmark/heads/<name>.py` offers `build(request) -> Head`.
 """
 
@@ -78,8 +80,6 @@ class Head(nn.Module):
         strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
         exclusive: for classification: each image has exactly one class.
         grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
-        mean_over_images: the loss is a mean in which each image counts alike; otherwise sums over the batch go through `parallel.total`,
-            all of them in one call, and the loss is made of nothing else.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
@@ -88,7 +88,6 @@ class Head(nn.Module):
     strides: tuple[int, ...]
     grid: int | None = None
     reads_image: bool = False
-    mean_over_images: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:
@@ -99,11 +98,33 @@ class Head(nn.Module):
         """
 
     @abstractmethod
+    def sums(self, outputs: Any, targets: Targets) -> Tensor:
+        """(k,) float32 (or more): what adds up over images, so that the sums of a batch are those of its parts added.
+
+        Computed in float32 whatever autocast says. A part without any image gives zeros that still depend on `outputs`, because its process
+        takes part in every exchange of gradients.
+        """
+
+    @abstractmethod
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        """Scalar loss of a whole batch.
+
+        Args:
+            sums: (k,), of the whole batch.
+            n_images: of the whole batch, at least 1.
+        """
+
     def loss(self, outputs: Any, targets: Targets) -> Tensor:
-        """Scalar float32 loss of the batch, computed outside autocast."""
+        """Scalar float32 (or more) loss of a batch that is there as a whole."""
+        return self.loss_of(self.sums(outputs, targets), count_images(outputs))
 
     @abstractmethod
     def predict(self, outputs: Any) -> Tensor | list[ImageDetections]: ...
+
+
+def count_images(outputs: Any) -> int:
+    """Images of a head's outputs: of one tensor, or of several, each with the images first."""
+    return len(outputs if isinstance(outputs, Tensor) else outputs[0])
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -5,41 +5,18 @@ Frozen, it is a linear probe and its features are cached; fine-tuned, the same l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from benchmark.cards import HeadFacts
 
-from benchmark import parallel
-from benchmark.heads.base import POOLED, Head, HeadRequest, Targets, at_least_float32
+if TYPE_CHECKING:
+    from benchmark.heads.base import Head, HeadRequest
+
+FACTS = HeadFacts(title="classifier", target="labels", smoke_steps=100, step_s=0.1)
 
 
-def build(request: HeadRequest) -> Classifier:
-    """embed_dim x classes weights and a bias per class: 2,049 parameters for one class on ResNet-50."""
+def build(request: HeadRequest) -> Head:
+    """The layer for the encoder's pooled embedding."""
+    from benchmark.heads.networks.classifier import Classifier
+
     return Classifier(request)
-
-
-class Classifier(Head):
-    """Predicts (B, C) probabilities. Loss: binary cross-entropy, unweighted, over labels that are known."""
-
-    kind = "classification"
-
-    def __init__(self, request: HeadRequest):
-        super().__init__()
-        self.strides = (POOLED,)
-        self.classify = nn.Linear(request.embed_dim, request.n_classes)
-
-    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
-        """(B, C) float32 (or more) logits."""
-        return at_least_float32(self.classify(pyramid[POOLED].flatten(1)))
-
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        known = targets.labels >= 0
-        each = F.binary_cross_entropy_with_logits(outputs, targets.labels.clamp(min=0).to(outputs.dtype), reduction="none")
-        # Images have different numbers of known labels: one sum for the whole batch, also when its images lie in several processes.
-        wrong, n_known = parallel.total(torch.stack([torch.where(known, each, 0).sum(), known.sum().to(each.dtype)])).unbind()
-        return wrong / n_known.clamp(min=1)
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs.float().sigmoid()

@@ -5,14 +5,19 @@ The map is the raw cosine of the text with every place, upsampled bilinearly; sc
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchmark.cards import HeadFacts
 from benchmark.errors import ConformanceError
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics import grounding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FACTS = HeadFacts(title="grounding", target="phrases", trains=False)
 
 COLUMNS = grounding.COLUMNS
 
@@ -27,6 +32,9 @@ def similarity_maps(places: Tensor, texts: Tensor) -> Tensor:
     Raises:
         ConformanceError: places and texts do not share a space.
     """
+    import torch
+    from torch.nn import functional as F
+
     if places.shape[0] != texts.shape[1]:
         raise ConformanceError(f"embed_images() gives places of width {places.shape[0]}, embed_texts() texts of width {texts.shape[1]}.")
     return torch.einsum("dhw,md->mhw", F.normalize(places.float(), dim=0), F.normalize(texts.float(), dim=1))
@@ -34,6 +42,8 @@ def similarity_maps(places: Tensor, texts: Tensor) -> Tensor:
 
 def to_original(similarity: Tensor, frame: Frame) -> np.ndarray:
     """(H, W) float32 in original pixels from a map (h, w) over the whole padded frame: bilinear, padding cut off."""
+    from torch.nn import functional as F
+
     size = (frame.padded_height, frame.padded_width)
     whole = F.interpolate(similarity[None, None].float(), size=size, mode="bilinear", align_corners=False)[0, 0]
     top, left = frame.pad_top, frame.pad_left

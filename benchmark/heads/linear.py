@@ -1,58 +1,32 @@
-"""LoVT's linear segmentation head: one 1 x 1 convolution on the deepest features, logits upsampled to the frame.
+"""LoVT's linear segmentation head: one 1 x 1 convolution on the deepest features.
 
-No trained layer stands between encoder and convolution, so the score is the representation's. Frozen features can be cached: the head
-reads one level and nothing of the image. Loss: `dice_loss`.
+No trained layer stands between encoder and convolution, so the score is the representation's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from benchmark.cards import HeadFacts
 
-from benchmark.heads.base import Head, HeadRequest, Targets
-from benchmark.heads.dice_loss import dice_loss
-from benchmark.heads.linear_stack import LinearStack
+if TYPE_CHECKING:
+    from benchmark.heads.base import Head, HeadRequest
+    from benchmark.heads.networks.linear import Linear
+    from benchmark.heads.networks.linear_stack import LinearStack
 
-GRID_STRIDE = 32  # 7 x 7 at 224 px; a finer grid would win by geometry alone (docs: tracks)
+FACTS = HeadFacts(title="linear", target="masks", smoke_steps=100, step_s=0.001)
 
 
-def build(request: HeadRequest) -> Linear:
-    """The head on the encoder's deepest level. 2,049 parameters at 2,048 channels and one class, 16,392 at eight."""
+def build(request: HeadRequest) -> Head:
+    """The head on the encoder's deepest level."""
+    from benchmark.heads.networks.linear import Linear
+
     return Linear(request)
 
 
 def stack(heads: Sequence[Linear]) -> LinearStack:
     """Heads that learn side by side from shared batches; a head module that offers this trains its frozen float32 runs together."""
+    from benchmark.heads.networks.linear_stack import LinearStack
+
     return LinearStack(heads)
-
-
-class Linear(Head):
-    """Predicts (B, C, S, S) probabilities. A deepest level finer than stride 32 is average-pooled to the stride-32 grid first."""
-
-    kind = "segmentation"
-
-    def __init__(self, request: HeadRequest):
-        super().__init__()
-        deepest = max(request.channels)
-        self.strides = (deepest,)
-        self.frame_size = request.frame_size
-        self.grid = request.frame_size // max(GRID_STRIDE, deepest)
-        self.classify = nn.Conv2d(request.channels[deepest], request.n_classes, kernel_size=1)
-
-    def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
-        """(B, C, S, S) float32 logits."""
-        logits = self.classify(self.features(pyramid)).float()
-        return F.interpolate(logits, size=(self.frame_size, self.frame_size), mode="bilinear", align_corners=False)
-
-    def features(self, pyramid: Mapping[int, Tensor]) -> Tensor:
-        """(B, D, g, g): what the convolution sees."""
-        features = pyramid[self.strides[0]]
-        return features if features.shape[-1] == self.grid else F.adaptive_avg_pool2d(features, self.grid)
-
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_loss(outputs, targets.masks)
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs.float().sigmoid()

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
-from benchmark.heads import classifier
-from benchmark.heads.base import HeadRequest, Targets
+from benchmark.cards import HeadFacts
+
+if TYPE_CHECKING:
+    from benchmark.heads.base import Head, HeadRequest
+
+FACTS = HeadFacts(title="softmax_classifier", target="labels", exclusive=True, smoke_steps=100, step_s=0.1)
 
 
-def build(request: HeadRequest) -> Classifier:
-    return Classifier(request)
+def build(request: HeadRequest) -> Head:
+    """The layer for the encoder's pooled embedding."""
+    from benchmark.heads.networks.softmax_classifier import SoftmaxClassifier
 
-
-class Classifier(classifier.Classifier):
-    """Predicts (B, C) probabilities that add up to 1. Loss: cross-entropy, unweighted."""
-
-    exclusive = True
-    mean_over_images = True
-
-    def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return F.cross_entropy(outputs, targets.labels.argmax(dim=1))
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs.float().softmax(dim=1)
+    return SoftmaxClassifier(request)

@@ -1,32 +1,24 @@
-"""MGCA's YOLOv3: the network, assignment and coordinates of `yolov3`, with other anchors, a trained class and a later suppression.
-
-Both descend from one public implementation. What differs was read in MGCA's code: its anchors are COCO's times 224 / 416 (LoVT's are 0.54
-times), the class of a box is trained although there is only one, and boxes are suppressed at IoU 0.5 instead of 0.4.
-Source: benchx_mgca reference, section 1.5. The cut at objectness 0.5 belongs to the metric (`metrics.mgca`).
-"""
+"""MGCA's YOLOv3: that of `yolov3` with other anchors, a trained class and a later suppression."""
 
 from __future__ import annotations
 
-from benchmark.heads import yolov3
-from benchmark.heads.base import HeadRequest
+from typing import TYPE_CHECKING
 
-COCO_ANCHORS = (
-    ((116, 90), (156, 198), (373, 326)),
-    ((30, 61), (62, 45), (59, 119)),
-    ((10, 13), (16, 30), (33, 23)),
-)
-COCO_FRAME = 416
+from benchmark.cards import HeadFacts
 
+if TYPE_CHECKING:
+    from benchmark.heads.base import Head, HeadRequest
 
-def build(request: HeadRequest) -> YoloV3:
-    """As `yolov3.build`, with the same parameters and the same errors."""
-    yolov3.check(request)
-    return YoloV3(request)
+FACTS = HeadFacts(title="YOLOv3 (MGCA)", target="boxes", smoke_steps=40, step_s=0.1, later_switches=frozenset({"loss_at_extremes"}))
 
 
-class YoloV3(yolov3.YoloV3):
-    """Outputs: three raw maps (B, 3 (5 + C), H, W), deepest first. Predicts a list of ImageDetections, one per image."""
+def build(request: HeadRequest) -> Head:
+    """Neck and head for the encoder's levels 8, 16 and 32.
 
-    anchors_224 = tuple(tuple((w * 224 / COCO_FRAME, h * 224 / COCO_FRAME) for w, h in level) for level in COCO_ANCHORS)
-    suppressed_at = 0.5
-    class_of_one = True
+    Raises:
+        ConformanceError: the encoder lacks one of the strides 8, 16, 32.
+        UsageError: the frame is no multiple of 32.
+    """
+    from benchmark.heads.networks.yolov3_mgca import MgcaYoloV3
+
+    return MgcaYoloV3(request)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark import registry
 from benchmark.cards import DISCLAIMER
 from benchmark.metrics import spec
 from benchmark.report import escape, numbers
@@ -32,14 +33,6 @@ ANCHORS = (
     "An empty prediction scores 0 at detection."
 )
 
-_HEADS = {
-    "linear": "linear",
-    "unet": "U-Net",
-    "smp_unet": "smp U-Net",
-    "yolov3": "YOLOv3",
-    "yolov3_mgca": "YOLOv3 (MGCA)",
-    "faster_rcnn": "Faster R-CNN",
-}
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
 CSV_COLUMNS = (
@@ -188,7 +181,9 @@ def split_text(split: str) -> str:
 
 
 def head_text(head: str) -> str:
-    return _HEADS.get(head, head)
+    """Its title; its name where this version has no such head, as a record of another may say."""
+    known = registry.heads().get(head)
+    return head if known is None else known.title
 
 
 def to_markdown(rows: Iterable[Row], *, title: str = "Leaderboard") -> str:

@@ -23,7 +23,7 @@ from benchmark.encoders.describe import state_digest
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, TrainingError
 from benchmark.heads.base import Head, HeadRequest, seeded_init
-from benchmark.heads.pyramid import WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
@@ -217,9 +217,8 @@ def _tested(
     finetune = experiment.encoder is EncoderMode.FINETUNE
     clock = time.monotonic()
     model.restore(selected.state, finetune)
-    with parallel.alone():
-        result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
-        anchors = _anchors(experiment, model.head, data, bench)
+    result = evaluate.test(model, data.test, data.batch_size, place.card, _autocast(experiment))
+    anchors = _anchors(experiment, model.head, data, bench)
     _require_possible(result.metrics)
     timings["test"], clock = _lap(clock)
     if not finetune:

@@ -1,14 +1,17 @@
-"""A step on a batch that is too large for its device: the batch passes in micro-batches, and their gradients add up to the batch's.
+"""The loss of a batch, and of its parts where it is split: over processes, or over micro-batches on a device that it is too large for.
 
-Exact, up to rounding, where images meet nowhere but in the loss. A mean over images is then a weighted sum of the micro-batches' means. A
-loss of sums over the batch (Dice) takes two passes: the sums first, then the gradients with the whole batch's sums (`parallel.Sums`).
-Where images meet in a layer (BatchNorm while it trains), or random numbers are drawn, there is no such step, and a sentence says so.
+A head's loss is made of sums over images (`heads.base.Head.sums`). Each part adds its own to those of the others, has the loss of the whole
+batch from them, and the gradient of its own images: the gradients of all parts add up to the batch's. Micro-batches take two passes, the
+sums first, then the gradients.
+Micro-batches are exact, up to rounding, where images meet nowhere but in these sums. Where they meet in a layer (BatchNorm while it
+trains), or random numbers are drawn, there is no such step, and an error says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,36 +27,39 @@ APART = 0.05  # of the largest output: other kernels and float16 stay below, a l
 
 
 def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callable[[], AbstractContextManager]) -> Iterator[Tensor]:
-    """Scalars that add up, over all processes, to the batch's loss; each is made when the graph of the last may be gone.
+    """Scalars that add up, over all processes, to the batch's loss; computed lazily, so that the previous part's graph can be freed first.
 
     Args:
         index: the whole batch, in every process.
     """
-    mine, head = parallel.own(index), model.head
-    pieces = [mine] if model.most is None else model.pieces(mine)
-    sums = None if model.most is None else parallel.Sums(len(pieces))
+    pieces, modules = model.pieces(parallel.own(index)), model.trained_modules(finetune=True)
+    n_parts = len(pieces) * parallel.size()
 
-    def of(piece: np.ndarray, last: bool) -> Tensor:
+    def sums(piece: np.ndarray) -> Tensor:
         targets = part.targets(piece, model.device)
+        with autocast():
+            outputs = model.outputs(part, piece)
+        return model.head.sums(outputs, targets)
 
-        def compute() -> Tensor:
-            with autocast():
-                outputs = model.outputs(part, piece)
-            return parallel.part_of_loss(head.loss, outputs, targets, len(piece), len(index), head.mean_over_images, sums)
-
-        return model.replica.loss(model.trained_modules(finetune=True), compute, last)
-
-    if sums is not None and not head.mean_over_images:
+    whole = None  # sums of the batch, where one part must know them before it sees the next
+    if model.most is not None and n_parts > 1:
         with torch.no_grad():
-            for piece in pieces:
-                of(piece, last=False)
-        sums.gathered()
+            whole = parallel.total(torch.stack([sums(piece) for piece in pieces]).sum(dim=0))
+
+    def loss(piece: np.ndarray) -> Tensor:
+        own = sums(piece)
+        if n_parts == 1:
+            return model.head.loss_of(own, len(index))
+        known = parallel.total(own.detach()) if whole is None else whole
+        # The value of the whole batch, and the gradient of the part alone, which the division must leave as it is.
+        return model.head.loss_of(known + (own - own.detach()) * n_parts, len(index)) / n_parts
+
     for n_left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
-        yield of(piece, last=n_left == 0)
+        yield model.replica.loss(modules, partial(loss, piece), last=n_left == 0)
 
 
 def require_same_result(model: Model, part: Part, batch_size: int, finetune: bool, autocast: Callable[[], AbstractContextManager]) -> None:
-    """Asks the modules as they train, then two images: what one image gives must depend on no other image and on no draw.
+    """Asks the modules as they train, then two images: what one image gives must depend on no other image and on no draw, and add up.
 
     Raises:
         TooLittleMemory: micro-batches would train another model.
@@ -71,7 +77,8 @@ def require_same_result(model: Model, part: Part, batch_size: int, finetune: boo
     before, draws = {name: buffer.clone() for name, buffer in buffers.items()}, _generators(model.device)
     two = np.arange(min(2, len(part)))
     with torch.no_grad(), autocast():
-        together, alone = (_tensors(model.outputs_at_once(part, index)) for index in (two, two[:1]))
+        outputs = model.outputs_at_once(part, two)
+        together, alone = _tensors(outputs), _tensors(model.outputs_at_once(part, two[:1]))
     if any(not torch.equal(one, other) for one, other in zip(draws, _generators(model.device), strict=True)):
         _refuse(batch_size, "random numbers are drawn while it trains (dropout, or dropped paths), and micro-batches would draw others")
     moved = [name for name, buffer in buffers.items() if not torch.equal(buffer, before[name])]
@@ -79,6 +86,19 @@ def require_same_result(model: Model, part: Part, batch_size: int, finetune: boo
         _refuse(batch_size, f"{moved[0]} is kept from batch to batch, and micro-batches would leave other values there")
     if any((a[:1].float() - b.float()).abs().max() > APART * b.float().abs().max() for a, b in zip(together, alone, strict=True)):
         _refuse(batch_size, "a layer gives an image another output beside other images than alone")
+    if not _adds_up(model, part, two, outputs):
+        _refuse(batch_size, "the head's `sums` of two images are not those of each added")
+
+
+def _adds_up(model: Model, part: Part, index: np.ndarray, outputs: Any) -> bool:
+    """Whether the head's sums of some images are those of each image added, from the same outputs."""
+    with torch.no_grad():
+        whole = model.head.sums(outputs, part.targets(index, model.device))
+        each = [
+            model.head.sums(_image(outputs, place), part.targets(index[place : place + 1], model.device)) for place in range(len(index))
+        ]
+    added = torch.stack(each).sum(dim=0)
+    return torch.allclose(whole, added, rtol=APART, atol=1e-6 * float(whole.abs().max()))
 
 
 def _refuse(batch_size: int, why: str, divisible: bool = False) -> NoReturn:
@@ -91,6 +111,13 @@ def _refuse(batch_size: int, why: str, divisible: bool = False) -> NoReturn:
 
 def _generators(device: torch.device) -> list[Tensor]:
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _image(outputs: Any, place: int) -> Any:
+    """One image of a head's outputs."""
+    if isinstance(outputs, Tensor):
+        return outputs[place : place + 1]
+    return tuple(tensor[place : place + 1] for tensor in outputs)
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

@@ -12,7 +12,7 @@ import torch
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, EncoderMode, Epoch, Words
 from benchmark.errors import LobeError
-from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, MEMORY_BYTES, START_S, Costs, batch_of, sizes_of
+from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, START_S, Costs, batch_of, sizes_of
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.forecast import forecast
 from benchmark.execute.placing import Node
@@ -50,7 +50,7 @@ def on(node: Node) -> Equipment:
 def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record, tmp_path: Path):
     costs = Costs(tmp_path / "costs.json")
     assert not costs.measured(unit.jobs[0])
-    assert costs.needs(unit).memory_bytes == MEMORY_BYTES
+    assert costs.needs(unit).memory_bytes == registry.head("linear").memory_bytes
     costs.note(record, disk_bytes=1000)
     costs.save()
     again = Costs(tmp_path / "costs.json")
@@ -227,7 +227,7 @@ def test_what_pieces_of_a_batch_needed_is_not_taken_for_what_a_batch_needs(unit,
     costs = Costs()
     costs.note(record.model_copy(update={"micro_batches": 2}))
     assert costs.measured(unit.jobs[0])
-    assert costs.needs(unit).memory_bytes == MEMORY_BYTES
+    assert costs.needs(unit).memory_bytes == registry.head("linear").memory_bytes
 
 
 def test_a_damaged_memory_is_no_memory(unit, tmp_path: Path):

@@ -39,7 +39,7 @@ def clusters_nodes(monkeypatch):
 
 @pytest.fixture
 def request_for(corpora: Path, tmp_path: Path, image_cache: Path, monkeypatch):
-    monkeypatch.setattr(plan, "SMOKE_STEPS", {"linear": 2})
+    monkeypatch.setattr(plan, "smoke_steps", lambda head: 2)
     given = {"backbones": ["torchvision:resnet18"], "tasks": [LINEAR], "data": [str(corpora)], "out": tmp_path / "out"}
     given |= {"cache": image_cache, "runs": 1, "limit": 8, "profile": "smoke", "tracking": False}
     return lambda **changes: Request(**(given | changes))

@@ -11,7 +11,7 @@ from benchmark.cards import EncoderMode, Role
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, run_unit, units
-from benchmark.heads.linear_stack import LinearStack
+from benchmark.heads.networks.linear_stack import LinearStack
 
 LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import fields
 
 import pytest
 import torch
 
-from benchmark import heads
+from benchmark import registry
 from benchmark.cards import IMAGENET, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.heads.base import HeadRequest, Targets, seeded_init
-from benchmark.heads.pyramid import on_one_grid
-from benchmark.plan import SMOKE_STEPS
+from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
+from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.registry import plugin
-from benchmark.task_rules import HEADS
 
 SIZE = 64
 TARGETS = Targets(
@@ -23,8 +21,10 @@ TARGETS = Targets(
     boxes_xywh=torch.tensor([[[10.0, 20, 30, 25]], [[0, 0, 0, 0]]]),
     box_labels=torch.zeros(2, 1, dtype=torch.long),
     box_valid=torch.tensor([[True], [False]]),
+    labels=torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]),
     draws=((0, 0), (0, 1)),
 )
+TRAINED = ["linear", "unet", "smp_unet", "yolov3", "yolov3_mgca", "faster_rcnn", "classifier", "softmax_classifier"]
 
 
 @pytest.fixture(scope="module", params=["resnet18", "test_vit"])
@@ -57,14 +57,35 @@ def test_head_trains_on_the_encoder(encoder, name, mode):
         assert all((image.confidence.diff() <= 0).all() for image in predicted)
 
 
-def test_heads_and_what_they_take_are_those_of_the_head_modules() -> None:
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_sums_of_a_batch_are_those_of_its_images_added(name):
+    """Micro-batches and processes rest on it. Two images with known labels and boxes, or without."""
+    request = HeadRequest({4: 8, 8: 8, 16: 8, 32: 8}, 3 if "classifier" in name else 1, SIZE, Switches(), embed_dim=8)
+    head = seeded_init(lambda: plugin("heads", name).build(request), 0).eval()
+    generator = torch.Generator().manual_seed(0)
+    sides = {POOLED: 1} | {stride: SIZE // stride for stride in request.channels}
+    pyramid = {stride: torch.randn(2, 8, side, side, generator=generator) for stride, side in sides.items()}
+    with torch.no_grad():
+        outputs = head({stride: pyramid[stride] for stride in head.strides}, torch.zeros(2, 3, SIZE, SIZE))
+        whole = head.sums(outputs, TARGETS)
+        each = [head.sums(_image(outputs, i), _image(TARGETS, i)) for i in range(2)]
+    torch.testing.assert_close(torch.stack(each).sum(dim=0), whole, rtol=1e-5, atol=1e-6)
+    assert head.loss(outputs, TARGETS) == head.loss_of(whole, 2)
+
+
+def _image(values, place: int):
+    """One image of outputs or of targets."""
+    if isinstance(values, Targets):
+        return Targets(**{field.name: getattr(values, field.name)[place : place + 1] for field in fields(Targets)})
+    return values[place : place + 1] if isinstance(values, torch.Tensor) else tuple(tensor[place : place + 1] for tensor in values)
+
+
+def test_what_a_head_says_of_itself_is_so() -> None:
     kinds = {"segmentation": "masks", "detection": "boxes", "classification": "labels"}
-    folder = Path(heads.__file__).parent
-    trained = {path.stem for path in folder.glob("*.py") if "\ndef build(" in path.read_text(encoding="utf-8")}
-    assert trained == {name for name, rule in HEADS.items() if rule.trains} == set(SMOKE_STEPS)
-    for name in trained:
-        module = plugin("heads", name)
-        built = module.build.__annotations__["return"]
-        head = getattr(module, built)
-        assert kinds[head.kind] == HEADS[name].target
-        assert head.exclusive == HEADS[name].exclusive
+    trained = {name: facts for name, facts in registry.heads().items() if facts.trains}
+    assert set(trained) == set(TRAINED)
+    request = HeadRequest({4: 8, 8: 8, 16: 8, 32: 8}, 3, SIZE, Switches(), embed_dim=8)
+    for name, facts in trained.items():
+        head = plugin("heads", name).build(request)
+        assert (kinds[head.kind], head.exclusive) == (facts.target, facts.exclusive)
+    assert not any(hasattr(plugin("heads", name), "build") for name in set(registry.heads()) - set(trained))

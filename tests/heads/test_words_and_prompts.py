@@ -11,8 +11,8 @@ from benchmark import registry
 from benchmark.cards import PromptCard, PromptTemplate
 from benchmark.encoders.gloria import clean
 from benchmark.errors import CardError, UsageError
-from benchmark.heads import local_similarity as loc
 from benchmark.heads import zero_shot
+from benchmark.heads.networks import local_similarity as loc
 from benchmark.heads.prompts import combinations, prompt_sets
 
 # gloria 1.6: columns are regions and words.

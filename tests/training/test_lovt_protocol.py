@@ -22,7 +22,7 @@ from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import TrainingError
 from benchmark.heads.base import Head, Targets
-from benchmark.heads.dice_loss import dice_loss
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.kinds.segmentation import KIND as SEGMENTATION
 from benchmark.training import loop
 from benchmark.training.data import JobData, choose
@@ -66,8 +66,11 @@ class TinyHead(Head):
     def forward(self, pyramid, images=None):
         return self.convolution(pyramid[STRIDE])
 
-    def loss(self, outputs, targets):
-        return self.loss_factor * (outputs - 1).square().mean()
+    def sums(self, outputs, targets):
+        return (outputs - 1).square().mean(dim=(1, 2, 3)).sum()[None]
+
+    def loss_of(self, sums, n_images):
+        return self.loss_factor * sums[0] / n_images
 
     def predict(self, outputs):
         return outputs.sigmoid()
@@ -469,8 +472,11 @@ class PixelPart(BlankPart):
 
 
 class PixelHead(TinyHead):
-    def loss(self, outputs, targets):
-        return dice_loss(outputs, targets.masks)
+    def sums(self, outputs, targets):
+        return dice_sums(outputs, targets.masks)
+
+    def loss_of(self, sums, n_images):
+        return dice_loss_of(sums)
 
 
 def test_validation_loss_weighs_batches_by_their_images():
@@ -480,7 +486,7 @@ def test_validation_loss_weighs_batches_by_their_images():
     loss, metrics = validate(model, part, 2, ("opacity",), torch.no_grad)
     with torch.no_grad():
         outputs = [model.outputs(part, np.array(index)) for index in ([0, 1], [2, 3], [4])]
-        each = [float(dice_loss(o, part.targets(np.array(i), None).masks)) for o, i in zip(outputs, ([0, 1], [2, 3], [4]), strict=True)]
+        each = [float(model.head.loss(o, part.targets(np.array(i), None))) for o, i in zip(outputs, ([0, 1], [2, 3], [4]), strict=True)]
     assert each[2] == 0.0  # no positive pixel
     assert loss == pytest.approx((2 * each[0] + 2 * each[1] + 1 * each[2]) / 5)
     assert loss != pytest.approx(sum(each) / 3)
@@ -492,9 +498,9 @@ def test_a_batch_without_positives_has_no_loss_yet_moves_the_weights(monkeypatch
     optimiser = torch.optim.Adam([weight], lr=0.1, weight_decay=0.0)
     precision = Precision(experiment(short(1), finetune=False), torch.device("cpu"))
     positive, empty = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    precision.step([dice_loss(weight, positive)], optimiser)
+    precision.step([dice_loss_of(dice_sums(weight, positive))], optimiser)
     before = weight.detach().clone()
-    loss = dice_loss(weight, empty)
+    loss = dice_loss_of(dice_sums(weight, empty))
     precision.step([loss], optimiser)
     assert loss.item() == 0.0
     assert float(weight.grad) == 0.0

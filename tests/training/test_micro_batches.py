@@ -8,6 +8,8 @@ import pytest
 
 from benchmark.cards import EncoderMode
 from benchmark.errors import TooLittleMemory
+from benchmark.heads.networks.dice_loss import dice_sums
+from benchmark.heads.networks.linear import Linear
 
 LINEAR, UNET, DETECTION = "rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
@@ -72,3 +74,10 @@ def test_where_the_result_would_be_another_one_it_is_refused(small, tiny, task, 
         assert isinstance(found.value, TooLittleMemory)
         assert str(found.value).startswith("A batch of 4 images does not fit into memory, and micro-batches would train another model: ")
         assert "Use a device with more memory" in str(found.value)
+
+
+def test_a_loss_that_does_not_add_up_over_images_is_refused(small, tiny, monkeypatch):
+    monkeypatch.setattr(Linear, "sums", lambda self, outputs, targets: dice_sums(outputs, targets.masks) / len(outputs))
+    job, place = small.one(LINEAR, tiny(), batch_size=4)
+    with pytest.raises(TooLittleMemory, match="`sums` of two images are not those of each added"):
+        small.fit(job, replace(place, micro_batches=2))

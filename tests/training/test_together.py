@@ -62,6 +62,9 @@ class NoiseModel:
     def pyramid(self, part: Noise, index: np.ndarray) -> dict[int, torch.Tensor]:
         return {32: torch.from_numpy(part.features[index])}
 
+    def pieces(self, index: np.ndarray) -> list[np.ndarray]:
+        return [index]
+
     def outputs(self, part: Noise, index: np.ndarray) -> torch.Tensor:
         return self.head(self.pyramid(part, index))
 

@@ -26,7 +26,7 @@ from benchmark.cards import Protocol, Record, Role, TaskCard
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Finished, units
-from benchmark.heads import yolov3, yolov3_targets
+from benchmark.heads.networks import yolov3, yolov3_targets
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.detection import lovt_map
 from benchmark.phantom.corpus import Plan, write_corpus

@@ -32,7 +32,7 @@ from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.execute.nodes import package_digest
 from benchmark.heads.base import seeded_init
-from benchmark.heads.dice_loss import dice_loss
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.imaging.prepare import prepare_image
 from benchmark.kinds.base import Part
 from benchmark.metrics.grid_oracle import grid_oracle
@@ -228,7 +228,7 @@ def train_on_masks(corpus: Path, weights: Path, images: int, seed: int = 7) -> N
         size = text_pretraining.SMALL if step < text_pretraining.SMALL_SHARE * steps else SIZE
         batch, truth = (at_size(images, size) for images in (pictures[look, index] / 255, masks[index].float()))
         logits = nn.functional.interpolate(classify(encoder.pyramid(batch, (32,))[32]), size=(size, size), mode="bilinear")
-        loss = dice_loss(logits, truth) + nn.functional.binary_cross_entropy_with_logits(logits, truth)
+        loss = dice_loss_of(dice_sums(logits, truth)) + nn.functional.binary_cross_entropy_with_logits(logits, truth)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -18,7 +18,7 @@ from benchmark.cards import Experiment, Job
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_image_embedding, require_text_embedding
-from benchmark.heads.local_similarity import best_words, combined
+from benchmark.heads.networks.local_similarity import best_words, combined
 from benchmark.kinds.base import Part
 
 TEXT_BATCH = 32

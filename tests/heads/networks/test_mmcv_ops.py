@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from benchmark.heads import mmcv_ops
+from benchmark.heads.networks import mmcv_ops
 
 BACKED_BY_TORCHVISION = mmcv_ops.install() == "torchvision"
 

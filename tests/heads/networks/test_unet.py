@@ -7,8 +7,8 @@ import torch
 
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError, UsageError
-from benchmark.heads import unet
 from benchmark.heads.base import HeadRequest, Targets
+from benchmark.heads.networks import unet
 
 RESNET50 = {2: 64, 4: 256, 8: 512, 16: 1024, 32: 2048}
 SMALL = {2: 4, 4: 8, 8: 8, 16: 16, 32: 64}
@@ -24,7 +24,7 @@ def _pyramid(channels, n=2, size=64):
 
 def test_parameter_count_on_resnet50_is_the_papers():
     with torch.device("meta"):
-        head = unet.build(_request(RESNET50, frame_size=224))
+        head = unet.UNet(_request(RESNET50, frame_size=224))
     last = sum(p.numel() for p in head.classify.parameters())
     assert last == 65
     assert sum(p.numel() for p in head.parameters()) - last == 124_300_544
@@ -32,18 +32,18 @@ def test_parameter_count_on_resnet50_is_the_papers():
 
 def test_widths_and_skips_on_resnet50_are_the_papers_table():
     with torch.device("meta"):
-        head = unet.build(_request(RESNET50, frame_size=224))
+        head = unet.UNet(_request(RESNET50, frame_size=224))
     rows = [(up.upsample.in_channels, up.blocks[0][0].in_channels - up.upsample.out_channels, up.upsample.out_channels) for up in head.ups]
     assert rows == [(2048, 1024, 1024), (1024, 512, 512), (512, 256, 256), (256, 64, 128), (128, 3, 64)]
 
 
 def test_narrow_encoders_keep_sixteen_channels_at_least():
-    head = unet.build(_request(SMALL))
+    head = unet.UNet(_request(SMALL))
     assert [up.upsample.out_channels for up in head.ups] == [32, 16, 16, 16, 16]
 
 
 def test_every_level_and_the_image_reach_the_output():
-    head = unet.build(_request(SMALL, n_classes=2)).eval()
+    head = unet.UNet(_request(SMALL, n_classes=2)).eval()
     pyramid, images = _pyramid(SMALL), torch.randn(2, 3, 64, 64)
     output = head(pyramid, images)
     assert output.shape == (2, 2, 64, 64)
@@ -55,20 +55,20 @@ def test_every_level_and_the_image_reach_the_output():
 
 def test_missing_stride_means_no_skip_at_that_level():
     channels = {8: 8, 32: 64}
-    head = unet.build(_request(channels))
+    head = unet.UNet(_request(channels))
     assert head.strides == (8, 32)
     assert [up.blocks[0][0].in_channels - up.upsample.out_channels for up in head.ups] == [0, 8, 0, 0, 3]
     assert head(_pyramid(channels), torch.randn(2, 3, 64, 64)).shape == (2, 1, 64, 64)
 
 
 def test_deepest_level_of_stride_sixteen_needs_four_doublings():
-    head = unet.build(_request({16: 32}))
+    head = unet.UNet(_request({16: 32}))
     assert len(head.ups) == 4
     assert head({16: torch.randn(1, 32, 4, 4)}, torch.randn(1, 3, 64, 64)).shape == (1, 1, 64, 64)
 
 
 def test_initialisation_is_pytorchs_default():
-    head = unet.build(_request(SMALL))
+    head = unet.UNet(_request(SMALL))
     for layer in (head.bridge[0][0], head.ups[0].blocks[0][0]):
         bound = layer.weight[0].numel() ** -0.5
         assert bound * 0.97 < layer.weight.abs().max() <= bound
@@ -77,7 +77,7 @@ def test_initialisation_is_pytorchs_default():
 
 def test_loss_falls_when_trained_on_two_images():
     torch.manual_seed(0)
-    head = unet.build(_request(SMALL))
+    head = unet.UNet(_request(SMALL))
     pyramid, images = _pyramid(SMALL), torch.randn(2, 3, 64, 64)
     masks = torch.zeros(2, 1, 64, 64)
     masks[:, :, 10:30, 20:50] = 1
@@ -94,9 +94,9 @@ def test_loss_falls_when_trained_on_two_images():
 
 def test_frame_that_does_not_fit_is_refused_with_both_numbers():
     with pytest.raises(UsageError, match=r"32.*100"):
-        unet.build(_request(SMALL, frame_size=100))
+        unet.UNet(_request(SMALL, frame_size=100))
 
 
 def test_stride_that_is_no_power_of_two_is_refused():
     with pytest.raises(ConformanceError, match="14"):
-        unet.build(_request({14: 8}, frame_size=224))
+        unet.UNet(_request({14: 8}, frame_size=224))

@@ -8,12 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.heads.dice_loss import dice_loss
+from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 
 PROBABILITIES = torch.tensor([[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]])[
     :, None
 ]
 MASKS = torch.tensor([[[1.0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1]]])[:, None]
+
+
+def dice_loss(logits, masks):
+    return dice_loss_of(dice_sums(logits, masks))
 
 
 def test_batch_of_three_images_gives_the_reference_value():

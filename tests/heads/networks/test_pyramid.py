@@ -8,7 +8,7 @@ import torch
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError
 from benchmark.heads.base import HeadRequest
-from benchmark.heads.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, on_one_grid
 from benchmark.registry import plugin
 
 SIZE = 112
@@ -47,7 +47,6 @@ def test_head_of_several_levels_reads_one_and_trains_the_pyramid(name):
     total = outputs.square().mean() if isinstance(outputs, torch.Tensor) else sum(o.square().mean() for o in outputs)
     total.backward()
     assert all(parameter.grad is not None for parameter in head.pyramid.parameters())
-    assert head.mean_over_images == head.inner.mean_over_images == (name == "yolov3")  # how its loss divides over processes
 
 
 def test_linear_head_gets_no_trained_layer_and_pools_to_its_grid():

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.heads.base import Targets
-from benchmark.heads.yolov3_targets import _shape_iou, assign, scale_loss
+from benchmark.heads.networks.yolov3_targets import ScaleTargets, _shape_iou, assign, scale_loss, scale_sums
 
 # The tests of this file need no mmdet, so the anchors stand here again, from the reference's table.
 ANCHORS = {
@@ -134,6 +134,10 @@ def test_six_pixel_box_takes_anchor_zero_on_every_scale(stride, cell, ious):
     assert shape.tolist() == pytest.approx(ious, abs=5e-5)
 
 
+def _terms(predictions: torch.Tensor, found: ScaleTargets, *how, **named) -> dict[str, torch.Tensor]:
+    return scale_loss(scale_sums(predictions, found, *how, **named), found.positive.numel(), predictions.shape[-1] - 5)
+
+
 def _zero_predictions(stride, n_images=1, n_classes=1):
     return torch.zeros(n_images, 3, 224 // stride, 224 // stride, 5 + n_classes)
 
@@ -149,7 +153,7 @@ LOSSES = {
 @pytest.mark.parametrize("stride", STRIDES)
 def test_loss_of_zero_logits_is_the_tables(stride):
     lx, lw, lh, confidence, total = LOSSES[stride]
-    terms = scale_loss(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride))
+    terms = _terms(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride))
     assert terms["xy"].item() == pytest.approx(2.5 * 2 * lx, abs=3e-6)
     # L_x = L_y = ln 2 / M, of the reference's own derivation.
     assert terms["xy"].item() == pytest.approx(5 * math.log(2) / (3 * (224 // stride) ** 2), abs=1e-7)
@@ -160,14 +164,14 @@ def test_loss_of_zero_logits_is_the_tables(stride):
 
 
 def test_the_three_scales_add_up_to_the_references_total():
-    each = [scale_loss(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride)) for stride in STRIDES]
+    each = [_terms(_zero_predictions(stride), _assign(_targets([(100, 60, 50, 80)]), stride)) for stride in STRIDES]
     assert sum(term.item() for terms in each for term in terms.values()) == pytest.approx(1.082782, abs=5e-7)
 
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("images", [([],), ([], [])])
 def test_loss_without_boxes_is_half_log_two(stride, images):
-    terms = scale_loss(_zero_predictions(stride, len(images)), _assign(_targets(*images), stride))
+    terms = _terms(_zero_predictions(stride, len(images)), _assign(_targets(*images), stride))
     assert sum(term.item() for term in terms.values()) == pytest.approx(0.5 * math.log(2), abs=1e-6)
     assert terms["xy"].item() == terms["wh"].item() == 0
 
@@ -194,7 +198,7 @@ def test_last_of_two_boxes_with_one_cell_and_anchor_gives_the_place_and_both_giv
 def test_two_classes_in_one_place_are_both_trained():
     predictions = torch.zeros(1, 3, 7, 7, 8, requires_grad=True)
     found = _assign(_targets([(100, 60, 50, 80), (101, 61, 50, 80)], labels=[[2, 0]]), 32, n_classes=3)
-    scale_loss(predictions, found)["class"].backward()
+    _terms(predictions, found)["class"].backward()
     assert predictions.grad[..., 5:][found.positive].sign().tolist() == [[-1, 1, -1]]  # towards classes 0 and 2, away from 1
 
 
@@ -202,7 +206,7 @@ def test_one_class_costs_the_same_however_many_boxes_share_a_place():
     one, two = (_assign(_targets([(100, 60, 50, 80)] * n), 32) for n in (1, 2))
     predictions = torch.randn(1, 3, 7, 7, 6, generator=torch.Generator().manual_seed(0))
     for class_of_one in (False, True):
-        alone, shared = (scale_loss(predictions, found, class_of_one) for found in (one, two))
+        alone, shared = (_terms(predictions, found, class_of_one) for found in (one, two))
         assert all(torch.equal(alone[name], shared[name]) for name in alone)
 
 
@@ -211,7 +215,7 @@ def test_positive_of_poor_shape_is_background_too_unless_cleared():
     kept, cleared = _assign(targets, 8, "kept"), _assign(targets, 8, "cleared")
     assert (kept.positive & kept.background).sum() == 1
     assert (cleared.positive & cleared.background).sum() == 0
-    difference = scale_loss(_zero_predictions(8), kept)["confidence"] - scale_loss(_zero_predictions(8), cleared)["confidence"]
+    difference = _terms(_zero_predictions(8), kept)["confidence"] - _terms(_zero_predictions(8), cleared)["confidence"]
     assert difference.item() == pytest.approx(0.5 * math.log(2) / 2352, abs=1e-7)
 
 
@@ -225,7 +229,7 @@ def test_loss_equals_cross_entropy_on_probabilities_in_double_precision():
     wh = (wide[..., 2:4] - found.txywh[..., 2:].double()).square()
     confidence = F.binary_cross_entropy(p[..., 4], mask, reduction="none")
     negative = -(1 - p[..., 4]).log().clamp(min=-100)
-    terms = scale_loss(predictions, found)
+    terms = _terms(predictions, found)
     assert terms["xy"].item() == pytest.approx(float(2.5 * (bce * mask[..., None]).sum() / n), abs=1e-6)
     assert terms["wh"].item() == pytest.approx(float(2.5 * (wh * mask[..., None]).sum() / n), abs=1e-6)
     expected = ((confidence * mask).sum() + 0.5 * (negative * found.background).sum()) / n
@@ -236,7 +240,7 @@ def test_saturated_confidence_costs_a_hundred_at_most():
     found = _assign(_targets([(100, 60, 50, 80)]), 32)
     predictions = _zero_predictions(32)
     predictions[..., 4] = -1e4
-    assert scale_loss(predictions, found)["confidence"].item() == pytest.approx(100 / 147, rel=1e-6)
+    assert _terms(predictions, found)["confidence"].item() == pytest.approx(100 / 147, rel=1e-6)
 
 
 def _released_terms(predictions, found):
@@ -256,7 +260,7 @@ def test_loss_from_probabilities_is_the_released_one_with_its_gradient_at_any_lo
     targets = _targets([(100, 60, 50, 80), (10, 10, 6, 6)], [(30, 40, 100, 90)], labels=[[2, 0], [1]])
     found = _assign(targets, 16, n_classes=3)
     ours, released = drawn.clone().requires_grad_(), drawn.clone().requires_grad_()
-    terms, expected = scale_loss(ours, found, loss_at_extremes="from-probabilities"), _released_terms(released, found)
+    terms, expected = _terms(ours, found, loss_at_extremes="from-probabilities"), _released_terms(released, found)
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-6, atol=1e-7)
     sum(terms.values()).backward()
@@ -270,7 +274,7 @@ def test_a_background_logit_of_twenty_costs_what_the_reference_says(form, loss, 
     predictions = torch.full((1, 3, 7, 7, 6), -50.0)
     predictions[0, 1, 2, 3, 4] = 20.0
     predictions.requires_grad_()
-    found = scale_loss(predictions, _assign(_targets([]), 32), loss_at_extremes=form)["confidence"]
+    found = _terms(predictions, _assign(_targets([]), 32), loss_at_extremes=form)["confidence"]
     found.backward()
     assert found.item() == pytest.approx(loss, abs=5e-5)
     assert predictions.grad[0, 1, 2, 3, 4].item() == pytest.approx(slope, rel=1e-6)
@@ -279,7 +283,7 @@ def test_a_background_logit_of_twenty_costs_what_the_reference_says(form, loss, 
 def test_both_forms_of_the_loss_agree_up_to_logits_of_eight():
     predictions = 16 * torch.rand(2, 3, 14, 14, 6, generator=torch.Generator().manual_seed(0)) - 8
     found = _assign(_targets([(100, 60, 50, 80), (10, 10, 6, 6)], [(30, 40, 100, 90)]), 16)
-    one, other = (scale_loss(predictions, found, loss_at_extremes=form) for form in ("from-probabilities", "from-logits"))
+    one, other = (_terms(predictions, found, loss_at_extremes=form) for form in ("from-probabilities", "from-logits"))
     assert all(abs(one[name] - other[name]) < 1e-6 for name in one)
 
 
@@ -288,7 +292,7 @@ def test_a_centre_outside_the_frame_has_a_loss_in_both_forms():
     found = _assign(_targets([(150, 150, 60, 200)]), 8)  # centre at y = 250 of 224
     assert found.txywh[..., 1].max() == pytest.approx(250 / 8 - 27)
     for form in ("from-probabilities", "from-logits"):
-        assert all(value.isfinite() for value in scale_loss(_zero_predictions(8), found, loss_at_extremes=form).values())
+        assert all(value.isfinite() for value in _terms(_zero_predictions(8), found, loss_at_extremes=form).values())
 
 
 def test_class_term_is_a_mean_over_cells_and_classes_of_positives():
@@ -297,13 +301,13 @@ def test_class_term_is_a_mean_over_cells_and_classes_of_positives():
     found = _assign(_targets([(100, 60, 50, 80)], labels=[[2]]), 32, n_classes=3)
     logits = predictions[0, 0, 3, 3, 5:]
     expected = F.binary_cross_entropy(logits.sigmoid(), torch.tensor([0.0, 0.0, 1.0]), reduction="sum") / (147 * 3)
-    assert scale_loss(predictions, found)["class"].item() == pytest.approx(expected.item(), abs=1e-7)
+    assert _terms(predictions, found)["class"].item() == pytest.approx(expected.item(), abs=1e-7)
 
 
 def test_gradient_reaches_only_what_is_trained():
     predictions = _zero_predictions(8).requires_grad_()
     found = _assign(_targets([(100, 60, 50, 80)]), 8)
-    sum(scale_loss(predictions, found).values()).backward()
+    sum(_terms(predictions, found).values()).backward()
     trained = predictions.grad[..., :4].abs().sum(-1) > 0
     assert torch.equal(trained, found.positive)
     assert (predictions.grad[..., 5].abs().max()) == 0

@@ -79,14 +79,16 @@ class WithPyramid(Head):
         self.pyramid, self.inner = pyramid, inner
         self.kind = inner.kind
         self.reads_image = inner.reads_image
-        self.mean_over_images = inner.mean_over_images
         self.strides = (stride,)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Any:
         return self.inner(self.pyramid(pyramid[self.strides[0]]), images)
 
-    def loss(self, outputs: Any, targets: Targets) -> Tensor:
-        return self.inner.loss(outputs, targets)
+    def sums(self, outputs: Any, targets: Targets) -> Tensor:
+        return self.inner.sums(outputs, targets)
+
+    def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
+        return self.inner.loss_of(sums, n_images)
 
     def predict(self, outputs: Any) -> Tensor | list[ImageDetections]:
         return self.inner.predict(outputs)

@@ -106,18 +106,15 @@ def assign(
     return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), classes.view(*shape, n_classes))
 
 
-def scale_loss(
+def scale_sums(
     predictions: Tensor, targets: ScaleTargets, class_of_one: bool = False, loss_at_extremes: LossAtExtremes = "from-logits"
-) -> dict[str, Tensor]:
-    """Weighted loss terms of one scale, each a mean over *all* B A H W predictions, so large cells weigh more per object.
+) -> Tensor:
+    """(4,) float32 (or more): L_x + L_y, L_w + L_h, confidence and class of one scale, summed over predictions; see `scale_loss`.
 
     Args:
         predictions: (B, A, H, W, 5 + C) float32 raw outputs x, y, w, h, confidence, classes.
         class_of_one: the class is trained even where there is only one: MGCA's code does, LoVT's does not.
         loss_at_extremes: "from-probabilities" is the released cross-entropy, "from-logits" its exact value (see `_bce_from_logits`).
-
-    Returns:
-        Scalars "xy" (2.5 (L_x + L_y)), "wh" (2.5 (L_w + L_h)), "confidence" and "class" (0 for one class, unless `class_of_one`).
     """
     bce = _bce_from_logits if loss_at_extremes == "from-logits" else _bce_from_probabilities
     positive = targets.positive.float()
@@ -128,12 +125,26 @@ def scale_loss(
     background = targets.background * bce(confidence, torch.zeros_like(confidence))
     logits = predictions[..., 5:]
     trained = logits.shape[-1] > 1 or class_of_one
-    n = positive.numel()
+    classes = (bce(logits, targets.classes.to(logits.dtype)) * positive[..., None]).sum() if trained else logits.new_zeros(())
+    return torch.stack([xy.sum(), wh.sum(), objectness.sum() + BACKGROUND_WEIGHT * background.sum(), classes])
+
+
+def scale_loss(sums: Tensor, n_predictions: int, n_classes: int) -> dict[str, Tensor]:
+    """Weighted loss terms of one scale, each a mean over *all* B A H W predictions, so large cells weigh more per object.
+
+    Args:
+        sums: (4,), `scale_sums` of the whole batch.
+        n_predictions: B A H W.
+
+    Returns:
+        Scalars "xy" (2.5 (L_x + L_y)), "wh" (2.5 (L_w + L_h)), "confidence" and "class" (0 for one class, unless `class_of_one`).
+    """
+    xy, wh, confidence, classes = sums.unbind()
     return {
-        "xy": COORDINATE_WEIGHT * xy.sum() / n,
-        "wh": COORDINATE_WEIGHT * wh.sum() / n,
-        "confidence": (objectness.sum() + BACKGROUND_WEIGHT * background.sum()) / n,
-        "class": (bce(logits, targets.classes.to(logits.dtype)) * positive[..., None]).mean() if trained else logits.new_zeros(()),
+        "xy": COORDINATE_WEIGHT * xy / n_predictions,
+        "wh": COORDINATE_WEIGHT * wh / n_predictions,
+        "confidence": confidence / n_predictions,
+        "class": classes / (n_predictions * n_classes),
     }
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError, UsageError
-from benchmark.heads import yolov3
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.networks import yolov3
 
-from mmdet.models.dense_heads import YOLOV3Head  # isort: skip  after benchmark.heads.yolov3, which installs mmcv's operators
+from mmdet.models.dense_heads import YOLOV3Head  # isort: skip  after benchmark.heads.networks.yolov3, which installs mmcv's operators
 
 GRIDS = (7, 14, 28)
 ONE_BOX = Targets(
@@ -28,7 +28,7 @@ def _request(channels, n_classes=1, frame_size=224, **switches):
 
 @pytest.fixture(scope="module")
 def head():
-    return seeded_init(lambda: yolov3.build(_request({8: 8, 16: 8, 32: 8})), 0).eval()
+    return seeded_init(lambda: yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8})), 0).eval()
 
 
 def _maps(fill=0.0, n=1, n_classes=1):
@@ -53,7 +53,7 @@ def _boxes_as_maps(head, boxes, n_classes=1, background=-12.0):
 
 
 def test_parameter_count_on_resnet50_is_the_papers():
-    head = yolov3.build(_request({8: 512, 16: 1024, 32: 2048}))
+    head = yolov3.YoloV3(_request({8: 512, 16: 1024, 32: 2048}))
     assert sum(p.numel() for p in head.parameters()) == 21_626_934
 
 
@@ -86,7 +86,7 @@ def test_loss_is_float32_inside_autocast_and_from_half_maps(head):
 
 
 def test_switch_takes_positives_out_of_the_background(head):
-    cleared = yolov3.build(_request({8: 8, 16: 8, 32: 8}, background_at_positives="cleared"))
+    cleared = yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, background_at_positives="cleared"))
     assert cleared.loss(_maps(), ONE_BOX) < head.loss(_maps(), ONE_BOX)
 
 
@@ -98,7 +98,7 @@ def test_switch_decides_what_a_saturated_confidence_costs(head):
     maps[0].view(1, 3, 6, 7, 7)[0, 1, 4, 2, 3] = 20.0
     empty = torch.zeros(1, 0)
     nothing = Targets(boxes_xywh=torch.zeros(1, 0, 4), box_labels=empty.long(), box_valid=empty.bool())
-    released = yolov3.build(_request({8: 8, 16: 8, 32: 8}, loss_at_extremes="from-probabilities"))
+    released = yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, loss_at_extremes="from-probabilities"))
     assert released.loss(maps, nothing).item() == pytest.approx(0.3401, abs=5e-5)
     assert head.loss(maps, nothing).item() == pytest.approx(0.0680, abs=5e-5)
 
@@ -112,7 +112,7 @@ def test_zero_logits_decode_to_the_anchor_in_the_middle_of_its_cell(head):
 
 
 def test_anchors_scale_with_the_frame():
-    head = yolov3.build(_request({8: 8, 16: 8, 32: 8}, frame_size=448))
+    head = yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, frame_size=448))
     boxes, _, _ = head.bbox_head._decode([torch.zeros(1, 18, grid, grid) for grid in (14, 28, 56)])
     assert (boxes[0, 0, 2:] - boxes[0, 0, :2]).tolist() == pytest.approx([2 * 64.64, 2 * 48.6], abs=1e-4)
 
@@ -157,7 +157,7 @@ def test_box_at_exactly_the_threshold_is_removed():
 
 
 def test_classes_are_suppressed_apart():
-    head = yolov3.build(_request({8: 8, 16: 8, 32: 8}, n_classes=2)).eval()
+    head = yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, n_classes=2)).eval()
     boxes = [(50, 50, 40, 40, 0.9, 0), (57, 50, 40, 40, 0.8, 1), (50, 57, 40, 40, 0.7, 0)]
     (image,) = head.predict(_boxes_as_maps(head, boxes, n_classes=2))
     assert image.labels.tolist() == [0, 1]
@@ -344,7 +344,7 @@ def test_image_without_candidates_gives_no_detection(head):
 def test_head_learns_one_box(monkeypatch):
     monkeypatch.setattr(yolov3, "WIDTHS", (64, 32, 16))  # a sixtieth of the weights
     torch.manual_seed(0)
-    head = seeded_init(lambda: yolov3.build(_request({8: 8, 16: 8, 32: 8}, frame_size=64)), 0).train()
+    head = seeded_init(lambda: yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, frame_size=64)), 0).train()
     features = {stride: torch.randn(2, 8, 64 // stride, 64 // stride) for stride in head.strides}
     targets = Targets(
         boxes_xywh=torch.tensor([[[10.0, 20, 30, 25]], [[0, 0, 0, 0]]]),
@@ -367,9 +367,9 @@ def test_head_learns_one_box(monkeypatch):
 
 def test_encoder_without_stride_8_is_refused():
     with pytest.raises(ConformanceError, match="lacks 8"):
-        yolov3.build(_request({16: 8, 32: 8}))
+        yolov3.YoloV3(_request({16: 8, 32: 8}))
 
 
 def test_frame_that_is_no_multiple_of_32_is_refused():
     with pytest.raises(UsageError, match="100"):
-        yolov3.build(_request({8: 8, 16: 8, 32: 8}, frame_size=100))
+        yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8}, frame_size=100))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark import parallel
 from benchmark.heads.base import at_least_float32
 
 FOCAL_WEIGHT = 10.0
@@ -17,11 +16,10 @@ FOCAL_GAMMA = 2.0
 SMOOTH = 1.0
 
 
-def mixed_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """10 x focal - log(soft Dice); at least 0, and finite for a batch without any positive pixel.
+def mixed_sums(logits: Tensor, masks: Tensor) -> Tensor:
+    """(4,) float32 (or more): focal loss over pixels, how many pixels, sum(p y), and sum p + sum y.
 
-    Focal is the mean over pixels of (1 - p_t)^2 x cross-entropy, without class weights. Soft Dice is
-    (2 sum(p y) + 1) / (sum p + sum y + 1), one value for all classes, images and pixels of the batch.
+    A pixel's focal loss is (1 - p_t)^2 x cross-entropy, without class weights.
 
     Args:
         logits: (B, C, S, S), any float dtype; computed in float32 whatever autocast says.
@@ -35,8 +33,17 @@ def mixed_loss(logits: Tensor, masks: Tensor) -> Tensor:
         focal = wrong * F.softplus(-towards_truth)
         probabilities = logits.sigmoid()
         n_pixels = masks.new_tensor(float(masks.numel()))
-        # One value for the whole batch, also when its images lie in several processes.
-        sums = torch.stack([focal.sum(), n_pixels, (probabilities * masks).sum(), probabilities.sum() + masks.sum()])
-        focal_sum, n_pixels, intersection, total = parallel.total(sums).unbind()
-        soft_dice = (2 * intersection + SMOOTH) / (total + SMOOTH)
-        return FOCAL_WEIGHT * focal_sum / n_pixels - soft_dice.log()
+        return torch.stack([focal.sum(), n_pixels, (probabilities * masks).sum(), probabilities.sum() + masks.sum()])
+
+
+def mixed_loss_of(sums: Tensor) -> Tensor:
+    """10 x focal - log(soft Dice); at least 0, and finite for a batch without any positive pixel.
+
+    Focal is the mean over pixels. Soft Dice is (2 sum(p y) + 1) / (sum p + sum y + 1), one value for all classes, images and pixels.
+
+    Args:
+        sums: (4,), `mixed_sums` of the whole batch.
+    """
+    focal_sum, n_pixels, intersection, total = sums.unbind()
+    soft_dice = (2 * intersection + SMOOTH) / (total + SMOOTH)
+    return FOCAL_WEIGHT * focal_sum / n_pixels - soft_dice.log()

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.heads.dice_loss import EPSILON
+from benchmark.heads.networks.dice_loss import EPSILON
+from benchmark.heads.networks.linear import Linear
 from benchmark.metrics.dice import MASK_THRESHOLD, DiceCounts
-
-if TYPE_CHECKING:
-    from benchmark.heads.linear import Linear
 
 PIECE_MAPS = 8  # 1.6 MB at 224 px
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.cards import Switches
-from benchmark.heads import linear
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.networks import linear
 
 
 def _request(channels, n_classes=1, frame_size=64):
@@ -17,12 +17,12 @@ def _request(channels, n_classes=1, frame_size=64):
 
 @pytest.mark.parametrize(("n_classes", "expected"), [(1, 2_049), (8, 16_392)])
 def test_parameter_count_is_the_papers(n_classes, expected):
-    head = linear.build(_request({32: 2048}, n_classes, 224))
+    head = linear.Linear(_request({32: 2048}, n_classes, 224))
     assert sum(p.numel() for p in head.parameters()) == expected
 
 
 def test_each_logit_is_a_weighted_sum_of_its_position_upsampled_without_aligned_corners():
-    head = linear.build(_request({16: 3, 32: 5}, n_classes=2))
+    head = linear.Linear(_request({16: 3, 32: 5}, n_classes=2))
     features = torch.randn(3, 5, 2, 2)
     by_hand = torch.einsum("kc,nchw->nkhw", head.classify.weight[:, :, 0, 0], features) + head.classify.bias.view(1, 2, 1, 1)
     expected = F.interpolate(by_hand, size=(64, 64), mode="bilinear", align_corners=False)
@@ -32,14 +32,14 @@ def test_each_logit_is_a_weighted_sum_of_its_position_upsampled_without_aligned_
 
 
 def test_finer_deepest_level_is_averaged_to_the_stride_32_grid():
-    head = linear.build(_request({16: 4}))
+    head = linear.Linear(_request({16: 4}))
     features = torch.randn(1, 4, 4, 4)
     expected = F.interpolate(head.classify(F.avg_pool2d(features, 2)), size=(64, 64), mode="bilinear", align_corners=False)
     assert torch.allclose(head({16: features}), expected, atol=1e-6)
 
 
 def test_head_learns_to_point_at_the_marked_cell():
-    head = seeded_init(lambda: linear.build(_request({32: 4})), 0)
+    head = seeded_init(lambda: linear.Linear(_request({32: 4})), 0)
     features = torch.zeros(2, 4, 2, 2)
     features[0, 1, 0, 1] = features[1, 1, 1, 0] = 5.0
     masks = torch.zeros(2, 1, 64, 64)
@@ -56,7 +56,7 @@ def test_head_learns_to_point_at_the_marked_cell():
 
 def test_initialisation_follows_the_seed_and_leaves_the_global_generator():
     state = torch.get_rng_state()
-    first, again, other = (seeded_init(lambda: linear.build(_request({32: 8})), seed).classify.weight for seed in (1, 1, 2))
+    first, again, other = (seeded_init(lambda: linear.Linear(_request({32: 8})), seed).classify.weight for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(state, torch.get_rng_state())

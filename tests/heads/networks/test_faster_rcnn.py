@@ -17,10 +17,10 @@ from torchvision.ops import box_iou
 
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError, TrainingError, UsageError
-from benchmark.heads import faster_rcnn
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
+from benchmark.heads.networks import faster_rcnn
 
-from mmdet.models.detectors import TwoStageDetector  # isort: skip  after benchmark.heads.faster_rcnn, which installs mmcv's operators
+from mmdet.models.detectors import TwoStageDetector  # isort: skip  after benchmark.heads.networks.faster_rcnn, which installs mmcv's operators
 from mmdet.structures import DetDataSample  # isort: skip
 from mmengine.structures import InstanceData  # isort: skip
 
@@ -43,7 +43,7 @@ def _narrow(request=None, seed=4, width=8, hidden=32):
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr(faster_rcnn, "WIDTH", width)
         patching.setattr(faster_rcnn, "HIDDEN", hidden)
-        return seeded_init(lambda: faster_rcnn.build(request or _request()), seed)
+        return seeded_init(lambda: faster_rcnn.FasterRcnn(request or _request()), seed)
 
 
 def _features(n=3, seed=0, size=SIZE):
@@ -77,7 +77,7 @@ def outputs(head):
 
 
 def test_as_many_parameters_as_torchvisions() -> None:
-    head = faster_rcnn.build(_request({4: 256, 8: 512, 16: 1024, 32: 2048}, n_classes=1, frame_size=224))
+    head = faster_rcnn.FasterRcnn(_request({4: 256, 8: 512, 16: 1024, 32: 2048}, n_classes=1, frame_size=224))
     with torch.device("meta"):
         other = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2)
     without_resnet = sum(p.numel() for name, p in other.named_parameters() if not name.startswith("backbone.body"))
@@ -132,9 +132,9 @@ def test_start_is_mmdets_initialisation_from_the_runs_seed(head) -> None:
 
 def test_encoder_without_a_level_and_frame_that_does_not_fit_are_refused() -> None:
     with pytest.raises(ConformanceError, match="offers 8, 16, 32 and lacks 4"):
-        faster_rcnn.build(_request({8: 8, 16: 8, 32: 8}))
+        faster_rcnn.FasterRcnn(_request({8: 8, 16: 8, 32: 8}))
     with pytest.raises(UsageError, match="100 px is not"):
-        faster_rcnn.build(_request(frame_size=100))
+        faster_rcnn.FasterRcnn(_request(frame_size=100))
 
 
 # -------------------------------------------------------------------------------------------------------------------- loss
@@ -182,8 +182,8 @@ def test_loss_is_float32_inside_autocast_and_from_half_maps(head, outputs) -> No
 
 def test_to_the_first_stage_all_classes_are_one(head, outputs) -> None:
     """A label of 1 or more would be background to it, and no error would tell."""
-    first, n, *_ = head._sums(outputs, TARGETS)
-    same, m, *_ = head._sums(outputs, replace(TARGETS, box_labels=torch.zeros_like(TARGETS.box_labels)))
+    first, n, *_ = head.sums(outputs, TARGETS)
+    same, m, *_ = head.sums(outputs, replace(TARGETS, box_labels=torch.zeros_like(TARGETS.box_labels)))
     assert torch.equal(first, same)
     assert torch.equal(n, m)
 
@@ -205,13 +205,9 @@ def test_images_without_boxes_train_every_parameter() -> None:
 
 def test_a_process_without_images_has_no_part_in_the_sums(head) -> None:
     empty = {stride: level[:0] for stride, level in _features().items()}
-    sums = []
-    with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(faster_rcnn.parallel, "total", lambda values: sums.append(values) or values + 1)
-        loss = head.loss(head(empty), _only(TARGETS))
-    assert sums[0].tolist() == [0, 0, 0, 0]
-    assert float(loss) == 2
-    assert loss.requires_grad
+    sums = head.sums(head(empty), _only(TARGETS))
+    assert sums.tolist() == [0, 0, 0, 0]
+    assert sums.requires_grad
 
 
 # ------------------------------------------------------------------------------------------------------------------- draws
@@ -250,8 +246,8 @@ def test_epoch_image_and_run_each_draw_another_sample(head, outputs, few_samples
 def test_an_image_takes_its_sample_along_to_any_place_and_batch(head, outputs, few_samples) -> None:
     backwards = [o.flip(0) for o in outputs]
     assert float(head.loss(backwards, _only(TARGETS, 2, 1, 0))) == pytest.approx(float(head.loss(outputs, TARGETS)), rel=1e-5)
-    whole = head._sums(outputs, TARGETS)
-    parts = sum(head._sums([o[i : i + 1] for o in outputs], _only(TARGETS, i)) for i in range(3))
+    whole = head.sums(outputs, TARGETS)
+    parts = sum(head.sums([o[i : i + 1] for o in outputs], _only(TARGETS, i)) for i in range(3))
     torch.testing.assert_close(parts, whole)
 
 

@@ -1,0 +1,31 @@
+"""Heads: what a head says of itself, beside its code."""
+
+from __future__ import annotations
+
+from benchmark.cards.base import Card, Target
+
+
+class HeadFacts(Card):
+    """What planning and tables need to know of a head: the constant `FACTS` of its module.
+
+    Defaults fit a small head on features that are already there, so that a new head says no more than it must.
+
+    Attributes:
+        title: in tables and in titles of tasks.
+        target: ground truth that it learns from, or is scored against.
+        trains: False of a rule over similarities of images and words.
+        exclusive: of a classifier: each image has exactly one class.
+        smoke_steps: training steps of a smoke run.
+        step_s: rough seconds of a training step for one image on one CPU core, on features of a frozen encoder, until it was measured.
+        memory_bytes: rough memory of a process that trains it, until it was measured.
+        later_switches: those of `Switches.came_later` that it reads. Jobs of other heads keep such a switch at its default.
+    """
+
+    title: str
+    target: Target
+    trains: bool = True
+    exclusive: bool = False
+    smoke_steps: int = 100
+    step_s: float = 0.1
+    memory_bytes: int = 2 * 2**30
+    later_switches: frozenset[str] = frozenset()
