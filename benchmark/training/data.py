@@ -199,7 +199,9 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
     kind = kinds.of_experiment(experiment)
     augmented = experiment.recipe.augmentation if name == "train" else None
     if augmented is not None and not kind.moves_with_images:
-        raise CardError(f"Augmentation {augmented!r} moves images and masks, and this task has {kind.target}, which would stay where they were.")
+        raise CardError(
+            f"Augmentation {augmented!r} moves images and masks, and this task has {kind.target}, which would stay where they were."
+        )
     return Part(
         name=name,
         ids=tuple(s.id for s in samples),
