@@ -238,7 +238,7 @@ class Kind(ABC):
             FrameMismatch: no frame, or another than the task's.
             UsageError: other images or classes, a row that makes no sense, or a kind whose files are not scored again.
         """
-        raise UsageError(f"{job.labels.task} stores what is not scored again; its metrics stand in the record.")
+        raise UsageError(f"{job.labels.task} stores nothing that can be scored again ({self.name}); its metrics stand in the record.")
 
     # -- draw
 

@@ -16,6 +16,7 @@ from benchmark.kinds import retrieval
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.readers import open_i
 from benchmark.readers.base import open_reader
+from benchmark.submission import score
 
 
 def test_retrieval_ranks_reports_and_images_by_the_cosine_of_both_sides(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
@@ -113,3 +114,12 @@ def test_a_number_that_no_image_allows_is_absent_with_the_reason_and_never_zero(
     record = small.fit(job, place)
     assert "image_to_text_precision@5" not in record.metrics
     assert any(warning.startswith("image_to_text_precision@5 is undefined") for warning in record.warnings)
+
+
+def test_embeddings_are_not_scored_again_and_the_sentence_says_where_the_metrics_are(
+    small, tiny_words, corpus: Path, tmp_path: Path
+) -> None:
+    job, place = small.one("open-i-retrieval-lobe", tiny_words(), root=corpus, limit=8)
+    small.fit(job, place, produced=tmp_path / "produced")
+    with pytest.raises(UsageError, match=r"open-i-retrieval-lobe stores nothing that can be scored again .* stand in the record"):
+        score("open-i-retrieval-lobe", tmp_path / "produced" / EMBEDDINGS_FILE, [str(corpus)], tmp_path / "cache", "corrected", limit=8)

@@ -12,6 +12,7 @@ import pytest
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode, Record
 from benchmark.encoders.python_file import build
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
+from benchmark.kinds import segmentation
 from benchmark.training import fit as fitting
 
 LINEAR, DETECTION, FROC, UNET = (
@@ -91,7 +92,7 @@ def test_a_record_holds_what_its_test_split_gives_away(small, tiny, monkeypatch)
     share = one.anchors["all positive"]["opacity_dice"]
     assert 0 < share < one.anchors["grid oracle 2 x 2"]["opacity_dice"] < 1  # 64-pixel frames: two cells of 32 pixels a side
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.evaluate, "anchors", None)  # computed once for a test part and grid
+        patch.setattr(segmentation.Segmentation, "anchors", None)  # computed once for a test part and grid
         assert small.fit(jobs[1], place, bench=bench).anchors == one.anchors
 
 
