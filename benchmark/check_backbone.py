@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import registry, resolve
 from benchmark.cards import IMAGENET, BackboneCard, BackboneSpec, Contamination, Normalisation
 from benchmark.contamination import contamination_of
-from benchmark.encoders import naming, text_contract
+from benchmark.encoders import conformance, naming, text_contract
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, UsageError
@@ -111,7 +111,7 @@ def check(
         )
     encoder = SealedEncoder(backbone, own or IMAGENET)
     try:
-        encoder.conformance(FRAME)
+        conformance.check(encoder, FRAME)
         fault, about_words = None, text_contract.fault(encoder, sample_radiograph())
     except ConformanceError as error:
         fault, about_words = str(error), None

@@ -1,22 +1,19 @@
 """Does a backbone keep its contract? Checked on random images before any job runs, and the method at fault is named.
 
 Looks for what gives a plausible number instead of a crash: wrong strides, hidden train mode, a second normalisation, cut gradients.
-`SealedEncoder.conformance` is the way in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.cards import BackboneSpec
+from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, LobeError
-
-if TYPE_CHECKING:
-    from benchmark.encoders.sealed import SealedEncoder
 
 N_IMAGES = 2
 # One image alone and in a batch may take other kernels; a backbone that mixes images differs by far more.

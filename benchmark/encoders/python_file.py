@@ -1,7 +1,7 @@
 """A backbone from the author's own file: `mine.py:build`.
 
 The function is called without arguments and returns a module with `spec`, `pyramid` and `pooled`. Unlike a checkpoint, the file is
-code the user chose to run. What the module does with images is checked by `SealedEncoder.conformance`.
+code the user chose to run. What the module does with images is checked by `conformance.check`.
 """
 
 from __future__ import annotations

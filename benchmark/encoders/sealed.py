@@ -143,16 +143,6 @@ class SealedEncoder(nn.Module):
         fitting = max(1, round(side / multiple)) * multiple
         return F.interpolate(normalised, size=(fitting, fitting), mode="bilinear", align_corners=False)
 
-    def conformance(self, frame_size: int = 224) -> None:
-        """Checks the backbone's contract on random images of this size; see `benchmark.encoders.conformance.check`.
-
-        Raises:
-            ConformanceError: names the method at fault.
-        """
-        from benchmark.encoders import conformance  # it builds on this class
-
-        conformance.check(self, frame_size)
-
     @property
     def _takes_gradients(self) -> bool:
         return self.mode in (Mode.TRAINING, Mode.UNFROZEN)

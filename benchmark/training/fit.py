@@ -16,7 +16,7 @@ import torch
 
 from benchmark import parallel
 from benchmark.cards import BackboneRef, EncoderMode, Epoch, Experiment, Job, Normalisation, Record
-from benchmark.encoders import python_file, sources
+from benchmark.encoders import conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
@@ -329,7 +329,7 @@ def _encoder(experiment: Experiment, place: Place, device: torch.device, bench: 
         bench.encoder = SealedEncoder(backbone, _statistics(experiment, backbone)).to(device)
         if experiment.backbone.family == "python_file":
             # Shipped families keep the contract by their own tests; an author's file is checked before every use.
-            bench.encoder.conformance(experiment.dataset.frame_size)
+            conformance.check(bench.encoder, experiment.dataset.frame_size)
         bench.state = {name: tensor.clone() for name, tensor in bench.encoder.state_dict().items()}
         bench.account, bench.bank, bench.key = account.counts, None, key
     assert bench.encoder is not None

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from benchmark.cards import IMAGENET
-from benchmark.encoders import clip
+from benchmark.encoders import clip, conformance
 from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.clip import ClipBackbone, ClipShape
 from benchmark.encoders.local_region_clip import LocalRegionClip, rollout
@@ -111,8 +111,8 @@ def test_file_with_positions_of_another_size_is_loaded_and_said_so(tmp_path):
 
 
 def test_contract_at_the_tables_size_and_at_another():
-    SealedEncoder(_built(), IMAGENET).conformance(64)
-    SealedEncoder(_built(), IMAGENET).conformance(96)
+    conformance.check(SealedEncoder(_built(), IMAGENET), 64)
+    conformance.check(SealedEncoder(_built(), IMAGENET), 96)
 
 
 # ------------------------------------------------------------------------------------------------------ local_region_clip

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from benchmark.cards import IMAGENET, BackboneRef, Normalisation
+from benchmark.encoders import conformance
 from benchmark.encoders import hf as family
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -49,7 +50,7 @@ def test_plain_transformer_is_one_grid_at_its_patchs_stride_at_any_size(kind):
     backbone = family.HuggingFaceBackbone(kind, PLAIN[kind])
     patch = PLAIN[kind].patch_size
     assert backbone.spec.strides == {patch: 32}
-    SealedEncoder(backbone, IMAGENET).conformance(6 * patch)
+    conformance.check(SealedEncoder(backbone, IMAGENET), 6 * patch)
 
 
 @pytest.mark.parametrize("kind", sorted(STAGES))
@@ -57,7 +58,7 @@ def test_model_with_stages_gives_them(kind):
     torch.manual_seed(0)
     backbone = family.HuggingFaceBackbone(kind, STAGES[kind])
     assert sorted(backbone.spec.strides) == [4, 8, 16, 32]
-    SealedEncoder(backbone, IMAGENET).conformance(224 if kind == "swin" else 64)
+    conformance.check(SealedEncoder(backbone, IMAGENET), 224 if kind == "swin" else 64)
 
 
 def test_swin_stages_are_those_before_downsampling():
@@ -206,7 +207,7 @@ def test_masked_autoencoder_sees_the_whole_image_in_order(tmp_path):
     backbone, account = build_backbone(BackboneRef(family="hf", model=str(tmp_path), layout="hf", digest=None), file, init_seed=1)
     assert account.share_loaded == 1
     assert account.unexpected == ()
-    SealedEncoder(backbone, IMAGENET).conformance(64)
+    conformance.check(SealedEncoder(backbone, IMAGENET), 64)
     plain = transformers.ViTModel(PLAIN["vit"], add_pooling_layer=False).eval()
     plain.load_state_dict(whole.vit.state_dict())
     images = torch.randn(2, 3, 64, 64)
@@ -253,7 +254,7 @@ def test_network_of_one_channel_sees_one_of_three_equal_channels(tmp_path):
     model = transformers.ViTModel(config).eval()
     backbone = family.HuggingFaceBackbone("grey", config).eval()
     backbone.network.load_state_dict(model.state_dict(), strict=False)
-    SealedEncoder(backbone, Normalisation(mean=(0.5,), std=(0.25,))).conformance(64)
+    conformance.check(SealedEncoder(backbone, Normalisation(mean=(0.5,), std=(0.25,))), 64)
     image = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone.pooled(image.expand(-1, 3, -1, -1)), model(image).last_hidden_state[:, 0])
@@ -279,7 +280,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_malformed_configuration_ends_in_a_sentence(tmp_path, kind):
     with pytest.raises(LobeError, match=r"hf:|config"):
-        SealedEncoder(family.build(str(_saved(tmp_path, PLAIN["vit"], **BROKEN[kind]))), IMAGENET).conformance(64)
+        conformance.check(SealedEncoder(family.build(str(_saved(tmp_path, PLAIN["vit"], **BROKEN[kind]))), IMAGENET), 64)
 
 
 @pytest.mark.parametrize(

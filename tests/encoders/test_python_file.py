@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark.cards import BackboneRef, Normalisation
-from benchmark.encoders import python_file
+from benchmark.encoders import conformance, python_file
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, UsageError
@@ -25,7 +25,7 @@ def _file(tmp_path, body, name="mine.py"):
 
 def test_template_keeps_its_contract_and_gives_the_same_weights_again():
     backbone = python_file.build(f"{TEMPLATE}:build")
-    SealedEncoder(backbone, Normalisation(mean=(0.5,), std=(0.25,))).conformance(64)
+    conformance.check(SealedEncoder(backbone, Normalisation(mean=(0.5,), std=(0.25,))), 64)
     again = python_file.build(f"{TEMPLATE}:build")
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in backbone.state_dict().items())
 

@@ -17,7 +17,7 @@ import torchvision
 import transformers
 
 from benchmark.cards import IMAGENET
-from benchmark.encoders import g2d, gloria, lovt, prior, python_file
+from benchmark.encoders import conformance, g2d, gloria, lovt, prior, python_file
 from benchmark.encoders import torchvision as resnets
 from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.layouts import layout_of
@@ -157,7 +157,7 @@ def test_prior_takes_a_stem_of_three_channels_as_their_sum(tmp_path, source):
     backbone = prior.Prior("resnet18")
     load_checkpoint(backbone.network, _saved(tmp_path, source.state_dict()), "prior", 1.0)
     torch.testing.assert_close(backbone.network.conv1.weight, source.conv1.weight.sum(dim=1, keepdim=True))
-    SealedEncoder(backbone, IMAGENET).conformance(64)
+    conformance.check(SealedEncoder(backbone, IMAGENET), 64)
 
 
 # --------------------------------------------------------------------------------------------- whole files with their text
@@ -271,7 +271,7 @@ def test_unet_equals_the_library_whose_names_it_has():
         logits = backbone.network.segmentation_head(backbone.network.decoder(encoded, finest=1)[1])
         torch.testing.assert_close(logits, reference(images), atol=1e-6, rtol=1e-6)
     assert backbone.spec.strides == {32: 512, 16: 256, 8: 128, 4: 64, 2: 32}
-    SealedEncoder(backbone, IMAGENET).conformance(64)
+    conformance.check(SealedEncoder(backbone, IMAGENET), 64)
 
 
 def test_layouts_of_whole_files_drop_an_old_librarys_buffer_of_positions(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import IMAGENET
+from benchmark.encoders import conformance
 from benchmark.encoders import timm as family
 from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.sealed import SealedEncoder
@@ -17,7 +18,7 @@ from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProbl
 @pytest.mark.parametrize("model", ["resnet10t", "convnext_atto", "mobilenetv3_small_050"])
 def test_hierarchical_model_keeps_its_contract(model):
     torch.manual_seed(0)
-    SealedEncoder(family.build(model), IMAGENET).conformance(64)
+    conformance.check(SealedEncoder(family.build(model), IMAGENET), 64)
 
 
 def test_levels_equal_timms_own_feature_extractor():
@@ -56,7 +57,7 @@ def test_single_grid_is_the_last_block_after_its_norm_at_the_patchs_stride(vit):
 
 def test_single_grid_keeps_its_contract_also_where_the_patch_does_not_divide_the_frame(vit):
     assert vit.input_multiple == 16
-    SealedEncoder(vit, IMAGENET).conformance(96)
+    conformance.check(SealedEncoder(vit, IMAGENET), 96)
     maps = SealedEncoder(vit, IMAGENET).pyramid(torch.zeros(1, 104, 104, dtype=torch.uint8))
     assert {stride: features.shape[-1] for stride, features in maps.items()} == {16: 6}
 
@@ -182,7 +183,7 @@ def test_published_lite0_file_loads_whole_by_its_names_and_computes_the_same(lit
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone.pooled(images), source.forward_head(source.forward_features(images), pre_logits=True))
-    SealedEncoder(backbone, card.normalisation).conformance(64)
+    conformance.check(SealedEncoder(backbone, card.normalisation), 64)
 
 
 def test_a_lite0_file_with_a_block_too_many_or_too_few_is_refused(lite0_file, tmp_path):

@@ -7,6 +7,7 @@ import torch
 import torchvision
 
 from benchmark.cards import IMAGENET
+from benchmark.encoders import conformance
 from benchmark.encoders import torchvision as family
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName
@@ -37,7 +38,7 @@ def test_levels_have_the_promised_shapes(model):
 @pytest.mark.parametrize("model", ["resnet18", "densenet121"])
 def test_backbone_keeps_its_contract(model):
     torch.manual_seed(0)
-    SealedEncoder(family.build(model), IMAGENET).conformance(64)
+    conformance.check(SealedEncoder(family.build(model), IMAGENET), 64)
 
 
 @pytest.mark.parametrize(("model", "classifier"), [("resnet18", "fc"), ("densenet121", "classifier"), ("densenet169", "classifier")])

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmark import registry
+from benchmark.encoders import conformance
 from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError
@@ -99,7 +100,7 @@ def test_the_towers_keep_the_contract_of_a_backbone():
     torch.manual_seed(0)
     encoder = SealedEncoder(TwoTowers(["left", "right"]), registry.dataset("open-i").statistics)
     assert isinstance(encoder.backbone, VisionLanguageBackbone)
-    encoder.conformance(64)
+    conformance.check(encoder, 64)
 
 
 def test_the_parts_of_an_image_add_up_to_the_whole_and_sentences_average():
