@@ -41,11 +41,16 @@ FAMILY = """
 def family(tmp_path, monkeypatch):
     (tmp_path / "made_up.py").write_text(textwrap.dedent(FAMILY), encoding="utf-8")
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
-    spec.forget()
+    look_again()
     yield
     monkeypatch.undo()
     sys.modules.pop("benchmark.metrics.made_up", None)
-    spec.forget()
+    look_again()
+
+
+def look_again() -> None:
+    for cached in (spec.specs, spec.specs_of, spec.find, spec.range_of):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("family")
