@@ -5,6 +5,7 @@ Cards are parsed once per process. Nothing here imports torch; plug-ins are impo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from functools import cache
@@ -31,6 +32,8 @@ from benchmark.cards import (
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
+
+HEAD_ROOMS = ("heads", "kinds")
 
 _included: list[Path] = []
 _files: dict[tuple[str, str], Path] = {}  # (section, name) -> where the card stands; filled as sections are read
@@ -112,8 +115,8 @@ def backbones() -> dict[str, BackboneCard]:
 
 @cache
 def heads() -> dict[str, HeadFacts]:
-    """What every head says of itself, by name; no framework is imported for it."""
-    modules = {name: plugin("heads", name) for name in plugins("heads")}
+    """What every head says of itself, by name; a kind that trains nothing stands for its head. No framework is imported for it."""
+    modules = {name: plugin(room, name) for room in HEAD_ROOMS for name in plugins(room)}
     return {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
 
 
@@ -139,10 +142,10 @@ def head(name: str) -> HeadFacts:
     Raises:
         UnknownName: no such head.
     """
-    try:
-        return plugin("heads", name).FACTS
-    except (UnknownName, AttributeError):
-        raise UnknownName("head", name, heads()) from None
+    for room in HEAD_ROOMS:
+        with contextlib.suppress(UnknownName, AttributeError):
+            return plugin(room, name).FACTS
+    raise UnknownName("head", name, heads())
 
 
 def is_custom(card_name: str, section: str) -> bool:

@@ -200,7 +200,7 @@ def _of_words(task: TaskCard, dataset: DatasetCard | None, prompts: Mapping[str,
 def _of_question(task: TaskCard, words: Words, dataset: DatasetCard | None, prompts: Mapping[str, PromptCard]) -> list[str]:
     """Sentences that begin behind `words.`, the key first."""
     others = _untrained_kinds()
-    kind = next(kind for kind in others if kind.target == head_rules()[task.head].target)
+    kind = next(kind for kind in others if kind.target == registry.head(task.head).target)
     found = kind.question_faults(words, dataset)
     for key in sorted(set().union(*(other.reads for other in others)) - kind.reads):
         if getattr(words, key) != Words.model_fields[key].default:

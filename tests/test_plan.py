@@ -140,6 +140,16 @@ def test_smoke_takes_the_first_grid_value_and_a_step_budget():
         assert job.limited
 
 
+@pytest.mark.parametrize("head", sorted({task.head for task in registry.tasks().values() if task.words is None}))
+def test_a_smoke_run_of_any_head_ends_by_its_steps_and_before_anything_else_ends_it(head: str):
+    task = next(task for task in registry.tasks().values() if task.head == head and task.recipe.max_steps is None)
+    settings = Settings(profile="smoke", runs=1)
+    (job,) = plan([task], [named()], {task.dataset: dataset_ref(task.dataset)}, registry.protocol(task.protocols[0]), settings)
+    recipe = job.experiment.recipe
+    assert 1 <= recipe.max_steps <= 100  # a few seconds to minutes on a laptop
+    assert min(recipe.max_epochs, recipe.patience) >= recipe.max_steps
+
+
 def test_half_of_a_smoke_run_at_least_is_not_warm_up():
     # LoVT warms up for 100 batches, more than the whole budget: without --limit no encoder would ever train.
     jobs = lovt_jobs(Settings(profile="smoke", runs=1))

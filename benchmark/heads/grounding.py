@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.cards import HeadFacts
 from benchmark.errors import ConformanceError
 from benchmark.imaging.geometry import Frame
 from benchmark.metrics import grounding
@@ -17,7 +16,6 @@ from benchmark.metrics import grounding
 if TYPE_CHECKING:
     from torch import Tensor
 
-FACTS = HeadFacts(title="grounding", target="phrases", trains=False)
 
 COLUMNS = grounding.COLUMNS
 

@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmark.cards import HeadFacts
 from benchmark.metrics import retrieval
 from benchmark.metrics.retrieval import CLASS_CUTOFFS, TEXT_CUTOFFS, Similarities
-
-FACTS = HeadFacts(title="retrieval", target="reports", trains=False)
 
 
 def score_text_matches(image_to_text: Similarities, text_to_image: Similarities, keys: np.ndarray) -> dict[str, np.ndarray]:

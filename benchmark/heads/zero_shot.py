@@ -11,11 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from benchmark.cards import HeadFacts
 from benchmark.errors import UsageError
 from benchmark.heads.prompts import PromptSet
-
-FACTS = HeadFacts(title="zero_shot", target="labels", trains=False)
 
 # texts -> (N, P) similarities of all images with them
 Similarities = Callable[[Sequence[str]], np.ndarray]

@@ -198,13 +198,13 @@ class Kind(ABC):
         """What a dataset must have (`targets` of its card)."""
         return self.target
 
-    @abstractmethod
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         """Parts of the statistics of a task on this dataset; they decide which metrics it has (`metrics.spec`).
 
         Args:
             exclusive: of the head: each image has exactly one class.
         """
+        return frozenset()
 
     def metric_names(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> Names:
         """Every metric that a task on this dataset computes; arguments as of `measured`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark import registry
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.kinds.base import Part, Predicted, Tested, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
@@ -15,7 +16,6 @@ from benchmark.metrics import scores
 from benchmark.metrics.label_statistics import class_parts
 from benchmark.metrics.scores import Scores
 from benchmark.readers.base import Sample
-from benchmark.registry import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class Classification(TrainedKind):
         class_scores.write(folder, job, part, predictions)
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
-        exclusive = plugin("heads", job.experiment.head).Classifier.exclusive
+        exclusive = registry.head(job.experiment.head).exclusive
         return class_scores.rescored(file, part, card, exclusive=exclusive, calibrated=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from benchmark.cards import DatasetCard, Experiment, Job, PromptCard, TaskCard, Words
+from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import DataError
 from benchmark.kinds.base import Example, Part, Tested, warnings_of
 from benchmark.kinds.kit import drawing, parquet
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from benchmark.kinds.kit.embedding import UntrainedJob
 
 MAPS_FILE = "maps.parquet"
+
+
+FACTS = HeadFacts(title="grounding", target="phrases", trains=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,6 @@ class Grounding(UntrainedKind):
     name = "grounding"
     target = "phrases"
     stored_as = parquet
-    head = "grounding"
     reads = frozenset({"prompts"})
 
     def needed(self, words: Words | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard, Words
+from benchmark.cards import DatasetCard, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import retrieval
 from benchmark.kinds.base import Part, Tested, warnings_of
@@ -25,13 +25,15 @@ EXHAUSTIVE = 1_000  # pairs up to which every image meets every text by a simila
 EMBEDDINGS_FILE = "embeddings.parquet"
 
 
+FACTS = HeadFacts(title="retrieval", target="reports", trains=False)
+
+
 class Retrieval(UntrainedKind):
     """A match is a report of the same words, or of the same class."""
 
     name = "retrieval"
     target = "reports"
     stored_as = parquet
-    head = "retrieval"
     reads = frozenset({"matches", "own_report", "rerank"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, Experiment, Job, PromptCard, TaskCard, Words
+from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import UsageError
 from benchmark.heads import zero_shot
 from benchmark.heads.prompts import PromptSet
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from benchmark.kinds.kit.embedding import UntrainedJob
 
 
+FACTS = HeadFacts(title="zero_shot", target="labels", trains=False)
+
+
 class ZeroShot(UntrainedKind):
     """Scores each class by its prompts; a threshold is chosen on validation where classes are decided one by one."""
 
     name = "zero-shot classification"
     target = "labels"
     stored_as = parquet
-    head = "zero_shot"
     reads = frozenset({"prompts", "across_images"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:

@@ -95,7 +95,7 @@ def lovt_map(detections: Detections, truth: Boxes, thresholds: Sequence[float] =
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a confidence or a coordinate of a true box is not finite.
 
-    Source: LoVT section 4.1 (`BBoxMeanAPMetric` over `mean_average_precision`, policy "soft").
+    Source: LoVT's released code (`BBoxMeanAPMetric` over `mean_average_precision`, policy "soft").
     """
     return pooled_map(match(lovt_pool(overlaps(detections, truth)), thresholds, n_classes))
 

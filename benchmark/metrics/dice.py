@@ -20,7 +20,7 @@ import numpy as np
 from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics.spec import MetricSpec
 
-MASK_THRESHOLD = 0.5  # LoVT section 4.3: sigmoid >= 0.5 is foreground
+MASK_THRESHOLD = 0.5  # LoVT's released code: sigmoid >= 0.5 is foreground
 _NOTHING_POSITIVE = "no image has a positive pixel"
 
 
@@ -97,7 +97,7 @@ def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndar
     Args:
         weights: (N,) how often each image stands in a resample; None takes every image once. (R, N) for R resamples at once gives (R, C).
 
-    Source: LoVT section 4.3 (`<target>_dice`).
+    Source: LoVT's released code (`<target>_dice`).
     """
     tp, fp, fn = totals(counts, weights)
     return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(tp.shape), where=tp > 0)
@@ -137,7 +137,7 @@ def image_dice_all(counts: DiceCounts, weights: np.ndarray | None = None) -> flo
     """Mean of per-image Dice over all (image, class), where an empty mask scores 1 if nothing was predicted and else 0.
 
     Most images of a pneumothorax set are negative, so that predicting nothing anywhere scores their share; see `image_dice_positives`.
-    Source: gloria reference, section 4.5, with the images counted alike.
+    Source: GLoRIA's released code, with the images counted alike (docs/segmentation.md, Families of Dice).
     """
     weight = np.broadcast_to(_weights(counts, weights)[:, None], counts.tp.shape)
     return float((_image_dice_or_empty(counts) * weight).sum() / weight.sum()) if weight.any() else None
@@ -177,7 +177,7 @@ def dice_with_background(counts: DiceCounts, frame_pixels: int, weights: np.ndar
     Raises:
         UsageError: an image has more pixels counted than that.
 
-    Source: benchx_mgca reference, section 2.4.
+    Source: BenchX's released code (docs/segmentation.md, Families of Dice).
     """
     tp, fp, fn = totals(counts, weights)
     if (counts.tp + counts.fp + counts.fn > frame_pixels).any():
@@ -201,7 +201,7 @@ def precision(counts: DiceCounts, weights: np.ndarray | None = None) -> float | 
 
 
 def recall(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
-    """TP / (TP + FN) over the pixels of all classes; None without ground truth. LoVT logs this value under the name "IoU" (section 4.3)."""
+    """TP / (TP + FN) over the pixels of all classes; None without ground truth. LoVT logs this value under the name "IoU"."""
     tp, _, fn = (float(t.sum()) for t in totals(counts, weights))
     return tp / (tp + fn) if tp + fn else None
 

@@ -85,7 +85,7 @@ def read_carrying_forward(hits: CentreHits, weights: np.ndarray | None = None, r
         weights: (n_images,) how often each image stands in a resample; None takes every image once.
         rates: false positives per image, rising.
 
-    Source: LoVT section 4.2; the class rule is ours (LoVT's FROC tasks have one class).
+    Source: LoVT's released code; the class rule is ours (LoVT's FROC tasks have one class).
     """
     n_images, n_truth, repeat = _resampled(hits, weights)
     needed = [_false_positives_for(rate, n_images) for rate in rates]

@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.errors import UsageError
 from benchmark.metrics.overlaps import Overlaps, rank_within_image
 
-# LoVT section 4.1; the list of the RSNA challenge, but not the challenge's metric.
+# LoVT's released code; the list of the RSNA challenge, but not the challenge's metric.
 LOVT_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 LOVT_CONFIDENCE = 0.2
 # Multiples of 0.01, not hundredths: level 35 is 0.35000000000000003, and a recall of exactly 7/20 does not reach it. LoVT counts so.

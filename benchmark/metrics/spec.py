@@ -122,12 +122,6 @@ def specs() -> tuple[MetricSpec, ...]:
     return tuple(sorted(found, key=lambda spec: not spec.selects))
 
 
-def forget() -> None:
-    """Lets go of what was found, so that it is looked for again."""
-    for cached in (specs, specs_of, find, range_of):
-        cached.cache_clear()
-
-
 @cache
 def specs_of(target: str) -> tuple[MetricSpec, ...]:
     return tuple(spec for spec in specs() if spec.target == target)

@@ -13,23 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmark import registry
-from benchmark.cards import Contamination, Experiment, Job, Record, Role, digest_of
+from benchmark.cards import Experiment, Job, Record, Role, digest_of
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
-from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, distinct_runs, half_width
+from benchmark.report.row_warnings import sentence_of, warnings_about
+from benchmark.statistics.uncertainty import half_width
 
-LIMITED = "limited run: never ranked, never beside published numbers"
-PARTIAL = "partial release ({}): never ranked, never beside published numbers"
-PHANTOM = "phantom data: generated images, says nothing about a backbone's worth"
-CUSTOM = "custom {}: by a card of one's own, not by one that LOBE ships"
-CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these images"
 LOVT_SPLIT = "lovt"
-WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
-
-RUNS_ONLY = "interval covers runs only, not the choice of test patients: no per-image statistics, or too few positives to resample"
-BY_IMAGE = "patients unknown: the interval resamples test images"
-
 ResampledOf = Callable[[Record], Resampled | None]
 Entry = tuple[Job, Record | None]
 
@@ -177,24 +168,8 @@ def is_random(experiment: Experiment) -> bool:
     return experiment.backbone.digest is None
 
 
-def sentence_of(record: Record) -> str:
-    """Why a record failed, as far as the dataset's agreement lets a report say it."""
-    if record.failure is None:
-        return ""
-    if record.redistribution == "none":
-        return f"{record.failure.kind} ({WITHHELD})"
-    return one_line(record.failure.sentence) or record.failure.kind
-
-
-def warnings_of(record: Record) -> tuple[str, ...]:
-    """The record's warnings, as far as the dataset's agreement lets a report say them."""
-    if record.warnings and record.redistribution == "none":
-        return (f"{len(record.warnings)} warning(s); {WITHHELD}",)
-    return tuple(one_line(warning) for warning in record.warnings)
-
-
 def metric_title(job: Job) -> str:
-    """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice (science 1)."""
+    """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice."""
     title = job.labels.metric_title or job.experiment.report
     return title if "box-mask" in title or not has_box_masks(job) else title.replace("Dice", "box-mask Dice")
 
@@ -263,7 +238,18 @@ def _row(
         half_width=_half_width(values, spread) if complete else None,
         resampled=spread,
         missing="" if complete else _reason(members, len(values), n_failed, n_expected, failures, refused),
-        warnings=tuple(_warnings(names, members, runs, complete, spread)),
+        warnings=tuple(
+            warnings_about(
+                experiment,
+                [member for member, _ in members],
+                [record for _, record in members if record is not None],
+                runs,
+                spread if complete else None,
+                scale=scale,
+                phantom=phantom,
+                complete=complete,
+            )
+        ),
         anchors=_anchors(record for _, record in finals if record is not None),
         custom=tuple(dict.fromkeys(part for member, _ in members for part in member.labels.custom)),
         box_masks=has_box_masks(job),
@@ -288,7 +274,7 @@ def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
 
 
 def _half_width(values: Sequence[float], spread: Resampled | None) -> float | None:
-    """Of the mean over runs: V_seed + V_patient (science 8); V_seed alone without resamples, None for one run."""
+    """Of the mean over runs: V_seed + V_patient; V_seed alone without resamples, None for one run."""
     return half_width(variance_components(values, spread)) if len(values) > 1 else None
 
 
@@ -325,84 +311,6 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
     if n_ok == 0 and any(job.experiment.role is Role.SELECTION and record is not None for job, record in members):
         return f"{counts}: so far only the learning-rate search is on record"
     return f"{counts}: not run yet"
-
-
-def _warnings(
-    names: tuple,
-    members: list[Entry],
-    runs: Sequence[Run],
-    complete: bool,
-    spread: Resampled | None,
-) -> Iterable[str]:
-    _, _, _, _, scale, phantom = names
-    if phantom:
-        yield PHANTOM
-    custom = dict.fromkeys(part for job, _ in members for part in job.labels.custom)
-    if custom:
-        yield CUSTOM.format(", ".join(custom))
-    experiment = _representative(members).experiment
-    if experiment.dataset.partial:
-        yield PARTIAL.format(one_line(experiment.dataset.partial))
-    if scale == "limited" and (experiment.limit is not None or experiment.profile != "full"):
-        yield LIMITED
-    known = _contamination(members)
-    if known is Contamination.UNKNOWN:
-        yield CONTAMINATION_UNKNOWN
-    elif known is not Contamination.NONE:
-        yield f"pretraining overlaps this dataset: {known.value}"
-    yield from _repeated(runs)
-    yield from _changed_files(record for _, record in members if record is not None)
-    if complete and len(runs) == 1:
-        yield "one run: no interval"
-    elif complete:
-        yield from _about_interval(spread)
-    yield from sorted({w for _, record in members if record is not None for w in warnings_of(record)})
-
-
-def _about_interval(spread: Resampled | None) -> Iterable[str]:
-    if spread is None or spread.variance is None:
-        yield RUNS_ONLY
-        return
-    if not spread.by_patient:
-        yield BY_IMAGE
-    if spread.n_clusters < FEWEST_CLUSTERS:
-        what = "patients" if spread.by_patient else "images"
-        yield f"{spread.n_clusters} test {what}, fewer than {FEWEST_CLUSTERS}: the interval is descriptive"
-
-
-def _repeated(runs: Sequence[Run]) -> Iterable[str]:
-    """Different seeds must not give the same digits: a warning where they do."""
-    by_value: dict[float, list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.value is not None:
-            by_value[run.value].append(run)
-    repeated = [same for same in by_value.values() if len({(run.head_seed, run.order_seed) for run in same}) > 1]
-    if repeated:
-        listed = "; ".join("runs " + ", ".join(str(run.run) for run in same) for same in repeated)
-        distinct = distinct_runs([run.value for run in runs if run.value is not None])
-        alone = f"distinct runs alone give {numbers.percent(numbers.mean(distinct), numbers.t_half_width(distinct))}"
-        said = alone if len(distinct) > 1 else "it is one run over again"
-        yield f"identical results from different seeds ({listed}): the interval is too narrow; {said}"
-
-
-def _changed_files(records: Iterable[Record]) -> Iterable[str]:
-    """Runs of one row read the same image files; a file can change and keep name and size, all that earlier keys knew of it."""
-    seen: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        for what, digest in record.sample_digests.items():
-            if what.endswith(" files"):
-                seen[what].add(digest)
-    changed = [what.removesuffix(" files") for what, digests in sorted(seen.items()) if len(digests) > 1]
-    if changed:
-        yield f"image files of {', '.join(changed)} changed between runs: their numbers are not of the same images"
-
-
-def _contamination(members: Sequence[Entry]) -> Contamination:
-    """The worst that the jobs' own card says; unknown where a record of an older LOBE says nothing. Untrained backbones are clean."""
-    if is_random(_representative(members).experiment):
-        return Contamination.NONE
-    said = {job.labels.contamination or Contamination.UNKNOWN for job, _ in members}
-    return max(said, key=list(Contamination).index)
 
 
 def _representative(members: Sequence[Entry]) -> Job:

@@ -24,11 +24,12 @@ from benchmark.errors import UsageError
 from benchmark.files import read_bytes
 from benchmark.readers.base import SPLITS
 from benchmark.readers.kit.audit import leak_sentence
-from benchmark.report import beside, escape, figures, tables
+from benchmark.report import beside, escape, figures, tables, typeset
 from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
 from benchmark.report.gallery import refusal
 from benchmark.report.pages import environment, write_page
-from benchmark.report.rows import ResampledOf, rows_of, sentence_of, warnings_of
+from benchmark.report.row_warnings import sentence_of, warnings_of
+from benchmark.report.rows import ResampledOf, rows_of
 from benchmark.report.tables import Board, Column
 from benchmark.store import Refused
 
@@ -122,8 +123,8 @@ def write_site(
     )
     write_page(report / "leaderboard.csv", tables.to_csv(rows))
     write_page(report / "leaderboard.json", json.dumps(tables.to_dicts(rows), indent=1, ensure_ascii=False) + "\n")
-    write_page(report / "leaderboard.md", tables.to_markdown(rows, title=title))
-    write_page(report / "leaderboard.tex", tables.to_latex(rows))
+    write_page(report / "leaderboard.md", typeset.to_markdown(rows, title=title))
+    write_page(report / "leaderboard.tex", typeset.to_latex(rows))
     write_page(report / "metrics.csv", beside.to_csv(values))
     write_page(report / "curves.csv", curves_csv(records))
     _copy_plotly(report)

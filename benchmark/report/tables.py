@@ -1,4 +1,4 @@
-"""Rows as tables: Markdown, CSV, LaTeX, terminal, JSON.
+"""Rows as boards, and boards as tables: CSV, JSON, terminal. Markdown and LaTeX are `typeset`.
 
 A board holds what may stand in one table: one protocol, one scale, real or phantom data. A column of a board is one task with one metric,
 so metric families cannot meet in a column. The order of backbones is no ranking. What a row is: `rows`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,36 +35,37 @@ ANCHORS = (
 
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
-CSV_COLUMNS = (
-    "kind",
-    "backbone",
-    "variant",
-    "task",
-    "dataset",
-    "split",
-    "head",
-    "encoder",
-    "label_fraction",
-    "metric",
-    "metric_title",
-    "protocol",
-    "scale",
-    "phantom",
-    "random_initialisation",
-    "runs_expected",
-    "runs_ok",
-    "runs_failed",
-    "runs_missing",
-    "mean_percent",
-    "half_width_95_percent",
-    "interval_covers",
-    "text",
-    "missing",
-    "warnings",
-    "run_values_percent",
-    "keys",
-    "custom",
-)
+# Column of the CSV and key of the JSON -> its value; values in per cent are unrounded.
+_EXPORTED: dict[str, Callable[[Row], Any]] = {
+    "kind": lambda row: "backbone",
+    "backbone": lambda row: row.backbone,
+    "variant": lambda row: row.variant,
+    "task": lambda row: row.task,
+    "dataset": lambda row: row.dataset,
+    "split": lambda row: row.split,
+    "head": lambda row: row.head,
+    "encoder": lambda row: row.encoder,
+    "label_fraction": lambda row: row.fraction,
+    "metric": lambda row: row.metric,
+    "metric_title": lambda row: row.metric_title,
+    "protocol": lambda row: row.protocol,
+    "scale": lambda row: row.scale,
+    "phantom": lambda row: row.phantom,
+    "random_initialisation": lambda row: row.random,
+    "runs_expected": lambda row: row.n_expected,
+    "runs_ok": lambda row: row.n_ok,
+    "runs_failed": lambda row: row.n_failed,
+    "runs_missing": lambda row: row.n_missing,
+    "mean_percent": lambda row: _percent(row.mean),
+    "half_width_95_percent": lambda row: _percent(row.half_width),
+    "interval_covers": lambda row: row.covers,
+    "text": lambda row: row.text,
+    "missing": lambda row: row.missing,
+    "warnings": lambda row: list(row.warnings),
+    "run_values_percent": lambda row: [_percent(run.value) for run in row.runs],
+    "keys": lambda row: [run.key for run in row.runs],
+    "custom": lambda row: list(row.custom),
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,15 @@ class Board:
     def anchor_text(self, name: str, column: Column) -> str:
         return _anchor_text(self.anchor(name, column))
 
+    def anchor_lines(self, columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
+        """Name and texts of the anchors that a table of these columns has."""
+        lines = [(name, [self.anchor_text(name, column) for column in columns]) for name in self.anchors]
+        return [(name, texts) for name, texts in lines if any(text != numbers.DASH for text in texts)]
+
+    def text(self, backbone: str, column: Column) -> str:
+        row = self.cell(backbone, column)
+        return numbers.DASH if row is None else row.text
+
     def gaps(self) -> list[tuple[str, Column, str]]:
         """Every dash with its reason; a backbone that was never asked to do a task says so."""
         return [
@@ -186,66 +196,15 @@ def head_text(head: str) -> str:
     return head if known is None else known.title
 
 
-def to_markdown(rows: Iterable[Row], *, title: str = "Leaderboard") -> str:
-    """A page: disclaimer, one table per board and (dataset, head), gaps with reasons, warnings."""
-    lines = [f"# {escape.markdown(title)}", "", f"> {DISCLAIMER}", "", f"{INTERVAL} {NO_RANKING}", ""]
-    for board in boards(rows):
-        lines += [f"## {escape.markdown(board.title)}", ""]
-        for group, columns in board.groups():
-            heads = [f"{escape.markdown(c.short)} ({escape.markdown(c.metric_title)})" for c in columns]
-            lines += [f"### {escape.markdown(group)}", "", "| Backbone | " + " | ".join(heads) + " |"]
-            lines += ["|:--|" + "--:|" * len(columns)]
-            for backbone in board.backbones:
-                name = escape.markdown(backbone) + (" (baseline)" if backbone in board.random_backbones else "")
-                lines.append(f"| {name} | " + " | ".join(_text(board.cell(backbone, c)) for c in columns) + " |")
-            lines += [f"| *anchor: {escape.markdown(name)}* | " + " | ".join(texts) + " |" for name, texts in _anchor_lines(board, columns)]
-            lines.append("")
-        if any(row.anchors for row in board.rows):
-            lines += [ANCHORS, ""]
-        if gaps := board.gaps():
-            lines += [f"{numbers.DASH} stands for:", ""]
-            lines += [f"- {escape.markdown(b)}, {escape.markdown(c.task)}: {escape.markdown(why)}." for b, c, why in gaps] + [""]
-        if warnings := board.warnings():
-            lines += ["Warnings:", ""]
-            lines += [f"- {escape.markdown(w)} ({escape.markdown('; '.join(where))})." for w, where in warnings.items()] + [""]
-    return "\n".join(lines)
-
-
 def to_csv(rows: Iterable[Row]) -> str:
     """One line per row, unrounded values in per cent, then the anchors (`kind` tells them); cells a spreadsheet would run are disarmed."""
     rows = list(rows)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow(_EXPORTED)
     for line in [*map(row_dict, rows), *anchor_dicts(rows)]:
-        writer.writerow([escape.csv_cell(_flat(line.get(name))) for name in CSV_COLUMNS])
+        writer.writerow([escape.csv_cell(_flat(line.get(name))) for name in _EXPORTED])
     return buffer.getvalue()
-
-
-def to_latex(rows: Iterable[Row]) -> str:
-    """One booktabs table per board and (dataset, head); needs `\\usepackage{booktabs}`."""
-    parts = [f"% {DISCLAIMER}"]
-    for board in boards(rows):
-        for group, columns in board.groups():
-            heads = " & ".join(rf"{escape.latex(c.short)} ({escape.latex(c.metric_title)})" for c in columns)
-            parts += [
-                r"\begin{table}",
-                rf"\caption{{{escape.latex(group)}. {escape.latex(board.title)}. {escape.latex(INTERVAL)}}}",
-                rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-                r"\toprule",
-                rf"Backbone & {heads} \\",
-                r"\midrule",
-                *(
-                    escape.latex(b) + " & " + " & ".join(escape.latex(_text(board.cell(b, c))) for c in columns) + r" \\"
-                    for b in board.backbones
-                ),
-                *_latex_anchors(board, columns),
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-    return "\n".join(parts) + "\n"
 
 
 def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
@@ -296,37 +255,7 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
 
 def row_dict(row: Row) -> dict[str, Any]:
     """One row with plain values, JSON-ready; the columns of the CSV."""
-    values = (
-        "backbone",
-        row.backbone,
-        row.variant,
-        row.task,
-        row.dataset,
-        row.split,
-        row.head,
-        row.encoder,
-        row.fraction,
-        row.metric,
-        row.metric_title,
-        row.protocol,
-        row.scale,
-        row.phantom,
-        row.random,
-        row.n_expected,
-        row.n_ok,
-        row.n_failed,
-        row.n_missing,
-        None if row.mean is None else 100 * row.mean,
-        None if row.half_width is None else 100 * row.half_width,
-        row.covers,
-        row.text,
-        row.missing,
-        list(row.warnings),
-        [None if run.value is None else 100 * run.value for run in row.runs],
-        [run.key for run in row.runs],
-        list(row.custom),
-    )
-    return dict(zip(CSV_COLUMNS, values, strict=True))
+    return {name: value_of(row) for name, value_of in _EXPORTED.items()}
 
 
 def to_dicts(rows: Iterable[Row]) -> dict[str, Any]:
@@ -374,28 +303,14 @@ def _column(row: Row) -> Column:
     return Column(row.task, row.split, title, row.dataset, row.head, row.encoder, row.fraction_text, row.metric, row.metric_title)
 
 
-def _text(row: Row | None) -> str:
-    return numbers.DASH if row is None else row.text
-
-
-def _anchor_lines(board: Board, columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
-    """Name and texts of the anchors that one table has."""
-    lines = [(name, [board.anchor_text(name, column) for column in columns]) for name in board.anchors]
-    return [(name, texts) for name, texts in lines if any(text != numbers.DASH for text in texts)]
-
-
-def _latex_anchors(board: Board, columns: Sequence[Column]) -> list[str]:
-    lines = [
-        rf"\textit{{anchor: {escape.latex(name)}}} & " + " & ".join(escape.latex(text) for text in texts) + r" \\"
-        for name, texts in _anchor_lines(board, columns)
-    ]
-    return [r"\midrule", *lines] if lines else []
-
-
 def _anchor_text(values: Sequence[float]) -> str:
     """A dash where the anchor is not defined; `4.1 to 5.3` where rows were tested on different images."""
     texts = dict.fromkeys(numbers.percent(value) for value in (values[:1] + values[-1:]))
     return " to ".join(texts) or numbers.DASH
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
 
 
 def _flat(value: object) -> object:

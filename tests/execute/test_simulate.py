@@ -75,12 +75,23 @@ def test_one_device_takes_the_sum_and_many_take_the_longest_chain():
     assert one.utilisation(one.makespan_s) == pytest.approx(1.0)
 
 
-def test_the_shortest_first_would_be_slower(monkeypatch):
-    made = suite_units(1)
-    ours = simulate(made, cluster(1), Costs()).makespan_s
-    monkeypatch.setattr(Costs, "unit_seconds", lambda self, unit: -sum(map(self.seconds, unit.jobs)))
-    reversed_ = simulate(made, cluster(1), Costs(), seconds=lambda unit: sum(map(Costs().seconds, unit.jobs))).makespan_s
-    assert ours <= reversed_
+def test_of_units_that_can_start_the_longest_starts_first():
+    made, costs = suite_units(2), Costs()
+    length = {unit.name: costs.unit_seconds(unit) for unit in made if not {key for job in unit.jobs for key in job.depends_on}}
+    started = [length[name] for _, name in simulate(made, [Node("a", cpus=64, n_gpus=1)], costs).starts if name in length]
+    assert started == sorted(started, reverse=True)
+    assert len(set(started)) > 5
+
+
+@pytest.mark.parametrize("told", [lambda seconds: -seconds, lambda seconds: 1.0], ids=["shortest first", "in plan order"])
+def test_another_order_would_be_slower(told):
+    class Mistaken(Costs):
+        def unit_seconds(self, unit: WorkUnit) -> float:
+            return told(super().unit_seconds(unit))
+
+    made, true = suite_units(2), Costs()
+    ours = simulate(made, cluster(1), true).makespan_s
+    assert simulate(made, cluster(1), Mistaken(), seconds=lambda unit: true.unit_seconds(unit) / unit.workers).makespan_s > 1.1 * ours
 
 
 def test_what_no_node_can_hold_is_named():

@@ -16,7 +16,6 @@ from PIL import Image
 import benchmark
 from benchmark import heads, kinds, registry, submission, task_rules
 from benchmark.errors import CardError
-from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.report import gallery
 from benchmark.store import Store
 
@@ -102,14 +101,17 @@ KIND = Presence()
 LENGTHS = """
 import numpy as np
 
+from benchmark.cards import HeadFacts
 from benchmark.kinds.base import Names, Tested
 from benchmark.kinds.kit import parquet
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import scores
 
+FACTS = HeadFacts(title="length of reports", target="lengths", trains=False)
+
 
 class Lengths(UntrainedKind):
-    name, target, head = "length of reports", "lengths", "lengths"
+    name, target = "length of reports", "lengths"
     stored_as = parquet
 
     def needed(self, words):
@@ -144,7 +146,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             (tmp_path / room / f"{name}.py").write_text(text)
     monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path / "kinds")])
     monkeypatch.setattr(heads, "__path__", [*heads.__path__, str(tmp_path / "heads")])
-    monkeypatch.setitem(task_rules.HEADS, "present", task_rules.HeadRule("presence"))
+    registry.forget()
     kinds.every.cache_clear()
     before = list(registry._included)
     small = {"frame_size": 64, "version": 1, "published": None}
@@ -163,7 +165,12 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-_HEAD = "from benchmark.heads.classifier import build\n"
+_HEAD = """
+from benchmark.cards import HeadFacts
+from benchmark.heads.classifier import build
+
+FACTS = HeadFacts(title="present", target="presence")
+"""
 
 
 def test_a_made_up_kind_is_planned_trained_stored_scored_again_and_drawn(made_up, small, tiny, corpora: Path, tmp_path: Path) -> None:
@@ -205,7 +212,7 @@ def test_every_shipped_task_has_a_kind_and_no_two_kinds_take_the_same_tasks() ->
     assert used == set(kinds.every())
     assert len({(kind.target, kind.trains) for kind in kinds.every()}) == len(kinds.every())
     named = {task.head for task in registry.tasks().values() if task.words is not None}
-    assert named == {kind.head for kind in kinds.every() if isinstance(kind, UntrainedKind)}
+    assert named == {name for name, facts in registry.heads().items() if not facts.trains}
 
 
 def test_asking_a_kind_loads_no_framework() -> None:
@@ -223,8 +230,7 @@ def modules_outside() -> list[Path]:
 
 def words_of_kinds() -> set[str]:
     """Targets, heads and module names of kinds."""
-    known = {kind.target for kind in kinds.every()} | {kind.__module__.rpartition(".")[2] for kind in kinds.every()}
-    return known | {kind.head for kind in kinds.every() if isinstance(kind, UntrainedKind)}
+    return {kind.target for kind in kinds.every()} | {kind.__module__.rpartition(".")[2] for kind in kinds.every()}
 
 
 def chains(tree: ast.AST) -> list[int]:

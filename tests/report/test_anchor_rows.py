@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmark import registry
 from benchmark.cards import Record
-from benchmark.report import tables
+from benchmark.report import tables, typeset
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
 
@@ -71,10 +71,10 @@ def test_every_format_marks_the_anchors(records):
     document = tables.to_dicts(rows)
     assert len(document["rows"]) == 5
     assert len(document["anchors"]) == 3
-    markdown = tables.to_markdown(rows)
+    markdown = typeset.to_markdown(rows)
     assert "| *anchor: grid oracle 7 x 7* | 87.1 |" in markdown
     assert markdown.count("anchor: grid oracle") == 1  # only in the table that has a column for it
-    latex = tables.to_latex(rows)
+    latex = typeset.to_latex(rows)
     assert r"\textit{anchor: all positive} & 2.1 \\" in latex
     assert latex.count(r"\midrule") == 5  # three tables, two of them with anchors
 

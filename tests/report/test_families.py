@@ -12,7 +12,7 @@ from benchmark import metrics, registry, task_rules
 from benchmark.cards import BackboneRef, DatasetRef, SplitRule
 from benchmark.metrics import dice, scores, spec, statistics
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.report import beside, tables
+from benchmark.report import beside, typeset
 from benchmark.report.rows import rows_of
 
 FAMILY = """
@@ -41,11 +41,16 @@ FAMILY = """
 def family(tmp_path, monkeypatch):
     (tmp_path / "made_up.py").write_text(textwrap.dedent(FAMILY), encoding="utf-8")
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
-    spec.forget()
+    look_again()
     yield
     monkeypatch.undo()
     sys.modules.pop("benchmark.metrics.made_up", None)
-    spec.forget()
+    look_again()
+
+
+def look_again() -> None:
+    for cached in (spec.specs, spec.specs_of, spec.find, spec.range_of):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("family")
@@ -97,7 +102,7 @@ def test_a_family_is_planned_refused_and_tabulated_by_being_there(make):
     assert spec.fault_of({"missed_of_first": 0.8}) == "missed_of_first is 0.8, outside its range from 0 to 0.75"
     record = make.record(0.9, job=job, metrics={"pneumothorax_kept": 0.9, "missed_of_first": 0.1})
     rows = rows_of([record])
-    assert "pneumothorax pixels kept" in tables.to_markdown(rows)
+    assert "pneumothorax pixels kept" in typeset.to_markdown(rows)
     values = beside.values_of(rows, [record])
     (sheet,) = beside.sheets(values)
     assert sheet.lines == (("pixels missed", "", ("10.0",)),)

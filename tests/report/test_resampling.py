@@ -18,7 +18,8 @@ from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import pooled_metric, to_json
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
-from benchmark.report.rows import BY_IMAGE, RUNS_ONLY, rows_of
+from benchmark.report.row_warnings import BY_IMAGE, RUNS_ONLY
+from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
 from benchmark.statistics.uncertainty import cluster_bootstrap, two_part_p
 

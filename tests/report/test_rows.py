@@ -8,8 +8,8 @@ import pytest
 
 from benchmark import registry
 from benchmark.cards import Contamination, DatasetCard, Role
-from benchmark.report import rows as rows_module
-from benchmark.report.rows import CONTAMINATION_UNKNOWN, LIMITED, PARTIAL, PHANTOM, rows_of
+from benchmark.report.row_warnings import CONTAMINATION_UNKNOWN, CUSTOM, LIMITED, PARTIAL, PHANTOM, sentence_of
+from benchmark.report.rows import rows_of
 
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 
@@ -166,7 +166,7 @@ def test_sentences_about_datasets_without_redistribution_are_withheld(make):
     (row,) = rows_of(records)
     assert "0bbb2222" not in row.missing + "".join(row.warnings)
     assert "TrainingError" in row.missing
-    assert rows_module.sentence_of(make.record(failure=secret)) == secret
+    assert sentence_of(make.record(failure=secret)) == secret
 
 
 def with_labels(record, **update):
@@ -187,7 +187,7 @@ def test_a_record_is_reported_by_the_card_it_was_planned_with(make, monkeypatch,
 def test_a_row_by_a_card_of_ones_own_is_marked_custom(make):
     (row,) = rows_of([with_labels(make.record(0.1), custom=("task", "backbone"))])
     assert row.custom == ("task", "backbone")
-    assert rows_module.CUSTOM.format("task, backbone") in row.warnings
+    assert CUSTOM.format("task, backbone") in row.warnings
     (row,) = rows_of([make.record(0.1)])
     assert row.custom == ()
     assert not any("custom" in warning for warning in row.warnings)

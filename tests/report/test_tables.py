@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmark import registry
 from benchmark.cards import DISCLAIMER
-from benchmark.report import tables
+from benchmark.report import tables, typeset
 from benchmark.report.rows import rows_of
 
 EVIL = "=HYPERLINK(1)|<script>alert(1)</script>_%&"
@@ -59,7 +59,7 @@ def test_every_gap_has_a_reason(rows):
 
 
 def test_markdown_holds_disclaimer_values_gaps_and_no_html(rows):
-    text = tables.to_markdown(rows)
+    text = typeset.to_markdown(rows)
     assert DISCLAIMER in text
     assert "| zebra | 41 ± 4 |" in text
     assert "<script>" not in text
@@ -80,7 +80,7 @@ def test_csv_reads_back_unrounded_and_disarms_formulas(rows):
 
 
 def test_latex_escapes_what_latex_would_read_as_commands(rows):
-    text = tables.to_latex(rows)
+    text = typeset.to_latex(rows)
     assert r"\_\%\&" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     body = [line for line in text.splitlines() if line.startswith("zebra")]

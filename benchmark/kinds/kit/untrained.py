@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 
 
 class UntrainedKind(Kind):
-    """A kind that trains nothing. Its task cards name it as their head.
+    """A kind that trains nothing. Its task cards name its module as their head, and the module has `FACTS` as a head's has.
 
     Attributes:
-        head: as task cards name it.
         reads: keys of `words` that this kind reads and that some other such kind does not.
     """
 
     trains = False
-    head: ClassVar[str]
     reads: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
