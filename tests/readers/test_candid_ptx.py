@@ -152,7 +152,7 @@ def test_a_damaged_table_is_named_without_its_content(tmp_path: Path, header, ro
 
 def test_a_folder_without_table_or_images_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
-    with pytest.raises(DataError, match="no Pneumothorax_reports.csv"):  # noqa: RUF043
+    with pytest.raises(DataError, match=r"Pneumothorax_reports\.csv is missing"):
         open_reader(CARD, tmp_path)
     release(tmp_path, folder="elsewhere")
     (tmp_path / "dataset").rmdir()

@@ -277,8 +277,8 @@ def test_a_resized_png_release_is_refused(tmp_path):
 
 def test_the_png_release_alone_warns_that_its_splits_are_not_lovts(tmp_path):
     checks = {c.what: c for c in open_reader(CARD, png_release(tmp_path)).checks()}
-    assert checks["train: order of ids"].verdict == "warning"
-    assert "does not carry the order LoVT permuted" in checks["train: order of ids"].hint
+    assert checks["lovt train: order of ids"].verdict == "warning"
+    assert "does not carry the order LoVT permuted" in checks["lovt train: order of ids"].hint
     assert checks["images"].verdict == "error"  # 3 of 12,047
 
 
@@ -308,7 +308,7 @@ def test_the_split_permutes_first_appearance_order_with_seed_123(tmp_path):
 def test_the_stage_1_table_is_compared_with_its_own_counts(tmp_path):
     checks = {c.what: c for c in open_reader(CARD, release(tmp_path, blank=" ")).checks()}
     assert (checks["images"].expected, checks["images"].found) == ("10,675", "3")
-    assert checks["test: ids"].verdict == "warning"
+    assert checks["lovt test: ids"].verdict == "warning"
 
 
 def test_verify_of_a_phantom_compares_with_its_own_file(tmp_path):

@@ -7,10 +7,13 @@ columns. A standard decoder (absolute, row-major, from 1) reads the same text wi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from benchmark.errors import DataError
+from benchmark.readers.base import Check
+from benchmark.readers.kit.splits import compare
 
 EMPTY = "-1"
 
@@ -67,6 +70,28 @@ def runs_relative(text: str, n_pixels: int, where: str = "run-length code") -> n
             "The numbers are relative (gap since the previous run, run): is this a file with absolute starts?"
         )
     return np.asarray(numbers, dtype=np.int64)
+
+
+def union_of(codes: Iterable[tuple[str, str]], side: int) -> np.ndarray:
+    """(side, side) bool: the masks of one image together. Masks of an image may overlap: union, never a sum.
+
+    Args:
+        codes: where a code stands, and the code.
+    """
+    union = np.zeros((side, side), dtype=bool)
+    for where, code in codes:
+        union |= decode_relative(code, side, side, where)
+    return union
+
+
+def code_check(codes: Sequence[tuple[str, str]], side: int) -> Check:
+    """A line of `lobe data verify`: whether every code of a table is one, without drawing masks. Arguments as for `union_of`."""
+    try:
+        for where, code in codes:
+            runs_relative(code, side * side, where)
+    except DataError as error:
+        return Check("run-length codes", f"{len(codes):,} readable", str(error), "error", "Fetch the label table again.")
+    return compare("run-length codes readable", len(codes), len(codes))
 
 
 def encode_relative(mask: np.ndarray) -> str:
