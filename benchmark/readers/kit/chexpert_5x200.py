@@ -84,11 +84,6 @@ def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
     return found
 
 
-def prior_eligible(row: Row, uncertain: Mapping[str, str]) -> bool:
-    """Whether a row satisfies PRIOR's rule as inferred: frontal, and exactly one of the five findings positive once decided."""
-    return row.frontal and sum(_decided(row.values[name], uncertain[name]) for name in CLASSES) == 1
-
-
 def fewest_candidates(rows: Sequence[Row]) -> int:
     """How many images a class has at least: what a smaller corpus can give."""
     return min(len(candidates(rows, name)) for name in CLASSES)
@@ -98,10 +93,6 @@ def interleaved(paths: Sequence[str]) -> tuple[str, ...]:
     """The same images with classes taking turns, so that the first of them hold every class."""
     per_class = len(paths) // len(CLASSES)
     return tuple(paths[label * per_class + k] for k in range(per_class) for label in range(len(CLASSES)))
-
-
-def _decided(value: int, uncertain: str) -> bool:
-    return uncertain == "positive" if value == -1 else value == 1
 
 
 def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], per_class: int) -> tuple[str, ...]:

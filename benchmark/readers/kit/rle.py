@@ -94,18 +94,5 @@ def code_check(codes: Sequence[tuple[str, str]], side: int) -> Check:
     return compare("run-length codes readable", len(codes), len(codes))
 
 
-def encode_relative(mask: np.ndarray) -> str:
-    """The code of a mask, as the release writes it; `-1` when no pixel is set.
-
-    Args:
-        mask: (H, W) bool, one instance.
-    """
-    flat = np.concatenate([[False], np.asarray(mask, dtype=bool).T.ravel(), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    if edges.size == 0:
-        return EMPTY
-    return " ".join(map(str, np.diff(edges, prepend=0)))
-
-
 def _short(token: str) -> str:
     return token if len(token) <= 20 else token[:17] + "..."

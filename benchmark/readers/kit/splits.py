@@ -261,13 +261,6 @@ class LovtLists:
 
 
 def lovt_csv(folder: Path) -> LovtLists:
-    """`parsed_lovt_csv`. Raises SplitError as well: an id stands in two lists, or twice in one."""
-    lists = parsed_lovt_csv(folder)
-    check_disjoint(lists.splits)
-    return lists
-
-
-def parsed_lovt_csv(folder: Path) -> LovtLists:
     """Reads `train.csv`, `validation.csv` and `test.csv` of a folder: header `ID` or `ID,boxes,classes`, boxes `x;y;w;h` joined by `|`.
 
     Raises:
