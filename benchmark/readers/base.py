@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
 from benchmark.files import open_regular, read_bytes
 from benchmark.readers.kit.text import open_text
-from benchmark.readers.kit.walk import holds_nothing
+from benchmark.readers.kit.walk import first_folder_with, holds_nothing
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
@@ -44,7 +44,15 @@ class Phrase:
     category: str
 
 
-@dataclass(frozen=True)
+def _no_boxes() -> np.ndarray:
+    return np.zeros((0, 4))
+
+
+def _no_labels() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One image with its ground truth, in pixels of the original image.
 
@@ -52,10 +60,10 @@ class Sample:
         id: identifier in the split lists.
         patient_id: None where the release carries none.
         image: call to decode: (H, W) uint8, or uint16 where the release has more bits. Raises ImageError.
+        files: files whose bytes decide `image` and `masks`; their digests enter the cache.
         masks: call with the image's (H, W) for its masks: (C, H, W) bool in the card's class order; None for datasets without masks.
         boxes_xywh: (n, 4) float64, top-left x, y, width, height.
         box_labels: (n,) int64, index into the card's classes.
-        files: files whose bytes decide `image` and `masks`; their digests enter the cache.
         positive: whether any finding is annotated, where label files say so without opening an image; else None.
         report: report text, never logged.
         labels: (C,) int8 in the card's class order: 1, 0, or -1 where nobody knows; None for datasets without whole-image labels.
@@ -65,10 +73,10 @@ class Sample:
     id: str
     patient_id: str | None
     image: Callable[[], np.ndarray]
-    masks: Callable[[tuple[int, int]], np.ndarray] | None
-    boxes_xywh: np.ndarray
-    box_labels: np.ndarray
     files: tuple[Path, ...]
+    masks: Callable[[tuple[int, int]], np.ndarray] | None = None
+    boxes_xywh: np.ndarray = field(default_factory=_no_boxes)
+    box_labels: np.ndarray = field(default_factory=_no_labels)
     positive: bool | None = None
     report: str | None = None
     view: str | None = None
@@ -127,26 +135,56 @@ class Reader(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Reads label files and lists images; sets `release`."""
+        """Reads label files and lists images; sets `release` and `images`."""
 
     release: str
     partial: str = ""
     """What a known partial release holds, where the folder is one: its jobs run whole, are never ranked, and stand beside nothing."""
+    images: Mapping[str, Path]
+    """The image file of every usable id, in the order the split rules start from."""
 
     @property
-    @abstractmethod
     def ids(self) -> tuple[str, ...]:
         """All usable ids, in the order the split rules start from."""
+        return tuple(self.images)
 
     @abstractmethod
-    def sample(self, sample_id: str) -> Sample: ...
+    def sample(self, sample_id: str) -> Sample:
+        """The image of that id with its ground truth. Raises DataError for an id that is none of `ids`."""
 
     @abstractmethod
     def label_files(self) -> tuple[Path, ...]:
         """Files that decide ids, boxes, masks and splits."""
 
-    @abstractmethod
-    def image_files(self) -> tuple[Path, ...]: ...
+    def image_files(self) -> tuple[Path, ...]:
+        """The image file of every id."""
+        return tuple(self.images.values())
+
+    def path_of(self, sample_id: str) -> Path:
+        """The image file of an id. Raises DataError for an id that is none of `images`."""
+        if sample_id not in self.images:
+            which = f"no image {sample_id!r} is" if self.names_files else "an id was asked for that is not"
+            raise DataError(f"{self.card.name}: {which} among the {len(self.images):,} images of this folder.")
+        return self.images[sample_id]
+
+    def folder_with(self, *names: str, look_alikes: Mapping[str, str] | None = None) -> Path:
+        """The dataset's folder, or the one folder in it that holds one of `names`: archives unpack with or without their top folder.
+
+        Args:
+            look_alikes: file of another release that is known to be taken for this one -> what to say of it.
+
+        Raises:
+            DataError: no such folder, or two.
+        """
+        base = first_folder_with(self.root, names, self.card.name)
+        if base is not None:
+            return base
+        known = (look_alikes or {}).items()
+        found = "".join(f" {what}" for name, what in known if first_folder_with(self.root, (name,), self.card.name) is not None)
+        source = f", of {self.card.source}" if self.names_files else ""
+        raise DataError(
+            f"{self.card.name}: {' or '.join(names)} is missing in {self.root}.{found} Expected {', '.join(self.card.files)}{source}."
+        )
 
     @abstractmethod
     def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:

@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, PartialRelease, SplitError
+from benchmark.errors import DataError, PartialRelease
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks
-from benchmark.readers.kit.rle import EMPTY, decode_relative, runs_relative
-from benchmark.readers.kit.splits import Splits, compare
-from benchmark.readers.kit.tables import Table, cells_of, read_table
+from benchmark.readers.kit.rle import EMPTY, code_check, union_of
+from benchmark.readers.kit.splits import Splits, permutation_split, require_rule
+from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import files_in, first_folder_with, the_one
+from benchmark.readers.kit.walk import files_in, the_one
 
 SIDE = 1024  # rows and columns of every image and mask
 TABLE = "Pneumothorax_reports.csv"
@@ -52,14 +53,11 @@ class DatasetReader(Reader):
     """Images with a row, ids are SOP instance ids. The patient is the part of `filename` before the first underscore."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TABLE,), self.card.name)
-        if base is None:
-            raise DataError(f"{self.card.name}: no {TABLE} in {self.root}. Unpack the release there; it is its table of pneumothorax.")
+        base = self.folder_with(TABLE)
         self._table = base / TABLE
         folder = the_one(self.card.name, "the folder of images", [base / name for name in IMAGE_FOLDERS if (base / name).is_dir()])
         if folder is None:
             raise DataError(f"{self.card.name}: no folder {' or '.join(IMAGE_FOLDERS)} beside {TABLE}. Unpack the images there.")
-        self._folder = folder
         self._labels = self._read(read_table(self._table, self.card.name))
         present = {path.name for path in files_in(folder)}
         missing = sum(i not in present for i in self._labels)
@@ -68,6 +66,7 @@ class DatasetReader(Reader):
                 f"{self.card.name}: {missing:,} of {len(self._labels):,} images of {TABLE} are not in {folder.name}. Files are named by "
                 "SOPInstanceUID, without ending. Is the download complete?"
             )
+        self.images = {sample_id: folder / sample_id for sample_id in self._labels}
         self._n_without_row = len(present - self._labels.keys() - self._two_patients)
         self.release = f"images in {folder.name}"
         if self.phantom is None:
@@ -75,48 +74,30 @@ class DatasetReader(Reader):
         if self._two_patients:
             self.warnings.append(f"{self.card.name}: {len(self._two_patients):,} images stand under two patients and are left out.")
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """SOP instance ids in order of first appearance in the table, without those of two patients."""
-        return tuple(self._labels)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._labels:
-            raise DataError(f"{self.card.name}: an id that no row of {TABLE} names was asked for.")
-        label = self._labels[sample_id]
+        path, label = self.path_of(sample_id), self._labels[sample_id]
         return Sample(
             id=sample_id,
             patient_id=label.patient,
             image=partial(self._image, sample_id),
             masks=partial(self._masks, sample_id),
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
-            files=(self._folder / sample_id,),
+            files=(path,),
             positive=bool(label.codes),
         )
 
     def label_files(self) -> tuple[Path, ...]:
         return (self._table,)
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._folder / sample_id for sample_id in self._labels)
-
     def split(self, rule: SplitRule) -> Splits:
         """LOBE's own, the release has none: sorted patients in random order, test first, then validation, then train.
 
         Shares are of patients; a patient's images keep the order of the table.
         """
-        if rule.rule != RULE:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r}; found {rule.rule!r}.")
-        if rule.seed is None or rule.validation_share is None or rule.test_share is None:
-            raise SplitError(f"Split rule {rule.rule!r} needs seed, validation_share and test_share; mend the dataset card.")
+        require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
         images: dict[str, list[str]] = {}
         for sample_id, label in self._labels.items():
             images.setdefault(label.patient, []).append(sample_id)
-        patients = sorted(images)
-        drawn = [patients[k] for k in np.random.RandomState(rule.seed).permutation(len(patients))]
-        n_test, n_validation = round(rule.test_share * len(drawn)), round(rule.validation_share * len(drawn))
-        members = {"train": drawn[n_test + n_validation :], "validation": drawn[n_test : n_test + n_validation], "test": drawn[:n_test]}
+        members = permutation_split(sorted(images), rule.seed, rule.validation_share, rule.test_share)
         return {split: tuple(i for patient in chosen for i in images[patient]) for split, chosen in members.items()}
 
     def checks(self) -> Iterable[Check]:
@@ -139,27 +120,13 @@ class DatasetReader(Reader):
             yield Check("variant of the run-length codes", "relative, down the columns", "not verified", "unknown", "Look at some masks.")
             verdict = "warning" if self._two_patients else "ok"
             yield Check(TWO_PATIENTS, "at least 1 is known", f"{len(self._two_patients):,}", verdict)
-        yield self._check_codes(counts["masks"])
+        yield code_check([code for label in labels for code in self._codes(label)], SIDE)
         yield first_sample_check(self)
 
-    def _check_codes(self, n_codes: int) -> Check:
-        """Every code of the table, without drawing masks."""
-        try:
-            for label in self._labels.values():
-                for line, code in label.codes:
-                    runs_relative(code, SIDE * SIDE, self._where(line))
-        except DataError as error:
-            return Check("run-length codes", f"{n_codes:,} readable", str(error), "error", "Fetch the table again.")
-        return compare("run-length codes readable", n_codes, n_codes)
-
     def _read(self, table: Table) -> dict[str, _Label]:
-        header = [name.strip() for name in table.header]
-        missing = [name for name in COLUMNS if header.count(name) != 1]
-        if missing:
-            raise DataError(f"{self.card.name}: {TABLE} does not have one column {missing[0]}. Expected {', '.join(COLUMNS)}.")
         rows: dict[str, list[tuple[int, str, str]]] = {}
-        for line, cells in cells_of(table, len(header), self.card.name):
-            name, sample_id, code = (cells[header.index(column)].strip() for column in COLUMNS)
+        for line, row in rows_by_name(table, COLUMNS, self.card.name):
+            name, sample_id, code = (row[column] for column in COLUMNS)
             patient, underscore, _ = name.partition("_")
             if not patient or not underscore:
                 raise DataError(f"{self._where(line)}: the filename does not begin with a patient and an underscore.")
@@ -168,8 +135,6 @@ class DatasetReader(Reader):
             if not _CODE.fullmatch(code):
                 raise DataError(f"{self._where(line)}: EncodedPixels is neither {EMPTY} nor whole numbers. Are the columns shifted?")
             rows.setdefault(sample_id, []).append((line, patient, code))
-        if not rows:
-            raise DataError(f"{self.card.name}: {TABLE} has a header and no rows. Fetch the file again.")
         # Whose image it is decides the split: with two answers there is none.
         kept = {i: listed for i, listed in rows.items() if len({patient for _, patient, _ in listed}) == 1}
         self._two_patients = rows.keys() - kept.keys()
@@ -189,25 +154,18 @@ class DatasetReader(Reader):
 
     def _image(self, sample_id: str) -> np.ndarray:
         where = self._where(self._labels[sample_id].line)
-        pixels = read_unnamed(read_dicom, self._folder / sample_id, where).pixels
-        self._require_size(pixels.shape, where)
+        pixels = read_unnamed(read_dicom, self.images[sample_id], where).pixels
+        require_size(pixels.shape, (SIDE, SIDE), where, of="masks")
         return pixels
 
     def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
-        """(1, 1024, 1024) bool: the union of the image's masks, which may overlap."""
+        """(1, 1024, 1024) bool: the union of the image's masks."""
         label = self._labels[sample_id]
-        self._require_size(shape, self._where(label.line))
-        union = np.zeros((SIDE, SIDE), dtype=bool)
-        for line, code in label.codes:
-            union |= decode_relative(code, SIDE, SIDE, self._where(line))
-        return union[None]
+        require_size(shape, (SIDE, SIDE), self._where(label.line), of="masks")
+        return union_of(self._codes(label), SIDE)[None]
 
-    def _require_size(self, shape: tuple[int, ...], where: str) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{where}: the image has {shape[0]:,} rows x {shape[1]:,} columns, and the masks are drawn on {SIDE} x {SIDE}. "
-                "Is this a resized copy? LOBE needs the original size."
-            )
+    def _codes(self, label: _Label) -> list[tuple[str, str]]:
+        return [(self._where(line), code) for line, code in label.codes]
 
     def _where(self, line: int) -> str:
         return f"{self.card.name}: {TABLE} line {line:,}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks, tolerated
-from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.boxes import require_size, xywh_of
+from benchmark.readers.kit.checks import first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.holdout import stratified_holdout
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.text import read_json
-from benchmark.readers.kit.walk import find_files, first_folder_with
+from benchmark.readers.kit.walk import find_files
 
 FILES = {"train": "ChestX_Det_train.json", "test": "ChestX_Det_test.json"}
 RULE = "official test, stratified holdout"
@@ -58,43 +59,29 @@ class DatasetReader(Reader):
     """Images of both files; an id is a file name. Patients are not known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (FILES["train"],), self.card.name)
-        if base is None:
-            raise DataError(f"{self.card.name}: {FILES['train']} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
-        self._base = base
-        self._images: dict[str, Annotated] = {}
+        self._base = base = self.folder_with(FILES["train"])
+        self._annotated: dict[str, Annotated] = {}
         for part in FILES:
             self._read(part)
         found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
-        self._paths = locate(self._images, found, self.card.name, " and ".join(FILES.values()))
+        self.images = locate(self._annotated, found, self.card.name, " and ".join(FILES.values()))
         self.release = "training and test file with polygons"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File names of the training file, then of the test file, in file order."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {' and '.join(FILES.values())}.")
-        one = self._images[sample_id]
-        corners = one.xyxy.astype(np.float64)
+        path, one = self.path_of(sample_id), self._annotated[sample_id]
         return Sample(
             id=sample_id,
             patient_id=None,
             image=partial(self._image, sample_id),
             masks=partial(self._masks, sample_id),
-            boxes_xywh=np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
+            boxes_xywh=xywh_of(one.xyxy.astype(np.float64)),
             box_labels=one.labels,
-            files=(self._paths[sample_id],),
+            files=(path,),
             positive=len(one.labels) > 0,
         )
 
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._base / name for name in FILES.values())
-
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._paths.values())
 
     def split(self, rule: SplitRule) -> Splits:
         """The official test file, and a validation share of the training file held out by whether an image has a finding.
@@ -102,41 +89,17 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
         """
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
-        ids = sorted(self._ids_of("train"))
-        positive = [self._is_positive(i) for i in ids]
-        try:
-            train, validation = train_test_split(
-                ids, test_size=round(rule.validation_share * len(ids)), stratify=positive, random_state=rule.seed
-            )
-        except ValueError as error:
-            found = f"{sum(positive)} of {len(ids)} training images have a finding"
-            raise SplitError(f"{self.card.name}: {found}; that is too few to hold out a validation set of both kinds ({error}).") from None
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
+        train, validation = stratified_holdout(self._ids_of("train"), self._kind_of, rule, self.card.name)
         splits = {"train": tuple(train), "validation": tuple(validation), "test": self._ids_of("test")}
         check_disjoint(splits)
         return splits
 
     def checks(self) -> Iterable[Check]:
-        counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the source in the card.")
-            yield from self._split_checks()
-        yield tolerated(self.card, "boxes that repeat another of their image", sum(map(_n_repeated, self._images.values())))
+        yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
+        yield from split_checks(self, self._n_boxes, self._is_positive, split=self._split_with_whole_training)
+        yield tolerated(self.card, "boxes that repeat another of their image", sum(map(_n_repeated, self._annotated.values())))
         yield first_sample_check(self)
-
-    def _split_checks(self) -> Iterator[Check]:
-        for name, rule in self.card.splits.items():
-            try:
-                splits = {"official_train": self._ids_of("train"), **self.split(rule)}
-            except SplitError as error:
-                yield Check(name, "possible", "not possible", "error", str(error))
-                continue
-            n_boxes = {i: len(one.labels) for i, one in self._images.items()}
-            for line in check_digests(splits, rule.expected, n_boxes=n_boxes.__getitem__, positive=self._is_positive):
-                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
@@ -158,11 +121,11 @@ class DatasetReader(Reader):
             name = entry["file_name"]
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise DataError(f"{where}: {name!r} is no file name such as 36200.png.")
-            if name in self._images:
-                raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._images[name].part]}.")
-            self._images[name] = self._annotated(part, entry, f"{where} ({name})")
+            if name in self._annotated:
+                raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._annotated[name].part]}.")
+            self._annotated[name] = self._parse(part, entry, f"{where} ({name})")
 
-    def _annotated(self, part: str, entry: dict[str, Any], where: str) -> Annotated:
+    def _parse(self, part: str, entry: dict[str, Any], where: str) -> Annotated:
         names, boxes, polygons = (entry[field] for field in FIELDS[1:])
         if not all(isinstance(listed, list) for listed in (names, boxes, polygons)) or not len(names) == len(boxes) == len(polygons):
             raise DataError(f"{where}: syms, boxes and polygons are not three lists of one length.")
@@ -179,40 +142,45 @@ class DatasetReader(Reader):
         return Annotated(part, xyxy, np.array(labels, dtype=np.int64), tuple(outlines))
 
     def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self._paths[sample_id], sample_id, GreyRule.LUMA)
+        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
         self._require_size(pixels.shape, sample_id)
         return pixels
 
     def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
         """(C, H, W) bool: filled polygons, their outline included, united by class."""
         self._require_size(shape, sample_id)
-        one = self._images[sample_id]
+        one = self._annotated[sample_id]
         masks = np.zeros((len(self.card.classes), *shape), dtype=np.uint8)
         for label, points in zip(one.labels, one.polygons, strict=True):
             cv2.fillPoly(masks[label], [points], 1)
         return masks.astype(bool)
 
     def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._paths[sample_id]} (id {sample_id}): {shape[0]} rows x {shape[1]} columns, but boxes and polygons are in pixels of "
-                f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
-            )
+        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})", of="boxes and polygons")
 
     def _ids_of(self, part: str) -> tuple[str, ...]:
-        return tuple(i for i, one in self._images.items() if one.part == part)
+        return tuple(i for i, one in self._annotated.items() if one.part == part)
+
+    def _split_with_whole_training(self, rule: SplitRule) -> Splits:
+        return {"official_train": self._ids_of("train"), **self.split(rule)}
+
+    def _n_boxes(self, sample_id: str) -> int:
+        return len(self._annotated[sample_id].labels)
 
     def _is_positive(self, sample_id: str) -> bool:
-        return len(self._images[sample_id].labels) > 0
+        return self._n_boxes(sample_id) > 0
+
+    def _kind_of(self, sample_id: str) -> str:
+        return "with a finding" if self._is_positive(sample_id) else "normal"
 
     def _counts(self) -> dict[str, int]:
-        counts = {"images": len(self._images)}
+        counts = {"images": len(self._annotated)}
         for part in FILES:
-            listed = [one for one in self._images.values() if one.part == part]
+            listed = [one for one in self._annotated.values() if one.part == part]
             counts[f"{part}_images"] = len(listed)
             counts[f"{part}_positives"] = sum(len(one.labels) > 0 for one in listed)
             counts[f"{part}_boxes"] = sum(len(one.labels) for one in listed)
-        per_class = Counter(int(label) for one in self._images.values() if one.part == "train" for label in one.labels)
+        per_class = Counter(int(label) for one in self._annotated.values() if one.part == "train" for label in one.labels)
         counts |= {f"train_{name.lower().replace(' ', '_')}": per_class[k] for k, name in enumerate(self.card.classes)}
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))

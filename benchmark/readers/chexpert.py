@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.checks import count_checks, first_image_check, phantom_checks, split_checks
 from benchmark.readers.kit.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.kit.holdout import hold_out, sampled
-from benchmark.readers.kit.splits import Splits, check_digests
-from benchmark.readers.kit.tables import cells_of, read_table, require_columns, require_inside
+from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.tables import cells_of, read_table, require_columns, require_inside, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import files_in, first_folder_with
+from benchmark.readers.kit.walk import files_in
 
 FINDINGS = (
     "No Finding",
@@ -82,37 +82,22 @@ class DatasetReader(Reader):
     """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TRAIN_TABLE,), self.card.name)
-        if base is None:
-            raise DataError(f"{self.card.name}: {TRAIN_TABLE} is missing in {self.root}. It is part of the release: {self.card.source}.")
-        self._base = base
+        self._base = base = self.folder_with(TRAIN_TABLE)
         self._train, archive = read_studies(base / TRAIN_TABLE, self.card.name)
         self._valid, _ = read_studies(base / VALID_TABLE, self.card.name)
         self._tested = read_test_studies(base / TEST_TABLE, self.card.name) if (base / TEST_TABLE).is_file() else {}
         self._test = images_of_test(base, self._tested)
         self._studies = {study.path: study for study in (*self._train, *self._valid, *self._test) if study.frontal}
+        self.images = {path: base / path for path in self._studies}
         self.release = f"{archive}, labels of train.csv and valid.csv" + (f" and {TEST_TABLE}" if self._tested else "")
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Frontal images of train.csv, then of valid.csv, in file order; then one of each study of groundtruth.csv that has an image."""
-        return tuple(self._studies)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._studies:
-            raise DataError(
-                f"{self.card.name}: an id that is no frontal image of {TRAIN_TABLE}, {VALID_TABLE} and {TEST_TABLE} was asked for."
-            )
-        study = self._studies[sample_id]
+        path, study = self.path_of(sample_id), self._studies[sample_id]
         labels = labels_of(study, self.card.classes, self.card.uncertain)
-        path = self._base / sample_id
         return Sample(
             id=sample_id,
             patient_id=study.patient,
             image=partial(read_unnamed, read_grey, path, f"{self.card.name}: {study.where}"),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
             files=(path,),
             positive=bool((labels == 1).any()),
             view=study.view,
@@ -124,7 +109,7 @@ class DatasetReader(Reader):
         return (self._base / TRAIN_TABLE, self._base / VALID_TABLE, *(path for path in optional if path.is_file()))
 
     def image_files(self) -> tuple[Path, ...]:
-        paths = tuple(self._base / i for i in self.ids)
+        paths = super().image_files()
         missing = [p for p in paths if not p.is_file()]
         if missing:
             raise PartialRelease(f"{self.card.name}: {len(missing):,} of {len(paths):,} frontal images are not in {self._base}.")
@@ -136,9 +121,7 @@ class DatasetReader(Reader):
             return _test_only(interleaved(DRAWN[rule.rule](self._train, most)))
         if rule.rule == PRIOR_RULE:
             return _test_only(interleaved(tuple(self._prior_list())))
-        if rule.rule not in (RULE, TEST_RULE) or rule.seed is None:
-            known = ", ".join((*DRAWN, PRIOR_RULE))
-            raise SplitError(f"{self.card.name}: split rules are {RULE!r} and {TEST_RULE!r} with a seed, {known}; found {rule.rule!r}.")
+        require_rule(rule, (RULE, TEST_RULE, *DRAWN, PRIOR_RULE), "seed", dataset=self.card.name)
         drawn = mgca_split(self._train, self._valid, rule.seed)
         return drawn if rule.rule == RULE else drawn | {"test": self._official_test()}
 
@@ -164,15 +147,8 @@ class DatasetReader(Reader):
         else:
             expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
             yield from count_checks(expected, counts, "Is this the complete, unedited v1.0?")
-            for name, rule, splits in made_splits(self):
-                for line in check_digests(splits, rule.expected, patient_of=lambda i: self._studies[i].patient):
-                    yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
-        try:
-            found, verdict = "readable", "ok"
-            self.sample(self.ids[0]).image()
-        except LobeError as error:
-            found, verdict = str(error), "error"
-        yield Check("first image", "readable", found, verdict)
+            yield from split_checks(self, patient_of=lambda i: self._studies[i].patient)
+        yield first_image_check(self)
 
     def _official_test(self) -> tuple[str, ...]:
         """One frontal image of every study of the official test set."""
@@ -224,8 +200,6 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
                 raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
             values[name] = _VALUES[cell.strip()]
         studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values, f"{path.name} line {line:,}"))
-    if not studies:
-        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     return tuple(studies), " and ".join(sorted(archives))
 
 
@@ -236,13 +210,8 @@ def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
         DataError: a column is missing or there twice, a study is no test study or is there twice, or a value is not 0 or 1; with its line.
     """
     table = read_table(path, dataset)
-    header = [name.strip() for name in table.header]
-    wrong = [name for name in ("Study", *FINDINGS) if header.count(name) != 1]
-    if wrong:
-        raise DataError(f"{dataset}: {path.name} has not one column of each of {', '.join(wrong)}. Fetch the file again.")
     found: dict[str, dict[str, int]] = {}
-    for line, cells in cells_of(table, len(header), dataset):
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    for line, row in rows_by_name(table, ("Study", *FINDINGS), dataset):
         archive, _, study = row["Study"].partition("/")
         if archive not in ARCHIVES or not re.fullmatch(r"test/patient\d{5}/study\d+", study) or study in found:
             raise DataError(f"{dataset}: {path.name} line {line:,}: not the first row of a study of the test set.")
@@ -250,8 +219,6 @@ def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
         if bad:
             raise DataError(f"{dataset}: {path.name} line {line:,}: {bad[0]} is {row[bad[0]]!r}; expected 0 or 1.")
         found[study] = {name: POSITIVE if row[name] == "1" else NEGATIVE for name in FINDINGS}
-    if not found:
-        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     return found
 
 

@@ -6,7 +6,7 @@ patient lists, because LoVT's own rule depended on the order of an unsorted dire
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks, tolerated
-from benchmark.readers.kit.splits import check_digests, split_by_rule
+from benchmark.readers.kit.checks import made_splits, release_checks, split_checks, tolerated
+from benchmark.readers.kit.splits import Splits, split_by_rule
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.walk import find_files, first_folder_with
 
@@ -38,41 +38,30 @@ class DatasetReader(Reader):
                 f"{self.card.name}: no {ANNOTATED}/{IMAGES} and {ANNOTATED}/{MASKS} in {self.root}. Unpack the whole repository there: "
                 f"{self.card.source}."
             )
-        self._base = base
         masks = find_files(base / MASKS, ".png")
         self._mask_files = locate(masks, masks, self.card.name, MASKS)
         outlines = find_files(base / IMAGES / OUTLINES, ".json")
-        self._ids = tuple(sorted({*self._mask_files, *outlines}))
-        if not self._ids:
+        ids = sorted({*self._mask_files, *outlines})
+        if not ids:
             raise DataError(f"{self.card.name}: no mask in {base / MASKS}, no outline in {base / IMAGES / OUTLINES}. Is the copy complete?")
         jpegs = find_files(base / IMAGES, ".jpg")
         self._n_jpegs = len(jpegs)
-        self._images = locate(self._ids, jpegs, self.card.name, f"{MASKS} and {IMAGES}/{OUTLINES}")
+        self.images = locate(ids, jpegs, self.card.name, f"{MASKS} and {IMAGES}/{OUTLINES}")
         self.release = "annotation repository, default branch"
-        self._unmasked = tuple(i for i in self._ids if i not in self._mask_files)
+        self._unmasked = tuple(i for i in ids if i not in self._mask_files)
         if self._unmasked:
             self.warnings.append(
-                f"{self.card.name}: {len(self._unmasked)} of {len(self._ids)} annotated images are without a mask file and count as all "
+                f"{self.card.name}: {len(self._unmasked)} of {len(ids)} annotated images are without a mask file and count as all "
                 "background."
             )
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File stems of the annotated images, sorted."""
-        return self._ids
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no annotated image {sample_id!r} in {self._base}.")
-        mask = self._mask_files.get(sample_id)
-        image = self._images[sample_id]
+        image, mask = self.path_of(sample_id), self._mask_files.get(sample_id)
         return Sample(
             id=sample_id,
             patient_id=patient_of(sample_id),
             image=partial(read_grey, image, sample_id, GreyRule.MEAN),
             masks=partial(self._masks, sample_id),
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, dtype=np.int64),
             files=(image,) if mask is None else (image, mask),
             positive=False if mask is None else None,
         )
@@ -80,17 +69,14 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._mask_files.values())
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images[i] for i in self._ids)
-
-    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+    def split(self, rule: SplitRule) -> Splits:
         """Patients in the order of the card's lists, a patient's images by name; of the lists, only what the folder holds."""
         return split_by_rule(self.ids, rule, patient_of)
 
     def checks(self) -> Iterable[Check]:
         counts = {
-            "images": len(self._ids),
-            "patients": len({patient_of(i) for i in self._ids}),
+            "images": len(self.images),
+            "patients": len({patient_of(i) for i in self.images}),
             "masks": len(self._mask_files),
             "jpegs": self._n_jpegs,
             "boxes": 0,
@@ -98,27 +84,21 @@ class DatasetReader(Reader):
         if self.phantom is not None:
             # Opens every mask: only a phantom states how many are not empty.
             counts["positives"] = sum(bool(read_mask(path, i).any()) for i, path in self._mask_files.items())
-            yield from phantom_checks(self.phantom, counts, self._ids)
-        else:
-            yield from self._release_checks(counts)
-        yield tolerated(self.card, WITHOUT_MASK, len(self._unmasked))
-        yield self._check_sizes()
-
-    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
-        yield from count_checks(self.card.expected, counts, "Was the repository unpacked completely?")
-        for name, rule, splits in made_splits(self):
-            for line in check_digests(splits, rule.expected, patient_of=patient_of):
-                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
-            left = len(self._ids) - sum(map(len, splits.values()))
+        yield from release_checks(self, counts, "Was the repository unpacked completely?")
+        yield from split_checks(self, patient_of=patient_of)
+        for name, _, splits in made_splits(self) if self.phantom is None else ():
+            left = len(self.images) - sum(map(len, splits.values()))
             hint = "Their patients are not in the card's lists." if left else ""
             yield Check(f"{name} images in no split", "0", f"{left:,}", "error" if left else "ok", hint)
+        yield tolerated(self.card, WITHOUT_MASK, len(self._unmasked))
+        yield self._check_sizes()
 
     def _check_sizes(self) -> Check:
         """Mask and image sizes by their headers alone."""
         expected = "the size of their images"
         for sample_id, path in self._mask_files.items():
             try:
-                mask, image = size_of(path, sample_id), size_of(self._images[sample_id], sample_id)
+                mask, image = size_of(path, sample_id), size_of(self.images[sample_id], sample_id)
             except ImageError as error:
                 return Check("masks", expected, str(error), "error", "Fetch this file again.")
             if mask != image:

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, PartialRelease
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.holdout import hold_out, sampled
-from benchmark.readers.kit.splits import Splits, check_digests
+from benchmark.readers.kit.splits import Splits, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import read_lines
 from benchmark.readers.kit.walk import names_in, the_one
@@ -48,7 +46,7 @@ class DatasetReader(Reader):
         n_listed = sum(map(len, self._lists.values()))
         if len(self._lines) < n_listed:
             raise DataError(f"{self.card.name}: {n_listed - len(self._lines):,} file names stand in both lists or twice in one.")
-        self._images = {line.name: self.root / part / line.name for part in LISTS for line in self._lists[part]}
+        self.images = {line.name: self.root / part / line.name for part in LISTS for line in self._lists[part]}
         present = {part: names_in(self.root / part) for part in LISTS}
         missing = [line.name for part in LISTS for line in self._lists[part] if line.name not in present[part]]
         if missing:
@@ -58,37 +56,23 @@ class DatasetReader(Reader):
             )
         self.release = "lists 9A (three classes)"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File names of the train list, then of the test list."""
-        return tuple(self._lines)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._lines:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in the lists.")
-        line = self._lines[sample_id]
+        path, line = self.path_of(sample_id), self._lines[sample_id]
         return Sample(
             id=sample_id,
             patient_id=line.patient_id,
-            image=partial(read_grey, self._images[sample_id], sample_id),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
-            files=(self._images[sample_id],),
-            positive=line.label == COVID,
+            image=partial(read_grey, path, sample_id),
+            files=(path,),
+            positive=self._is_positive(sample_id),
             labels=one_hot([self.card.classes.index(line.label)], len(self.card.classes))[0],
         )
 
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._files.values())
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
     def split(self, rule: SplitRule) -> Splits:
         """MGCA's: the official train list cut by image, without regard to patients; the official test list."""
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
         return mgca_split([line.name for line in self._lists["train"]], [line.name for line in self._lists["test"]], rule)
 
     def checks(self) -> Iterable[Check]:
@@ -96,26 +80,15 @@ class DatasetReader(Reader):
             "images": len(self._lines),
             "train_list": len(self._lists["train"]),
             "test_list": len(self._lists["test"]),
-            "positives": sum(line.label == COVID for line in self._lines.values()),
+            "positives": sum(map(self._is_positive, self._lines)),
         }
         counts |= {f"train_{name.lower()}": sum(line.label == name for line in self._lists["train"]) for name in self.card.classes}
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "Are these the lists 9A of COVID-Net?")
-            for _, rule, splits in made_splits(self):
-                yield from check_digests(
-                    splits, rule.expected, positive=lambda i: self._lines[i].label == COVID, patient_of=self._patient_of
-                )
-        try:
-            found, verdict = "readable", "ok"
-            self.sample(self.ids[0]).image()
-        except LobeError as error:
-            found, verdict = str(error), "error"
-        yield Check("first image", "readable", found, verdict)
+        yield from release_checks(self, counts, "Are these the lists 9A of COVID-Net?")
+        yield from split_checks(self, positive=self._is_positive, patient_of=lambda i: self._lines[i].patient_id)
+        yield first_image_check(self)
 
-    def _patient_of(self, sample_id: str) -> str:
-        return self._lines[sample_id].patient_id
+    def _is_positive(self, sample_id: str) -> bool:
+        return self._lines[sample_id].label == COVID
 
     def _list_file(self, part: str) -> Path:
         there = [self.root / name for name in LISTS[part] if (self.root / name).is_file()]

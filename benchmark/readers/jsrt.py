@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, ImageError, LobeError, PartialRelease
 from benchmark.files import read_bytes
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, phantom_checks
+from benchmark.readers.kit.boxes import require_size
+from benchmark.readers.kit.checks import release_checks
 from benchmark.readers.kit.holdout import hold_out
 from benchmark.readers.kit.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
-from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.splits import Splits, require_rule
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import find_files, not_read
 
@@ -52,67 +53,50 @@ class DatasetReader(Reader):
                 f"{self.card.name}: {len(twice)} of {len(files)} images exist twice in {self.root} ({places}). These may be two releases, "
                 "and LOBE does not choose: move one copy of each away."
             )
-        self._images = {stem: files[stem][0] for stem in sorted(files)}
-        self._place = {stem: place for place, stem in enumerate(self._images, start=1)}
+        self.images = {stem: files[stem][0] for stem in sorted(files)}
+        self._place = {stem: place for place, stem in enumerate(self.images, start=1)}
         self._find_masks()
         self.release = f"{'raw images' if self._raw else 'images as PNG'}, {self._outlines.layout}"
         if not self._raw:
             self.warnings.append(f"{self.card.name}: images are PNG copies; JSRT's own have 12 bits.")
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File names without their ending, sorted: JPCLN (with a nodule) before JPCNN."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: an id that is no image of {self.root} was asked for.")
+        image = self.path_of(sample_id)
         return Sample(
             id=sample_id,
             patient_id=None,
             image=partial(self._image, sample_id),
             masks=partial(self._masks, sample_id),
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
-            files=(self._images[sample_id], *(path for paths in self._mask_files[sample_id].values() for path in paths)),
+            files=(image, *(path for paths in self._mask_files[sample_id].values() for path in paths)),
             positive=True,
         )
 
     def label_files(self) -> tuple[Path, ...]:
         return tuple(path for masks in self._mask_files.values() for paths in masks.values() for path in paths)
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
     def split(self, rule: SplitRule) -> Splits:
         """SCR's two-fold cross-validation, one direction: one fold trains, the other tests; of the training fold a share validates.
 
         The folds are those the masks lie in. The validation share is drawn with the rule's seed from the training fold's sorted names.
         """
-        if rule.rule not in RULE:
-            raise SplitError(f"{self.card.name}: split rules are {' and '.join(map(repr, RULE))}; found {rule.rule!r}.")
-        if rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"Split rule {rule.rule!r} needs seed and validation_share; mend the dataset card.")
+        require_rule(rule, RULE, "seed", "validation_share", dataset=self.card.name)
         trained = FOLDS[RULE.index(rule.rule)]
-        members = [i for i in self._images if self._fold[i] == trained]
+        members = [i for i in self.images if self._fold[i] == trained]
         train, validation = hold_out(members, round(rule.validation_share * len(members)), rule.seed)
-        return {"train": tuple(train), "validation": tuple(validation), "test": tuple(i for i in self._images if self._fold[i] != trained)}
+        return {"train": tuple(train), "validation": tuple(validation), "test": tuple(i for i in self.images if self._fold[i] != trained)}
 
     def checks(self) -> Iterable[Check]:
         counts = {
-            "images": len(self._images),
-            "nodule_images": sum(i.startswith("JPCLN") for i in self._images),
-            "images_without_nodule": sum(i.startswith("JPCNN") for i in self._images),
+            "images": len(self.images),
+            "nodule_images": sum(i.startswith("JPCLN") for i in self.images),
+            "images_without_nodule": sum(i.startswith("JPCNN") for i in self.images),
         }
         counts |= {f"{fold}_images": sum(found == fold for found in self._fold.values()) for fold in FOLDS}
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "Were both JSRT and SCR unpacked completely?")
-        odd = sum(self._fold[i] == fold_by_number(i) for i in self._images)
+        yield from release_checks(self, counts, "Were both JSRT and SCR unpacked completely?")
+        odd = sum(self._fold[i] == fold_by_number(i) for i in self.images)
         # As recollected, not verified: folders decide where there are some, this only tells.
-        verdict = "ok" if odd == len(self._images) else "warning"
-        yield Check("odd file numbers in fold1, even in fold2", f"{len(self._images):,}", f"{odd:,}", verdict)
+        verdict = "ok" if odd == len(self.images) else "warning"
+        yield Check("odd file numbers in fold1, even in fold2", f"{len(self.images):,}", f"{odd:,}", verdict)
         if not self._outlines.split_on_disk:
             yield Check("folds", "fold1 and fold2 as folders", "none, file numbers decide", "warning", "SCR's zip has the folders.")
         yield self._check_polarity()
@@ -123,26 +107,26 @@ class DatasetReader(Reader):
         size = f"{N_BYTES:,} bytes" if self._raw else f"{SIDE} x {SIDE} pixels"
         expected = f"{size} an image, masks of {MASK_SIDE} x {MASK_SIDE}"
         try:
-            for sample_id, path in self._images.items():
+            for sample_id, path in self.images.items():
                 if self._raw:
                     self._require_bytes(sample_id, path.stat().st_size)
                 else:
-                    self._require_image_size(sample_id, read_unnamed(size_of, path, self._where(sample_id)))
+                    self._require_image(sample_id, read_unnamed(size_of, path, self._where(sample_id)))
                 for structure, paths in self._mask_files[sample_id].items():
                     for mask in paths:
                         where = self._where(sample_id, structure)
-                        self._require_mask_size(read_unnamed(size_of, mask, where), where)
+                        require_size(read_unnamed(size_of, mask, where), (MASK_SIDE, MASK_SIDE), where, "mask", "outlines")
             sample = self.sample(self.ids[0])
             filled = sample.masks(sample.image().shape).any(axis=(1, 2)).all()
         except LobeError as error:
             return Check("files", expected, str(error), "error", "Fetch this file again.")
         if not filled:
             return Check("files", expected, "a mask of the first image is empty", "error", "Every image shows lungs and a heart.")
-        return Check("files", expected, f"all {len(self._images):,} agree, the first is readable", "ok")
+        return Check("files", expected, f"all {len(self.images):,} agree, the first is readable", "ok")
 
     def _check_polarity(self) -> Check:
         """Whether air is darker than the heart, in the first, the middle and the last image: a negative copy would train and score."""
-        chosen = sorted({round(k * (len(self._images) - 1) / (N_LOOKED_AT - 1)) for k in range(N_LOOKED_AT)})
+        chosen = sorted({round(k * (len(self.images) - 1) / (N_LOOKED_AT - 1)) for k in range(N_LOOKED_AT)})
         what, expected = "lungs darker than the heart", f"in {len(chosen)} images"
         try:
             negative = sum(self._is_negative(self.ids[k]) for k in chosen)
@@ -164,10 +148,10 @@ class DatasetReader(Reader):
         The release stores large values where film is blackest, so they are inverted. A PNG is taken as it is displayed: the known copy
         keeps the stored values as indices into an inverted palette.
         """
-        where, path = self._where(sample_id), self._images[sample_id]
+        where, path = self._where(sample_id), self.images[sample_id]
         if not self._raw:
             pixels = read_unnamed(partial(read_grey, rule=GreyRule.LUMA), path, where)
-            self._require_image_size(sample_id, pixels.shape)
+            self._require_image(sample_id, pixels.shape)
             return pixels
         try:
             raw = read_bytes(path)
@@ -184,16 +168,13 @@ class DatasetReader(Reader):
 
     def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
         """(C, 2048, 2048) bool: each pixel of SCR's masks is a square of two by two of the image."""
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._where(sample_id)}: an image of {shape[0]:,} x {shape[1]:,} pixels; outlines belong to {SIDE} x {SIDE}."
-            )
+        self._require_image(sample_id, shape)
         masks = np.zeros((len(self.card.classes), MASK_SIDE, MASK_SIDE), bool)
         for channel, name in enumerate(self.card.classes):
             for path in self._mask_files[sample_id][name]:
                 where = self._where(sample_id, name)
                 mask = read_unnamed(read_mask, path, where)
-                self._require_mask_size(mask.shape, where)
+                require_size(mask.shape, (MASK_SIDE, MASK_SIDE), where, "mask", "outlines")
                 masks[channel] |= mask
         factor = SIDE // MASK_SIDE
         return masks.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -222,7 +203,7 @@ class DatasetReader(Reader):
 
     def _find_masks(self) -> None:
         self._outlines = outlines = find_outlines(self.root, self.card.name)
-        strangers = len(outlines.files.keys() - self._images.keys())
+        strangers = len(outlines.files.keys() - self.images.keys())
         if strangers:
             kind = ".IMG file" if self._raw else "PNG image"
             raise PartialRelease(
@@ -230,7 +211,7 @@ class DatasetReader(Reader):
             )
         self._fold: dict[str, str] = {}
         self._mask_files: dict[str, dict[str, tuple[Path, ...]]] = {}
-        for sample_id in self._images:
+        for sample_id in self.images:
             folds = outlines.files.get(sample_id, {})
             if len(folds) > 1:
                 raise DataError(f"{self._where(sample_id)}: masks in both folds. It would train and test; remove one copy.")
@@ -249,17 +230,9 @@ class DatasetReader(Reader):
                 "Is the file cut off or converted?"
             )
 
-    def _require_image_size(self, sample_id: str, shape: tuple[int, ...]) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._where(sample_id)}: the picture has {shape[0]:,} x {shape[1]:,} pixels, expected {SIDE} x {SIDE}. "
-                "Is this a resized copy?"
-            )
-
-    def _require_mask_size(self, shape: tuple[int, ...], where: str) -> None:
-        if tuple(shape) != (MASK_SIDE, MASK_SIDE):
-            raise ImageError(f"{where}: the mask has {shape[0]:,} x {shape[1]:,} pixels, expected {MASK_SIDE} x {MASK_SIDE}.")
+    def _require_image(self, sample_id: str, shape: tuple[int, ...]) -> None:
+        require_size(shape, (SIDE, SIDE), self._where(sample_id), of="outlines")
 
     def _where(self, sample_id: str, structure: str = "") -> str:
         of = f", {structure}" if structure else ""
-        return f"{self.card.name}: image {self._place[sample_id]:,} of {len(self._images):,} in the order of names{of}"
+        return f"{self.card.name}: image {self._place[sample_id]:,} of {len(self.images):,} in the order of names{of}"

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, PartialRelease, SplitError
 from benchmark.files import read_bytes, require_regular
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, phantom_checks
+from benchmark.readers.kit.checks import first_image_check, release_checks
 from benchmark.readers.kit.sections import report_text
-from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.splits import Splits, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import open_text
 from benchmark.readers.kit.unnamed import read_unnamed
@@ -35,6 +35,7 @@ PREFIX = "mimic-cxr-2.0.0-"  # also in release 2.1.0
 REPORTS_ZIP = "mimic-cxr-reports.zip"
 IMAGE_FOLDERS = ("", "mimic-cxr-jpg", "mimic-cxr-jpg/2.0.0", "mimic-cxr-jpg/2.1.0", "2.0.0", "2.1.0")
 REPORT_FOLDERS = ("", "mimic-cxr", "mimic-cxr/2.0.0", "mimic-cxr/2.1.0")
+SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 TEST_REPORTS, PER_CLASS_RULE = "test reports", "5x200"
 PER_CLASS = 200
 
@@ -66,9 +67,9 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._base = self._image_base()
         self._tables = {name: self._table(name) for name in TABLES}
-        views = {row["dicom_id"]: row["ViewPosition"] for row in self._rows("metadata", ("dicom_id", "ViewPosition"))}
-        self._images: dict[str, Image] = {}
-        for line, row in enumerate(self._rows("split", ("dicom_id", "study_id", "subject_id", "split")), start=2):
+        views = {row["dicom_id"]: row["ViewPosition"] for row in self._read("metadata", ("dicom_id", "ViewPosition"))}
+        self._rows: dict[str, Image] = {}
+        for line, row in enumerate(self._read("split", SPLIT_COLUMNS), start=2):
             for name in ("dicom_id", "study_id", "subject_id"):  # parts of a path; none is a path itself
                 where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
                 require_inside(row[name], where)
@@ -76,32 +77,22 @@ class DatasetReader(Reader):
                     raise DataError(f"{where}: {name} holds a slash. Are the columns shifted?")
             if views.get(row["dicom_id"]) in FRONTAL:
                 one = Image(row["dicom_id"], row["study_id"], row["subject_id"], row["split"], views[row["dicom_id"]])
-                self._images[one.dicom] = one
-        if not self._images:
+                self._rows[one.dicom] = one
+        if not self._rows:
             raise DataError(f"{self.card.name}: no frontal image (view {' or '.join(FRONTAL)}) in the tables of {self._base}.")
-        self._place = {dicom: place for place, dicom in enumerate(self._images, start=1)}
-        self._labels = {row["study_id"]: row for row in self._rows("chexpert", ("study_id", *self.card.classes))}
+        self.images = {dicom: self._base / one.folder / f"{dicom}.jpg" for dicom, one in self._rows.items()}
+        self._place = {dicom: place for place, dicom in enumerate(self._rows, start=1)}
+        self._labels = {row["study_id"]: row for row in self._read("chexpert", ("study_id", *self.card.classes))}
         self._reports = self._report_source()
         self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Frontal images in the order of the split table."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: an id that is no frontal image of the tables was asked for.")
-        one = self._images[sample_id]
+        path, one = self.path_of(sample_id), self._rows[sample_id]
         labels = self._labels_of(one)
-        path = self._path(one)
         return Sample(
             id=sample_id,
             patient_id=one.subject,
             image=partial(read_unnamed, read_grey, path, self._where(sample_id)),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
             files=(path,),
             positive=bool((labels == 1).any()),
             report=self._text(one),
@@ -115,11 +106,11 @@ class DatasetReader(Reader):
         return (*self._tables.values(), *archive)
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self._path(self._images[sample_id]),)
+        return (self.images[sample_id],)
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
         """The report, where reports are unpacked and there is one; the archive of all is a label file."""
-        report = self._reports / self._images[sample_id].report
+        report = self._reports / self._rows[sample_id].report
         return (report,) if self._reports.suffix != ".zip" and report.is_file() else ()
 
     @property
@@ -128,9 +119,9 @@ class DatasetReader(Reader):
 
     def image_files(self) -> tuple[Path, ...]:
         """Frontal images; with them unpacked reports, whose sizes then enter the digest."""
-        paths = [self._path(one) for one in self._images.values()]
+        paths = list(self.images.values())
         if self._reports.suffix != ".zip":
-            paths += [self._reports / report for report in dict.fromkeys(one.report for one in self._images.values())]
+            paths += [self._reports / report for report in dict.fromkeys(one.report for one in self._rows.values())]
         missing = sum(not path.is_file() for path in paths)
         if missing:
             raise PartialRelease(f"{self.card.name}: {missing:,} of {len(paths):,} frontal images and reports are not in {self.root}.")
@@ -144,33 +135,24 @@ class DatasetReader(Reader):
         """
         if rule.rule == TEST_REPORTS:
             return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.part == "test"])}
-        if rule.rule == PER_CLASS_RULE and rule.seed is not None:
-            return {"train": (), "validation": (), "test": self._five_by_two_hundred(rule.seed)}
-        raise SplitError(f"{self.card.name}: split rules are {TEST_REPORTS!r}, and {PER_CLASS_RULE!r} with a seed; found {rule.rule!r}.")
+        require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
+        return {"train": (), "validation": (), "test": self._five_by_two_hundred(rule.seed)}
 
     def checks(self) -> Iterable[Check]:
-        everything = list(self._rows("split", ("dicom_id", "study_id", "subject_id", "split")))
-        counts = {"images": len(everything), "frontal_images": len(self._images)}
+        everything = list(self._read("split", SPLIT_COLUMNS))
+        counts = {"images": len(everything), "frontal_images": len(self._rows)}
         counts |= {f"{part}_images": sum(row["split"] == part for row in everything) for part in ("train", "validate", "test")}
         counts["studies"] = len({row["study_id"] for row in everything})
         counts["patients"] = len({row["subject_id"] for row in everything})
         counts["labelled_studies"] = len(self._labels)
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "Is this the complete release 2.0.0 or 2.1.0?")
-        try:
-            found, verdict = "readable", "ok"
-            self.sample(self.ids[0]).image()
-        except LobeError:
-            found, verdict = "not readable", "error"
-        yield Check("first image and its report", "readable", found, verdict)
+        yield from release_checks(self, counts, "Is this the complete release 2.0.0 or 2.1.0?")
+        yield first_image_check(self)
 
     @cached_property
     def _first(self) -> tuple[Image, ...]:
         """The first frontal image of each study, in table order."""
         first: dict[str, Image] = {}
-        for one in self._images.values():
+        for one in self._rows.values():
             first.setdefault(one.study, one)
         return tuple(first.values())
 
@@ -227,9 +209,6 @@ class DatasetReader(Reader):
         require_regular(self._reports)
         return zipfile.ZipFile(self._reports)
 
-    def _path(self, one: Image) -> Path:
-        return self._base / one.folder / f"{one.dicom}.jpg"
-
     def _where(self, sample_id: str) -> str:
         """The image by its place: no id leaves."""
         return f"{self.card.name}: frontal image {self._place[sample_id]:,} of {self._tables['split'].name}"
@@ -249,7 +228,7 @@ class DatasetReader(Reader):
             if not zipfile.is_zipfile(archive):
                 raise DataError(f"{self.card.name}: {REPORTS_ZIP} is not a readable archive. Fetch it again.")
             return archive
-        first = next(iter(self._images.values()))
+        first = next(iter(self._rows.values()))
         holding = [self.root / folder for folder in REPORT_FOLDERS if (self.root / folder / first.report).is_file()]
         unpacked = the_one(self.card.name, "the folder files of MIMIC-CXR's reports", holding)
         if unpacked is not None:
@@ -264,7 +243,7 @@ class DatasetReader(Reader):
                 return self._base / f"{PREFIX}{name}.csv{end}"
         raise DataError(f"{self.card.name}: {PREFIX}{name}.csv.gz is missing in {self._base}. It is part of MIMIC-CXR-JPG.")
 
-    def _rows(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    def _read(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         path = self._tables[name]
         try:
             with open_text(path, self.card.name) as handle:

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, LobeError, PartialRelease, SplitError
+from benchmark.errors import DataError, LobeError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey, size_of
 from benchmark.readers.base import SPLITS, Check, Phrase, Reader, Sample
-from benchmark.readers.kit.checks import as_warning, count_checks, phantom_checks
-from benchmark.readers.kit.splits import Splits
-from benchmark.readers.kit.tables import Table, cells_of, read_table
+from benchmark.readers.kit.boxes import require_size
+from benchmark.readers.kit.checks import as_warning, release_checks
+from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import not_read, the_one
 from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
@@ -63,29 +64,22 @@ class DatasetReader(Reader):
         self._table = found[0]
         if len(found) > 1:
             self.warnings += [not_read(self.card.name, self._place(other), self._place(found[0])) for other in found[1:]]
-        self._images = self._read(read_table(self._table, self.card.name))
+        self._rows = self._read(read_table(self._table, self.card.name))
         self._base = self._image_base()
+        self.images = {i: self._base / one.path for i, one in self._rows.items()}
         self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Images with a phrase, in order of first appearance in the table."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: an id that no row of {self._table.name} names was asked for.")
-        one = self._images[sample_id]
+        path, one = self.path_of(sample_id), self._rows[sample_id]
         boxes = [np.array(listed, np.float64) for listed in one.phrases.values()]
         names = self.card.classes
         return Sample(
             id=sample_id,
             patient_id=one.subject,
             image=partial(self._image, one),
-            masks=None,
             boxes_xywh=np.concatenate(boxes),
             box_labels=np.concatenate([np.full(len(b), label, np.int64) for b, (label, _) in zip(boxes, one.phrases, strict=True)]),
-            files=(self._base / one.path,),
+            files=(path,),
             positive=True,
             phrases=tuple(Phrase(text, b, names[label]) for b, (label, text) in zip(boxes, one.phrases, strict=True)),
         )
@@ -98,7 +92,7 @@ class DatasetReader(Reader):
         return (self._base,)
 
     def image_files(self) -> tuple[Path, ...]:
-        paths = tuple(self._base / one.path for one in self._images.values())
+        paths = super().image_files()
         missing = sum(not path.is_file() for path in paths)
         if missing:
             raise PartialRelease(
@@ -115,16 +109,15 @@ class DatasetReader(Reader):
         """`all phrases`: everything is tested on, as before release 1.1.0. `split column`: the release's own, from 1.1.0 on."""
         if rule.rule == ALL_RULE:
             return {"train": (), "validation": (), "test": self.ids}
-        if rule.rule != COLUMN_RULE:
-            raise SplitError(f"{self.card.name}: split rules are {ALL_RULE!r} and {COLUMN_RULE!r}; found {rule.rule!r}.")
+        require_rule(rule, (ALL_RULE, COLUMN_RULE), dataset=self.card.name)
         if not self._has_split:
             raise SplitError(
                 f"{self.card.name}: {self._table.name} has no column {SPLIT}. Release 1.1.0 brought it; use the split all-phrases."
             )
-        return {split: tuple(i for i, one in self._images.items() if one.part == split) for split in SPLITS}
+        return {split: tuple(i for i, one in self._rows.items() if one.part == split) for split in SPLITS}
 
     def checks(self) -> Iterable[Check]:
-        listed = self._images.values()
+        listed = self._rows.values()
         counts = {
             "images": len(listed),
             "phrases": sum(len(one.phrases) for one in listed),
@@ -133,24 +126,22 @@ class DatasetReader(Reader):
         }
         if self._has_split:
             counts |= {f"{split}_images": sum(one.part == split for one in listed) for split in SPLITS}
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            for check in count_checks(self.card.expected, counts, "The table was edited or cut; fetch it again."):
-                # Rows become phrases by equal image, finding and words, which nobody compared with the release's own count.
-                yield as_warning(check, "The release's page counts its pairs in its own way.") if check.what == "phrases" else check
+        for check in release_checks(self, counts, "The table was edited or cut; fetch it again."):
+            # Rows become phrases by equal image, finding and words, which nobody compared with the release's own count.
+            counted_otherwise = self.phantom is None and check.what == "phrases"
+            yield as_warning(check, "The release's page counts its pairs in its own way.") if counted_otherwise else check
         yield self._check_sizes()
 
     def _check_sizes(self) -> Check:
         """Every file's header against the table, then one image whole."""
         expected = "the sizes in the table"
         try:
-            for one in self._images.values():
+            for one in self._rows.values():
                 self._require_size(one, read_unnamed(size_of, self._base / one.path, self._where(one.line)))
             self.sample(self.ids[0]).image()
         except LobeError as error:
             return Check("image sizes", expected, str(error), "error", "Unpack MIMIC-CXR-JPG again.")
-        return Check("image sizes", expected, f"all {len(self._images):,} agree, the first is readable", "ok")
+        return Check("image sizes", expected, f"all {len(self._rows):,} agree, the first is readable", "ok")
 
     def _image(self, one: _Image) -> np.ndarray:
         pixels = read_unnamed(read_grey, self._base / one.path, self._where(one.line))
@@ -158,21 +149,12 @@ class DatasetReader(Reader):
         return pixels
 
     def _require_size(self, one: _Image, shape: tuple[int, ...]) -> None:
-        if tuple(shape) != (one.height, one.width):
-            raise ImageError(
-                f"{self._where(one.line)}: the image file has {shape[0]:,} rows x {shape[1]:,} columns, the table says {one.height:,} x "
-                f"{one.width:,}. Boxes are in pixels of the original file: is this a resized copy of MIMIC-CXR-JPG?"
-            )
+        require_size(shape, (one.height, one.width), self._where(one.line))
 
     def _read(self, table: Table) -> dict[str, _Image]:
-        header = [name.strip() for name in table.header]
-        missing = [name for name in COLUMNS if header.count(name) != 1]
-        if missing:
-            raise DataError(f"{self.card.name}: {table.path.name} does not have one column {missing[0]}. Expected {', '.join(COLUMNS)}.")
-        self._has_split = SPLIT in header
+        self._has_split = SPLIT in map(str.strip, table.header)
         images: dict[str, _Image] = {}
-        for line, cells in cells_of(table, len(header), self.card.name):
-            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        for line, row in rows_by_name(table, COLUMNS, self.card.name):
             one = self._image_of(row, line)
             known = images.setdefault(row["dicom_id"], one)
             if known.about != one.about:
@@ -184,8 +166,6 @@ class DatasetReader(Reader):
                     f"{self._where(line)}: the same box of the same phrase a second time. Each box has one row; fetch it again."
                 )
             boxes.append(box)
-        if not images:
-            raise DataError(f"{self.card.name}: {table.path.name} has a header and no rows. Fetch the file again.")
         return images
 
     def _image_of(self, row: Mapping[str, str], line: int) -> _Image:
@@ -240,7 +220,7 @@ class DatasetReader(Reader):
 
     def _image_base(self) -> Path:
         """The folder that holds MIMIC-CXR-JPG's `files`: with the first image of the table in it, if there is such a one."""
-        first = next(iter(self._images.values())).path
+        first = next(iter(self._rows.values())).path
         folders = [place / folder for place in (self.root, self.root.parent / BESIDE) for folder in IMAGE_FOLDERS]
         with_files = [folder for folder in folders if (folder / "files").is_dir()]
         if not with_files:

@@ -6,7 +6,6 @@ table here is read by position.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import SPLITS, Check, Reader, Sample
-from benchmark.readers.kit.box_masks import box_masks
-from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.boxes import box_masks, require_box, require_size
+from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, split_checks, tolerated
 from benchmark.readers.kit.nih_tables import (
     NORMAL,
     TEST_LIST,
@@ -35,9 +34,8 @@ from benchmark.readers.kit.nih_tables import (
     read_entries,
     read_list,
 )
-from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint, drop_patients_of_test, shared_patients, size_matched
+from benchmark.readers.kit.splits import Splits, require_rule, shared_patients, variant_of
 from benchmark.readers.kit.tables import Table, locate, read_table
-from benchmark.readers.kit.walk import first_folder_with
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"
@@ -64,30 +62,29 @@ class DatasetReader(Reader):
     """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, [BOX_TABLE], self.card.name)
-        if self._base is None:
-            raise DataError(f"{self.card.name}: {BOX_TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
+        self._base = self.folder_with(BOX_TABLE)
         self._entries, entry_path = read_entries(self._base, self.card.name)
         self.warnings += earlier_table(entry_path, self.card.name)
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
         self._test_list = read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
         listed = set(self._test_list)
         self._normal = tuple(i for i, e in self._entries.items() if e.findings == (NORMAL,) and i in listed)
-        self._images = self._find_images()
+        self.images = self._find_images()
         self._label_files = tuple(
             p for p in (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST) if p.exists()
         )
-        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {layout(self._base, self._images)}"
+        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {layout(self._base, self.images)}"
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Images with boxes in order of first appearance, then images of the official test list without a finding, in table order."""
+        """Images with boxes in order of first appearance, then images of the official test list without a finding, in table order.
+
+        Of the latter some may have no file: only those that a split draws are needed.
+        """
         return (*self._boxed, *self._normal)
 
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no file of {sample_id!r} among images with boxes and normal images of {TEST_LIST}.")
-        boxed = self._boxed.get(sample_id)
+        path, boxed = self.path_of(sample_id), self._boxed.get(sample_id)
         boxes = boxed.xywh if boxed else np.zeros((0, 4))
         labels = boxed.labels if boxed else np.zeros(0, dtype=np.int64)
         return Sample(
@@ -97,7 +94,7 @@ class DatasetReader(Reader):
             masks=partial(self._masks, sample_id, boxes, labels),
             boxes_xywh=boxes,
             box_labels=labels,
-            files=(self._images[sample_id],),
+            files=(path,),
             positive=boxed is not None,
             view=self._entries[sample_id].view,
         )
@@ -105,25 +102,13 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return self._label_files
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
     def split(self, rule: SplitRule) -> Splits:
-        """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched" (science, section 6)."""
-        name, _, variant = (part.strip() for part in rule.rule.partition(","))
-        if name != RULE or rule.seed is None or rule.validation_share is None or rule.test_share is None:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and two shares; found {rule.rule!r}.")
+        """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched"."""
+        known = (RULE, f"{RULE}, patient-disjoint", f"{RULE}, size-matched")
+        require_rule(rule, known, "seed", "validation_share", "test_share", dataset=self.card.name)
         splits = split_with_normals(tuple(self._boxed), self._normal, rule.seed, rule.validation_share, rule.test_share)
-        check_disjoint(splits)
-        locate([i for split in SPLITS for i in splits[split]], {i: (p,) for i, p in self._images.items()}, self.card.name, "the split")
-        if not variant:
-            return splits
-        disjoint = drop_patients_of_test(splits, patient_of)
-        if variant == "patient-disjoint":
-            return disjoint
-        if variant == "size-matched":
-            return size_matched(splits, disjoint, rule.seed)
-        raise SplitError(f"There is no variant {variant!r} of a split rule; known are 'patient-disjoint' and 'size-matched'.")
+        locate([i for split in SPLITS for i in splits[split]], {i: (p,) for i, p in self.images.items()}, self.card.name, "the split")
+        return variant_of(splits, rule, patient_of)
 
     def checks(self) -> Iterable[Check]:
         counts = self._counts()
@@ -131,9 +116,8 @@ class DatasetReader(Reader):
             yield from phantom_checks(self.phantom, counts, tuple(self._entries))
         else:
             yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the NIH.")
-        for name, rule, splits in made_splits(self, checked=False):
-            if self.phantom is None:
-                yield from check_digests(splits, rule.expected, self._n_boxes, self._boxed.__contains__, patient_of)
+        yield from split_checks(self, self._n_boxes, self._boxed.__contains__, patient_of)
+        for name, _, splits in made_splits(self):
             if name == "lovt":
                 for (one, other), n_shared in shared_patients(splits, patient_of).items():
                     yield tolerated(self.card, f"patients in both {one} and {other}", n_shared)
@@ -175,7 +159,7 @@ class DatasetReader(Reader):
         return images | locate([i for i in self._normal if i in found], found, self.card.name, TEST_LIST)
 
     def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self._images[sample_id], sample_id, GreyRule.LUMA)
+        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
         self._require_size(pixels.shape, sample_id)
         return pixels
 
@@ -184,11 +168,7 @@ class DatasetReader(Reader):
         return box_masks(boxes, labels, len(self.card.classes), shape)
 
     def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._images[sample_id]} (id {sample_id}): {shape[0]} rows x {shape[1]} columns, but {BOX_TABLE} is in pixels of "
-                f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
-            )
+        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})")
 
     def _class_of(self, name: str, where: str) -> int:
         name = OTHER_NAMES.get(name, name)
@@ -272,11 +252,5 @@ def _box(cells: Sequence[str], where: str) -> tuple[float, ...]:
         x, y, width, height = (float(cell) for cell in cells)
     except ValueError:
         raise DataError(f"{where}: {', '.join(cells)} are not four numbers x, y, width, height.") from None
-    if not all(map(math.isfinite, (x, y, width, height))) or min(width, height) <= 0:
-        raise DataError(f"{where}: box {x:g}, {y:g}, {width:g}, {height:g} has no area.")
-    if min(x, y) < 0 or max(x + width, y + height) > SIDE:
-        raise DataError(
-            f"{where}: the box leaves the image (x {x:g} to {x + width:g}, y {y:g} to {y + height:g}, image 0 to {SIDE:,}). "
-            "The original release has no such box: is this an edited copy?"
-        )
+    require_box((x, y, width, height), SIDE, where)
     return x, y, width, height

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.checks import count_checks, first_image_check, phantom_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import sampled
 from benchmark.readers.kit.nih_tables import (
     ENTRY_TABLES,
@@ -33,9 +33,8 @@ from benchmark.readers.kit.nih_tables import (
     read_entries,
     read_list,
 )
-from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 from benchmark.readers.kit.tables import locate
-from benchmark.readers.kit.walk import first_folder_with
 
 RULE = "official test, validation by patient"
 SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652
@@ -45,42 +44,27 @@ class DatasetReader(Reader):
     """Every image of the two official lists. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, ENTRY_TABLES, self.card.name)
-        if base is None:
-            raise DataError(
-                f"{self.card.name}: neither {' nor '.join(ENTRY_TABLES)} is in {self.root}. Expected {', '.join(self.card.files)}."
-            )
-        self._base = base
+        self._base = base = self.folder_with(*ENTRY_TABLES)
         self._entries, self._entry_path = read_entries(base, self.card.name)
         self.warnings += earlier_table(self._entry_path, self.card.name)
         needed_for = "The official split is made of the two lists."
         self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
         self._require_lists()
-        self._labels = {i: self._labels_of(i, self._entries[i]) for i in self.ids}
-        self._images = locate(self.ids, find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
-        unlisted = len(self._entries) - len(self.ids)
+        listed = (*self._lists[TRAIN_VAL_LIST], *self._lists[TEST_LIST])
+        self._labels = {i: self._labels_of(i, self._entries[i]) for i in listed}
+        self.images = locate(listed, find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
+        unlisted = len(self._entries) - len(listed)
         if unlisted:
             self.warnings.append(f"{self.card.name}: {unlisted:,} images of {self._entry_path.name} are in no official list and left out.")
         year = "2020" if "v2020" in self._entry_path.name else "2017"
-        self.release = f"labels of {year}, images {layout(base, self._images)}"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Images of train_val_list.txt, then of test_list.txt, in the lists' order."""
-        return (*self._lists[TRAIN_VAL_LIST], *self._lists[TEST_LIST])
+        self.release = f"labels of {year}, images {layout(base, self.images)}"
 
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._labels:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {TRAIN_VAL_LIST} and {TEST_LIST}.")
-        labels = self._labels[sample_id]
-        path = self._images[sample_id]
+        path, labels = self.path_of(sample_id), self._labels[sample_id]
         return Sample(
             id=sample_id,
             patient_id=patient_of(sample_id),
             image=partial(read_grey, path, sample_id, GreyRule.LUMA),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
             files=(path,),
             positive=bool((labels == 1).any()),
             view=self._entries[sample_id].view,
@@ -90,12 +74,8 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return (self._entry_path, self._base / TRAIN_VAL_LIST, self._base / TEST_LIST)
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
     def split(self, rule: SplitRule) -> Splits:
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
         splits = official_split(self._lists[TRAIN_VAL_LIST], self._lists[TEST_LIST], rule.seed, rule.validation_share)
         check_disjoint(splits)
         return splits
@@ -109,17 +89,10 @@ class DatasetReader(Reader):
         else:
             hint = f"Counts are those of {ENTRY_TABLES[0]}. Was the file edited or cut? Fetch it again from the NIH."
             yield from count_checks(self.card.expected, counts, hint)
-            for name, rule, splits in made_splits(self):
-                for line in check_digests(splits, rule.expected, patient_of=patient_of):
-                    yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
+            yield from split_checks(self, patient_of=patient_of)
         patients = [{patient_of(i) for i in listed} for listed in self._lists.values()]
         yield tolerated(self.card, "patients in both official lists", len(patients[0] & patients[1]))
-        try:
-            found, verdict = "readable", "ok"
-            self.sample(self.ids[0]).image()
-        except LobeError as error:
-            found, verdict = str(error), "error"
-        yield Check("first image", "readable", found, verdict, "" if verdict == "ok" else "Unpack the images again.")
+        yield first_image_check(self)
 
     def _require_lists(self) -> None:
         """Every listed image has its labels and stands in one list."""

@@ -18,13 +18,14 @@ import skimage.draw
 from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
+from benchmark.errors import DataError, ImageError, TooFewImages
 from benchmark.imaging.picture import GreyRule, read_grey, size_of
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, tolerated
-from benchmark.readers.kit.splits import check_digests, check_disjoint
+from benchmark.readers.kit.boxes import xywh_of
+from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks, split_checks, tolerated
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
-from benchmark.readers.kit.walk import find_files, first_folder_with
+from benchmark.readers.kit.walk import find_files
 
 RULE = "train-file-holdout"
 PARTS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
@@ -83,7 +84,7 @@ def parse_annotation(text: str, where: str = "annotation") -> tuple[Shape, ...]:
 def true_boxes(shapes: Sequence[Shape]) -> np.ndarray:
     """Tight boxes, (n, 4) float64 x, y, width, height."""
     corners = np.array([s.xyxy for s in shapes], dtype=np.float64).reshape(-1, 4)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return xywh_of(corners)
 
 
 def released_boxes(shapes: Sequence[Shape]) -> np.ndarray:
@@ -131,24 +132,17 @@ class DatasetReader(Reader):
     """Object-CXR as the torrent, the Kaggle mirror or LoVT's `input` folder lay it out. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, ["train.csv"], self.card.name)
-        if self._base is None:
-            raise DataError(f"{self.card.name}: train.csv is missing in {self.root}. Expected {', '.join(self.card.files)}.")
+        self._base = self.folder_with("train.csv")
         parts = [part for part in PARTS if part != "test" or (self._base / "test.csv").exists()]
         self._rows: dict[str, _Row] = {}
-        self._images: dict[str, Path] = {}
+        self.images: dict[str, Path] = {}
         self._n_unlisted = 0
         for part in parts:
             self._add(part)
         self.release = self._name_release(parts)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File stems: train.csv, then dev.csv, then the mirror's test.csv, each in file order."""
-        return tuple(self._rows)
-
     def sample(self, sample_id: str) -> Sample:
-        row, path = self._row(sample_id), self._images[sample_id]
+        path, row = self.path_of(sample_id), self._rows[sample_id]
         boxes = released_boxes(row.shapes) if self.shapes == "released" else true_boxes(row.shapes)
         return Sample(
             id=sample_id,
@@ -164,13 +158,9 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._base / f"{part}.csv" for part in PARTS if (self._base / f"{part}.csv").exists())
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
-    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+    def split(self, rule: SplitRule) -> Splits:
         """Training and validation from train.csv by scikit-learn's `train_test_split`; test is the official dev set in file order."""
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
         train, dev = self._ids_of("train"), self._ids_of("dev")
         if len(train) < 2:
             raise TooFewImages(f"{self.card.name}: train.csv lists {len(train)} images; a split into training and validation needs 2.")
@@ -186,8 +176,7 @@ class DatasetReader(Reader):
         else:
             expected = {k: n for k, n in self.card.expected.items() if k in counts or not k.startswith("test")}
             yield from count_checks(expected, counts, "The file was edited or cut; fetch it again from the source in the dataset's card.")
-            for _, rule, splits in made_splits(self):
-                yield from check_digests(splits, rule.expected, self._n_boxes, self._is_positive)
+            yield from split_checks(self, self._n_boxes, self._is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
         yield self._check_frames()
         yield first_sample_check(self)
@@ -197,7 +186,7 @@ class DatasetReader(Reader):
         table = read_table(self._base / f"{part}.csv", self.card.name)
         rows = self._parse(part, table)
         found = find_files(self._base / part, ".jpg")
-        self._images.update(locate(rows, found, self.card.name, table.path.name))
+        self.images.update(locate(rows, found, self.card.name, table.path.name))
         self._rows.update(rows)
         unlisted = sorted(found.keys() - rows.keys())
         self._n_unlisted += len(unlisted)
@@ -222,13 +211,8 @@ class DatasetReader(Reader):
             rows[sample_id] = _Row(part, line, parse_annotation(annotation, where))
         return rows
 
-    def _row(self, sample_id: str) -> _Row:
-        if sample_id not in self._rows:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {', '.join(p.name for p in self.label_files())}.")
-        return self._rows[sample_id]
-
     def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
-        row = self._row(sample_id)
+        row = self._rows[sample_id]
         height, width = shape
         for k, item in enumerate(row.shapes, start=1):
             left, top, right, bottom = item.xyxy
@@ -246,7 +230,7 @@ class DatasetReader(Reader):
         try:
             for sample_id, row in self._rows.items():
                 if row.shapes:
-                    height, width = size_of(self._images[sample_id], sample_id)
+                    height, width = size_of(self.images[sample_id], sample_id)
                     n_boxes += len(row.shapes)
                     n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
         except ImageError as error:

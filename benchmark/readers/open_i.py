@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError
 from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, phantom_checks
-from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.checks import first_image_check, release_checks
+from benchmark.readers.kit.splits import Splits, require_rule
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.text import read_xml
-from benchmark.readers.kit.walk import files_in, find_files, first_folder_with
+from benchmark.readers.kit.walk import files_in, find_files
 
 REPORTS = "ecgen-radiology"
 RULE = "all reports"
@@ -40,10 +38,7 @@ class DatasetReader(Reader):
     """Open-I's reports with a picture. Ids are report ids such as CXR10; patients are unknown."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (REPORTS,), self.card.name)
-        folder = None if base is None else base / REPORTS
-        if folder is None:
-            raise DataError(f"{self.card.name}: no folder {REPORTS} in {self.root}. Unpack NLMCXR_reports.tgz there.")
+        folder = self.folder_with(REPORTS) / REPORTS
         self._files = tuple(sorted(files_in(folder, ".xml"), key=lambda path: (len(path.stem), path.stem)))
         if not self._files:
             raise DataError(f"{self.card.name}: {folder} holds no XML file. Unpack NLMCXR_reports.tgz again.")
@@ -51,27 +46,17 @@ class DatasetReader(Reader):
         pictures = find_files(self.root, ".png")
         first = {r.id: r.images[0] for r in self._reports.values() if r.images and r.images[0] in pictures}
         paths = locate(first.values(), pictures, self.card.name, REPORTS)
-        self._images = {i: paths[name] for i, name in first.items()}
-        if not self._images:
+        self.images = {i: paths[name] for i, name in first.items()}  # by number of the report
+        if not self.images:
             raise DataError(f"{self.card.name}: no picture of any report is in {self.root}. Unpack NLMCXR_png.tgz there.")
         self.release = "XML reports and PNG images"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Reports with a picture, by number."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no report {sample_id!r} with a picture.")
-        path = self._images[sample_id]
+        path = self.path_of(sample_id)
         return Sample(
             id=sample_id,
             patient_id=None,
             image=partial(read_grey, path, sample_id),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
             files=(path,),
             report=self._reports[sample_id].text,
         )
@@ -79,31 +64,19 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return self._files
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
-
     def split(self, rule: SplitRule) -> Splits:
         """Every report with a picture and findings or an impression is tested on: the release has no split."""
-        if rule.rule != RULE:
-            raise SplitError(f"{self.card.name}: there is one split rule, {RULE!r}; found {rule.rule!r}.")
-        return {"train": (), "validation": (), "test": tuple(i for i in self._images if self._reports[i].text)}
+        require_rule(rule, (RULE,), dataset=self.card.name)
+        return {"train": (), "validation": (), "test": tuple(i for i in self.images if self._reports[i].text)}
 
     def checks(self) -> Iterable[Check]:
         counts = {
             "reports": len(self._reports),
-            "images": len(self._images),
+            "images": len(self.images),
             "listed_images": sum(len(report.images) for report in self._reports.values()),
         }
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "Is the download complete and unpacked?")
-        try:
-            found, verdict = "readable", "ok"
-            self.sample(self.ids[0]).image()
-        except LobeError as error:
-            found, verdict = str(error), "error"
-        yield Check("first image", "readable", found, verdict)
+        yield from release_checks(self, counts, "Is the download complete and unpacked?")
+        yield first_image_check(self)
 
 
 def read_report(path: Path, dataset: str) -> Report:

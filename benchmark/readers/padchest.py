@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import as_warning, count_checks, phantom_checks, tolerated
+from benchmark.readers.kit.checks import as_warning, first_image_check, release_checks, tolerated
 from benchmark.readers.kit.holdout import sampled
-from benchmark.readers.kit.splits import Splits, check_disjoint
-from benchmark.readers.kit.tables import cells_of, read_table
+from benchmark.readers.kit.splits import Splits, check_disjoint, permutation_split, require_rule
+from benchmark.readers.kit.tables import read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import first_folder_with, names_in
+from benchmark.readers.kit.walk import names_in
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 COLUMNS = ("ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels")
@@ -55,15 +55,13 @@ class DatasetReader(Reader):
     """Frontal images with a label list and a file. An id is an ImageID; patients are known."""
 
     def open(self) -> None:
-        base = first_folder_with(self.root, (TABLE,), self.card.name)
-        if base is None:
-            raise DataError(f"{self.card.name}: {TABLE} is missing in {self.root}. Expected {', '.join(self.card.files)}.")
-        self._base = base
+        self._base = base = self.folder_with(TABLE)
         self._totals = {"rows": 0, "studies": 0, "patients": 0, "frontal": 0, "frontal_without_labels": 0}
         self._n_other_methods = 0
         rows = self._read()
         present = {place: names_in(base / place) for place in {row.place for row in rows.values()}}
         self._rows = {i: row for i, row in rows.items() if i in present.get(row.place, ())}
+        self.images = {i: base / row.place / i for i, row in self._rows.items()}
         self._n_missing = len(rows) - len(self._rows)
         if not self._rows:
             raise DataError(
@@ -77,24 +75,13 @@ class DatasetReader(Reader):
             self.warnings.append(f"{self.card.name}: {self._n_missing:,} of {len(rows):,} frontal images have no file and are left out.")
         self.release = "labels of 2019-02-01"
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """ImageIDs in file order."""
-        return tuple(self._rows)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._rows:
-            raise DataError(f"{self.card.name}: an id that no frontal row of {TABLE} names was asked for.")
-        row = self._rows[sample_id]
-        path = self._base / row.place / sample_id
+        path, row = self.path_of(sample_id), self._rows[sample_id]
         labels = np.array([name in row.names for name in self.card.classes], np.int8)
         return Sample(
             id=sample_id,
             patient_id=row.patient,
             image=partial(read_unnamed, read_grey, path, self._where(row.line)),
-            masks=None,
-            boxes_xywh=np.zeros((0, 4)),
-            box_labels=np.zeros(0, np.int64),
             files=(path,),
             positive=bool(labels.any()),
             view="PA" if row.view == "PA" else "AP",
@@ -103,9 +90,6 @@ class DatasetReader(Reader):
 
     def label_files(self) -> tuple[Path, ...]:
         return (self._base / TABLE,)
-
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / row.place / sample_id for sample_id, row in self._rows.items())
 
     def split(self, rule: SplitRule) -> Splits:
         """LOBE's own, the release has none: sorted patients in random order, test first, then validation; all others train.
@@ -116,16 +100,14 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, one without its numbers, or a part that is left without an image.
         """
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None or rule.test_share is None:
-            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and two shares; found {rule.rule!r}.")
+        require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
         images: dict[str, list[str]] = {}
         for sample_id, row in self._rows.items():
             images.setdefault(row.patient, []).append(sample_id)
         seen = sorted(patient for patient, ids in images.items() if any(self._rows[i].physician for i in ids))
-        drawn = [seen[k] for k in np.random.RandomState(rule.seed).permutation(len(seen))]
-        n_test, n_validation = round(rule.test_share * len(drawn)), round(rule.validation_share * len(drawn))
-        held = {"test": drawn[:n_test], "validation": drawn[n_test : n_test + n_validation]}
-        away = {patient for patients in held.values() for patient in patients}
+        drawn = permutation_split(seen, rule.seed, rule.validation_share, rule.test_share)
+        held = {"test": drawn["test"], "validation": drawn["validation"]}
+        away = {*held["test"], *held["validation"]}
         splits = {name: tuple(i for p in patients for i in images[p] if self._rows[i].physician) for name, patients in held.items()}
         splits = {"train": tuple(sampled([i for i, row in self._rows.items() if row.patient not in away])), **splits}
         empty = [split for split, ids in splits.items() if not ids]
@@ -139,11 +121,8 @@ class DatasetReader(Reader):
 
     def checks(self) -> Iterable[Check]:
         counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            for line in count_checks(self.card.expected, counts):
-                yield as_warning(line, RECALLED)
+        for line in release_checks(self, counts, RECALLED):
+            yield as_warning(line, RECALLED) if self.phantom is None else line
         for name in self.card.classes:
             n = counts[f"positive_{name.replace(' ', '_')}"]
             hint = "" if n else "Are labels spelt otherwise in this copy? Nothing can be learnt of a class that nobody has."
@@ -152,11 +131,7 @@ class DatasetReader(Reader):
         verdict = "warning" if self._n_other_methods else "ok"
         yield Check(f"MethodLabel is {' or '.join(METHODS)}", "always", f"{self._n_other_methods:,} rows are not", verdict)
         yield tolerated(self.card, "frontal images without a file", self._n_missing)
-        try:
-            self.sample(self.ids[0]).image()
-            yield Check("first image", "readable", "readable", "ok")
-        except LobeError as error:
-            yield Check("first image", "readable", str(error), "error", "Unpack the images again.")
+        yield first_image_check(self)
 
     def _counts(self) -> dict[str, int]:
         counts = self._totals | {"images": len(self._rows), "physician": sum(row.physician for row in self._rows.values())}
@@ -164,17 +139,11 @@ class DatasetReader(Reader):
 
     def _read(self) -> dict[str, Row]:
         """Frontal rows with labels by ImageID; totals are of all rows."""
-        table = read_table(self._base / TABLE, self.card.name)
-        header = [name.strip() for name in table.header]
-        wrong = [name for name in COLUMNS if header.count(name) != 1]
-        if wrong:
-            raise DataError(f"{self.card.name}: {TABLE} does not have one column {wrong[0]}. Expected {', '.join(COLUMNS)} among others.")
-        at = [header.index(name) for name in COLUMNS]
         rows: dict[str, Row] = {}
         lines: dict[str, int] = {}
         studies, patients = set(), set()
-        for line, cells in cells_of(table, len(header), self.card.name):
-            name, place, study, patient, projection, method, labels = (cells[k].strip() for k in at)
+        for line, row in rows_by_name(read_table(self._base / TABLE, self.card.name), COLUMNS, self.card.name):
+            name, place, study, patient, projection, method, labels = (row[column] for column in COLUMNS)
             if not _IMAGE.fullmatch(name) or not _PLACE.fullmatch(place):
                 raise DataError(f"{self._where(line)}: ImageID is no name of a PNG file or ImageDir no number. Are the columns shifted?")
             if name in lines:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
-from benchmark.readers.kit.box_masks import box_masks
-from benchmark.readers.kit.checks import count_checks, made_splits, phantom_checks
+from benchmark.readers.kit.boxes import box_masks, require_size
+from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.holdout import SORTED, sorted_holdout
-from benchmark.readers.kit.splits import check_digests, split_by_rule
+from benchmark.readers.kit.splits import Splits, split_by_rule
 from benchmark.readers.kit.tables import Table, cells_of, locate, require_columns
 from benchmark.readers.kit.text import open_text, read_json
-from benchmark.readers.kit.walk import find_files, first_folder_with
+from benchmark.readers.kit.walk import find_files
 
 SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
 LABELS = "stage_2_train_labels.csv"
@@ -65,16 +65,11 @@ class DatasetReader(Reader):
     """RSNA stage 2 with its label file as released or re-saved with semicolons."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, (LABELS,), self.card.name)
-        if self._base is None:
-            earlier = first_folder_with(self.root, (STAGE_1_LABELS,), self.card.name)
-            found = f" This is stage 1 ({STAGE_1_LABELS}), which has fewer images and other boxes; stage 2 is needed." if earlier else ""
-            raise DataError(
-                f"{self.card.name}: {LABELS} is missing in {self.root}.{found} It is part of the public release: {self.card.source}."
-            )
+        stage_1 = f"This is stage 1 ({STAGE_1_LABELS}), which has fewer images and other boxes; stage 2 is needed."
+        self._base = self.folder_with(LABELS, look_alikes={STAGE_1_LABELS: stage_1})
         self._labels = read_labels(self._base / LABELS, self.card.name)
         form = "as released" if self._labels.separator == "," else "re-saved with semicolons"
-        self._copy = KNOWN_COPIES.get((self._labels.n_rows, len(self.ids)))
+        self._copy = KNOWN_COPIES.get((self._labels.n_rows, len(self._labels.ids)))
         self.release = self._copy or f"stage 2, labels {form}"
         if self._copy is not None:
             self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
@@ -83,15 +78,9 @@ class DatasetReader(Reader):
         self._find_images()
         self._patients_file, self._patients = self._read_patients()
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """All labelled ids in order of first appearance in the label file."""
-        return self._labels.ids
-
     def sample(self, sample_id: str) -> Sample:
-        """Raises DataError for an id without a label row. The view is in the DICOM header, which is read with the pixels, not here."""
-        if sample_id not in self._labels.boxes_xywh:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {LABELS}.")
+        """The view is in the DICOM header, which is read with the pixels, not here."""
+        path = self.path_of(sample_id)
         boxes = self._labels.boxes_xywh[sample_id]
         labels = np.zeros(len(boxes), dtype=np.int64)
         return Sample(
@@ -101,7 +90,7 @@ class DatasetReader(Reader):
             masks=partial(box_masks, boxes, labels, len(self.card.classes)),
             boxes_xywh=boxes,
             box_labels=labels,
-            files=(self._images[sample_id],),
+            files=(path,),
             positive=len(boxes) > 0,
             labels=np.array([len(boxes) > 0], np.int8),
         )
@@ -109,10 +98,7 @@ class DatasetReader(Reader):
     def label_files(self) -> tuple[Path, ...]:
         return (self._base / LABELS, *([self._patients_file] if self._patients_file is not None else []))
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images[i] for i in self.ids)
-
-    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+    def split(self, rule: SplitRule) -> Splits:
         """LoVT's permutation, or the hold-out of sorted ids; variants that need patients need RSNA's mapping file."""
         if rule.rule == SORTED:
             return sorted_holdout(self.ids, rule)
@@ -134,36 +120,25 @@ class DatasetReader(Reader):
         }
         if self._patients:
             counts["patients"] = len(set(self._patients.values()))
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from self._release_checks(counts)
-        yield self._check_first_image()
+        if self.phantom is None:
+            hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
+            yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
+        yield from release_checks(self, counts, "Is this the complete, unedited stage 2 release?")
+        yield from split_checks(self, self._n_boxes, self._is_positive, split=self._split_with_all)
+        if self.phantom is None:
+            known = f"{len(self._patients):,} of {len(self.ids):,} images"
+            hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."
+            yield Check("patients known", MAPPING, known, "ok" if self._patients else "unknown", "" if self._patients else hint)
+        yield first_image_check(self)
 
-    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
-        hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
-        yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
-        yield from count_checks(self.card.expected, counts, "Is this the complete, unedited stage 2 release?")
-        for name, rule, splits in made_splits(self):
-            for line in check_digests({"all": self.ids, **splits}, rule.expected, n_boxes=self._n_boxes, positive=self._is_positive):
-                yield Check(f"{name} {line.what}", line.expected, line.found, line.verdict, line.hint)
-        known = f"{len(self._patients):,} of {len(self.ids):,} images"
-        hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."
-        yield Check("patients known", MAPPING, known, "ok" if self._patients else "unknown", "" if self._patients else hint)
-
-    def _check_first_image(self) -> Check:
-        expected = f"{SIDE} x {SIDE}"
-        try:
-            pixels = self._image(self.ids[0])
-        except ImageError as error:
-            return Check("first image", expected, str(error), "error", "Unpack the images again.")
-        return Check("first image", expected, f"{pixels.shape[0]} x {pixels.shape[1]}", "ok")
+    def _split_with_all(self, rule: SplitRule) -> Splits:
+        return {"all": self.ids, **self.split(rule)}
 
     def _find_images(self) -> None:
         train, test = find_files(self._base / TRAIN_IMAGES, ".dcm"), find_files(self._base / TEST_IMAGES, ".dcm")
         both = {i: (*paths, *test.get(i, ())) for i, paths in train.items()}
         self._n_files = len(train)
-        self._images = locate(self.ids, both, self.card.name, f"{LABELS} (folder {TRAIN_IMAGES})")
+        self.images = locate(self._labels.ids, both, self.card.name, f"{LABELS} (folder {TRAIN_IMAGES})")
         self._n_unlabelled = len({*train, *test} - set(self.ids))
         unlabelled = [i for i in train if i not in self._labels.boxes_xywh]
         if unlabelled:
@@ -193,13 +168,9 @@ class DatasetReader(Reader):
         return known
 
     def _image(self, sample_id: str) -> np.ndarray:
-        path = self._images[sample_id]
+        path = self.images[sample_id]
         pixels = read_dicom(path, sample_id).pixels
-        if pixels.shape != (SIDE, SIDE):
-            raise ImageError(
-                f"{path} (id {sample_id}): the image has {pixels.shape[0]} rows x {pixels.shape[1]} columns, and the boxes are in pixels "
-                f"of {SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
-            )
+        require_size(pixels.shape, (SIDE, SIDE), f"{path} (id {sample_id})")
         return pixels
 
     def _n_boxes(self, sample_id: str) -> int:
@@ -242,8 +213,6 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
         if box in boxes[sample_id]:
             raise DataError(f"{dataset}: {where}: the same box of patient {sample_id} once more. The original release has no such row.")
         boxes[sample_id].append(box)
-    if not boxes:
-        raise DataError(f"{dataset}: {path.name} has a header and no rows. Fetch the file again.")
     arrays = {i: np.array(listed, dtype=np.float64).reshape(-1, 4) for i, listed in boxes.items()}
     return RsnaLabels(tuple(boxes), arrays, len(table.rows), separator)
 

@@ -18,12 +18,13 @@ from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, made_splits, phantom_checks, tolerated
+from benchmark.readers.kit.boxes import require_size
+from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import SORTED_BALANCED, sorted_holdout_balanced
-from benchmark.readers.kit.rle import EMPTY, decode_relative, runs_relative
-from benchmark.readers.kit.splits import check_digests, compare, split_by_rule
+from benchmark.readers.kit.rle import EMPTY, code_check, union_of
+from benchmark.readers.kit.splits import Splits, split_by_rule
 from benchmark.readers.kit.tables import Table, cells_of, locate, read_table, require_columns
-from benchmark.readers.kit.walk import find_files, first_folder_with, not_read
+from benchmark.readers.kit.walk import find_files, not_read
 
 SIDE = 1024  # every image and mask of the release, in pixels
 RLE_TABLES = ("train-rle.csv", "stage_2_train.csv")
@@ -31,8 +32,6 @@ PNG_TABLES = ("stage_1_train_images.csv", "stage_1_test_images.csv")
 
 MERGED, STAGE_1, STAGE_2, PNG = "merged stage 1 and 2", "stage 1", "stage 2", "PNG re-release"
 UNLABELLED = "DICOM files without a label row"
-
-_NO_ROWS = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,7 @@ class DatasetReader(Reader):
     """SIIM-ACR as the merged mirror, either competition stage, or the PNG re-release. The release carries no usable patient id."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, (*RLE_TABLES, *PNG_TABLES), self.card.name)
-        if self._base is None:
-            raise DataError(
-                f"{self.card.name}: no label table in {self.root}. Expected {' or '.join(RLE_TABLES)} beside dicom-images-train, "
-                f"or {' and '.join(PNG_TABLES)} beside png_images."
-            )
+        self._base = self.folder_with(*RLE_TABLES, *PNG_TABLES)
         self._png_names: dict[str, str] = {}
         self._labels: dict[str, _Label] = {}
         self._tables = tuple(self._base / name for name in PNG_TABLES if (self._base / name).exists())
@@ -70,24 +64,14 @@ class DatasetReader(Reader):
             self.warnings.append(not_read(self.card.name, rle[1].name, rle[0].name))
         self._find_images()
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """SOP instance ids in order of first appearance in the label table."""
-        return tuple(self._labels)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._labels:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {', '.join(p.name for p in self._tables)}.")
-        files = (self._images[sample_id],) if self._coded else (self._images[sample_id], self._mask_files[sample_id])
-        boxes, labels = _NO_ROWS
+        path = self.path_of(sample_id)
         return Sample(
             id=sample_id,
             patient_id=None,
             image=partial(self._image, sample_id),
             masks=partial(self._masks, sample_id),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=files,
+            files=(path,) if self._coded else (path, self._mask_files[sample_id]),
             positive=self._is_positive(sample_id),
             labels=np.array([self._is_positive(sample_id)], np.int8),
         )
@@ -96,9 +80,9 @@ class DatasetReader(Reader):
         return self._tables
 
     def image_files(self) -> tuple[Path, ...]:
-        return (*self._images.values(), *self._mask_files.values())
+        return (*self.images.values(), *self._mask_files.values())
 
-    def split(self, rule: SplitRule) -> dict[str, tuple[str, ...]]:
+    def split(self, rule: SplitRule) -> Splits:
         """LoVT's permutation, or the hold-out of sorted ids with a balanced training list."""
         if rule.rule == SORTED_BALANCED:
             return sorted_holdout_balanced(self.ids, rule, self._is_positive)
@@ -111,7 +95,7 @@ class DatasetReader(Reader):
         else:
             yield from self._release_checks(counts)
         if self._coded:
-            yield self._check_codes()
+            yield code_check([code for i in self._labels for code in self._codes(i)], SIDE)
         yield first_sample_check(self)
         yield tolerated(self.card, UNLABELLED, self._n_unlabelled)
 
@@ -124,20 +108,8 @@ class DatasetReader(Reader):
             f"The {self.release} release does not carry the order LoVT permuted: splits made from it are other splits. "
             "Put the merged train-rle.csv (12,954 rows) beside it."
         )
-        for _, rule, splits in made_splits(self):
-            for line in check_digests(splits, rule.expected, positive=self._is_positive):
-                yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
-
-    def _check_codes(self) -> Check:
-        """Every run-length code of the table, without drawing masks."""
-        n_codes = sum(len(label.codes) for label in self._labels.values())
-        try:
-            for sample_id, label in self._labels.items():
-                for line, code in label.codes:
-                    runs_relative(code, SIDE * SIDE, self._where(line, sample_id))
-        except DataError as error:
-            return Check("run-length codes", f"{n_codes:,} readable", str(error), "error", "Fetch the label table again.")
-        return compare("run-length codes readable", n_codes, n_codes)
+        for line in split_checks(self, positive=self._is_positive):
+            yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
 
     def _read_codes(self, table: Table) -> None:
         require_columns(table, ("ImageId", "EncodedPixels"), self.card.name)
@@ -147,8 +119,6 @@ class DatasetReader(Reader):
             if not sample_id:
                 raise DataError(f"{self.card.name}: {table.path.name} line {line:,}: the ImageId is empty.")
             codes.setdefault(sample_id, []).append((line, code))
-        if not codes:
-            raise DataError(f"{self.card.name}: {table.path.name} has a header and no rows. Fetch the file again.")
         self._rle_name = table.path.name
         self._labels = {i: self._label(i, rows) for i, rows in codes.items()}
         self.release = _name_of(table)
@@ -181,7 +151,7 @@ class DatasetReader(Reader):
         listed_in = self._tables[-1].name
         self._n_unlabelled, self._n_test, self._mask_files = 0, 0, {}
         if dicoms and self._coded:
-            self._images = locate(self._labels, dicoms, self.card.name, listed_in)
+            self.images = locate(self._labels, dicoms, self.card.name, listed_in)
             if self._png_names and (self._base / "png_images").is_dir():
                 self.warnings.append(not_read(self.card.name, "png_images", "the DICOM tree"))
             # Files of the official test set never have a row; only those of the training tree are worth a word.
@@ -197,7 +167,7 @@ class DatasetReader(Reader):
                 f"{self.card.name}: {len(unnamed):,} of {len(self._labels):,} images of {listed_in} have no file, for example "
                 f"{', '.join(unnamed[:3])}. Expected dicom-images-train/<study>/<series>/<ImageId>.dcm."
             )
-        self._images = self._pngs("png_images")
+        self.images = self._pngs("png_images")
         if not self._coded:
             self._mask_files = self._pngs("png_masks")
 
@@ -210,7 +180,7 @@ class DatasetReader(Reader):
         return "test" in path.relative_to(self._base).parts[0]
 
     def _image(self, sample_id: str) -> np.ndarray:
-        path = self._images[sample_id]
+        path = self.images[sample_id]
         pixels = read_dicom(path, sample_id).pixels if path.suffix.lower() == ".dcm" else read_grey(path, sample_id)
         self._require_size("image", pixels.shape, sample_id)
         return pixels
@@ -226,18 +196,13 @@ class DatasetReader(Reader):
                     f"but has_pneumo says {int(self._labels[sample_id].positive)}. Do png_masks and the tables belong together?"
                 )
             return mask[None]
-        # Instances of one image overlap in 183 images of the release: union, never a sum.
-        union = np.zeros((SIDE, SIDE), dtype=bool)
-        for line, code in self._labels[sample_id].codes:
-            union |= decode_relative(code, SIDE, SIDE, self._where(line, sample_id))
-        return union[None]
+        return union_of(self._codes(sample_id), SIDE)[None]  # instances overlap in 183 images of the release
+
+    def _codes(self, sample_id: str) -> list[tuple[str, str]]:
+        return [(self._where(line, sample_id), code) for line, code in self._labels[sample_id].codes]
 
     def _require_size(self, what: str, shape: tuple[int, ...], sample_id: str) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._images[sample_id]} (id {sample_id}): the {what} has {shape[0]} rows x {shape[1]} columns, and the masks are drawn "
-                f"on {SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
-            )
+        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})", what, "masks")
 
     def _is_positive(self, sample_id: str) -> bool:
         return self._labels[sample_id].positive

@@ -7,26 +7,25 @@ images of tuberculosis alone is a partial release. The "simplified" Kaggle versi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError
 from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.box_masks import box_masks
-from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
-from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
+from benchmark.readers.kit.boxes import box_masks, require_box, require_size
+from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.holdout import stratified_holdout
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.text import read_json, read_lines
 from benchmark.readers.kit.voc import read_voc
-from benchmark.readers.kit.walk import files_in, find_files, first_folder_with
+from benchmark.readers.kit.walk import files_in, find_files
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
 RULE = "official validation as test, stratified holdout"
@@ -44,11 +43,7 @@ class DatasetReader(Reader):
     """TBX11K with its lists, and COCO files or XML annotations. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, [LIST.format("train")], self.card.name)
-        if self._base is None:
-            simplified = first_folder_with(self.root, [KAGGLE_TABLE], self.card.name) is not None
-            found = f"{self.root} looks like the simplified Kaggle version ({KAGGLE_TABLE})" if simplified else f"not in {self.root}"
-            raise DataError(f"{self.card.name}: {LIST.format('train')} is missing: {found}. Expected {', '.join(self.card.files)}.")
+        self._base = self.folder_with(LIST.format("train"), look_alikes={KAGGLE_TABLE: "This looks like the simplified Kaggle version."})
         self._files: dict[str, str] = {}
         self._part: dict[str, str] = {}
         self._boxes: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
@@ -66,23 +61,17 @@ class DatasetReader(Reader):
         if {self._kind(i) for i in found} == {"tb"} and {self._kind(i) for i in self._files} > {"tb"}:
             self.partial = PARTIAL
             wanted = {i: name for i, name in self._files.items() if self._kind(i) not in LEFT_OUT}
-        self._images = locate(wanted, found, self.card.name, " and ".join(LIST.format(part) for part in PARTS))
+        self.images = locate(wanted, found, self.card.name, " and ".join(LIST.format(part) for part in PARTS))
         self.release = f"lists and {'XML annotations' if from_xml else 'COCO files'}"
         if self.partial:
             self.release = f"partial release, {self.partial}: {self.release}"
             self.warnings.append(
-                f"{self.card.name}: partial release, {self.partial}: {len(self._images):,} of {len(self._files):,} listed images. "
+                f"{self.card.name}: partial release, {self.partial}: {len(self.images):,} of {len(self._files):,} listed images. "
                 "Never ranked, never beside numbers of the whole release."
             )
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File stems: the training list, then the validation list, each in file order; of a partial release those that are there."""
-        return tuple(self._images)
-
     def sample(self, sample_id: str) -> Sample:
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: no image {sample_id!r} in {' or '.join(LIST.format(part) for part in PARTS)}.")
+        path = self.path_of(sample_id)
         boxes = np.array([box for _, box in self._boxes[sample_id]], dtype=np.float64).reshape(-1, 4)
         labels = np.array([label for label, _ in self._boxes[sample_id]], dtype=np.int64)
         return Sample(
@@ -92,16 +81,13 @@ class DatasetReader(Reader):
             masks=partial(self._masks, sample_id, boxes, labels),
             boxes_xywh=boxes,
             box_labels=labels,
-            files=(self._images[sample_id],),
+            files=(path,),
             positive=len(boxes) > 0,
         )
 
     def label_files(self) -> tuple[Path, ...]:
         lists = tuple(self._base / LIST.format(part) for part in PARTS)
         return lists + (self._xml or tuple(self._base / BOXES.format(part) for part in PARTS))
-
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._images.values())
 
     def split(self, rule: SplitRule) -> Splits:
         """The official validation list as test set; a validation share of the training list held out by the kind of image.
@@ -111,50 +97,30 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, or one without its numbers; too few training images of a kind.
         """
-        return {name: tuple(i for i in ids if i in self._images) for name, ids in self._split_of_lists(rule).items()}
+        return {name: tuple(i for i in ids if i in self.images) for name, ids in self._split_of_lists(rule).items()}
 
     def _split_of_lists(self, rule: SplitRule) -> Splits:
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
-        ids = sorted(i for i, part in self._part.items() if part == "train")
-        kinds = [self._kind(i) for i in ids]
-        try:
-            train, validation = train_test_split(
-                ids, test_size=round(rule.validation_share * len(ids)), stratify=kinds, random_state=rule.seed
-            )
-        except ValueError as error:
-            found = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS)
-            raise SplitError(f"{self.card.name}: {found} training images are too few to hold out each kind ({error}).") from None
-        test = tuple(i for i, part in self._part.items() if part == "val")
-        splits = {"train": tuple(train), "validation": tuple(validation), "test": test}
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
+        listed = {part: tuple(i for i, other in self._part.items() if other == part) for part in PARTS}
+        train, validation = stratified_holdout(listed["train"], self._kind, rule, self.card.name)
+        splits = {"train": tuple(train), "validation": tuple(validation), "test": listed["val"]}
         check_disjoint(splits)
         return splits
 
     def checks(self) -> Iterable[Check]:
-        counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            lines = count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the source in the card.")
-            yield from map(self._excused, lines)
-            yield from self._split_checks()
-        without = sum(not self._boxes[i] for i in self._images if self._kind(i) == "tb")
+        lines = release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
+        yield from map(self._excused, lines)
+        yield from split_checks(self, positive=lambda i: bool(self._boxes[i]), split=self._split_of_lists)
+        without = sum(not self._boxes[i] for i in self.images if self._kind(i) == "tb")
         yield tolerated(self.card, "images of tuberculosis without a box", without)
         yield first_sample_check(self)
 
     def _excused(self, line: Check) -> Check:
         """A count that a partial release cannot have, as a warning; whatever concerns its own images stays an error."""
         left_out = ("images", *(f"{part} {what}" for part in PARTS for what in ("images", *LEFT_OUT)))
-        if not self.partial or line.what not in left_out:
+        if not self.partial or self.phantom is not None or line.what not in left_out:
             return line
         return as_warning(line, f"Partial release, {self.partial}: never ranked.")
-
-    def _split_checks(self) -> Iterator[Check]:
-        for name, rule in self.card.splits.items():
-            try:
-                yield from check_digests(self._split_of_lists(rule), rule.expected, positive=lambda i: bool(self._boxes[i]))
-            except SplitError as error:
-                yield Check(name, "possible", "not possible", "error", str(error))
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
@@ -246,12 +212,7 @@ class DatasetReader(Reader):
 
     def _keep(self, stem: str, category: str, box: tuple[float, ...], where: str) -> None:
         """Adds a box (xywh in pixels of 512) to its image. Raises DataError if it has no area, leaves the image, or stands twice."""
-        x, y, width, height = box
-        if not all(map(math.isfinite, box)) or min(width, height) <= 0:
-            raise DataError(f"{where}: box {x:g}, {y:g}, {width:g}, {height:g} has no area.")
-        if min(x, y) < 0 or max(x + width, y + height) > SIDE:
-            edges = f"x {x:g} to {x + width:g}, y {y:g} to {y + height:g}"
-            raise DataError(f"{where}: the box leaves the image ({edges}, image 0 to {SIDE}). Are these the boxes of the XML files?")
+        require_box(box, SIDE, where)
         entry = (self.card.classes.index(category), box)
         if entry in self._boxes[stem]:
             raise DataError(f"{where}: the same box once more. Was the file merged with itself?")
@@ -267,7 +228,7 @@ class DatasetReader(Reader):
         return {i: paths for i, paths in find_files(self.root, ".png").items() if i in self._files}
 
     def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self._images[sample_id], sample_id, GreyRule.LUMA)
+        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
         self._require_size(pixels.shape, sample_id)
         return pixels
 
@@ -276,25 +237,20 @@ class DatasetReader(Reader):
         return box_masks(boxes, labels, len(self.card.classes), shape)
 
     def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        if tuple(shape) != (SIDE, SIDE):
-            raise ImageError(
-                f"{self._images[sample_id]} (id {sample_id}): {shape[0]} rows x {shape[1]} columns, but boxes are in pixels of "
-                f"{SIDE} x {SIDE}. Is this a resized copy? LOBE needs the original size."
-            )
+        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})")
 
     def _kind(self, sample_id: str) -> str:
         """The folder: health, sick or tb."""
         return self._files[sample_id].partition("/")[0]
 
     def _counts(self) -> dict[str, int]:
-        counts = {"images": len(self._images), "boxes": sum(len(self._boxes[i]) for i in self._images)}
-        counts["positives"] = sum(bool(self._boxes[i]) for i in self._images)
+        counts = {"images": len(self.images), "boxes": sum(len(self._boxes[i]) for i in self.images)}
+        counts["positives"] = sum(bool(self._boxes[i]) for i in self.images)
         for part in PARTS:
-            ids = [i for i in self._images if self._part[i] == part]
+            ids = [i for i in self.images if self._part[i] == part]
             counts[f"{part}_images"] = len(ids)
             counts |= {f"{part}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
         counts["unlabelled_images"] = len(files_in(self._base / "imgs" / "test", ".png"))
         if self.phantom is not None:
-            patients = self.phantom_patients()
-            counts["patients"] = len(set(patients.values()))
+            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts

@@ -21,6 +21,7 @@ from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule, canonical_json
 from benchmark.errors import CardError, DataError, SplitError
 from benchmark.readers.base import Check, Reader, Sample, open_reader
+from benchmark.readers.kit.boxes import xywh_of, xyxy_of
 from benchmark.readers.kit.fusion import fuse
 from benchmark.readers.kit.splits import Splits, check_disjoint
 
@@ -200,9 +201,7 @@ class DatasetReader(Reader):
             mine = np.isin(sample.box_labels, indices)
             xywh = sample.boxes_xywh[mine]
             if len(indices) > 1 and len(xywh):
-                corners = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
-                fused = fuse(corners, [str(label) for label in sample.box_labels[mine]])
-                xywh = np.column_stack([fused[:, :2], fused[:, 2:] - fused[:, :2]])
+                xywh = xywh_of(fuse(xyxy_of(xywh), [str(label) for label in sample.box_labels[mine]]))
             boxes.append(xywh)
             labels += [k] * len(xywh)
         return np.concatenate(boxes), np.array(labels, np.int64)

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, SplitError
+from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
 from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.box_masks import box_masks
-from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, tolerated
+from benchmark.readers.kit.boxes import box_masks, xywh_of
+from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.fusion import fuse
-from benchmark.readers.kit.splits import Splits, check_digests, check_disjoint
-from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
+from benchmark.readers.kit.holdout import stratified_holdout
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
+from benchmark.readers.kit.tables import Table, locate, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import find_files, first_folder_with
+from benchmark.readers.kit.walk import find_files
 
 RULE = "official test, stratified holdout"
 PARTS = ("train", "test")
@@ -73,29 +73,22 @@ class DatasetReader(Reader):
     """VinDr-CXR as PhysioNet lays it out. The release carries no patients."""
 
     def open(self) -> None:
-        self._base = first_folder_with(self.root, TABLES.values(), self.card.name)
-        if self._base is None:
-            raise DataError(self._no_tables())
+        kaggle = f"It looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels."
+        self._base = self.folder_with(*TABLES.values(), look_alikes={KAGGLE_TABLE: kaggle})
         self._n_repeated = 0
-        self._images: dict[str, _Image] = {}
+        self._rows: dict[str, _Image] = {}
         for part in PARTS:
             self._read(part, read_table(self._base / TABLES[part], self.card.name))
-        self._paths: dict[str, Path] = {}
+        self.images: dict[str, Path] = {}
         self._n_unlisted = 0
         for part in PARTS:
             self._find_images(part)
-        self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {i: self._fused(image) for i, image in self._images.items()}
+        self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {i: self._fused(image) for i, image in self._rows.items()}
         self.release = "PhysioNet's layout"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Training images, then test images, each in the order of first appearance in their table."""
-        return tuple(self._images)
 
     def sample(self, sample_id: str) -> Sample:
         """Boxes are those left after `fusion.fuse` in training, and the consensus in the test set."""
-        if sample_id not in self._images:
-            raise DataError(f"{self.card.name}: an id that is no image of {' or '.join(TABLES.values())} was asked for.")
+        path = self.path_of(sample_id)
         boxes, labels = self._boxes[sample_id]
         return Sample(
             id=sample_id,
@@ -104,7 +97,7 @@ class DatasetReader(Reader):
             masks=partial(self._masks, sample_id),
             boxes_xywh=boxes,
             box_labels=labels,
-            files=(self._paths[sample_id],),
+            files=(path,),
             positive=len(boxes) > 0,
             view="PA",  # all of the release
         )
@@ -116,38 +109,24 @@ class DatasetReader(Reader):
     def checksum_folders(self) -> tuple[Path, ...]:
         return (self._base,)
 
-    def image_files(self) -> tuple[Path, ...]:
-        return tuple(self._paths[i] for i in self.ids)
-
     def split(self, rule: SplitRule) -> Splits:
         """The official test set, and a validation share of the training images held out by whether an image has a finding.
 
         Raises:
             SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
         """
-        if rule.rule != RULE or rule.seed is None or rule.validation_share is None:
-            raise SplitError(f"{self.card.name}: the split rule is {RULE!r} with seed and validation_share; found {rule.rule!r}.")
-        ids = sorted(i for i, image in self._images.items() if image.part == "train")
-        abnormal = [self._images[i].abnormal for i in ids]
-        try:
-            train, validation = train_test_split(
-                ids, test_size=round(rule.validation_share * len(ids)), stratify=abnormal, random_state=rule.seed
-            )
-        except ValueError as error:
-            found = f"{sum(abnormal)} of {len(ids)} training images have a finding"
-            raise SplitError(f"{self.card.name}: {found}; that is too few to hold out a validation set of both kinds ({error}).") from None
-        splits = {"train": tuple(train), "validation": tuple(validation), "test": _ids_of(self._images, "test")}
+        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
+        train, validation = stratified_holdout(self._ids_of("train"), self._kind_of, rule, self.card.name)
+        splits = {"train": tuple(train), "validation": tuple(validation), "test": self._ids_of("test")}
         check_disjoint(splits)
         return splits
 
     def checks(self) -> Iterable[Check]:
-        counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from PhysioNet.")
-            yield from self._split_checks()
-        train = [image for image in self._images.values() if image.part == "train"]
+        yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from PhysioNet.")
+        hint = "The rule is BenchX's, on sorted ids. BenchX's own order is not known: it is neither that nor the order of Kaggle's table."
+        for line in split_checks(self):
+            yield as_warning(line, hint) if line.what.endswith((" train: ids", " validation: ids")) else line
+        train = [image for image in self._rows.values() if image.part == "train"]
         strange = sum(len(image.readers) != READERS_PER_IMAGE for image in train)
         yield tolerated(self.card, f"training images not read by {READERS_PER_IMAGE} readers", strange)
         # Whether the release has any is not known; they change nothing.
@@ -157,40 +136,10 @@ class DatasetReader(Reader):
         yield self._check_frames()
         yield first_sample_check(self)
 
-    def _split_checks(self) -> Iterator[Check]:
-        hint = "The rule is BenchX's, on sorted ids. BenchX's own order is not known: it is neither that nor the order of Kaggle's table."
-        for name, rule in self.card.splits.items():
-            try:
-                splits = self.split(rule)
-            except SplitError as error:
-                yield Check(name, "possible", "not possible", "error", str(error))
-                continue
-            for check in check_digests(splits, rule.expected):
-                told = as_warning(check, hint) if check.what in ("train: ids", "validation: ids") else check
-                yield Check(f"{name} {told.what}", told.expected, told.found, told.verdict, told.hint)
-
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _no_tables(self) -> str:
-        if first_folder_with(self.root, [KAGGLE_TABLE], self.card.name) is not None:
-            return (
-                f"{self.card.name}: {self.root} looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels. "
-                f"LOBE reads PhysioNet's release: {', '.join(self.card.files)}."
-            )
-        return f"{self.card.name}: {TABLES['train']} is missing in {self.root}. Expected {', '.join(self.card.files)}."
-
     def _read(self, part: str, table: Table) -> None:
-        header = [name.strip() for name in table.header]
-        wanted = (*COLUMNS, READER) if part == "train" else COLUMNS
-        missing = [name for name in wanted if name not in header]
-        if missing or len(set(header)) < len(header):
-            raise DataError(
-                f"{self.card.name}: {table.path.name} has the columns {', '.join(header)}; expected {', '.join(wanted)}, each once. "
-                f"Compare with `lobe data verify {self.card.name}`."
-            )
-        places = {name: header.index(name) for name in (*wanted, READER) if name in header}
-        for line, cells in cells_of(table, len(header), self.card.name):
-            row = {name: cells[place].strip() for name, place in places.items()}
+        for line, row in rows_by_name(table, (*COLUMNS, READER) if part == "train" else COLUMNS, self.card.name):
             self._add(part, line, row, f"{self.card.name}: {table.path.name} line {line:,}")
 
     def _add(self, part: str, line: int, row: dict[str, str], where: str) -> None:
@@ -201,7 +150,7 @@ class DatasetReader(Reader):
             raise DataError(f"{where}: {READER} is empty; every training row names its reader.")
         if name != NORMAL and name not in self.card.classes and name not in LEFT_OUT:
             raise DataError(f"{where}: class {name!r}; expected {NORMAL!r} or one of {', '.join((*self.card.classes, *sorted(LEFT_OUT)))}.")
-        image = self._images.setdefault(sample_id, _Image(part, line))
+        image = self._rows.setdefault(sample_id, _Image(part, line))
         if image.part != part:
             raise DataError(f"{where}: the image is also in {TABLES[image.part]}, line {image.line:,}. An image belongs to one of them.")
         entry = (reader, name, _corners([row[c] for c in COLUMNS[2:]], name, where))
@@ -215,9 +164,9 @@ class DatasetReader(Reader):
         image.rows[entry] = line
 
     def _find_images(self, part: str) -> None:
-        listed = _ids_of(self._images, part)
+        listed = self._ids_of(part)
         found = find_files(self._base / part, ".dicom")
-        self._paths.update(
+        self.images.update(
             locate(listed, found, self.card.name, f"{TABLES[part]} (folder {part}, files ending in .dicom)", named=self.names_files)
         )
         n_unlisted = len(found.keys() - set(listed))
@@ -234,14 +183,14 @@ class DatasetReader(Reader):
                 continue
             corners = np.array([c for _, c in rows], dtype=np.float64)
             kept = fuse(corners, [reader for reader, _ in rows]) if image.part == "train" else corners
-            boxes.append(np.concatenate([kept[:, :2], kept[:, 2:] - kept[:, :2]], axis=1))
+            boxes.append(xywh_of(kept))
             labels.append(np.full(len(kept), label, dtype=np.int64))
         return np.concatenate(boxes), np.concatenate(labels)
 
     # ------------------------------------------------------------------------------------------------------------- images
 
     def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_unnamed(read_windowed_dicom, self._paths[sample_id], self._where(sample_id)).pixels
+        pixels = read_unnamed(read_windowed_dicom, self.images[sample_id], self._where(sample_id)).pixels
         self._require_inside(sample_id, pixels.shape)
         return pixels
 
@@ -252,17 +201,17 @@ class DatasetReader(Reader):
 
     def _where(self, sample_id: str) -> str:
         """The image by its first row: the agreement lets no id leave."""
-        image = self._images[sample_id]
+        image = self._rows[sample_id]
         return f"{self.card.name}: {TABLES[image.part]} line {image.line:,}"
 
     def _require_inside(self, sample_id: str, shape: tuple[int, ...]) -> None:
         """Every row's own box, also of a class that is not scored: a mean of two may hide one that leaves the image."""
-        outside = _first_outside(self._images[sample_id], shape)
+        outside = _first_outside(self._rows[sample_id], shape)
         if outside is not None:
             (_, name, (left, top, right, bottom)), line = outside
             raise ImageError(
                 f"{self.card.name}: a {name} box (x {left:g} to {right:g}, y {top:g} to {bottom:g}) leaves the image of "
-                f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._images[sample_id].part]} line {line:,}. "
+                f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._rows[sample_id].part]} line {line:,}. "
                 "Boxes are in native pixels: was the image resized, or the table edited?"
             )
 
@@ -270,11 +219,11 @@ class DatasetReader(Reader):
         """Boxes against the sizes in the DICOM headers. Images come in every size, so a resized copy shows nowhere else."""
         what, n_outside, n_boxed = "images with a box that leaves them", 0, 0
         try:
-            for sample_id, image in self._images.items():
+            for sample_id, image in self._rows.items():
                 if any(corners for _, _, corners in image.rows):
                     n_boxed += 1
                     n_outside += (
-                        _first_outside(image, read_unnamed(size_of_dicom, self._paths[sample_id], self._where(sample_id))) is not None
+                        _first_outside(image, read_unnamed(size_of_dicom, self.images[sample_id], self._where(sample_id))) is not None
                     )
         except ImageError as error:
             return Check(what, "0", str(error), "error", "Unpack the images again.")
@@ -283,28 +232,30 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------- counts
 
+    def _ids_of(self, part: str) -> tuple[str, ...]:
+        return tuple(i for i, image in self._rows.items() if image.part == part)
+
+    def _kind_of(self, sample_id: str) -> str:
+        return "with a finding" if self._rows[sample_id].abnormal else "normal"
+
     @cached_property
     def _n_left_out(self) -> int:
-        return sum(name in LEFT_OUT for image in self._images.values() for _, name, _ in image.rows)
+        return sum(name in LEFT_OUT for image in self._rows.values() for _, name, _ in image.rows)
 
     def _counts(self) -> dict[str, int]:
-        images = self._images.values()
+        images = self._rows.values()
         counts = {
-            "images": len(self._images),
+            "images": len(images),
             "positives": sum(len(labels) > 0 for _, labels in self._boxes.values()),
             "train_readers": len(set().union(*(image.readers for image in images if image.part == "train"))),
         }
         counts["box_rows"] = sum(corners is not None for image in images for _, _, corners in image.rows)
         for part in PARTS:
-            counts[f"{part}_images"] = len(_ids_of(self._images, part))
+            counts[f"{part}_images"] = len(self._ids_of(part))
             counts[f"{part}_normal"] = sum(not image.abnormal for image in images if image.part == part)
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
-
-
-def _ids_of(images: dict[str, _Image], part: str) -> tuple[str, ...]:
-    return tuple(i for i, image in images.items() if image.part == part)
 
 
 def _first_outside(image: _Image, shape: Sequence[int]) -> tuple[tuple[str, str, tuple[float, ...]], int] | None:

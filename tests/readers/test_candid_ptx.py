@@ -13,8 +13,8 @@ from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.secondary_capture import Identity, write_secondary_capture
+from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.base import open_reader
-from benchmark.readers.kit.rle import encode_relative
 
 CARD = registry.dataset("candid-ptx")
 RULE = CARD.splits["by-patient"]
@@ -31,9 +31,9 @@ def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
 FIRST, SECOND = box(0, 300, 0, 40), box(200, 600, 20, 50)
 ROWS = [
     ("P7001_1", "9.8.3", "-1", REPORT),
-    ("P7001_2", "9.8.1", encode_relative(FIRST), REPORT),
+    ("P7001_2", "9.8.1", relative_run_lengths(FIRST), REPORT),
     ("P7002_1", "9.8.2", "-1", REPORT),
-    ("P7001_2", "9.8.1", encode_relative(SECOND), REPORT),
+    ("P7001_2", "9.8.1", relative_run_lengths(SECOND), REPORT),
 ]
 SECRETS = ("9.8.", "P7001", "P7002", "Nobody", "pneumothorax,")
 
@@ -152,7 +152,7 @@ def test_a_damaged_table_is_named_without_its_content(tmp_path: Path, header, ro
 
 def test_a_folder_without_table_or_images_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
-    with pytest.raises(DataError, match="no Pneumothorax_reports.csv"):  # noqa: RUF043
+    with pytest.raises(DataError, match=r"Pneumothorax_reports\.csv is missing"):
         open_reader(CARD, tmp_path)
     release(tmp_path, folder="elsewhere")
     (tmp_path / "dataset").rmdir()

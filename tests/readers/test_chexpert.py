@@ -221,7 +221,7 @@ def test_without_its_labels_or_images_the_official_test_set_is_refused(tested: P
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Edema", "Oedema", r"not one column of each of Edema"),
+        ("Edema", "Oedema", r"does not have one column Edema"),
         ("patient64742/study1", "patient64741/study1", r"line 3: not the first row of a study"),
         ("test/patient64742", "valid/patient64742", r"line 3: not the first row of a study of the test set"),
         ("patient64742/study1,0", "patient64742/study1,-1", r"line 3: Support Devices is '-1'; expected 0 or 1"),

@@ -150,7 +150,7 @@ def test_another_folder_is_an_error_saying_what_belongs_there(tmp_path: Path, re
     root = release(())
     with pytest.raises(DataError, match="no mask in"):
         open_reader(CARD, root)
-    with pytest.raises(DataError, match="no annotated image"):
+    with pytest.raises(DataError, match=r"no image .* is among the 4 images"):
         open_reader(CARD, release()).sample("COVID-19-AR-1_x")
 
 

@@ -106,7 +106,7 @@ def test_masks_are_the_union_of_both_lungs_and_the_heart_at_the_images_size(rele
 def test_a_mask_of_another_size_is_refused_and_shows_in_verify(release: Path) -> None:
     write_mask(release / "scratch", "JPCLN002", "left lung", side=2048)
     reader = open_reader(CARD, release)
-    with pytest.raises(ImageError, match=r"image 2 of 4 .*, lungs: the mask has 2,048 x 2,048 pixels, expected 1024 x 1024") as raised:
+    with pytest.raises(ImageError, match=r"image 2 of 4 .*, lungs: the mask has 2,048 rows x 2,048 columns, .* 1024 x 1024") as raised:
         reader.sample("JPCLN002").masks((2048, 2048))
     assert says_nothing(raised.value)
     assert next(c for c in reader.checks() if c.what == "files").verdict == "error"
@@ -121,7 +121,7 @@ def test_a_damaged_mask_is_told_without_its_name(release: Path) -> None:
 
 
 def test_masks_for_an_image_of_another_size_are_refused(release: Path) -> None:
-    with pytest.raises(ImageError, match="1,024 x 1,024"):
+    with pytest.raises(ImageError, match="1,024 rows x 1,024 columns"):
         open_reader(CARD, release).sample("JPCLN001").masks((1024, 1024))
 
 
@@ -280,7 +280,7 @@ def test_a_resized_copy_is_refused_without_its_name(tmp_path: Path) -> None:
     root = write_copy(tmp_path, ("JPCLN001",))
     PIL.Image.new("L", (1024, 1024)).save(root / "images" / "JPCLN001.IMG.png")
     reader = open_reader(CARD, root)
-    with pytest.raises(ImageError, match=r"image 1 of 1 .*1,024 x 1,024 pixels, expected 2048 x 2048. Is this a resized copy") as raised:
+    with pytest.raises(ImageError, match=r"image 1 of 1 .*1,024 rows x 1,024 columns, .* 2048 x 2048. Is this a resized copy") as raised:
         reader.sample("JPCLN001").image()
     assert says_nothing(raised.value)
     assert next(check for check in reader.checks() if check.what == "files").verdict == "error"

@@ -37,7 +37,7 @@ def test_a_phantom_verifies_and_gives_images_words_and_labels(corpus: Path) -> N
 def test_the_test_set_has_one_image_of_each_study_of_the_official_split_that_says_something(corpus: Path) -> None:
     reader = open_reader(CARD, corpus)
     test = reader.split(CARD.splits["test-reports"])["test"]
-    official = [one for one in reader._images.values() if one.part == "test"]
+    official = [one for one in reader._rows.values() if one.part == "test"]
     silent = [one for one in official if not reader.sample(one.dicom).report]
     assert silent, "the corpus holds reports without findings and impression"
     assert set(test) == {one.dicom for one in official} - {one.dicom for one in silent}

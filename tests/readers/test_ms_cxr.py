@@ -181,7 +181,7 @@ def test_a_resized_or_turned_copy_is_refused_and_shows_in_verify(tmp_path: Path)
     root = release(tmp_path)
     write_images(root / "mimic-cxr-jpg/2.0.0", (WIDTH, HEIGHT))
     reader = open_reader(CARD, root)
-    with pytest.raises(ImageError, match=r"line 2: the image file has 60 rows x 90 columns, the table says 90 x 60") as raised:
+    with pytest.raises(ImageError, match=r"line 2: the image has 60 rows x 90 columns, and boxes are in pixels of 90 x 60") as raised:
         reader.sample(FIRST).image()
     assert says_nothing(raised.value)
     line = next(c for c in reader.checks() if c.what == "image sizes")

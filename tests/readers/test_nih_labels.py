@@ -132,7 +132,7 @@ def test_a_list_that_is_missing_empty_or_of_another_release_is_named(tmp_path, n
 def test_a_missing_label_table_says_what_is_expected(tmp_path):
     write(tmp_path)
     (tmp_path / "Data_Entry_2017_v2020.csv").unlink()
-    with pytest.raises(DataError, match=r"neither Data_Entry_2017_v2020\.csv nor Data_Entry_2017\.csv"):
+    with pytest.raises(DataError, match=r"Data_Entry_2017_v2020\.csv or Data_Entry_2017\.csv is missing"):
         opened(tmp_path)
 
 

@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
-from benchmark.readers.base import ids_digest, open_reader
+from benchmark.readers.base import SPLITS, ids_digest, open_reader
 from benchmark.readers.kit.splits import check_digests, lovt_csv
 from benchmark.readers.object_cxr import (
     Kind,
@@ -345,7 +345,7 @@ def test_verify_of_an_incomplete_release_shows_counts_and_digests_as_errors(tmp_
     assert not verification.ok
     assert not verification.phantom
     assert (lines["train images"].expected, lines["train images"].found, lines["train images"].verdict) == ("8,000", "10", "error")
-    assert lines["train: order of ids"].verdict == "error"
+    assert lines["lovt train: order of ids"].verdict == "error"
     assert "test images" not in lines  # only the mirror has them
 
 
@@ -388,5 +388,5 @@ def test_committed_lists_come_back_from_annotations_rebuilt_from_them(tmp_path):
     lines = {c.what: c for c in reader.checks()}
     # The image files are empty here; everything else is as in the release.
     assert {what for what, c in lines.items() if c.verdict == "error"} == {"boxes that end outside the image", "first image with a finding"}
-    assert (lines["train: boxes"].found, lines["validation: boxes"].found, lines["test: boxes"].found) == ("6,506", "1,717", "1,015")
+    assert [lines[f"lovt {split}: boxes"].found for split in SPLITS] == ["6,506", "1,717", "1,015"]
     assert (lines["boxes that start outside the image"].found, lines["boxes that start outside the image"].verdict) == ("16", "warning")

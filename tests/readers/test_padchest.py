@@ -114,7 +114,7 @@ def test_a_damaged_picture_or_an_unknown_id_names_nobody(tmp_path):
     with pytest.raises(ImageError, match="line 2") as caught:
         reader.sample("secret0.png").image()
     assert "secret" not in str(caught.value)
-    with pytest.raises(DataError, match="no frontal row") as unknown:
+    with pytest.raises(DataError, match="not among the 1 images") as unknown:
         reader.sample("secret9.png")
     assert "secret" not in str(unknown.value)
 

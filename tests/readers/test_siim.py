@@ -13,8 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError
+from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.base import ids_digest, open_reader
-from benchmark.readers.kit.rle import encode_relative
 from benchmark.readers.kit.splits import lovt_csv, permutation_split
 
 CARD = registry.dataset("siim")
@@ -35,7 +35,7 @@ def box(top: int, bottom: int, left: int, right: int, side: int = 1024) -> np.nd
 
 # Two overlapping instances, one of them touching pixel 0, both higher than wide.
 FIRST, SECOND = box(0, 300, 0, 40), box(200, 600, 20, 50)
-ROWS = {"1.2.3": ["-1"], "1.2.1": [encode_relative(FIRST), encode_relative(SECOND)], "1.2.2": ["-1"]}
+ROWS = {"1.2.3": ["-1"], "1.2.1": [relative_run_lengths(FIRST), relative_run_lengths(SECOND)], "1.2.2": ["-1"]}
 
 
 def write_dicom(path: Path, pixels: np.ndarray) -> None:
@@ -248,7 +248,7 @@ def test_the_png_release_is_read_with_its_masks(tmp_path):
 
 def test_a_table_beside_the_pngs_gives_order_and_masks(tmp_path):
     png_release(tmp_path)
-    rows = {"1.2.2": ["-1"], "1.2.1": [encode_relative(FIRST)], "1.2.3": ["-1"]}
+    rows = {"1.2.2": ["-1"], "1.2.1": [relative_run_lengths(FIRST)], "1.2.3": ["-1"]}
     (tmp_path / "train-rle.csv").write_text("\n".join([SPACED, *(f"{i},{c}" for i, (c,) in rows.items())]) + "\n")
     reader = open_reader(CARD, tmp_path)
     assert reader.ids == ("1.2.2", "1.2.1", "1.2.3")
@@ -277,8 +277,8 @@ def test_a_resized_png_release_is_refused(tmp_path):
 
 def test_the_png_release_alone_warns_that_its_splits_are_not_lovts(tmp_path):
     checks = {c.what: c for c in open_reader(CARD, png_release(tmp_path)).checks()}
-    assert checks["train: order of ids"].verdict == "warning"
-    assert "does not carry the order LoVT permuted" in checks["train: order of ids"].hint
+    assert checks["lovt train: order of ids"].verdict == "warning"
+    assert "does not carry the order LoVT permuted" in checks["lovt train: order of ids"].hint
     assert checks["images"].verdict == "error"  # 3 of 12,047
 
 
@@ -308,7 +308,7 @@ def test_the_split_permutes_first_appearance_order_with_seed_123(tmp_path):
 def test_the_stage_1_table_is_compared_with_its_own_counts(tmp_path):
     checks = {c.what: c for c in open_reader(CARD, release(tmp_path, blank=" ")).checks()}
     assert (checks["images"].expected, checks["images"].found) == ("10,675", "3")
-    assert checks["test: ids"].verdict == "warning"
+    assert checks["lovt test: ids"].verdict == "warning"
 
 
 def test_verify_of_a_phantom_compares_with_its_own_file(tmp_path):

@@ -20,7 +20,7 @@ LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"
 
 
 def sample(name: str, positive: bool | None) -> Sample:
-    return Sample(name, None, lambda: None, None, np.zeros((0, 4)), np.zeros(0, np.int64), (), positive)
+    return Sample(id=name, patient_id=None, image=lambda: None, files=(), positive=positive)
 
 
 def samples(positive: list[bool | None]) -> list[Sample]:

@@ -5,7 +5,7 @@ Which counts there are, the readers know; digests of splits are compared in `spl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import LobeError, SplitError, TooFewImages
 from benchmark.readers.base import Check, Reader, ids_digest
-from benchmark.readers.kit.splits import Splits, compare
+from benchmark.readers.kit.splits import PatientOf, Splits, check_digests, compare
 
 
 def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:
@@ -33,19 +33,44 @@ def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: S
             yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
 
 
-def made_splits(reader: Reader, *, checked: bool = True) -> Iterator[tuple[str, SplitRule, Splits]]:
-    """The card's splits that the folder allows, each with its name and rule.
+def release_checks(reader: Reader, counts: Mapping[str, int], hint: str) -> Iterator[Check]:
+    """Counts of a phantom against its PHANTOM.json, those of a release against its card."""
+    if reader.phantom is not None:
+        yield from phantom_checks(reader.phantom, counts, reader.ids)
+    else:
+        yield from count_checks(reader.card.expected, counts, hint)
+
+
+def split_checks(
+    reader: Reader,
+    n_boxes: Callable[[str], int] | None = None,
+    positive: Callable[[str], bool] | None = None,
+    patient_of: PatientOf | None = None,
+    split: Callable[[SplitRule], Splits] | None = None,
+) -> Iterator[Check]:
+    """Sizes and digests of a release's splits against its card; a phantom's are its own.
+
+    Args:
+        n_boxes, positive, patient_of: as for `check_digests`.
+        split: makes the lists that the card expects something of, where those are not the reader's own splits alone.
+    """
+    if reader.phantom is not None:
+        return
+    for name, rule, splits in made_splits(reader, split):
+        for line in check_digests(splits, rule.expected, n_boxes, positive, patient_of):
+            yield replace(line, what=f"{name} {line.what}")
+
+
+def made_splits(reader: Reader, split: Callable[[SplitRule], Splits] | None = None) -> Iterator[tuple[str, SplitRule, Splits]]:
+    """Those of the card's splits of which it expects something and that the folder allows, each with its name and rule.
 
     One that it does not allow is no reason to leave other checks out, nor to refuse lists given in its place: whoever asks for it is told
     why, and `lobe data verify` tells it of each.
-
-    Args:
-        checked: only splits of which the card expects something.
     """
     for name, rule in reader.card.splits.items():
-        if rule.expected or not checked:
+        if rule.expected:
             with suppress(SplitError, TooFewImages):
-                yield name, rule, reader.split(rule)
+                yield name, rule, (split or reader.split)(rule)
 
 
 def tolerated(card: DatasetCard, what: str, found: int) -> Check:
@@ -54,6 +79,15 @@ def tolerated(card: DatasetCard, what: str, found: int) -> Check:
     at_most, why = (known.at_most, known.why) if known else (0, "No copy of this release is known to have any.")
     verdict = "ok" if found == 0 else "warning" if found <= at_most else "error"
     return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
+
+
+def first_image_check(reader: Reader) -> Check:
+    """Decodes the first image, for datasets without masks."""
+    try:
+        reader.sample(reader.ids[0]).image()
+    except LobeError as error:
+        return Check("first image", "readable", str(error), "error", "Unpack the images again.")
+    return Check("first image", "readable", "readable", "ok")
 
 
 def first_sample_check(reader: Reader) -> Check:

@@ -1,19 +1,21 @@
 """Hold-out splits of classification papers: one shuffle after another, and label fractions that are the head of a shuffled list.
 
 Written out with NumPy's legacy generator, whose stream scikit-learn's train_test_split and pandas' sample draw from; digests of published
-lists check it (tests/readers/test_holdout.py).
+lists check it (tests/readers/kit/test_holdout.py). Only the stratified one asks scikit-learn itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import SplitError
+from benchmark.readers.kit.splits import require_rule
 
 Id = TypeVar("Id")
 SORTED, SORTED_BALANCED = "sorted holdout", "sorted holdout, balanced"
@@ -31,16 +33,34 @@ def sampled(ids: Sequence[Id], seed: int = FRACTION_SEED) -> list[Id]:
     return [ids[i] for i in np.random.RandomState(seed).permutation(len(ids))]
 
 
+def stratified_holdout(ids: Iterable[str], kind_of: Callable[[str], str], rule: SplitRule, dataset: str) -> tuple[list[str], list[str]]:
+    """(kept, held) of sorted ids as scikit-learn's stratified train_test_split draws them, `validation_share` of every kind held out.
+
+    Args:
+        kind_of: id -> its kind in words. Kinds are drawn in alphabetical order.
+
+    Raises:
+        SplitError: too few images of a kind.
+    """
+    from sklearn.model_selection import train_test_split  # dear to import, and only these splits need it
+
+    ids = sorted(ids)
+    kinds = list(map(kind_of, ids))
+    try:
+        kept, held = train_test_split(ids, test_size=round(rule.validation_share * len(ids)), stratify=kinds, random_state=rule.seed)
+    except ValueError as error:
+        counted = ", ".join(f"{n:,} {kind}" for kind, n in sorted(Counter(kinds).items())) or "none"
+        raise SplitError(f"{dataset}: too few training images ({counted}) to hold out a validation set of every kind ({error}).") from None
+    return kept, held
+
+
 def sorted_holdout(ids: Sequence[str], rule: SplitRule) -> dict[str, tuple[str, ...]]:
     """GLoRIA's and MGCA's split of RSNA: sorted ids, one share held out, its first half for the test, the second for validation.
 
     Raises:
         SplitError: another rule, or one without its seed or its shares.
     """
-    if rule.rule != SORTED:
-        raise SplitError(f"There is no split rule {rule.rule!r} here; known is {SORTED!r}.")
-    if rule.seed is None or rule.validation_share is None or rule.test_share is None:
-        raise SplitError(f"Split rule {rule.rule!r} needs seed, validation_share and test_share; mend the dataset card.")
+    require_rule(rule, (SORTED,), "seed", "validation_share", "test_share")
     n_held = math.ceil(round((rule.validation_share + rule.test_share) * len(ids), 6))
     train, held = hold_out(sorted(ids), n_held, rule.seed)
     test, validation = hold_out(held, math.ceil(n_held / 2), rule.seed)
@@ -56,8 +76,7 @@ def sorted_holdout_balanced(ids: Sequence[str], rule: SplitRule, positive: Calla
     Raises:
         SplitError: as in `sorted_holdout`, or the training list has no positive image.
     """
-    if rule.rule != SORTED_BALANCED:
-        raise SplitError(f"There is no split rule {rule.rule!r} here; known is {SORTED_BALANCED!r}.")
+    require_rule(rule, (SORTED_BALANCED,))
     splits = sorted_holdout(ids, rule.model_copy(update={"rule": SORTED}))
     n_positive = sum(map(positive, splits["train"]))
     if n_positive == 0:

@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.cards import DatasetCard, SplitRule, digest_of
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
-from benchmark.readers.kit.splits import LovtLists, Splits, check_disjoint, parsed_lovt_csv
+from benchmark.readers.kit.splits import LovtLists, Splits, check_disjoint, lovt_csv
 from benchmark.readers.kit.withheld import is_withheld, withholding
 
 NAME = "lists"
@@ -79,7 +79,7 @@ def parse(reader: Reader, folder: Path) -> LovtLists:
         raise DataError(
             f"{reader.card.name}: no folder of split lists {folder}. Expected one sub-folder per dataset, with train.csv and so on."
         )
-    return parsed_lovt_csv(folder)
+    return lovt_csv(folder)
 
 
 def require_known(reader: Reader, lists: LovtLists, folder: Path) -> None:

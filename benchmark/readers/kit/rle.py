@@ -7,10 +7,13 @@ columns. A standard decoder (absolute, row-major, from 1) reads the same text wi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from benchmark.errors import DataError
+from benchmark.readers.base import Check
+from benchmark.readers.kit.splits import compare
 
 EMPTY = "-1"
 
@@ -69,17 +72,26 @@ def runs_relative(text: str, n_pixels: int, where: str = "run-length code") -> n
     return np.asarray(numbers, dtype=np.int64)
 
 
-def encode_relative(mask: np.ndarray) -> str:
-    """The code of a mask, as the release writes it; `-1` when no pixel is set.
+def union_of(codes: Iterable[tuple[str, str]], side: int) -> np.ndarray:
+    """(side, side) bool: the masks of one image together. Masks of an image may overlap: union, never a sum.
 
     Args:
-        mask: (H, W) bool, one instance.
+        codes: where a code stands, and the code.
     """
-    flat = np.concatenate([[False], np.asarray(mask, dtype=bool).T.ravel(), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    if edges.size == 0:
-        return EMPTY
-    return " ".join(map(str, np.diff(edges, prepend=0)))
+    union = np.zeros((side, side), dtype=bool)
+    for where, code in codes:
+        union |= decode_relative(code, side, side, where)
+    return union
+
+
+def code_check(codes: Sequence[tuple[str, str]], side: int) -> Check:
+    """A line of `lobe data verify`: whether every code of a table is one, without drawing masks. Arguments as for `union_of`."""
+    try:
+        for where, code in codes:
+            runs_relative(code, side * side, where)
+    except DataError as error:
+        return Check("run-length codes", f"{len(codes):,} readable", str(error), "error", "Fetch the label table again.")
+    return compare("run-length codes readable", len(codes), len(codes))
 
 
 def _short(token: str) -> str:

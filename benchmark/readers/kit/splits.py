@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -32,25 +32,47 @@ _SHOWN_HEX = 16
 # ------------------------------------------------------------------------------------------------------------------- rules
 
 
-def split_by_rule(ids: Sequence[str], rule: SplitRule, patient_of: PatientOf) -> Splits:
-    """Applies the rules that need ids and patients only: "permutation" and "patient-lists".
+def require_rule(rule: SplitRule, known: Collection[str], *needed: str, dataset: str = "") -> None:
+    """Raises SplitError unless the rule is one of `known` and has the numbers it needs.
 
-    Either may be followed by ", patient-disjoint" or ", size-matched" (science, section 6). The result is checked to be disjoint.
+    Args:
+        needed: of seed, validation_share and test_share.
+        dataset: named by the sentence.
+    """
+    where = f"{dataset}: " if dataset else ""
+    if rule.rule not in known:
+        raise SplitError(f"{where}there is no split rule {rule.rule!r} here; known: {', '.join(map(repr, known))}.")
+    if any(getattr(rule, number) is None for number in needed):
+        raise SplitError(f"{where}split rule {rule.rule!r} needs {', '.join(needed)}; mend the dataset card.")
+
+
+def split_by_rule(ids: Sequence[str], rule: SplitRule, patient_of: PatientOf) -> Splits:
+    """Applies the rules that need ids and patients only: "permutation" and "patient-lists", and the variants of `variant_of`.
 
     Raises:
         SplitError: an unknown rule, a rule without its numbers, patients unknown where the rule needs them, or ids in two splits.
     """
-    name, _, variant = (part.strip() for part in rule.rule.partition(","))
+    name = rule.rule.partition(",")[0].strip()
     if name == "permutation":
-        if rule.seed is None or rule.validation_share is None or rule.test_share is None:
-            raise SplitError(f"Split rule {rule.rule!r} needs seed, validation_share and test_share; mend the dataset card.")
+        require_rule(rule, (rule.rule,), "seed", "validation_share", "test_share")
         splits = permutation_split(ids, rule.seed, rule.validation_share, rule.test_share)
     elif name == "patient-lists":
-        if rule.patients is None:
-            raise SplitError(f"Split rule {rule.rule!r} needs the patients of each split; mend the dataset card.")
+        require_rule(rule, (rule.rule,), "patients")
         splits = patient_lists(ids, patient_of, rule.patients)
     else:
         raise SplitError(f"There is no split rule {name!r}; known are 'permutation' and 'patient-lists'.")
+    return variant_of(splits, rule, patient_of)
+
+
+def variant_of(splits: Splits, rule: SplitRule, patient_of: PatientOf) -> Splits:
+    """The splits of a rule, which is checked to be disjoint, or what follows its name makes of them.
+
+    ", patient-disjoint" drops images of test patients from training and validation, and ", size-matched" as many at random.
+
+    Raises:
+        SplitError: ids in two splits, an unknown variant, no known patient, or no seed to draw with.
+    """
+    variant = rule.rule.partition(",")[2].strip()
     check_disjoint(splits)
     if not variant:
         return splits
@@ -58,8 +80,7 @@ def split_by_rule(ids: Sequence[str], rule: SplitRule, patient_of: PatientOf) ->
     if variant == "patient-disjoint":
         return disjoint
     if variant == "size-matched":
-        if rule.seed is None:
-            raise SplitError(f"Split rule {rule.rule!r} needs a seed; mend the dataset card.")
+        require_rule(rule, (rule.rule,), "seed")
         return size_matched(splits, disjoint, rule.seed)
     raise SplitError(f"There is no variant {variant!r} of a split rule; known are 'patient-disjoint' and 'size-matched'.")
 
@@ -240,13 +261,6 @@ class LovtLists:
 
 
 def lovt_csv(folder: Path) -> LovtLists:
-    """`parsed_lovt_csv`. Raises SplitError as well: an id stands in two lists, or twice in one."""
-    lists = parsed_lovt_csv(folder)
-    check_disjoint(lists.splits)
-    return lists
-
-
-def parsed_lovt_csv(folder: Path) -> LovtLists:
     """Reads `train.csv`, `validation.csv` and `test.csv` of a folder: header `ID` or `ID,boxes,classes`, boxes `x;y;w;h` joined by `|`.
 
     Raises:

@@ -59,11 +59,30 @@ def require_columns(table: Table, expected: Iterable[str], dataset: str) -> None
 
 
 def cells_of(table: Table, n_cells: int, dataset: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Rows with their line number. Raises DataError at the first row that has not `n_cells` cells."""
+    """Rows with their line number. Raises DataError where there is none, and at the first that has not `n_cells` cells."""
+    if not table.rows:
+        raise DataError(f"{dataset}: {table.path.name} has a header and no rows. Fetch the file again.")
     for line, cells in table.rows:
         if len(cells) != n_cells:
             raise DataError(f"{dataset}: {table.path.name} line {line:,} has {len(cells)} cells, expected {n_cells}: is the file cut off?")
         yield line, cells
+
+
+def rows_by_name(table: Table, names: Iterable[str], dataset: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column, blanks around both aside. Columns stand in any order, and others may stand beside them.
+
+    Raises:
+        DataError: a column that is missing or there twice, no row, or one that is cut off.
+    """
+    names, header = tuple(names), [name.strip() for name in table.header]
+    wrong = [name for name in names if header.count(name) != 1]
+    if wrong:
+        raise DataError(
+            f"{dataset}: {table.path.name} does not have one column {wrong[0]}. Expected {', '.join(names)}; compare with "
+            f"`lobe data verify {dataset}`."
+        )
+    for line, cells in cells_of(table, len(header), dataset):
+        yield line, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
 
 
 def require_inside(name: str, where: str) -> None:

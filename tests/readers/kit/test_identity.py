@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,8 +35,7 @@ class Plain(Reader):
 
     def sample(self, sample_id: str) -> Sample:
         files = (self.root / "images" / f"{sample_id}.bin",)
-        empty = (np.zeros((0, 4)), np.zeros(0, np.int64))
-        return Sample(sample_id, None, lambda: None, None, *empty, files, self._positive[sample_id])
+        return Sample(id=sample_id, patient_id=None, image=lambda: None, files=files, positive=self._positive[sample_id])
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
         report = self.root / "reports" / f"{sample_id}.txt"
@@ -147,8 +145,7 @@ def test_a_limited_run_reads_what_its_limit_can_reach_whatever_else_is_planned(r
     fraction=st.sampled_from([0.01, 0.1, 0.37, 1.0]),
 )
 def test_no_fraction_of_a_limited_split_leaves_what_is_covered(positive: list[bool | None], limit: int, fraction: float) -> None:
-    empty = (np.zeros((0, 4)), np.zeros(0, np.int64))
-    samples = {str(i): Sample(str(i), None, lambda: None, None, *empty, (), p) for i, p in enumerate(positive)}
+    samples = {str(i): Sample(id=str(i), patient_id=None, image=lambda: None, files=(), positive=p) for i, p in enumerate(positive)}
     everything = tuple(samples)
     reader = type("Listed", (), {"sample": samples.__getitem__})()
     kept = prefix(everything, fraction)

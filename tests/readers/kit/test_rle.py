@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from benchmark.errors import DataError
 from benchmark.phantom.siim import relative_run_lengths
-from benchmark.readers.kit.rle import decode_relative, encode_relative
+from benchmark.readers.kit.rle import decode_relative
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 13), st.integers(1, 17)))
 
@@ -27,12 +27,6 @@ def slow_decode(text: str, height: int, width: int) -> np.ndarray:
             if row == height:
                 row, column = 0, column + 1
     return mask
-
-
-@given(masks)
-@settings(max_examples=100, deadline=None)
-def test_a_mask_survives_the_round_trip(mask):
-    assert np.array_equal(decode_relative(encode_relative(mask), *mask.shape), mask)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
@@ -61,7 +55,7 @@ def test_an_asymmetric_mask_would_show_a_missing_transpose():
     decoded = decode_relative("4 3", 4, 5)
     assert np.array_equal(decoded, expected)
     assert not np.array_equal(decode_relative("4 3", 4, 4), decode_relative("4 3", 4, 4).T)
-    assert encode_relative(expected) == "4 3"
+    assert relative_run_lengths(expected) == "4 3"
 
 
 def test_gaps_count_from_the_end_of_the_previous_run_and_from_pixel_zero():
@@ -85,10 +79,6 @@ def test_minus_one_is_an_empty_mask_with_or_without_blanks(text):
 
 def test_a_leading_blank_changes_nothing():
     assert np.array_equal(decode_relative(" 4 3 ", 5, 5), decode_relative("4 3", 5, 5))
-
-
-def test_an_empty_mask_is_written_as_minus_one():
-    assert encode_relative(np.zeros((3, 4), dtype=bool)) == "-1"
 
 
 def test_runs_may_end_at_the_last_pixel_but_not_beyond():

@@ -224,8 +224,9 @@ def test_lists_in_another_format_are_errors(tmp_path: Path, train: str, sentence
 def test_a_missing_list_and_a_leak_between_lists_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.csv"):
         lovt_csv(tmp_path)
+    leaking = lovt_csv(write_lists(tmp_path, "ID,boxes,classes\nt,,\n")).splits
     with pytest.raises(SplitError, match="'train' and in 'test': t"):
-        lovt_csv(write_lists(tmp_path, "ID,boxes,classes\nt,,\n"))
+        check_disjoint(leaking)
 
 
 @needs_real_lists
