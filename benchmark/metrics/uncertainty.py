@@ -254,13 +254,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def reproduction_verdict(difference: Interval, margin: float) -> Literal["equivalent", "different", "undecided"]:
-    """Equivalent when the interval lies within +-margin (fixed beforehand), else different when it excludes 0, else undecided."""
-    if -margin <= difference.low and difference.high <= margin:
-        return "equivalent"
-    return "different" if difference.low > 0 or difference.high < 0 else "undecided"
-
-
 def _spread(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
     """Mean, standard deviation (ddof 1), number."""
     if len(values) < 2:

@@ -14,7 +14,6 @@ from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.statistics import SegmentationStatistics, detection_statistics, pooled_metric
 from benchmark.metrics.uncertainty import (
-    Interval,
     cluster_bootstrap,
     compare,
     distinct_runs,
@@ -22,7 +21,6 @@ from benchmark.metrics.uncertainty import (
     lovt_interval,
     paired_permutation,
     percentile_interval,
-    reproduction_verdict,
     resamples,
     satterthwaite,
     seed_components,
@@ -210,14 +208,6 @@ def test_holm_is_step_down():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(-1.5, 1.9, "equivalent"), (0.2, 1.9, "equivalent"), (0.2, 3.0, "different"), (-5.0, -2.5, "different"), (-1.0, 3.0, "undecided")],
-)
-def test_reproduction_verdict(low, high, verdict):
-    assert reproduction_verdict(Interval((low + high) / 2, low, high), margin=2.0) == verdict
 
 
 def _skill_of_patients(rng, n):
