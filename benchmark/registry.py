@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark import grid, yaml_files
-from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PromptCard, Protocol, SuiteCard, TaskCard
+from benchmark.cards import BackboneCard, Card, DatasetCard, GridCard, PaperCard, PromptCard, Protocol, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -26,7 +26,7 @@ _files: dict[tuple[str, str], Path] = {}  # (section, name) -> where the card st
 
 
 def include(folder: Path) -> None:
-    """Adds a user's own folder with `tasks/`, `datasets/` and `backbones/` sub-folders; its cards are marked custom."""
+    """Adds a user's own folder with sub-folders `tasks/`, `datasets/`, `backbones/` and `results/`; its cards are marked custom."""
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
     _included.append(folder.resolve())
@@ -41,7 +41,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, _listed_tasks, _listed_suites, _cells, _load):
+    for cached in (tasks, suites, grids, protocols, prompts, datasets, backbones, papers, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
 
@@ -93,6 +93,11 @@ def backbones() -> dict[str, BackboneCard]:
     return _cards("backbones", "backbones", BackboneCard, key="name")
 
 
+@cache
+def papers() -> dict[str, PaperCard]:
+    return _cards("results", "papers", PaperCard, key="name")
+
+
 def task(name: str) -> TaskCard:
     return _named("task", name, tasks())
 
@@ -109,11 +114,15 @@ def protocol(name: str) -> Protocol:
     return _named("protocol", name, protocols())
 
 
+def paper(name: str) -> PaperCard:
+    return _named("paper", name, papers())
+
+
 def is_custom(card_name: str, section: str) -> bool:
     """True when the card came from an included folder.
 
     Args:
-        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets or backbones. So are cells of a custom grid.
+        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets, backbones or papers. So are cells of a custom grid.
     """
     origin = file_of(card_name, section)
     return origin is not None and any(folder in origin.parents for folder in _included)
@@ -132,6 +141,7 @@ def custom_cards() -> frozenset[tuple[str, str]]:
     if not _included:
         return frozenset()
     every = {"tasks": tasks, "suites": suites, "protocols": protocols, "prompts": prompts, "datasets": datasets, "backbones": backbones}
+    every["papers"] = papers
     return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
@@ -194,6 +204,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
         "prompts": prompts,
         "datasets": datasets,
         "backbones": backbones,
+        "papers": papers,
     }
     if not any(of == section for of, _ in _files):
         read[section]()
@@ -237,5 +248,5 @@ def _load(path: Path) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     if not isinstance(loaded, dict):
-        raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets` or `backbones`.")
+        raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets`, `backbones` or `papers`.")
     return loaded

@@ -8,6 +8,7 @@ from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Cont
 from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
 from benchmark.cards.datasets import DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import Asked, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
@@ -37,6 +38,10 @@ __all__ = [
     "Labels",
     "Later",
     "Normalisation",
+    "PaperCard",
+    "PaperMethod",
+    "PaperTable",
+    "PrintedMetric",
     "PromptCard",
     "PromptTemplate",
     "PromptTexts",
