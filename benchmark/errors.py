@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LISTED = ("task", "suite", "dataset", "backbone")  # kinds that `lobe list` has a command for
+LISTED = ("task", "suite", "dataset", "backbone", "paper")  # kinds that `lobe list` has a command for
 _NAMES_SHOWN = 8
 
 

@@ -24,6 +24,7 @@ from benchmark.cards import (
     DatasetCard,
     GridCard,
     HeadFacts,
+    PaperCard,
     PromptCard,
     Protocol,
     SuiteCard,
@@ -40,7 +41,7 @@ _files: dict[tuple[str, str], Path] = {}  # (section, name) -> where the card st
 
 
 def include(folder: Path) -> None:
-    """Adds a user's own folder with `tasks/`, `datasets/` and `backbones/` sub-folders; its cards are marked custom."""
+    """Adds a user's own folder with sub-folders `tasks/`, `datasets/`, `backbones/` and `results/`; its cards are marked custom."""
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
     _included.append(folder.resolve())
@@ -55,7 +56,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, heads)
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, heads, papers)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
@@ -120,6 +121,11 @@ def heads() -> dict[str, HeadFacts]:
     return {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
 
 
+@cache
+def papers() -> dict[str, PaperCard]:
+    return _cards("results", "papers", PaperCard, key="name")
+
+
 def task(name: str) -> TaskCard:
     return _named("task", name, tasks())
 
@@ -148,12 +154,16 @@ def head(name: str) -> HeadFacts:
     raise UnknownName("head", name, heads())
 
 
+def paper(name: str) -> PaperCard:
+    return _named("paper", name, papers())
+
+
 def is_custom(card_name: str, section: str) -> bool:
     """True when the card came from an included folder.
 
     Args:
-        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets, collections or backbones. So are cells of a
-            custom grid.
+        section: as in a card file: tasks, suites, grids, protocols, prompts, datasets, collections, backbones or papers. So are
+            cells of a custom grid.
     """
     origin = file_of(card_name, section)
     return origin is not None and any(folder in origin.parents for folder in _included)
@@ -172,6 +182,7 @@ def custom_cards() -> frozenset[tuple[str, str]]:
     if not _included:
         return frozenset()
     every = {"tasks": tasks, "suites": suites, "protocols": protocols, "prompts": prompts, "datasets": datasets, "backbones": backbones}
+    every["papers"] = papers
     return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
@@ -239,6 +250,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
         "datasets": datasets,
         "collections": collections,
         "backbones": backbones,
+        "papers": papers,
     }
     if not any(of == section for of, _ in _files):
         read[section]()
@@ -282,5 +294,5 @@ def _load(path: Path) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     if not isinstance(loaded, dict):
-        raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets` or `backbones`.")
+        raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets`, `backbones` or `papers`.")
     return loaded

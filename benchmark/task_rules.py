@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from benchmark import kinds, registry
-from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
+from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
@@ -41,6 +41,7 @@ def require_included() -> None:
         "prompts": lambda name: prompt_faults(prompts[name]),
         "tasks": lambda name: task_faults(tasks[name], datasets, prompts, protocols),
         "suites": lambda name: suite_faults(registry.suites()[name], tasks, protocols),
+        "papers": lambda name: paper_faults(registry.papers()[name], registry.suites(), protocols),
     }
     custom = sorted(registry.custom_cards())
     _raise_for((section, name, faults_of[section](name)) for section in faults_of for of, name in custom if of == section)
@@ -139,6 +140,19 @@ def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Coll
     without = [name for name in card.tasks if name in tasks and card.default_protocol not in tasks[name].protocols]
     if without:
         found.append(f"`default_protocol` is {card.default_protocol}, which {', '.join(without[:3])} do not offer.")
+    return found
+
+
+def paper_faults(card: PaperCard, suites: Collection[str], protocols: Collection[str]) -> list[str]:
+    """Everything that is wrong with a paper's card alone; `published.tables` holds it against the paper's file of numbers."""
+    found = [] if card.suite is None or card.suite in suites else [_unknown("suite", "suite", card.suite, suites)]
+    if card.protocol not in protocols:
+        found.append(_unknown("protocol", "protocol", card.protocol, protocols))
+    named = [(table.title, table.origin) for table in card.tables]
+    if len(set(named)) < len(named):
+        found.append(f"`tables` has {_repeated(named)} twice.")
+    if not any(table.compared for table in card.tables) and (card.methods or card.metrics):
+        found.append("`methods` and `metrics` are of compared tables, and no table is `compared: true`.")
     return found
 
 

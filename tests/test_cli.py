@@ -29,7 +29,7 @@ def lobe(monkeypatch, capsys, tmp_path: Path, image_cache: Path):
     return call
 
 
-@pytest.mark.parametrize("listing", ["tasks", "suites", "datasets", "backbones"])
+@pytest.mark.parametrize("listing", ["tasks", "suites", "datasets", "backbones", "papers"])
 def test_a_listing_is_a_table_or_one_json_document(lobe, listing):
     code, text, err = lobe("list", listing, "--json")
     rows = json.loads(text)
@@ -258,6 +258,11 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
         ("datasets", "rsna", {"notes"}),
         ("backbones", "gloria", {"paper", "origin", "licence", "intensity"}),
         ("prompts", None, {"title", "source", "classes", "templates"}),
+        (
+            "papers",
+            "lovt",
+            {"suite": "lovt-18", "protocol": "published", "compared": ["Main results, tasks 1-9", "Main results, tasks 10-18"]},
+        ),
     ],
 )
 def test_listings_show_what_only_cards_say(lobe, what: str, name: str | None, fields):

@@ -284,7 +284,12 @@ def test_included_cards_are_found_and_marked_custom(own: Path) -> None:
 
 def test_no_shipped_card_is_custom_and_each_has_its_file() -> None:
     assert registry.custom_cards() == frozenset()
-    for section, cards in (("tasks", registry.tasks()), ("suites", registry.suites()), ("datasets", registry.datasets())):
+    for section, cards in (
+        ("tasks", registry.tasks()),
+        ("suites", registry.suites()),
+        ("datasets", registry.datasets()),
+        ("papers", registry.papers()),
+    ):
         for name in cards:
             assert registry.file_of(name, section).is_file(), name
             assert not registry.is_custom(name, section)
@@ -323,7 +328,7 @@ def loaded_frameworks(code: str) -> list[str]:
 def test_reading_all_cards_imports_no_framework() -> None:
     code = """
     from benchmark import cards, errors, registry
-    registry.tasks(), registry.suites(), registry.protocols(), registry.datasets(), registry.backbones()
+    registry.tasks(), registry.suites(), registry.protocols(), registry.datasets(), registry.backbones(), registry.papers()
     """
     assert loaded_frameworks(code) == []
 

@@ -121,6 +121,8 @@ def test_every_other_shipped_card_passes() -> None:
     assert {card.name: found for card in registry.prompts().values() if (found := task_rules.prompt_faults(card))} == {}
     every = (registry.tasks(), registry.protocols())
     assert {card.name: found for card in registry.suites().values() if (found := task_rules.suite_faults(card, *every))} == {}
+    every = (registry.suites(), registry.protocols())
+    assert {card.name: found for card in registry.papers().values() if (found := task_rules.paper_faults(card, *every))} == {}
 
 
 def test_refusal_names_the_file_and_everything_at_once(include) -> None:

@@ -9,6 +9,7 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import HeadFacts
 from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import Asked, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
@@ -40,6 +41,10 @@ __all__ = [
     "Labels",
     "Later",
     "Normalisation",
+    "PaperCard",
+    "PaperMethod",
+    "PaperTable",
+    "PrintedMetric",
     "PromptCard",
     "PromptTemplate",
     "PromptTexts",

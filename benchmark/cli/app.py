@@ -55,7 +55,9 @@ app = typer.Typer(
 
 @app.callback()
 def _options(
-    include: Annotated[list[Path], typer.Option("--include", help="Folder with your own tasks/, datasets/, backbones/ cards.")] = [],  # noqa: B006
+    include: Annotated[
+        list[Path], typer.Option("--include", help="Folder of your own cards: tasks/, datasets/, backbones/, results/")
+    ] = [],  # noqa: B006
 ) -> None:
     for folder in include:
         registry.include(folder)

@@ -109,6 +109,24 @@ def list_backbones(as_json: AsJson = False) -> None:
     show_rows(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
 
 
+@list_app.command("papers")
+def list_papers(as_json: AsJson = False) -> None:
+    """Papers whose printed numbers `lobe reproduce` shows, beside measured ones where tables are compared."""
+    rows = [
+        {
+            "name": paper.name,
+            "title": paper.title,
+            "citation": paper.citation,
+            "suite": paper.suite,
+            "protocol": paper.protocol,
+            "compared": [table.title for table in paper.tables if table.compared],
+            "custom": registry.is_custom(paper.name, "papers"),
+        }
+        for paper in registry.papers().values()
+    ]
+    show_rows(rows, as_json, ("name", "title", "suite", "compared"))
+
+
 @list_app.command("protocols")
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, one_of
 from benchmark.cli.show import err, out, plain, print_json, show_rows
@@ -35,15 +36,15 @@ def report(
 
 @app.command()
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="lovt, gloria, prior, g2d, lrclr, mgca or benchx.")],
+    paper: Annotated[str, typer.Argument(help="A paper that `lobe list papers` names.")],
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder with results; the pages are written to its report/.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prints a paper's published numbers, beside what was measured where that is a fair comparison."""
     from benchmark.api import reproduce as reproduced
-    from benchmark.report import published, reproduce_pages
+    from benchmark.report import reproduce_pages
 
-    found = reproduced(one_of("PAPER", paper, tuple(published.papers())), out_folder)
+    found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder)
     page = reproduce_pages.write(found, out_folder) if out_folder is not None else None
     if as_json:
         print_json({**reproduce_pages.to_dict(found), "page": None if page is None else str(page)})

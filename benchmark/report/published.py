@@ -1,19 +1,24 @@
-"""Numbers printed in papers, as tidy tables with source and verified flag.
+"""Numbers printed in papers, with source and verified flag, cut into the tables that the paper's card names.
 
-The files are `results/published/*.csv`; here they are only loaded and checked. A value stands exactly as it was printed (`printed`), and
-`verified` says whether somebody read it in the source named: nothing unverified is ever turned into a target.
+The files are `published/<paper>.csv` beside the card; here they are loaded and checked against the card. A value stands exactly as it was
+printed (`printed`), and `verified` says whether somebody read it in the source named: nothing unverified is ever turned into a target.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from benchmark import registry
-from benchmark.errors import CardError, UnknownName
+from benchmark.cards import PaperCard, PaperTable
+from benchmark.errors import CardError
 from benchmark.files import open_regular
+from benchmark.report import numbers
 
 COLUMNS = (
     "paper",
@@ -42,53 +47,125 @@ NUMBERS = ("value", "spread", "half_width_95")
 # paper's, or a number of unstated origin. "no": seen only second hand.
 VERIFIED = ("yes", "own", "reprint", "as printed there", "no")
 
-_RUNS = "_runs"
+Line = dict[str, Any]
+"""One published number: the columns of `load`."""
 
 
-def papers() -> list[str]:
-    """Names that `load` takes."""
-    return sorted(p.stem for p in _folder().glob("*.csv") if not p.stem.endswith(_RUNS))
+@dataclass(frozen=True)
+class PrintedTable:
+    """Published numbers that belong together: a table of the card, or what else one source prints in one table of one origin.
+
+    Attributes:
+        card: None where the paper's card does not name the table.
+    """
+
+    title: str
+    origin_protocol: str
+    lines: tuple[Line, ...]
+    card: PaperTable | None = None
+
+    @property
+    def compared(self) -> bool:
+        return self.card is not None and self.card.compared
 
 
-@cache
 def load(paper: str) -> pd.DataFrame:
-    """All published numbers of one file, in its order.
+    """All published numbers of a paper, in the file's order.
 
     Returns:
         The columns of `COLUMNS` as text, but `value`, `spread` and `half_width_95` as float64 (NaN where nothing was printed), and
-        `printed`: the value as the source prints it. `spread` is whatever the source prints behind a ±, usually a standard deviation.
+        `printed`: the value as the source prints it, `printed_spread`: what stands behind the ±. `spread` is usually a standard deviation.
 
     Raises:
-        UnknownName: no such file.
-        CardError: a column is missing or unknown, or a cell is not what its column holds; names file and line.
+        UnknownName: no such paper.
+        CardError: the file is missing, a column is missing or unknown, or a cell is not what its column holds; names file and line.
     """
-    if paper not in papers():
-        raise UnknownName("paper", paper, papers())
-    path = _folder() / f"{paper}.csv"
+    path = file_of(registry.paper(paper))
+    if not path.is_file():
+        raise CardError(f"Paper {paper}: {path} is missing. It holds the paper's numbers, in the columns {', '.join(COLUMNS)}.")
+    return _loaded(path)
+
+
+def load_runs(paper: str) -> pd.DataFrame:
+    """Values of single runs (fractions, `value` float64, `run` from 1), where the paper's authors released them; else an empty table."""
+    path = file_of(registry.paper(paper))
+    path = path.with_name(f"{path.stem}_runs.csv")
+    return _loaded_runs(path) if path.is_file() else pd.DataFrame(columns=list(RUN_COLUMNS))
+
+
+def tables(card: PaperCard) -> list[PrintedTable]:
+    """Every published number of the paper once, in tables; numbers of different origin stand in different tables.
+
+    Raises:
+        CardError: card and file contradict each other; names the file and what is wrong.
+    """
+    named = {(table.title, table.origin): table for table in card.tables}
+    groups: dict[tuple[PaperTable | None, str, str, str], list[Line]] = {}
+    for line in load(card.name).to_dict("records"):
+        table = named.get((line["table"], line["origin_protocol"]))
+        if table is not None and table.compared and not line["task_id"]:
+            table = None  # LOBE has no task for it: listed
+        source = line["source"] if table is None else ""
+        groups.setdefault((table, source, line["table"], line["origin_protocol"]), []).append(line)
+    found = [PrintedTable(_title(*key[1:3]), key[3], tuple(lines), key[0]) for key, lines in groups.items()]
+    _require_agreement(card, found)
+    return found
+
+
+def printed(line: Line) -> str:
+    """A number as its source prints it, `16.4 ± 1.3`; a dash where it prints none."""
+    return (line["printed"] or numbers.DASH) + (f" ± {line['printed_spread']}" if line["printed_spread"] else "")
+
+
+def file_of(card: PaperCard) -> Path:
+    """The paper's file of numbers."""
+    origin = registry.file_of(card.name, "papers")
+    assert origin is not None  # a card that was read stands in a file
+    return origin.parent / "published" / f"{card.name}.csv"
+
+
+@cache
+def _loaded(path: Path) -> pd.DataFrame:
     frame = _text_table(path, COLUMNS)
     unknown = sorted(set(frame["verified"]) - set(VERIFIED))
     if unknown:
         raise CardError(f"{path.name}: verified is {unknown[0]!r}; known are {', '.join(VERIFIED)}.")
     frame["printed"] = frame["value"]
+    frame["printed_spread"] = frame["half_width_95"].where(frame["spread"] == "", frame["spread"])
     for column in NUMBERS:
         frame[column] = _numbers(frame[column], path)
     return frame
 
 
 @cache
-def load_runs(paper: str) -> pd.DataFrame:
-    """Values of single runs (fractions, `value` float64, `run` from 1), where the paper's authors released them; else an empty table."""
-    path = _folder() / f"{paper}{_RUNS}.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=list(RUN_COLUMNS))
+def _loaded_runs(path: Path) -> pd.DataFrame:
     frame = _text_table(path, RUN_COLUMNS)
     frame["value"] = _numbers(frame["value"], path)
     frame["run"] = frame["run"].astype(int)
     return frame
 
 
-def _folder() -> Path:
-    return registry.content("results") / "published"
+def _title(source: str, table: str) -> str:
+    """Of a table that the card names its own title; of others the source as well."""
+    return ", ".join(filter(None, (source, table)))
+
+
+def _require_agreement(card: PaperCard, found: list[PrintedTable]) -> None:
+    """A misspelt title, method, metric or task on a card would silently take numbers out of the comparison."""
+    lines = [line for table in found if table.compared for line in table.lines]
+    faults = [f"no line is of the table {t.title!r}, origin {t.origin!r}." for t in card.tables if t not in [one.card for one in found]]
+    printed = {(line["method"], line["pretraining"]) for line in lines}
+    methods = [(method.method, method.pretraining) for method in card.methods]
+    faults += [f"no compared line is of method {m!r}, pre-training {p!r}." for m, p in methods if (m, p) not in printed]
+    faults += [f"no compared line has the metric {name!r}." for name in card.metrics if name not in {line["metric"] for line in lines}]
+    unknown = dict.fromkeys(line["task_id"] for line in lines if line["task_id"] not in registry.tasks())
+    faults += [f"task_id is {name!r}, and there is no such task." for name in unknown]
+    for table in found:
+        cells = Counter((line["method"], line["pretraining"], line["task_id"], line["metric"]) for line in table.lines if table.compared)
+        faults += [f"{', '.join(filter(None, cell))} stands {n} times in {table.title!r}." for cell, n in cells.items() if n > 1]
+    if faults:
+        told = f"Paper {card.name}: its card and {file_of(card).name} contradict each other:"
+        raise CardError("\n".join([told, *(f"  - {fault}" for fault in faults)]))
 
 
 def _text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -101,8 +178,8 @@ def _text_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, path: Path) -> pd.Series:
-    numbers = pd.to_numeric(column.where(column != "", None), errors="coerce").astype("float64")
-    bad = column.index[(column != "") & numbers.isna()]
+    parsed = pd.to_numeric(column.where(column != "", None), errors="coerce").astype("float64")
+    bad = column.index[(column != "") & parsed.isna()]
     if len(bad):
         raise CardError(f"{path.name} line {bad[0] + 2}: {column.name} is {column[bad[0]]!r}, which is no number.")
-    return numbers
+    return parsed

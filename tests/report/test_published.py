@@ -8,9 +8,9 @@ import statistics
 import pandas as pd
 import pytest
 
+from benchmark import registry
 from benchmark.errors import CardError, UnknownName
 from benchmark.report import published
-from benchmark.report.reproduce import MAIN_TABLES, PRINTED_AS
 
 LOVT_18 = [
     "rsna-yolov3-finetune-1",
@@ -34,9 +34,16 @@ LOVT_18 = [
 ]
 
 
+MAIN_TABLES = ("Main results, tasks 1-9", "Main results, tasks 10-18")
+
+
 def _main() -> pd.DataFrame:
     frame = published.load("lovt")
     return frame[frame["table"].isin(MAIN_TABLES)]
+
+
+def test_lovts_two_tables_are_those_its_card_compares():
+    assert tuple(table.title for table in registry.paper("lovt").tables if table.compared) == MAIN_TABLES
 
 
 def test_lovts_two_tables_hold_16_methods_on_18_tasks_in_the_papers_order():
@@ -108,7 +115,7 @@ def test_lovts_36_cells_and_intervals_recompute_from_its_released_runs():
     checked = 0
     for line in main[main["method"] == "LoVT"].to_dict("records"):
         mine = runs[(runs["task_id"] == line["task_id"]) & (runs["method"] == "LoVT") & (runs["pretraining"] == line["pretraining"])]
-        reported = [name for name, printed in PRINTED_AS.items() if line["metric"] in printed]
+        reported = registry.paper("lovt").metrics[line["metric"]].reported
         values = [100 * v for v in mine[mine["metric"].isin(reported)]["value"]]
         assert len(values) == 5, line["task_id"]
         assert round(statistics.fmean(values), 1) == line["value"], line["task_id"]
@@ -131,8 +138,10 @@ def test_every_released_metric_recomputes_from_its_runs_to_four_decimals():
 
 
 def test_every_file_loads_and_every_value_without_number_says_why():
-    assert set(published.papers()) == {"lovt", "gloria", "prior", "g2d", "lrclr", "mgca", "benchx", "cxr_other"}
-    for paper in published.papers():
+    assert set(registry.papers()) == {"lovt", "gloria", "prior", "g2d", "lrclr", "mgca", "benchx", "cxr_other"}
+    files = {path.stem for path in (registry.content("results") / "published").glob("*.csv") if not path.stem.endswith("_runs")}
+    assert set(registry.papers()) == files
+    for paper in registry.papers():
         frame = published.load(paper)
         assert (frame["paper"] == paper).all()
         assert (frame["source"] != "").all()
@@ -161,9 +170,17 @@ def test_unknown_paper_names_the_nearest():
     ],
 )
 def test_damaged_table_is_refused_with_file_and_place(tmp_path, monkeypatch, edit, complaint):
-    original = (published._folder() / "lovt.csv").read_text(encoding="utf-8")
+    original = published.file_of(registry.paper("lovt")).read_text(encoding="utf-8")
     (tmp_path / "damaged.csv").write_text(edit(original), encoding="utf-8")
-    monkeypatch.setattr(published, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(published, "file_of", lambda card: tmp_path / "damaged.csv")
     with pytest.raises(CardError, match=complaint) as error:
-        published.load("damaged")
+        published.load("lovt")
     assert "damaged.csv" in str(error.value)
+
+
+def test_numbers_stand_as_they_are_printed():
+    first = published.tables(registry.paper("lovt"))[0].lines[0]
+    assert published.printed(first) == "2.4 ± 0.5"
+    benchx = [line for table in published.tables(registry.paper("benchx")) for line in table.lines]
+    assert published.printed(benchx[1]) == "81.5 ± 0.01"
+    assert published.printed(published.tables(registry.paper("lrclr"))[0].lines[0]) == "–"
