@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from benchmark.cards import DatasetCard, EncoderMode, GridCard, SuiteCard, TaskCard
 from benchmark.errors import CardError
 
-SMALL_BATCH = 8  # LoVT's batch for few images (reference: lovt, table 1.1)
+SMALL_BATCH = 8  # LoVT's batch for few images (docs/tasks.md)
 HEAD_TITLES = {"linear": "linear", "unet": "U-Net", "yolov3": "YOLOv3"}
 MODE_TITLES = {EncoderMode.FROZEN: "frozen", EncoderMode.FINETUNE: "fine-tuned"}
 

@@ -12,7 +12,7 @@ class SplitCounts(Card):
     """Expected size of one split and its digests, where known.
 
     Attributes:
-        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (reference: datasets, "Digest definition").
+        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (docs/splits.md).
         sha256_ordered: the same in file order, for splits whose order matters.
     """
 
@@ -51,7 +51,7 @@ class DatasetCard(Card):
 
     Attributes:
         reader: module in `benchmark/readers`.
-        redistribution: what may leave the output folder (`science` section 11).
+        redistribution: what may leave the output folder (docs/cluster.md).
         classes: mask and box classes, in channel order.
         targets: kinds of ground truth the reader gives.
         mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice; "none" for cards of whole-image labels.

@@ -17,12 +17,12 @@ from benchmark.errors import UsageError
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.overlaps import Overlaps, overlaps, rank_within_image
 
-# LoVT section 4.1; the list of the RSNA challenge, but not the challenge's metric.
+# LoVT's; the list of the RSNA challenge, but not the challenge's metric.
 LOVT_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 LOVT_CONFIDENCE = 0.2
 # Multiples of 0.01, not hundredths: level 35 is 0.35000000000000003, and a recall of exactly 7/20 does not reach it. LoVT counts so.
 RECALL_LEVELS = np.arange(0, 1.01, 0.01)
-# The wide pool of section 7 of the science notes: what a calibrated head would not need.
+# The wide pool: what a calibrated head would not need.
 FULL_CONFIDENCE = 0.001
 FULL_PER_IMAGE = 100
 CALIBRATION_BINS = 10
@@ -126,7 +126,7 @@ def lovt_map(detections: Detections, truth: Boxes, thresholds: Sequence[float] =
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a confidence or a coordinate of a true box is not finite.
 
-    Source: LoVT section 4.1 (`BBoxMeanAPMetric` over `mean_average_precision`, policy "soft").
+    Source: LoVT's released code (`BBoxMeanAPMetric` over `mean_average_precision`, policy "soft").
     """
     return pooled_map(match(lovt_pool(overlaps(detections, truth)), thresholds, n_classes))
 

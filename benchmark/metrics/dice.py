@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmark.errors import TrainingError, UsageError
 
-MASK_THRESHOLD = 0.5  # LoVT section 4.3: sigmoid >= 0.5 is foreground
+MASK_THRESHOLD = 0.5  # LoVT: sigmoid >= 0.5 is foreground
 SOFT_DICE_EPSILON = 1e-7
 
 
@@ -87,7 +87,7 @@ def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndar
     Args:
         weights: (N,) how often each image stands in a resample; None takes every image once. (R, N) for R resamples at once gives (R, C).
 
-    Source: LoVT section 4.3 (`<target>_dice`).
+    Source: LoVT's released code (`<target>_dice`).
     """
     tp, fp, fn = totals(counts, weights)
     return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(tp.shape), where=tp > 0)
@@ -127,7 +127,7 @@ def image_dice_all(counts: DiceCounts, weights: np.ndarray | None = None) -> flo
     """Mean of per-image Dice over all (image, class), where an empty mask scores 1 if nothing was predicted and else 0.
 
     Most images of a pneumothorax set are negative, so that predicting nothing anywhere scores their share; see `image_dice_positives`.
-    Source: gloria reference, section 4.5, with the images counted alike.
+    Source: GLoRIA's released code (docs/segmentation.md), with the images counted alike.
     """
     weight = np.broadcast_to(_weights(counts, weights)[:, None], counts.tp.shape)
     return float((_image_dice_or_empty(counts) * weight).sum() / weight.sum()) if weight.any() else None
@@ -167,7 +167,7 @@ def dice_with_background(counts: DiceCounts, frame_pixels: int, weights: np.ndar
     Raises:
         UsageError: an image has more pixels counted than that.
 
-    Source: benchx_mgca reference, section 2.4.
+    Source: BenchX (docs/segmentation.md, Families of Dice).
     """
     tp, fp, fn = totals(counts, weights)
     if (counts.tp + counts.fp + counts.fn > frame_pixels).any():
@@ -191,7 +191,10 @@ def precision(counts: DiceCounts, weights: np.ndarray | None = None) -> float | 
 
 
 def recall(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
-    """TP / (TP + FN) over the pixels of all classes; None without ground truth. LoVT logs this value under the name "IoU" (section 4.3)."""
+    """TP / (TP + FN) over the pixels of all classes; None without ground truth.
+
+    LoVT logs this value under the name "IoU" (docs/protocols/lovt.md, quirk 14).
+    """
     tp, _, fn = (float(t.sum()) for t in totals(counts, weights))
     return tp / (tp + fn) if tp + fn else None
 
@@ -207,7 +210,7 @@ def soft_dice_loss(probabilities: np.ndarray, masks: np.ndarray) -> float:
 
     0 without a positive pixel.
 
-    Source: LoVT section 3.1. The differentiable one belongs to the heads; this one checks it.
+    Source: LoVT's released code. The differentiable one belongs to the heads; this one checks it.
     """
     if not masks.any():
         return 0.0

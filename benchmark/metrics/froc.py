@@ -73,7 +73,7 @@ def froc_lovt(detections: Detections, truth: Boxes, rates: Sequence[float] = FRO
     Raises:
         FrameMismatch: the two were measured in different frames.
 
-    Source: LoVT section 4.2; the class rule is ours (LoVT's FROC tasks have one class).
+    Source: LoVT's released code (`FrocMetric`); the class rule is ours (LoVT's FROC tasks have one class).
     """
     return read_carrying_forward(centre_hits(lovt_pool(overlaps(detections, truth))), rates=rates)
 

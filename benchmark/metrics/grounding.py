@@ -1,7 +1,7 @@
 """How well a similarity map points at the boxes of a phrase: contrast, overlap and peak, in original pixels.
 
 Maps arrive upsampled to the original image with padding cut off (`Frame` knows how); the truth is the union of the phrase's boxes.
-Source: science notes, section 7.
+Source: docs/classification.md, Phrases.
 """
 
 from __future__ import annotations

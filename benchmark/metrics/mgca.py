@@ -3,7 +3,7 @@
 The released code hands an image to the metric only if some detection is left in it and it has a box. So an image in which nothing was found
 costs no recall, and a false alarm on a healthy one costs no precision. Two columns, never one. Recall levels are COCO's; torchmetrics has
 them in single precision, so that a recall exactly on one of the 101 may count for the next level there.
-Source: g2d reference, section 4.4; benchx_mgca reference, section 1.5.
+Source: MGCA's released code, which G2D uses (docs/segmentation.md).
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Overlaps:
 def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     """Builds the table for all images of a split.
 
-    IoU has one pixel added to widths and heights (LoVT section 4.1); boxes may leave the frame, as LoVT does not clip them. A detection
+    IoU has one pixel added to widths and heights (LoVT's released code); boxes may leave the frame, as LoVT does not clip them. A detection
     that overflowed is in the table and touches nothing.
 
     Raises:

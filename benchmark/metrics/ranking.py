@@ -1,7 +1,6 @@
 """Order among backbones: rank bands from intervals, and the headline against a frozen panel.
 
 Pure arithmetic. Which rows may be ranked at all (complete, unlimited, not phantom, not contaminated) is decided by the report.
-Source: section 9 of the science notes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How sure a number is: intervals over runs and over patients, paired comparison of two methods, correction for many tests.
 
 Everything works on values and on functions of image weights (`statistics.PooledMetric`); which numbers are compared, and the words for it,
-belong to the report. Source: section 8 of the science notes.
+belong to the report. How they are read: docs/reading-the-leaderboard.md.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def lovt_interval(values: Sequence[float]) -> Interval:
-    """Mean and 1.96 s / sqrt(n), the interval LoVT prints (section 1.2): with five runs it covers about 88 %, not 95 %.
+    """Mean and 1.96 s / sqrt(n), the interval LoVT prints: with five runs it covers about 88 %, not 95 %.
 
     Raises:
         UsageError: fewer than two values.

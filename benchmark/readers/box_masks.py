@@ -20,7 +20,7 @@ def box_masks(boxes_xywh: np.ndarray, labels: np.ndarray, n_classes: int, shape:
     Returns:
         (n_classes, H, W) bool.
 
-    Source: LoVT conversion (reference: lovt, section 5.2).
+    Source: LoVT's conversion (docs/sources.md, LoVT).
     """
     height, width = shape
     masks = np.zeros((n_classes, height, width), dtype=bool)

@@ -1,4 +1,4 @@
-"""Every metric of a row beside the one it reports, each under its own name: what a single number hides (science 7).
+"""Every metric of a row beside the one it reports, each under its own name: what a single number hides.
 
 A mean stands here under the same rule as on the leaderboard: only when every run is there and has the metric. Intervals cover runs only.
 """
@@ -17,7 +17,7 @@ from benchmark.report import escape, numbers
 from benchmark.report.rows import Row
 from benchmark.report.tables import split_text
 
-FEWEST_BOXES = 30  # a class with fewer test boxes is descriptive (science 7)
+FEWEST_BOXES = 30  # a class with fewer test boxes is descriptive (docs/reading-the-leaderboard.md)
 BOXES_OF = "boxes of "  # a record's count of one class
 
 # Detection and segmentation; whole-image and text tasks have their own pages of names (docs/classification.md).

@@ -1,7 +1,8 @@
 """Differences of two rows, task by task: what pretraining adds, and what a leak of patients is worth.
 
-The interval covers runs and, where both rows saw the same resamples, test patients: V_seed + V_patient, paired (science 8). A difference
-exists only where both rows are complete and were made under one protocol, one scale and the same kind of data.
+The interval covers runs and, where both rows saw the same resamples, test patients: V_seed + V_patient, paired
+(docs/reading-the-leaderboard.md). A difference exists only where both rows are complete and were made under one protocol, one scale and
+the same kind of data.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def gains(rows: Iterable[Row], p_value_of: PValueOf | None = None) -> list[Gain]
 
     Args:
         p_value_of: (first, second) -> unadjusted p-value, or None where the pair cannot be tested. Adjusted here, by Holm, over all tasks
-            on which one backbone is compared under one protocol and scale: one family of tests a backbone (science 8).
+            on which one backbone is compared under one protocol and scale: one family of tests a backbone.
     """
     rows = [row for row in rows if row.mean is not None]
     untrained = {(_place(row), row.variant): row for row in rows if row.random}
@@ -107,7 +108,7 @@ def gains(rows: Iterable[Row], p_value_of: PValueOf | None = None) -> list[Gain]
 
 
 def leaks(rows: Iterable[Row]) -> list[Leak]:
-    """What the leak of patients is worth, for every backbone and task that was run on both splits (science 6)."""
+    """What the leak of patients is worth, for every backbone and task that was run on both splits."""
     rows = [row for row in rows if row.mean is not None]
     disjoint = {_but_split(row): row for row in rows if row.split == DISJOINT}
     pairs = [(row, disjoint.get(_but_split(row))) for row in rows if row.split == LEAKY]

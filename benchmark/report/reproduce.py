@@ -20,7 +20,7 @@ from benchmark.readers.lists import NAME as LISTS
 from benchmark.report import numbers, published
 from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
 
-# Percentage points within which two results count as the same, fixed before anything was measured (science 8).
+# Percentage points within which two results count as the same, fixed before anything was measured (docs/reading-the-leaderboard.md).
 MARGINS = {"mAP": 2.0, "fROC": 2.0, "Dice": 1.5, "Avg Dice": 1.5}
 
 # What LoVT's tables call each metric a task reports. The mean over one target, on Object-CXR, is printed as plain Dice.

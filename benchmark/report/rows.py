@@ -190,7 +190,7 @@ def warnings_of(record: Record) -> tuple[str, ...]:
 
 
 def metric_title(job: Job) -> str:
-    """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice (science 1)."""
+    """The metric's name as people see it; Dice against filled boxes is called box-mask Dice, never plain Dice."""
     title = job.labels.metric_title or job.experiment.report
     return title if "box-mask" in title or not has_box_masks(job) else title.replace("Dice", "box-mask Dice")
 
@@ -275,7 +275,7 @@ def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
 
 
 def _half_width(values: Sequence[float], spread: Resampled | None) -> float | None:
-    """Of the mean over runs: V_seed + V_patient (science 8); V_seed alone without resamples, None for one run."""
+    """Of the mean over runs: V_seed + V_patient; V_seed alone without resamples, None for one run."""
     return half_width(variance_components(values, spread)) if len(values) > 1 else None
 
 
