@@ -33,7 +33,7 @@ from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
 from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
-PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # science 6
+PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # docs/reading-the-leaderboard.md
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from packaging.requirements import Requirement
 
 from benchmark import cli, registry
@@ -26,6 +27,7 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lobe-out", ".hypothesis"} | {
     f".{tool}_cache" for tool in ("pytest", "ruff", "import_linter")
 }
+ROOMS_TO_COME = {"benchmark/kinds/*.py", "tests/kinds/", "results/papers.yaml"}  # of CONTRIBUTING's table
 CONTENT = ("tasks", "datasets", "backbones", "results")
 
 DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
@@ -178,7 +180,7 @@ def test_every_dependency_has_a_line_with_its_licence_and_reason(requirement: Re
 # ---------------------------------------------------------------------------------------------------------------- pages
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -204,6 +206,41 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
     assert {page for page in pages if f"]({page})" not in index} == set()
+
+
+def _rooms() -> dict[str, list[str]]:
+    """Change -> the files that CONTRIBUTING says it touches, `*` for what a name stands for."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if re.match(r"\| an? |\| how |\| what ", line)]
+    return {change.strip(): [re.sub(r"<\w+>", "*", name) for name in re.findall(r"`([^`]+/[^`]*)`", files)] for change, files, _ in rows}
+
+
+def test_table_of_changes_names_every_kind_of_change() -> None:
+    assert set(_rooms()) == {
+        "a backbone of a known family",
+        "a backbone family",
+        "a dataset",
+        "a task",
+        "a paper's suite",
+        "a head",
+        "a metric",
+        "a kind of task",
+        "a protocol",
+        "how jobs are placed",
+        "what the leaderboard looks like",
+    }
+
+
+@pytest.mark.parametrize("change", _rooms())
+def test_table_of_changes_names_rooms_that_exist(change: str) -> None:
+    rooms = _rooms()[change]
+    assert rooms
+    assert [room for room in rooms if not list(ROOT.glob(room)) and room not in ROOMS_TO_COME] == []
+
+
+def test_citation_names_the_version_and_licence_of_the_package() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (PROJECT["project"]["version"], PROJECT["project"]["license"])
 
 
 def test_readme_carries_the_disclaimer() -> None:

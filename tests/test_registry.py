@@ -31,7 +31,7 @@ tasks:
     protocols: [published]
 """
 
-# Reference (lovt), table 1.1: number, id, batch, rate in the configuration, grid in the order tried, epochs, patience, warm-up, metric.
+# LoVT's released configurations: number, id, batch, rate in the configuration, grid in the order tried, epochs, patience, warm-up, metric.
 LOVT = [
     (1, "rsna-yolov3-finetune-1", 8, 1e-4, (3e-4, 1e-4), 500, 20, 100, "mAP"),
     (2, "rsna-yolov3-finetune-10", 64, 3e-4, (3e-4, 1e-3), 100, 10, 100, "mAP"),
@@ -84,7 +84,7 @@ def test_lovt_recipe_is_that_of_the_released_configuration(
 
 @pytest.mark.parametrize("task_id", [row[1] for row in LOVT])
 def test_lovt_settings_common_to_all_tasks(task_id: str) -> None:
-    """Reference (lovt), table 1.2."""
+    """What all of LoVT's released configurations share."""
     task = registry.task(task_id)
     recipe = task.recipe
     assert recipe.weight_decay == 1e-6

@@ -42,7 +42,7 @@ def pycocotools_ap(detections: Detections, truth: Boxes, n_classes: int = 1) -> 
 
 
 def package_lovt_map(detections: Detections, truth: Boxes, n_classes: int = 1) -> float:
-    """LoVT's mAP by `mean_average_precision`, fed image by image as LoVT's metric does (reference: LoVT 4.1).
+    """LoVT's mAP by `mean_average_precision`, fed image by image as LoVT's metric does (docs/sources.md, LoVT).
 
     Raises:
         EnvironmentProblem: the package, which only the development install has, is missing.

@@ -12,7 +12,7 @@ class SplitCounts(Card):
     """Expected size of one split and its digests, where known.
 
     Attributes:
-        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (reference: datasets, "Digest definition").
+        sha256_sorted: SHA-256 of the distinct ids, sorted, joined by a newline (docs/splits.md).
         sha256_ordered: the same in file order, for splits whose order matters.
     """
 

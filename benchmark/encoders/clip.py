@@ -1,7 +1,7 @@
 """CLIP's two towers under OpenAI's own names, so that a flat CLIP dict loads strictly.
 
 `network` holds `visual.*`, and with text also the text tower. Images give the last block after the final norm, at the stride of the patch;
-positions are interpolated bicubically to the input. Source of the layout: reference of LRCLR, section 2 (302 tensors of a ViT-B/32).
+positions are interpolated bicubically to the input. Source of the layout: docs/sources.md, CLIP (302 tensors of a ViT-B/32).
 """
 
 from __future__ import annotations

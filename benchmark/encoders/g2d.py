@@ -1,7 +1,7 @@
 """G2D: a U-Net pre-trained on its own attention, a torchvision ResNet-50 with the decoder of segmentation-models-pytorch.
 
 `resnet50` is the encoder. `unet` adds the decoder: its maps at strides 16 to 2 stand beside the encoder's deepest. `unet+text` is the whole
-checkpoint. No weights were released: the layout is the training code's (reference of G2D, section 2).
+checkpoint. No weights were released: the layout is the training code's (docs/sources.md, G2D).
 """
 
 from __future__ import annotations

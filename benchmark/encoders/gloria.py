@@ -2,7 +2,7 @@
 
 `network` has the names of the released file without its `gloria.`. Feature levels are the ResNet's at the size given, as the paper's
 segmentation and MGCA's detection use it; the embeddings resize to 299 pixels first, as the released forward pass does.
-Source: reference of GLoRIA, sections 1 and 2 (commit 416466a).
+Source: GLoRIA's released code (docs/sources.md, GLoRIA).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LOBE's own adapter of a CLIP ViT: it selects image regions and lets text and regions look at each other.
 
 Of LRCLR only the abstract is public. This is a reconstruction of the idea, not of the paper: every size and loss below is LOBE's choice
-(reference of LRCLR, section 1.1), and nothing of it is listed or ranked under that name.
+(docs/sources.md, LRCLR), and nothing of it is listed or ranked under that name.
 Feature levels are the CLIP encoder's own: the new layers serve text tasks.
 """
 

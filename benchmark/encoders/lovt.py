@@ -1,8 +1,8 @@
 """LoVT and its ConVIRT and CLIP baselines with both sides: attention-pooled regions and sentences, projected to one space.
 
 `network` has the file's names (side `a` is the image, `b` the report); for images alone layout `lovt` fills a torchvision ResNet.
-Source: reference of LoVT, sections 2.2 and 7. Whether a local projection was saved as a linear layer or a 1 x 1 convolution is not known;
-both load. Sentences are split by LOBE's rule, not by Stanza.
+Source: LoVT's released code (docs/sources.md, LoVT). Whether a local projection was saved as a linear layer or a 1 x 1 convolution is not
+known; both load. Sentences are split by LOBE's rule, not by Stanza.
 """
 
 from __future__ import annotations

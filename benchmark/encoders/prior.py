@@ -1,8 +1,8 @@
 """PRIOR: a ResNet-50 with one input channel, and for text a BERT whose tokens are averaged per sentence.
 
 The encoder file is a bare ResNet; the full file also holds attention pools, projections and sentence prototypes.
-Source: reference of PRIOR, sections 1 and 2. The released local projection was trained on rows that mix channels and places (a reshape
-without transposition); here it is applied to places, which is the only spatial reading, and says nothing about the paper's attention.
+Source: PRIOR's released code (docs/sources.md, PRIOR). The released local projection was trained on rows that mix channels and places (a
+reshape without transposition); here it is applied to places, the only spatial reading, and says nothing about the paper's attention.
 Prototypes are read without the Gumbel noise that the released code adds at test time too. Reports average the tokens of their sentences,
 prompts read as released their [SEP] as well (`embed_prompts`).
 """

@@ -22,7 +22,7 @@ def _scale_rotate(albumentations: ModuleType) -> Any:
     """GLoRIA's and MGCA's ShiftScaleRotate without a shift: half of the images turned by up to 10 degrees and scaled by up to 10 %.
 
     The border is black. Images are interpolated bilinearly, masks by the nearest pixel, so that they stay 0 and 1.
-    Source: gloria reference, section 3.3; benchx_mgca reference, section 1.2.
+    Source: GLoRIA's and MGCA's released code (docs/segmentation.md).
     """
     moved = albumentations.Affine(
         scale=(0.9, 1.1),

@@ -43,7 +43,7 @@ warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 # Transfer syntax -> pydicom's plugin. RSNA and SIIM are JPEG Baseline: Pillow's libjpeg-turbo takes 7.5 ms where the others take 25-29 ms,
-# and differs from them by a grey level. The lossless ones agree among plugins (environment, section 6); HTJ2K has only one.
+# and differs from them by a grey level. The lossless ones agree among plugins; HTJ2K has only one.
 DECODERS: dict[str, str] = {
     uid.ImplicitVRLittleEndian: NATIVE,
     uid.ExplicitVRLittleEndian: NATIVE,
@@ -63,7 +63,7 @@ DECODERS: dict[str, str] = {
 }
 
 OLDEST_DECADE = 90
-OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (datasets, section 1): unknown, not very old
+OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (docs/sources.md, RSNA): unknown, not very old
 
 _VIEWS = frozenset({"PA", "AP", "LL", "RL", "LATERAL"})
 _DISTRIBUTIONS = ("pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
@@ -132,7 +132,7 @@ def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
         ImageError: as `read_dicom`, or a window that does not say how grey levels follow from it.
         EnvironmentProblem: the decoder of this transfer syntax is not installed.
 
-    Source: datasets reference, section 11 (rescale and window to apply); DICOM PS3.3, C.11.1 and C.11.2, by pydicom's own functions.
+    Source: rescale and window to apply, docs/sources.md, VinDr-CXR; DICOM PS3.3, C.11.1 and C.11.2, by pydicom's own functions.
     """
     dataset, stored, padding = _stored(path, sample_id)
     for name in _MAY_BE_EMPTY:

@@ -23,7 +23,7 @@ def equalise(grey: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) uint8.
 
-    Source: LoVT conversion (reference: lovt, section 5.2).
+    Source: LoVT's conversion (docs/sources.md, LoVT).
     """
     n_levels = np.iinfo(grey.dtype).max + 1
     pixels_at = np.bincount(grey.ravel(), minlength=n_levels)

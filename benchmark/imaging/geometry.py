@@ -1,6 +1,6 @@
 """The task's frame: pad to a square, resize. Images, masks and boxes go there by one object, and boxes come back.
 
-The order is LoVT's (reference: lovt, section 2.3): masks to the image's size, zero padding, resize. All of it through Pillow, whose
+The order is LoVT's (docs/sources.md, LoVT): masks to the image's size, zero padding, resize. All of it through Pillow, whose
 bilinear filter antialiases; another library's resize gives other pixels.
 """
 

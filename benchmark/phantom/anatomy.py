@@ -22,8 +22,8 @@ Side = Literal["right", "left"]
 SIDES: tuple[Side, Side] = ("right", "left")
 SIGN = {"right": -1.0, "left": 1.0}
 
-MALE_SHARE = 15_166 / 26_684  # RSNA, datasets section 1
-AP_SHARE = 12_173 / 26_684  # RSNA, datasets section 1
+MALE_SHARE = 15_166 / 26_684  # docs/sources.md, RSNA
+AP_SHARE = 12_173 / 26_684  # docs/sources.md, RSNA
 USUAL_VIEW = 0.75  # of a patient's images that are taken in the usual view; the rest is drawn anew
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.errors import UsageError
 from benchmark.phantom.seeds import number_of, stream
 
-IMAGES_PER_PATIENT = (1, 4)  # uniform; RSNA's mean is 26,663 / 11,439 = 2.3 (datasets section 1)
+IMAGES_PER_PATIENT = (1, 4)  # uniform; RSNA's mean is 26,663 / 11,439 = 2.3 (docs/sources.md, RSNA)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The layout of CANDID-PTX's pneumothorax part (datasets section 17): DICOM files without ending, and one table.
+"""The layout of CANDID-PTX's pneumothorax part (docs/sources.md, CANDID-PTX): DICOM files without ending, and one table.
 
 Codes are relative as SIIM-ACR's, which was not verified for the release, and neither was the JPEG inside the DICOM files. Left out: the
 tables of tubes and fractures. As in the release, one image stands under two patients.
@@ -17,7 +17,7 @@ from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_
 from benchmark.phantom.seeds import number_of, uuid_of
 from benchmark.phantom.siim import SIZE, relative_run_lengths, visible_pneumothorax
 
-DEFAULT_POSITIVE_SHARE = 1 / 6  # about one positive to five negatives, datasets section 17
+DEFAULT_POSITIVE_SHARE = 1 / 6  # about one positive to five negatives, docs/sources.md, CANDID-PTX
 BOTH_SIDES_SHARE = 0.15  # not documented
 FOLDER, TABLE = "dataset", "Pneumothorax_reports.csv"
 COLUMNS = ("filename", "SOPInstanceUID", "EncodedPixels", "Report")

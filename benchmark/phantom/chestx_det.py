@@ -1,4 +1,4 @@
-"""The layout of ChestX-Det (datasets section 12): two JSON files with findings, boxes and polygons, PNG images under five-digit numbers.
+"""The layout of ChestX-Det (docs/sources.md, ChestX-Det): two JSON files with findings, boxes and polygons, numbered PNG images.
 
 Of the 13 findings the eight that this phantom can draw occur. Every separate piece of a finding is an entry with its own polygon, and a box
 is the extent of its polygon, as in nearly all of the release.
@@ -22,11 +22,11 @@ from benchmark.phantom.findings import OUTLINE, atelectasis, effusion, interstit
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import stream
 
-DEFAULT_POSITIVE_SHARE = (2_478 + 489) / (3_025 + 553)  # datasets section 12
+DEFAULT_POSITIVE_SHARE = (2_478 + 489) / (3_025 + 553)  # docs/sources.md, ChestX-Det
 TEST_SHARE = 553 / 3_578  # by image; whose images they are is not known in the release either
 SIZE = 1024
 NUMBERS = (10_000, 100_000)  # five digits
-BOXES_PER_CLASS = {  # datasets section 12, the findings that are drawn
+BOXES_PER_CLASS = {  # docs/sources.md, ChestX-Det, the findings that are drawn
     "Consolidation": 2_110,
     "Effusion": 1_734,
     "Nodule": 816,

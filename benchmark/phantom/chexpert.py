@@ -1,4 +1,4 @@
-"""The layout of CheXpert v1.0 small (datasets section 6): JPEG files by patient and study, 14 findings with blanks and uncertain ones."""
+"""The layout of CheXpert v1.0 small (docs/sources.md, CheXpert): JPEG files by patient and study, 14 findings, blank or uncertain too."""
 
 from __future__ import annotations
 

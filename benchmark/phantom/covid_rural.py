@@ -1,4 +1,4 @@
-"""The layout of COVID Rural's annotation repository (datasets section 3): colour JPEGs, 0/1 masks, LabelMe files, two tables.
+"""The layout of COVID Rural's annotation repository (docs/sources.md, COVID Rural): colour JPEGs, 0/1 masks, LabelMe files, two tables.
 
 Patients carry the numbers of the published split lists, so that LoVT's lists split the phantom too. That is why a corpus holds at most as
 many patients as the lists, and why two seeds may share patient numbers (never anatomy).
@@ -25,7 +25,7 @@ from benchmark.phantom.findings import OUTLINE, Finding, draw_count, draw_opacit
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import number_of, stream
 
-DEFAULT_POSITIVE_SHARE = 193 / 221  # images with a visible mask file among the annotated ones (datasets section 3)
+DEFAULT_POSITIVE_SHARE = 193 / 221  # images with a visible mask file among the annotated ones (docs/sources.md, COVID Rural)
 SPLITS = ("train", "validation", "test")
 PREFIX = "COVID-19-AR-"
 TOP = "covid_rural_annot"
@@ -33,7 +33,7 @@ EXTRA_SHARE = 0.25  # un-annotated JPEGs per annotated image; the release has mo
 MISSING_MASK_SHARE = 0.2  # of the images without opacity: an all-zero mask, or none at all
 HEIGHTS, ASPECTS = (1_040, 1_400), (1.0, 1.28)  # about half the release's 2,330 x 2,846, of varying size like it
 SMALLEST_AREA = 12.0  # of a polygon, in cells of the scene's grid
-# Column names the reference verified; the release has 32.
+# Column names that were read; the release has 32.
 PATIENT_COLUMNS = ("PATIENT_ID", "AGE", "SEX", "RACE", "ZIP", "LATEST_BMI", "MORTALITY")
 NOTE_COLUMNS = (
     "patient_id",

@@ -1,4 +1,4 @@
-"""The layout of COVIDx with lists 9A (datasets section 10): pictures of several sizes and kinds, two lists without a header.
+"""The layout of COVIDx with lists 9A (docs/sources.md, COVIDx): pictures of several sizes and kinds, two lists without a header.
 
 As in the release, normal and pneumonia images are drawn differently from COVID images in size and file type: the source is a shortcut.
 """

@@ -30,7 +30,7 @@ class ForeignObject:
     """An object with its annotation, both on the scene's grid.
 
     Attributes:
-        shape: 0 rectangle, 1 ellipse, 2 polygon (datasets section 4).
+        shape: 0 rectangle, 1 ellipse, 2 polygon (docs/sources.md, Object-CXR).
         points: (n, 2) columns and rows; two opposite corners for rectangle and ellipse.
         added: (H, W) float32 attenuation.
     """

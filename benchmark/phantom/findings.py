@@ -18,9 +18,9 @@ from benchmark.phantom.seeds import stream
 
 Zone = Literal["upper", "mid", "lower"]
 
-POSITIVE_SHARE = 6_012 / 26_684  # RSNA, datasets section 1
-BOXES_PER_POSITIVE = {1: 2_614, 2: 3_266, 3: 119, 4: 13}  # RSNA, datasets section 1
-BOX_MIN_WH = (40.0, 45.0)  # pixels of 1024, RSNA, datasets section 1
+POSITIVE_SHARE = 6_012 / 26_684  # docs/sources.md, RSNA
+BOXES_PER_POSITIVE = {1: 2_614, 2: 3_266, 3: 119, 4: 13}  # docs/sources.md, RSNA
+BOX_MIN_WH = (40.0, 45.0)  # pixels of 1024, docs/sources.md, RSNA
 BOX_MAX_WH = (528.0, 942.0)
 OUTLINE = 0.35  # density at which a reader would draw the outline
 

@@ -1,4 +1,4 @@
-"""The layout of JSRT with SCR's outlines (datasets section 15): raw big-endian 12-bit images, GIF masks in two folds.
+"""The layout of JSRT with SCR's outlines (docs/sources.md, JSRT): raw big-endian 12-bit images, GIF masks in two folds.
 
 Left out: clavicles, landmarks, the second observer and the clinical text, none of which is read. As far as is known, one image a patient.
 """
@@ -18,7 +18,7 @@ from benchmark.phantom.findings import Finding, nodule
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.seeds import number_of
 
-DEFAULT_POSITIVE_SHARE = 154 / 247  # images with a nodule, datasets section 15
+DEFAULT_POSITIVE_SHARE = 154 / 247  # images with a nodule, docs/sources.md, JSRT
 SIDE, MASK_SIDE = 2048, 1024
 NODULE_RADIUS = (14.0, 45.0)  # pixels of 1024
 NUMBERS = range(200, 1000)  # three digits; the release's end with 154

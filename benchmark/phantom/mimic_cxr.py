@@ -1,4 +1,4 @@
-"""The layout of MIMIC-CXR-JPG 2.0.0 with MIMIC-CXR's reports (datasets section 8): JPEG files by patient and study, packed tables.
+"""The layout of MIMIC-CXR-JPG 2.0.0 with MIMIC-CXR's reports (docs/sources.md, MIMIC-CXR): JPEG files by patient and study, packed tables.
 
 A study has one frontal image and sometimes a lateral row without a file of interest. Some reports have neither findings nor impression.
 """

@@ -1,4 +1,4 @@
-"""The layout of MS-CXR 1.1.0 over MIMIC-CXR-JPG (datasets section 9): a row per box, a phrase of several boxes in several rows.
+"""The layout of MS-CXR 1.1.0 over MIMIC-CXR-JPG (docs/sources.md, MS-CXR): a row per box, a phrase of several boxes in several rows.
 
 Columns are those of the release; what else its JSON says of an image or itself is not documented and left out. Images without a finding are
 in MIMIC-CXR-JPG's folder and in no table, as most of its images are.
@@ -23,7 +23,7 @@ from benchmark.phantom.radiograph import GRID, compose, develop
 DEFAULT_POSITIVE_SHARE = 1.0
 FOLDER, NAME = "ms-cxr/1.1.0", "MS_CXR_Local_Alignment_v1.1.0"
 HEIGHT, WIDTH = 400, 330  # MIMIC-CXR-JPG keeps full resolution, about 3056 x 2544
-PAIRS = {  # image-sentence pairs of each finding, datasets section 9
+PAIRS = {  # image-sentence pairs of each finding, docs/sources.md, MS-CXR
     "Atelectasis": 61,
     "Cardiomegaly": 333,
     "Consolidation": 117,
@@ -33,7 +33,7 @@ PAIRS = {  # image-sentence pairs of each finding, datasets section 9
     "Pneumonia": 182,
     "Pneumothorax": 245,
 }
-SECOND_SHARE = (1_162 - 1_047) / 1_047  # images with a second phrase, datasets section 9
+SECOND_SHARE = (1_162 - 1_047) / 1_047  # images with a second phrase, docs/sources.md, MS-CXR
 SPLITS = ("test", "val", "train")
 TEST_SHARE, VAL_SHARE = 0.4, 0.2  # of the patients; the release's shares are not documented
 LEAST_SIDE = 6.0  # pixels of the picture: a smaller box is no box a reader would draw

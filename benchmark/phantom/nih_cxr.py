@@ -1,4 +1,4 @@
-"""The layout of NIH ChestX-ray14 (datasets section 5): PNG images by patient, whole-image labels, official lists, and 984-style boxes.
+"""The layout of ChestX-ray14 (docs/sources.md, ChestX-ray14): PNG images by patient, whole-image labels, official lists, boxes.
 
 The release has boxes on 880 of 112,120 images; a phantom is mostly that part. Boxed images belong to the test list, and there are always
 enough images without a finding for LoVT's sample of 100 to 880. The broken header of the box list is the release's. Further patients of the
@@ -23,8 +23,8 @@ from benchmark.phantom.seeds import number_of, stream
 
 DEFAULT_POSITIVE_SHARE = 0.7  # of all images: boxed. LoVT's task has 880 of 980; the rest here is the label file's other kinds of images
 SIZE = 1024
-NORMALS_PER_BOXED = 100 / 880  # LoVT's sample, datasets section 5
-BOXES_PER_CLASS = {  # datasets section 5
+NORMALS_PER_BOXED = 100 / 880  # LoVT's sample, docs/sources.md, ChestX-ray14
+BOXES_PER_CLASS = {  # docs/sources.md, ChestX-ray14
     "Atelectasis": 180,
     "Effusion": 153,
     "Cardiomegaly": 146,
@@ -47,7 +47,7 @@ LOOKS: dict[str, Look] = {
 }
 TRAIN_VAL_SHARE = 0.10  # patients of train_val_list.txt; none of their images has a box
 FURTHER_SHARE = 0.5  # half as many more patients, of train_val_list.txt, one image each; the release has 77 % of its images there
-FURTHER_POSITIVE_SHARE = 1 - 60_361 / 112_120  # datasets section 5: images with another label than "No Finding"
+FURTHER_POSITIVE_SHARE = 1 - 60_361 / 112_120  # docs/sources.md, ChestX-ray14: images with another label than "No Finding"
 SHARED_NORMAL_SHARE = 0.15  # a boxed patient's other images: seldom without a finding, so that splits share few patients
 NO_FINDING = "No Finding"
 ENTRY_HEADER = (

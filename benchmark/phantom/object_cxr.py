@@ -1,4 +1,4 @@
-"""The layout of Object-CXR (datasets section 4): numbered JPEGs of varying size, train.csv and dev.csv with three kinds of outline.
+"""The layout of Object-CXR (docs/sources.md, Object-CXR): numbered JPEGs of varying size, train.csv and dev.csv with three outlines.
 
 File names count from 00001 as in the release, so two seeds share names but no image. Support devices are drawn and never annotated.
 """
@@ -19,8 +19,8 @@ from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import stream
 
-DEFAULT_POSITIVE_SHARE = 0.5  # balanced by design, datasets section 4
-OBJECTS_PER_POSITIVE = {1: 2_090, 2: 1_226, 3: 602, 4: 266, 5: 177, 6: 76, 7: 40, 8: 13, 9: 6, 10: 3, 17: 1}  # datasets section 4
+DEFAULT_POSITIVE_SHARE = 0.5  # balanced by design, docs/sources.md, Object-CXR
+OBJECTS_PER_POSITIVE = {1: 2_090, 2: 1_226, 3: 602, 4: 266, 5: 177, 6: 76, 7: 40, 8: 13, 9: 6, 10: 3, 17: 1}  # docs/sources.md, Object-CXR
 DEV_SHARE = 1_000 / 9_000
 N_TRAIN, FIRST_DEV = 8_000, 8_001  # the release's numbering
 HEIGHTS, ASPECTS = (1_000, 1_500), (0.85, 1.25)  # the release has 2,000 to 5,000 pixels per side

@@ -1,4 +1,4 @@
-"""The layout of Open-I (datasets section 14): one XML file a report, PNG pictures named in it, some with empty sections."""
+"""The layout of Open-I (docs/sources.md, Open-I): one XML file a report, PNG pictures named in it, some with empty sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout of PadChest (datasets section 13): 16-bit PNG in numbered folders, one table with label lists as Python writes them.
+"""The layout of PadChest (docs/sources.md, PadChest): 16-bit PNG in numbered folders, one table with label lists as Python writes them.
 
 Labels are the two that the section names. Some lists hold blanks and empty texts, some cells nothing, and some images are lateral, as in
 the release; columns that the section elides are left out, and reports are English.

@@ -1,4 +1,4 @@
-"""The layout of the RSNA Pneumonia Detection Challenge, stage 2 (datasets section 1): DICOM files and two label files.
+"""The layout of the RSNA Pneumonia Detection Challenge, stage 2 (docs/sources.md, RSNA): DICOM files and two label files.
 
 As in the release, ids are per image and name no patient, positives have one row per box, and rows run through two ascending runs of ids.
 """

@@ -1,6 +1,6 @@
 """A grey picture as the DICOM file RSNA and SIIM published: Secondary Capture, JPEG Baseline, 8 bit, with their header.
 
-Tags and values follow a dump of one real file of each release (datasets sections 1 and 2). Nothing here knows findings.
+Tags and values follow a dump of one real file of each release (docs/sources.md, RSNA and SIIM-ACR). Nothing here knows findings.
 """
 
 from __future__ import annotations

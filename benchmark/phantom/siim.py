@@ -1,4 +1,4 @@
-"""The layout of SIIM-ACR Pneumothorax, merged stage 2 (datasets section 2): a DICOM tree and relative run lengths.
+"""The layout of SIIM-ACR Pneumothorax, merged stage 2 (docs/sources.md, SIIM-ACR): a DICOM tree and relative run lengths.
 
 As in the release, one row per instance, some instances overlap, a few training files have no row, and no patient is named.
 """
@@ -17,13 +17,13 @@ from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 
-DEFAULT_POSITIVE_SHARE = 2_669 / 12_047  # datasets section 2
+DEFAULT_POSITIVE_SHARE = 2_669 / 12_047  # docs/sources.md, SIIM-ACR
 SIZE = 1024
-INSTANCES_PER_POSITIVE = {1: 2_045, 2: 447, 3: 112, 4: 40, 5: 18, 6: 3, 7: 1, 8: 2, 10: 1}  # datasets section 2, positives only
+INSTANCES_PER_POSITIVE = {1: 2_045, 2: 447, 3: 112, 4: 40, 5: 18, 6: 3, 7: 1, 8: 2, 10: 1}  # docs/sources.md, SIIM-ACR, positives only
 OVERLAP_SHARE = 183 / 624  # of the images with several instances
 WITHOUT_ROW_SHARE, MOST_WITHOUT_ROW = 42 / 12_089, 42
 UNLABELLED_SHARE = 0.02  # dicom-images-test: 3,205 files in the release, a few stand for them
-SMALLEST_MASK = 55  # pixels, datasets section 2
+SMALLEST_MASK = 55  # pixels, docs/sources.md, SIIM-ACR
 TRAIN_FOLDER, TEST_FOLDER = "dicom-images-train", "dicom-images-test"
 
 

@@ -1,4 +1,4 @@
-"""The layout of TBX11K (datasets section 16): 512-pixel RGB PNG by kind of patient, lists of file names, boxes as COCO JSON.
+"""The layout of TBX11K (docs/sources.md, TBX11K): 512-pixel RGB PNG by kind of patient, lists of file names, boxes as COCO JSON.
 
 Kinds are as frequent as in the training list. Left out is what the section does not say: the XML annotations, `imgs/extra`, and what the
 test list holds beyond its unlabelled images. Whether the JSON names images without boxes is not said; here it names all of its list.
@@ -32,7 +32,7 @@ from benchmark.phantom.findings import Finding, effusion
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import stream
 
-DEFAULT_POSITIVE_SHARE = 600 / 6_600  # datasets section 16, training list
+DEFAULT_POSITIVE_SHARE = 600 / 6_600  # docs/sources.md, TBX11K, training list
 VAL_SHARE = 1_800 / 8_400  # of the labelled images
 TEST_SHARE = 0.02  # the release has 2,800 beside 8,400; nobody can score them, so a few stand for them
 SICK_SHARE = 0.5  # of the labelled images without tuberculosis: 3,000 healthy, 3,000 sick

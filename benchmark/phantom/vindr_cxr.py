@@ -1,8 +1,8 @@
-"""The layout of VinDr-CXR 1.0.0 (datasets section 11): .dicom files of 12 to 16 bits, one table of three readers, one of their consensus.
+"""The layout of VinDr-CXR 1.0.0 (docs/sources.md, VinDr-CXR): .dicom files of 12 to 16 bits, a table of three readers, one of a consensus.
 
-Readers agree roughly: their boxes of one finding differ a little, and some miss one of several. What the section does not say is plain
+Readers agree roughly: their boxes of one finding differ a little, and some miss one of several. What is not known of the release is plain
 here: pixels are uncompressed, headers hold what a viewer needs, sides have about 1,000 pixels instead of 2,000 to 3,500, and there are no
-image_labels tables, whose columns it does not name. Of the 14 classes eight are drawn; poses are PA and AP though the release has PA only.
+image_labels tables, whose columns are not known. Of the 14 classes eight are drawn; poses are PA and AP though the release has PA only.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
 from benchmark.phantom.seeds import uuid_of
 
-DEFAULT_POSITIVE_SHARE = (15_000 - 10_606) / 15_000  # datasets section 11: images not all of whose rows are "No finding"
+DEFAULT_POSITIVE_SHARE = (15_000 - 10_606) / 15_000  # docs/sources.md, VinDr-CXR: images not all of whose rows are "No finding"
 TEST_SHARE = 0.2  # of the patients; the release has 3,000 of 18,000 images
 HEIGHTS, ASPECTS = (900, 1_200), (0.8, 1.0)
 BITS, INVERTED_SHARE, WINDOWED_SHARE = (12, 14, 16), 0.3, 0.7
-ROWS_PER_CLASS = {  # datasets section 11, the classes that are drawn
+ROWS_PER_CLASS = {  # docs/sources.md, VinDr-CXR, the classes that are drawn
     "Cardiomegaly": 5_427,
     "Nodule/Mass": 2_580,
     "Lung Opacity": 2_483,

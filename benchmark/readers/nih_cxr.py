@@ -208,7 +208,8 @@ def split_with_normals(
 ) -> dict[str, tuple[str, ...]]:
     """LoVT's split: images with boxes by patient, then a sample of normal images by patient, all drawn from one generator in this order.
 
-    The two halves do not know of each other, so a patient may have a box image in one split and a normal one in another (quirk 8.8).
+    The two halves do not know of each other, so a patient may have a box image in one split and a normal one in another
+    (docs/protocols/lovt.md, quirk 8).
 
     Args:
         boxed: images with boxes, in order of first appearance in the box list.
@@ -217,7 +218,7 @@ def split_with_normals(
     Raises:
         SplitError: fewer normal images than the sample needs.
 
-    Source: datasets reference, section 5; lovt, section 5.1.
+    Source: LoVT's conversion and committed lists (docs/sources.md, LoVT).
     """
     n_normal = round(len(boxed) * N_NORMAL / N_BOXED)
     if n_normal > len(normal):

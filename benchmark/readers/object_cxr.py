@@ -1,7 +1,7 @@
 """Object-CXR (JF Healthcare, MIDL 2020): rectangles, ellipses and polygons around foreign objects, in one text field per image.
 
-Two readings of that field live here. `true` is the release's own geometry; `released` is what LoVT's conversion made of it (quirk 8.3), for
-tables that stand beside the paper's. They share parsing, images and splits and differ in nothing else.
+Two readings of that field live here. `true` is the release's own geometry; `released` is what LoVT's conversion made of it, for tables
+that stand beside the paper's (docs/protocols/lovt.md, quirk 3). They share parsing, images and splits and differ in nothing else.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def parse_annotation(text: str, where: str = "annotation") -> tuple[Shape, ...]:
     Raises:
         DataError: an unknown kind, a number that is no integer, a wrong count of numbers, corners in the wrong order, an empty shape.
 
-    Source: datasets reference, section 4.
+    Source: docs/sources.md, Object-CXR.
     """
     return tuple(_shape(part, f"{where}, object {k}") for k, part in enumerate(text.split(";"), start=1)) if text.strip() else ()
 

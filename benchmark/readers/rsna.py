@@ -38,7 +38,7 @@ COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
 MAPPING_ID, MAPPING_NIH = "subset_img_id", "img_id"
 
-# Known copies that are not the release: (label rows, ids) -> name (reference: datasets, section 1).
+# Known copies that are not the release: (label rows, ids) -> name (docs/sources.md, RSNA).
 KNOWN_COPIES = {(30_142, 26_605): "truncated public copy (30,142 of 30,227 rows, 26,605 of 26,684 ids)"}
 
 _TARGETS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}

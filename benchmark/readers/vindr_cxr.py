@@ -1,6 +1,6 @@
 """VinDr-CXR (PhysioNet 1.0.0): boxes of radiologists in native pixels; three readers an image in training, their consensus in the test set.
 
-Names of files and columns are recalled by the datasets reference, not read in the release; tables are therefore read by column name. The
+Names of files and columns are recalled, not read in the release (docs/sources.md, VinDr-CXR); tables are therefore read by column name. The
 Kaggle variant has no labelled test images and is refused by name.
 """
 

@@ -19,7 +19,7 @@ def test_the_full_protocol_has_136_runs():
 
 def test_a_share_of_labels_is_a_share_of_training_images_alone():
     size = full_size("rsna-yolov3-finetune-1")
-    assert (size.train, size.validation, size.test) == (160, 534, 5337)  # science 5
+    assert (size.train, size.validation, size.test) == (160, 534, 5337)  # LoVT's lists (docs/tasks.md)
     assert (size.runs, size.fewest_epochs, size.most_epochs) == (7, 21, 500)
     assert full_size("rsna-yolov3-frozen-10").runs == 5  # the one task without a grid
 

@@ -42,7 +42,7 @@ def _batch_norm(name: str, width: int) -> Names:
 
 
 def resnet50(channels: int = 3) -> Names:
-    """Reference of GLoRIA, 2.2: 53 convolutions and as many norms, 318 names."""
+    """docs/sources.md, GLoRIA: 53 convolutions and as many norms, 318 names."""
     names = {"conv1.weight": (64, channels, 7, 7)} | _batch_norm("bn1", 64)
     incoming = 64
     for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
@@ -73,14 +73,14 @@ def efficientnet_lite0() -> Names:
 
 
 def numbered(names: Names, last: int) -> Names:
-    """Reference of BenchX and MGCA, 5: children by number, 0 the first convolution, up to stage `last`."""
+    """docs/sources.md, BenchX: children by number, 0 the first convolution, up to stage `last`."""
     number = {"conv1": 0, "bn1": 1, **{f"layer{stage}": 3 + stage for stage in range(1, last + 1)}}
     split = {name: name.partition(".") for name in names}
     return {f"{number[head]}.{tail}": names[name] for name, (head, _, tail) in split.items() if head in number}
 
 
 def bert() -> Names:
-    """Reference of GLoRIA, 2.1: BERT base, cased, 200 names with the old buffer of positions."""
+    """docs/sources.md, GLoRIA: BERT base, cased, 200 names with the old buffer of positions."""
     names = {
         "embeddings.position_ids": (1, 512),
         "embeddings.word_embeddings.weight": (28996, 768),
@@ -99,7 +99,7 @@ def bert() -> Names:
 
 
 def vit() -> Names:
-    """Reference of BenchX and MGCA, 5: a ViT-B/16 in timm's (and MAE's) names."""
+    """docs/sources.md, BenchX: a ViT-B/16 in timm's (and MAE's) names."""
     names = {"cls_token": (1, 1, 768), "pos_embed": (1, 197, 768)} | _layer("patch_embed.proj", 768, 3, 16, 16) | _norm("norm", 768)
     for block in range(12):
         at = f"blocks.{block}"
@@ -133,7 +133,7 @@ def _clip_blocks(layers: int, width: int) -> Names:
 
 
 def clip_visual(patch: int, layers: int, positions: int) -> Names:
-    """Reference of LRCLR, 2."""
+    """The names of docs/sources.md, CLIP."""
     names = {"conv1.weight": (768, 3, patch, patch), "class_embedding": (768,), "positional_embedding": (positions, 768)}
     return names | _norm("ln_pre", 768) | _norm("ln_post", 768) | _clip_blocks(layers, 768)
 
@@ -235,7 +235,7 @@ def eva_x(width: int) -> Names:
 
 
 def _lovt(*, attends_regions: bool, attends_sentences: bool, normed: bool, local: bool) -> Names:
-    """Reference of LoVT, 2.2 and 7.2."""
+    """The names of docs/sources.md, LoVT."""
     names = _under("model_a.encoder.feature_extractor.backbone_layers.", resnet50())
     names |= _under("model_b.encoder.language_model.", bert())
     for side, width, attends in (("model_a", 2048, attends_regions), ("model_b", 768, attends_sentences)):
@@ -262,7 +262,7 @@ def _gloria() -> Names:
 
 
 def _prior() -> Names:
-    """Reference of PRIOR, 2: the full file."""
+    """docs/sources.md, PRIOR: the full file."""
     names = _under("image_encoder.encoder.", resnet50(channels=1)) | _under("text_encoder.encoder.", bert())
     names |= {"image_encoder.atten_pool.positional_embedding": (50, 2048)}
     for part in ("k_proj", "q_proj", "v_proj", "c_proj"):
@@ -277,7 +277,7 @@ def _prior() -> Names:
 
 
 def _g2d_unet() -> Names:
-    """Reference of G2D, 2: 380 names."""
+    """docs/sources.md, G2D: 380 names."""
     names = _under("encoder.", resnet50()) | _layer("segmentation_head.0", 1, 16, 3, 3)
     for block, (incoming, outgoing) in enumerate(((3072, 256), (768, 128), (384, 64), (128, 32), (32, 16))):
         at = f"decoder.blocks.{block}"

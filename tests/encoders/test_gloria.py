@@ -1,4 +1,4 @@
-"""GLoRIA's text side against its released rules (reference: gloria, 1.2 to 1.4, 4.2 and 7.3), worked out here a word at a time."""
+"""GLoRIA's text side against its released rules (docs/sources.md, GLoRIA), worked out here a word at a time."""
 
 from __future__ import annotations
 

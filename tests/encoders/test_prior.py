@@ -1,4 +1,4 @@
-"""PRIOR's text side: which tokens a sentence and a prompt average (reference: prior, 4.3 and 7.1)."""
+"""PRIOR's text side: which tokens a sentence and a prompt average (docs/sources.md, PRIOR)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises of prompts and scores: GLoRIA's draw and local similarity to the digit (reference: gloria)."""
+"""Promises of prompts and scores: GLoRIA's draw and local similarity to the digit (docs/sources.md, GLoRIA)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ MAP_3 = [([(0, 0, 9, 9, 0.9)], [(0, 4, 9, 9)])]
 MAP_4 = [([(5, 5, 10, 10, 0.95)], []), ([(20, 20, 30, 30, 0.5)], [(20, 20, 30, 30)]), ([], [])]
 
 
-# Reference lovt.md 4.4: images, AP at 0.40 .. 0.75, COCO's AP where given.
+# Checked against `mean_average_precision`: images, AP at 0.40 .. 0.75, COCO's AP where given.
 @pytest.mark.parametrize(
     ("images", "per_threshold", "coco"),
     [
@@ -81,7 +81,7 @@ def test_lovt_map_equals_the_package_behind_the_published_numbers(random_split, 
 
 
 def test_a_box_that_overflowed_is_a_false_positive_as_released(split) -> None:
-    """LoVT reference, 8.23: the metric goes on, and another box on the truth still scores 1."""
+    """docs/protocols/lovt.md, quirk 23: the metric goes on, and another box on the truth still scores 1."""
     truth, wide = (20, 20, 30, 30), (-np.inf, 20, np.inf, 30)
     below, above = ([([(*truth, 0.9), (*wide, score)], [truth])] for score in (0.5, 0.95))
     assert lovt_map(*split(below)).mean == 1.0
@@ -294,7 +294,7 @@ def _plain_iou(a, b):
 
 
 def _plain_ap(detections, truth, threshold, label, lowest):
-    """One detection after the other, as section 4.1 tells it."""
+    """One detection after the other."""
     rows = [
         (-c, int(i), k)
         for k, (i, c, name) in enumerate(zip(detections.image, detections.confidence, detections.label, strict=True))

@@ -32,7 +32,7 @@ FROC_4 = [
 ]
 
 
-# Reference lovt.md 4.4: images, sensitivities as filled up, FROC.
+# Checked against LoVT's released `FrocMetric`: images, sensitivities as filled up, FROC.
 @pytest.mark.parametrize(
     ("images", "sensitivity", "mean"),
     [
@@ -107,7 +107,7 @@ def test_one_detection_hits_every_box_around_its_centre_edges_included(split):
 
 
 def test_late_hits_are_lost_by_carry_forward_and_counted_by_the_full_family(split):
-    # All four boxes of FROC-1 are found in the end (reference lovt.md 4.4).
+    # All four boxes of FROC-1 are found in the end.
     pair = split(FROC_1)
     assert _cut(*pair).sensitivity[-1] == 0.25
     assert _full(*pair).sensitivity[-1] == 1.0
@@ -145,7 +145,7 @@ def _contains(box, detection):
 
 
 def _plain_froc(detections, truth):
-    """Section 4.2 of the reference, one detection after the other."""
+    """LoVT's rule, one detection after the other."""
     rows = sorted((-c, int(i), k) for k, (i, c) in enumerate(zip(detections.image, detections.confidence, strict=True)) if c >= 0.2)
     hit, n_false, rates, recorded = set(), 0, list(FROC_RATES), []
     n_truth = len(truth.image)

@@ -11,7 +11,7 @@ from benchmark.metrics.overlaps import overlaps, rank_within_image, stack
 
 
 def test_iou_adds_one_pixel_to_every_side(split):
-    # reference lovt.md 4.4, vectors mAP-2 and mAP-3
+    # checked against `mean_average_precision`, the scorer LoVT calls
     found = overlaps(
         *split(
             [

@@ -1,4 +1,4 @@
-"""The files of the CANDID-PTX phantom against datasets section 17."""
+"""The files of the CANDID-PTX phantom against the release's layout (docs/sources.md, CANDID-PTX)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the ChestX-Det phantom against datasets section 12."""
+"""The files of the ChestX-Det phantom against the release's layout (docs/sources.md, ChestX-Det)."""
 
 from __future__ import annotations
 

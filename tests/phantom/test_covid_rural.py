@@ -1,4 +1,4 @@
-"""The files of the COVID Rural phantom against datasets section 3."""
+"""The files of the COVID Rural phantom against the release's layout (docs/sources.md, COVID Rural)."""
 
 from __future__ import annotations
 

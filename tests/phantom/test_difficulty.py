@@ -1,4 +1,4 @@
-"""Trivial predictors on the RSNA phantom, in the 224-pixel frame of the task (science, section 10: properties a and b)."""
+"""Trivial predictors on the RSNA phantom, in the 224-pixel frame of the task (docs/adr/0004-phantoms.md)."""
 
 from __future__ import annotations
 

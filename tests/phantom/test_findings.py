@@ -22,7 +22,7 @@ from benchmark.phantom.findings import (
 from benchmark.phantom.radiograph import GRID
 from benchmark.phantom.seeds import stream
 
-# Quartiles of the 9,555 boxes of RSNA's stage 2 label file, pixels of 1024 (computed from the file; datasets section 1 has the extremes).
+# Quartiles of the 9,555 boxes of RSNA's stage 2 label file, pixels of 1024 (computed from the file; docs/sources.md, RSNA).
 RSNA_WIDTH, RSNA_HEIGHT = (177, 217, 259), (203, 298, 438)
 RSNA_LEFT_SHARE = 0.535
 

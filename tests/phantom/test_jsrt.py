@@ -1,4 +1,4 @@
-"""The files of the JSRT and SCR phantom against datasets section 15."""
+"""The files of the JSRT and SCR phantom against the release's layout (docs/sources.md, JSRT)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the MS-CXR phantom against datasets section 9."""
+"""The files of the MS-CXR phantom against the release's layout (docs/sources.md, MS-CXR)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the NIH ChestX-ray14 phantom against datasets section 5."""
+"""The files of the NIH ChestX-ray14 phantom against the release's layout (docs/sources.md, ChestX-ray14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the Object-CXR phantom against datasets section 4."""
+"""The files of the Object-CXR phantom against the release's layout (docs/sources.md, Object-CXR)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from benchmark.phantom.reports import Seen, hard_negatives, write_report
 from benchmark.phantom.seeds import stream
 
 SIDES, ZONES = ("right", "left"), ("upper", "mid", "lower")
-# Text describes appearances (science section 1): no report may name a disease or a cause.
+# Text describes appearances: no report may name a disease or a cause.
 DIAGNOSES = ("pneumonia", "covid", "infection", "cancer", "tumour", "tumor", "tuberculosis", "failure", "malignan")
 
 

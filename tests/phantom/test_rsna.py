@@ -1,4 +1,4 @@
-"""The files of the RSNA phantom against datasets section 1."""
+"""The files of the RSNA phantom against the release's layout (docs/sources.md, RSNA)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the SIIM-ACR phantom against datasets section 2."""
+"""The files of the SIIM-ACR phantom against the release's layout (docs/sources.md, SIIM-ACR)."""
 
 from __future__ import annotations
 

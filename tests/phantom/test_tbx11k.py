@@ -1,4 +1,4 @@
-"""The files of the TBX11K phantom against datasets section 16."""
+"""The files of the TBX11K phantom against the release's layout (docs/sources.md, TBX11K)."""
 
 from __future__ import annotations
 

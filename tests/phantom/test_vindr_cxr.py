@@ -1,4 +1,4 @@
-"""The files of the VinDr-CXR phantom against datasets section 11."""
+"""The files of the VinDr-CXR phantom against the release's layout (docs/sources.md, VinDr-CXR)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ CARD = registry.dataset("chestx-det")
 RULE = CARD.splits["official"]
 EFFUSION, NODULE = CARD.classes.index("Effusion"), CARD.classes.index("Nodule")
 
-# datasets reference, section 12: the two entries literally but for their numbers.
+# docs/sources.md, ChestX-Det: the two entries literally but for their numbers.
 FOUND = {
     "file_name": "30001.png",
     "syms": ["Effusion", "Nodule"],

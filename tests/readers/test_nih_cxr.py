@@ -26,7 +26,7 @@ RULE = CARD.splits["lovt"]
 LOVT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "lovt_splits" / "nih-cxr"
 needs_lovt = pytest.mark.skipif(not LOVT.is_dir(), reason="LoVT's committed lists are not beside the checkout")
 
-# datasets reference, section 5: both headers literally.
+# docs/sources.md, ChestX-ray14: both headers literally.
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

@@ -17,7 +17,7 @@ from benchmark.readers.nih_labels import official_split
 
 CARD = registry.dataset("nih-labels")
 RULE = CARD.splits["official"]
-# datasets reference, section 5: the header literally, and image counts of the v2020 table.
+# docs/sources.md, ChestX-ray14: the header literally, and image counts of the v2020 table.
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"

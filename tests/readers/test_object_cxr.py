@@ -297,7 +297,7 @@ def test_a_cut_off_jpeg_names_file_and_id(tmp_path):
 
 
 def test_the_rule_on_the_published_file_names_gives_lovts_lists_by_digest():
-    """No file is needed: ids are 00001 to 09000 in order (datasets reference, sections 4 and 18)."""
+    """No file is needed: ids are 00001 to 09000 in order (docs/sources.md, Object-CXR)."""
     train = [f"{k:05d}" for k in range(1, 8001)]
     training, validation = train_test_split(train, test_size=RULE.validation_share, random_state=RULE.seed)
     splits = {"train": tuple(training), "validation": tuple(validation), "test": tuple(f"{k:05d}" for k in range(8001, 9001))}

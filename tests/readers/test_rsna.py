@@ -425,7 +425,7 @@ def test_the_real_label_file_reproduces_lovts_lists_and_subsets_in_order(real_la
 
 @needs_real_files
 def test_an_all_positive_prediction_scores_the_published_5_316_percent(real_labels: rsna.RsnaLabels) -> None:
-    """LoVT's random-initialised linear rows are 5.3 (reference: lovt, quirk 13): metric, split and masks agree end to end."""
+    """LoVT's random-initialised linear rows are 5.3 (docs/protocols/lovt.md, quirk 13): metric, split and masks agree end to end."""
     test = split_by_rule(real_labels.ids, CARD.splits["lovt"], lambda _: None)["test"]
     boxes = [real_labels.boxes_xywh[i] for i in test]
     n_positive = sum(int(box_masks(b, np.zeros(len(b), np.int64), 1, (1024, 1024)).sum()) for b in boxes if len(b))

@@ -21,7 +21,7 @@ CARD = registry.dataset("siim")
 RULE = CARD.splits["lovt"]
 LOVT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "lovt_splits" / "siim"
 
-# datasets reference, section 2: SHA-256 of the 12,047 ids of the merged file in first-appearance order.
+# docs/sources.md, SIIM-ACR: SHA-256 of the 12,047 ids of the merged file in first-appearance order.
 MERGED_ORDER = "c99023d9eb00aeeab3ecc7da244670f350b5807595b5c1d40f844163ff0f2150"
 
 SPACED, PLAIN = "ImageId, EncodedPixels", "ImageId,EncodedPixels"

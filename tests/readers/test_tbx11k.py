@@ -1,4 +1,4 @@
-"""Promises of the TBX11K reader, on folders written here in the public layout (datasets reference, section 16)."""
+"""Promises of the TBX11K reader, on folders written here in the public layout (docs/sources.md, TBX11K)."""
 
 from __future__ import annotations
 

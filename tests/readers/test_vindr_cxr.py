@@ -1,4 +1,4 @@
-"""Promises of the VinDr-CXR reader, on folders written here in PhysioNet's layout (datasets reference, section 11)."""
+"""Promises of the VinDr-CXR reader, on folders written here in PhysioNet's layout (docs/sources.md, VinDr-CXR)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_lovts_two_tables_hold_16_methods_on_18_tasks_in_the_papers_order():
     assert not main.duplicated(["task_id", "method", "pretraining"]).any()
 
 
-# Cells of lovt.md section 6.1, one or two per table and method family.
+# Cells of LoVT's two tables, one or two per table and method family.
 @pytest.mark.parametrize(
     ("task", "method", "share", "value", "half_width"),
     [
@@ -74,7 +74,7 @@ def test_cells_are_those_of_the_paper(task, method, share, value, half_width):
     assert (cell["value"].item(), cell["half_width_95"].item()) == (value, half_width)
 
 
-# Of the 16 lines of lovt.md section 6.1, task by task: every printed value and every printed half width counts.
+# Of the 16 lines of LoVT's two tables, task by task: every printed value and every printed half width counts.
 COLUMN_SUMS = [
     (110.2, 14.3),
     (188.3, 15.5),

@@ -25,7 +25,7 @@ from tests.statistics.intervals import lovt_interval, percentile_interval
 
 TABLES = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "tables"
 
-# Reference lovt.md 6.2, per cent: mean, half-width, runs.
+# LoVT's committed results (results/published/lovt_runs.csv), per cent: mean, half-width, runs.
 PUBLISHED_RUNS = [
     (8.45, 0.85, [7.35, 9.53, 7.59, 9.24, 8.56]),
     (13.17, 0.57, [12.38, 12.70, 13.86, 13.76, 13.14]),

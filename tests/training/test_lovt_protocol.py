@@ -1,7 +1,7 @@
 """The training loop against LoVT's protocol, batch by batch: rates, BatchNorm, unfreezing, plateau, patience, checkpoint, guard.
 
 A small real encoder (convolution and BatchNorm) and a head with one convolution run on blank images; validation is scripted where a rule
-depends on it. Section numbers are those of the reference on LoVT.
+depends on it. Source: LoVT's released code (docs/sources.md, LoVT) and Lightning 1.4.9.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def short(max_epochs: int, **more) -> Recipe:
     return Recipe(max_epochs=max_epochs, **{**defaults, **more})
 
 
-# ------------------------------------------------------------------- steps per epoch and unfreezing: the last table of 1.2
+# ------------------------------------------------------------------- steps per epoch and unfreezing
 
 UNFREEZING = [
     # task, training images, steps an epoch, first unfrozen (epoch, batch), epoch from which BatchNorm trains (None: at once)
@@ -274,7 +274,7 @@ def test_nih_drops_its_last_twelve_images():
     assert len(batches(588, recipe.batch_size, torch.Generator(), recipe.drop_last)) == 9
 
 
-# ------------------------------------------------------------------------------------------------------ frozen encoder, 2.4
+# ----------------------------------------------------------------------------------------------------------- frozen encoder
 
 
 def test_a_frozen_encoder_stays_as_it_is_to_the_bit(monkeypatch):
@@ -303,7 +303,7 @@ def test_during_warm_up_the_encoder_is_skipped_weight_decay_included(monkeypatch
     assert not torch.equal(after_warmup[6], before)
 
 
-# ---------------------------------------------------------------------------------------------------- rates, 1.2 and 8.1
+# ----------------------------------------------------------------------------------------------------------------- rates
 
 BAD = [1.0]  # the validation loss never improves
 
@@ -363,7 +363,7 @@ def test_adam_is_lovts(monkeypatch):
         assert not group.get("decoupled_weight_decay", False)
 
 
-# ------------------------------------------------------------------------------------- early stopping and checkpoint, 1.2
+# ------------------------------------------------------------------------------------------ early stopping and checkpoint
 
 
 def test_patience_counts_epochs_since_the_last_improvement(monkeypatch):
@@ -453,7 +453,7 @@ def test_only_rsna_validates_on_a_part():
     assert shares == {"rsna": 0.1, "covid-rural": 1.0, "siim": 1.0, "object-cxr": 1.0, "nih-cxr": 1.0}
 
 
-# -------------------------------------------------------------------------------------------------------- losses, 1.2 and 3.1
+# --------------------------------------------------------------------------------------------------------------------- losses
 
 
 class PixelPart(BlankPart):
@@ -507,7 +507,7 @@ def test_a_batch_without_positives_has_no_loss_yet_moves_the_weights(monkeypatch
     assert not torch.equal(weight, before)
 
 
-# ------------------------------------------------------------------------------------------------------------- precision, 1.2
+# ------------------------------------------------------------------------------------------------------------------ precision
 
 
 def test_half_precision_scales_the_loss_and_skips_a_step_whose_gradient_overflows():

@@ -17,7 +17,7 @@ MGCA = {"mAP_mgca", "mAP_mgca_all"}
 @pytest.mark.parametrize("dataset", ["rsna", "object-cxr"])
 @pytest.mark.parametrize("percent", [1, 10, 100])
 def test_recipes_are_those_of_the_reference(dataset: str, percent: int) -> None:
-    """benchx_mgca reference, 1.5."""
+    """MGCA's released recipe (docs/segmentation.md)."""
     task = registry.task(f"{dataset}-yolov3-frozen-{percent}-mgca")
     recipe = task.recipe
     rate = {"rsna": 2e-4, "object-cxr": 2.5e-4}[dataset] if percent == 1 else 5e-4

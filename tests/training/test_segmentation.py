@@ -54,7 +54,7 @@ def _loaded(job, place):
     ],
 )
 def test_recipes_are_those_of_the_references(task_id, batch, epochs, patience, optimiser, betas, decay, select, size, mode) -> None:
-    """gloria reference, 4.5; benchx_mgca reference, 1.4."""
+    """GLoRIA's and MGCA's recipes (docs/segmentation.md)."""
     for percent in (1, 10, 100):
         task = registry.task(task_id.replace("-100-", f"-{percent}-"))
         recipe = task.recipe

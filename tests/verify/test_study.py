@@ -1,7 +1,7 @@
 """Phantoms as a test of the benchmark: a better backbone must score better, and one without places must score like none at all.
 
-A recorded study over one frozen task per head and dataset, three seeds, intervals over seeds and test patients; and the properties (a),
-(c), (d) and (h) of science section 10. Writes docs/phantom-study.md, which says for every task whether the two backbones are told apart.
+A recorded study over one frozen task per head and dataset, three seeds, intervals over seeds and test patients.
+Writes docs/phantom-study.md, which says for every task whether the two backbones are told apart.
 """
 
 from __future__ import annotations

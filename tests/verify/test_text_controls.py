@@ -1,4 +1,4 @@
-"""Text tasks measure what was learned from pairs: the same pre-training on shuffled image-text pairs gains nothing (science section 10).
+"""Text tasks measure what was learned from pairs: the same pre-training on shuffled image-text pairs gains nothing.
 
 Two small towers are pre-trained on MIMIC-CXR phantoms with their reports, on true pairs and on the same pairs shuffled, with one seed; a
 third is not trained. Asked of each: retrieval on Open-I, zero-shot on CheXpert 5x200, and whether an image's own report stands above the

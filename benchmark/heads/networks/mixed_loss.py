@@ -1,6 +1,6 @@
 """GLoRIA's segmentation loss, which MGCA took over: focal loss and the logarithm of a soft Dice, over the whole batch.
 
-Source: gloria reference, section 4.5 (`MixedLoss(alpha 10, gamma 2)`), with its test vector.
+Source: GLoRIA's released code (`MixedLoss(alpha 10, gamma 2)`; docs/segmentation.md).
 """
 
 from __future__ import annotations

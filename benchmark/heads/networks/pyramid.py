@@ -1,6 +1,6 @@
 """Feature levels for an encoder that has only one grid: a ViT's simple feature pyramid, trained as part of the head.
 
-The layers belong to the head (`science`: tracks): they are trained in frozen tasks too, and counted among its parameters. A linear head
+The layers belong to the head: they are trained in frozen tasks too, and counted among its parameters. A linear head
 never gets them, so that its score stays the representation's.
 Source: Li et al., Exploring plain vision transformer backbones for object detection (ViTDet), "simple feature pyramid": every level from
 the last map alone, by transposed convolutions or pooling, then a 1 x 1 and a 3 x 3 convolution with layer norms.

@@ -1,7 +1,7 @@
 """LoVT's target assignment and loss for one YOLOv3 scale, as tensor operations on the whole batch.
 
 No loop over boxes or images and no read-back to the host, so a training step never waits. Each box gets one positive anchor *per scale*.
-Source: LoVT reference 3.3 (docs/protocols/lovt.md); the quirks it lists there are kept, two of them behind switches.
+Source: LoVT's released code; the quirks that docs/protocols/lovt.md lists are kept, two of them behind switches.
 """
 
 from __future__ import annotations

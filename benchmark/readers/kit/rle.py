@@ -35,7 +35,7 @@ def decode_relative(text: str, height: int, width: int, where: str = "run-length
     Raises:
         DataError: as `runs_relative`.
 
-    Source: datasets reference, section 2.
+    Source: docs/sources.md, SIIM-ACR.
     """
     counts = runs_relative(text, height * width, where)
     flat = np.zeros(height * width, dtype=bool)

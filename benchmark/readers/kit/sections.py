@@ -1,6 +1,6 @@
 """Sections of a MIMIC-CXR report, by the rule all users of the reports share. Text only; nothing here is ever logged.
 
-Source: datasets reference, section 8 (the rule of MIT-LCP's mimic-cxr code). Its two tables of exceptions, 54 studies by number, were not
+Source: the rule of MIT-LCP's mimic-cxr code (docs/sources.md, MIMIC-CXR). Its two tables of exceptions, 54 studies by number, were not
 at hand: these studies are read by the rule like all others.
 """
 

@@ -1,7 +1,7 @@
 """Split rules: pure functions from lists of ids to train, validation and test, and their checks.
 
 No files are read here except LoVT's own CSV lists. All draws use NumPy's legacy generator: its streams are frozen, and the published lists
-were made with it (reference: datasets, "RNG note").
+were made with it (docs/splits.md).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def variant_of(splits: Splits, rule: SplitRule, patient_of: PatientOf) -> Splits
 def permutation_split(ids: Sequence[str], seed: int, validation_share: float, test_share: float) -> Splits:
     """One random permutation of all ids: test first, validation next, train the rest.
 
-    With seed 123 and shares of 0.2 this is LoVT's split of RSNA and SIIM, in content and order (reference: datasets, section 18).
+    With seed 123 and shares of 0.2 this is LoVT's split of RSNA and SIIM, in content and order (docs/splits.md).
     """
     n_test, n_validation = round(test_share * len(ids)), round(validation_share * len(ids))
     drawn = [ids[i] for i in np.random.RandomState(seed).permutation(len(ids))]
@@ -134,7 +134,7 @@ def prefix(ids: Sequence[str], fraction: float) -> tuple[str, ...]:
 
 
 def drop_patients_of_test(splits: Splits, patient_of: PatientOf) -> Splits:
-    """Keeps the test images and drops from train and validation every image of a test patient (science, section 6).
+    """Keeps the test images and drops from train and validation every image of a test patient (docs/reading-the-leaderboard.md).
 
     Images without a known patient stay: nothing shows that they leak.
 

@@ -1,6 +1,6 @@
 """Reading files of data whose agreement lets no id leave: an error names the row that lists a file, never file, id or patient.
 
-What may leave the output folder is decided by the dataset card (science, section 11); messages also reach terminals and logs.
+What may leave the output folder is decided by the dataset card (`redistribution`); messages also reach terminals and logs.
 """
 
 from __future__ import annotations

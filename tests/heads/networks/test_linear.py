@@ -1,4 +1,4 @@
-"""LoVT reference, section 3.1."""
+"""LoVT's linear head (docs/sources.md, LoVT)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GLoRIA reference, section 4.5."""
+"""GLoRIA's `MixedLoss` (docs/sources.md, GLoRIA)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _pyramid(channels, n=2, size=64):
 
 
 def test_names_and_shapes_are_those_of_the_released_decoders() -> None:
-    """g2d reference, section 2: keys and shapes of `decoder.*` and `segmentation_head.*`."""
+    """docs/sources.md, G2D: keys and shapes of `decoder.*` and `segmentation_head.*`."""
     with torch.device("meta"):
         head = smp_unet.SmpUNet(_request(RESNET50, frame_size=224))
     shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}

@@ -1,4 +1,4 @@
-"""LoVT reference, section 3.2."""
+"""LoVT's U-Net decoder (docs/sources.md, LoVT)."""
 
 from __future__ import annotations
 

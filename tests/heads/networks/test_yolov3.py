@@ -1,4 +1,4 @@
-"""LoVT reference, sections 3.3 and 3.4: the head built from mmdet's parts."""
+"""LoVT's YOLOv3 (docs/sources.md, LoVT): the head built from mmdet's parts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_switch_takes_positives_out_of_the_background(head):
 
 
 def test_switch_decides_what_a_saturated_confidence_costs(head):
-    """LoVT reference, 8.24; the default is what jobs did before there was the switch."""
+    """docs/protocols/lovt.md, quirk 24; the default is what jobs did before there was the switch."""
     maps = _maps()
     for pred_map in maps:
         pred_map.view(1, 3, 6, *pred_map.shape[-2:])[:, :, 4] = -50.0
@@ -283,7 +283,7 @@ def test_decoding_is_the_released_one_in_the_released_order(head):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_confidences_are_decided_in_the_released_order(head, seed):
-    """LoVT reference, 8.26: with two confidences for 1,200 candidates, order decides nearly everything."""
+    """docs/protocols/lovt.md, quirk 26: with two confidences for 1,200 candidates, order decides nearly everything."""
     draws = torch.Generator().manual_seed(seed)
     maps = [torch.randn(1, 18, grid, grid, generator=draws) for grid in GRIDS]
     for pred_map in maps:
@@ -299,7 +299,7 @@ def test_equal_confidences_are_decided_in_the_released_order(head, seed):
 
 
 def test_a_box_that_overflows_goes_on_as_released(head):
-    """LoVT reference, 8.23: a width logit of 95 is an infinite width. It suppresses no finite box, and another infinite one always."""
+    """docs/protocols/lovt.md, quirk 23: a width logit of 95 is an infinite width, which suppresses infinite boxes only, and always."""
     maps = _boxes_as_maps(head, [(60, 60, 30, 30, 0.9, 0), (150, 60, 30, 30, 0.8, 0)])
     fine = maps[2].view(1, 3, 6, 28, 28)
     for row, column, logit in ((20, 3, 0.5), (2, 25, 0.0)):  # far apart: their overlap is infinity by nothing

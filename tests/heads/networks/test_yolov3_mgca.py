@@ -1,4 +1,4 @@
-"""benchx_mgca reference, section 1.5, and MGCA's released loss: where its YOLOv3 leaves LoVT's, and that it does so nowhere else."""
+"""MGCA's released code (docs/segmentation.md): where its YOLOv3 leaves LoVT's, and that it does so nowhere else."""
 
 from __future__ import annotations
 

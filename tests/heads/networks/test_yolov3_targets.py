@@ -1,4 +1,4 @@
-"""LoVT reference, section 3.3: target assignment and loss, against its table and a slow loop written from its text."""
+"""LoVT's YOLOv3 (docs/sources.md, LoVT): target assignment and loss, against its table and a slow loop written from its rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _assign(targets, stride, switch="kept", frame=224, n_classes=1):
 
 
 def _slow_assign(images, labels, stride, switch="kept", frame=224):
-    """Section 3.3, steps 1 to 6, one box at a time, in float32 as the released code."""
+    """The assignment in six steps, one box at a time, in float32 as the released code."""
     f = np.float32
     grid = frame // stride
     positive = np.zeros((len(images), 3, grid, grid), bool)
@@ -142,7 +142,7 @@ def _zero_predictions(stride, n_images=1, n_classes=1):
     return torch.zeros(n_images, 3, 224 // stride, 224 // stride, 5 + n_classes)
 
 
-# Reference table: L_x = L_y, L_w, L_h, L_conf, scale loss.
+# Computed with LoVT's released functions: L_x = L_y, L_w, L_h, L_conf, scale loss.
 LOSSES = {
     32: (0.004715, 0.000449, 0.001690, 0.346574, 0.375496),
     16: (0.001179, 0.000345, 0.000082, 0.347163, 0.354125),
@@ -186,7 +186,7 @@ def test_padding_changes_nothing():
 
 
 def test_last_of_two_boxes_with_one_cell_and_anchor_gives_the_place_and_both_give_their_class():
-    """LoVT reference, 8.25: the released target of the place is overwritten, that of the classes has both."""
+    """docs/protocols/lovt.md, quirk 25: the released target of the place is overwritten, that of the classes has both."""
     first, last = (100, 60, 50, 80), (101, 61, 50, 80)
     for order in ([first, last], [last, first]):
         found = _assign(_targets(order, labels=[[1, 2]]), 32, n_classes=4)
@@ -270,7 +270,7 @@ def test_loss_from_probabilities_is_the_released_one_with_its_gradient_at_any_lo
 
 @pytest.mark.parametrize(("form", "loss", "slope"), [("from-probabilities", 0.3401, 0.0), ("from-logits", 0.0680, 0.5 / 147)])
 def test_a_background_logit_of_twenty_costs_what_the_reference_says(form, loss, slope):
-    """LoVT reference, 8.24: one such logit in the deepest map, all others certain of background."""
+    """docs/protocols/lovt.md, quirk 24: one such logit in the deepest map, all others certain of background."""
     predictions = torch.full((1, 3, 7, 7, 6), -50.0)
     predictions[0, 1, 2, 3, 4] = 20.0
     predictions.requires_grad_()

@@ -29,7 +29,7 @@ def test_draws_are_those_of_scikit_learn_and_pandas() -> None:
 
 
 def test_the_first_positions_of_glorias_rsna_split() -> None:
-    """Reference: gloria, section 5."""
+    """GLoRIA's rule, worked out with scikit-learn (docs/sources.md, GLoRIA)."""
     ids = [f"{i:05d}" for i in range(26_684)]
     train, held = hold_out(ids, 8_006, 0)
     assert [int(i) for i in train[:5]] == [7729, 18294, 1437, 10884, 1977]

@@ -64,7 +64,7 @@ def test_gaps_count_from_the_end_of_the_previous_run_and_from_pixel_zero():
 
 
 def test_the_documented_example_lies_where_the_reference_says():
-    # datasets reference, section 2: "412345 3 1014 9 1008 15 1001 21" on 1024 x 1024.
+    # docs/sources.md, SIIM-ACR: "412345 3 1014 9 1008 15 1001 21" on 1024 x 1024.
     decoded = decode_relative("412345 3 1014 9 1008 15 1001 21", 1024, 1024)
     rows, columns = np.nonzero(decoded)
     assert decoded.sum() == 3 + 9 + 15 + 21
