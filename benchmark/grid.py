@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.cards import DatasetCard, EncoderMode, GridCard, HeadFacts, SuiteCard, TaskCard
 from benchmark.errors import CardError, UnknownName
 
-SMALL_BATCH = 8  # LoVT's batch for few images (reference: lovt, table 1.1)
+SMALL_BATCH = 8  # LoVT's batch for few images (docs/tasks.md)
 TARGETS = ("masks", "boxes")  # a grid crosses heads that localize
 MODE_TITLES = {EncoderMode.FROZEN: "frozen", EncoderMode.FINETUNE: "fine-tuned"}
 

@@ -60,7 +60,7 @@ class DatasetCard(Card):
         folder: the release's own folder below the data folder. Cards of one folder are one release.
         shares_with: other dataset or collection -> what the release shares with it: source, images or labels. Either of a pair declares it,
             and what no card declares is not shared. None: nobody looked, and every pretraining counts as having seen it.
-        redistribution: what may leave the output folder (`science` section 11).
+        redistribution: what may leave the output folder (docs/cluster.md).
         classes: mask and box classes, in channel order.
         targets: kinds of ground truth the reader gives.
         mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice; "none" for cards of whole-image labels.

@@ -2,7 +2,7 @@
 
 Both descend from one public implementation. What differs was read in MGCA's code: its anchors are COCO's times 224 / 416 (LoVT's are 0.54
 times), the class of a box is trained although there is only one, and boxes are suppressed at IoU 0.5 instead of 0.4.
-Source: benchx_mgca reference, section 1.5. The cut at objectness 0.5 belongs to the metric (`metrics.mgca`).
+Source: MGCA's released code (docs/segmentation.md). The cut at objectness 0.5 belongs to the metric (`metrics.mgca`).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def box_masks(boxes_xywh: np.ndarray, labels: np.ndarray, n_classes: int, shape:
     Returns:
         (n_classes, H, W) bool.
 
-    Source: LoVT conversion (reference: lovt, section 5.2).
+    Source: LoVT's released conversion (docs/splits.md).
     """
     height, width = shape
     masks = np.zeros((n_classes, height, width), dtype=bool)

@@ -55,7 +55,7 @@ def test_loss_equals_the_formula_in_double_precision(seed, share, n_classes):
 
 
 def _soft_dice_loss(probabilities, masks):
-    """1 - 2 sum(p y) / max(sum(p + y), 1e-7) over a batch; 0 without a positive pixel. Source: LoVT section 3.1."""
+    """1 - 2 sum(p y) / max(sum(p + y), 1e-7) over a batch; 0 without a positive pixel. Source: LoVT's released code."""
     p, y = probabilities.astype(np.float64), masks.astype(np.float64)
     return float(1 - 2 * (p * y).sum() / max((p + y).sum(), 1e-7)) if masks.any() else 0.0
 
