@@ -14,17 +14,20 @@ from typing import Protocol as TypingProtocol
 from benchmark import adopt, registry, resolve
 from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
 from benchmark.errors import DamagedResult, LobeError, UsageError
+from benchmark.events import EpochEnded, Event, Finished, Hashing
 from benchmark.execute import addresses
 from benchmark.execute.costs import Costs
 from benchmark.execute.equipment import Asked, Equipment, stored_otherwise
 from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
+from benchmark.execute.work import WorkUnit, units
 from benchmark.faults import of_environment
 from benchmark.plan import About, Settings, plan
 from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
+from benchmark.training.inputs import Inputs
+from benchmark.training.options import RunOptions
 from benchmark.training.sizes import chosen, no_images, too_few
 
 if TYPE_CHECKING:
@@ -205,6 +208,7 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
     cards = resolve.tasks(request.tasks, request.suite)
     suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
     protocol = registry.protocol(request.protocol or suite_protocol)
+    options = _options(request)
     cache = resolve.cache_folder(request.cache)
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
@@ -243,7 +247,7 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
         threads=request.threads,
         suite=request.suite,
     )
-    jobs = list({job.key: job for job in _jobs(cards, backbones, datasets, request, protocol, settings)}.values())
+    jobs, inputs = _jobs(cards, backbones, datasets, request, protocol, settings, cache)
     store = Store(request.out)
     earlier = adopt.candidates(jobs, store, backbones, list(datasets.values()))
     adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
@@ -251,9 +255,7 @@ def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hash
     done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
     # Whatever failed for want of a selection run has a new chance when that is computed again.
     done = {key: r for key, r in done.items() if r.status == "ok" or all(needed in done for needed in r.job.depends_on)}
-    budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
-    where = resolve.places(backbones, datasets.values(), cache, budget)
-    todo = units([job for job in jobs if job.key not in done], where)
+    todo = [replace(unit, options=options) for unit in units([job for job in jobs if job.key not in done], inputs)]
     warnings = [
         *stored_otherwise(jobs, done, store, request.device, equipment),
         *(text for d in datasets.values() for text in d.warnings),
@@ -431,15 +433,24 @@ def _jobs(
     request: Request,
     protocol: Protocol,
     settings: Settings,
-) -> list[Job]:
-    """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
-    jobs: list[Job] = []
+    cache: Path,
+) -> tuple[list[Job], dict[str, Inputs]]:
+    """Jobs of every task whose dataset can be used, each once, and where their inputs lie, by key.
+
+    Tasks that see the same images of a split are planned together.
+    """
+    jobs: dict[str, Job] = {}
+    inputs: dict[str, Inputs] = {}
     about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
     for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
-        refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
-        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
-        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts(), about)
-    return jobs
+        used = {name: d for (name, *of), d in datasets.items() if tuple(of) == seen}
+        refs = {name: d.ref for name, d in used.items()}
+        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in used]
+        for backbone in backbones:
+            lie = {name: resolve.inputs(backbone, d, cache) for name, d in used.items()}
+            for job in plan(usable, [backbone.named], refs, protocol, settings, registry.prompts(), about):
+                jobs[job.key], inputs[job.key] = job, lie[job.experiment.dataset.name]
+    return list(jobs.values()), inputs
 
 
 def _what_will_fail(jobs: Sequence[Job], datasets: Iterable[resolve.ResolvedDataset]) -> list[str]:
@@ -470,19 +481,27 @@ def _equipment(request: Request, executor: Executor | None) -> Equipment:
 
 
 def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list[WorkUnit]:
-    """The units with what keeps their results through a loss, and how they are to run."""
-    place = {"compiled": request.compiled}
-    if request.checkpoints is not None:
-        place["checkpoints"] = request.checkpoints.resolve()
+    """The units with what keeps their results through a loss, and the processes of each job."""
     return [
         replace(
             unit,
             store_id=store_id,
-            place=replace(unit.place, **place),
             workers=request.workers_per_job if unit.jobs[0].experiment.encoder is EncoderMode.FINETUNE else 1,
         )
         for unit in todo
     ]
+
+
+def _options(request: Request) -> RunOptions:
+    """How every job of a request runs.
+
+    Raises:
+        UsageError: the cache budget is no size.
+    """
+    options = RunOptions(checkpoints=None if request.checkpoints is None else request.checkpoints.resolve(), compiled=request.compiled)
+    if request.cache_budget is None:
+        return options
+    return replace(options, feature_budget_bytes=resolve.size_bytes(request.cache_budget))
 
 
 def _executor(request: Request, shipped: bool = True) -> Executor:

@@ -25,9 +25,9 @@ from rich.progress import (
 from rich.text import Text
 
 from benchmark.cards import Job
+from benchmark.events import Decoded, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
-from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.faults import of_environment
 from benchmark.report.rows import metric_title
 
@@ -145,7 +145,7 @@ class Live:
     def planned(self, planned) -> None:
         """Says once what will happen."""
         self.jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
-        self.weights = {job.key: self.costs.seconds(job, unit.place) for unit in planned.todo for job in unit.jobs}
+        self.weights = {job.key: self.costs.seconds(job, unit.inputs) for unit in planned.todo for job in unit.jobs}
         self._started, self._states = time.monotonic(), self.states()
         if self.quiet:
             return
@@ -164,10 +164,9 @@ class Live:
                 self.hashing.event(event)
         elif isinstance(event, Started):
             self._start(event.key)
-        elif isinstance(event, Decoding):
-            for key, line in self.lines.items():
-                if event.unit and self._name(key).startswith(event.unit):
-                    self.running.update(line, description=f"{self._name(key)} · images", completed=event.done, total=event.total)
+        elif isinstance(event, Decoded):
+            for key in self.lines.keys() & event.keys:
+                self.running.update(self.lines[key], description=f"{self._name(key)} · images", completed=event.done, total=event.total)
         elif isinstance(event, EpochEnded):
             self._epoch(event)
         elif isinstance(event, Finished):

@@ -24,8 +24,8 @@ from benchmark.readers.withheld import is_withheld, withholding
 from benchmark.store import read_record
 from benchmark.training import predictions
 from benchmark.training.data import Part, load_part
+from benchmark.training.inputs import Inputs
 from benchmark.training.once import is_calibrated
-from benchmark.training.place import Place
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _names_in(file: Path) -> set[str]:
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
-    place = Place(
+    inputs = Inputs(
         card=dataset.card,
         dataset_root=dataset.root,
         cache=cache / "images",
@@ -156,7 +156,7 @@ def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
         known_release=dataset.known_release,
         lists=dataset.lists,
     )
-    return load_part(job.experiment, place, "test")
+    return load_part(job.experiment, inputs, "test")
 
 
 def _require_as_recorded(file: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
+from benchmark.events import Event
 from benchmark.execute.equipment import Asked, Equipment
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event
 
 
 class Executor(Protocol):

@@ -72,7 +72,7 @@ def _decoding(todo: Sequence[WorkUnit], costs: Costs) -> dict[str, float]:
     for unit in todo:
         alike.setdefault(near(unit), []).append(unit)
     return {
-        group[0].jobs[0].key: max(decoding_seconds(job, unit.place) for unit in group for job in unit.jobs)
+        group[0].jobs[0].key: max(decoding_seconds(job, unit.inputs) for unit in group for job in unit.jobs)
         for group in alike.values()
         if not any(costs.measured(job) for unit in group for job in unit.jobs)
     }

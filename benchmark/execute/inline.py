@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmark.events import Event, Finished
 from benchmark.execute import spool
 from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, Finished, run_unit
+from benchmark.execute.work import run_unit
 
 
 class InlineExecutor:

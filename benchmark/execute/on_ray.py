@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmark.cards import Record
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
+from benchmark.events import Event, Finished, Noticed
 from benchmark.execute import addresses, nodes, spool
 from benchmark.execute.connecting import STAYS, Connection
 from benchmark.execute.costs import Needs
@@ -22,7 +23,8 @@ from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
 from benchmark.execute.placing import Node, Placer, Slot
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
 from benchmark.execute.ship import found_here
-from benchmark.execute.work import Event, Finished, Noticed, WorkUnit, failed, near, run_unit, with_share_of_memory
+from benchmark.execute.work import WorkUnit, near, run_unit, with_share_of_memory
+from benchmark.training.record import failed
 
 Work = Callable[[WorkUnit], Iterator[Event]]
 RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
@@ -205,13 +207,14 @@ class _Drive:
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]
         try:
-            event: Event = self.ray.get(next(stream))
-        except StopIteration:
-            self._end(stream)
-            return
+            reference = next(stream, None)
+            event: Event | None = None if reference is None else self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             self._end(stream)
             yield from self._lost(run, error)
+            return
+        if event is None:
+            self._end(stream)
             return
         if isinstance(event, Finished):
             run.done.add(event.record.key)
@@ -246,7 +249,7 @@ class _Drive:
             return
         for job in left:
             sentence = WorkerLost(_why(job.labels.task, run.losses + 1, error))
-            yield from self._told(Finished(failed(job, run.unit.place, sentence)), run.slot.node)
+            yield from self._told(Finished(failed(job, run.unit.inputs, run.unit.options, sentence)), run.slot.node)
 
     def _nothing_fits(self) -> Iterator[Event]:
         """Nothing runs and nothing fits: waits for nodes to join, then fails what no node could ever hold."""
@@ -270,7 +273,7 @@ class _Drive:
         needs = self.schedule.costs.needs(unit)
         sentence = EnvironmentProblem(f"No node of the cluster has what {unit.name} needs: {needs.n_gpus} GPU, {needs.cpus} CPU.")
         for job in unit.jobs:
-            yield from self._told(Finished(failed(job, unit.place, sentence)), self.here)
+            yield from self._told(Finished(failed(job, unit.inputs, unit.options, sentence)), self.here)
 
     def _lacks_gpus(self) -> bool:
         """True when what waits needs a GPU, and no node that is used has any."""
@@ -323,7 +326,7 @@ class _Drive:
 def _remote_unit(work: Work, unit: WorkUnit, n_units: int) -> Iterator[Event]:
     if not unit.gpu_share:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    yield from work(on_this_node(replace(unit, place=found_here(unit.jobs[0], unit.place)), n_units))
+    yield from work(on_this_node(replace(unit, inputs=found_here(unit.jobs[0], unit.inputs)), n_units))
 
 
 def on_this_node(unit: WorkUnit, n_units: int) -> WorkUnit:

@@ -16,6 +16,7 @@ import torch
 from benchmark.cards import Experiment
 from benchmark.contents import Contents, Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
+from benchmark.events import Steps
 from benchmark.heads.base import Targets
 from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import CacheRecipe, ImageCache
@@ -27,7 +28,7 @@ from benchmark.readers.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, i
 from benchmark.readers.lists import splits_of
 from benchmark.readers.splits import check_disjoint, prefix
 from benchmark.training import sizes
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 FILL_CHUNK = 32  # images decoded between two signs of life
 
@@ -143,7 +144,7 @@ class JobData:
     warnings: tuple[str, ...]
 
 
-def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, JobData]:
+def load(experiment: Experiment, place: Inputs) -> Generator[tuple[int, int], None, JobData]:
     """Opens the dataset, decides the ids of each split, and fills the cache with exactly these images, yielding (done, total).
 
     Raises:
@@ -164,7 +165,7 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
 
 
 def load_untrained(
-    experiment: Experiment, place: Place
+    experiment: Experiment, place: Inputs
 ) -> Generator[tuple[int, int], None, tuple[Reader, dict[str, list[Sample]], dict[str, Part]]]:
     """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
     reader, contents = yield from open_known(experiment, place)
@@ -175,7 +176,7 @@ def load_untrained(
     return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
 
 
-def load_part(experiment: Experiment, place: Place, name: str) -> Part:
+def load_part(experiment: Experiment, place: Inputs, name: str) -> Part:
     """One split alone, as `load` gives it."""
     reader, contents = drained(open_known(experiment, place))
     samples = choose(experiment, reader, place.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
@@ -185,7 +186,7 @@ def load_part(experiment: Experiment, place: Place, name: str) -> Part:
     return _part(name, samples, cache, experiment)
 
 
-def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
+def open_known(experiment: Experiment, place: Inputs) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
     """The dataset's reader, and what its files hold; an unlimited job needs a release whose counts and digests are known.
 
     Yields per cents where this node has to read the files first.
@@ -207,15 +208,13 @@ def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int
 
 
 def _in_per_cent(steps: Generator[tuple[int, int], None, Identity]) -> Generator[tuple[int, int], None, Identity]:
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as ended:
-            return ended.value
+    kept = Steps(steps)
+    for done, total in kept:
         yield 100 * done // max(total, 1), 100
+    return kept.result
 
 
-def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: Contents | None = None) -> Iterator[tuple[int, int]]:
+def fill(cache: ImageCache, samples: Sequence[Sample], place: Inputs, contents: Contents | None = None) -> Iterator[tuple[int, int]]:
     """Decodes what the cache lacks of `samples`, yielding (done, total).
 
     Args:
@@ -226,7 +225,7 @@ def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: C
     """
     bad, memory = [], Memory(place.cache.parent)
     for start in range(0, len(samples), FILL_CHUNK):
-        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers, contents=contents, memory=memory)
+        bad += cache.fill(samples[start : start + FILL_CHUNK], contents=contents, memory=memory)
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
         listed = " ".join(sentence for _, sentence in bad[:3])
@@ -234,7 +233,7 @@ def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: C
         raise ImageError(f"{listed}{rest}")
 
 
-def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheRecipe:
+def cache_recipe(experiment: Experiment, place: Inputs, reader: Reader) -> CacheRecipe:
     """What decides the bytes of the cache."""
     data = experiment.dataset
     return CacheRecipe(

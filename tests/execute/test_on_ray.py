@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.events import Finished
 from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 
 LINEAR = "rsna-linear-frozen-100"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -55,8 +56,8 @@ def test_a_node_runs_as_many_units_as_its_cores_and_devices_allow(small, tiny):
 
 def test_a_cache_budget_is_divided_between_the_units_of_a_node(ray, small, tiny):
     (unit,) = units(*small.plan(LINEAR, [tiny()]))
-    unit = replace(unit, place=replace(unit.place, feature_budget_bytes=1000))
-    shares = [ray.get(ray.remote(on_this_node).remote(unit, n)).place.feature_budget_bytes for n in (1, 2, 3)]
+    unit = replace(unit, options=replace(unit.options, feature_budget_bytes=1000))
+    shares = [ray.get(ray.remote(on_this_node).remote(unit, n)).options.feature_budget_bytes for n in (1, 2, 3)]
     assert shares == [1000, 500, 500]  # the fixture's node has two cores
 
 
