@@ -185,7 +185,7 @@ class Live:
         """How many jobs wait, run, are done and failed."""
         n_waiting = self.n_jobs - self.n_done - self.n_failed - len(self.lines)
         counts = {"done": self.n_done, "failed": self.n_failed, "running": len(self.lines), "waiting": n_waiting}
-        return " · ".join(f"{n} {state}" for state, n in counts.items() if n or state != "failed") + self._ahead()
+        return " · ".join(f"{n} {state}" for state, n in counts.items() if n or state != "failed") + self._remaining_time()
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""
@@ -223,7 +223,7 @@ class Live:
             self.console.print(self._outcome(event), style="red", soft_wrap=True, markup=False)
         elif not self.on_screen and not self.quiet:
             count = f"[{self.n_done + self.n_failed}/{self.n_jobs}]"
-            self.console.print(f"{count} {self._outcome(event)}{self._ahead()}", soft_wrap=True, markup=False)
+            self.console.print(f"{count} {self._outcome(event)}{self._remaining_time()}", soft_wrap=True, markup=False)
 
     def _end(self, key: str) -> None:
         self.share.pop(key, None)
@@ -233,7 +233,7 @@ class Live:
             for other in list(self.lines.values())[:MOST_LINES]:
                 self.running.update(other, visible=True)
 
-    def _ahead(self) -> str:
+    def _remaining_time(self) -> str:
         left = self.left_s()
         return f" · about {duration(left)} left" if left is not None and self.weights else ""
 

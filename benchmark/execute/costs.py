@@ -1,4 +1,4 @@
-"""What a unit takes: seconds, memory and GPU memory. A rough guess first, then what its like took before, remembered between evaluations.
+"""What a unit takes: seconds, memory and GPU memory. A rough guess first, then measurements of similar jobs, kept between evaluations.
 
 Orders and places units; it never changes a result. Measured values live in `<cache>/costs.json`.
 """

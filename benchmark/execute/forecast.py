@@ -17,10 +17,10 @@ class Forecast:
     """
     Attributes:
         machine: what it is planned for, in words.
-        measured_jobs: of `n_jobs`, those whose like ran before; the rest is a rough guess.
+        measured_jobs: of `n_jobs`, those priced by measurements of similar jobs; the rest is a rough guess.
         device_hours: of GPUs, or of cores where there is none.
         process_bytes: memory of the largest process.
-        disk_bytes: predictions and records; only of jobs whose like ran before.
+        disk_bytes: predictions and records; only of jobs with such measurements.
     """
 
     machine: str

@@ -1,4 +1,4 @@
-"""Builds the record of a job, whatever became of it: `succeeded` where it has a result, `failed` where it has none.
+"""Builds the record of a job: `succeeded` where it has a result, `failed` where it has none.
 
 What every record says of its job and inputs stands once, in `_record`. The driver builds records too, of processes that were lost, so
 importing this module loads no torch.

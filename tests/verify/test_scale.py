@@ -302,7 +302,7 @@ def _workers(ancestor: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes()
-            if words.startswith(b"ray::_remote_unit") and ancestor in _ancestors(int(folder.name)):
+            if words.startswith(b"ray::run_here") and ancestor in _ancestors(int(folder.name)):
                 found.append(int(folder.name))
         except (OSError, ValueError):  # it has ended
             continue
