@@ -5,121 +5,26 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from typing import Protocol as TypingProtocol
 
-from benchmark import adopt, registry, resolve
-from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
-from benchmark.errors import DamagedResult, LobeError, UsageError
-from benchmark.execute import addresses
+from benchmark import resolve
+from benchmark.cards import Record
+from benchmark.errors import DamagedResult, UsageError
+from benchmark.events import EpochEnded, Finished
 from benchmark.execute.costs import Costs
-from benchmark.execute.equipment import Asked, Equipment, stored_otherwise
 from benchmark.execute.executors import Executor
-from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import EpochEnded, Event, Finished, Hashing, WorkUnit, units
 from benchmark.faults import of_environment
-from benchmark.plan import About, Settings, plan
+from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.store import Refused, Store
 from benchmark.tracking.spool import behind
-from benchmark.training.sizes import chosen, no_images, too_few
 
 if TYPE_CHECKING:
     from benchmark.execute.forecast import Forecast
     from benchmark.report.reproduce import Reproduction
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks for, in the words of the command line.
-
-    Attributes:
-        data: `DIR` or `name=path` entries.
-        split: a split of the dataset cards; None takes each task card's.
-        checkpoints: folder for mid-training checkpoints of long jobs, seen by every node; None makes none.
-        workers_per_job: processes, each with a device of its own, that share the batches of a fine-tuning job.
-        compiled: run by `torch.compile` what trains. Changes no result beyond rounding.
-        retries: of jobs whose process was lost.
-        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
-        runs: final runs per task; None takes each card's number.
-        device: device type of every job, part of its key; `auto` takes GPUs where a node that computes has one, not the driver.
-        cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
-        verbose: say which files of the user's own travel to a cluster, beside how many.
-    """
-
-    backbones: Sequence[str]
-    tasks: Sequence[str] = ()
-    suite: str | None = None
-    data: Sequence[str] = ()
-    out: Path = Path("lobe-out")
-    cache: Path | None = None
-    cache_budget: str | None = None
-    executor: Literal["ray", "inline"] = "ray"
-    address: str | None = None
-    device: Asked = "auto"
-    protocol: str | None = None
-    runs: int | None = None
-    limit: int | None = None
-    profile: Literal["full", "smoke"] = "full"
-    threads: int = 1
-    split: str | None = None
-    splits: Path | None = None
-    retry_failed: bool = False
-    tracking: bool = True
-    checkpoints: Path | None = None
-    workers_per_job: int = 1
-    compiled: bool = False
-    retries: int = 2
-    verbose: bool = False
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something the user named that cannot be used; the rest goes on without it."""
-
-    what: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Unhashed:
-    """Files of a dataset whose content is not known yet."""
-
-    dataset: str
-    n_files: int
-    n_bytes: int
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Jobs of a request, those already stored, and what had to be left out.
-
-    Attributes:
-        adopted: how many of the stored ones are results of an earlier release, taken over just now (`benchmark.adopt`).
-        unhashed: in a dry run, datasets that were not hashed yet.
-        provisional: keys of their jobs, which no run will have: nobody knows which of these jobs are stored.
-        earlier: keys of jobs whose result of an earlier release a run will take over, if it was computed on the same images.
-    """
-
-    request: Request
-    jobs: tuple[Job, ...]
-    done: dict[str, Record]
-    todo: tuple[WorkUnit, ...]
-    protocol: Protocol
-    equipment: Equipment
-    problems: tuple[Problem, ...]
-    warnings: tuple[str, ...]
-    adopted: int = 0
-    unhashed: tuple[Unhashed, ...] = ()
-    provisional: frozenset[str] = frozenset()
-    earlier: frozenset[str] = frozenset()
-
-    @property
-    def n_todo(self) -> int:
-        return sum(len(unit.jobs) for unit in self.todo)
 
 
 @dataclass
@@ -153,24 +58,6 @@ class Reported:
     refused: tuple[Refused, ...]
 
 
-class Watcher(TypingProtocol):
-    """Whoever wants to see an evaluation happen."""
-
-    def planned(self, planned: Planned) -> None: ...
-
-    def event(self, event: Event) -> None: ...
-
-
-class Silent:
-    """The watcher of a notebook or a test."""
-
-    def planned(self, planned: Planned) -> None:
-        return None
-
-    def event(self, event: Event) -> None:
-        return None
-
-
 def plan_jobs(request: Request, watcher: Watcher | None = None, executor: Executor | None = None, *, hashing: bool = True) -> Planned:
     """Resolves names and folders and plans every job; nothing is computed and nothing is written but caches of digests.
 
@@ -184,102 +71,14 @@ def plan_jobs(request: Request, watcher: Watcher | None = None, executor: Execut
     Raises:
         LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
     """
-    return _plan(request, watcher or Silent(), executor, hashing=hashing, adopting=False)
-
-
-def _plan(request: Request, watcher: Watcher, executor: Executor | None, *, hashing: bool, adopting: bool) -> Planned:
-    if request.limit is not None and request.limit < 2:
-        raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
-    if request.runs is not None and request.runs < 1:
-        raise UsageError(f"--seeds {request.runs}: at least one run.")
-    if request.executor == "inline" and request.workers_per_job > 1:
-        raise UsageError(f"--workers-per-job {request.workers_per_job} needs Ray, which starts the processes: leave --executor inline out.")
-    if request.compiled and request.workers_per_job > 1:
-        raise UsageError("--compile is for jobs of one process, which --workers-per-job makes several: use either.")
-    if request.executor == "inline" and request.address is not None:
-        raise UsageError(f"--address {request.address} needs Ray: leave --executor inline out.")
-    if request.address is not None:
-        addresses.checked(request.address)
-    if request.split is not None and request.splits is not None:
-        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
-    cards = resolve.tasks(request.tasks, request.suite)
-    suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
-    protocol = registry.protocol(request.protocol or suite_protocol)
-    cache = resolve.cache_folder(request.cache)
-    roots = resolve.data_roots(request.data)
-    problems: list[Problem] = []
-    backbones: list[resolve.ResolvedBackbone] = []
-    datasets: dict[tuple[str, str, bool], resolve.ResolvedDataset] = {}
-    for name in dict.fromkeys(request.backbones):
-        with _collected(problems, f"backbone {name}"):
-            backbones.append(resolve.backbone(name, cache))
-    equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
-    for name, split, trains in dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards):
-        with _collected(problems, f"dataset {name}"):
-            card = registry.dataset(name)
-            lists = None if request.splits is None else request.splits / name
-            found = resolve.dataset(
-                card,
-                resolve.dataset_root(card, roots),
-                protocol,
-                split,
-                lists,
-                trains=trains,
-                limit=request.limit,
-                cache=cache,
-                hashing=hashing,
-                progress=functools.partial(_hashing, watcher, name),
-            )
-            if request.limit is None:
-                found.require_known()
-            datasets[name, split, trains] = found
-    if not backbones or not datasets:
-        raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
-    settings = Settings(
-        runs=request.runs,
-        limit=request.limit,
-        profile=request.profile,
-        device_type=equipment.device_type,
-        threads=request.threads,
-        suite=request.suite,
-    )
-    jobs = list({job.key: job for job in _jobs(cards, backbones, datasets, request, protocol, settings)}.values())
-    store = Store(request.out)
-    earlier = adopt.candidates(jobs, store, backbones, list(datasets.values()))
-    adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
-    stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
-    done = {key: record for key, record in stored.items() if record.status == "ok" or not request.retry_failed}
-    # Whatever failed for want of a selection run has a new chance when that is computed again.
-    done = {key: r for key, r in done.items() if r.status == "ok" or all(needed in done for needed in r.job.depends_on)}
-    budget = None if request.cache_budget is None else resolve.size_bytes(request.cache_budget)
-    where = resolve.places(backbones, datasets.values(), cache, budget)
-    todo = units([job for job in jobs if job.key not in done], where)
-    warnings = [
-        *stored_otherwise(jobs, done, store, request.device, equipment),
-        *(text for d in datasets.values() for text in d.warnings),
-        *_what_will_fail(jobs, datasets.values()),
-    ]
-    return Planned(
-        request,
-        tuple(jobs),
-        done,
-        tuple(todo),
-        protocol,
-        equipment,
-        tuple(dict.fromkeys(problems)),
-        tuple(dict.fromkeys(warnings)),
-        adopted=len(adopted),
-        unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
-        provisional=frozenset(job.key for job in jobs if job.experiment.dataset.digest == resolve.UNHASHED),
-        earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
-    )
+    return plan_request(request, watcher or Silent(), executor, hashing=hashing, adopting=False)
 
 
 def forecast(planned: Planned) -> Forecast:
     """What the jobs still to compute will take where they are planned to run, from measured costs where known."""
     from benchmark.execute import forecast as forecasting
 
-    return forecasting.forecast(_equipped(planned.todo, planned.request, ""), costs_of(planned.request), planned.equipment)
+    return forecasting.forecast(planned.todo, costs_of(planned.request), planned.equipment)
 
 
 def costs_of(request: Request) -> Costs:
@@ -295,8 +94,8 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     """
     watcher = watcher or Silent()
     store = Store(request.out)
-    with store.lock() as held, contextlib.closing(_executor(request)) as executor:
-        planned = _plan(request, watcher, executor, hashing=True, adopting=True)
+    with store.lock() as held, contextlib.closing(executor_for(request)) as executor:
+        planned = plan_request(request, watcher, executor, hashing=True, adopting=True)
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
@@ -307,7 +106,8 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
             ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
             try:
-                schedule = Schedule(_equipped(planned.todo, request, store.identity()), planned.done.values(), costs, store.identity())
+                todo = [replace(unit, store_id=store.identity()) for unit in planned.todo]
+                schedule = Schedule(todo, planned.done.values(), costs, store.identity())
                 for event in executor.run(schedule):
                     held.require()
                     if isinstance(event, Finished):
@@ -418,80 +218,6 @@ def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[s
             if known is None or (known.status == "failed" and record.status == "ok"):
                 found[record.key], where[record.key] = record, out
     return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], where
-
-
-def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) -> None:
-    watcher.event(Hashing(dataset, done_bytes, total_bytes))
-
-
-def _jobs(
-    cards: Sequence[TaskCard],
-    backbones: Sequence[resolve.ResolvedBackbone],
-    datasets: Mapping[tuple[str, str, bool], resolve.ResolvedDataset],
-    request: Request,
-    protocol: Protocol,
-    settings: Settings,
-) -> list[Job]:
-    """Jobs of every task whose dataset can be used; tasks that see the same images of a split are planned together."""
-    jobs: list[Job] = []
-    about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
-    for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
-        refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
-        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
-        jobs += plan(usable, [b.named for b in backbones], refs, protocol, settings, registry.prompts(), about)
-    return jobs
-
-
-def _what_will_fail(jobs: Sequence[Job], datasets: Iterable[resolve.ResolvedDataset]) -> list[str]:
-    """A sentence for every task that has too few images to train or test on: each of its jobs will end with the same one."""
-    sizes = {(d.card.name, d.ref.split): d.sizes for d in datasets}
-    found: dict[str, None] = {}
-    for job in jobs:
-        e = job.experiment
-        used = chosen(e, sizes[e.dataset.name, e.dataset.split])
-        if (why := no_images(e, used) or too_few(e, used)) is not None:
-            found[f"{job.labels.task} will fail: {why}"] = None
-    return list(found)
-
-
-@contextlib.contextmanager
-def _collected(problems: list[Problem], what: str):
-    try:
-        yield
-    except LobeError as error:
-        problems.append(Problem(what, str(error)))
-
-
-def _equipment(request: Request, executor: Executor | None) -> Equipment:
-    if executor is not None:
-        return executor.equipment(request.device)
-    with contextlib.closing(_executor(request, shipped=False)) as asked:
-        return asked.equipment(request.device)
-
-
-def _equipped(todo: Sequence[WorkUnit], request: Request, store_id: str) -> list[WorkUnit]:
-    """The units with what keeps their results through a loss, and how they are to run."""
-    place = {"compiled": request.compiled}
-    if request.checkpoints is not None:
-        place["checkpoints"] = request.checkpoints.resolve()
-    return [
-        replace(
-            unit,
-            store_id=store_id,
-            place=replace(unit.place, **place),
-            workers=request.workers_per_job if unit.jobs[0].experiment.encoder is EncoderMode.FINETUNE else 1,
-        )
-        for unit in todo
-    ]
-
-
-def _executor(request: Request, shipped: bool = True) -> Executor:
-    """
-    Args:
-        shipped: the user's own backbones travel to the cluster; only what computes needs them.
-    """
-    backbones = resolve.files_of_authors(request.backbones) if shipped else ()
-    return executor_of(request.executor, request.address, request.retries, backbones, request.verbose)
 
 
 def _tracker(planned: Planned):

@@ -24,9 +24,10 @@ from benchmark.encoders import conformance, naming, text_contract
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from benchmark.files import open_regular
 from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.findings import Finding
@@ -259,7 +260,8 @@ def _both_scores(
         ref = dataset.ref.model_copy(update=changes)
         named = NamedBackbone(f"{resolved.named.label} ({rule})", resolved.named.ref)
         jobs = plan([card], [named], {card.dataset: ref}, protocol, Settings(runs=1, limit=limit, profile="smoke"))
-        events = InlineExecutor().run(Schedule(units(jobs, resolve.places([resolved], [dataset], cache))))
+        inputs = resolve.inputs(resolved, dataset, cache)
+        events = InlineExecutor().run(Schedule(units(jobs, {job.key: inputs for job in jobs})))
         record = [event.record for event in events if isinstance(event, Finished)][-1]
         if record.failure is not None:
             raise UsageError(f"{task} could not be scored with {rule}: {record.failure.sentence}")

@@ -16,11 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
 from benchmark import private
 from benchmark.errors import DataError
+from benchmark.events import Steps
 from benchmark.files import open_regular
 
 MEMORY = "contents.sqlite"
@@ -30,6 +32,7 @@ THREADS = 4  # what waits for a disk is hidden behind what computes
 
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB) WITHOUT ROWID"
 
+Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 """Called with (bytes hashed, bytes to hash)."""
 
@@ -209,15 +212,13 @@ class Memory:
                 lock.release()
 
 
-def drained(steps: Generator[tuple[int, int], None, dict[Path, str]], progress: Progress | None = None):
+def drained(steps: Generator[tuple[int, int], None, Result], progress: Progress | None = None) -> Result:
     """What a generator returns, after telling `progress` all that it yields."""
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as ended:
-            return ended.value
+    kept = Steps(steps)
+    for done, total in kept:
         if progress is not None:
             progress(done, total)
+    return kept.result
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -25,9 +25,9 @@ from rich.progress import (
 from rich.text import Text
 
 from benchmark.cards import Job
+from benchmark.events import Decoded, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
-from benchmark.execute.work import Decoding, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.faults import of_environment
 from benchmark.report.rows import metric_title
 
@@ -145,7 +145,7 @@ class Live:
     def planned(self, planned) -> None:
         """Says once what will happen."""
         self.jobs = {job.key: job for unit in planned.todo for job in unit.jobs}
-        self.weights = {job.key: self.costs.seconds(job, unit.place) for unit in planned.todo for job in unit.jobs}
+        self.weights = {job.key: self.costs.seconds(job, unit.inputs) for unit in planned.todo for job in unit.jobs}
         self._started, self._states = time.monotonic(), self.states()
         if self.quiet:
             return
@@ -164,10 +164,9 @@ class Live:
                 self.hashing.event(event)
         elif isinstance(event, Started):
             self._start(event.key)
-        elif isinstance(event, Decoding):
-            for key, line in self.lines.items():
-                if event.unit and self._name(key).startswith(event.unit):
-                    self.running.update(line, description=f"{self._name(key)} · images", completed=event.done, total=event.total)
+        elif isinstance(event, Decoded):
+            for key in self.lines.keys() & event.keys:
+                self.running.update(self.lines[key], description=f"{self._name(key)} · images", completed=event.done, total=event.total)
         elif isinstance(event, EpochEnded):
             self._epoch(event)
         elif isinstance(event, Finished):
@@ -186,7 +185,7 @@ class Live:
         """How many jobs wait, run, are done and failed."""
         n_waiting = self.n_jobs - self.n_done - self.n_failed - len(self.lines)
         counts = {"done": self.n_done, "failed": self.n_failed, "running": len(self.lines), "waiting": n_waiting}
-        return " · ".join(f"{n} {state}" for state, n in counts.items() if n or state != "failed") + self._ahead()
+        return " · ".join(f"{n} {state}" for state, n in counts.items() if n or state != "failed") + self._remaining_time()
 
     def picture(self) -> RenderableType:
         """What the terminal shows now."""
@@ -224,7 +223,7 @@ class Live:
             self.console.print(self._outcome(event), style="red", soft_wrap=True, markup=False)
         elif not self.on_screen and not self.quiet:
             count = f"[{self.n_done + self.n_failed}/{self.n_jobs}]"
-            self.console.print(f"{count} {self._outcome(event)}{self._ahead()}", soft_wrap=True, markup=False)
+            self.console.print(f"{count} {self._outcome(event)}{self._remaining_time()}", soft_wrap=True, markup=False)
 
     def _end(self, key: str) -> None:
         self.share.pop(key, None)
@@ -234,7 +233,7 @@ class Live:
             for other in list(self.lines.values())[:MOST_LINES]:
                 self.running.update(other, visible=True)
 
-    def _ahead(self) -> str:
+    def _remaining_time(self) -> str:
         left = self.left_s()
         return f" · about {duration(left)} left" if left is not None and self.weights else ""
 

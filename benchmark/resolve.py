@@ -1,6 +1,6 @@
 """Turns what the user named into references with digests: the only room where names meet files.
 
-Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie goes into `Place`s, which no key ever sees.
+Backbones become `BackboneRef`s, dataset folders `DatasetRef`s; where they lie goes into `Inputs`, which no key ever sees.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.kit.identity import identify, look, used
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.lists import lists_rule, read_lists, splits_of
-from benchmark.training.place import FEATURE_BUDGET_BYTES, Place, place_key
+from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
@@ -327,34 +327,25 @@ def files_of_authors(names: Iterable[str]) -> list[str]:
     return found
 
 
-def places(
-    backbones: Iterable[ResolvedBackbone], datasets: Iterable[ResolvedDataset], cache: Path, feature_budget_bytes: int | None = None
-) -> dict[tuple[str, str], Place]:
-    """`place_key` of backbone and dataset -> where their inputs lie.
+def inputs(backbone: ResolvedBackbone, dataset: ResolvedDataset, cache: Path) -> Inputs:
+    """Where the inputs of jobs of this backbone on this dataset lie.
 
     Args:
-        feature_budget_bytes: memory of a node for features; None = the default.
+        cache: folder of all caches.
     """
-    datasets = tuple(datasets)
-    counted = {d.card.name: tuple((o.ref.split, o.sizes) for o in datasets if o.card.name == d.card.name) for d in datasets}
-    return {
-        place_key(b.named.ref, d.card.name): Place(
-            card=d.card,
-            dataset_root=d.root,
-            cache=cache / "images",
-            backbone_model=b.model,
-            sources=b.sources,
-            weights=b.weights,
-            release=d.release,
-            phantom=d.phantom,
-            known_release=d.known_release,
-            lists=d.lists,
-            splits=counted[d.card.name],
-            feature_budget_bytes=FEATURE_BUDGET_BYTES if feature_budget_bytes is None else feature_budget_bytes,
-        )
-        for b in backbones
-        for d in datasets
-    }
+    return Inputs(
+        card=dataset.card,
+        dataset_root=dataset.root,
+        cache=cache / "images",
+        backbone_model=backbone.model,
+        sources=backbone.sources,
+        weights=backbone.weights,
+        release=dataset.release,
+        phantom=dataset.phantom,
+        known_release=dataset.known_release,
+        lists=dataset.lists,
+        sizes=dataset.sizes,
+    )
 
 
 def tasks(names: Sequence[str], suite: str | None) -> list[TaskCard]:

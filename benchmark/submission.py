@@ -19,7 +19,7 @@ from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
 from benchmark.store import read_record
 from benchmark.training.data import load_part
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _names_in(task: TaskCard, file: Path) -> set[str]:
 
 
 def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
-    place = Place(
+    inputs = Inputs(
         card=dataset.card,
         dataset_root=dataset.root,
         cache=cache / "images",
@@ -117,7 +117,7 @@ def _test_part(job: Job, dataset: resolve.ResolvedDataset, cache: Path) -> Part:
         known_release=dataset.known_release,
         lists=dataset.lists,
     )
-    return load_part(job.experiment, place, "test")
+    return load_part(job.experiment, inputs, "test")
 
 
 def _require_as_recorded(file: Path) -> None:

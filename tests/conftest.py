@@ -166,8 +166,8 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small(corpora: Path, image_cache: Path, tmp_path: Path):
-    """Jobs that train in a second: 64-pixel frames, few images, few steps. `small.plan(task, file)` and `small.fit(job, place)`."""
+def small(corpora: Path, image_cache: Path):
+    """Jobs that train in a second: 64-pixel frames, few images, few steps. `small.plan(task, file)` and `small.fit(job, inputs)`."""
     from benchmark import registry, resolve
     from benchmark.cards import BackboneRef
     from benchmark.encoders import python_file, sources
@@ -184,7 +184,7 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
     def planned(
         task: str, backbones, *, root: Path = corpora, limit: int | None = 12, runs: int = 1, size: int = 64, data=None, card=None, **recipe
     ):
-        """Jobs of one task on some backbones (files or resolved), and where their inputs lie by `place_key`."""
+        """Jobs of one task on some backbones (files or resolved), and where their inputs lie, by key."""
         given = registry.task(task)
         recipe = {"max_steps": 4, "max_epochs": 4, "patience": 4, "grid": ()} | recipe
         given = given.model_copy(update={"recipe": given.recipe.model_copy(update=recipe), "frame_size": size, **(card or {})})
@@ -195,30 +195,39 @@ def small(corpora: Path, image_cache: Path, tmp_path: Path):
         )
         ref = dataset.ref.model_copy(update=data or {})
         built = [backbone(b) if isinstance(b, Path) else b for b in backbones]
-        jobs = plan([given], [b.named for b in built], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit), registry.prompts())
-        return jobs, resolve.places(built, [dataset], image_cache)
+        jobs, inputs = [], {}
+        for each in built:
+            found = plan([given], [each.named], {given.dataset: ref}, protocol, Settings(runs=runs, limit=limit), registry.prompts())
+            jobs += found
+            inputs |= dict.fromkeys((job.key for job in found), resolve.inputs(each, dataset, image_cache))
+        return jobs, inputs
 
     def one(task: str, file: Path, **options):
-        """The only (or last) job of a task on one backbone, and its place."""
-        jobs, places = planned(task, [file], **options)
-        return jobs[-1], next(iter(places.values()))
+        """The only (or last) job of a task on one backbone, and its inputs."""
+        jobs, inputs = planned(task, [file], **options)
+        return jobs[-1], inputs[jobs[-1].key]
 
-    def fit(job, place, *, bench=None, produced: Path | None = None, learning_rate: float = 1e-2):
-        """The record of a job."""
+    def fit(job, inputs, options=None, *, shared=None, produced: Path | None = None, learning_rate: float = 1e-2):
+        """The record of a job; its files go to the folder `produced`."""
         from benchmark.training import fit as fitting
+        from benchmark.training.options import RunOptions
+        from benchmark.training.shared_work import SharedWork
 
-        folder = produced or tmp_path / "produced"
-        folder.mkdir(exist_ok=True)
-        return list(fitting.fit(job, place, folder, learning_rate, bench or fitting.Bench()))[-1]
+        *_, finished = fitting.fit(job, inputs, options or RunOptions(), learning_rate, shared or SharedWork())
+        if produced is not None:
+            produced.mkdir(exist_ok=True)
+            for name, content in finished.files.items():
+                (produced / name).write_bytes(content)
+        return finished.record
 
     return SimpleNamespace(backbone=backbone, plan=planned, one=one, fit=fit)
 
 
 @pytest.fixture
-def plain_fit(tmp_path: Path):
+def plain_fit():
     """Fits a job the slow way: every image decoded anew whenever it is asked for, the encoder run on every batch, no run beside it."""
 
-    def fit(job, place, learning_rate: float):
+    def fit(job, inputs, learning_rate: float):
         from unittest import mock
 
         import numpy as np
@@ -228,9 +237,11 @@ def plain_fit(tmp_path: Path):
         from benchmark.kinds.base import Part
         from benchmark.readers.base import open_reader
         from benchmark.training import fit as fitting
+        from benchmark.training.options import RunOptions
+        from benchmark.training.shared_work import SharedWork
 
         data = job.experiment.dataset
-        reader = open_reader(place.card, place.dataset_root, shapes=job.experiment.switches.object_cxr_shapes)
+        reader = open_reader(inputs.card, inputs.dataset_root, shapes=job.experiment.switches.object_cxr_shapes)
         train = fitting.train
 
         def images(self, index):
@@ -241,10 +252,8 @@ def plain_fit(tmp_path: Path):
             model.bank = None
             return train(model, *rest)
 
-        folder = tmp_path / f"plain-{job.key}"
-        folder.mkdir()
         with mock.patch.object(Part, "images", images), mock.patch.object(fitting, "train", without_bank):
-            return list(fitting.fit(job, place, folder, learning_rate, fitting.Bench()))[-1]
+            return list(fitting.fit(job, inputs, RunOptions(), learning_rate, SharedWork()))[-1].record
 
     return fit
 

@@ -13,9 +13,10 @@ import pytest
 
 from benchmark import adopt, api, plan, registry, resolve
 from benchmark.cards import Job, Record, Role
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from benchmark.report.rows import rows_of
 from benchmark.store import Store
 
@@ -54,8 +55,8 @@ def computed(corpora: Path, image_cache: Path, tmp_path_factory: pytest.TempPath
     backbone = resolve.backbone("torchvision:resnet18", image_cache)
     dataset = resolve.dataset(registry.dataset("rsna"), root / "rsna", protocol, limit=12, cache=image_cache)
     jobs = plan.plan([card], [backbone.named], {"rsna": dataset.ref}, protocol, plan.Settings(runs=2, limit=12))
-    places = resolve.places([backbone], [dataset], image_cache)
-    events = InlineExecutor().run(Schedule(units(jobs, places)))
+    inputs = resolve.inputs(backbone, dataset, image_cache)
+    events = InlineExecutor().run(Schedule(units(jobs, {job.key: inputs for job in jobs})))
     ended = {e.record.key: (e.record, dict(e.files)) for e in events if isinstance(e, Finished)}
     assert {record.status for record, _ in ended.values()} == {"ok"}
     return root, backbone, dataset, jobs, [ended[job.key] for job in jobs]

@@ -11,13 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import api, plan, resolve
+from benchmark import api, plan, registry, resolve
 from benchmark.api import Request, evaluate, plan_jobs, write_report
 from benchmark.cards import Record
 from benchmark.encoders import describe
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import LobeError, StoreError, TrainingError, UsageError
-from benchmark.execute.work import Finished, Hashing
+from benchmark.events import Finished, Hashing
+from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.readers.base import open_reader
 from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
@@ -310,3 +312,18 @@ def test_code_below_the_folder_that_changed_is_computed_anew(request_for, tiny, 
     (file.parent / "net" / "late.py").write_text("from torch import nn\nact = nn.Tanh()\n")
     evaluation = evaluate(request)
     assert (evaluation.computed, [record.status for record in evaluation.records]) == (1, ["ok"])
+
+
+def test_tasks_on_two_splits_of_a_dataset_have_the_inputs_of_their_own_split(request_for, tmp_path: Path):
+    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
+    tasks = ["ms-cxr-grounding-lobe", "ms-cxr-grounding-test-lobe"]
+    planned = plan_jobs(request_for(tasks=tasks, data=[f"ms-cxr={tmp_path / 'ms-cxr'}"], profile="full", protocol="corrected"))
+    assert planned.problems == ()
+    card = registry.dataset("ms-cxr")
+    reader = open_reader(card, tmp_path / "ms-cxr")
+    found = {}
+    for unit in planned.todo:
+        (split,) = {job.experiment.dataset.split for job in unit.jobs}
+        found[split] = unit.inputs.sizes
+        assert unit.inputs.sizes.test == len(reader.split(card.splits[split])["test"])
+    assert found["all-phrases"] != found["official"]

@@ -20,7 +20,7 @@ from benchmark.cards import BackboneRef, Card, Experiment, Normalisation
 from benchmark.errors import CardError, ConformanceError
 from benchmark.metrics.spec import rises
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.training.fit import Bench
+from benchmark.training.shared_work import SharedWork
 
 SOURCE = Path(benchmark.__file__).parent
 ANYWHERE = ""
@@ -40,8 +40,8 @@ CALLED: dict[str, dict[str, set[str]]] = {
         "cli/listing.py": {"d"},
     },
     "Protocol": {"resolve.py": {"protocol"}, "plan.py": {"protocol"}, "cli/listing.py": {"rules"}},
-    "TaskCard": {"plan.py": {"task"}, "cli/listing.py": {"card"}, "api.py": {"card"}, "registry.py": {"task", "card"}},
-    "SuiteCard": {"cli/listing.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "api.py": {"suite"}},
+    "TaskCard": {"plan.py": {"task"}, "cli/listing.py": {"card"}, "request.py": {"card"}, "registry.py": {"task", "card"}},
+    "SuiteCard": {"cli/listing.py": {"s"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "request.py": {"suite"}},
     "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
     "HeadFacts": {
         "plan.py": {"?Call"},
@@ -162,9 +162,9 @@ def test_a_protocol_of_the_backbones_own_statistics_is_another_key_and_another_n
     file, found = tiny(at_build=STATING), []
     for rule in ("dataset", "backbone"):
         job, place = small.one("rsna-linear-frozen-100", file, data={"normalised_by": rule})
-        bench = Bench()
-        found.append((job.key, small.fit(job, place, bench=bench).curve))
-        assert bench.encoder.normalisation == (OWN if rule == "backbone" else about.statistics)
+        shared = SharedWork()
+        found.append((job.key, small.fit(job, place, shared=shared).curve))
+        assert shared.encoder.normalisation == (OWN if rule == "backbone" else about.statistics)
     assert found[0][0] != found[1][0]
     assert found[0][1] != found[1][1]
 
@@ -180,6 +180,6 @@ def test_a_cards_statistics_take_the_place_of_the_backbones_own(small, tiny):
     named = small.backbone(file)
     named = replace(named, named=replace(named.named, ref=named.named.ref.model_copy(update={"normalisation": OWN})))
     (job,), places = small.plan("rsna-linear-frozen-100", [named], data={"normalised_by": "backbone"})
-    bench = Bench()
-    small.fit(job, next(iter(places.values())), bench=bench)
-    assert bench.encoder.normalisation == OWN
+    shared = SharedWork()
+    small.fit(job, next(iter(places.values())), shared=shared)
+    assert shared.encoder.normalisation == OWN

@@ -69,7 +69,7 @@ def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, pr
     (smaller,) = data.prepare(["rsna"], [str(corpora)], cache, 1, no_bar, size=96)
     for asked, filled in ((task, row), (task.model_copy(update={"frame_size": 96}), smaller)):
         job = plan([asked], [NamedBackbone("x", backbone.named.ref)], {"rsna": found.ref}, published, Settings())[0]
-        (place,) = resolve.places([backbone], [found], cache).values()
+        place = resolve.inputs(backbone, found, cache)
         opened = ImageCache.open(place.cache, cache_recipe(job.experiment, place, reader), reader.ids)
         assert str(opened.path) == filled["cache"]
         opened._prepare = None  # decoding anything now would fail

@@ -16,7 +16,7 @@ from benchmark import plan
 from benchmark.api import Request, evaluate
 from benchmark.cards import VOLATILE_FIELDS
 from benchmark.errors import StoreError
-from benchmark.execute.work import EpochEnded, Finished
+from benchmark.events import EpochEnded, Finished
 from benchmark.store import Store
 from benchmark.tracking.spool import behind
 

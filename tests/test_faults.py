@@ -24,11 +24,14 @@ from benchmark.errors import (
     TooLittleMemory,
     TrainingError,
 )
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import WorkerLost
-from benchmark.execute.work import Finished, failed, outcome_of
+from benchmark.execute.work import outcome_of
 from benchmark.faults import is_environment, of_environment
 from benchmark.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.training.record import failed
 
 LINEAR = "rsna-linear-frozen-100"
 
@@ -158,7 +161,7 @@ def test_after_a_lost_device_or_worker_the_same_command_computes_again(request_f
         def run(self, schedule):
             while (unit := schedule.next()) is not None:
                 for job in unit.jobs:
-                    event = Finished(failed(job, unit.place, OF_THE_ENVIRONMENT[what]))
+                    event = Finished(failed(job, unit.inputs, unit.options, OF_THE_ENVIRONMENT[what]))
                     schedule.note(event)
                     yield event
 
@@ -183,16 +186,16 @@ def test_a_search_that_the_environment_stopped_does_not_fail_its_final_runs_for_
 
 def test_an_outcome_tells_whether_its_selection_will_be_computed_again(small, tiny):
     job, place = small.one(LINEAR, tiny())
-    assert outcome_of(failed(job, place, full())).environment
-    assert not outcome_of(failed(job, place, KeyError("x"))).environment
+    assert outcome_of(failed(job, place, RunOptions(), full())).environment
+    assert not outcome_of(failed(job, place, RunOptions(), KeyError("x"))).environment
 
 
 def test_what_an_older_release_stored_of_the_environment_is_computed_again(request_for):
     request = request_for()
     (job,) = plan_jobs(request).jobs
     failure = Failure(kind="WorkerLost", sentence="The process died 3 times.", traceback="")
-    place = plan_jobs(request).todo[0].place
-    old = failed(job, place, KeyError("x")).model_copy(update={"failure": failure})
+    place = plan_jobs(request).todo[0].inputs
+    old = failed(job, place, RunOptions(), KeyError("x")).model_copy(update={"failure": failure})
     store = Store(request.out)
     store.path(job.key).write_text(old.model_dump_json(exclude={"checksum", "file_digests"}))
     assert (store.get(job.key), len(store.all())) == (None, 1)
@@ -200,13 +203,12 @@ def test_what_an_older_release_stored_of_the_environment_is_computed_again(reque
 
 
 def test_a_checkpoint_outlives_a_fault_of_the_environment(small, tiny, tmp_path: Path, monkeypatch):
-    from dataclasses import replace
 
     from benchmark.execute.work import WorkUnit, run_unit
     from benchmark.training import checkpoint
 
     job, place = small.one(LINEAR, tiny())
-    unit = WorkUnit("x", (job,), replace(place, checkpoints=tmp_path))
+    unit = WorkUnit("x", (job,), place, RunOptions(checkpoints=tmp_path))
     gone: list[str] = []
     monkeypatch.setattr(checkpoint, "discard", lambda folder, key: gone.append(key))
     for error, discarded in ((full(), []), (KeyError("x"), [job.key])):

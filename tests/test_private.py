@@ -103,12 +103,13 @@ def test_what_waits_on_a_node_is_private(small, tiny, tmp_path: Path, monkeypatc
 
 @pytest.mark.usefixtures("open_umask")
 def test_results_on_open_data_follow_the_umask_and_their_caches_do_not(small, tiny, tmp_path: Path):
+    from benchmark.events import Finished
     from benchmark.execute.inline import InlineExecutor
     from benchmark.execute.schedule import Schedule
-    from benchmark.execute.work import Finished, units
+    from benchmark.execute.work import units
 
     jobs, places = small.plan("rsna-linear-frozen-100", [tiny()])
-    planned = [replace(unit, place=replace(unit.place, cache=tmp_path / "cache" / "images")) for unit in units(jobs, places)]
+    planned = [replace(unit, inputs=replace(unit.inputs, cache=tmp_path / "cache" / "images")) for unit in units(jobs, places)]
     (done,) = [event for event in InlineExecutor().run(Schedule(planned)) if isinstance(event, Finished)]
     store = Store(tmp_path / "out")
     opened = store.put(done.record, done.files)

@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 
 from benchmark.cards import Epoch
+from benchmark.events import Decoded, EpochEnded, Finished, Hashing, Noticed, Started
 from benchmark.execute import nodes
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.nodes import GpuUse
 from benchmark.execute.placing import Node
-from benchmark.execute.work import Decoding, EpochEnded, Finished, Hashing, Noticed, Started, failed, units
+from benchmark.execute.work import units
 from benchmark.progress import HashingLine, Live, bar, duration, hashing_line
+from benchmark.training.record import failed
 
 LINEAR = "rsna-linear-frozen-100"
 HERE = Equipment("cpu", (Node("here", 2),), "this machine")
@@ -36,13 +38,12 @@ def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
 
 def events(planned):
     first, second = planned.jobs
-    place = planned.todo[0].place
-    lost = failed(second, place, RuntimeError("a [bold] reason"))
+    unit = planned.todo[0]
+    lost = failed(second, unit.inputs, unit.options, RuntimeError("a [bold] reason"))
     done = lost.model_copy(update={"key": first.key, "job": first, "status": "ok", "failure": None, "metrics": {"opacity_dice": 0.164}})
-    unit = planned.todo[0].name
     return [
         Started(first.key),
-        Decoding(unit, 5, 35),
+        Decoded((first.key,), 5, 35),
         EpochEnded(first.key, LINE),
         Finished(done),
         Started(second.key),

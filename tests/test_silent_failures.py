@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmark import registry, resolve
-from benchmark.cards import Epoch, Record, SplitRule
+from benchmark.cards import Record, SplitRule
 from benchmark.contents import sha256_of
 from benchmark.encoders.build import build_backbone
 from benchmark.errors import (
@@ -32,9 +32,10 @@ from benchmark.errors import (
     TrainingError,
     UsageError,
 )
+from benchmark.events import EpochEnded, Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from benchmark.integrity import sealed
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Detections
@@ -44,6 +45,8 @@ from benchmark.report.rows import rows_of
 from benchmark.store import Store
 from benchmark.training import data
 from benchmark.training import fit as fitting
+from benchmark.training.options import RunOptions
+from benchmark.training.shared_work import SharedWork
 
 LINEAR, DETECTION, MASKS = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
 
@@ -401,7 +404,7 @@ def test_an_image_that_is_not_what_the_release_lists_fails_its_job_and_no_other_
 def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(small, tiny, own):
     root = own("rsna")
     jobs, places = small.plan(LINEAR, [tiny()], root=root)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     one, other = (root / "rsna" / "stage_2_train_images" / f"{i}.dcm" for i in data.load_part(jobs[0].experiment, place, "train").ids[:2])
     assert one.stat().st_size != other.stat().st_size
     swap(one, other)
@@ -410,13 +413,13 @@ def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(sm
     assert "not those the job was planned with" in record.failure.sentence
 
 
-def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own, tmp_path: Path):
+def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own):
     root, file = own("rsna"), tiny()
     job, place = small.one(LINEAR, file, root=root)
     one, other = equal_size_pair(root, data.load_part(job.experiment, place, "train").ids[:2])
     job, place = small.one(LINEAR, file, root=root)
-    steps = fitting.fit(job, place, tmp_path, 1e-2, fitting.Bench())
-    assert any(isinstance(step, Epoch) for step in steps)
+    steps = fitting.fit(job, place, RunOptions(), 1e-2, SharedWork())
+    assert any(isinstance(step, EpochEnded) for step in steps)
     swap(one, other)
     again, elsewhere = small.one(LINEAR, file, root=root)
     data.load_part(again.experiment, elsewhere, "train")  # another job of the same folder decodes the file anew
@@ -449,7 +452,7 @@ def test_an_image_replaced_between_planning_and_decoding_stores_nothing(small, t
     """Hashing is over, decoding has not come to the file yet: no key may stand for these pixels."""
     root = own("rsna")
     jobs, places = small.plan(LINEAR, [tiny()], root=root)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     found = data.choose(jobs[0].experiment, open_reader(place.card, place.dataset_root))["train"][:2]
     one, other = equal_size_pair(root, [s.id for s in found])
     jobs, places = small.plan(LINEAR, [tiny("again")], root=root)
@@ -510,7 +513,7 @@ def test_a_cache_of_another_dataset_with_equal_ids_is_another_cache(small, tiny,
 @pytest.fixture
 def stored(small, tiny, tmp_path: Path):
     job, place = small.one(MASKS, tiny(), size=224)
-    record = small.fit(job, place)
+    record = small.fit(job, place, produced=tmp_path / "produced")
     files = {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()}
     return Store(tmp_path / "out").put(record, files)
 

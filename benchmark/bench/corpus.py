@@ -23,7 +23,7 @@ from benchmark.machine import usable_cores
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.plan import Settings, plan
 from benchmark.readers.base import Sample
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 SIZE, SIZE_QUICK = 224, 64  # of the frame
 PATIENTS = {"rsna": 110, "covid-rural": 40, "siim": 40, "object-cxr": 60, "nih-cxr": 60}
@@ -68,7 +68,7 @@ def jobs(
     device_type: Literal["cpu", "cuda"] = "cpu",
     frame_size: int = SIZE,
     **recipe: Any,
-) -> tuple[list[Job], Place]:
+) -> tuple[list[Job], Inputs]:
     """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card.
 
     Weights and caches are shared by all jobs of one `folder`.
@@ -81,8 +81,7 @@ def jobs(
     backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
     settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
     planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)
-    (place,) = resolve.places([backbone], [dataset], folder / "cache").values()
-    return planned, place
+    return planned, resolve.inputs(backbone, dataset, folder / "cache")
 
 
 def fixed_weights(folder: Path) -> Path:

@@ -13,10 +13,11 @@ from benchmark.bench.ingredients import gather, plain_model, png_files
 from benchmark.bench.measure import Report, Row, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
-from benchmark.execute.work import Finished, WorkUnit, run_unit
+from benchmark.events import Finished
+from benchmark.execute.work import WorkUnit, run_unit
 from benchmark.plan import select_learning_rate
 from benchmark.training.determinism import prepare_process
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import batch_size
 
 SIDES = (
@@ -44,7 +45,7 @@ def run(quick: bool, folder: Path) -> Report:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
         grid = registry.task(task).recipe.grid[: 2 if quick else None]
-        planned, place = jobs(
+        planned, inputs = jobs(
             folder / "frozen",
             root,
             task,
@@ -57,7 +58,7 @@ def run(quick: bool, folder: Path) -> Report:
             grid=grid,
             frame_size=frame_size(quick),
         )
-        rows += _task(task, planned, place, folder / "frozen" / task, cores, rounds)
+        rows += _task(task, planned, inputs, folder / "frozen" / task, cores, rounds)
     rows.append(memory.row(quick, folder, cores))
     sizes = {
         "epochs a run": epochs,
@@ -70,14 +71,14 @@ def run(quick: bool, folder: Path) -> Report:
     return report("frozen", SIDES, quick, sizes, rows, started)
 
 
-def _task(task: str, planned: list[Job], place: Place, folder: Path, cores: int, rounds: int) -> list[Row]:
+def _task(task: str, planned: list[Job], inputs: Inputs, folder: Path, cores: int, rounds: int) -> list[Row]:
     prepare_process(cores)
-    slow = _Plain(planned, replace(place, cache=folder / "truth"), folder / "png", cores)  # its files are made outside the clock
+    slow = _Plain(planned, replace(inputs, cache=folder / "truth"), folder / "png", cores)  # its files are made outside the clock
     empty = iter(folder / f"fast-{turn}" / "images" for turn in range(rounds))
     plain_runs: list[dict[str, plain_run.PlainRun]] = []
     fast_runs: list[dict[str, Record]] = []
     plain, fast, _, _ = alternate(
-        lambda: plain_runs.append(slow.all()), lambda: fast_runs.append(_fast(planned, replace(place, cache=next(empty)))), rounds
+        lambda: plain_runs.append(slow.all()), lambda: fast_runs.append(_fast(planned, replace(inputs, cache=next(empty)))), rounds
     )
     costs = _costs(fast_runs, plain_runs)
     compared = {
@@ -104,8 +105,8 @@ def _task(task: str, planned: list[Job], place: Place, folder: Path, cores: int,
     return [measured, *_whole(task, costs, compared, ceiling)]
 
 
-def _fast(planned: list[Job], place: Place) -> dict[str, Record]:
-    records = {e.record.key: e.record for e in run_unit(WorkUnit("bench", tuple(planned), place)) if isinstance(e, Finished)}
+def _fast(planned: list[Job], inputs: Inputs) -> dict[str, Record]:
+    records = {e.record.key: e.record for e in run_unit(WorkUnit("bench", tuple(planned), inputs)) if isinstance(e, Finished)}
     for record in records.values():
         if record.failure is not None:
             raise TrainingError(f"{record.job.labels.task} failed, so there is nothing to measure: {record.failure.sentence}")
@@ -127,9 +128,9 @@ def _difference(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.P
 class _Plain:
     """The plain side of a task."""
 
-    def __init__(self, planned: list[Job], place: Place, png: Path, cores: int):
+    def __init__(self, planned: list[Job], inputs: Inputs, png: Path, cores: int):
         self.planned, self.cores = planned, cores
-        self.given = gather(planned[0].experiment, place)
+        self.given = gather(planned[0].experiment, inputs)
         self.images, self.decoder = png_files(self.given, png)
         self.encoder = self.given.encoder()
 

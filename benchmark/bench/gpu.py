@@ -91,7 +91,7 @@ def measure(
 
 def _given(task: str, folder: Path, patients: int, limit: int, device_type: Literal["cpu", "cuda"], size: int) -> Ingredients:
     root = corpus(folder, registry.task(task).dataset, patients)
-    job, place = jobs(
+    job, inputs = jobs(
         folder / "gpu",
         root,
         task,
@@ -107,7 +107,7 @@ def _given(task: str, folder: Path, patients: int, limit: int, device_type: Lite
         warmup_steps=0,
     )
     prepare_process(1)
-    return gather(job[0].experiment, place)
+    return gather(job[0].experiment, inputs)
 
 
 def _against_plain(task: str, given: Ingredients, folder: Path) -> Row:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -29,11 +28,13 @@ from benchmark.bench.corpus import corpus
 from benchmark.bench.gpu_report import Line
 from benchmark.cards import VOLATILE_FIELDS, Record
 from benchmark.errors import LobeError
-from benchmark.execute.work import Finished, WorkUnit, run_unit
+from benchmark.events import Finished
+from benchmark.execute.work import WorkUnit, run_unit
 from benchmark.machine import usable_cores
 from benchmark.training import fit as fitting
 from benchmark.training.determinism import prepare_process
 from benchmark.training.model import Model
+from benchmark.training.shared_work import SharedWork
 from benchmark.training.sizes import batch_size
 
 TASKS = ("rsna-linear-frozen-100", "siim-unet-finetune-100", "rsna-yolov3-finetune-100")
@@ -318,16 +319,13 @@ def _share(scale: Scale, unit: WorkUnit, rank: int, port: int) -> None:
     prepare_process(job.experiment.threads)
     where = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo" if scale.small else "nccl", init_method=where, rank=rank, world_size=2)
-    produced = scale.folder / f"produced-{rank}"
-    produced.mkdir()
     try:
         rate = job.experiment.learning_rate or job.experiment.recipe.learning_rate
-        events = list(fitting.fit(job, unit.place, produced, rate, fitting.Bench()))
+        events = list(fitting.fit(job, unit.inputs, unit.options, rate, SharedWork()))
     finally:
         distributed.destroy_process_group()
     if rank == 0:
-        _write(scale.folder / "several", events[-1], {path.name: path.read_bytes() for path in produced.iterdir()})
-    shutil.rmtree(produced)
+        _write(scale.folder / "several", events[-1].record, dict(events[-1].files))
 
 
 def rows(scale: Scale) -> Iterator[Line]:

@@ -10,13 +10,14 @@ import torch
 from benchmark.bench.corpus import as_png, fastest_decoder
 from benchmark.bench.plain_run import Images, PlainModel
 from benchmark.cards import EncoderMode, Experiment
+from benchmark.contents import drained
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.readers.base import open_reader
 from benchmark.registry import plugin
 from benchmark.training.data import JobData, choose, load
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 PARTS = ("train", "validation", "test")
 
@@ -30,7 +31,7 @@ class Ingredients:
     """
 
     experiment: Experiment
-    place: Place
+    inputs: Inputs
     data: JobData
     channels_last: bool = False
 
@@ -43,8 +44,8 @@ class Ingredients:
         return torch.device(self.experiment.device_type)
 
     def encoder(self) -> SealedEncoder:
-        ref = self.experiment.backbone.model_copy(update={"model": self.place.backbone_model})
-        backbone, _ = build_backbone(ref, self.place.weights, init_seed=ref.init_seed)
+        ref = self.experiment.backbone.model_copy(update={"model": self.inputs.backbone_model})
+        backbone, _ = build_backbone(ref, self.inputs.weights, init_seed=ref.init_seed)
         return SealedEncoder(backbone, self.experiment.dataset.statistics, channels_last=self.channels_last).to(self.device)
 
     def head(self, encoder: SealedEncoder) -> Head:
@@ -60,21 +61,16 @@ class Ingredients:
         return head.to(memory_format=torch.channels_last) if self.channels_last else head
 
 
-def gather(experiment: Experiment, place: Place) -> Ingredients:
+def gather(experiment: Experiment, inputs: Inputs) -> Ingredients:
     """Fills the cache with the job's images and opens them."""
-    loading = load(experiment, place)
-    while True:
-        try:
-            next(loading)
-        except StopIteration as ended:
-            return Ingredients(experiment, place, ended.value)
+    return Ingredients(experiment, inputs, drained(load(experiment, inputs)))
 
 
 def png_files(ingredients: Ingredients, folder: Path) -> tuple[dict[str, Images], str]:
     """Image files of every part as the plain side reads them, and the name of the fastest decoder; files already there are kept."""
-    e, place = ingredients.experiment, ingredients.place
-    reader = open_reader(place.card, place.dataset_root, shapes=e.switches.object_cxr_shapes)
-    chosen = choose(e, reader, place.lists)
+    e, inputs = ingredients.experiment, ingredients.inputs
+    reader = open_reader(inputs.card, inputs.dataset_root, shapes=e.switches.object_cxr_shapes)
+    chosen = choose(e, reader, inputs.lists)
     files = {name: as_png(chosen[name], e.dataset.intensity, folder) for name in PARTS}
     decoder, decode = fastest_decoder(files["train"])
     return {name: Images(files[name], decode, e.dataset.frame_size) for name in PARTS}, decoder

@@ -30,7 +30,7 @@ def row(quick: bool, folder: Path, cores: int) -> Row:
     Raises:
         EnvironmentProblem: the system does not say how much memory a process has.
     """
-    (job,), place = jobs(
+    (job,), inputs = jobs(
         folder / "memory",
         shared_corpus(folder, "rsna", quick),
         TASK,
@@ -41,7 +41,7 @@ def row(quick: bool, folder: Path, cores: int) -> Row:
         grid=(),
         frame_size=frame_size(quick),
     )
-    given = gather(job.experiment, place)
+    given = gather(job.experiment, inputs)
     encoder = given.encoder()
     encoder.set_mode("frozen")
     part, strides = given.data.train, given.head(encoder).strides

@@ -36,7 +36,7 @@ def run(quick: bool, folder: Path) -> Report:
     cores = n_cores(quick)
     repeats = 1 if quick else 5
     root = shared_corpus(folder, "rsna", quick)
-    (job, *_), place = jobs(
+    (job, *_), inputs = jobs(
         folder / "pipeline",
         root,
         TASK,
@@ -48,8 +48,8 @@ def run(quick: bool, folder: Path) -> Report:
     )
     prepare_process(cores)
     size = job.experiment.dataset.frame_size
-    part = load_part(job.experiment, place, "train")
-    reader = open_reader(place.card, place.dataset_root)
+    part = load_part(job.experiment, inputs, "train")
+    reader = open_reader(inputs.card, inputs.dataset_root)
     files = as_png(choose(job.experiment, reader)["train"], job.experiment.dataset.intensity, folder / "pipeline" / "png")
     decoder, decode = fastest_decoder(files)
     encoder = SealedEncoder(Backbone(), job.experiment.dataset.statistics)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.bench.corpus import resized
 from benchmark.cards import Experiment
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.events import Steps
 from benchmark.heads.base import Head
 from benchmark.kinds.base import Part
 from benchmark.training.data import JobData
@@ -109,13 +110,10 @@ def run(experiment: Experiment, rate: float, model: PlainModel) -> PlainRun:
     """Trains, selects on validation, and tests once with the metrics that selection uses."""
     data, names = model.data, experiment.dataset.classes
     torch.manual_seed(experiment.head_seed)
-    training = train(model, data, experiment, rate, names)
-    while True:
-        try:
-            next(training)
-        except StopIteration as ended:
-            selected = ended.value
-            break
+    training = Steps(train(model, data, experiment, rate, names))
+    for _ in training:
+        pass
+    selected = training.result
     model.restore(selected.state, experiment.encoder == "finetune")
     _, test = validate(model, data.test, data.batch_size, names, Precision(experiment, model.device).autocast)
     model.stop()

@@ -20,7 +20,8 @@ from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
 from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
 from benchmark.errors import TrainingError
-from benchmark.execute.work import Finished, WorkUnit, run_unit
+from benchmark.events import Finished
+from benchmark.execute.work import WorkUnit, run_unit
 from benchmark.training.determinism import prepare_process
 
 SIDES = (
@@ -58,7 +59,7 @@ def run(quick: bool, folder: Path) -> Report:
     for task in QUICK if quick else TASKS:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
-        (job,), place = jobs(
+        (job,), inputs = jobs(
             folder / "step",
             root,
             task,
@@ -74,10 +75,10 @@ def run(quick: bool, folder: Path) -> Report:
             frame_size=frame_size(quick),
         )
         prepare_process(cores)
-        given = gather(job.experiment, place)
+        given = gather(job.experiment, inputs)
         rows += _steps(task, given, repeats)
         empty = iter(folder / "step" / f"{task}-{turn}" / "images" for turn in range(rounds))
-        rows += _whole_run(task, given, WorkUnit(task, (job,), place), empty, rounds)
+        rows += _whole_run(task, given, WorkUnit(task, (job,), inputs), empty, rounds)
         if quick or task in FORMATS:
             rows.append(alternatives.channels_last(task, given, repeats, TOLERANCE))
         if quick or task in COMPILED:
@@ -149,7 +150,7 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
     floors: list[bare.BareRun] = []
     _, fast, _, _ = alternate(
         lambda: floors.append(bare.run(given, given.experiment.recipe.learning_rate)),
-        lambda: records.append(_record(replace(unit, place=replace(unit.place, cache=next(empty))))),
+        lambda: records.append(_record(replace(unit, inputs=replace(unit.inputs, cache=next(empty))))),
         rounds,
     )
     inside = Timed(seconds=tuple(floor.total_s for floor in floors))  # its tensors are brought into memory outside the clock

@@ -11,6 +11,7 @@ from benchmark.bench.measure import alternate
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, optimiser_of
 from benchmark.training.model import Model
+from benchmark.training.options import RunOptions
 
 
 class Ours:
@@ -23,7 +24,7 @@ class Ours:
         self.precision = Precision(given.experiment, given.device)
         bank = None
         if not given.finetune:
-            bank = FeatureBank(encoder, head.strides, given.place.feature_budget_bytes, self.precision.autocast)
+            bank = FeatureBank(encoder, head.strides, RunOptions().feature_budget_bytes, self.precision.autocast)
             for part in (given.data.train, given.data.validation):
                 bank.prepare(part)
         self.model = Model(encoder, head, bank, given.device)

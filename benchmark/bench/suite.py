@@ -14,12 +14,13 @@ from benchmark.bench.ingredients import gather, plain_model, png_files
 from benchmark.bench.measure import Report, Row, Timed, report
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.errors import TrainingError
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from benchmark.store import Store
 from benchmark.training.determinism import prepare_process
-from benchmark.training.place import Place, place_key
+from benchmark.training.inputs import Inputs
 
 SIDES = (
     "fast: the suite as `lobe run` executes it inline, from raw files and an empty cache to stored records, everything counted. plain: "
@@ -52,11 +53,11 @@ def run(quick: bool, folder: Path) -> Report:
     tasks = QUICK if quick else registry.suite("lovt-18").tasks
     own = folder / "suite"
     planned: list[Job] = []
-    places: dict[tuple[str, str], Place] = {}
+    by_dataset: dict[str, Inputs] = {}  # of the one backbone
     for task in tasks:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
-        made, place = jobs(
+        made, inputs = jobs(
             own,
             root,
             task,
@@ -71,13 +72,13 @@ def run(quick: bool, folder: Path) -> Report:
             patience=epochs,
         )
         planned += made
-        places[place_key(made[0].experiment.backbone, dataset)] = place
+        by_dataset[dataset] = inputs
     prepare_process(cores)
     found = _Ways()
-    sides = _Others(planned, places, own, cores)
+    sides = _Others(planned, by_dataset, own, cores)
     for turn in range(rounds):
         found.wall["plain"].append(_timed(lambda: sides.plain(found)))
-        found.wall["fast"].append(_timed(lambda turn=turn: _fast(planned, places, own / f"out-{turn}", found)))
+        found.wall["fast"].append(_timed(lambda turn=turn: _fast(planned, by_dataset, own / f"out-{turn}", found)))
         found.wall["floor"].append(sides.floor(found))
     sizes = {
         "tasks": len(tasks),
@@ -94,10 +95,10 @@ def _timed(work) -> float:
     return bare.timed(work)[0]
 
 
-def _fast(planned: Sequence[Job], places: dict[tuple[str, str], Place], out: Path, found: _Ways) -> None:
+def _fast(planned: Sequence[Job], by_dataset: dict[str, Inputs], out: Path, found: _Ways) -> None:
     store = Store(out)
-    fresh = {key: _in_cache(place, out / "images") for key, place in places.items()}
-    for event in InlineExecutor().run(Schedule(units(planned, fresh))):
+    fresh = {dataset: _in_cache(inputs, out / "images") for dataset, inputs in by_dataset.items()}
+    for event in InlineExecutor().run(Schedule(units(planned, {job.key: fresh[job.experiment.dataset.name] for job in planned}))):
         if isinstance(event, Finished):
             record = store.put(event.record, event.files)
             if record.failure is not None:
@@ -108,13 +109,13 @@ def _fast(planned: Sequence[Job], places: dict[tuple[str, str], Place], out: Pat
 class _Others:
     """The plain way and the floor, with everything made beforehand that is not theirs to do."""
 
-    def __init__(self, planned: Sequence[Job], places: dict[tuple[str, str], Place], own: Path, cores: int):
+    def __init__(self, planned: Sequence[Job], by_dataset: dict[str, Inputs], own: Path, cores: int):
         self.cores = cores
         self.ingredients, self.images = {}, {}
         for job in planned:
-            place = places[place_key(job.experiment.backbone, job.experiment.dataset.name)]
+            inputs = by_dataset[job.experiment.dataset.name]
             task = job.labels.task
-            self.ingredients[task] = gather(job.experiment, _in_cache(place, own / "truth"))
+            self.ingredients[task] = gather(job.experiment, _in_cache(inputs, own / "truth"))
             self.images[task], _ = png_files(self.ingredients[task], own / "png" / job.experiment.dataset.name)
 
     def plain(self, found: _Ways) -> None:
@@ -131,8 +132,8 @@ class _Others:
         return sum(run.total_s for run in found.floor.values())
 
 
-def _in_cache(place: Place, images: Path) -> Place:
-    return replace(place, cache=images)
+def _in_cache(inputs: Inputs, images: Path) -> Inputs:
+    return replace(inputs, cache=images)
 
 
 def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:

@@ -17,7 +17,7 @@ from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute.work import WorkUnit
 from benchmark.readers.base import SPLITS
 from benchmark.store import write_atomically
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import SplitSizes, batch_size, chosen
 
 # Rough seconds an image on one CPU core, for what nobody has measured yet: good enough to put the longest unit first and to tell hours from
@@ -89,16 +89,16 @@ class Costs:
         rest = (total - training) / max(used.images, 1)
         self._keep(kind_of(job), seconds_per_image=training / max(seen, 1), rest_per_image=rest, bytes=float(peak or 0))
 
-    def seconds(self, job: Job, place: Place | None = None) -> float:
+    def seconds(self, job: Job, inputs: Inputs | None = None) -> float:
         """Expected time of a job on one worker, without what its unit does once for all its jobs.
 
         Args:
-            place: whose split sizes are taken; None assumes some.
+            inputs: whose split sizes are taken; None assumes some.
         """
         exact = self._known.get(_exactly(job), {}).get("seconds")
         if exact is not None:
             return exact
-        work = expected_work(job, sizes_of(job, place))
+        work = expected_work(job, sizes_of(job, inputs))
         like = self._known.get(kind_of(job), {})
         if "seconds_per_image" in like:
             return work.seen * like["seconds_per_image"] + work.used.images * like.get("rest_per_image", 0.0)
@@ -114,9 +114,9 @@ class Costs:
 
     def unit_seconds(self, unit: WorkUnit) -> float:
         """Expected time of all its jobs, and of the features they share where nothing like them was measured."""
-        seconds = sum(self.seconds(job, unit.place) for job in unit.jobs)
+        seconds = sum(self.seconds(job, unit.inputs) for job in unit.jobs)
         rough = [job for job in unit.jobs if not self.measured(job) and job.experiment.encoder is EncoderMode.FROZEN]
-        images = max((expected_work(job, sizes_of(job, unit.place)).used.images for job in rough), default=0)
+        images = max((expected_work(job, sizes_of(job, unit.inputs)).used.images for job in rough), default=0)
         return seconds + (images * FEATURES_S * _encoder_work(rough[0]) / _speed(rough[0]) if rough else 0.0)
 
     def needs(self, unit: WorkUnit) -> Needs:
@@ -160,14 +160,14 @@ def kind_of(job: Job) -> str:
     return "|".join(map(str, (e.head, e.encoder.value, *model, *images, e.precision, e.device_type)))
 
 
-def sizes_of(job: Job, place: Place | None) -> SplitSizes:
+def sizes_of(job: Job, inputs: Inputs | None) -> SplitSizes:
     """Images of the splits a job was planned on: counted, else those of the public release, else assumed."""
-    if place is None:
+    if inputs is None:
         return ASSUMED
+    if inputs.sizes is not None:
+        return inputs.sizes
     split = job.experiment.dataset.split
-    if (counted := place.sizes_of(split)) is not None:
-        return counted
-    expected = place.card.splits[split].expected if split in place.card.splits else {}
+    expected = inputs.card.splits[split].expected if split in inputs.card.splits else {}
     named = {name: expected[name].n_images for name in SPLITS if name in expected}
     return SplitSizes(**named) if len(named) == len(SPLITS) else ASSUMED
 
@@ -211,15 +211,15 @@ def expected_work(job: Job, sizes: SplitSizes) -> Work:
     return Work(used, steps * batch, epochs * used.validation)
 
 
-def batch_of(job: Job, place: Place) -> int:
+def batch_of(job: Job, inputs: Inputs) -> int:
     """Images of a job's batches."""
     e = job.experiment
-    return e.recipe.batch_size if e.words is not None else batch_size(e.recipe, e.limit, chosen(e, sizes_of(job, place)).train)
+    return e.recipe.batch_size if e.words is not None else batch_size(e.recipe, e.limit, chosen(e, sizes_of(job, inputs)).train)
 
 
-def decoding_seconds(job: Job, place: Place) -> float:
+def decoding_seconds(job: Job, inputs: Inputs) -> float:
     """Roughly what the images of a job take to decode, once for all jobs of their dataset and frame."""
-    return expected_work(job, sizes_of(job, place)).used.images * DECODE_S
+    return expected_work(job, sizes_of(job, inputs)).used.images * DECODE_S
 
 
 def _exactly(job: Job) -> str:

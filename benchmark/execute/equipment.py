@@ -1,6 +1,6 @@
-"""What an evaluation will run on: the device type its jobs are planned for, from what the executor's nodes have, whatever the driver has.
+"""What an evaluation will run on: the device type its jobs are planned for, by the nodes of the executor.
 
-A head, a login node and a laptop have no GPU; their cluster has.
+The driver's own devices do not count: a head, a login node and a laptop have no GPU; their cluster has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmark.machine import usable_cores, usable_memory_bytes
 from benchmark.store import Store
 
 DeviceType = Literal["cpu", "cuda"]
-Asked = Literal["auto", "cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 _OTHER: dict[DeviceType, DeviceType] = {"cpu": "cuda", "cuda": "cpu"}
 PRECISION = {"cpu": "float32", "cuda": "float16"}  # of training, as `plan` writes it into every experiment
 
@@ -65,7 +65,7 @@ def in_words(device_type: DeviceType) -> str:
     return f"{device_type}, {PRECISION[device_type]}"
 
 
-def this_machine(asked: Asked = "auto") -> Node:
+def this_machine(asked: DeviceChoice = "auto") -> Node:
     """This machine as this process may use it; its GPUs are those that torch sees."""
     n_gpus, gpu_bytes = 0, 0
     if asked != "cpu":
@@ -76,7 +76,7 @@ def this_machine(asked: Asked = "auto") -> Node:
     return Node("here", usable_cores(), usable_memory_bytes(), n_gpus, gpu_bytes)
 
 
-def equip(asked: Asked, nodes: Sequence[Node], where: str, may_grow: bool) -> Equipment:
+def equip(asked: DeviceChoice, nodes: Sequence[Node], where: str, may_grow: bool) -> Equipment:
     """Decides for which device type to plan.
 
     Args:
@@ -101,7 +101,7 @@ def equip(asked: Asked, nodes: Sequence[Node], where: str, may_grow: bool) -> Eq
     return Equipment("cuda" if asked == "cuda" or (asked == "auto" and with_gpu) else "cpu", tuple(nodes), where)
 
 
-def stored_otherwise(jobs: Iterable[Job], done: Container[str], store: Store, asked: Asked, equipment: Equipment) -> list[str]:
+def stored_otherwise(jobs: Iterable[Job], done: Container[str], store: Store, asked: DeviceChoice, equipment: Equipment) -> list[str]:
     """A sentence when jobs of a plan are stored as the other device type's: another key, and other numbers.
 
     Args:

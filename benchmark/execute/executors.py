@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
-from benchmark.execute.equipment import Asked, Equipment
+from benchmark.events import Event
+from benchmark.execute.equipment import DeviceChoice, Equipment
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event
 
 
 class Executor(Protocol):
     """Knows its machines before anything is planned, runs what was planned, and is closed in the end."""
 
-    def equipment(self, asked: Asked) -> Equipment: ...
+    def equipment(self, asked: DeviceChoice) -> Equipment: ...
 
     def run(self, schedule: Schedule) -> Iterator[Event]: ...
 

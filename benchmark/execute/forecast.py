@@ -17,10 +17,10 @@ class Forecast:
     """
     Attributes:
         machine: what it is planned for, in words.
-        measured_jobs: of `n_jobs`, those whose like ran before; the rest is a rough guess.
+        measured_jobs: of `n_jobs`, those priced by measurements of similar jobs; the rest is a rough guess.
         device_hours: of GPUs, or of cores where there is none.
         process_bytes: memory of the largest process.
-        disk_bytes: predictions and records; only of jobs whose like ran before.
+        disk_bytes: predictions and records; only of jobs with such measurements.
     """
 
     machine: str
@@ -72,7 +72,7 @@ def _decoding(todo: Sequence[WorkUnit], costs: Costs) -> dict[str, float]:
     for unit in todo:
         alike.setdefault(near(unit), []).append(unit)
     return {
-        group[0].jobs[0].key: max(decoding_seconds(job, unit.place) for unit in group for job in unit.jobs)
+        group[0].jobs[0].key: max(decoding_seconds(job, unit.inputs) for unit in group for job in unit.jobs)
         for group in alike.values()
         if not any(costs.measured(job) for unit in group for job in unit.jobs)
     }

@@ -1,7 +1,7 @@
 """Several processes for one job, by Ray Train: it places them on the unit's node, gives each its device, connects them with torch's process
 group, and ends them all when one is lost. What a process computes is `fit`, which knows how batches are shared (`benchmark.parallel`).
 
-The unit's own process has no device. It passes on what the leading process tells. A failure that a process can name fails the job; one
+The unit's own process has no device. It passes on the events of the leading process. A failure that a process can name fails the job; one
 that dies, or whose exchange breaks, fails the unit's process too, so that the executor counts it as lost and starts the job again.
 """
 
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import parallel
-from benchmark.cards import Epoch, Job, Record
+from benchmark.cards import Job
 from benchmark.errors import EnvironmentProblem, LobeError
-from benchmark.training.place import Place
+from benchmark.events import Event
+from benchmark.training.inputs import Inputs
+from benchmark.training.options import RunOptions
 
 POLL_S = 0.5  # of Ray Train, which looks after its processes
 EXCHANGE_BROKE = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
@@ -41,12 +42,13 @@ class _Share:
     """What a process is started with; `told` is the queue to the unit's process."""
 
     job: Job
-    place: Place
+    inputs: Inputs
+    options: RunOptions
     learning_rate: float
     told: Any
 
 
-def fit(job: Job, place: Place, produced: Path, learning_rate: float, workers: int) -> Iterator[tuple[int, int] | Epoch | Record]:
+def fit(job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, workers: int) -> Iterator[Event]:
     """As `training.fit.fit`, by so many processes that share each batch.
 
     Raises:
@@ -64,7 +66,8 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, workers: i
     told = Queue(actor_options={"num_cpus": 0})
     with tempfile.TemporaryDirectory(prefix="lobe-gang-") as nothing:
         lost: list[BaseException] = []
-        thread = threading.Thread(target=_run, args=(_Share(job, place, learning_rate, told), workers, Path(nothing), lost), daemon=True)
+        share = _Share(job, inputs, options, learning_rate, told)
+        thread = threading.Thread(target=_run, args=(share, workers, Path(nothing), lost), daemon=True)
         thread.start()
         ended = False
         try:
@@ -78,10 +81,6 @@ def fit(job: Job, place: Place, produced: Path, learning_rate: float, workers: i
                     continue
                 if isinstance(event, Exception):
                     raise event
-                if isinstance(event, _Told):
-                    for name, content in event.files.items():
-                        (produced / name).write_bytes(content)
-                    event = event.record
                 yield event
         finally:
             thread.join(60.0)
@@ -95,17 +94,13 @@ def cores_each(threads: int, workers: int, n_cores: float) -> float:
     return min(float(threads), n_cores / workers)
 
 
-@dataclass(frozen=True)
-class _Told:
-    record: Record
-    files: dict[str, bytes]
-
-
 def _run(share: _Share, workers: int, storage: Path, lost: list[BaseException]) -> None:
     """Starts the processes and waits for their end."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from benchmark import parallel
 
     cuda = share.job.experiment.device_type == "cuda"
     here = ray.get_runtime_context().get_node_id()
@@ -133,16 +128,17 @@ def _run(share: _Share, workers: int, storage: Path, lost: list[BaseException]) 
 
 def _share_of_fit(config: dict[str, _Share]) -> None:
     """What each process does: the same fit, on its share of every batch. The leader tells of it."""
+    from benchmark import parallel
     from benchmark.training import fit as fitting
     from benchmark.training.determinism import prepare_process
+    from benchmark.training.shared_work import SharedWork
 
     share = config["share"]
     prepare_process(share.job.experiment.threads)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"lobe-{share.job.key}-") as produced:
-            for event in fitting.fit(share.job, share.place, Path(produced), share.learning_rate, fitting.Bench()):
-                if parallel.rank() == 0:
-                    share.told.put(_with_files(event, Path(produced)))
+        for event in fitting.fit(share.job, share.inputs, share.options, share.learning_rate, SharedWork()):
+            if parallel.rank() == 0:
+                share.told.put(event)
     except Exception as error:
         if not _is_of_another(error):
             error.add_note(traceback.format_exc()[-8000:])
@@ -151,12 +147,6 @@ def _share_of_fit(config: dict[str, _Share]) -> None:
         raise
 
 
-def _with_files(event: Any, folder: Path) -> Any:
-    if not isinstance(event, Record):
-        return event
-    return _Told(event, {path.name: path.read_bytes() for path in sorted(folder.iterdir())})
-
-
 def _is_of_another(error: Exception) -> bool:
-    """True when an exchange broke: whatever broke it happened in another process."""
+    """True if a collective failed because another process died."""
     return not isinstance(error, LobeError) and any(sign in str(error) for sign in EXCHANGE_BROKE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmark.events import Event, Finished
 from benchmark.execute import spool
-from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
+from benchmark.execute.equipment import DeviceChoice, Equipment, equip, this_machine
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Event, Finished, run_unit
+from benchmark.execute.work import run_unit
 
 
 class InlineExecutor:
@@ -15,7 +16,7 @@ class InlineExecutor:
 
     name = "inline"
 
-    def equipment(self, asked: Asked) -> Equipment:
+    def equipment(self, asked: DeviceChoice) -> Equipment:
         """What this process has."""
         return equip(asked, [this_machine(asked)], "this machine", may_grow=False)
 
@@ -26,13 +27,13 @@ class InlineExecutor:
         """Events as they happen. Asking for the next one says that the last is stored: only then is it forgotten here."""
         for record, files in spool.waiting(schedule.store_id, schedule.keys()):
             schedule.drop(record.key)
-            yield from self._told(schedule, Finished(record, files))
+            yield from self._publish(schedule, Finished(record, files))
         while (unit := schedule.next()) is not None:
             for event in run_unit(unit):
                 if not schedule.again(unit, event, share=1.0):
-                    yield from self._told(schedule, event)
+                    yield from self._publish(schedule, event)
 
-    def _told(self, schedule: Schedule, event: Event) -> Iterator[Event]:
+    def _publish(self, schedule: Schedule, event: Event) -> Iterator[Event]:
         schedule.note(event)
         yield event
         if isinstance(event, Finished):

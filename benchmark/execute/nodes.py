@@ -82,7 +82,7 @@ def forget(store_id: str, keys: Iterable[str]) -> None:
 
 
 def on(ray, node: str, function, **options):
-    """`function` as a task of that node, beside whatever runs there."""
+    """`function` as a task of that node; takes no core from what runs there."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     pinned = NodeAffinitySchedulingStrategy(node_id=node, soft=False)

@@ -7,24 +7,24 @@ The schedule and the placer decide what starts where; Ray starts it there, isola
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from benchmark.cards import Record
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
+from benchmark.events import Event, Finished, Noticed
 from benchmark.execute import addresses, nodes, spool
 from benchmark.execute.connecting import STAYS, Connection
 from benchmark.execute.costs import Needs
-from benchmark.execute.equipment import Asked, Equipment, equip, this_machine
+from benchmark.execute.equipment import DeviceChoice, Equipment, equip, this_machine
 from benchmark.execute.placing import Node, Placer, Slot
+from benchmark.execute.remote import Work, run_here
 from benchmark.execute.schedule import MOST_GROWTH, Schedule
-from benchmark.execute.ship import found_here
-from benchmark.execute.work import Event, Finished, Noticed, WorkUnit, failed, near, run_unit, with_share_of_memory
+from benchmark.execute.work import WorkUnit, near, run_unit
+from benchmark.training.record import failed
 
-Work = Callable[[WorkUnit], Iterator[Event]]
 RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
 LOOK_S = 2.0  # between two looks at which nodes there are
 FORGET_S = 2.0  # between two acknowledgements to a node
@@ -75,7 +75,7 @@ class RayExecutor:
         self.connection = Connection(address, cpus, lists)
         self.refused: dict[str, str] = {}
 
-    def equipment(self, asked: Asked) -> Equipment:
+    def equipment(self, asked: DeviceChoice) -> Equipment:
         """What the cluster's nodes have, to which it connects; without an address what this machine has, and nothing is started yet."""
         ray = sys.modules.get("ray")
         if self.address is None and not (ray is not None and ray.is_initialized()):
@@ -114,10 +114,10 @@ class _Drive:
         self._with_gpus = False
         self._idle_since: float | None = None
         self._asked: tuple[Needs, ...] = ()
-        self._start = ray.remote(max_retries=0, num_returns="streaming")(_remote_unit)
+        self._start = ray.remote(max_retries=0, num_returns="streaming")(run_here)
         # A process that had a device ends with its unit: after a CUDA error it would fail the next one too, it sees the device that it met
         # first and no other, and idle it keeps memory there. Ray does so by itself only where the decorator names `num_gpus`.
-        self._start_on_device = ray.remote(max_retries=0, num_returns="streaming", max_calls=1)(_remote_unit)
+        self._start_on_device = ray.remote(max_retries=0, num_returns="streaming", max_calls=1)(run_here)
 
     def events(self) -> Iterator[Event]:
         while True:
@@ -169,7 +169,7 @@ class _Drive:
         self.placer.join(replace(node, gpu_bytes=node.gpu_bytes or gpu_bytes))
         for record, files in kept:
             self.schedule.drop(record.key)
-            yield from self._told(Finished(record, files), node.id)
+            yield from self._publish(Finished(record, files), node.id)
 
     def _ask(self, node: str, function, *arguments):
         return self.ray.get(nodes.on(self.ray, node, function).remote(*arguments), timeout=NODE_ANSWERS_S)
@@ -209,13 +209,14 @@ class _Drive:
     def _take(self, stream) -> Iterator[Event]:
         run = self.running[stream]
         try:
-            event: Event = self.ray.get(next(stream))
-        except StopIteration:
-            self._end(stream)
-            return
+            reference = next(stream, None)
+            event: Event | None = None if reference is None else self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             self._end(stream)
             yield from self._lost(run, error)
+            return
+        if event is None:
+            self._end(stream)
             return
         if isinstance(event, Finished):
             run.done.add(event.record.key)
@@ -224,7 +225,7 @@ class _Drive:
                 return
             if self.schedule.again(run.unit, event, run.slot.share if run.slot.gpus else 1.0):
                 return
-        yield from self._told(event, run.slot.node)
+        yield from self._publish(event, run.slot.node)
 
     def _without_device(self, run: _Running, record: Record) -> Iterator[Event]:
         """A node that declares GPUs its processes do not see would fail all jobs there are: it gets no more, this one goes elsewhere."""
@@ -250,7 +251,7 @@ class _Drive:
             return
         for job in left:
             sentence = WorkerLost(_why(job.labels.task, run.losses + 1, error))
-            yield from self._told(Finished(failed(job, run.unit.place, sentence)), run.slot.node)
+            yield from self._publish(Finished(failed(job, run.unit.inputs, run.unit.options, sentence)), run.slot.node)
 
     def _nothing_fits(self) -> Iterator[Event]:
         """Nothing runs and nothing fits: waits for nodes to join, then fails what no node could ever hold."""
@@ -274,7 +275,7 @@ class _Drive:
         needs = self.schedule.costs.needs(unit)
         sentence = EnvironmentProblem(f"No node of the cluster has what {unit.name} needs: {needs.n_gpus} GPU, {needs.cpus} CPU.")
         for job in unit.jobs:
-            yield from self._told(Finished(failed(job, unit.place, sentence)), self.here)
+            yield from self._publish(Finished(failed(job, unit.inputs, unit.options, sentence)), self.here)
 
     def _lacks_gpus(self) -> bool:
         """True when what waits needs a GPU, and no node that is used has any."""
@@ -302,7 +303,7 @@ class _Drive:
         """True on a cluster, which may grow; a local Ray has this machine and no other."""
         return self.executor.address is not None or not self.placer.nodes
 
-    def _told(self, event: Event, node: str) -> Iterator[Event]:
+    def _publish(self, event: Event, node: str) -> Iterator[Event]:
         self.schedule.note(event)
         yield event
         if isinstance(event, Finished):
@@ -322,34 +323,6 @@ class _Drive:
         self.stored.clear()
         if at_once and told:
             self.ray.wait(told, num_returns=len(told), timeout=10.0)
-
-
-def _remote_unit(work: Work, unit: WorkUnit, n_units: int) -> Iterator[Event]:
-    if not unit.gpu_share:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    yield from work(on_this_node(replace(unit, place=found_here(unit.jobs[0], unit.place)), n_units))
-
-
-def on_this_node(unit: WorkUnit, n_units: int) -> WorkUnit:
-    """The unit with its share of the memory that the node this process runs on may give to features.
-
-    Args:
-        n_units: of the whole schedule: no more than these can run side by side.
-    """
-    import ray
-
-    here = ray.get_runtime_context().get_node_id()
-    resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
-    return with_share_of_memory(unit, min(units_at_once(resources, unit), n_units))
-
-
-def units_at_once(resources: Mapping[str, float], unit: WorkUnit) -> int:
-    """How many units like this one a node with these resources runs side by side; at least one."""
-    e = unit.jobs[0].experiment
-    room = resources.get("CPU", 1) // e.threads
-    if e.device_type == "cuda":
-        room = min(room, resources.get("GPU", 1))
-    return max(int(room), 1)
 
 
 def _collected(store_id: str, keys: list[str]) -> list:

@@ -70,7 +70,7 @@ class Placer:
         self._nodes.pop(node, None)
 
     def place(self, needs: Needs, near: str = "") -> Slot | None:
-        """Takes room for a unit, on a node where its like ran before if there is room; None when there is none now.
+        """Takes room for a unit, preferably on a node where a unit of that name ran before; None when there is none now.
 
         Args:
             near: name of what the unit reads; units of one name share a node's caches.

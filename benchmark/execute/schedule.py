@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import TypeVar
 
 from benchmark.cards import Job, Record, Role
+from benchmark.events import Event, Finished
 from benchmark.execute.costs import Costs, Needs, batch_of
-from benchmark.execute.work import Event, Finished, Outcome, WorkUnit, outcome_of
+from benchmark.execute.work import Outcome, WorkUnit, outcome_of
 from benchmark.faults import OUT_OF_MEMORY
 
 PATIENCE = 64  # units that may overtake a longer one that needs more room; then room is left to form for it
 MOST_GROWTH = 4  # doublings of what was not enough
 
-Place = TypeVar("Place")
+Room = TypeVar("Room")
 
 
 class Schedule:
@@ -71,7 +72,7 @@ class Schedule:
     def backbone_files(self) -> list[str]:
         """`file.py:function` of every backbone that is the user's own."""
         own = (unit for unit in self._units.values() if unit.jobs[0].experiment.backbone.family == "python_file")
-        return sorted({unit.place.backbone_model for unit in own})
+        return sorted({unit.inputs.backbone_model for unit in own})
 
     def ready_needs(self, most: int) -> list[Needs]:
         """What units need that could start now, were there room, at most so many of each kind."""
@@ -82,7 +83,7 @@ class Schedule:
         found = self.next_that_fits(lambda unit: True)
         return None if found is None else found[0]
 
-    def next_that_fits(self, fit: Callable[[WorkUnit], Place | None]) -> tuple[WorkUnit, Place] | None:
+    def next_that_fits(self, fit: Callable[[WorkUnit], Room | None]) -> tuple[WorkUnit, Room] | None:
         """The longest unit there is room for, and its room.
 
         A unit that needs more room than there is may be overtaken by shorter ones, but not for ever.
@@ -94,13 +95,13 @@ class Schedule:
         passed: list[int] = []
         for (_, number), needs in tops:
             unit = self.refreshed(self._units[number])
-            place = fit(unit)
-            if place is not None and place is not False:
+            room = fit(unit)
+            if room is not None:
                 heapq.heappop(self._ready[needs])
                 del self._units[number]
                 for waiting in passed:
                     self._overtaken[waiting] += 1
-                return unit, place
+                return unit, room
             if self._overtaken[number] >= PATIENCE:
                 return None
             passed.append(number)
@@ -180,7 +181,7 @@ def _with_more_room(unit: WorkUnit, share: float) -> WorkUnit | None:
     """A unit of one job with twice its share of a GPU; once it has it all, with batches in twice as many pieces, down to one image."""
     if share < 1 and unit.growth < MOST_GROWTH:
         return replace(unit, growth=unit.growth + 1)
-    pieces, most = unit.place.micro_batches, batch_of(unit.jobs[0], unit.place)
+    pieces, most = unit.options.micro_batches, batch_of(unit.jobs[0], unit.inputs)
     if pieces >= most:
         return None
-    return replace(unit, place=replace(unit.place, micro_batches=min(2 * pieces, most)))
+    return replace(unit, options=replace(unit.options, micro_batches=min(2 * pieces, most)))

@@ -19,7 +19,7 @@ from benchmark.cards import Job
 from benchmark.encoders.own_modules import installed_folders
 from benchmark.encoders.sources import base_folder
 from benchmark.execute.parcel import Parcel, packed, size_text
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 AUTHORS = "author"  # folder of the users' own backbones in what is uploaded
 CONTENT = ("tasks", "datasets", "backbones", "results")
@@ -62,11 +62,11 @@ def stage(folder: Path, backbones: Iterable[str], *, lists: bool = False, say: C
     return named
 
 
-def found_here(job: Job, place: Place) -> Place:
-    """The place with the author's file where this node has it: under its own path, else in what was uploaded."""
-    file, _, function = place.backbone_model.rpartition(":")
+def found_here(job: Job, inputs: Inputs) -> Inputs:
+    """The inputs with the author's file where this node has it: under its own path, else in what was uploaded."""
+    file, _, function = inputs.backbone_model.rpartition(":")
     if job.experiment.backbone.family != "python_file" or Path(file).exists():
-        return place
+        return inputs
     parts = Path(file).parts
     if AUTHORS in parts[:-2]:  # planned on the cluster, from what was uploaded
         root, names = Path.cwd().joinpath(*parts[parts.index(AUTHORS) : parts.index(AUTHORS) + 2]), parts[parts.index(AUTHORS) + 2 :]
@@ -76,7 +76,7 @@ def found_here(job: Job, place: Place) -> Place:
     root = Path.cwd() / AUTHORS / _folder_name(file)
     candidates += [root.joinpath(*parts[-n:]) for n in range(1, len(parts))]  # a package travels with the folders above the file
     shipped = next((path for path in candidates if path.is_file()), None)
-    return place if shipped is None else replace(place, backbone_model=f"{shipped}:{function}")
+    return inputs if shipped is None else replace(inputs, backbone_model=f"{shipped}:{function}")
 
 
 def _staged(folder: Path, name: str, parcels: dict[Path, Parcel]) -> str:

@@ -47,7 +47,7 @@ class Runs:
         out: output folder, for predictions and the artifacts of a local database.
 
     Raises:
-        Exception: whatever MLflow raises when the server does not answer; here and in `write`.
+        Exception: of MLflow, when the server does not answer; here and in `write`.
     """
 
     def __init__(self, uri: str, out: Path):

@@ -15,6 +15,7 @@ from benchmark import kinds
 from benchmark.cards import Experiment
 from benchmark.contents import Contents, Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
+from benchmark.events import Steps
 from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import CacheRecipe, ImageCache
 from benchmark.imaging.dicom import decoder_versions
@@ -25,7 +26,7 @@ from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identit
 from benchmark.readers.kit.lists import splits_of
 from benchmark.readers.kit.splits import check_disjoint, prefix
 from benchmark.training import sizes
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 FILL_CHUNK = 32  # images decoded between two signs of life
 
@@ -40,17 +41,17 @@ class JobData:
     warnings: tuple[str, ...]
 
 
-def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, JobData]:
+def load(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, int], None, JobData]:
     """Opens the dataset, decides the ids of each split, and fills the cache with exactly these images, yielding (done, total).
 
     Raises:
         DataError: the folder is not what the card says, or an image needed here cannot be read (all such ids are named).
         TooFewImages: an unlimited job has fewer training images than one batch.
     """
-    reader, contents = yield from open_known(experiment, place)
-    chosen = choose(experiment, reader, place.lists)
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
+    reader, contents = yield from open_known(experiment, inputs)
+    chosen = choose(experiment, reader, inputs.lists)
+    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], inputs, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
     used_sizes = sizes.SplitSizes(**{name: len(part) for name, part in parts.items()})
     if (why := sizes.too_few(experiment, used_sizes)) is not None:
@@ -61,28 +62,28 @@ def load(experiment: Experiment, place: Place) -> Generator[tuple[int, int], Non
 
 
 def load_untrained(
-    experiment: Experiment, place: Place
+    experiment: Experiment, inputs: Inputs
 ) -> Generator[tuple[int, int], None, tuple[Reader, dict[str, list[Sample]], dict[str, Part]]]:
     """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
-    reader, contents = yield from open_known(experiment, place)
-    chosen = choose(experiment, reader, place.lists, UNTRAINED)
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    yield from fill(cache, [s for samples in chosen.values() for s in samples], place, contents)
+    reader, contents = yield from open_known(experiment, inputs)
+    chosen = choose(experiment, reader, inputs.lists, UNTRAINED)
+    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    yield from fill(cache, [s for samples in chosen.values() for s in samples], inputs, contents)
     reader.warnings += cache.mended()
     return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
 
 
-def load_part(experiment: Experiment, place: Place, name: str) -> Part:
+def load_part(experiment: Experiment, inputs: Inputs, name: str) -> Part:
     """One split alone, as `load` gives it."""
-    reader, contents = drained(open_known(experiment, place))
-    samples = choose(experiment, reader, place.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
-    cache = ImageCache.open(place.cache, cache_recipe(experiment, place, reader), reader.ids)
-    for _ in fill(cache, samples, place, contents):
+    reader, contents = drained(open_known(experiment, inputs))
+    samples = choose(experiment, reader, inputs.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
+    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    for _ in fill(cache, samples, inputs, contents):
         pass
     return _part(name, samples, cache, experiment)
 
 
-def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
+def open_known(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, int], None, tuple[Reader, Contents]]:
     """The dataset's reader, and what its files hold; an unlimited job needs a release whose counts and digests are known.
 
     Yields per cents where this node has to read the files first.
@@ -90,29 +91,27 @@ def open_known(experiment: Experiment, place: Place) -> Generator[tuple[int, int
     Raises:
         DataError: the folder is an unknown or edited copy, or changed since planning.
     """
-    if not place.known_release and experiment.limit is None:
-        raise DataError(sizes.unknown_release(place.card.name, place.dataset_root, place.release))
-    reader = open_reader(place.card, place.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-    splits = used(splits_of(reader, experiment.dataset.split_rule, place.lists), trains=experiment.words is None)
-    identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(place.cache.parent)))
+    if not inputs.known_release and experiment.limit is None:
+        raise DataError(sizes.unknown_release(inputs.card.name, inputs.dataset_root, inputs.release))
+    reader = open_reader(inputs.card, inputs.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+    splits = used(splits_of(reader, experiment.dataset.split_rule, inputs.lists), trains=experiment.words is None)
+    identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(inputs.cache.parent)))
     if identity.digest != experiment.dataset.digest:
         raise DataError(
-            f"{place.card.name}: label or image files in {place.dataset_root} are not those the job was planned with. "
+            f"{inputs.card.name}: label or image files in {inputs.dataset_root} are not those the job was planned with. "
             "Run the same command again to plan with the files as they are now."
         )
     return reader, identity.contents
 
 
 def _in_per_cent(steps: Generator[tuple[int, int], None, Identity]) -> Generator[tuple[int, int], None, Identity]:
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as ended:
-            return ended.value
+    kept = Steps(steps)
+    for done, total in kept:
         yield 100 * done // max(total, 1), 100
+    return kept.result
 
 
-def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: Contents | None = None) -> Iterator[tuple[int, int]]:
+def fill(cache: ImageCache, samples: Sequence[Sample], inputs: Inputs, contents: Contents | None = None) -> Iterator[tuple[int, int]]:
     """Decodes what the cache lacks of `samples`, yielding (done, total).
 
     Args:
@@ -121,17 +120,17 @@ def fill(cache: ImageCache, samples: Sequence[Sample], place: Place, contents: C
     Raises:
         ImageError: some cannot be read, or hold something else; the first three are named, all others are cached.
     """
-    bad, memory = [], Memory(place.cache.parent)
+    bad, memory = [], Memory(inputs.cache.parent)
     for start in range(0, len(samples), FILL_CHUNK):
-        bad += cache.fill(samples[start : start + FILL_CHUNK], workers=place.decode_workers, contents=contents, memory=memory)
+        bad += cache.fill(samples[start : start + FILL_CHUNK], contents=contents, memory=memory)
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
         listed = " ".join(sentence for _, sentence in bad[:3])
-        rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {place.card.name} in all." if len(bad) > 3 else ""
+        rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {inputs.card.name} in all." if len(bad) > 3 else ""
         raise ImageError(f"{listed}{rest}")
 
 
-def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheRecipe:
+def cache_recipe(experiment: Experiment, inputs: Inputs, reader: Reader) -> CacheRecipe:
     """What decides the bytes of the cache."""
     data = experiment.dataset
     return CacheRecipe(
@@ -140,7 +139,7 @@ def cache_recipe(experiment: Experiment, place: Place, reader: Reader) -> CacheR
         intensity=data.intensity,
         size=data.frame_size,
         n_classes=len(data.classes),
-        with_masks="masks" in place.card.targets,
+        with_masks="masks" in inputs.card.targets,
         decoders=decoder_versions(),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +10,20 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, EncoderMode, Epoch, Words
+from benchmark.contents import drained
 from benchmark.errors import LobeError
+from benchmark.events import Finished
 from benchmark.execute.costs import CUDA_CONTEXT_BYTES, MARGIN, START_S, Costs, batch_of, sizes_of
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.forecast import forecast
 from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, WorkUnit, failed, units
+from benchmark.execute.work import WorkUnit, units
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.base import SPLITS, open_reader
 from benchmark.training import data
-from benchmark.training.place import Place, place_key
+from benchmark.training.inputs import Inputs
+from benchmark.training.record import failed
 from benchmark.training.sizes import SplitSizes, chosen
 
 LINEAR = "rsna-linear-frozen-100"
@@ -35,7 +37,7 @@ def unit(small, tiny):
 
 @pytest.fixture
 def record(unit):
-    made = failed(unit.jobs[0], unit.place, RuntimeError("x"))
+    made = failed(unit.jobs[0], unit.inputs, unit.options, RuntimeError("x"))
     done = {"status": "ok", "failure": None, "steps": 4, "timings_s": {"data": 1.0, "training": 8.0}, "peak_memory_bytes": 3 * 2**30}
     line = {"step": 2, "train_loss": 1.0, "validation_loss": 1.0, "learning_rate": 0.1, "metrics": {}}
     used = {"train": 12, "validation": 8, "test": 12}  # a tenth of the validation list is filled up to 8
@@ -67,7 +69,7 @@ def test_a_longer_job_of_its_kind_is_expected_by_the_image(unit, record):
     e = unit.jobs[0].experiment
     recipe = e.recipe.model_copy(update={"max_steps": 40, "max_epochs": 100})
     longer = unit.jobs[0].model_copy(update={"experiment": e.model_copy(update={"fraction": 0.5, "recipe": recipe})})
-    assert costs.seconds(longer, unit.place) == pytest.approx(80.0 + 1.0)
+    assert costs.seconds(longer, unit.inputs) == pytest.approx(80.0 + 1.0)
 
 
 def unet_units(sizes: SplitSizes, n_jobs: int = 2) -> list[WorkUnit]:
@@ -87,8 +89,8 @@ def unet_units(sizes: SplitSizes, n_jobs: int = 2) -> list[WorkUnit]:
     )
     backbone = NamedBackbone("b", BackboneRef(family="torchvision", model="resnet18", digest="0" * 64))
     jobs = plan([card], [backbone], {about.name: ref}, registry.protocol("published"), Settings(runs=n_jobs))
-    place = Place(about, Path("/nowhere"), Path("/nowhere"), "resnet18", None, "none", False, True, splits=(("lovt", sizes),))
-    return units(jobs, {place_key(backbone.ref, about.name): place})
+    inputs = Inputs(about, Path("/nowhere"), Path("/nowhere"), "resnet18", None, "none", False, True, sizes=sizes)
+    return units(jobs, {job.key: inputs for job in jobs})
 
 
 def test_a_forecast_counts_the_images_that_are_there():
@@ -114,29 +116,20 @@ def test_ten_times_the_images_take_ten_times_as_long():
 def test_a_planned_job_is_priced_by_the_splits_of_its_folder(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], limit=None, batch_size=4, max_steps=None)
     (unit,) = units(jobs, places)
-    reader = open_reader(unit.place.card, unit.place.dataset_root)
+    reader = open_reader(unit.inputs.card, unit.inputs.dataset_root)
     counted = {name: len(ids) for name, ids in reader.split(jobs[0].experiment.dataset.split_rule).items()}
-    assert sizes_of(jobs[0], unit.place) == SplitSizes(**counted)
+    assert sizes_of(jobs[0], unit.inputs) == SplitSizes(**counted)
 
 
 def test_a_dataset_nobody_opened_has_the_images_of_its_card(unit):
-    expected = unit.place.card.splits["lovt"].expected
-    assert sizes_of(unit.jobs[0], replace(unit.place, splits=())).train == expected["train"].n_images
-
-
-def ended(loading: Generator) -> data.JobData:
-    """What a generator returns."""
-    try:
-        while True:
-            next(loading)
-    except StopIteration as end:
-        return end.value
+    expected = unit.inputs.card.splits["lovt"].expected
+    assert sizes_of(unit.jobs[0], replace(unit.inputs, sizes=None)).train == expected["train"].n_images
 
 
 @pytest.mark.parametrize(("card", "limit"), [({}, 12), ({}, None), ({"fraction": 0.3}, 40), ({"fraction": 0.01}, 12)])
 def test_what_is_priced_is_what_the_job_loads(small, tiny, card, limit):
     job, place = small.one(LINEAR, tiny(), limit=limit, card=card, batch_size=8)
-    loaded, used = ended(data.load(job.experiment, place)), chosen(job.experiment, sizes_of(job, place))
+    loaded, used = drained(data.load(job.experiment, place)), chosen(job.experiment, sizes_of(job, place))
     for name in SPLITS:  # positives may be added to a short list of a limited run
         assert 0 <= len(getattr(loaded, name)) - getattr(used, name) <= (data.MINIMUM_POSITIVES if limit else 0)
     assert batch_of(job, place) == loaded.batch_size
@@ -144,7 +137,7 @@ def test_what_is_priced_is_what_the_job_loads(small, tiny, card, limit):
 
 def test_a_guess_knows_head_mode_encoder_and_device(unit):
     """Of one job: more for fine-tuning, more through a deeper encoder, less on a GPU, and by the head."""
-    job, place = unit.jobs[0], unit.place
+    job, place = unit.jobs[0], unit.inputs
 
     def guess(backbone: str = "resnet18", **update) -> float:
         e = job.experiment.model_copy(
@@ -167,7 +160,7 @@ def test_a_job_that_only_looks_is_priced_by_the_images_it_looks_at(unit, record)
     costs = Costs()
     costs.note(record.model_copy(update=update))
     other = job.model_copy(update={"experiment": asking.model_copy(update={"fraction": 0.5})})  # of its kind, not the very same
-    fewer = replace(unit.place, splits=(("lovt", SplitSizes(0, 0, 4)),))
+    fewer = replace(unit.inputs, sizes=SplitSizes(0, 0, 4))
     assert costs.seconds(other, fewer) == pytest.approx(6.0 / 12 * 4)
 
 
@@ -189,12 +182,13 @@ def test_a_gpu_job_nobody_measured_has_a_device_of_its_own(unit, record):
 
 def test_out_of_memory_comes_back_with_more_until_it_had_all(unit):
     schedule = Schedule([])
-    event = Finished(failed(unit.jobs[0], unit.place, MemoryError("no room")))
+    event = Finished(failed(unit.jobs[0], unit.inputs, unit.options, MemoryError("no room")))
     assert schedule.again(unit, event, share=0.5)
     retried = schedule.next()
     assert (retried.jobs, retried.growth) == (unit.jobs[:1], 1)
-    assert not schedule.again(retried, Finished(failed(unit.jobs[0], unit.place, LobeError("out of memory, says a person"))), share=0.5)
-    other = Finished(failed(unit.jobs[0], unit.place, ValueError("something else")))
+    said = Finished(failed(unit.jobs[0], unit.inputs, unit.options, LobeError("out of memory, says a person")))
+    assert not schedule.again(retried, said, share=0.5)
+    other = Finished(failed(unit.jobs[0], unit.inputs, unit.options, ValueError("something else")))
     assert not schedule.again(unit, other, share=0.5)
 
 
@@ -212,13 +206,13 @@ def test_out_of_memory_comes_back_with_more_until_it_had_all(unit):
 def test_with_all_there_is_batches_are_halved_down_to_one_image_and_then_it_ends(unit, error):
     schedule, tried = Schedule([unit]), []
     unit = replace(schedule.next(), growth=1)
-    while schedule.again(unit, Finished(failed(unit.jobs[0], unit.place, error)), share=1.0):
+    while schedule.again(unit, Finished(failed(unit.jobs[0], unit.inputs, unit.options, error)), share=1.0):
         unit = schedule.next()
-        tried.append(unit.place.micro_batches)
+        tried.append(unit.options.micro_batches)
         assert unit.growth == 1
     assert tried == [2, 4, 6]  # 12 training images of a limited job make batches of 6
     assert len(schedule) == 0
-    record = failed(unit.jobs[0], unit.place, error)
+    record = failed(unit.jobs[0], unit.inputs, unit.options, error)
     assert record.failure.kind == "OutOfMemoryError"
     assert record.failure.sentence.startswith("Memory is too small even for batches in 6 pieces: use a device with more.")
 

@@ -18,8 +18,10 @@ from benchmark.execute.forecast import forecast
 from benchmark.execute.nodes import difference
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node
-from benchmark.execute.work import failed, run_unit, units
+from benchmark.execute.work import run_unit, units
 from benchmark.store import Store
+from benchmark.training.options import RunOptions
+from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 
 LINEAR = "rsna-linear-frozen-100"
@@ -117,13 +119,13 @@ def test_a_forecast_is_of_the_clusters_nodes():
 def stored_as(device_type: str, job, place, store: Store) -> None:
     e = job.experiment.model_copy(update={"device_type": device_type, "precision": equipment.PRECISION[device_type]})
     other = job.model_copy(update={"experiment": e})
-    record = failed(other, place, RuntimeError("x")).model_copy(update={"status": "ok", "failure": None})
+    record = failed(other, place, RunOptions(), RuntimeError("x")).model_copy(update={"status": "ok", "failure": None})
     store.put(record)
 
 
 def test_jobs_stored_as_another_devices_are_not_computed_again_unasked(small, tiny, tmp_path: Path):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     store, here = Store(tmp_path / "out"), equip("auto", [CPU], "this machine", False)
     assert stored_otherwise(jobs, {}, store, "auto", here) == []
     stored_as("cuda", jobs[0], place, store)
@@ -150,7 +152,7 @@ def test_a_cuda_job_without_a_device_fails_with_a_sentence_and_never_runs_on_the
     cuda = [
         j.model_copy(update={"experiment": j.experiment.model_copy(update={"device_type": "cuda", "precision": "float16"})}) for j in jobs
     ]
-    (unit,) = units(cuda, places)
+    (unit,) = units(cuda, dict.fromkeys((j.key for j in cuda), places[jobs[0].key]))
     events = list(run_unit(replace(unit, gpu_share=0.5)))
     found = [e.record for e in events if hasattr(e, "record")]
     assert {r.failure.kind for r in found} == {"DeviceMissing"}

@@ -11,12 +11,13 @@ import pytest
 from benchmark.api import Request, plan_jobs
 from benchmark.cards import EncoderMode
 from benchmark.errors import UsageError
+from benchmark.events import EpochEnded, Finished
 from benchmark.execute.connecting import QUIET, start_here
 from benchmark.execute.gang import cores_each
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import EpochEnded, Finished, units
+from benchmark.execute.work import units
 
 LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}

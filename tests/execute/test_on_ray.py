@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.events import Finished
 from benchmark.execute import submit
 from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
-from benchmark.execute.on_ray import RayExecutor, on_this_node, units_at_once
+from benchmark.execute.on_ray import RayExecutor
+from benchmark.execute.remote import on_this_node
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from tests.test_data_agreements import told_in, write_whole_and_damaged
 
 LINEAR = "rsna-linear-frozen-100"
@@ -43,25 +45,10 @@ def records(executor, planned) -> dict:
     return {e.record.key: e.record for e in executor.run(Schedule(planned)) if isinstance(e, Finished)}
 
 
-def with_resources(unit, **experiment):
-    """The unit with another thread count or device."""
-    jobs = tuple(job.model_copy(update={"experiment": job.experiment.model_copy(update=experiment)}) for job in unit.jobs)
-    return replace(unit, jobs=jobs)
-
-
-def test_a_node_runs_as_many_units_as_its_cores_and_devices_allow(small, tiny):
-    (unit,) = units(*small.plan(LINEAR, [tiny()]))
-    node = {"CPU": 16.0, "GPU": 2.0}
-    assert units_at_once(node, unit) == 16
-    assert units_at_once(node, with_resources(unit, threads=5)) == 3
-    assert units_at_once(node, with_resources(unit, device_type="cuda")) == 2
-    assert units_at_once({"CPU": 2.0}, with_resources(unit, threads=4)) == 1
-
-
 def test_a_cache_budget_is_divided_between_the_units_of_a_node(ray, small, tiny):
     (unit,) = units(*small.plan(LINEAR, [tiny()]))
-    unit = replace(unit, place=replace(unit.place, feature_budget_bytes=1000))
-    shares = [ray.get(ray.remote(on_this_node).remote(unit, n)).place.feature_budget_bytes for n in (1, 2, 3)]
+    unit = replace(unit, options=replace(unit.options, feature_budget_bytes=1000))
+    shares = [ray.get(ray.remote(on_this_node).remote(unit, n)).options.feature_budget_bytes for n in (1, 2, 3)]
     assert shares == [1000, 500, 500]  # the fixture's node has two cores
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from benchmark.cards import EncoderMode, Role
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, run_unit, units
+from benchmark.execute.work import run_unit, units
 from benchmark.heads.networks.linear_stack import LinearStack
 
 LINEAR = "rsna-linear-frozen-100"

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from benchmark.cards import EncoderMode, Role
+from benchmark.events import Finished
 from benchmark.execute.costs import Costs
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, Outcome, WorkUnit, failed, outcome_of, run_unit, units
+from benchmark.execute.work import Outcome, WorkUnit, outcome_of, run_unit, units
+from benchmark.training.record import failed
 
 LINEAR = "rsna-linear-frozen-100"
 GRID = (0.01, 0.1)
@@ -53,7 +55,7 @@ def test_a_failed_selection_run_fails_the_final_runs_with_its_rate(apart):
     schedule = Schedule(apart)
     for _ in GRID:
         unit = schedule.next()
-        schedule.note(Finished(failed(unit.jobs[0], unit.place, RuntimeError("broken"))))
+        schedule.note(Finished(failed(unit.jobs[0], unit.inputs, unit.options, RuntimeError("broken"))))
     for _ in range(2):
         (record,) = (e.record for e in run_unit(schedule.next()) if isinstance(e, Finished))
         assert record.status == "failed"

@@ -63,7 +63,7 @@ def test_sub_packages_and_data_travel_and_a_worker_computes_the_same_digest(smal
     resolved = resolve.backbone(f"{file}:build", tmp_path / "cache")
     assert [one.name for one in resolved.sources] == ["content/seed.py", "mine.py", "w/a.bin"]
     jobs, places = small.plan(LINEAR, [resolved])
-    place = next(iter(places.values()))
+    place = places[jobs[0].key]
     (tmp_path / "staged").mkdir()
     (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"])
     assert not list((tmp_path / "staged" / "author").rglob(".gitignore"))  # Ray would leave out what it names

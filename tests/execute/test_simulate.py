@@ -15,7 +15,7 @@ from benchmark.execute.placing import Node
 from benchmark.execute.simulate import simulate
 from benchmark.execute.work import WorkUnit, units
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.training.place import Place, place_key
+from benchmark.training.inputs import Inputs
 
 GIB = 2**30
 
@@ -28,8 +28,8 @@ def suite_units(n_backbones: int, device_type: str = "cuda") -> list[WorkUnit]:
     for i in range(n_backbones):
         backbone = NamedBackbone(f"backbone {i}", BackboneRef(family="torchvision", model="resnet50", digest=f"{i:064x}"))
         jobs = plan(tasks, [backbone], refs, registry.protocol("published"), Settings(device_type=device_type))
-        places = {place_key(backbone.ref, name): _place(name) for name in refs}
-        made += units(jobs, places)
+        inputs = {name: _inputs(name) for name in refs}
+        made += units(jobs, {job.key: inputs[job.experiment.dataset.name] for job in jobs})
     return made
 
 
@@ -47,8 +47,8 @@ def _reference(name: str) -> DatasetRef:
     )
 
 
-def _place(name: str) -> Place:
-    return Place(registry.dataset(name), Path("/nowhere"), Path("/nowhere"), "resnet50", None, "none", False, True)
+def _inputs(name: str) -> Inputs:
+    return Inputs(registry.dataset(name), Path("/nowhere"), Path("/nowhere"), "resnet50", None, "none", False, True)
 
 
 def cluster(n_nodes: int) -> list[Node]:

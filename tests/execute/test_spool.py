@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.events import Finished
 from benchmark.execute import spool
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, run_unit, units
+from benchmark.execute.work import run_unit, units
 
 LINEAR = "rsna-linear-frozen-100"
 STORE = "0" * 32

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
+from benchmark.events import Event, Finished, Noticed, Started
 from benchmark.execute import nodes, on_ray
 from benchmark.execute.connecting import QUIET
 from benchmark.execute.costs import Costs
@@ -26,7 +27,8 @@ from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node, Placer
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import simulate
-from benchmark.execute.work import Event, Finished, Noticed, Started, WorkUnit, failed
+from benchmark.execute.work import WorkUnit
+from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 
 GIB = 2**30
@@ -68,7 +70,7 @@ def sleeping(unit: WorkUnit) -> Iterator[Event]:
         began = time.time()
         time.sleep(float(unit.name))
         told = [began, time.time(), _node(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]
-        yield Finished(failed(job, unit.place, RuntimeError(json.dumps(told))))
+        yield Finished(failed(job, unit.inputs, unit.options, RuntimeError(json.dumps(told))))
 
 
 def waiting_once(unit: WorkUnit) -> Iterator[Event]:
@@ -81,7 +83,7 @@ def waiting_once(unit: WorkUnit) -> Iterator[Event]:
         yield Started(job.key)
         while first:
             time.sleep(0.1)
-        yield Finished(failed(job, unit.place, RuntimeError(json.dumps([0, 0, _node(), ""]))))
+        yield Finished(failed(job, unit.inputs, unit.options, RuntimeError(json.dumps([0, 0, _node(), ""]))))
 
 
 def losing_its_device(unit: WorkUnit) -> Iterator[Event]:
@@ -185,7 +187,7 @@ def blind(unit: WorkUnit) -> Iterator[Event]:
     """A node whose processes do not see the devices it declares."""
     for job in unit.jobs:
         error = LobeError("The selection run failed.") if job.depends_on else DeviceMissing("The job is planned for a GPU: there is none.")
-        yield Finished(failed(job, unit.place, error))
+        yield Finished(failed(job, unit.inputs, unit.options, error))
 
 
 def test_nodes_whose_processes_see_no_device_are_given_up_and_no_job_of_theirs_is_a_result(cluster, monkeypatch):

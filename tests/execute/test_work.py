@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 from benchmark.cards import EncoderMode
+from benchmark.events import Decoded, EpochEnded, Finished, Started
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Decoding, EpochEnded, Finished, Started, WorkUnit, run_unit, units, with_share_of_memory
-from benchmark.training.place import place_key
+from benchmark.execute.work import WorkUnit, run_unit, units, with_share_of_memory
 
 LINEAR = "rsna-linear-frozen-100"
 
@@ -29,18 +31,18 @@ def test_two_backbones_never_share_a_unit_even_under_one_label(small, tiny):
     files = [tiny("one"), tiny("two", at_build="torch.manual_seed(6)")]
     jobs, places = small.plan(LINEAR, [small.backbone(file, label="mine") for file in files])
     planned = units(jobs, places)
-    assert [unit.place.backbone_model for unit in planned] == [f"{file}:build" for file in files]
+    assert [unit.inputs.backbone_model for unit in planned] == [f"{file}:build" for file in files]
     for unit in planned:
-        assert unit.place == places[place_key(unit.jobs[0].experiment.backbone, "rsna")]
+        assert unit.inputs is places[unit.jobs[0].key]
 
 
 def test_units_side_by_side_take_no_more_than_the_nodes_memory(small, tiny):
     (unit,) = units(*small.plan(LINEAR, [tiny()]))
-    whole = unit.place.feature_budget_bytes
+    whole = unit.options.feature_budget_bytes
     for n in (1, 2, 7):
         share = with_share_of_memory(unit, n)
-        assert whole - n < n * share.place.feature_budget_bytes <= whole
-        assert replace(share, place=unit.place) == unit
+        assert whole - n < n * share.options.feature_budget_bytes <= whole
+        assert replace(share, options=unit.options) == unit
 
 
 def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny, monkeypatch):
@@ -49,7 +51,8 @@ def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny
     file, seen = tiny(), []
     whole, places = small.plan(LINEAR, [file])
     tenth, _ = small.plan("rsna-linear-frozen-10", [file])
-    (unit,) = units([*whole, *tenth], places)
+    jobs = [*whole, *tenth]
+    (unit,) = units(jobs, dict.fromkeys((job.key for job in jobs), places[whole[0].key]))
     compute = FeatureBank._compute
     monkeypatch.setattr(FeatureBank, "_compute", lambda self, part, index: seen.extend(part.rows[index]) or compute(self, part, index))
     assert [r.status for r in records(run_unit(unit))] == ["ok", "ok"]
@@ -68,15 +71,15 @@ def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny)
         assert isinstance(mine[-1], Finished)
         assert tuple(e.epoch for e in mine[1:-1]) == mine[-1].record.curve
         assert mine[-1].files.keys() >= {"masks.json", "statistics.json"}
-    assert all(isinstance(e, Started | Decoding | EpochEnded | Finished) for e in events)
-    last = [e for e in events if isinstance(e, Decoding)][-1]
+    assert all(isinstance(e, Started | Decoded | EpochEnded | Finished) for e in events)
+    last = [e for e in events if isinstance(e, Decoded)][-1]
     assert last.done == last.total > 0
 
 
 def test_a_job_that_fails_leaves_the_others_of_its_unit_alone(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=3)
     broken = jobs[1].model_copy(update={"experiment": jobs[1].experiment.model_copy(update={"select": "no such metric"})})
-    (unit,) = units([jobs[0], broken, jobs[2]], places)
+    (unit,) = units([jobs[0], broken, jobs[2]], {**places, broken.key: places[jobs[1].key]})
     by_key = {r.key: r for r in records(run_unit(unit))}
     found = [by_key[job.key] for job in unit.jobs]
     assert [r.status for r in found] == ["ok", "failed", "ok"]
@@ -111,3 +114,9 @@ def test_inline_executor_runs_everything_that_can_run(small, tiny):
     found = records(InlineExecutor().run(Schedule(units(jobs, places))))
     assert {r.key for r in found} == {job.key for job in jobs}
     assert all(r.status == "ok" for r in found)
+
+
+def test_a_driver_loads_no_torch():
+    """It computes nothing: what it knows of a unit, its options and the record of a lost process needs no framework."""
+    look = "import sys, benchmark.api, benchmark.execute.on_ray; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import yaml
 from benchmark import heads, registry
 from benchmark.execute.costs import FORWARD, RUN_S, SCORING_S, Costs, expected_work, sizes_of
 from benchmark.plan import Settings, plan
+from benchmark.training.options import RunOptions
 
 NAME, TITLE, STEPS, STEP_S, MEMORY_BYTES = "made_up", "Made-up head", 3, 0.5, 7 * 2**30
 MODULE = f'''
@@ -90,7 +90,7 @@ def test_it_is_planned_and_costed_by_what_it_says_of_itself(card: dict, small, t
 
 def test_it_trains_whole_and_in_micro_batches(card: dict, small, tiny, tmp_path: Path) -> None:
     job, place = small.one("mine", tiny(), batch_size=4)
-    whole, pieces = small.fit(job, place), small.fit(job, replace(place, micro_batches=2))
+    whole, pieces = small.fit(job, place), small.fit(job, place, RunOptions(micro_batches=2))
     assert whole.status == pieces.status == "ok"
     for one, two in zip(whole.curve, pieces.curve, strict=True):
         assert one.train_loss == pytest.approx(two.train_loss, abs=1e-6)

@@ -21,7 +21,7 @@ def stored(small, tiny, tmp_path: Path):
 
     def make(task: str, runs: int = 1, **options) -> list:
         jobs, places = small.plan(task, [file], runs=runs, batch_size=4, **options)
-        (place,) = places.values()
+        place = places[jobs[0].key]
         records = []
         for job in jobs:
             folder = tmp_path / job.key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from benchmark.cards import EncoderMode
 from benchmark.errors import TrainingError
 from benchmark.training.compiled import CompiledNetwork
+from benchmark.training.options import RunOptions
 
 LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
@@ -22,7 +22,7 @@ def compiled(small):
 
     def fit(job, place):
         with mock.patch.object(CompiledNetwork, "__call__", autospec=True, side_effect=CompiledNetwork.__call__) as calls:
-            return small.fit(job, replace(place, compiled=True)), calls.call_count
+            return small.fit(job, place, RunOptions(compiled=True)), calls.call_count
 
     return fit
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.contents import drained
 from benchmark.errors import DataError, TooFewImages
 from benchmark.readers.base import Sample, open_reader
 from benchmark.readers.kit.splits import prefix
@@ -28,12 +29,7 @@ def samples(positive: list[bool | None]) -> list[Sample]:
 
 
 def loaded(job, place) -> data.JobData:
-    steps = data.load(job.experiment, place)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            return ended.value
+    return drained(data.load(job.experiment, place))
 
 
 # ------------------------------------------------------------------------------------------------------------ limited runs

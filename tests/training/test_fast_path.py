@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.execute.work import Finished, WorkUnit, run_unit
+from benchmark.events import Finished
+from benchmark.execute.work import WorkUnit, run_unit
 
 CLOSE = 1e-5
 CASES = [
@@ -18,7 +19,7 @@ CASES = [
 @pytest.mark.parametrize(("task", "recipe"), CASES, ids=[task for task, _ in CASES])
 def test_fast_and_plain_path_select_the_same_epoch_and_score_the_same(small, tiny, plain_fit, task, recipe):
     jobs, places = small.plan(task, [tiny()], limit=8, batch_size=4, max_steps=4, **recipe)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     for record in [e.record for e in run_unit(WorkUnit(task, tuple(jobs), place)) if isinstance(e, Finished)]:
         assert record.failure is None
         plain = plain_fit(record.job, place, record.learning_rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,12 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode
+from benchmark.contents import drained
 from benchmark.heads.networks import faster_rcnn
 from benchmark.training import fit as fitting
 from benchmark.training.data import load
-from tests.training.test_checkpoint import run
+from benchmark.training.options import RunOptions
+from tests.training.test_checkpoint import run, safe
 
 TASK = "rsna-faster-rcnn-frozen-100-lobe"
 OF_THE_HEAD = {"learning_rate", "grid", "warmup_learning_rate", "validation_subset"}
@@ -63,20 +64,19 @@ def test_a_job_gives_the_same_bits_again_whatever_was_drawn_before(small, tiny, 
 def test_resumed_is_undisturbed_to_the_byte(small, tiny, tmp_path: Path, narrow, mode) -> None:
     options = {"card": {"encoder": mode}, "max_steps": None, "max_epochs": 4, "patience": 4, "warmup_steps": 1}
     job, place = small.one(TASK, tiny(dropout=0.25), **options)
-    (whole, files), _ = run(job, place, tmp_path / "whole")
-    safe = replace(place, checkpoints=tmp_path / "checkpoints", checkpoint_every_s=0.0)
-    run(job, safe, tmp_path / "lost", stop_after=2)
-    (resumed, resumed_files), n_resumed = run(job, safe, tmp_path / "resumed")
+    (whole, files), _ = run(job, place)
+    run(job, place, safe(tmp_path), stop_after=2)
+    (resumed, resumed_files), n_resumed = run(job, place, safe(tmp_path))
     assert n_resumed < 4
     assert resumed.model_dump(exclude=VOLATILE_FIELDS) == whole.model_dump(exclude=VOLATILE_FIELDS)
     assert resumed_files == files
 
 
-def test_micro_batches_train_the_same_head(small, tiny, tmp_path: Path, narrow) -> None:
+def test_micro_batches_train_the_same_head(small, tiny, narrow) -> None:
     """On tensors and in float64, so do processes (tests/test_parallel.py)."""
     job, place = small.one(TASK, tiny(), batch_size=4)
     whole = small.fit(job, place, learning_rate=1e-3)
-    pieces = small.fit(job, replace(place, micro_batches=4), produced=tmp_path / "pieces", learning_rate=1e-3)
+    pieces = small.fit(job, place, RunOptions(micro_batches=4), learning_rate=1e-3)
     for one, other in zip(whole.curve, pieces.curve, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-3)
         assert other.validation_loss == pytest.approx(one.validation_loss, rel=1e-3)
@@ -95,13 +95,7 @@ def test_runs_draw_apart(small, tiny, narrow, monkeypatch: pytest.MonkeyPatch) -
 
 def test_epochs_draw_anew_and_validation_never(small, tiny) -> None:
     job, place = small.one(TASK, tiny())
-    loading = load(job.experiment, place)
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            data = end.value
-            break
+    data = drained(load(job.experiment, place))
     index = np.array([3, 1])
     assert data.train.in_epoch(2).targets(index, torch.device("cpu")).draws == ((2, 3), (2, 1))
     assert data.validation.targets(index, torch.device("cpu")).draws == ((0, 3), (0, 1))

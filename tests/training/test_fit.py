@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from benchmark.encoders.python_file import build
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.kinds import segmentation
 from benchmark.training import fit as fitting
+from benchmark.training.options import RunOptions
+from benchmark.training.shared_work import SharedWork
 
 LINEAR, DETECTION, FROC, UNET = (
     "rsna-linear-frozen-100",
@@ -32,11 +33,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def in_another_process(job, place, folder: Path, pipe) -> None:
+def in_another_process(job, inputs, pipe) -> None:
     from benchmark.training.determinism import prepare_process
 
     prepare_process(1)
-    pipe.send(list(fitting.fit(job, place, folder, 1e-2, fitting.Bench()))[-1])
+    pipe.send(list(fitting.fit(job, inputs, RunOptions(), 1e-2, SharedWork()))[-1])
 
 
 # ------------------------------------------------------------------------------------------------------------ determinism
@@ -63,20 +64,19 @@ def test_what_ran_before_in_the_process_does_not_change_a_job(small, tiny):
 def test_another_process_gives_the_same_bits(small, tiny, tmp_path: Path):
     job, place = small.one(LINEAR, tiny())
     here = small.fit(job, place, produced=tmp_path / "here")
-    (tmp_path / "there").mkdir()
     receiving, sending = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(job, place, tmp_path / "there", sending))
+    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(job, place, sending))
     process.start()
     assert receiving.poll(120)
     there = receiving.recv()
     process.join()
-    assert content(here) == content(there)
-    assert files(tmp_path / "here") == files(tmp_path / "there")
+    assert content(here) == content(there.record)
+    assert files(tmp_path / "here") == there.files
 
 
 def test_another_seed_gives_another_head(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     one, other = (small.fit(job, place) for job in jobs)
     assert one.curve[0].train_loss != other.curve[0].train_loss
 
@@ -85,15 +85,15 @@ def test_another_seed_gives_another_head(small, tiny):
 
 
 def test_a_record_holds_what_its_test_split_gives_away(small, tiny, monkeypatch):
-    bench = fitting.Bench()
+    shared = SharedWork()
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
-    (place,) = places.values()
-    one = small.fit(jobs[0], place, bench=bench)
+    place = places[jobs[0].key]
+    one = small.fit(jobs[0], place, shared=shared)
     share = one.anchors["all positive"]["opacity_dice"]
     assert 0 < share < one.anchors["grid oracle 2 x 2"]["opacity_dice"] < 1  # 64-pixel frames: two cells of 32 pixels a side
     with monkeypatch.context() as patch:
         patch.setattr(segmentation.Segmentation, "anchors", None)  # computed once for a test part and grid
-        assert small.fit(jobs[1], place, bench=bench).anchors == one.anchors
+        assert small.fit(jobs[1], place, shared=shared).anchors == one.anchors
 
 
 def test_only_a_head_whose_one_grid_decides_has_an_oracle(small, tiny):
@@ -125,15 +125,14 @@ def test_fast_path_and_plain_path_give_the_same_numbers(small, tiny, task, monke
 
 def test_features_that_do_not_fit_into_memory_give_the_same_bits(small, tiny):
     job, place = small.one(LINEAR, tiny())
-    tight = dataclasses.replace(place, feature_budget_bytes=0)
-    assert content(small.fit(job, place)) == content(small.fit(job, tight))
+    assert content(small.fit(job, place)) == content(small.fit(job, place, RunOptions(feature_budget_bytes=0)))
 
 
 def test_a_job_is_the_same_alone_or_after_others_of_its_unit(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=3)
-    (place,) = places.values()
-    bench = fitting.Bench()
-    together = [small.fit(job, place, bench=bench) for job in jobs]
+    place = places[jobs[0].key]
+    shared = SharedWork()
+    together = [small.fit(job, place, shared=shared) for job in jobs]
     assert content(together[-1]) == content(small.fit(jobs[-1], place))
 
 

@@ -21,6 +21,7 @@ from benchmark.cards import BackboneRef, BackboneSpec, DatasetRef, EncoderMode, 
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import TrainingError
+from benchmark.events import Steps
 from benchmark.heads.base import Head, Targets
 from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.kinds.segmentation import KIND as SEGMENTATION
@@ -198,13 +199,11 @@ def run(
         warmup_steps=job.recipe.warmup_steps,
         warnings=(),
     )
-    running = train(model, data, job, job.recipe.learning_rate, ("opacity",))
-    while True:
-        try:
-            trace.epochs.append(next(running))
-        except StopIteration as ended:
-            trace.selected = ended.value
-            return trace
+    running = Steps(train(model, data, job, job.recipe.learning_rate, ("opacity",)))
+    for epoch in running:
+        trace.epochs.append(epoch)
+    trace.selected = running.result
+    return trace
 
 
 def short(max_epochs: int, **more) -> Recipe:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from benchmark.cards import EncoderMode
 from benchmark.errors import TooLittleMemory
 from benchmark.heads.networks.dice_loss import dice_sums
 from benchmark.heads.networks.linear import Linear
+from benchmark.training.options import RunOptions
 
 LINEAR, UNET, DETECTION = "rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
@@ -36,7 +35,7 @@ def close(record, other) -> None:
 @pytest.mark.parametrize("card", [{}, FINETUNE], ids=["frozen", "finetune"])
 def test_a_job_in_micro_batches_gives_the_numbers_of_whole_batches_and_says_so(small, tiny, card):
     job, place = small.one(LINEAR, tiny(at_build=GROUPS), card=card, warmup_steps=1, batch_size=5, drop_last=False, max_steps=6)
-    whole, pieces = small.fit(job, place), small.fit(job, replace(place, micro_batches=3))
+    whole, pieces = small.fit(job, place), small.fit(job, place, RunOptions(micro_batches=3))
     close(pieces, whole)
     assert (whole.micro_batches, pieces.micro_batches) == (1, 3)
     assert "trained in micro-batches of at most 2 images: equal to whole batches up to rounding" in pieces.warnings
@@ -45,7 +44,7 @@ def test_a_job_in_micro_batches_gives_the_numbers_of_whole_batches_and_says_so(s
 
 def test_batchnorm_of_a_frozen_encoder_stands_in_nobodys_way(small, tiny):
     job, place = small.one(LINEAR, tiny(), batch_size=6)
-    close(small.fit(job, replace(place, micro_batches=6)), small.fit(job, place))
+    close(small.fit(job, place, RunOptions(micro_batches=6)), small.fit(job, place))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_batchnorm_of_a_frozen_encoder_stands_in_nobodys_way(small, tiny):
 def test_where_the_result_would_be_another_one_it_is_refused(small, tiny, task, card, build, why):
     job, place = small.one(task, tiny(**build), card=card, batch_size=4)
     with pytest.raises(Exception, match=why) as found:
-        small.fit(job, replace(place, micro_batches=2))
+        small.fit(job, place, RunOptions(micro_batches=2))
     if why != "eval mode":  # that backbone is refused with whole batches as well
         assert isinstance(found.value, TooLittleMemory)
         assert str(found.value).startswith("A batch of 4 images does not fit into memory, and micro-batches would train another model: ")
@@ -80,4 +79,4 @@ def test_a_loss_that_does_not_add_up_over_images_is_refused(small, tiny, monkeyp
     monkeypatch.setattr(Linear, "sums", lambda self, outputs, targets: dice_sums(outputs, targets.masks) / len(outputs))
     job, place = small.one(LINEAR, tiny(), batch_size=4)
     with pytest.raises(TooLittleMemory, match="`sums` of two images are not those of each added"):
-        small.fit(job, replace(place, micro_batches=2))
+        small.fit(job, place, RunOptions(micro_batches=2))

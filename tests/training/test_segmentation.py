@@ -12,16 +12,17 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import Recipe
+from benchmark.contents import drained
 from benchmark.errors import CardError
 from benchmark.imaging.augment import Augmentation
 from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics import dice
 from benchmark.metrics.statistics import from_json, pooled_metrics
 from benchmark.phantom.corpus import Plan, write_corpus
-from benchmark.training import fit as fitting
 from benchmark.training import together
 from benchmark.training.data import load
 from benchmark.training.features import FeatureBank
+from benchmark.training.shared_work import SharedWork
 
 SIIM, RSNA, GLORIA = "siim-smp-unet-frozen-100-mgca", "rsna-smp-unet-frozen-100-mgca", "siim-smp-unet-finetune-100-gloria"
 
@@ -34,12 +35,7 @@ def siim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _loaded(job, place):
-    loading = load(job.experiment, place)
-    while True:
-        try:
-            next(loading)
-        except StopIteration as done:
-            return done.value
+    return drained(load(job.experiment, place))
 
 
 # ------------------------------------------------------------------------------------------------------------- the protocols
@@ -139,9 +135,9 @@ def test_the_same_job_gives_the_same_record_and_no_other_job_changes_its_draws(s
     file = tiny()
     job, place = small.one(SIIM, file, root=siim, limit=12)
     first = small.fit(job, place, learning_rate=1e-3)
-    bench = fitting.Bench()
-    small.fit(*small.one(RSNA, file, limit=12), bench=bench)
-    again = small.fit(job, place, learning_rate=1e-3, bench=bench)
+    shared = SharedWork()
+    small.fit(*small.one(RSNA, file, limit=12), shared=shared)
+    again = small.fit(job, place, learning_rate=1e-3, shared=shared)
     assert again.metrics == first.metrics
     assert [line.train_loss for line in again.curve] == [line.train_loss for line in first.curve]
 

@@ -11,7 +11,8 @@ import torch
 from benchmark import parallel
 from benchmark.cards import Epoch
 from benchmark.errors import TrainingError
-from benchmark.execute.work import EpochEnded, Finished, Started, WorkUnit, run_unit
+from benchmark.events import EpochEnded, Finished, Started, Steps
+from benchmark.execute.work import WorkUnit, run_unit
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.linear import build
 from benchmark.kinds.segmentation import KIND as SEGMENTATION
@@ -122,13 +123,9 @@ def side_by_side(given, chosen=None) -> list[Selected]:
 def one_at_a_time(given) -> list[Selected]:
     found = []
     for model, experiment, rate in zip(given.models(), given.experiments, given.rates, strict=True):
-        running = train(model, given.data, experiment, rate, experiment.dataset.classes)
-        while True:
-            try:
-                next(running)
-            except StopIteration as ended:
-                found.append(ended.value)
-                break
+        running = Steps(train(model, given.data, experiment, rate, experiment.dataset.classes))
+        assert all(isinstance(epoch, Epoch) for epoch in running)
+        found.append(running.result)
     return found
 
 
@@ -228,7 +225,7 @@ def test_a_finer_grid_is_pooled_as_the_head_does(runs):
 
 def test_a_unit_trains_side_by_side_and_gives_the_records_of_single_jobs(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=2, grid=(0.1, 0.01), batch_size=4)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     events = list(run_unit(WorkUnit("x", tuple(jobs), place)))
     records = {e.record.key: (e.record, e.files) for e in events if isinstance(e, Finished)}
     assert records.keys() == {job.key for job in jobs} == {e.key for e in events if isinstance(e, Started)}
@@ -248,7 +245,7 @@ def test_a_unit_trains_side_by_side_and_gives_the_records_of_single_jobs(small, 
 
 def test_a_unit_resumed_half_way_gives_the_same_numbers(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=3)
-    (place,) = places.values()
+    place = places[jobs[0].key]
 
     def found(chosen):
         return {e.record.key: e.record for e in run_unit(WorkUnit("x", chosen, place)) if isinstance(e, Finished)}
@@ -262,7 +259,7 @@ def test_a_bug_that_stops_all_is_tried_again_with_each_job_alone(small, tiny, mo
     from benchmark.training import fit as fitting
 
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
-    (place,) = places.values()
+    place = places[jobs[0].key]
     whole = fitting.train_together
 
     def breaks(models, *rest):

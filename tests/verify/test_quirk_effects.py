@@ -23,9 +23,10 @@ from scipy.stats import kendalltau
 
 from benchmark import registry, resolve
 from benchmark.cards import Protocol, Record, Role, TaskCard
+from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import Finished, units
+from benchmark.execute.work import units
 from benchmark.heads.networks import yolov3, yolov3_targets
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.detection import lovt_map
@@ -236,8 +237,8 @@ class Laboratory:
         backbone = self.encoders[encoder]
         settings = Settings(runs=RUNS, limit=LIMITS[task.id], threads=CORES)
         jobs = plan([task], [backbone.named], {card.name: dataset.ref}, protocol, settings)
-        places = resolve.places([backbone], [dataset], self.cache)
-        events = InlineExecutor().run(Schedule(units(jobs, places)))
+        inputs = resolve.inputs(backbone, dataset, self.cache)
+        events = InlineExecutor().run(Schedule(units(jobs, {job.key: inputs for job in jobs})))
         records = {event.record.key: event.record for event in events if isinstance(event, Finished)}
         assert all(record.status == "ok" for record in records.values()), [record.failure for record in records.values()]
         return sorted((r for r in records.values() if r.job.experiment.role is Role.FINAL), key=lambda r: r.job.labels.run)

@@ -25,16 +25,18 @@ from mlflow import MlflowClient
 
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS
+from benchmark.events import Event, Finished
 from benchmark.execute.connecting import QUIET, session_folder
 from benchmark.execute.costs import Costs
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import Simulation, simulate
-from benchmark.execute.work import Event, Finished, WorkUnit, failed
+from benchmark.execute.work import WorkUnit
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.store import Store
 from benchmark.tracking.runs import EXPERIMENT
+from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 from tests.execute.test_two_nodes import NODE, Named, Noting, require_no_device_twice, sleeping, spans, whole_device_units
 from tests.test_data_agreements import told_in, write_whole_and_damaged
@@ -154,7 +156,7 @@ def test_fake_devices_are_never_given_twice_and_the_simulator_foretells_the_real
 
 def nothing(unit: WorkUnit) -> Iterator[Event]:
     for job in unit.jobs:
-        yield Finished(failed(job, unit.place, RuntimeError("nothing to do")))
+        yield Finished(failed(job, unit.inputs, unit.options, RuntimeError("nothing to do")))
 
 
 @pytest.mark.alone
@@ -163,7 +165,7 @@ def test_the_driver_costs_ten_milliseconds_a_job_at_most(record_property):
     job = first.jobs[0]
     n = 10_000
     seeded = (job.model_copy(update={"experiment": job.experiment.model_copy(update={"order_seed": i})}) for i in range(n))
-    made = [WorkUnit(first.name, (each,), first.place) for each in seeded]
+    made = [WorkUnit(first.name, (each,), first.inputs) for each in seeded]
     started = time.process_time()
     done = sum(isinstance(e, Finished) for e in RayExecutor(cpus=2, work=nothing).run(Schedule(made)))
     each_ms = (time.process_time() - started) / n * 1000
@@ -181,14 +183,15 @@ from dataclasses import replace
 from benchmark import plan
 plan.smoke_steps = {"yolov3": 8, "unet": 6, "linear": 200}.__getitem__
 from benchmark.execute import on_ray
-from benchmark.execute.work import Started, run_unit
+from benchmark.events import Started
+from benchmark.execute.work import run_unit
 
 STARTS = os.environ["LOBE_TEST_STARTS"]
 
 def noted(unit):
     import ray
 
-    for event in run_unit(replace(unit, place=replace(unit.place, checkpoint_every_s=0.0))):
+    for event in run_unit(replace(unit, options=replace(unit.options, checkpoint_every_s=0.0))):
         if isinstance(event, Started):
             with open(STARTS, "a") as file:
                 file.write(f"{event.key} {os.getpid()} {ray.get_runtime_context().get_node_id()}\\n")
@@ -306,7 +309,7 @@ def _workers(ancestor: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes()
-            if words.startswith(b"ray::_remote_unit") and ancestor in _ancestors(int(folder.name)):
+            if words.startswith(b"ray::run_here") and ancestor in _ancestors(int(folder.name)):
                 found.append(int(folder.name))
         except (OSError, ValueError):  # it has ended
             continue

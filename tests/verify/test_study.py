@@ -43,7 +43,7 @@ from benchmark.report.rows import Row, metric_title, rows_of
 from benchmark.store import Store
 from benchmark.training import text_pretraining
 from benchmark.training.data import load_part
-from benchmark.training.place import Place
+from benchmark.training.inputs import Inputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.study]
 
@@ -133,8 +133,8 @@ class Study:
         card = registry.dataset(job.experiment.dataset.name)
         dataset = resolve.dataset(card, self.root / "data" / card.folder, registry.protocol("published"))
         release = (dataset.release, dataset.phantom, dataset.known_release)
-        place = Place(card, dataset.root, self.root / "cache" / "images", "none", None, *release)
-        return load_part(job.experiment, place, name)
+        inputs = Inputs(card, dataset.root, self.root / "cache" / "images", "none", None, *release)
+        return load_part(job.experiment, inputs, name)
 
     def truth(self, task: str, name: str) -> np.ndarray:
         """(N, C, S, S) bool."""

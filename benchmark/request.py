@@ -1,0 +1,347 @@
+"""What a user asks for, and the jobs planned from it: names resolved, images digested, what is stored set aside. Nothing is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+from typing import Protocol as TypingProtocol
+
+from benchmark import adopt, registry, resolve
+from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
+from benchmark.errors import LobeError, UsageError
+from benchmark.events import Event, Hashing
+from benchmark.execute import addresses
+from benchmark.execute.equipment import DeviceChoice, Equipment, stored_otherwise
+from benchmark.execute.executors import Executor
+from benchmark.execute.executors import executor as executor_of
+from benchmark.execute.work import WorkUnit, units
+from benchmark.plan import About, Settings, plan
+from benchmark.store import Store
+from benchmark.training.inputs import Inputs
+from benchmark.training.options import RunOptions
+from benchmark.training.sizes import chosen, no_images, too_few
+
+Datasets = Mapping[tuple[str, str, bool], resolve.ResolvedDataset]
+"""By name, split and whether jobs train on it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, in the words of the command line.
+
+    Attributes:
+        data: `DIR` or `name=path` entries.
+        split: a split of the dataset cards; None takes each task card's.
+        checkpoints: folder for mid-training checkpoints of long jobs, seen by every node; None makes none.
+        workers_per_job: processes, each with a device of its own, that share the batches of a fine-tuning job.
+        compiled: run by `torch.compile` what trains. Changes no result beyond rounding.
+        retries: of jobs whose process was lost.
+        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
+        runs: final runs per task; None takes each card's number.
+        device: device type of every job, part of its key; `auto` takes GPUs where a node that computes has one, not the driver.
+        cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
+        verbose: say which files of the user's own travel to a cluster, beside how many.
+    """
+
+    backbones: Sequence[str]
+    tasks: Sequence[str] = ()
+    suite: str | None = None
+    data: Sequence[str] = ()
+    out: Path = Path("lobe-out")
+    cache: Path | None = None
+    cache_budget: str | None = None
+    executor: Literal["ray", "inline"] = "ray"
+    address: str | None = None
+    device: DeviceChoice = "auto"
+    protocol: str | None = None
+    runs: int | None = None
+    limit: int | None = None
+    profile: Literal["full", "smoke"] = "full"
+    threads: int = 1
+    split: str | None = None
+    splits: Path | None = None
+    retry_failed: bool = False
+    tracking: bool = True
+    checkpoints: Path | None = None
+    workers_per_job: int = 1
+    compiled: bool = False
+    retries: int = 2
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the user named that cannot be used; the rest goes on without it."""
+
+    what: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Unhashed:
+    """Files of a dataset whose content is not known yet."""
+
+    dataset: str
+    n_files: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Jobs of a request, those already stored, and what had to be left out.
+
+    Attributes:
+        adopted: how many of the stored ones are results of an earlier release, taken over just now (`benchmark.adopt`).
+        unhashed: in a dry run, datasets that were not hashed yet.
+        provisional: keys of their jobs, which no run will have: nobody knows which of these jobs are stored.
+        earlier: keys of jobs whose result of an earlier release a run will take over, if it was computed on the same images.
+    """
+
+    request: Request
+    jobs: tuple[Job, ...]
+    done: dict[str, Record]
+    todo: tuple[WorkUnit, ...]
+    protocol: Protocol
+    equipment: Equipment
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    adopted: int = 0
+    unhashed: tuple[Unhashed, ...] = ()
+    provisional: frozenset[str] = frozenset()
+    earlier: frozenset[str] = frozenset()
+
+    @property
+    def n_todo(self) -> int:
+        return sum(len(unit.jobs) for unit in self.todo)
+
+
+class Watcher(TypingProtocol):
+    """Whoever wants to see an evaluation happen."""
+
+    def planned(self, planned: Planned) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+class Silent:
+    """The watcher of a notebook or a test."""
+
+    def planned(self, planned: Planned) -> None:
+        return None
+
+    def event(self, event: Event) -> None:
+        return None
+
+
+def plan_request(request: Request, watcher: Watcher, executor: Executor | None, *, hashing: bool, adopting: bool) -> Planned:
+    """Resolves names and folders and plans every job.
+
+    Args:
+        watcher: sees how far the hashing of images is.
+        executor: that will run the jobs; None makes one for the question and closes it.
+        hashing: False reads no image: keys of jobs on datasets that were never hashed are then provisional.
+        adopting: takes over results of an earlier release, which writes into the output folder.
+
+    Raises:
+        LobeError: nothing could be planned. A part that cannot be used is a `Problem` instead, when something else can.
+    """
+    _require_consistent(request)
+    cards = resolve.tasks(request.tasks, request.suite)
+    suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
+    protocol = registry.protocol(request.protocol or suite_protocol)
+    options, cache = _options(request), resolve.cache_folder(request.cache)
+    roots = resolve.data_roots(request.data)
+    problems: list[Problem] = []
+    backbones: list[resolve.ResolvedBackbone] = []
+    for name in dict.fromkeys(request.backbones):
+        with _collected(problems, f"backbone {name}"):
+            backbones.append(resolve.backbone(name, cache))
+    equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
+    datasets = _datasets(request, cards, protocol, roots, cache, watcher, problems, hashing=hashing)
+    if not backbones or not datasets:
+        raise LobeError("\n".join(p.sentence for p in problems) or "No backbone was named.")
+    settings = Settings(
+        runs=request.runs,
+        limit=request.limit,
+        profile=request.profile,
+        device_type=equipment.device_type,
+        threads=request.threads,
+        suite=request.suite,
+    )
+    jobs, inputs = _jobs(cards, backbones, datasets, request, protocol, settings, cache)
+    store = Store(request.out)
+    earlier = adopt.candidates(jobs, store, backbones, list(datasets.values()))
+    adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
+    done = _done(jobs, store, retry_failed=request.retry_failed)
+    todo = [
+        replace(
+            unit,
+            options=options,
+            workers=request.workers_per_job if unit.jobs[0].experiment.encoder is EncoderMode.FINETUNE else 1,
+        )
+        for unit in units([job for job in jobs if job.key not in done], inputs)
+    ]
+    warnings = [
+        *stored_otherwise(jobs, done, store, request.device, equipment),
+        *(text for d in datasets.values() for text in d.warnings),
+        *_what_will_fail(jobs, datasets.values()),
+    ]
+    return Planned(
+        request,
+        tuple(jobs),
+        done,
+        tuple(todo),
+        protocol,
+        equipment,
+        tuple(dict.fromkeys(problems)),
+        tuple(dict.fromkeys(warnings)),
+        adopted=len(adopted),
+        unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
+        provisional=frozenset(job.key for job in jobs if job.experiment.dataset.digest == resolve.UNHASHED),
+        earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
+    )
+
+
+def executor_for(request: Request, shipped: bool = True) -> Executor:
+    """What will run the jobs of a request.
+
+    Args:
+        shipped: the user's own backbones travel to the cluster; only what computes needs them.
+    """
+    backbones = resolve.files_of_authors(request.backbones) if shipped else ()
+    return executor_of(request.executor, request.address, request.retries, backbones, request.verbose)
+
+
+def _require_consistent(request: Request) -> None:
+    """Raises UsageError where two wishes contradict each other, or one cannot be."""
+    if request.limit is not None and request.limit < 2:
+        raise UsageError(f"--limit {request.limit}: at least 2 images per split are needed.")
+    if request.runs is not None and request.runs < 1:
+        raise UsageError(f"--seeds {request.runs}: at least one run.")
+    if request.executor == "inline" and request.workers_per_job > 1:
+        raise UsageError(f"--workers-per-job {request.workers_per_job} needs Ray, which starts the processes: leave --executor inline out.")
+    if request.compiled and request.workers_per_job > 1:
+        raise UsageError("--compile is for jobs of one process, which --workers-per-job makes several: use either.")
+    if request.executor == "inline" and request.address is not None:
+        raise UsageError(f"--address {request.address} needs Ray: leave --executor inline out.")
+    if request.address is not None:
+        addresses.checked(request.address)
+    if request.split is not None and request.splits is not None:
+        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
+
+
+def _datasets(
+    request: Request,
+    cards: Sequence[TaskCard],
+    protocol: Protocol,
+    roots: dict[str | None, Path],
+    cache: Path,
+    watcher: Watcher,
+    problems: list[Problem],
+    *,
+    hashing: bool,
+) -> Datasets:
+    """Every dataset that a task needs and that can be used; what cannot is added to `problems`."""
+    datasets: dict[tuple[str, str, bool], resolve.ResolvedDataset] = {}
+    for name, split, trains in dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards):
+        with _collected(problems, f"dataset {name}"):
+            card = registry.dataset(name)
+            lists = None if request.splits is None else request.splits / name
+            found = resolve.dataset(
+                card,
+                resolve.dataset_root(card, roots),
+                protocol,
+                split,
+                lists,
+                trains=trains,
+                limit=request.limit,
+                cache=cache,
+                hashing=hashing,
+                progress=functools.partial(_hashing, watcher, name),
+            )
+            if request.limit is None:
+                found.require_known()
+            datasets[name, split, trains] = found
+    return datasets
+
+
+def _jobs(
+    cards: Sequence[TaskCard],
+    backbones: Sequence[resolve.ResolvedBackbone],
+    datasets: Datasets,
+    request: Request,
+    protocol: Protocol,
+    settings: Settings,
+    cache: Path,
+) -> tuple[list[Job], dict[str, Inputs]]:
+    """Jobs of every task whose dataset can be used, each once, and where their inputs lie, by key.
+
+    Tasks that see the same images of a split are planned together.
+    """
+    jobs: dict[str, Job] = {}
+    inputs: dict[str, Inputs] = {}
+    about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
+    for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
+        used = {name: d for (name, *of), d in datasets.items() if tuple(of) == seen}
+        refs = {name: d.ref for name, d in used.items()}
+        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in used]
+        for backbone in backbones:
+            lie = {name: resolve.inputs(backbone, d, cache) for name, d in used.items()}
+            for job in plan(usable, [backbone.named], refs, protocol, settings, registry.prompts(), about):
+                jobs[job.key], inputs[job.key] = job, lie[job.experiment.dataset.name]
+    return list(jobs.values()), inputs
+
+
+def _what_will_fail(jobs: Sequence[Job], datasets: Iterable[resolve.ResolvedDataset]) -> list[str]:
+    """A sentence for every task that has too few images to train or test on: each of its jobs will end with the same one."""
+    sizes = {(d.card.name, d.ref.split): d.sizes for d in datasets}
+    found: dict[str, None] = {}
+    for job in jobs:
+        e = job.experiment
+        used = chosen(e, sizes[e.dataset.name, e.dataset.split])
+        if (why := no_images(e, used) or too_few(e, used)) is not None:
+            found[f"{job.labels.task} will fail: {why}"] = None
+    return list(found)
+
+
+def _done(jobs: Sequence[Job], store: Store, *, retry_failed: bool) -> dict[str, Record]:
+    """Stored records of these jobs that need not be computed again, by key."""
+    stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
+    done = {key: record for key, record in stored.items() if record.status == "ok" or not retry_failed}
+    # Whatever failed for want of a selection run has a new chance when that is computed again.
+    return {key: r for key, r in done.items() if r.status == "ok" or all(needed in done for needed in r.job.depends_on)}
+
+
+@contextlib.contextmanager
+def _collected(problems: list[Problem], what: str) -> Iterator[None]:
+    try:
+        yield
+    except LobeError as error:
+        problems.append(Problem(what, str(error)))
+
+
+def _equipment(request: Request, executor: Executor | None) -> Equipment:
+    if executor is not None:
+        return executor.equipment(request.device)
+    with contextlib.closing(executor_for(request, shipped=False)) as asked:
+        return asked.equipment(request.device)
+
+
+def _options(request: Request) -> RunOptions:
+    """How every job of a request runs.
+
+    Raises:
+        UsageError: the cache budget is no size.
+    """
+    options = RunOptions(checkpoints=None if request.checkpoints is None else request.checkpoints.resolve(), compiled=request.compiled)
+    if request.cache_budget is None:
+        return options
+    return replace(options, feature_budget_bytes=resolve.size_bytes(request.cache_budget))
+
+
+def _hashing(watcher: Watcher, dataset: str, done_bytes: int, total_bytes: int) -> None:
+    watcher.event(Hashing(dataset, done_bytes, total_bytes))
