@@ -91,7 +91,7 @@ def _cell(
     n_train: int | None,
 ) -> TaskCard:
     parent = nearest(parents, dataset.name, head, mode, fraction)
-    # How much of the validation list is read belongs to the dataset, whoever the recipe comes from.
+    # How much of the validation list is read belongs to the dataset, not to the parent that gives the recipe.
     update = {"validation_subset": next(t for t in parents if t.dataset == dataset.name).recipe.validation_subset}
     if n_train is not None and parent.recipe.batch_size > n_train:
         update["batch_size"] = SMALL_BATCH

@@ -1,4 +1,4 @@
-"""One training run over several processes, as the same experiment: a step sees the protocol's whole batch, wherever its images lie.
+"""One training run over several processes, as the same experiment: every step uses the whole batch of the protocol.
 
 Three things cross processes: BatchNorm's statistics, by a sum that gradients pass; the sums that a loss is made of
 (`training.micro_batches`); and the gradients, by torch's DistributedDataParallel (`Replica`). Only training exchanges anything: evaluation
@@ -26,7 +26,7 @@ TIMEOUT_S = 1800  # the others wait while one validates
 
 
 def size() -> int:
-    """Processes that share each batch now."""
+    """Number of processes that share each batch."""
     return distributed.get_world_size() if _connected() else 1
 
 
@@ -35,7 +35,7 @@ def rank() -> int:
 
 
 def led(work: Callable[[], Result]) -> Result:
-    """What the leader alone works out (validation, say), given to every process; its failure is everybody's.
+    """Runs `work` in the first process alone (validation, say) and gives its result to every process; a failure fails all.
 
     Args:
         work: exchanges nothing, because the others wait.
@@ -62,15 +62,15 @@ def own(index: np.ndarray) -> np.ndarray:
 
 
 def total(values: Tensor) -> Tensor:
-    """Sum over processes, through which gradients pass: the gradient of a sum that everybody uses is the sum of everybody's gradients."""
+    """Sum over processes. Gradients pass: all processes use the sum, so its gradient is the sum of their gradients."""
     return _Total.apply(values) if size() > 1 else values
 
 
 class Replica:
-    """This process's copy of what all processes train, in torch's DistributedDataParallel; wrapped anew when other parameters train.
+    """Wraps the trained modules in torch's DistributedDataParallel; wraps them anew when other parameters train.
 
-    DDP by itself takes the mean of the processes' gradients, whatever the share of each in the batch. Here every process backpropagates its
-    part of the batch's loss (`training.micro_batches`), so gradients are summed instead: shares may be uneven, and one may be empty. A
+    DDP by itself takes the mean of the processes' gradients, even where their shares of the batch differ. Here every process backpropagates
+    its part of the batch's loss (`training.micro_batches`), so gradients are summed instead: shares may be uneven, and one may be empty. A
     parameter without gradient on one process (no image there) counts as zero; without gradient anywhere it keeps none, as in one process.
     """
 
@@ -96,7 +96,7 @@ class Replica:
 
 
 def _wrapped(modules: nn.Module) -> nn.parallel.DistributedDataParallel:
-    # Buffers need no broadcast: `GlobalBatchNorm` has the same on every process. What is unused differs between backbones.
+    # Buffers need no broadcast: `GlobalBatchNorm` has the same on every process. Backbones differ in which parameters stay unused.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch 2.13 on, which calls the first one otherwise
         made = nn.parallel.DistributedDataParallel(_Calling(modules), broadcast_buffers=False, find_unused_parameters=True)

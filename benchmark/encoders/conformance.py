@@ -1,4 +1,4 @@
-"""Does a backbone keep its contract? Checked on random images before any job runs, and the method at fault is named.
+"""Checks a backbone's contract on random images before any job runs, and names the method at fault.
 
 Looks for what gives a plausible number instead of a crash: wrong strides, hidden train mode, a second normalisation, cut gradients.
 """
@@ -31,7 +31,7 @@ def check(encoder: SealedEncoder, frame_size: int) -> None:
     """Runs every check; leaves mode and weights (BatchNorm statistics included) as they were.
 
     Raises:
-        ConformanceError: what is wrong, and in which method.
+        ConformanceError: names the fault and the method.
     """
     mode = encoder.mode
     images = _images(frame_size, next(encoder.backbone.parameters(), torch.empty(0)).device)

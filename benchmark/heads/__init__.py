@@ -1,6 +1,7 @@
-"""Heads: one module each, found by its name. A module says what planning and tables need (`FACTS`), and offers `build(request) -> Head`.
+"""Heads: one module each, found by its name, with the head's facts (`FACTS`, for planning and tables) and `build(request) -> Head`.
 
-Networks and losses live in `heads.networks` and are imported when a head is built. So facts stand beside the head, and planning, which
-reads them, imports no framework. `base` says what a head owes to the training loop. Heads that train nothing have facts alone: `zero_shot`,
-`retrieval`, `grounding`.
+Networks and losses live in `heads.networks` and are imported when a head is built. So a head's facts stand beside its `build`, and
+planning, which reads the facts of all heads, imports no framework. A head whose network stands in its own module works as well; every plan
+then imports torch, which tests/test_registry.py forbids for shipped heads. Heads that train nothing have facts alone: `zero_shot`,
+`retrieval`, `grounding`. `base` is the interface to the training loop.
 """

@@ -1,9 +1,9 @@
-"""What a head owes. The training loop knows heads only through this page.
+"""The interface of heads. The training loop knows heads only through this module.
 
-A head reads some levels of a feature pyramid (and perhaps the image), says what of its loss adds up over images, and turns its outputs into
-predictions. The loss of a batch is a function of such sums alone, so a batch may be split over micro-batches and processes: the training
+A head reads levels of a feature pyramid (and perhaps the image), gives the sums its loss is made of, and turns its outputs into
+predictions. The loss of a batch is a function of these sums alone, so a batch may be split over micro-batches and processes: the training
 step adds the sums (`training.micro_batches`), and no head knows of it.
-Module `benchmark/heads/<name>.py` offers `build(request) -> Head`.
+Module `benchmark/heads/<name>.py` states the head's facts and offers `build(request) -> Head`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POOLED = 0  # stands among strides for the embedding of the whole image
 
 @dataclass(frozen=True)
 class HeadRequest:
-    """What a head is built from.
+    """Input of a head's `build`.
 
     Attributes:
         channels: stride -> channels the encoder offers.
@@ -101,7 +101,7 @@ class Head(nn.Module):
     def sums(self, outputs: Any, targets: Targets) -> Tensor:
         """(k,) float32 (or more): what adds up over images, so that the sums of a batch are those of its parts added.
 
-        Computed in float32 whatever autocast says. A part without any image gives zeros that still depend on `outputs`, because its process
+        Computed in float32 under any autocast. A part without any image gives zeros that still depend on `outputs`, because its process
         takes part in every exchange of gradients.
         """
 
@@ -128,7 +128,7 @@ def count_images(outputs: Any) -> int:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Losses are computed in float32 whatever autocast says; float64 stays."""
+    """Losses are computed in float32 under any autocast; float64 stays."""
     return values if values.dtype == torch.float64 else values.float()
 
 

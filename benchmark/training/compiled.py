@@ -1,4 +1,4 @@
-"""The network of a job as `torch.compile` makes it: the same arithmetic in fewer kernels, for minutes of compiling when a job begins.
+"""Runs the training network through torch.compile: the same arithmetic in fewer kernels, after minutes of compiling when a job begins.
 
 Equal to the plain network up to rounding: one batch is validated and trained on both ways before a job begins, and its record says that it
 was compiled. The modes of a warm-up are compiled as they come, without that comparison.
@@ -44,10 +44,10 @@ class CompiledNetwork:
 
 
 def compile_network(model: Model, part: Part, batch_size: int, finetune: bool, autocast: Autocast) -> None:
-    """Compiles what the model runs for every batch, once it was seen to give the same loss and gradients as before.
+    """Compiles the network that the model runs for every batch, and compares its loss and gradients with the plain network's.
 
     Args:
-        part: of whose first batch one step is taken both ways; weights and statistics are left as they were.
+        part: one step is taken on its first batch both ways; weights and statistics are left as they were.
 
     Raises:
         TrainingError: it cannot be compiled here, or gives other numbers.
@@ -75,7 +75,7 @@ def compile_network(model: Model, part: Part, batch_size: int, finetune: bool, a
 
 
 def _numbers(model: Model, part: Part, index: np.ndarray, finetune: bool, autocast: Autocast) -> tuple[torch.Tensor, ...]:
-    """Validation loss, training loss and all gradients of one batch; afterwards nothing of it is left in the model."""
+    """Validation loss, training loss and all gradients of one batch; leaves the model as it was."""
     trained = model.trained_modules(finetune)
     before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
     torch.manual_seed(0)

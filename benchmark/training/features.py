@@ -1,7 +1,7 @@
 """Features of a frozen encoder, computed once per image and shared by every job of a unit.
 
-No LoVT task augments, so the features are constants. They are computed in batches of one fixed size, the last one padded: whichever job
-asks first and in whatever order, an image gets the same bits. They lie in memory up to a budget; beyond it on disk, or nowhere when
+No LoVT task augments, so the features are constants. They are computed in batches of one fixed size, the last one padded, so that an image
+gets the same bits in any order of jobs. They lie in memory up to a budget; beyond it on disk, or nowhere when
 reading them back takes longer than computing them again.
 """
 
@@ -40,7 +40,7 @@ class FeatureBank:
         batch: images computed at once, always so many.
 
     Attributes:
-        memory_bytes, disk_bytes: what is kept where; images in neither place are recomputed for every batch.
+        memory_bytes, disk_bytes: size of the features kept in each place; all others are recomputed for every batch.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FeatureBank:
         self._spilling = folder is not None
 
     def prepare(self, part: Part) -> int:
-        """Computes what is missing of the part and keeps what can be kept. Returns how many images will be recomputed for every batch."""
+        """Computes the missing features of the part and keeps those that fit. Returns how many images are recomputed for every batch."""
         missing = [i for i, row in enumerate(part.rows) if int(row) not in self._kept]
         spill: _Spill | None = None
         for start in range(0, len(missing), self.batch):
@@ -131,7 +131,7 @@ class _Spill:
             return None
 
     def store(self, levels: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Writes the features of some images; gives them as they lie in the file, or None when the disk refuses."""
+        """Writes the features of some images; returns views of the file, or None when the disk refuses."""
         n = len(next(iter(levels.values())))
         stored = {}
         for stride, level in levels.items():

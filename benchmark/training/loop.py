@@ -25,9 +25,9 @@ from benchmark.training.model import Model
 
 @dataclass
 class Selected:
-    """What the loop leaves behind: the best state by the validation metric, and how it got there.
+    """Result of training: the best state by the validation metric, and the curve that led to it.
 
-    `seconds` is a run's share of the time, where runs train together.
+    `seconds` is the run's share of the time where runs train together.
     """
 
     state: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -98,13 +98,13 @@ def train(
 
 
 class Course:
-    """What is decided between the epochs of one run: its rate, its best state and its end (LoVT 1.2).
+    """Per-run state updated after each epoch: plateau schedule, best checkpoint, early stopping (LoVT 1.2).
 
     Args:
         optimiser: of the run; the plateau rule halves its rate.
 
     Attributes:
-        kept: the best state so far; `kept.steps` is counted by whoever takes the steps.
+        kept: the best state so far; the loop counts `kept.steps`.
     """
 
     def __init__(self, experiment: Experiment, optimiser: torch.optim.Optimizer):
@@ -152,7 +152,7 @@ class Course:
         return self._waited >= recipe.patience or kept.steps == recipe.max_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it but the optimiser's own, as tensors and plain values."""
+        """All state except the optimiser's, as tensors and plain values."""
         kept, plateau = selected_to_plain(self.kept), self._plateau.state_dict()
         return {"kept": kept, "plateau": plateau, "waited": self._waited, "stop_best": float(self._stop_best)}
 
@@ -191,7 +191,7 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def step(self, parts: Iterable[torch.Tensor], optimiser: torch.optim.Optimizer) -> torch.Tensor:
-        """One step on the sum of these parts of a loss, and of those of other processes; returns that sum, detached."""
+        """Takes one step on the sum of these parts of a loss over all processes; returns that sum, detached."""
         optimiser.zero_grad(set_to_none=True)
         losses = []
         for loss in parts:

@@ -59,7 +59,7 @@ def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callabl
 
 
 def require_same_result(model: Model, part: Part, batch_size: int, finetune: bool, autocast: Callable[[], AbstractContextManager]) -> None:
-    """Asks the modules as they train, then two images: what one image gives must depend on no other image and on no draw, and add up.
+    """Checks the modules in training mode, then two images: outputs must depend on no other image and on no draw, and sums must add up.
 
     Raises:
         TooLittleMemory: micro-batches would train another model.

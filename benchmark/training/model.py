@@ -1,4 +1,4 @@
-"""Encoder and head as one trainable thing, with the one place that decides which of them learns.
+"""Encoder and head as one trainable model; the only place that decides which of them learns.
 
 Frozen tasks may read features from a bank; the numbers are those of running the encoder for every batch.
 """
@@ -73,7 +73,7 @@ class Model:
         self.encoder.set_mode("eval")
 
     def trained_modules(self, finetune: bool) -> nn.ModuleList:
-        """What the optimiser sees: the head, and the encoder only in fine-tuning."""
+        """Modules the optimiser updates: the head, and the encoder in fine-tuning."""
         return nn.ModuleList([self.head, self.encoder]) if finetune else nn.ModuleList([self.head])
 
     def snapshot(self, finetune: bool) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Course, Selected, batches, optimiser_of
 from benchmark.training.model import Model
 
-OWN = {"learning_rate": None, "head_seed": 0, "order_seed": 0}  # what runs of one group may differ in, besides their grids
+OWN = {"learning_rate": None, "head_seed": 0, "order_seed": 0}  # runs of one group may differ in these, and in their grids
 
 
 def group_key(job: Job) -> str | None:
@@ -39,7 +39,7 @@ def group_key(job: Job) -> str | None:
 def train_together(
     models: Sequence[Model], data: JobData, experiments: Sequence[Experiment], learning_rates: Sequence[float]
 ) -> Iterator[tuple[int, Epoch | Selected | LobeError]]:
-    """Trains every head as `loop.train` would, yielding (run, event): every epoch, and at its end what it leaves behind or why it failed.
+    """Trains every head as `loop.train` would, yielding (run, event): every epoch, then the result or the error.
 
     Args:
         models: one per run, on one encoder and bank, each head with its own initialisation; heads of a kind that offers `stack`.

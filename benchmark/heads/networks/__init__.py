@@ -1,1 +1,1 @@
-"""What heads are built from: networks, losses, and operators that they need. Only `build` of a head's module comes here."""
+"""Networks and losses that heads are built from, and the operators they need. A head's `build` imports them, planning does not."""

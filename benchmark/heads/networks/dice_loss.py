@@ -18,7 +18,7 @@ def dice_sums(logits: Tensor, masks: Tensor) -> Tensor:
     """(3,) float32 (or more): sum(p y), sum p and sum y.
 
     Args:
-        logits: (B, C, S, S), any float dtype; computed in float32 whatever autocast says.
+        logits: (B, C, S, S), any float dtype; computed in float32 under any autocast.
         masks: (B, C, S, S) float32 of 0 and 1.
     """
     with torch.autocast(logits.device.type, enabled=False):

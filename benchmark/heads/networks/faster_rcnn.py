@@ -47,7 +47,7 @@ class FasterRcnn(Head):
     """Outputs: five maps of the neck, five of objectness (B, 3, H, W) and five of deltas (B, 12, H, W), fine to coarse.
 
     Predicts a list of ImageDetections, one per image. The second stage depends on proposals, so it is computed with the loss or with the
-    predictions, in float32 whatever autocast says. 17,840,149 parameters at ResNet-50's channels and one class.
+    predictions, in float32 under any autocast. 17,840,149 parameters at ResNet-50's channels and one class.
 
     Raises:
         ConformanceError: the encoder lacks one of the strides 4, 8, 16, 32.

@@ -22,7 +22,7 @@ def mixed_sums(logits: Tensor, masks: Tensor) -> Tensor:
     A pixel's focal loss is (1 - p_t)^2 x cross-entropy, without class weights.
 
     Args:
-        logits: (B, C, S, S), any float dtype; computed in float32 whatever autocast says.
+        logits: (B, C, S, S), any float dtype; computed in float32 under any autocast.
         masks: (B, C, S, S) float32 of 0 and 1.
     """
     with torch.autocast(logits.device.type, enabled=False):

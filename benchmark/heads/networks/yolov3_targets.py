@@ -74,7 +74,7 @@ def assign(
     best = iou.argmax(dim=-1) if n_boxes else row
     cell = row * width + column
 
-    # scatter with "amax" gives one result whatever the order of writes: the owner of a prediction is its last box.
+    # scatter with "amax" gives the same result for any order of writes: the owner of a prediction is its last box.
     flat = n_anchors * height * width
     box_index = torch.arange(n_boxes, device=boxes.device).expand(n_images, n_boxes)
     owner = torch.full((n_images, flat), -1, dtype=torch.long, device=boxes.device)
@@ -161,7 +161,7 @@ def _bce_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
 def _bce_from_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy as released: the probability is formed in float32 first, and its logarithms are floored at -100.
 
-    Beyond |z| of about 17 a wrong probability is exactly 1: it costs 100 whatever the logit, and gives no gradient. Written as a mixture
+    Beyond |z| of about 17 a wrong probability is exactly 1: it costs 100 at any logit, and gives no gradient. Written as a mixture
     of both outcomes, since a centre outside the frame (swapped Object-CXR boxes) has a target beyond 1.
     """
     p = logits.sigmoid()
