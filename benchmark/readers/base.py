@@ -1,7 +1,7 @@
 """What a reader owes: samples of a split, and a check of the folder against its card.
 
 A reader turns one public release, as it lies on disk, into `Sample`s. It reads label files when opened and image files only when asked;
-it never writes into the data folder and never resizes.
+it never writes into the data folder and never resizes. What readers share is in `kit`; a whole example is tests/readers/made_up.
 """
 
 from __future__ import annotations

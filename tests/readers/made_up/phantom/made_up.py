@@ -1,0 +1,58 @@
+"""The layout of the made-up release: pictures of 512 pixels, and one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from benchmark.phantom.anatomy import Scene, draw_patient
+from benchmark.phantom.base import (
+    Labels,
+    Plan,
+    Shot,
+    Written,
+    patient_key,
+    phantom_patient_id,
+    plan_shots,
+    scaled_box,
+    shot_stream,
+    write_lines,
+)
+from benchmark.phantom.findings import Finding, draw_opacities
+from benchmark.phantom.radiograph import GRID, compose, develop
+
+DEFAULT_POSITIVE_SHARE = 0.5
+SIDE = 512
+
+
+def shots(plan: Plan) -> list[Shot]:
+    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    return [Shot(one.patient, one.index, one.positive, "test" if one.patient % 4 == 0 else "train") for one in planned]
+
+
+def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+    rng = shot_stream(plan, shot)
+
+    def findings(scene: Scene) -> list[Finding]:
+        return draw_opacities(scene, 2, rng) if shot.positive else []
+
+    radiograph = compose(draw_patient(patient_key(plan, shot.patient)), rng, findings)
+    name = f"{shot.patient:04d}-{shot.index}"
+    Image.fromarray(develop(radiograph, SIDE, SIDE, rng)).save(root / f"{name}.png")
+    boxes = tuple(scaled_box(one.box(), GRID, SIDE, SIDE) for one in radiograph.findings)
+    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, boxes)
+
+
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+    lines = ["image,patient,part,x,y,width,height"]
+    for one in written:
+        about = f"{one.id},{one.patient_id},{one.shot.role}"
+        lines += [f"{about},{x:.0f},{y:.0f},{w:.0f},{h:.0f}" for x, y, w, h in one.boxes_xywh] or [f"{about},,,,"]
+    write_lines(root / "boxes.csv", lines)
+    counts = {
+        "images": len(written),
+        "boxes": sum(len(one.boxes_xywh) for one in written),
+        "patients": len({one.patient_id for one in written}),
+    }
+    return Labels(tuple(one.id for one in written), counts)
