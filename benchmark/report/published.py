@@ -158,6 +158,12 @@ def _require_agreement(card: PaperCard, found: list[PrintedTable]) -> None:
     methods = [(method.method, method.pretraining) for method in card.methods]
     faults += [f"no compared line is of method {m!r}, pre-training {p!r}." for m, p in methods if (m, p) not in printed]
     faults += [f"no compared line has the metric {name!r}." for name in card.metrics if name not in {line["metric"] for line in lines}]
+    for name, metric in card.metrics.items():
+        reports = {
+            registry.tasks()[line["task_id"]].report for line in lines if line["metric"] == name and line["task_id"] in registry.tasks()
+        }
+        if reports and reports.isdisjoint(metric.reported):
+            faults.append(f"{name!r} is {' or '.join(metric.reported)}, but its tasks report {', '.join(sorted(reports))}.")
     unknown = dict.fromkeys(line["task_id"] for line in lines if line["task_id"] not in registry.tasks())
     faults += [f"task_id is {name!r}, and there is no such task." for name in unknown]
     for table in found:

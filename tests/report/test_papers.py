@@ -188,10 +188,11 @@ def test_two_metrics_of_a_task_are_two_columns_and_one_of_them_is_compared(own, 
         (NUMBERS, PAPERS.replace("title: Table 1", "title: Table 9"), "no line is of the table 'Table 9'"),
         (NUMBERS, PAPERS.replace("method: Second", "method: Secnd"), "no compared line is of method 'Secnd'"),
         (NUMBERS, PAPERS.replace("Dice score:", "Dice:"), "no compared line has the metric 'Dice'"),
+        (NUMBERS, PAPERS.replace("[opacity_dice]", "[opacity_dic]"), "'Dice score' is opacity_dic, but its tasks report opacity_dice"),
         ([("Table 1", "rsna-lin", *NUMBERS[0][2:]), *NUMBERS], PAPERS, "task_id is 'rsna-lin', and there is no such task"),
         ([NUMBERS[0], *NUMBERS], PAPERS, "First, rsna-linear-frozen-10-mine, Dice score stands 2 times in 'Table 1'"),
     ],
-    ids=["table", "method", "metric", "task", "twice"],
+    ids=["table", "method", "metric", "reported", "task", "twice"],
 )
 def test_a_card_that_contradicts_its_numbers_is_refused(own, numbers, papers, said):
     own(numbers=numbers, papers=papers)
