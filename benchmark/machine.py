@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+OWN_STATUS = Path("/proc/self/status")
 # Of a Slurm job: what each task was given, else what the job has of this node.
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 
@@ -22,6 +25,18 @@ def usable_memory_bytes() -> int:
     """The machine's memory, or the limit of this process's control groups where that is less."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([physical, *_memory_limits()])
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far.
+
+    Linux counts what a parent took in the `ru_maxrss` of a child that it forks, even where the child starts another program; its account of
+    the process itself does not.
+    """
+    for line in (_text(OWN_STATUS) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _quotas() -> Iterator[int]:

@@ -289,7 +289,7 @@ def test_a_failure_that_names_an_image_is_withheld(corpus: Path, lobe, tiny, tmp
 
 # ------------------------------------------------------------------------------------------------------- damage, for every dataset
 
-FAST = ("ms-cxr", "rsna-to-vindr-cxr", "vindr-cxr")  # each a way of its own; the others are long
+FAST = ("ms-cxr", "padchest", "rsna-to-vindr-cxr", "vindr-cxr")  # each a way of its own; the others are long
 RESTRICTED = sorted(name for name, card in registry.datasets().items() if card.redistribution == "none")
 
 

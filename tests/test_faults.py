@@ -167,7 +167,7 @@ def test_after_a_lost_device_or_worker_the_same_command_computes_again(request_f
 
     request = request_for()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "_executor", lambda _: Losing())
+        patch.setattr(api, "executor_for", lambda _: Losing())
         evaluation = evaluate(request)
     assert (evaluation.computed, len(evaluation.not_computed)) == (0, 1)
     assert_not_stored(request)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmark import machine
-from benchmark.machine import usable_cores, usable_memory_bytes
+from benchmark.machine import peak_memory_bytes, usable_cores, usable_memory_bytes
 
 GIB = 2**30
 
@@ -81,3 +83,10 @@ def test_nobody_else_counts_the_machines_cores():
     package = Path(machine.__file__).parent
     asking = {p.name for p in package.rglob("*.py") if re.search(r"cpu_count|sched_getaffinity|SC_PHYS_PAGES", p.read_text())}
     assert asking == {"machine.py"}
+
+
+def test_a_process_is_not_charged_with_what_its_parent_took():
+    held = bytearray(os.urandom(2**20) * 400)
+    asked = [sys.executable, "-c", "from benchmark.machine import peak_memory_bytes; print(peak_memory_bytes())"]
+    child = int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    assert 2**20 < child < len(held) < peak_memory_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from benchmark.execute.addresses import checked_server, wants_token
 from benchmark.execute.ship import stage
 
 MARK = "lobe"  # in the metadata of our jobs
+NO_AGENT = "No available agent"  # a head that has just started, or is busy, has none for a while
+PATIENCE_S = (1, 2, 4, 8, 15)
 START = "from benchmark.cli import main; main()"
 
 
@@ -42,18 +45,26 @@ def submit(
         The id to follow it by.
 
     Raises:
-        EnvironmentProblem: the cluster does not answer.
+        EnvironmentProblem: the cluster does not answer, or does not take it.
     """
     with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
         named = stage(Path(staging), backbones, lists=lists)
         words = [*(word for folder in includes for word in ("--include", str(folder))), "run"]
         words = [*words, *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
         client = _client(address)
-        return client.submit_job(
-            entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",
-            runtime_env={"working_dir": staging, "env_vars": {"RAY_USAGE_STATS_ENABLED": "0"}},
-            metadata={MARK: title},
-        )
+        for patience_s in PATIENCE_S:
+            try:
+                return client.submit_job(
+                    entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",
+                    runtime_env={"working_dir": staging, "env_vars": {"RAY_USAGE_STATS_ENABLED": "0"}},
+                    metadata={MARK: title},
+                )
+            except RuntimeError as error:
+                problem = str(error)
+                if NO_AGENT not in problem:
+                    break
+                time.sleep(patience_s)
+        raise EnvironmentProblem(f"The job server at {address} did not take the evaluation: {_line(problem)} Try again, or ask its owner.")
 
 
 def submissions(address: str) -> list[Submission]:

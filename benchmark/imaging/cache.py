@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from benchmark import json_files, private
 from benchmark.cards import Card, digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
-from benchmark.errors import DataError, StoreError
+from benchmark.errors import DataError, NotRegular, StoreError
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
 from benchmark.imaging.rows import ROW, Prepared, Refused, joint_stamp, sealed, source_digests
@@ -243,6 +243,8 @@ class ImageCache:
             image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
             if [stamp_of(path) for path in sample.files] != stamps:
                 return Bad(sample.id, _changed(sample, contents))
+        except NotRegular as error:  # of the files themselves, before the reader, which would name none of a withheld dataset
+            return Bad(sample.id, str(error) if contents.names_files else f"An image file cannot be read: {error.strerror}.")
         except DataError as error:
             return Bad(sample.id, str(error))
         except OSError as error:

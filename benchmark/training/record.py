@@ -7,7 +7,6 @@ importing this module loads no torch.
 from __future__ import annotations
 
 import platform
-import resource
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from benchmark.cards import Failure, Job, Record
 from benchmark.errors import LobeError
 from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory
+from benchmark.machine import peak_memory_bytes
 from benchmark.readers.base import SPLITS, ids_digest
 from benchmark.readers.kit.audit import leakage
 from benchmark.readers.kit.withheld import without_names
@@ -213,4 +213,4 @@ def _peak_memory(device: torch.device) -> int:
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory_bytes()

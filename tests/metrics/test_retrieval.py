@@ -105,9 +105,10 @@ def test_empty_texts_and_broken_similarities_are_refused() -> None:
 
 
 MEASURED = """
-import json, resource, sys
+import json, sys
 import numpy as np
 from benchmark.heads import retrieval
+from benchmark.machine import peak_memory_bytes
 from benchmark.metrics import scores
 from benchmark.metrics.retrieval import cosine
 n = int(sys.argv[1])
@@ -116,7 +117,7 @@ images, texts = (random.normal(size=(n, 256)).astype(np.float32) for _ in range(
 columns = retrieval.score_text_matches(cosine(images, texts), cosine(texts, images), np.arange(n))
 found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.arange(n), n)
 assert len(json.dumps(found.statistics)) > n and 0 < found.metrics["text_to_image_mrr"] < 1
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_memory_bytes())
 """
 
 
