@@ -16,7 +16,7 @@ from benchmark import registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
-from benchmark.metrics import box_statistics, mask_statistics, retrieval, scores, spec
+from benchmark.metrics import box_statistics, mask_statistics, retrieval, spec
 from benchmark.metrics.classification import SEVERAL_PROMPT_SETS
 from benchmark.metrics.label_statistics import class_parts
 
@@ -298,13 +298,11 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
 # ---------------------------------------------------------------------------------------------------------- names of metrics
 
 _SHOWN = 12
-_OF_TRAINING = frozenset({scores.VALIDATION_LOSS})
 
 
 def _names(target: str, classes: tuple[str, ...], parts: frozenset[str], trains: bool = True) -> Names:
-    several = frozenset({spec.SEVERAL_CLASSES}) if len(classes) > 1 else frozenset[str]()
-    chosen = spec.names_with(target, classes, parts | several | _OF_TRAINING, selects=True) if trains else frozenset[str]()
-    return Names(chosen, spec.names_with(target, classes, parts | several))
+    chosen = spec.names_with(target, classes, parts, selects=True) if trains else frozenset[str]()
+    return Names(chosen, spec.names_with(target, classes, parts))
 
 
 # --------------------------------------------------------------------------------------------------------------- sentences
