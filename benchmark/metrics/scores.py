@@ -21,11 +21,10 @@ from benchmark.metrics.label_statistics import ClassificationStatistics, MeanSta
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.mgca import mgca_hits
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.spec import INFINITE, MetricSpec
+from benchmark.metrics.spec import INFINITE, VALIDATION_LOSS, MetricSpec
 from benchmark.metrics.statistics import Statistics, pooled_metrics, undefined_reasons
 
 _CHUNK = 64
-VALIDATION_LOSS = "validation_loss"  # what training alone knows
 
 METRICS = tuple(
     MetricSpec(

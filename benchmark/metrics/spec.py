@@ -23,7 +23,8 @@ Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
 PooledMetric = Callable[[np.ndarray | None], float | None]
 
 CLASS = "class"  # the field of a name that stands for a class
-SEVERAL_CLASSES = "several_classes"
+SEVERAL_CLASSES = "several_classes"  # a part of every split with more than one
+VALIDATION_LOSS = "validation_loss"  # what training alone knows
 INFINITE = math.inf
 _ROUNDING = 1e-9  # a mean of ones may come out above one
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -149,8 +150,9 @@ def rises(metric: str) -> bool:
 
 
 def names_with(target: str, class_names: Sequence[str], parts: Collection[str], *, selects: bool = False) -> frozenset[str]:
-    """Names of all metrics of a split with these parts, or only of those known after every epoch."""
-    chosen = (spec for spec in specs_of(target) if spec.reads_only(parts) and (spec.selects or not selects))
+    """Names of all metrics of a split whose statistics have these parts, or only of those known after every epoch."""
+    there = {*parts, *((SEVERAL_CLASSES,) if len(class_names) > 1 else ()), *((VALIDATION_LOSS,) if selects else ())}
+    chosen = (spec for spec in specs_of(target) if spec.reads_only(there) and (spec.selects or not selects))
     return frozenset(name for spec in chosen for name, _ in spec.names(class_names))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.heads import retrieval
-from benchmark.metrics import box_statistics, mask_statistics, scores, spec
+from benchmark.metrics import box_statistics, mask_statistics, spec
 from benchmark.metrics.grounding import COLUMNS
 from benchmark.metrics.label_statistics import class_parts
 from benchmark.metrics.spec import fault_of, range_of, rises
@@ -56,7 +56,7 @@ def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
 
 
 def test_every_part_that_a_metric_needs_is_one_that_something_keeps():
-    kept = {*mask_statistics.PARTS, *box_statistics.PARTS, *class_parts(2, True, True, True), scores.VALIDATION_LOSS}
+    kept = {*mask_statistics.PARTS, *box_statistics.PARTS, *class_parts(2, True, True, True), spec.VALIDATION_LOSS}
     kept |= {"text_matches", "class_matches", "several_prompt_sets", spec.SEVERAL_CLASSES}
     assert {part for one in spec.specs() for part in one.needs} == kept
 
@@ -78,8 +78,7 @@ def test_heads_of_words_score_what_is_declared(n_classes: int):
     assert spec.names_with("reports", classes, {"text_matches"}) == by_text
     assert spec.names_with("reports", classes, {"class_matches"}) == by_class
     of_classes = {f"{name}_cnr" for name in classes} if n_classes > 1 else set()
-    several = {spec.SEVERAL_CLASSES} if n_classes > 1 else set()
-    assert spec.names_with("phrases", classes, several) == {*COLUMNS, "n_phrases", *of_classes}
+    assert spec.names_with("phrases", classes, ()) == {*COLUMNS, "n_phrases", *of_classes}
 
 
 # ------------------------------------------------------------------------------------------------------- what a name says
