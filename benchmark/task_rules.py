@@ -13,15 +13,9 @@ from benchmark import kinds, registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
-<<<<<<< HEAD
 from benchmark.kinds.base import Kind, Names
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import spec
-=======
-from benchmark.metrics import box_statistics, mask_statistics, retrieval, spec
-from benchmark.metrics.classification import SEVERAL_PROMPT_SETS
-from benchmark.metrics.label_statistics import class_parts
->>>>>>> w/metrics
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
 
@@ -255,7 +249,6 @@ def _of_metrics(task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, Prom
     return found
 
 
-<<<<<<< HEAD
 _SHOWN = 12  # names in a sentence
 
 
@@ -269,16 +262,6 @@ def _kind_of(task: TaskCard) -> Kind | None:
 
 def _untrained_kinds() -> list[UntrainedKind]:
     return [kind for kind in kinds.every() if isinstance(kind, UntrainedKind)]
-=======
-# ---------------------------------------------------------------------------------------------------------- names of metrics
-
-_SHOWN = 12
-
-
-def _names(target: str, classes: tuple[str, ...], parts: frozenset[str], trains: bool = True) -> Names:
-    chosen = spec.names_with(target, classes, parts, selects=True) if trains else frozenset[str]()
-    return Names(chosen, spec.names_with(target, classes, parts))
->>>>>>> w/metrics
 
 
 # --------------------------------------------------------------------------------------------------------------- sentences

@@ -20,7 +20,7 @@ from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard, Words
 from benchmark.errors import UsageError
 from benchmark.metrics import spec
 from benchmark.metrics.boxes import Boxes
-from benchmark.metrics.scores import VALIDATION_LOSS, Scores
+from benchmark.metrics.scores import Scores
 from benchmark.readers.base import Sample, ids_digest
 
 if TYPE_CHECKING:
@@ -208,9 +208,8 @@ class Kind(ABC):
 
     def metric_names(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> Names:
         """Every metric that a task on this dataset computes; arguments as of `measured`."""
-        several = {spec.SEVERAL_CLASSES} if len(dataset.classes) > 1 else set[str]()
-        parts = self.measured(task, dataset, prompts, exclusive) | several
-        chosen = spec.names_with(self.target, dataset.classes, parts | {VALIDATION_LOSS}, selects=True) if self.trains else frozenset[str]()
+        parts = self.measured(task, dataset, prompts, exclusive)
+        chosen = spec.names_with(self.target, dataset.classes, parts, selects=True) if self.trains else frozenset[str]()
         return Names(chosen, spec.names_with(self.target, dataset.classes, parts))
 
     # -- load

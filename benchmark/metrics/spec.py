@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-Target = Literal["masks", "boxes", "labels", "reports", "phrases"]
 # (n_images,) int64 copies of each image, or None for the split itself -> value; None when undefined.
 PooledMetric = Callable[[np.ndarray | None], float | None]
 
@@ -52,7 +51,7 @@ class MetricSpec:
 
     name: str
     title: str
-    target: Target
+    target: str
     needs: tuple[str, ...] = ()
     compute: Callable[..., PooledMetric] | None = None
     undefined: str = ""
