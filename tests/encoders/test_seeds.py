@@ -25,7 +25,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text import Tokenizer
 from benchmark.errors import CheckpointError, UsageError
 
-BERT = transformers.BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
+BERT = transformers.BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "left", "lung", ".", "effusion"]
 ROOT = Path(__file__).resolve().parents[2]
 LOVT = "model_a.encoder.feature_extractor.backbone_layers."
