@@ -183,6 +183,8 @@ class Kind(ABC):
         stored_as: module that reads what a file of its predictions says of itself: `made_for(file)` and `names_in(file)`.
         drawn_from: stored files that pictures need beside the examples.
         draws_by_epoch: a head may draw among the ground truth, anew in each epoch (`Targets.draws`).
+        asks_every_image: of every image alike, whatever it shows: no image is a positive one.
+        shows_classes: metrics of single classes stand on a row's sheet; a list of whole-image labels is too long for one.
         moves_with_images: the ground truth is moved with augmented images; others would stay where they were.
     """
 
@@ -192,6 +194,8 @@ class Kind(ABC):
     stored_as: ClassVar[ModuleType]
     drawn_from: ClassVar[tuple[str, ...]] = ()
     draws_by_epoch: ClassVar[bool] = False
+    asks_every_image: ClassVar[bool] = False
+    shows_classes: ClassVar[bool] = False
     moves_with_images: ClassVar[bool] = False
 
     def needed(self, words: Words | None) -> str:

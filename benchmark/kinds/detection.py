@@ -37,6 +37,7 @@ class Detection(TrainedKind):
     name = "detection"
     target = "boxes"
     stored_as = coco_json
+    shows_classes = True
     drawn_from = (DETECTIONS_FILE,)
     draws_by_epoch = True
 

@@ -52,6 +52,7 @@ class Grounding(UntrainedKind):
     name = "grounding"
     target = "phrases"
     stored_as = parquet
+    asks_every_image = True
     reads = frozenset({"prompts"})
 
     def needed(self, words: Words | None) -> str:

@@ -34,6 +34,7 @@ class Retrieval(UntrainedKind):
     name = "retrieval"
     target = "reports"
     stored_as = parquet
+    asks_every_image = True
     reads = frozenset({"matches", "own_report", "rerank"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:

@@ -34,6 +34,7 @@ class Segmentation(TrainedKind):
     name = "segmentation"
     target = "masks"
     stored_as = coco_json
+    shows_classes = True
     drawn_from = (MASKS_FILE,)
     moves_with_images = True
 

@@ -67,8 +67,8 @@ class Value:
 
     @property
     def on_sheet(self) -> bool:
-        """Metrics of single classes stand on a sheet where classes have boxes; a list of whole-image labels is too long for one."""
-        return self.known is not None and (self.known.class_name is None or self.row.target in ("masks", "boxes"))
+        """Metrics of single classes stand there for kinds of task that show them."""
+        return self.known is not None and (self.known.class_name is None or self.row.shows_classes)
 
     @property
     def text(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import Experiment, Job, Record, Role, digest_of
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
@@ -43,6 +43,7 @@ class Row:
     Attributes:
         variant: what tells this row from others of the same names (for example "limit=32"); mostly empty.
         target: ground truth that the metric scores against, as in a task card.
+        shows_classes: its kind of task shows metrics of single classes.
         random: the backbone is untrained.
         runs: final runs on record, by run number.
         mean, half_width: of the test metric over all expected runs, fractions; half width of the 95 % t interval, None for one run.
@@ -67,6 +68,7 @@ class Row:
     metric: str
     metric_title: str
     target: str
+    shows_classes: bool
     protocol: str
     scale: Literal["full", "limited"]
     phantom: bool
@@ -225,6 +227,7 @@ def _row(
         metric=experiment.report,
         metric_title=metric_title(job),
         target=experiment.dataset.target,
+        shows_classes=kinds.of_experiment(experiment).shows_classes,
         protocol=protocol,
         scale=scale,
         phantom=phantom,
@@ -258,8 +261,8 @@ def _row(
 
 
 def _n_with_finding(records: Iterable[Record]) -> int | None:
-    """The fewest of any run; words are asked of every image, whatever it shows."""
-    of_images = (record for record in records if record.job.experiment.dataset.target not in ("reports", "phrases"))
+    """The fewest of any run, where some images show a finding and others do not."""
+    of_images = (record for record in records if not kinds.of_experiment(record.job.experiment).asks_every_image)
     known = [record.counts["test"]["positives"] for record in of_images if "positives" in record.counts.get("test", {})]
     return min(known, default=None)
 

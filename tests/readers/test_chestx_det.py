@@ -148,7 +148,9 @@ def test_an_image_listed_twice_is_an_error_in_one_file_or_in_both(tmp_path, trai
         opened(write(tmp_path, train, test))
 
 
-@pytest.mark.parametrize(("content", "sentence"), [("[", "no readable JSON"), ("[]", "holds no images"), ("{}", "an object where a list belongs")])
+@pytest.mark.parametrize(
+    ("content", "sentence"), [("[", "no readable JSON"), ("[]", "holds no images"), ("{}", "an object where a list belongs")]
+)
 def test_a_file_that_holds_no_list_is_refused(tmp_path, content, sentence):
     write(tmp_path)
     (tmp_path / "ChestX_Det_test.json").write_text(content)

@@ -8,6 +8,7 @@ import io
 import pytest
 
 from benchmark import registry
+from benchmark.cards import Words
 from benchmark.report import beside
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
@@ -65,10 +66,10 @@ def test_dice_of_true_masks_is_plain_dice(make):
     assert found["image_dice_positives"].title == "Dice per positive image"
 
 
-def _scored_against(make, target: str, report: str, metrics: dict[str, float]):
+def _scored_against(make, target: str, report: str, metrics: dict[str, float], words: Words | None = None):
     job = make.job(task=MASKS)
     dataset = job.experiment.dataset.model_copy(update={"target": target})
-    job = job.model_copy(update={"experiment": job.experiment.model_copy(update={"dataset": dataset, "report": report})})
+    job = job.model_copy(update={"experiment": job.experiment.model_copy(update={"dataset": dataset, "report": report, "words": words})})
     return make.record(job=job, metrics=metrics)
 
 
@@ -81,7 +82,7 @@ def test_whole_image_metrics_stand_on_a_sheet_and_those_of_single_classes_only_i
 
 
 def test_counts_are_no_per_cent(make):
-    record = _scored_against(make, "phrases", "cnr", {"cnr": 0.2, "n_phrases": 1153.0, "miou": 0.25})
+    record = _scored_against(make, "phrases", "cnr", {"cnr": 0.2, "n_phrases": 1153.0, "miou": 0.25}, Words())
     (sheet,) = beside.sheets(beside.values_of(rows_of([record]), [record]))
     assert {title: texts for title, _, texts in sheet.lines} == {"phrases": ("1153.0",), "mIoU": ("25.0",)}
 
