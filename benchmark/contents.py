@@ -13,9 +13,10 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
@@ -30,6 +31,7 @@ THREADS = 4  # what waits for a disk is hidden behind what computes
 
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB) WITHOUT ROWID"
 
+Returned = TypeVar("Returned")
 Progress = Callable[[int, int], None]
 """Called with (bytes hashed, bytes to hash)."""
 
@@ -178,7 +180,7 @@ class Memory:
         """SHA-256 (hex) of one file, remembered."""
         return drained(self.digests([path]))[path]
 
-    def _opened(self):
+    def _opened(self) -> AbstractContextManager[sqlite3.Connection | None]:
         if self.path is None or not self.path.exists():
             return nullcontext()
         try:
@@ -209,13 +211,14 @@ class Memory:
                 lock.release()
 
 
-def drained(steps: Generator[tuple[int, int], None, dict[Path, str]], progress: Progress | None = None):
+def drained(steps: Generator[tuple[int, int], None, Returned], progress: Progress | None = None) -> Returned:
     """What a generator returns, after telling `progress` all that it yields."""
     while True:
         try:
             done, total = next(steps)
         except StopIteration as ended:
-            return ended.value
+            returned: Returned = ended.value
+            return returned
         if progress is not None:
             progress(done, total)
 
@@ -247,7 +250,8 @@ def _stamp(path: Path) -> bytes:
 
 def _is_recent(stamp: bytes, now_ns: int) -> bool:
     _, mtime_ns, ctime_ns, _ = struct.unpack("<QqqQ8x", stamp)
-    return now_ns - max(mtime_ns, ctime_ns) < RECENT_NS
+    newest: int = max(mtime_ns, ctime_ns)
+    return now_ns - newest < RECENT_NS
 
 
 def _name(path: Path) -> bytes:
