@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint verify studies gpu wheel constraints clean help
+.PHONY: install demo test lint types verify studies gpu wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -39,6 +39,9 @@ lint: install  ## ruff, and the rule that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
+types: install  ## mypy, against the errors that are known to be left
+	$(BIN)/python -m tests.type_baseline
+
 test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -64,7 +67,7 @@ constraints: install  ## newest versions pyproject.toml allows, into constraints
 	mv constraints.new constraints.txt
 
 clean:  ## what tools left behind; keeps .venv, results and caches of data
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:

@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -181,7 +181,7 @@ class Memory:
         """SHA-256 (hex) of one file, remembered."""
         return drained(self.digests([path]))[path]
 
-    def _opened(self):
+    def _opened(self) -> AbstractContextManager[sqlite3.Connection | None]:
         if self.path is None or not self.path.exists():
             return nullcontext()
         try:
@@ -248,7 +248,8 @@ def _stamp(path: Path) -> bytes:
 
 def _is_recent(stamp: bytes, now_ns: int) -> bool:
     _, mtime_ns, ctime_ns, _ = struct.unpack("<QqqQ8x", stamp)
-    return now_ns - max(mtime_ns, ctime_ns) < RECENT_NS
+    newest: int = max(mtime_ns, ctime_ns)
+    return now_ns - newest < RECENT_NS
 
 
 def _name(path: Path) -> bytes:

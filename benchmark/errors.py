@@ -102,7 +102,7 @@ class DamagedResult(StoreError):
         super().__init__(sentence)
         self.key = key
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[DamagedResult], tuple[str, str]]:
         return type(self), (self.key, str(self))
 
 

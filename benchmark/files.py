@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, overload
 
 from benchmark.errors import NotRegular
 
@@ -22,6 +23,10 @@ _KINDS = {
 }
 
 
+@overload
+def open_regular(path: Path | str, mode: Literal["rb"] = "rb") -> BufferedReader: ...
+@overload
+def open_regular(path: Path | str, mode: Literal["r"], **options: Any) -> TextIOWrapper: ...
 def open_regular(path: Path | str, mode: str = "rb", **options: Any) -> IO[Any]:
     """As `open`, for reading; never waits. Links are followed.
 

@@ -55,7 +55,7 @@ def nearest(parents: Sequence[TaskCard], dataset: str, head: str, mode: EncoderM
     Then head, dataset and share of labels; the first of equals wins.
     """
 
-    def distance(task: TaskCard) -> tuple:
+    def distance(task: TaskCard) -> tuple[bool, bool, bool, float]:
         return (task.encoder is not mode, task.head != head, task.dataset != dataset, abs(math.log(task.fraction / fraction)))
 
     return min(parents, key=distance)

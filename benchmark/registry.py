@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -181,8 +182,15 @@ def custom_cards() -> frozenset[tuple[str, str]]:
     """(section, name) of every card from an included folder; empty without reading anything where none is included."""
     if not _included:
         return frozenset()
-    every = {"tasks": tasks, "suites": suites, "protocols": protocols, "prompts": prompts, "datasets": datasets, "backbones": backbones}
-    every["papers"] = papers
+    every: dict[str, Callable[[], Iterable[str]]] = {
+        "tasks": tasks,
+        "suites": suites,
+        "protocols": protocols,
+        "prompts": prompts,
+        "datasets": datasets,
+        "backbones": backbones,
+        "papers": papers,
+    }
     return frozenset((section, name) for section, cards in every.items() for name in cards() if is_custom(name, section))
 
 
@@ -278,7 +286,7 @@ def _cards(folder: str, section: str, model: type[AnyCard], key: str) -> dict[st
     return found
 
 
-def _section(path: Path, section: str) -> list:
+def _section(path: Path, section: str) -> list[Any]:
     listed = _load(path).get(section) or []
     if not isinstance(listed, list):
         raise CardError(f"{path.name}: `{section}` is a list of cards, one `- ` each, and here it is a {type(listed).__name__}.")
@@ -286,7 +294,7 @@ def _section(path: Path, section: str) -> list:
 
 
 @cache
-def _load(path: Path) -> dict:
+def _load(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml_files.read(path)
     except yaml.YAMLError as error:

@@ -259,7 +259,10 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         CheckpointError: the weights file cannot be read.
     """
     parsed = naming.parse(name)
-    model, label, weights, files, earlier = parsed.model, parsed.label, None, (), None
+    model, label = parsed.model, parsed.label
+    weights: Path | None = None
+    files: tuple[SourceFile, ...] = ()
+    earlier: str | None = None
     contamination = dict(parsed.contamination)
     if parsed.family == "python_file":
         found = describe(parsed.model)

@@ -223,7 +223,7 @@ def _once(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.key not in adopted]
 
 
-def _evaluation(job: Job) -> tuple:
+def _evaluation(job: Job) -> tuple[str | int | None, ...]:
     """What a plan is of. One limit is one scale: a plan for 16 images says nothing of one for 32."""
     experiment, labels = job.experiment, job.labels
     return (labels.backbone, labels.task, labels.protocol, experiment.dataset.split, experiment.limit, experiment.profile)

@@ -288,7 +288,7 @@ def _meant(name: str, known: Collection[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def _repeated(values: Collection) -> str | float:
+def _repeated(values: Collection[str | float]) -> str | float:
     listed = list(values)
     return next(value for value in listed if listed.count(value) > 1)
 

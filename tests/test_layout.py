@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lobe-out", ".hypothesis"} | {
-    f".{tool}_cache" for tool in ("pytest", "ruff", "import_linter")
+    f".{tool}_cache" for tool in ("pytest", "mypy", "ruff", "import_linter")
 }
 ROOMS_TO_COME = {"benchmark/kinds/*.py", "tests/kinds/", "results/papers.yaml"}  # of CONTRIBUTING's table
 CONTENT = ("tasks", "datasets", "backbones", "results")

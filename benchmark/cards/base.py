@@ -40,7 +40,7 @@ class Card(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, serialise: Any) -> dict[str, Any]:
-        content = serialise(self)
+        content: dict[str, Any] = serialise(self)
         for name, default in self._later.items():
             if getattr(self, name) == default:
                 content.pop(name, None)

@@ -106,7 +106,7 @@ class Experiment(Card):
     asked: Later[Asked | None] = None
 
     @property
-    def canonical(self) -> str:  # type: ignore[override]  # not kept: only its digest is, and jobs are many
+    def canonical(self) -> str:  # not kept: only its digest is, and jobs are many
         """As of any card, put together from the texts of the parts that other jobs share."""
         texts = {name: getattr(self, name).canonical for name in SHARED_PARTS}
         texts |= {name: canonical_json(value) for name, value in self.model_dump(mode="json", exclude=set(SHARED_PARTS)).items()}
