@@ -12,7 +12,7 @@ from benchmark.encoders.base import ImageEmbedding, TextEmbedding
 from benchmark.encoders.text import Tokenizer
 from benchmark.errors import UsageError
 
-BERT = transformers.BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
+BERT = transformers.BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "left", "lung", "base", "effusion"]
 PIECES = ["[CLS]", "no", "pneumo", "##thorax", "mild", "edema", "[SEP]"]
 PROMPT = "No pneumothorax. Mild edema."  # 28 characters, four words of five pieces

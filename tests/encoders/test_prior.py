@@ -9,7 +9,7 @@ import transformers
 from benchmark.encoders import prior
 from benchmark.encoders.text import Tokenizer
 
-BERT = transformers.BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+BERT = transformers.BertConfig(vocab_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "edema", "is", "observed", "no", "."]
 
 
