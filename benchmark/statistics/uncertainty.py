@@ -222,7 +222,7 @@ def paired_permutation(
     (1 + permutations with a difference at least as large) / (1 + permutations), so it is never 0.
 
     Args:
-        stacked: per run, the metric over `statistics.stack_statistics` of both methods: a function of 2 n_images weights, the first
+        stacked: per run, the metric over `metrics.statistics.stack_statistics` of both methods: a function of 2 n_images weights, the first
             method's images first.
         clusters: (n_images,) patient of each image.
 
