@@ -78,8 +78,8 @@ def test_it_is_planned_and_costed_by_what_it_says_of_itself(card: dict, small, t
     jobs, places = small.plan("mine", [tiny()], max_steps=None)
     (unit,) = units(jobs, places)
     costs, job = Costs(), jobs[-1]
-    work = expected_work(job, sizes_of(job, unit.place))
-    assert costs.seconds(job, unit.place) == pytest.approx(
+    work = expected_work(job, sizes_of(job, unit.inputs))
+    assert costs.seconds(job, unit.inputs) == pytest.approx(
         RUN_S + STEP_S * (work.seen + FORWARD * work.used.test) + SCORING_S * work.used.test
     )
     assert costs.needs(unit).memory_bytes == MEMORY_BYTES
