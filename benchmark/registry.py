@@ -5,8 +5,10 @@ Cards are parsed once per process. Nothing here imports torch; plug-ins are impo
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -71,7 +73,8 @@ def content(folder: str) -> Path:
 @cache
 def tasks() -> dict[str, TaskCard]:
     """Tasks in file order, then the cells of grids."""
-    return _listed_tasks() | {cell.id: cell for name in grids() for cell in _cells(name)}
+    listed = _listed_tasks() | {cell.id: cell for name in grids() for cell in _cells(name)}
+    return {name: _with_all_protocols(card) for name, card in listed.items()}
 
 
 @cache
@@ -200,6 +203,15 @@ def plugins(room: str) -> tuple[str, ...]:
     return tuple(sorted(one.name for one in found if not one.ispkg and one.name != "base" and not one.name.startswith("_")))
 
 
+def defines(room: str, name: str, function: str) -> bool:
+    """Whether the module defines the function; its text is read and nothing imported, as a module may need a framework."""
+    found = importlib.util.find_spec(f"benchmark.{room}.{name}")
+    if found is None or found.origin is None:
+        return False
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body)
+
+
 def plugin(room: str, name: str) -> ModuleType:
     """The module `benchmark.<room>.<name>`; dashes in names become underscores.
 
@@ -220,6 +232,12 @@ def _listed_tasks() -> dict[str, TaskCard]:
 @cache
 def _listed_suites() -> dict[str, SuiteCard]:
     return _cards("tasks", "suites", SuiteCard, key="name")
+
+
+def _with_all_protocols(card: TaskCard) -> TaskCard:
+    """The card with the protocols that stand alongside those it names."""
+    joined = tuple(rules.name for rules in protocols().values() if rules.alongside in card.protocols and rules.name not in card.protocols)
+    return card.model_copy(update={"protocols": (*card.protocols, *joined)}) if joined else card
 
 
 def _with_all_tasks(card: SuiteCard, known: dict[str, SuiteCard]) -> SuiteCard:

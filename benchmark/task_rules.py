@@ -298,5 +298,4 @@ def _shipped_datasets() -> list[DatasetCard]:
 
 
 def _families() -> set[str]:
-    shipped = {card.family for card in registry.backbones().values() if not registry.is_custom(card.name, "backbones")}
-    return shipped | {"torchvision", "timm", "hf", "python_file"}
+    return {name for name in registry.plugins("encoders") if registry.defines("encoders", name, "build")}

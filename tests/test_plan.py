@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
@@ -161,6 +162,25 @@ def test_half_of_a_smoke_run_at_least_is_not_warm_up():
 
 def test_the_earlier_entry_of_the_grid_wins_a_tie():
     assert select_learning_rate((3e-2, 1e-2, 3e-3), {3e-3: 0.5, 1e-2: 0.5, 3e-2: 0.4}) == 1e-2
+
+
+def test_a_protocol_is_an_entry_of_its_own_and_no_task_has_to_name_it(tmp_path, monkeypatch):
+    before = {task.id: task.protocols for task in registry.tasks().values()}
+    mine = registry.protocol("corrected").model_dump(mode="json") | {"name": "mine", "title": "Mine", "alongside": "corrected"}
+    mine["switches"]["plateau_after_warmup"] = "undone"
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yaml").write_text(yaml.safe_dump({"protocols": [mine]}))
+    monkeypatch.setattr(registry, "_included", [*registry._included, tmp_path])
+    registry.forget()
+    try:
+        offered = {task.id: task.protocols for task in registry.tasks().values()}
+        assert offered == {name: (*found, "mine") if "corrected" in found else found for name, found in before.items()}
+        task = registry.task("covid-rural-unet-finetune-100")
+        jobs = plan([task], [named()], DATASETS, registry.protocol("mine"), Settings(runs=1))
+        assert {(job.experiment.switches.plateau_after_warmup, job.labels.protocol) for job in jobs} == {("undone", "mine")}
+    finally:
+        monkeypatch.undo()
+        registry.forget()
 
 
 def test_a_protocol_a_task_does_not_offer_is_named():

@@ -36,6 +36,7 @@ class Protocol(Card):
     Attributes:
         statistics: whose mean and deviation normalise the images: the dataset card's for every backbone, or each backbone's own.
         equalise: whether datasets whose released conversion equalises histograms are equalised.
+        alongside: another protocol; every task that offers it offers this one too. None leaves it to the tasks' cards.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Protocol(Card):
     switches: Switches
     statistics: Literal["dataset", "backbone"]
     equalise: Literal["as-released", "never"]
+    alongside: str | None = None

@@ -90,7 +90,9 @@ def losing_its_device(unit: WorkUnit) -> Iterator[Event]:
     """Ends as jobs do on a lost GPU, and tells its process."""
     for job in unit.jobs:
         yield Started(job.key)
-        yield Finished(failed(job, unit.inputs, unit.options, RuntimeError(f"CUDA error: unspecified launch failure in process {os.getpid()}")))
+        yield Finished(
+            failed(job, unit.inputs, unit.options, RuntimeError(f"CUDA error: unspecified launch failure in process {os.getpid()}"))
+        )
 
 
 def _node() -> str:
