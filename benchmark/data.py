@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache as remembered
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
@@ -103,11 +103,12 @@ def prepare(
             continue
         folder = resolve.cache_folder(cache) / "images"
         opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
-        known = {"contents": listed(reader, reader.ids), "memory": Memory(folder.parent), "workers": workers}
+        contents, memory = listed(reader, reader.ids), Memory(folder.parent)
         problems: list[str] = []
         with bar(f"{card.name} images") as step:
             for done, chunk in _chunks(reader.ids):
-                problems += [sentence for _, sentence in opened.fill([reader.sample(i) for i in chunk], **known)]
+                samples = [reader.sample(i) for i in chunk]
+                problems += [sentence for _, sentence in opened.fill(samples, workers=workers, contents=contents, memory=memory)]
                 step(done, len(reader.ids))
         rows.append(
             {
@@ -147,7 +148,7 @@ def _verified(reader: Reader, splits: Path | None) -> Verification:
             counts = leakage(reader.split(rule), patient_of)
         except LobeError as error:
             # A split that needs what a release may lack, such as patients, is no fault of the folder; LoVT's is always possible.
-            verdict = "unknown" if isinstance(error, SplitError) and name != "lovt" else "error"
+            verdict: Literal["unknown", "error"] = "unknown" if isinstance(error, SplitError) and name != "lovt" else "error"
             checks.append(Check(f"split {name}", "possible", "not possible", verdict, str(error)))
         else:
             checks += leakage_checks(reader.card, name, counts) if name == "lovt" else [summary_check(name, counts)]
@@ -200,7 +201,7 @@ def _present(names: Sequence[str], data: Sequence[str]) -> list[tuple[DatasetCar
     roots = resolve.data_roots(data)
     if names:
         return [(card, resolve.dataset_root(card, roots)) for card in map(registry.dataset, names)]
-    found = []
+    found: list[tuple[DatasetCard, Path]] = []
     releases = [card for card in registry.datasets().values() if not card.parts]  # a transfer has no files that its parts do not have
     for card in releases:
         try:

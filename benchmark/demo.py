@@ -117,7 +117,10 @@ def means_by_metric(records: list[Record]) -> dict[str, tuple[float, float, int]
     grouped: dict[str, list[tuple[float, float]]] = {}
     for task, pair in pretrained_wins(records).items():
         grouped.setdefault(titles[task], []).append(pair)
-    return {title: (*(mean(side) for side in zip(*pairs, strict=True)), len(pairs)) for title, pairs in grouped.items()}
+    return {
+        title: (mean([random for random, _ in pairs]), mean([trained for _, trained in pairs]), len(pairs))
+        for title, pairs in grouped.items()
+    }
 
 
 def _ahead(records: list[Record]) -> list[str]:

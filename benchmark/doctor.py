@@ -222,9 +222,10 @@ def _dicom() -> Iterator[Finding]:
 def _imaging() -> Iterator[Finding]:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
-    import skimage
+    import skimage  # noqa: F401  whether it can be imported is the question
 
-    yield Finding("Transforms", "ok", f"albumentations {albumentations.__version__}, scikit-image {skimage.__version__}")
+    of_skimage = importlib.metadata.version("scikit-image")
+    yield Finding("Transforms", "ok", f"albumentations {albumentations.__version__}, scikit-image {of_skimage}")
 
 
 def _ray() -> Iterator[Finding]:

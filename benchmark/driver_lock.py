@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from benchmark import json_files
 from benchmark.errors import NotRegular, StoreError
@@ -112,9 +112,10 @@ def this_process() -> dict[str, Any]:
 @contextmanager
 def _guarded(path: Path) -> Iterator[None]:
     """One taker at a time, among all processes that see the file system's locks."""
-    guard: FileLock | None = FileLock(path.with_name(GUARD), timeout=GUARD_S)
+    lock = FileLock(path.with_name(GUARD), timeout=GUARD_S)
+    guard: BaseFileLock | None = lock
     try:
-        guard.acquire()
+        lock.acquire()
     except Timeout:
         raise StoreError(f"Another process has been taking the lock {path} for {GUARD_S:.0f} s. Try again.") from None
     except (OSError, NotImplementedError):

@@ -44,24 +44,26 @@ def _quotas() -> Iterator[int]:
     for folder in _folders("cpu"):
         words = (_text(folder / "cpu.max") or "").split()
         quota, period = words if len(words) == 2 else (_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
-        if _is_number(quota) and _is_number(period) and int(period) > 0:
-            yield max(1, -(-int(quota) // int(period)))
+        of, every = _number(quota), _number(period)
+        if of is not None and every is not None and every > 0:
+            yield max(1, -(-of // every))
 
 
 def _memory_limits() -> Iterator[int]:
     for folder in _folders("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _text(folder / name)
-            if _is_number(text) and int(text) > 0:
-                yield int(text)
+            limit = _number(_text(folder / name))
+            if limit is not None and limit > 0:
+                yield limit
 
 
 def _of_slurm() -> Iterator[int]:
     if not os.environ.get("SLURM_JOB_ID"):
         return
     for name in SLURM:
-        if _is_number(os.environ.get(name)):
-            yield max(1, int(os.environ[name]))
+        n_cores = _number(os.environ.get(name))
+        if n_cores is not None:
+            yield max(1, n_cores)
             return
 
 
@@ -86,6 +88,6 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _is_number(text: str | None) -> bool:
-    """`max` and -1 are no limit."""
-    return text is not None and text.isdecimal()
+def _number(text: str | None) -> int | None:
+    """None for what is no limit, such as `max` and -1."""
+    return int(text) if text is not None and text.isdecimal() else None

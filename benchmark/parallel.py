@@ -137,6 +137,12 @@ class GlobalBatchNorm(nn.Module):
     In evaluation mode it exchanges nothing, like any BatchNorm of one process.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
     def __init__(self, replaced: nn.modules.batchnorm._BatchNorm):
         super().__init__()
         for name in ("weight", "bias"):
@@ -147,8 +153,8 @@ class GlobalBatchNorm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
-            running, of_batch = (self.running_mean, self.running_var), self.running_mean is None
-            return F.batch_norm(images, *running, self.weight, self.bias, of_batch, 0.0, self.eps)
+            of_batch = self.running_mean is None
+            return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, of_batch, 0.0, self.eps)
         others = [0, *range(2, images.dim())]
         wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
         n = torch.tensor(float(wide.numel() / wide.shape[1]), dtype=wide.dtype, device=wide.device)
@@ -157,14 +163,17 @@ class GlobalBatchNorm(nn.Module):
         shape = [1, -1] + [1] * (images.dim() - 2)
         centred = wide - mean.view(shape)
         variance = total(centred.square().sum(others)) / n
-        if self.running_mean is not None:
-            self._remember(mean.detach(), variance.detach() * n / (n - 1).clamp(min=1))
+        self._remember(mean.detach(), variance.detach() * n / (n - 1).clamp(min=1))
         normalised = centred * (variance + self.eps).rsqrt().view(shape)
         if self.weight is not None:
-            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+            normalised = normalised * self.weight.view(shape)
+        if self.bias is not None:
+            normalised = normalised + self.bias.view(shape)
         return normalised.to(images.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return  # it keeps no statistics, and normalises by the batch's in evaluation too
         self.num_batches_tracked += 1
         share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.mul_(1 - share).add_(mean.to(self.running_mean.dtype), alpha=share)

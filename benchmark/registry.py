@@ -154,7 +154,8 @@ def head(name: str) -> HeadFacts:
     """
     for room in HEAD_ROOMS:
         with contextlib.suppress(UnknownName, AttributeError):
-            return plugin(room, name).FACTS
+            facts: HeadFacts = plugin(room, name).FACTS
+            return facts
     raise UnknownName("head", name, heads())
 
 

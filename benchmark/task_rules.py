@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
 from benchmark import kinds, registry
 from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
@@ -16,6 +17,8 @@ from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import spec
+
+Repeated = TypeVar("Repeated")
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
 
@@ -288,7 +291,7 @@ def _meant(name: str, known: Collection[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def _repeated(values: Collection[str | float]) -> str | float:
+def _repeated(values: Collection[Repeated]) -> Repeated:
     listed = list(values)
     return next(value for value in listed if listed.count(value) > 1)
 

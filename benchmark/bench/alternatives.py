@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from benchmark.bench.bare import BareLoop
 from benchmark.bench.ingredients import Ingredients
 from benchmark.bench.measure import Row, alternate
 from benchmark.bench.stepping import Ours, bare_loop
@@ -20,11 +23,11 @@ from benchmark.training.compiled import compile_network
 def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Row:
     """A bare training step in torch's default memory format and with channels last."""
     index = np.arange(given.data.batch_size)
-    sides = []
+    sides: list[Callable[[], float]] = []
     for last in (False, True):
         loop = bare_loop(replace(given, channels_last=last))
         batch = loop.in_memory(given.data.train, index)
-        sides.append(lambda loop=loop, batch=batch: float(loop.step(*batch)))
+        sides.append(partial(_loss_of_step, loop, *batch))
     return _row(f"{task}, training step, channels_last against the default format", sides, repeats, tolerance, {})
 
 
@@ -40,17 +43,21 @@ def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cach
         compile_network(fast_side.model, given.data.train, given.data.batch_size, given.finetune, fast_side.precision.autocast)
     took = {"seconds to compile, and to compare one step": round(time.monotonic() - began, 1)}
     index, held_out = np.arange(given.data.batch_size), np.arange(min(given.data.batch_size, len(given.data.validation)))
-    forwards = [lambda side=side: side.validate(held_out) for side in (plain_side, fast_side)]
-    steps = [lambda side=side: side.step(index) for side in (plain_side, fast_side)]
+    forwards = [partial(side.validate, held_out) for side in (plain_side, fast_side)]
+    steps = [partial(side.step, index) for side in (plain_side, fast_side)]
     return [
         _row(f"{task}, {what}, compiled against plain", sides, repeats, tolerance, took)
         for what, sides in (("validation forward", forwards), ("training step", steps))
     ]
 
 
-def _row(what: str, sides: list[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Row:
+def _loss_of_step(loop: BareLoop, forward: Callable[[], Any], truth: Any) -> float:
+    return float(loop.step(forward, truth))
+
+
+def _row(what: str, sides: Sequence[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Row:
     first = [side() for side in sides]  # from the same weights; later ones drift apart with the rounding of every step
-    plain, fast, _, _ = alternate(*sides, repeats)
+    plain, fast, _, _ = alternate(sides[0], sides[1], repeats)
     return Row(
         what=what,
         plain=plain,

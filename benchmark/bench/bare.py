@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class BareLoop:
                 index = missing[start : start + BATCH]
                 images = self.images(part, np.array(index))
                 with torch.no_grad(), self.precision.autocast():
-                    took, pyramid = timed(lambda images=images: self.encoder.pyramid_of(images, self.head.strides))
+                    took, pyramid = timed(partial(self.encoder.pyramid_of, images, self.head.strides))
                 seconds += took
                 for k, i in enumerate(index):
                     self.kept[int(part.rows[i])] = {stride: pyramid[stride][k].clone() for stride in self.head.strides}
@@ -78,10 +79,11 @@ class BareLoop:
         """The forward of one batch that is already there, and its truth; of a frozen encoder, from features that must be kept."""
         truth = part.targets(index, self.ingredients.device)
         finetune = self.ingredients.finetune
-        images = self.images(part, index) if finetune or self.head.reads_image else None
-        seen = images if self.head.reads_image else None
         if finetune:
-            return lambda: self.head(self.encoder.pyramid_of(images, self.head.strides), seen), truth
+            images = self.images(part, index)
+            read = images if self.head.reads_image else None
+            return lambda: self.head(self.encoder.pyramid_of(images, self.head.strides), read), truth
+        seen = self.images(part, index) if self.head.reads_image else None
         rows = [int(row) for row in part.rows[index]]
         pyramid = {stride: torch.stack([self.kept[row][stride] for row in rows]) for stride in self.head.strides}
         return lambda: self.head(pyramid, seen), truth
@@ -105,6 +107,10 @@ class BareLoop:
             return self.head.loss(outputs, truth)
 
 
+def _stepped(loop: BareLoop, train: Sequence[tuple[Callable[[], Any], Any]]) -> list[torch.Tensor]:
+    return [loop.step(forward, truth) for forward, truth in train]
+
+
 def run(ingredients: Ingredients, rate: float, kept: Kept | None = None) -> BareRun:
     """The forwards and backwards of one run: a feature pass if the encoder is frozen, every epoch, one test.
 
@@ -126,7 +132,7 @@ def run(ingredients: Ingredients, rate: float, kept: Kept | None = None) -> Bare
         train = [loop.in_memory(data.train, index) for index in batches(len(data.train), data.batch_size, order, recipe.drop_last)]
         if recipe.max_steps is not None:
             train = train[: recipe.max_steps - loop.steps]
-        took, trained = timed(lambda train=train: [loop.step(*batch) for batch in train])
+        took, trained = timed(partial(_stepped, loop, train))
         seconds["train"] += took
         took, validated = timed(lambda: [loop.validate(*batch) for batch in validation])
         seconds["validation"] += took

@@ -17,6 +17,7 @@ from benchmark import registry, resolve
 from benchmark.cards import Job
 from benchmark.encoders import torchvision
 from benchmark.encoders.build import FIXED_SEED
+from benchmark.errors import DataError
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
 from benchmark.machine import usable_cores
@@ -125,7 +126,10 @@ def fastest_decoder(files: Sequence[Path]) -> tuple[str, Callable[[Path], np.nda
 
 
 def _by_opencv(file: Path) -> np.ndarray:
-    return cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    grey = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise DataError(f"OpenCV cannot read {file}. Remove the bench's folder and run it again.")
+    return grey
 
 
 def _by_pillow(file: Path) -> np.ndarray:
@@ -138,4 +142,5 @@ DECODERS: dict[str, Callable[[Path], np.ndarray]] = {"OpenCV": _by_opencv, "Pill
 
 def resized(grey: np.ndarray, size: int) -> np.ndarray:
     """(size, size) uint8 in the padded frame."""
-    return Frame.of(*grey.shape, size).place_image(grey)
+    height, width = grey.shape
+    return Frame.of(height, width, size).place_image(grey)

@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.bench import memory, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import Compared, Report, Row, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -81,7 +81,7 @@ def _task(task: str, planned: list[Job], inputs: Inputs, folder: Path, cores: in
         lambda: plain_runs.append(slow.all()), lambda: fast_runs.append(_fast(planned, replace(inputs, cache=next(empty)))), rounds
     )
     costs = _costs(fast_runs, plain_runs)
-    compared = {
+    compared: Compared = {
         "compared": "selected epoch, validation metrics and test Dice of every run",
         "difference": _difference(fast_runs, plain_runs),
         "tolerance": TOLERANCE,
@@ -168,7 +168,7 @@ def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainR
     }
 
 
-def _whole(task: str, cost: dict[str, float], compared: dict, ceiling: dict[str, float]) -> list[Row]:
+def _whole(task: str, cost: dict[str, float], compared: Compared, ceiling: dict[str, float]) -> list[Row]:
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
     size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
     once = cost["decode and cache, once"] + cost["features, once"]

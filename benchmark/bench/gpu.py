@@ -59,12 +59,13 @@ def measure(
         e = given.experiment
         (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
         n = given.data.batch_size, min(given.data.batch_size, len(given.data.validation))
-        costs[e.head, e.encoder] = tuple(
+        plain_costs, fast_costs = (
             protocol.Costs(
                 once=0.0, train=step[side].median / n[0], validation=forward[side].median / n[1], test=forward[side].median / n[1]
             )
             for side in (0, 1)
         )
+        costs[e.head, e.encoder] = (plain_costs, fast_costs)
         for what, (plain, fast), (one, other), images in (
             ("training step", step, losses, n[0]),
             ("validation forward", forward, others, n[1]),

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from benchmark import json_files
 from benchmark.bench.gpu_report import GpuReport, Line, Step, markdown
@@ -54,7 +55,7 @@ def check(out: Path, names: Sequence[str] = tuple(STEPS), budget_s: float = BUDG
 
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOADED)
     steps: list[Step] = []

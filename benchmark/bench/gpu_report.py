@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -33,7 +34,7 @@ class Line(BaseModel):
     what: str
     outcome: Outcome
     detail: str = ""
-    values: dict[str, float | int | str] = {}
+    values: Mapping[str, float | int | str] = {}
 
 
 class Step(BaseModel):

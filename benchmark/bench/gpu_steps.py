@@ -59,11 +59,11 @@ class Scale:
     def root(self) -> Path:
         """Generated images of both datasets."""
         if self.small:
-            make = {"n_patients": PATIENTS_SMALL, "images_per_patient": (1, 1), "positive_share": 0.5}
+            make = partial(corpus, self.folder, n_patients=PATIENTS_SMALL, images_per_patient=(1, 1), positive_share=0.5)
         else:
-            make = {"n_patients": gpu.PATIENTS, "workers": min(usable_cores(), 8)}
-        corpus(self.folder, "rsna", **make)
-        return corpus(self.folder, "siim", **make)
+            make = partial(corpus, self.folder, n_patients=gpu.PATIENTS, workers=min(usable_cores(), 8))
+        make("rsna")
+        return make("siim")
 
     def request(self, task: str, out: str, backbone: str | None = None, limit_small: int = LIMIT_SMALL, **more: Any) -> Request:
         """What `lobe run` would be asked; one `out` keeps what is stored in it."""
@@ -118,8 +118,9 @@ def machine(scale: Scale) -> Iterator[Line]:
         yield Line(what="no CUDA device", outcome="ok", values={"device": "none: on the CPU, small"})
     else:
         about = torch.cuda.get_device_properties(0)
-        found = {"device": about.name, "devices": torch.cuda.device_count(), "GiB of a device": round(about.total_memory / 2**30, 1)}
+        found: dict[str, float | int | str] = {"device": about.name, "devices": torch.cuda.device_count()}
         found |= {
+            "GiB of a device": round(about.total_memory / 2**30, 1),
             "capability": f"{about.major}.{about.minor}",
             "CUDA": str(torch.version.cuda),
             "cuDNN": torch.backends.cudnn.version() or 0,
@@ -322,10 +323,11 @@ def _share(scale: Scale, unit: WorkUnit, rank: int, port: int) -> None:
     try:
         rate = job.experiment.learning_rate or job.experiment.recipe.learning_rate
         events = list(fitting.fit(job, unit.inputs, unit.options, rate, SharedWork()))
+        finished = [event for event in events if isinstance(event, Finished)]
     finally:
         distributed.destroy_process_group()
     if rank == 0:
-        _write(scale.folder / "several", events[-1].record, dict(events[-1].files))
+        _write(scale.folder / "several", finished[-1].record, dict(finished[-1].files))
 
 
 def rows(scale: Scale) -> Iterator[Line]:

@@ -11,10 +11,10 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +33,14 @@ class Timed(BaseModel):
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+
+class Compared(TypedDict):
+    """What several rows say alike of the numbers they compared; see `Row`."""
+
+    compared: str
+    difference: float | None
+    tolerance: float
 
 
 class Row(BaseModel):
@@ -57,7 +65,7 @@ class Row(BaseModel):
     compared: str
     difference: float | None
     tolerance: float
-    details: dict[str, float | int | str] = {}
+    details: Mapping[str, float | int | str] = {}
 
     @property
     def equal(self) -> bool:

@@ -66,7 +66,7 @@ class PlainModel(Model):
         super().__init__(encoder, head, None, encoder.mean.device)
         self.data, self.images, self.workers, self.order, self.drop_last = data, images, workers, order, drop_last
         self.seconds: dict[str, float] = {}
-        self._loader: Iterator | None = None
+        self._loader: Iterator[torch.Tensor] | None = None
         self._reading, self._since = "", 0.0
 
     def start_epoch(self) -> None:
@@ -82,8 +82,13 @@ class PlainModel(Model):
         if self._loader is None:
             n, size = len(part), self.data.batch_size
             self._read(part.name, [np.arange(start, min(start + size, n)) for start in range(0, n, size)])
-        normalised = self.encoder.normalise(next(self._loader).to(self.device))
+        normalised = self.encoder.normalise(self._next_batch().to(self.device))
         return self.head(self.encoder.pyramid_of(normalised, self.head.strides), normalised if self.head.reads_image else None)
+
+    def _next_batch(self) -> torch.Tensor:
+        if self._loader is None:
+            raise TypeError("No part is being read: start an epoch or an evaluation first.")
+        return next(self._loader)
 
     def stop(self) -> None:
         """Ends the reading of a part and notes its time."""

@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.bench import alternatives, bare, gpu, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import Ingredients, gather
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import Compared, Report, Row, Timed, alternate, report
 from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
 from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
@@ -162,17 +162,16 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
     beyond = record.timings_s["training"] - floor.seconds["train"] - floor.seconds["validation"]
     phases["fetching, selection metrics and bookkeeping in training, seconds (computed)"] = round(beyond, 3)
     phases["all metrics in test, seconds (computed)"] = round(record.timings_s["test"] - floor.seconds["test"], 3)
-    compared = {
+    compared: Compared = {
         "compared": "losses of every epoch",
         "difference": max(
             max(abs(line.train_loss - one), abs(line.validation_loss - other))
             for line, (one, other) in zip(record.curve, floor.losses, strict=True)
         ),
         "tolerance": TOLERANCE,
-        "goal": "near",
-        "target": NEAR_SUM,
     }
-    measured = Row(what=f"{task}, a whole run at the reduced size", plain=inside, fast=fast, details=phases, **compared)
+    what = f"{task}, a whole run at the reduced size"
+    measured = Row(what=what, plain=inside, fast=fast, goal="near", target=NEAR_SUM, details=phases, **compared)
     size = protocol.full_size(task)
     ours, bare_costs = protocol.of_run(record, floor)
     seconds = [protocol.task_seconds(size, costs, size.fewest_epochs) for costs in (bare_costs, ours)]
@@ -180,6 +179,8 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
         what=f"{task}, {size.runs} runs of {size.fewest_epochs} epochs on all images (computed)",
         plain=Timed(seconds=(seconds[0],)),
         fast=Timed(seconds=(seconds[1],)),
+        goal="near",
+        target=NEAR_SUM,
         **compared,
     )
     return [measured, computed]

@@ -11,9 +11,9 @@ from benchmark import registry
 from benchmark.bench import bare, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Report, Row, Timed, report
-from benchmark.cards import EncoderMode, Job, Record
-from benchmark.errors import TrainingError
+from benchmark.bench.measure import Compared, Report, Row, Timed, report
+from benchmark.cards import EncoderMode, Experiment, Job, Record
+from benchmark.errors import TrainingError, UsageError
 from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
@@ -121,15 +121,21 @@ class _Others:
     def plain(self, found: _Ways) -> None:
         for task, given in self.ingredients.items():
             model = plain_model(given, self.images[task], given.encoder(), self.cores)
-            found.plain[task] = plain_run.run(given.experiment, given.experiment.learning_rate, model)
+            found.plain[task] = plain_run.run(given.experiment, _rate(given.experiment), model)
 
     def floor(self, found: _Ways) -> float:
         """Seconds inside the bare loops."""
         kept: dict[tuple, bare.Kept] = {}
         for task, given in self.ingredients.items():
             e = given.experiment
-            found.floor[task] = bare.run(given, e.learning_rate, kept.setdefault((e.dataset.name, e.head), {}))
+            found.floor[task] = bare.run(given, _rate(e), kept.setdefault((e.dataset.name, e.head), {}))
         return sum(run.total_s for run in found.floor.values())
+
+
+def _rate(experiment: Experiment) -> float:
+    if experiment.learning_rate is None:
+        raise UsageError("The learning rate is chosen among several: the suite is measured on jobs without a grid.")
+    return experiment.learning_rate
 
 
 def _in_cache(inputs: Inputs, images: Path) -> Inputs:
@@ -138,12 +144,16 @@ def _in_cache(inputs: Inputs, images: Path) -> Inputs:
 
 def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
     plain, fast, floor = (Timed(seconds=tuple(found.wall[side])) for side in ("plain", "fast", "floor"))
-    against_plain = {
+    against_plain: Compared = {
         "compared": "selected epoch, losses of every epoch, validation metrics and test selection metric of every task",
         "difference": _against_plain(found),
         "tolerance": TOLERANCE,
     }
-    against_floor = {"compared": "losses of every epoch of every task", "difference": _against_floor(found), "tolerance": TOLERANCE}
+    against_floor: Compared = {
+        "compared": "losses of every epoch of every task",
+        "difference": _against_floor(found),
+        "tolerance": TOLERANCE,
+    }
     n = len(planned)
     rows = [
         Row(
@@ -152,7 +162,7 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
             fast=fast,
             goal="near",
             target=NEAR,
-            details=_seconds_by_phase(found) | {task: _three(task, found) for task in found.records},
+            details={**_seconds_by_phase(found), **{task: _three(task, found) for task in found.records}},
             **against_floor,
         ),
         Row(what=f"{n} tasks at the reduced size, against the plain way", plain=plain, fast=fast, **against_plain),

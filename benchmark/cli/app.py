@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from benchmark import registry, stopping, terminal
 from benchmark.cli.show import err, plain
 from benchmark.errors import LobeError
+
+if TYPE_CHECKING:
+    from typer._click import Context  # Typer's own copy of click; earlier ones took click's
 
 _TYPER_INTERRUPTED = 130  # the exit code into which Typer turns a KeyboardInterrupt, without a word
 # The order of `lobe --help`: what a newcomer needs first stands first. A verb that is not named here comes last.
@@ -39,7 +41,7 @@ _ORDER = (
 
 
 class _InOrder(TyperGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 

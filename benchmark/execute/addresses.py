@@ -105,7 +105,7 @@ def _asked(address: str) -> tuple[str, str]:
     """gRPC's status and its details."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel  # knows TLS and the token, as Ray's own connection does
-    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest  # type: ignore[attr-defined]  # protobuf makes it at import
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
     from ray.exceptions import AuthenticationError
 

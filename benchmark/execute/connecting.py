@@ -93,7 +93,7 @@ class Connection:
         common: dict[str, Any] = {**SILENT}
         addresses.checked(self.address)
         handed_over = bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
-        address = self._found(ray)
+        address = self._found(self.address)
         with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
             if not handed_over:  # with --detach all is there
                 stage(Path(staging), backbones, lists=self.lists)
@@ -108,22 +108,22 @@ class Connection:
                     + JOIN.format(address=self.address)
                 ) from None
 
-    def _found(self, ray) -> str:
+    def _found(self, given: str) -> str:
         """Host and port of a head that answers, and a node of Ray on this machine, through which a driver speaks to it."""
         from ray._private import services
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-        if self.address == addresses.AUTO:
+        if given == addresses.AUTO:
             maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as ray.init does, for this address alone
         try:
-            address = services.canonicalize_bootstrap_address_or_die(self.address)
+            address: str = services.canonicalize_bootstrap_address_or_die(given)
         except (ConnectionError, ValueError):  # no Ray runs here, or several; or $RAY_ADDRESS is none
             raise EnvironmentProblem(
-                f"--address {self.address}: no Ray cluster was found on this machine. Name its head and port, like head:6379."
+                f"--address {given}: no Ray cluster was found on this machine. Name its head and port, like head:6379."
             ) from None
-        addresses.require_answer(address, self.address)
+        addresses.require_answer(address, given)
         if not services.find_node_ids():
-            raise EnvironmentProblem(f"This machine is no node of the Ray cluster at {self.address}. " + JOIN.format(address=self.address))
+            raise EnvironmentProblem(f"This machine is no node of the Ray cluster at {given}. " + JOIN.format(address=given))
         return address
 
 
@@ -143,7 +143,10 @@ def session_folder() -> Path:
     """Logs, sockets and spilled objects of the Ray that runs on this machine."""
     from ray._private import worker
 
-    return Path(worker.global_worker.node.get_session_dir_path())
+    node = worker.global_worker.node
+    if node is None:
+        raise EnvironmentProblem("Ray started on this machine and does not know its own node. Stop other Rays here and try again.")
+    return Path(node.get_session_dir_path())
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ class Costs:
         job, total = record.job, sum(record.timings_s.values())
         training = record.timings_s.get("training", total)
         used = SplitSizes(**{name: record.counts.get(name, {}).get("images", 0) for name in ("train", "validation", "test")})
-        seen = used.images
+        seen: float = used.images
         if job.experiment.words is None:
             batch = batch_size(job.experiment.recipe, job.experiment.limit, used.train)
             seen = record.steps * batch + FORWARD * used.validation * len(record.curve)

@@ -114,7 +114,8 @@ def _run(share: _Share, workers: int, storage: Path, lost: list[BaseException]) 
             use_gpu=cuda,
             resources_per_worker=each,
             placement_strategy="STRICT_PACK",
-            label_selector={NODE: here},  # the node on which the placer keeps their devices free
+            # The node on which the placer keeps their devices free.
+            label_selector={NODE: here},  # type: ignore[call-arg]  # Ray's types are those of its older Train, which does not run here
         ),
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=parallel.TIMEOUT_S),
         # The executor decides about retries. Nothing is reported to Ray Train, so nothing is stored there.

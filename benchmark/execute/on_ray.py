@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmark.cards import Record
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
@@ -150,6 +151,7 @@ class _Drive:
             yield from self._welcome(seen[name])
 
     def _welcome(self, node: Node) -> Iterator[Event]:
+        kept: Iterable[tuple[Record, dict[str, bytes]]]
         if node.id == self.here:
             kept = spool.waiting(self.schedule.store_id, self.schedule.keys())
             gpu_bytes = int(nodes.identity()["gpu_bytes"]) if node.n_gpus else 0
@@ -192,7 +194,7 @@ class _Drive:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         several = run.unit.workers > 1  # Ray Train starts those and gives them the slot's cores and devices
-        options = {
+        options: dict[str, Any] = {
             "num_cpus": 0 if several else run.slot.cpus,
             "num_gpus": 0 if several else run.slot.share * len(run.slot.gpus),
             # Soft: a node that left takes the unit with it to another one instead of failing it.

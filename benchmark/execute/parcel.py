@@ -69,7 +69,7 @@ def packed(folder: Path, backbone: str) -> Parcel:
     below: list[str] = []
     stay: list[str] = []
     n_bytes = 0
-    waiting = [(folder, (folder,))]  # with the real folders it lies in
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder,))]  # with the real folders it lies in
     while waiting:
         at, above = waiting.pop()
         try:

@@ -33,7 +33,7 @@ def on_this_node(unit: WorkUnit, n_units: int) -> WorkUnit:
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    resources = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
+    resources: Mapping[str, float] = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
     return with_share_of_memory(unit, min(units_at_once(resources, unit), n_units))
 
 

@@ -105,7 +105,8 @@ def _folder_name(file: str) -> str:
 
 
 def _said(own: list[int], parcels: Iterable[Parcel]) -> str:
-    parts, stay = [], []
+    parts: list[str] = []
+    stay: list[str] = []
     for parcel in parcels:
         parts.append(f"{_n_files(len(parcel.files))} ({size_text(parcel.n_bytes)}) of {parcel.folder}")
         stay += parcel.stay

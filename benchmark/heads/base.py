@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,14 @@ class HeadRequest:
     embed_dim: int = 0
 
 
+class TrueBoxes(NamedTuple):
+    """Boxes of one batch: (B, M, 4) float32 xywh in frame pixels, (B, M) int64 labels, (B, M) bool that is False on padding."""
+
+    xywh: Tensor
+    labels: Tensor
+    valid: Tensor
+
+
 @dataclass(frozen=True)
 class Targets:
     """Ground truth of one batch, on the device of the batch.
@@ -60,6 +68,27 @@ class Targets:
     box_valid: Tensor | None = None
     labels: Tensor | None = None
     draws: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def true_masks(self) -> Tensor:
+        """`masks`. Raises TypeError where the batch has none."""
+        if self.masks is None:
+            raise TypeError("This batch has no masks: a head that learns from masks was given another task's ground truth.")
+        return self.masks
+
+    @property
+    def true_labels(self) -> Tensor:
+        """`labels`. Raises TypeError where the batch has none."""
+        if self.labels is None:
+            raise TypeError("This batch has no labels: a head that learns from labels was given another task's ground truth.")
+        return self.labels
+
+    @property
+    def true_boxes(self) -> TrueBoxes:
+        """The boxes. Raises TypeError where the batch has none."""
+        if self.boxes_xywh is None or self.box_labels is None or self.box_valid is None:
+            raise TypeError("This batch has no boxes: a head that learns from boxes was given another task's ground truth.")
+        return TrueBoxes(self.boxes_xywh, self.box_labels, self.box_valid)
 
 
 @dataclass(frozen=True)
@@ -83,7 +112,7 @@ class Head(nn.Module):
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
-    kind: ClassVar[Literal["segmentation", "detection", "classification"]]
+    kind: Literal["segmentation", "detection", "classification"]
     exclusive: ClassVar[bool] = False
     strides: tuple[int, ...]
     grid: int | None = None

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -76,7 +75,7 @@ class Part:
         import torch
 
         frames = self.cache.images(self.rows[index])
-        return torch.from_numpy(frames if self.augmentation is None else self.augmentation.images(frames, index))
+        return torch.from_numpy(frames if self.augmentation is None else self.augmentation.images(frames, index.tolist()))
 
     def masks(self, index: np.ndarray) -> np.ndarray:
         """(b, C, S, S) bool, as stored: never augmented."""
@@ -168,9 +167,34 @@ class Example:
     similarity: np.ndarray | None = None
     box_labels: np.ndarray | None = None
 
+    @property
+    def true_masks(self) -> np.ndarray:
+        """`masks`. Raises UsageError where the stored file has none."""
+        return _of_example(self.masks, self.index, "masks")
+
+    @property
+    def true_boxes_xywh(self) -> np.ndarray:
+        """`boxes_xywh`. Raises UsageError where the stored file has none."""
+        return _of_example(self.boxes_xywh, self.index, "boxes")
+
+    @property
+    def asked_similarity(self) -> np.ndarray:
+        """`similarity`. Raises UsageError where the stored file has none."""
+        return _of_example(self.similarity, self.index, "similarity")
+
 
 # Indices into a part, and what the head predicts for these images: consecutive batches that cover the part.
 Predicted = Iterable[tuple[np.ndarray, Any]]
+
+
+class StoredForm(Protocol):
+    """What a file of predictions says of itself; a module of `kit` each."""
+
+    def made_for(self, path: Path, /) -> tuple[str, str] | None:
+        """Name and rule of the split that the predictions were made for; None where the file does not say."""
+
+    def names_in(self, path: Path, /) -> set[str]:
+        """Texts in a file that may name images."""
 
 
 class Kind(ABC):
@@ -180,7 +204,7 @@ class Kind(ABC):
         name: in sentences.
         target: of its task cards: the ground truth that is learned from, or scored against.
         trains: False for tasks with `words`: one pass, no recipe, no selection. No two kinds agree in target and this.
-        stored_as: module that reads what a file of its predictions says of itself: `made_for(file)` and `names_in(file)`.
+        stored_as: module that reads what a file of its predictions says of itself.
         drawn_from: stored files that pictures need beside the examples.
         draws_by_epoch: a head may draw among the ground truth, anew in each epoch (`Targets.draws`).
         asks_every_image: of every image alike, whatever it shows: no image is a positive one.
@@ -191,7 +215,7 @@ class Kind(ABC):
     name: ClassVar[str]
     target: ClassVar[str]
     trains: ClassVar[bool]
-    stored_as: ClassVar[ModuleType]
+    stored_as: ClassVar[StoredForm]
     drawn_from: ClassVar[tuple[str, ...]] = ()
     draws_by_epoch: ClassVar[bool] = False
     asks_every_image: ClassVar[bool] = False
@@ -288,6 +312,12 @@ class TrainedKind(Kind):
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
         """Scores on the part that need no model, by name; empty where an empty prediction scores 0."""
         return {}
+
+
+def _of_example(values: np.ndarray | None, index: int, what: str) -> np.ndarray:
+    if values is None:
+        raise UsageError(f"The stored example of image {index} holds no {what}: it is not a file of this task. Run the job again.")
+    return values
 
 
 def warnings_of(found: Scores) -> tuple[str, ...]:

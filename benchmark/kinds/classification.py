@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from benchmark import registry
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
-from benchmark.kinds.base import Part, Predicted, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.metrics import scores
 from benchmark.metrics.label_statistics import class_parts
@@ -28,7 +28,7 @@ class Classification(TrainedKind):
 
     name = "classification"
     target = "labels"
-    stored_as = parquet
+    stored_as: ClassVar[StoredForm] = parquet
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         return class_parts(len(dataset.classes), exclusive, calibrated=True, thresholds=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
-from benchmark.kinds.base import Example, Part, Predicted, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Example, Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
 from benchmark.kinds.kit import coco_json, drawing, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.stored import N_EXAMPLES, dump
@@ -36,7 +36,7 @@ class Detection(TrainedKind):
 
     name = "detection"
     target = "boxes"
-    stored_as = coco_json
+    stored_as: ClassVar[StoredForm] = coco_json
     shows_classes = True
     drawn_from = (DETECTIONS_FILE,)
     draws_by_epoch = True
@@ -115,8 +115,16 @@ class Detection(TrainedKind):
         found, _ = read_detections(files[DETECTIONS_FILE])
         for example in examples:
             mine = (found.image == example.index) & ~found.overflowed  # a box without end has no outline
-            named = {"class_names": class_names, "truth_labels": example.box_labels, "predicted_labels": found.label[mine]}
-            yield draw_detection(example.image, example.boxes_xywh, found.xywh[mine], found.confidence[mine], **named, note=note)
+            yield draw_detection(
+                example.image,
+                example.true_boxes_xywh,
+                found.xywh[mine],
+                found.confidence[mine],
+                class_names=class_names,
+                truth_labels=example.box_labels,
+                predicted_labels=found.label[mine],
+                note=note,
+            )
 
 
 KIND = Detection()
@@ -227,7 +235,7 @@ def _on_cpu(one: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _annotations(found: Detections) -> list[dict[str, Any]]:
     """JSON knows no infinity: a number that overflowed is null, in a row that says so."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image_id": int(i) + 1, "category_id": int(k) + 1, "bbox": [float(v) for v in box], "score": float(c)}
         for i, k, box, c in zip(found.image, found.label, found.xywh, found.confidence, strict=True)
     ]
@@ -237,7 +245,7 @@ def _annotations(found: Detections) -> list[dict[str, Any]]:
     return rows
 
 
-def _box_fault(row: dict) -> str:
+def _box_fault(row: dict[str, Any]) -> str:
     box, score = row.get("bbox"), row.get("score")
     overflowed = row.get("overflowed") is True
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) or (overflowed and value is None) for value in box):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import DataError
-from benchmark.kinds.base import Example, Part, Tested, warnings_of
+from benchmark.kinds.base import Example, Part, StoredForm, Tested, warnings_of
 from benchmark.kinds.kit import drawing, parquet
 from benchmark.kinds.kit.drawing import DASH, PREDICTION, SIDE, TRUTH
 from benchmark.kinds.kit.stored import N_EXAMPLES
@@ -51,7 +51,7 @@ class Grounding(UntrainedKind):
 
     name = "grounding"
     target = "phrases"
-    stored_as = parquet
+    stored_as: ClassVar[StoredForm] = parquet
     asks_every_image = True
     reads = frozenset({"prompts"})
 
@@ -128,7 +128,7 @@ class Grounding(UntrainedKind):
 
     def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
         for example in examples:
-            yield draw_similarity(example.image, example.boxes_xywh, example.similarity, note=note)
+            yield draw_similarity(example.image, example.true_boxes_xywh, example.asked_similarity, note=note)
 
 
 KIND = Grounding()
@@ -149,7 +149,7 @@ def draw_similarity(image: np.ndarray, truth_xywh: np.ndarray, similarity: np.nd
         area = Image.fromarray(((similarity - low) / (high - low)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         tint = Image.fromarray((np.asarray(area).clip(0, 1) * 130).astype(np.uint8))
         picture.paste(Image.new("RGB", (SIDE, SIDE), PREDICTION), (0, 0), tint)
-        y, x = np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE))
+        y, x = (int(place) for place in np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE)))
         for dx, dy in ((DASH, 0), (0, DASH)):
             pen.line([(x - dx, y - dy), (x + dx, y + dy)], fill=PREDICTION, width=2)
     truth = np.asarray(truth_xywh, dtype=float).reshape(-1, 4)

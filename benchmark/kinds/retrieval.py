@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from benchmark.cards import DatasetCard, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import retrieval
-from benchmark.kinds.base import Part, Tested, warnings_of
+from benchmark.kinds.base import Part, StoredForm, Tested, warnings_of
 from benchmark.kinds.kit import parquet
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings
 from benchmark.metrics import scores
@@ -33,7 +33,7 @@ class Retrieval(UntrainedKind):
 
     name = "retrieval"
     target = "reports"
-    stored_as = parquet
+    stored_as: ClassVar[StoredForm] = parquet
     asks_every_image = True
     reads = frozenset({"matches", "own_report", "rerank"})
 
@@ -56,7 +56,7 @@ class Retrieval(UntrainedKind):
         return tuple(samples)
 
     def answer(self, given: UntrainedJob) -> Tested:
-        part, words = given.parts["test"], given.experiment.words
+        part, words = given.parts["test"], given.words
         reports = _reports(part, given.experiment.dataset.name)
         keys = text_keys(reports)
         image = np.concatenate([e.global_.float().cpu().numpy() for _, e in given.images(part)])
@@ -104,7 +104,7 @@ def _both_directions(
     given: UntrainedJob, part: Part, reports: Sequence[str], image: np.ndarray, text: np.ndarray
 ) -> tuple[Similarities, Similarities]:
     """Similarities of images with texts and of texts with images."""
-    words = given.experiment.words
+    words = given.words
     forward, backward = cosine(image, text), cosine(text, image)
     if given.is_plain_cosine:
         return forward, backward
@@ -136,7 +136,7 @@ def _of_pairs(given: UntrainedJob, part: Part, reports: Sequence[str], pairs: se
     wanted: dict[int, list[int]] = {}
     for i, j in sorted(pairs):
         wanted.setdefault(i, []).append(j)
-    found = {}
+    found: dict[tuple[int, int], float] = {}
     for index, seen in given.images(part):
         needed = sorted({j for i in index for j in wanted.get(int(i), [])})
         for place, embedded in given.text_blocks([reports[j] for j in needed]):

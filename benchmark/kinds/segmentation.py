@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import FrameMismatch, UsageError
-from benchmark.kinds.base import Example, Part, Predicted, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Example, Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
 from benchmark.kinds.kit import coco_json, coco_rle, drawing, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.stored import N_EXAMPLES, dump
@@ -33,7 +33,7 @@ class Segmentation(TrainedKind):
 
     name = "segmentation"
     target = "masks"
-    stored_as = coco_json
+    stored_as: ClassVar[StoredForm] = coco_json
     shows_classes = True
     drawn_from = (MASKS_FILE,)
     moves_with_images = True
@@ -50,7 +50,7 @@ class Segmentation(TrainedKind):
         from benchmark.heads.base import Targets
 
         masks = part.masks(index)
-        masks = masks if part.augmentation is None else part.augmentation.masks(masks, index)
+        masks = masks if part.augmentation is None else part.augmentation.masks(masks, index.tolist())
         return Targets(masks=torch.from_numpy(masks).to(device, dtype=torch.float32))
 
     def validate(self, predicted: Predicted, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, float]:
@@ -99,7 +99,7 @@ class Segmentation(TrainedKind):
     def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
         masks, _, _ = read_masks(files[MASKS_FILE], [example.index for example in examples])
         for example, mask in zip(examples, masks, strict=True):
-            yield draw_segmentation(example.image, example.masks, mask, class_names=class_names, note=note)
+            yield draw_segmentation(example.image, example.true_masks, mask, class_names=class_names, note=note)
 
 
 KIND = Segmentation()
@@ -133,7 +133,8 @@ def read_masks(
         try:
             image, label = index[row["image_id"]], category[row["category_id"]]
         except (KeyError, TypeError):
-            raise coco_json.first_fault(path, rows, index, category, _no_fault) from None
+            fault = coco_json.first_fault(path, rows, index, category, _no_fault)
+            raise fault or UsageError(f"{path}, annotation {k:,}: cannot be read.") from None
         where = f"{path}, annotation {k:,} ({names[image]})"
         if first.setdefault((image, label), k) != k:
             raise UsageError(
@@ -199,5 +200,5 @@ def _side(path: Path, frame: str) -> int:
     return int(side)
 
 
-def _no_fault(row: dict) -> str:
+def _no_fault(row: dict[str, Any]) -> str:
     return ""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
+from benchmark.cards import Asked, DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import UsageError
 from benchmark.heads import zero_shot
 from benchmark.heads.prompts import PromptSet
-from benchmark.kinds.base import Part, Tested, warnings_of
+from benchmark.kinds.base import Part, StoredForm, Tested, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
-from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings
+from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings, words_of
 from benchmark.metrics import scores
 from benchmark.metrics.classification import SEVERAL_PROMPT_SETS, best_f1_thresholds
 from benchmark.metrics.label_statistics import class_parts
@@ -34,7 +34,7 @@ class ZeroShot(UntrainedKind):
 
     name = "zero-shot classification"
     target = "labels"
-    stored_as = parquet
+    stored_as: ClassVar[StoredForm] = parquet
     reads = frozenset({"prompts", "across_images"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
@@ -58,12 +58,13 @@ class ZeroShot(UntrainedKind):
             UsageError: the task has no prompts.
         """
         experiment = given.experiment
-        words, asked, names = experiment.words, experiment.asked, experiment.dataset.classes
+        asked, names = experiment.asked, experiment.dataset.classes
         if asked is None:
             raise UsageError(f"{given.job.labels.task} asks with no prompts: its card names none.")
-        exclusive, calibrated = words.decision == "highest", is_calibrated(experiment)
-        embedded = given.prompts(_prompts(experiment))
-        by_set = {name: _scores_by_set(given, part, embedded) for name, part in given.parts.items()}
+        exclusive, calibrated = given.words.decision == "highest", is_calibrated(experiment)
+        sets = _sets(asked, names)
+        embedded = given.prompts(_prompts(sets))
+        by_set = {name: _scores_by_set(given, part, sets, asked.combine, embedded) for name, part in given.parts.items()}
         mean = {name: np.mean(each, axis=0) for name, each in by_set.items()}
         thresholds = None
         if "validation" in mean and not exclusive:
@@ -86,7 +87,7 @@ class ZeroShot(UntrainedKind):
         class_scores.write(folder, job, part, predictions)
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
-        exclusive = job.experiment.words.decision == "highest"
+        exclusive = words_of(job).decision == "highest"
         return class_scores.rescored(file, part, card, exclusive=exclusive, calibrated=is_calibrated(job.experiment))
 
 
@@ -98,30 +99,29 @@ def is_calibrated(experiment: Experiment) -> bool:
     return experiment.asked is not None and all(asked.negatives for asked in experiment.asked.sets)
 
 
-def _sets(experiment: Experiment) -> list[PromptSet]:
+def _sets(asked: Asked, names: Sequence[str]) -> list[PromptSet]:
     """The paraphrase sets, classes in the card's order."""
-    names = experiment.dataset.classes
     return [
-        PromptSet({c: one.positives[c] for c in names}, {c: one.negatives[c] for c in names} if one.negatives else {})
-        for one in experiment.asked.sets
+        PromptSet({c: one.positives[c] for c in names}, {c: one.negatives[c] for c in names} if one.negatives else {}) for one in asked.sets
     ]
 
 
-def _prompts(experiment: Experiment) -> list[str]:
+def _prompts(sets: Sequence[PromptSet]) -> list[str]:
     """Every prompt once."""
-    return list(dict.fromkeys(text for one in _sets(experiment) for text in one.texts))
+    return list(dict.fromkeys(text for one in sets for text in one.texts))
 
 
-def _scores_by_set(given: UntrainedJob, part: Part, embedded: TextEmbedding) -> np.ndarray:
+def _scores_by_set(
+    given: UntrainedJob, part: Part, sets: Sequence[PromptSet], combine: Literal["max", "mean"], embedded: TextEmbedding
+) -> np.ndarray:
     """(K, N, C) class scores of each paraphrase set; `embedded` are the prompts in their order."""
-    words, asked = given.experiment.words, given.experiment.asked
     table = np.concatenate([given.similarity(image, embedded).cpu().numpy() for _, image in given.images(part)])
-    column = {text: k for k, text in enumerate(_prompts(given.experiment))}
+    column = {text: k for k, text in enumerate(_prompts(sets))}
 
     def similarities(wanted: Sequence[str]) -> np.ndarray:
         return table[:, [column[text] for text in wanted]]
 
-    each = [zero_shot.class_scores(similarities, one, asked.combine) for one in _sets(given.experiment)]
-    if words.across_images == "standardised":
+    each = [zero_shot.class_scores(similarities, one, combine) for one in sets]
+    if given.words.across_images == "standardised":
         each = [zero_shot.standardised(one) for one in each]
     return np.stack(each)

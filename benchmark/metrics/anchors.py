@@ -34,7 +34,8 @@ def all_positive(masks: np.ndarray) -> np.ndarray:
     """(C,) micro Dice of calling every pixel of every image foreground: 2 P / (P + all pixels). 0 for a class without positive pixels."""
     n_images, n_classes, height, width = masks.shape
     n_true = np.array([sum(int(np.count_nonzero(image[label])) for image in masks) for label in range(n_classes)])
-    return 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
+    dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
+    return dice
 
 
 def _named(per_class: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -43,7 +43,8 @@ class Detections(Boxes):
     @property
     def overflowed(self) -> np.ndarray:
         """(n,) bool, boxes with a coordinate that is infinite or no number."""
-        return ~np.isfinite(np.asarray(self.xywh, np.float64).reshape(-1, 4)).all(axis=1)
+        bounded: np.ndarray = np.isfinite(np.asarray(self.xywh, np.float64).reshape(-1, 4))
+        return np.asarray(~bounded.all(axis=1))
 
 
 def require_same_frame(detections: Detections, truth: Boxes) -> None:

@@ -6,9 +6,9 @@ negative where one is needed. Which classes enter a mean is decided in `label_st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -206,10 +206,11 @@ def best_f1_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def one_hot(classes: Sequence[int] | np.ndarray, n_classes: int) -> np.ndarray:
     """(N,) class numbers -> (N, C) int8 labels."""
-    return (np.asarray(classes)[:, None] == np.arange(n_classes)).astype(np.int8)
+    labels: np.ndarray = (np.asarray(classes)[:, None] == np.arange(n_classes)).astype(np.int8)
+    return labels
 
 
-def _by_place(ranked: Ranked, weights: np.ndarray | None):
+def _by_place(ranked: Ranked, weights: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Per class the weight of positives and of negatives at each distinct score, rising."""
     copies = _weights(len(ranked.truth), weights)
     for label, size in enumerate(ranked.n_places):
@@ -217,7 +218,7 @@ def _by_place(ranked: Ranked, weights: np.ndarray | None):
         yield np.bincount(place, copies * (truth == 1), minlength=size), np.bincount(place, copies * (truth == 0), minlength=size)
 
 
-def _four(decided: np.ndarray, positive: np.ndarray, negative: np.ndarray):
+def _four(decided: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     decided = np.asarray(decided, bool)
     return (decided, positive), (decided, negative), (~decided, positive), (~decided, negative)
 
@@ -228,7 +229,8 @@ def _weights(n_images: int, weights: np.ndarray | None) -> np.ndarray:
 
 def _ratio(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+    ratio: np.ndarray = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+    return ratio
 
 
 _NOTHING_DECIDED = "nothing was decided for it"
@@ -241,25 +243,33 @@ def _of_classes(
     values: Callable[[ClassView], ByClass],
     *,
     of_matrix: Callable[[np.ndarray], float] | None = None,
-    **facts,
+    low: float = 0.0,
+    better: Literal["higher", "lower"] = "higher",
 ) -> tuple[MetricSpec, MetricSpec]:
     """A metric of single classes, and their mean under the bare name; where classes exclude each other the matrix may say it at once."""
 
     def mean(view: ClassView) -> PooledMetric:
         return view.matrix(of_matrix) if of_matrix is not None and view.exclusive else view.mean(values(view))
 
-    facts |= {"target": "labels", "undefined": _NOTHING_DECIDED, "selects": True}
-    whole = title if of_matrix is not None else f"{title} (mean over classes)"
-    return (
-        MetricSpec(name=name, title=whole, needs=(needs,), compute=mean, **facts),
-        MetricSpec(
-            name=f"{{class}}_{name}",
-            title=f"{{class}} {title}",
-            needs=(needs, SEVERAL_CLASSES),
-            compute=lambda view, label: view.of_class(values(view), label),
-            **facts,
-        ),
+    whole = MetricSpec(
+        name=name,
+        title=title if of_matrix is not None else f"{title} (mean over classes)",
+        target="labels",
+        needs=(needs,),
+        compute=mean,
+        undefined=_NOTHING_DECIDED,
+        low=low,
+        better=better,
+        selects=True,
     )
+    of_each = replace(
+        whole,
+        name=f"{{class}}_{name}",
+        title=f"{{class}} {title}",
+        needs=(needs, SEVERAL_CLASSES),
+        compute=lambda view, label: view.of_class(values(view), label),
+    )
+    return whole, of_each
 
 
 SEVERAL_PROMPT_SETS = "several_prompt_sets"

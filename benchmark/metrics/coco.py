@@ -103,7 +103,7 @@ def average_precision(found: CocoHits, threshold: int | None = None, weights: np
     weights = np.ones(found.n_images) if weights is None else np.asarray(weights, np.float64)
     n_truth = np.bincount(found.truth_label, weights=weights[found.truth_image])
     chosen = range(found.n_thresholds) if threshold is None else (threshold,)
-    values = [_of_class(found, label, n_truth[label], chosen, weights) for label in np.flatnonzero(n_truth)]
+    values = [_of_class(found, int(label), n_truth[label], chosen, weights) for label in np.flatnonzero(n_truth)]
     return float(np.stack(values, axis=-1).mean()) if values else None
 
 
@@ -141,7 +141,8 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     sides = np.maximum(np.minimum(first[:, 2:] + first[:, :2], second[:, 2:] + second[:, :2]) - low, 0.0)
     shared = sides[:, 0] * sides[:, 1]
     union = first[:, 2] * first[:, 3] + second[:, 2] * second[:, 3] - shared
-    return np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
+    iou: np.ndarray = np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
+    return iou
 
 
 METRICS = (

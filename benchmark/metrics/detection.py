@@ -62,7 +62,8 @@ class LovtMap:
     @property
     def per_class(self) -> np.ndarray:
         """(C,) mean over thresholds."""
-        return self.average_precision.mean(axis=0)
+        of_classes: np.ndarray = self.average_precision.mean(axis=0)
+        return of_classes
 
     def at(self, threshold: float) -> float:
         """Mean over classes at one threshold.

@@ -35,7 +35,8 @@ class DiceCounts:
     @property
     def positive(self) -> np.ndarray:
         """(N, C) bool: the ground truth has a pixel of this class."""
-        return self.tp + self.fn > 0
+        found: np.ndarray = self.tp + self.fn > 0
+        return found
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndar
     Source: LoVT's released code (`<target>_dice`).
     """
     tp, fp, fn = totals(counts, weights)
-    return np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(tp.shape), where=tp > 0)
+    dice: np.ndarray = np.divide(2 * tp, 2 * tp + fp + fn, out=np.zeros(tp.shape), where=tp > 0)
+    return dice
 
 
 def avg_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float:
@@ -116,7 +118,9 @@ def pooled_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float:
 
 def image_dice(counts: DiceCounts) -> np.ndarray:
     """(N, C) Dice of every image on its own, 0 where TP is 0. Only cells with `counts.positive` mean something."""
-    return np.divide(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn, out=np.zeros(counts.tp.shape), where=counts.tp > 0)
+    doubled = 2 * counts.tp
+    dice: np.ndarray = np.divide(doubled, doubled + counts.fp + counts.fn, out=np.zeros(counts.tp.shape), where=counts.tp > 0)
+    return dice
 
 
 def pos_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
@@ -215,7 +219,8 @@ def iou(counts: DiceCounts, weights: np.ndarray | None = None) -> float | None:
 def totals(counts: DiceCounts, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """TP, FP, FN summed over the images of the split or resample, each (C,), or (R, C), float64 (exact below 2**53 pixels)."""
     weight = _weights(counts, weights)
-    return tuple(weight @ part.astype(np.float64) for part in (counts.tp, counts.fp, counts.fn))
+    tp, fp, fn = (weight @ part.astype(np.float64) for part in (counts.tp, counts.fp, counts.fn))
+    return tp, fp, fn
 
 
 def _image_dice_or_empty(counts: DiceCounts) -> np.ndarray:

@@ -43,7 +43,8 @@ def grid_oracle(masks: np.ndarray, grid: int, chunk: int = 64) -> np.ndarray:
             counts[0, label] += np.bincount(level[~inside], minlength=_LEVELS)
     fp, tp = np.cumsum(counts[:, :, :0:-1], axis=2)  # foreground from some level upwards; level 0 alone is never foreground
     n_true = counts[1].sum(axis=1, keepdims=True)
-    return (2 * tp / np.maximum(tp + fp + n_true, 1)).max(axis=1)
+    found: np.ndarray = (2 * tp / np.maximum(tp + fp + n_true, 1)).max(axis=1)
+    return found
 
 
 def pooling_matrix(side: int, grid: int) -> np.ndarray:
@@ -51,10 +52,12 @@ def pooling_matrix(side: int, grid: int) -> np.ndarray:
     edges = np.arange(grid + 1) * side / grid
     pixel = np.arange(side)
     shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return (np.maximum(shared, 0) * grid / side).astype(np.float32)
+    matrix: np.ndarray = (np.maximum(shared, 0) * grid / side).astype(np.float32)
+    return matrix
 
 
 def upsampling_matrix(grid: int, side: int) -> np.ndarray:
     """(side, grid) float32: bilinear interpolation between cell centres, constant beyond the outer ones (`align_corners=False`)."""
     position = np.clip((np.arange(side) + 0.5) * grid / side - 0.5, 0, grid - 1)
-    return np.maximum(1 - np.abs(position[:, None] - np.arange(grid)), 0).astype(np.float32)
+    matrix: np.ndarray = np.maximum(1 - np.abs(position[:, None] - np.arange(grid)), 0).astype(np.float32)
+    return matrix

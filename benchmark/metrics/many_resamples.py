@@ -37,7 +37,8 @@ def _of_chunk(matched: Matched, weights: np.ndarray) -> np.ndarray:
             for r, levels in enumerate(recall):
                 reached = np.searchsorted(levels, RECALL_LEVELS, side="left")
                 found[r, t, label] = best_from_here[reached[reached < len(levels)], r].sum() / len(RECALL_LEVELS)
-    return found.mean(axis=2).mean(axis=1)
+    mean_ap: np.ndarray = found.mean(axis=2).mean(axis=1)
+    return mean_ap
 
 
 def _between(hits: np.ndarray, image: np.ndarray, n_images: int) -> sparse.csr_array:

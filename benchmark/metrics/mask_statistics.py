@@ -115,5 +115,5 @@ class SegmentationStatistics:
         return cls(classes, counts, found, surfaces, counted, frame_pixels, batch_sizes)
 
 
-def _lists(source: Any, names: Collection[str]) -> dict[str, list]:
+def _lists(source: Any, names: Collection[str]) -> dict[str, list[float]]:
     return {name: getattr(source, name).tolist() for name in names}

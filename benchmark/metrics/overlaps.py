@@ -200,9 +200,11 @@ def _iou_plus_one(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(p,) IoU of corner boxes, row by row; operations in the order of `mean_average_precision`, so that ties at a threshold agree."""
 
     def area(box: np.ndarray) -> np.ndarray:
-        return (box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0)
+        product: np.ndarray = (box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0)
+        return product
 
     low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
     sides = np.maximum(high - low + 1.0, 0.0)
     shared = sides[:, 0] * sides[:, 1]
-    return shared / (area(second) + area(first) - shared)
+    iou: np.ndarray = shared / (area(second) + area(first) - shared)
+    return iou

@@ -62,7 +62,8 @@ def average_precision(counts: PixelCounts, weights: np.ndarray | None = None) ->
     seen, found = (np.cumsum(part, axis=1) for part in pooled)
     precision = np.divide(found, seen, out=np.zeros(found.shape), where=seen > 0)
     n_true = found[:, -1]
-    return np.divide((pooled[1] * precision).sum(axis=1), n_true, out=np.full(len(n_true), np.nan), where=n_true > 0)
+    per_class: np.ndarray = np.divide((pooled[1] * precision).sum(axis=1), n_true, out=np.full(len(n_true), np.nan), where=n_true > 0)
+    return per_class
 
 
 def pixel_ap(counts: PixelCounts, weights: np.ndarray | None = None) -> float | None:
@@ -76,7 +77,8 @@ def probability_bins(probabilities: np.ndarray) -> np.ndarray:
     """Bin numbers (int32) of probabilities in [0, 1], rising with the probability; same shape."""
     p = np.ascontiguousarray(probabilities, np.float32)
     bits = np.maximum((np.minimum(p, 1 - p).view(np.int32) >> _SHIFT) - _SMALLEST, 0)
-    return np.where(p < 0.5, bits, N_BINS - 1 - bits)
+    numbers: np.ndarray = np.where(p < 0.5, bits, N_BINS - 1 - bits)
+    return numbers
 
 
 def to_json(counts: PixelCounts) -> dict[str, Any]:
@@ -106,9 +108,12 @@ def from_json(stored: dict[str, Any]) -> PixelCounts:
 
 def _pooled(part: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """(C, N_BINS) int64 pixels of the split or of a resample; whole numbers, so that no order of images moves a digit."""
+    summed: np.ndarray
     if weights is None:
-        return part.sum(axis=0, dtype=np.int64)
-    return np.tensordot(np.asarray(weights, np.float64), part, axes=1).astype(np.int64)
+        summed = part.sum(axis=0, dtype=np.int64)
+    else:
+        summed = np.tensordot(np.asarray(weights, np.float64), part, axes=1).astype(np.int64)
+    return summed
 
 
 METRICS = (

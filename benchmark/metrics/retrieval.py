@@ -176,7 +176,8 @@ def _none_drawn(n: np.ndarray, hits: np.ndarray, drawn: np.ndarray) -> np.ndarra
 def _unit(embeddings: np.ndarray) -> np.ndarray:
     embeddings = np.asarray(embeddings, np.float32)
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return np.divide(embeddings, length, out=np.zeros_like(embeddings), where=length > 0)
+    scaled: np.ndarray = np.divide(embeddings, length, out=np.zeros_like(embeddings), where=length > 0)
+    return scaled
 
 
 _WAYS = {"image_to_text": ", image to text", "text_to_image": ", text to image", "prior": " of the prior"}

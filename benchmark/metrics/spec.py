@@ -14,12 +14,9 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-
-# (n_images,) int64 copies of each image, or None for the split itself -> value; None when undefined.
-PooledMetric = Callable[[np.ndarray | None], float | None]
 
 CLASS = "class"  # the field of a name that stands for a class
 SEVERAL_CLASSES = "several_classes"  # a part of every split with more than one
@@ -27,6 +24,17 @@ VALIDATION_LOSS = "validation_loss"  # what training alone knows
 INFINITE = math.inf
 _ROUNDING = 1e-9  # a mean of ones may come out above one
 _FIELD = re.compile(r"\{(\w+)\}")
+
+
+class PooledMetric(Protocol):
+    """A metric of a split, as a function of image weights."""
+
+    def __call__(self, weights: np.ndarray | None = None, /) -> float | None:
+        """The value; None when undefined.
+
+        Args:
+            weights: (n_images,) int64 copies of each image; None for the split itself.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

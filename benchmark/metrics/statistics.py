@@ -54,11 +54,12 @@ def undefined_reasons(statistics: Statistics) -> dict[str, str]:
     return {name: "" if one is None else one.why_undefined(name) for name, one, _ in _makers(statistics)}
 
 
-def values_in(metric: PooledMetric, weights: np.ndarray) -> np.ndarray:
+def values_in(metric: Callable[[np.ndarray], float | None], weights: np.ndarray) -> np.ndarray:
     """(R,) float64 of a pooled metric in R resamples, (R, n_images) copies of each image; NaN where it is undefined."""
     many = getattr(metric, "many", None)
     if many is not None:
-        return many(weights)
+        values: np.ndarray = many(weights)
+        return values
     return np.array([metric(row.astype(np.int64)) for row in weights], np.float64)
 
 

@@ -66,7 +66,8 @@ def normalised_surface_distance(predicted: np.ndarray, mask: np.ndarray, toleran
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
+    outline: np.ndarray = mask & ~ndimage.binary_erosion(mask)
+    return outline
 
 
 METRICS = (

@@ -56,6 +56,7 @@ def gain_forest(gains: Sequence[Gain], styles: dict[str, dict[str, Any]]) -> Fig
         figure["layout"][key] |= {"zeroline": True, "zerolinewidth": 2}
         for backbone in backbones:
             offset = _offset(backbones, backbone)
+            marker: dict[str, Any] = {**styles[backbone], "size": 9}
             mine = [(i + offset, g) for i, task in enumerate(tasks.values()) for g in task if g.trained.label == backbone]
             figure["data"].append(
                 {
@@ -66,7 +67,7 @@ def gain_forest(gains: Sequence[Gain], styles: dict[str, dict[str, Any]]) -> Fig
                     "x": [_round(100 * g.difference.value) for _, g in mine],
                     "y": [y for y, _ in mine],
                     "error_x": _error([g.difference.half_width for _, g in mine], styles[backbone]),
-                    "marker": {**styles[backbone], "size": 9},
+                    "marker": marker,
                     "hovertext": [f"{_text(backbone)}<br>{_text(g.trained.task)}<br>{g.text} ({g.reading})" for _, g in mine],
                     "hoverinfo": "text",
                     **axes,

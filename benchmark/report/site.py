@@ -196,7 +196,7 @@ def _galleries(records: Sequence[Record], overlays: Overlays, report: Path) -> l
     for record in records:
         by_task[record.job.labels.task].append(record)
     found = []
-    forbidden = {task: {} for task, members in by_task.items() if any(map(refusal, members))}
+    forbidden: dict[str, Mapping[str, Sequence[Path]]] = {task: {} for task, members in by_task.items() if any(map(refusal, members))}
     for task, backbones in (forbidden | dict(overlays)).items():
         # A task without a record has no known agreement, and is treated as the strictest.
         refusals = [refusal(record) for record in by_task.get(task, [])]

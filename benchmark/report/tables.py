@@ -305,7 +305,7 @@ def _column(row: Row) -> Column:
 
 def _anchor_text(values: Sequence[float]) -> str:
     """A dash where the anchor is not defined; `4.1 to 5.3` where rows were tested on different images."""
-    texts = dict.fromkeys(numbers.percent(value) for value in (values[:1] + values[-1:]))
+    texts = dict.fromkeys(numbers.percent(value) for value in (*values[:1], *values[-1:]))
     return " to ".join(texts) or numbers.DASH
 
 

@@ -160,7 +160,7 @@ def rank_bands(values: Sequence[float], p_values: np.ndarray) -> list[RankBand]:
     for row in range(n_rows):
         told_apart = np.zeros(n_rows, bool)
         told_apart[others[row]] = np.array(holm(p[row][others[row]].tolist()), np.float64) <= LEVEL
-        n_above, n_below = (np.count_nonzero(told_apart & side) for side in (points > points[row], points < points[row]))
+        n_above, n_below = (int(np.count_nonzero(told_apart & side)) for side in (points > points[row], points < points[row]))
         bands.append(RankBand(1 + n_above, n_rows - n_below))
     return bands
 

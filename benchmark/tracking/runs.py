@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -20,6 +20,9 @@ from benchmark.cards import Epoch, Job, Record
 from benchmark.errors import StoreError
 from benchmark.integrity import file_of, require_believable
 from benchmark.tracking.address import database_uri, remove_misnamed_folders
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 EXPERIMENT = "lobe"
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # asking again will not help
@@ -170,8 +173,9 @@ class Runs:
             self._found[evaluation, kind, name] = found[0].info.run_id
         return self._found[evaluation, kind, name]
 
-    def _search(self, condition: str) -> list:
-        found, token = [], None
+    def _search(self, condition: str) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
         while True:
             page = self._client.search_runs([self._experiment], condition, max_results=BATCH, page_token=token)
             found += page

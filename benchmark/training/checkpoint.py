@@ -12,7 +12,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,7 +127,9 @@ def selected_from_plain(selected, plain: dict[str, Any]) -> None:
 def _generators() -> dict[str, Any]:
     """State of every global generator a backbone might draw from."""
     version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (an author's code may draw from it)
+    # NumPy's stub does not tell that this is a tuple unless `legacy` is False. An author's code may draw from it.
+    state = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state())  # noqa: NPY002
+    name, words, position, has_gauss, cached = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": [state.cpu() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],

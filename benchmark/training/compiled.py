@@ -39,7 +39,10 @@ class CompiledNetwork:
         self.compiled = torch.compile(network, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, images: torch.Tensor | None, pyramid: Mapping[int, torch.Tensor] | None) -> Any:
-        n = len(images if pyramid is None else next(iter(pyramid.values())))
+        one = images if pyramid is None else next(iter(pyramid.values()))
+        if one is None:
+            raise TypeError("The network needs images, or the features kept of them.")
+        n = len(one)
         return (self.compiled if n == self.n_images else self.plain)(images, pyramid)
 
 

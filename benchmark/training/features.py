@@ -71,7 +71,7 @@ class FeatureBank:
             if self.memory_bytes + size <= self.budget_bytes:
                 self.memory_bytes += size
             else:
-                if not self._spilling:
+                if self.folder is None or not self._spilling:
                     break
                 spill = spill or _Spill.open(self.folder, levels, len(missing) - start)
                 stored = spill.store(levels) if spill is not None else None
@@ -85,8 +85,9 @@ class FeatureBank:
 
     def pyramid(self, part: Part, index: np.ndarray) -> Mapping[int, torch.Tensor]:
         """stride -> (b, C, S/stride, S/stride) for the given images of the part."""
-        kept = [self._kept.get(int(row)) for row in part.rows[index]]
-        if None not in kept:
+        rows = [int(row) for row in part.rows[index]]
+        kept = [self._kept[row] for row in rows if row in self._kept]
+        if len(kept) == len(rows):
             return {stride: torch.stack([levels[stride] for levels in kept]) for stride in self.strides}
         pieces = [self._compute(part, index[start : start + self.batch]) for start in range(0, len(index), self.batch)]
         return {stride: torch.cat([piece[stride] for piece in pieces]) for stride in self.strides}
@@ -118,11 +119,10 @@ class _Spill:
         self._levels, self._filled = levels, 0
 
     @classmethod
-    def open(cls, folder: Path | None, example: Mapping[int, torch.Tensor], n_images: int) -> _Spill | None:
+    def open(cls, folder: Path, example: Mapping[int, torch.Tensor], n_images: int) -> _Spill | None:
         """Room for `n_images` like those of `example`; None when the folder cannot be written or its disk would get too full."""
         needed = sum(level[0].nbytes for level in example.values()) * n_images
         try:
-            assert folder is not None
             private.folder(folder)
             if shutil.disk_usage(folder).free - needed < LEAST_FREE_BYTES:
                 return None
@@ -141,7 +141,7 @@ class _Spill:
             try:
                 written = 0
                 while written < raw.nbytes:
-                    written += os.pwrite(room.file, raw.reshape(-1)[written:], offset + written)
+                    written += os.pwrite(room.file, raw.reshape(-1).data[written:], offset + written)
             except OSError:
                 return None
             stored[stride] = room.mapped[self._filled : self._filled + n]

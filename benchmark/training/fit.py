@@ -72,7 +72,9 @@ def fit(job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, sha
         ready.clock.lap("compiling")
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
     torch.manual_seed(experiment.head_seed + parallel.rank())
-    checkpoint = options.checkpoints and Checkpoint(options.checkpoints, job.key, learning_rate, options.checkpoint_every_s)
+    checkpoint = None
+    if options.checkpoints is not None:
+        checkpoint = Checkpoint(options.checkpoints, job.key, learning_rate, options.checkpoint_every_s)
     training = Steps(train(model, data, experiment, learning_rate, experiment.dataset.classes, checkpoint))
     for epoch in training:
         yield EpochEnded(job.key, epoch)

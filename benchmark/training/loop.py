@@ -72,7 +72,7 @@ def train(
     for epoch in range(first, recipe.max_epochs):
         model.start_epoch()
         seen = data.train.in_epoch(epoch)
-        losses = []
+        losses: list[torch.Tensor] = []
         for index in batches(len(data.train), data.batch_size, order, recipe.drop_last):
             if not finetune or kept.steps < warmup:
                 model.freeze_encoder()

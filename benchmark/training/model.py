@@ -53,7 +53,11 @@ class Model:
 
     def _network(self, images: torch.Tensor | None, pyramid: Mapping[int, torch.Tensor] | None) -> Any:
         """The head's outputs from normalised images or kept features."""
-        return self.head(self.encoder.pyramid_of(images, self.head.strides) if pyramid is None else pyramid, images)
+        if pyramid is None:
+            if images is None:
+                raise TypeError("The network needs images, or the features kept of them.")
+            pyramid = self.encoder.pyramid_of(images, self.head.strides)
+        return self.head(pyramid, images)
 
     def start_epoch(self) -> None:
         """Everything to train mode, as a training framework does after validation; freezing is decided before each batch."""

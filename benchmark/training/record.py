@@ -160,7 +160,7 @@ def failed(job: Job, inputs: Inputs, options: RunOptions, error: BaseException, 
 
 def sample_digests(parts: Sequence[Part]) -> dict[str, str]:
     """SHA-256 of the ids of each split, in order and sorted, and of the bytes of its image files (`Record.sample_digests`)."""
-    digests = {}
+    digests: dict[str, str] = {}
     for part in parts:
         digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
     return digests

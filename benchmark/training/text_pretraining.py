@@ -138,7 +138,10 @@ def word_targets(reports: Sequence[str]) -> np.ndarray:
 
 def torchvision_state(encoder: SealedEncoder) -> dict[str, torch.Tensor]:
     """The encoder's tensors under torchvision's names."""
-    return encoder.backbone.network.state_dict()
+    network = encoder.backbone.network
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{type(encoder.backbone).__name__} has no `network`: it is no backbone of torchvision.")
+    return network.state_dict()
 
 
 def _runs(report: str) -> list[str]:

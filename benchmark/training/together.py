@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def train_together(
             try:
                 line = course.line(epoch, losses[run], *measured[run])
                 yield run, line
-                ended = course.ends_after(line, lambda run=run: models[run].snapshot(finetune=False))
+                ended = course.ends_after(line, partial(models[run].snapshot, finetune=False))
             except LobeError as error:
                 alive.remove(run)
                 yield run, error

@@ -30,8 +30,9 @@ class Classifier(Head):
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
         """(2,): cross-entropy over known labels, and how many labels are known, which differs between images."""
-        known = targets.labels >= 0
-        each = F.binary_cross_entropy_with_logits(outputs, targets.labels.clamp(min=0).to(outputs.dtype), reduction="none")
+        labels = targets.true_labels
+        known = labels >= 0
+        each = F.binary_cross_entropy_with_logits(outputs, labels.clamp(min=0).to(outputs.dtype), reduction="none")
         return torch.stack([torch.where(known, each, 0).sum(), known.sum().to(each.dtype)])
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:

@@ -20,7 +20,7 @@ from benchmark.heads.networks import mmcv_ops
 
 mmcv_ops.install()
 
-from mmdet.models.task_modules.samplers import RandomSampler  # noqa: E402  mmcv and mmdet must find the operators installed
+from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult  # noqa: E402  mmcv and mmdet must find the operators installed
 from mmdet.registry import MODELS, TASK_UTILS  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
@@ -133,7 +133,8 @@ class SampledByImage(RandomSampler):
     """mmdet's sampler, whose draws of an image come from a seed of that image. `start`, one `sample` per image in order, then `taken`."""
 
     def start(self, seeds: Iterable[int]) -> None:
-        self._seeds, self._taken = [int(seed) for seed in seeds][::-1], []
+        self._seeds = [int(seed) for seed in seeds][::-1]
+        self._taken: list[SamplingResult] = []
 
     def sample(self, *args, **kwargs):
         # A pop that finds nothing must be an IndexError: mmdet's loops would take the end of an iterator for their own.
@@ -145,7 +146,7 @@ class SampledByImage(RandomSampler):
         order = torch.randperm(len(gallery), generator=self._generator)  # on the CPU: the same on every device
         return gallery[order[:num].to(gallery.device)]
 
-    def taken(self) -> list:
+    def taken(self) -> list[SamplingResult]:
         """What was sampled of each image, once; tensors of a step are not kept beyond it."""
         taken, self._taken = self._taken, []
         return taken
@@ -228,8 +229,9 @@ def _split(outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], ...]:
 
 def _truth(targets: Targets) -> list[InstanceData]:
     """mmdet's boxes xyxy and labels of each image, without padding; none where an image has none."""
-    corners = torch.cat([targets.boxes_xywh[..., :2], targets.boxes_xywh[..., :2] + targets.boxes_xywh[..., 2:]], dim=-1)
-    return [InstanceData(bboxes=b[v], labels=k[v]) for b, k, v in zip(corners, targets.box_labels, targets.box_valid, strict=True)]
+    true = targets.true_boxes
+    corners = torch.cat([true.xywh[..., :2], true.xywh[..., :2] + true.xywh[..., 2:]], dim=-1)
+    return [InstanceData(bboxes=b[v], labels=k[v]) for b, k, v in zip(corners, true.labels, true.valid, strict=True)]
 
 
 def _nothing(outputs: Sequence[Tensor]) -> Tensor:

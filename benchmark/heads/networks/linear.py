@@ -24,6 +24,7 @@ class Linear(Head):
     """
 
     kind = "segmentation"
+    grid: int
 
     def __init__(self, request: HeadRequest):
         super().__init__()
@@ -44,7 +45,7 @@ class Linear(Head):
         return features if features.shape[-1] == self.grid else F.adaptive_avg_pool2d(features, self.grid)
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_sums(outputs, targets.masks)
+        return dice_sums(outputs, targets.true_masks)
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
         return dice_loss_of(sums)

@@ -44,6 +44,7 @@ class LinearStack:
 
     def __init__(self, heads: Sequence[Linear]):
         self.heads = tuple(heads)
+        self._biases = [_bias(head) for head in heads]
         size, grid = heads[0].frame_size, heads[0].grid
         self.upsample = upsampling(grid, size)
         self._down = self.upsample.T.contiguous()
@@ -81,7 +82,7 @@ class LinearStack:
         n_positive = int(np.count_nonzero(masks))
         losses = []
         for m in members:
-            loss, of_truth, of_all = _dice(*sums[m], n_positive)
+            loss, of_truth, of_all = _dice(sums[m][0], sums[m][1], n_positive)
             self._set_gradient(m, of_truth * slopes_in_truth[m] + of_all * slopes[m], features)
             losses.append(loss)
         return losses
@@ -112,7 +113,7 @@ class LinearStack:
         shape = (n_images, n_classes)
         found = []
         for m in members:
-            loss, _, _ = _dice(*sums[m], int(true.sum()))
+            loss, _, _ = _dice(sums[m][0], sums[m][1], int(true.sum()))
             tp, fp, fn = both[m], predicted[m] - both[m], true - both[m]
             found.append((loss, DiceCounts(tp.reshape(shape), fp.reshape(shape), fn.reshape(shape))))
         return found
@@ -123,8 +124,7 @@ class LinearStack:
 
     def _maps(self, member: int, features: Tensor) -> Tensor:
         """(B C, g, g) logits before upsampling."""
-        layer = self.heads[member].classify
-        weight, bias = layer.weight.flatten(1), layer.bias
+        weight, bias = self.heads[member].classify.weight.flatten(1), self._biases[member]
         logits = torch.bmm(weight.expand(len(features), *weight.shape), features) + bias[:, None]
         return logits.view(-1, self._grid, self._grid)
 
@@ -139,10 +139,17 @@ class LinearStack:
         return torch.matmul(torch.bmm(self._down.expand(len(values), *self._down.shape), values), self.upsample)
 
     def _set_gradient(self, member: int, of_maps: Tensor, features: Tensor) -> None:
-        layer = self.heads[member].classify
+        weight = self.heads[member].classify.weight
         per_class = of_maps.view(len(features), -1, features.shape[2])
-        layer.weight.grad = torch.bmm(per_class, features.transpose(1, 2)).sum(dim=0).view_as(layer.weight)
-        layer.bias.grad = per_class.sum(dim=(0, 2))
+        weight.grad = torch.bmm(per_class, features.transpose(1, 2)).sum(dim=0).view_as(weight)
+        self._biases[member].grad = per_class.sum(dim=(0, 2))
+
+
+def _bias(head: Linear) -> Tensor:
+    bias = head.classify.bias
+    if bias is None:
+        raise TypeError("The convolution of a linear head has no bias; a stack sums with one.")
+    return bias
 
 
 def upsampling(grid: int, size: int) -> Tensor:

@@ -33,7 +33,7 @@ def install() -> Literal["compiled", "torchvision"]:
     Gives `pkgutil` its `find_loader` back on Python 3.14, which no longer has it and where mmengine 0.10.7 and mmcv 2.1.0 still call it.
     """
     if not hasattr(pkgutil, "find_loader"):
-        pkgutil.find_loader = _find_loader  # type: ignore[attr-defined]
+        pkgutil.find_loader = _find_loader
     MMLogger.get_instance("mmengine").setLevel("ERROR")
     if isinstance(sys.modules.get(NAME), _TorchvisionOps):
         return "torchvision"
@@ -48,9 +48,9 @@ def install() -> Literal["compiled", "torchvision"]:
     return "compiled"
 
 
-def _find_loader(name: str) -> Loader | None:
+def _find_loader(fullname: str) -> Loader | None:
     """What `pkgutil.find_loader` gave up to Python 3.13: the loader of a module, None when there is none."""
-    spec = importlib.util.find_spec(name)
+    spec = importlib.util.find_spec(fullname)
     return None if spec is None else spec.loader
 
 

@@ -62,7 +62,7 @@ class SmpUNet(Head):
         return self.segmentation_head(self.decoder(features))
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return mixed_sums(outputs, targets.masks)
+        return mixed_sums(outputs, targets.true_masks)
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
         return mixed_loss_of(sums)

@@ -16,7 +16,7 @@ class SoftmaxClassifier(Classifier):
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
         """(1,): cross-entropy."""
-        return F.cross_entropy(outputs, targets.labels.argmax(dim=1), reduction="sum")[None]
+        return F.cross_entropy(outputs, targets.true_labels.argmax(dim=1), reduction="sum")[None]
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
         return sums[0] / n_images

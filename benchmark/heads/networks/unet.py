@@ -59,7 +59,7 @@ class UNet(Head):
         return self.classify(decoded)
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_sums(outputs, targets.masks)
+        return dice_sums(outputs, targets.true_masks)
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
         return dice_loss_of(sums)

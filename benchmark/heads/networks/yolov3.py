@@ -7,7 +7,7 @@ Target assignment and loss are in `yolov3_targets`; scores of detections belong 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.networks import mmcv_ops
-from benchmark.heads.networks.yolov3_targets import assign, scale_loss, scale_sums
+from benchmark.heads.networks.yolov3_targets import LossAtExtremes, assign, scale_loss, scale_sums
 
 mmcv_ops.install()
 
@@ -125,8 +125,8 @@ class LovtYOLOV3Head(YOLOV3Head):
     def __init__(
         self,
         *args,
-        background_at_positives: str,
-        loss_at_extremes: str,
+        background_at_positives: Literal["kept", "cleared"],
+        loss_at_extremes: LossAtExtremes,
         suppressed_at: float = SUPPRESSED_AT,
         class_of_one: bool = False,
         **kwargs,
@@ -148,7 +148,8 @@ class LovtYOLOV3Head(YOLOV3Head):
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             for level, (pred_map, stride) in enumerate(zip(pred_maps, self.featmap_strides, strict=True)):
                 anchors = self.get_buffer(f"anchors_{level}")
-                assigned = assign(targets, anchors, stride, pred_map.shape[-2:], self.background_at_positives, self.num_classes)
+                grid = (pred_map.shape[-2], pred_map.shape[-1])
+                assigned = assign(targets, anchors, stride, grid, self.background_at_positives, self.num_classes)
                 sums.append(scale_sums(self._by_anchor(pred_map), assigned, self.class_of_one, self.loss_at_extremes))
             return torch.cat(sums)
 

@@ -62,8 +62,9 @@ def assign(
             "cleared" takes it out.
         n_classes: classes of the task; `box_labels` are below it.
     """
-    (n_images, n_boxes), (height, width), n_anchors = targets.box_valid.shape, grid, len(anchors_wh)
-    boxes = targets.boxes_xywh.float() / stride
+    true = targets.true_boxes
+    (n_images, n_boxes), (height, width), n_anchors = true.valid.shape, grid, len(anchors_wh)
+    boxes = true.xywh.float() / stride
     sizes = boxes[..., 2:]
     centres = boxes[..., :2] + sizes / 2
     anchors = anchors_wh.to(boxes) / stride
@@ -78,11 +79,11 @@ def assign(
     flat = n_anchors * height * width
     box_index = torch.arange(n_boxes, device=boxes.device).expand(n_images, n_boxes)
     owner = torch.full((n_images, flat), -1, dtype=torch.long, device=boxes.device)
-    owner.scatter_reduce_(1, best * height * width + cell, box_index.masked_fill(~targets.box_valid, -1), "amax")
+    owner.scatter_reduce_(1, best * height * width + cell, box_index.masked_fill(~true.valid, -1), "amax")
     positive = owner >= 0
 
     exempt = torch.zeros((n_images, flat), dtype=torch.long, device=boxes.device)
-    alike = (iou > IGNORE_IOU) & targets.box_valid[..., None]
+    alike = (iou > IGNORE_IOU) & true.valid[..., None]
     everywhere = torch.arange(n_anchors, device=boxes.device) * height * width + cell[..., None]  # (B, M, A)
     exempt.scatter_reduce_(1, everywhere.flatten(1), alike.flatten(1).long(), "amax")
     background = exempt == 0
@@ -100,7 +101,7 @@ def assign(
     per_box = torch.cat([offsets, ratios], dim=-1)
     source = owner.clamp(min=0)
     txywh = per_box.gather(1, source[..., None].expand(-1, -1, 4)).masked_fill(~positive[..., None], 0)
-    one_hot = F.one_hot(targets.box_labels, n_classes) * targets.box_valid[..., None]
+    one_hot = F.one_hot(true.labels, n_classes) * true.valid[..., None]
     place = (best * height * width + cell)[..., None].expand_as(one_hot)
     classes = torch.zeros((n_images, flat, n_classes), dtype=torch.long, device=boxes.device).scatter_reduce_(1, place, one_hot, "amax") > 0
     return ScaleTargets(positive.view(shape), background.view(shape), txywh.view(*shape, 4), classes.view(*shape, n_classes))

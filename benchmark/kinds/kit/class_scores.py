@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import DatasetCard, Job
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit import parquet, submitted
 from benchmark.metrics import scores
@@ -19,8 +19,14 @@ SCORES_FILE = "scores.parquet"
 
 
 def labels_of(samples: Sequence[Sample]) -> np.ndarray:
-    """(n, C) int8 of 1, 0 and -1 (unknown)."""
-    return np.stack([sample.labels for sample in samples])
+    """(n, C) int8 of 1, 0 and -1 (unknown). Raises DataError where a sample has none at all."""
+    found = [sample.labels for sample in samples if sample.labels is not None]
+    if len(found) < len(samples):
+        raise DataError(
+            f"{len(samples) - len(found):,} of {len(samples):,} images have no labels, which classification reads. "
+            "The dataset's reader must give each image `labels`, -1 where nobody knows."
+        )
+    return np.stack(found)
 
 
 def write(folder: Path, job: Job, part: Part, class_scores: np.ndarray) -> None:

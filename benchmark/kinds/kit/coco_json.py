@@ -68,7 +68,7 @@ def load(path: Path) -> dict[str, Any]:
         content = json_files.read(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
-    if "frame" not in content:
+    if not isinstance(content, dict) or "frame" not in content:
         raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content
 
@@ -111,7 +111,7 @@ def rows(path: Path, content: dict[str, Any]) -> list[Any]:
 
 
 def first_fault(
-    path: Path, annotations: Sequence[Any], index: Mapping, category: Mapping, fault_of: Callable[[dict], str]
+    path: Path, annotations: Sequence[Any], index: Mapping[Any, int], category: Mapping[Any, int], fault_of: Callable[[dict[str, Any]], str]
 ) -> UsageError | None:
     """The first row that cannot be read, and why; None when every row can.
 
@@ -138,5 +138,5 @@ def _table(path: Path, content: dict[str, Any], name: str) -> list[Any]:
     return table
 
 
-def _is_among(value: Any, table: Mapping) -> bool:
+def _is_among(value: Any, table: Mapping[Any, int]) -> bool:
     return isinstance(value, int | str) and value in table

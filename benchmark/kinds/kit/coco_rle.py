@@ -27,12 +27,13 @@ def decode(segmentation: object, size: int, where: str) -> np.ndarray:
     Raises:
         UsageError: another size, text that is no such code, or runs that do not fill the frame exactly.
     """
+    no_code = UsageError(f'{where}: no COCO run-length code; expected "segmentation": {{"size": [{size}, {size}], "counts": ...}}.')
+    if not isinstance(segmentation, dict):
+        raise no_code
     try:
         given, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
     except (TypeError, KeyError, ValueError):
-        raise UsageError(
-            f'{where}: no COCO run-length code; expected "segmentation": {{"size": [{size}, {size}], "counts": ...}}.'
-        ) from None
+        raise no_code from None
     if given != [size, size]:
         raise UsageError(f"{where}: the mask is {' x '.join(map(str, given))} pixels, its frame {size} x {size}. Map the mask first.")
     runs = _runs(counts, where)
@@ -40,7 +41,8 @@ def decode(segmentation: object, size: int, where: str) -> np.ndarray:
         ends = f"ends at pixel {runs.sum():,} of {size * size:,}" if len(runs) and runs.min() >= 0 else "has a run of negative length"
         raise UsageError(f"{where}: the run-length code {ends if len(runs) else 'is empty'}. Was the file cut off or edited?")
     # Runs of background and foreground in turn, counted down the columns.
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
+    mask: np.ndarray = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
+    return mask
 
 
 def _runs(counts: object, where: str) -> np.ndarray:

@@ -45,7 +45,8 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
     padded = np.pad(mask, 1).astype(float)
     # A contour at row r of the padded array runs through pixel centres; minus the padding plus half a pixel gives image coordinates.
-    return [contour[:, ::-1] - 0.5 for contour in find_contours(padded, 0.5)]
+    found = find_contours(padded, 0.5)  # type: ignore[no-untyped-call]  # scikit-image gives this function no types
+    return [contour[:, ::-1] - 0.5 for contour in found]
 
 
 def dashed(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int]) -> None:

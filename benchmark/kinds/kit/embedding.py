@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.cards import Experiment, Job
+from benchmark.cards import Experiment, Job, Words
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_image_embedding, require_text_embedding
+from benchmark.errors import UsageError
 from benchmark.heads.networks.local_similarity import best_words, combined
 from benchmark.kinds.base import Part
+from benchmark.kinds.kit.untrained import words_of
 
 TEXT_BATCH = 32
 
@@ -37,7 +39,7 @@ class UntrainedJob:
     encoder: SealedEncoder
     parts: Mapping[str, Part]
     device: torch.device
-    autocast: Callable[[], AbstractContextManager]
+    autocast: Callable[[], AbstractContextManager[object]]
     most: int
 
     @property
@@ -45,13 +47,21 @@ class UntrainedJob:
         return self.job.experiment
 
     @property
+    def words(self) -> Words:
+        return words_of(self.job)
+
+    @property
     def backbone(self) -> VisionLanguageBackbone:
-        return self.encoder.backbone
+        """Raises UsageError for a backbone without a text side."""
+        backbone = self.encoder.backbone
+        if not isinstance(backbone, VisionLanguageBackbone):
+            raise UsageError(f"{backbone.spec.name} has no text side.")
+        return backbone
 
     @property
     def is_plain_cosine(self) -> bool:
         """Whether the similarity that the task names is no more than the cosine of global embeddings."""
-        kind = self.experiment.words.similarity
+        kind = self.words.similarity
         return kind == "global" or (kind == "own" and type(self.backbone).similarity is VisionLanguageBackbone.similarity)
 
     def images(self, part: Part) -> Iterator[tuple[np.ndarray, ImageEmbedding]]:
@@ -73,13 +83,13 @@ class UntrainedJob:
 
     def prompts(self, texts: Sequence[str]) -> TextEmbedding:
         """As `texts`, read as the task asks: as any text, or as the method's released zero-shot code reads prompts."""
-        as_released = self.experiment.words.prompts_read == "as-released"
+        as_released = self.words.prompts_read == "as-released"
         read = self.backbone.embed_prompts if as_released else self.backbone.embed_texts
         return _joined([block for _, block in self._blocks(texts, read)])
 
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
         """(N, M) float32 by the rule the task names."""
-        kind = self.experiment.words.similarity
+        kind = self.words.similarity
         if kind == "own":
             return self.backbone.similarity(image, text).float()
         whole = (F.normalize(image.global_, dim=-1) @ F.normalize(text.global_, dim=-1).T).float()

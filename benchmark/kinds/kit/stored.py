@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +27,8 @@ def write(folder: Path, job: Job, part: Part, tested: Tested, *, with_examples: 
     about = {"schema_version": SCHEMA_VERSION, "ids": list(part.ids), "patients": list(part.patients)}
     dump(folder / STATISTICS_FILE, {**about, **tested.statistics})
     if with_examples and (shown := part.kind.examples(part, tested.predictions)) is not None:
-        np.savez_compressed(folder / EXAMPLES_FILE, **shown)
+        arrays = cast("dict[str, Any]", shown)  # NumPy's stub would have each of them be a bool, as `allow_pickle` is
+        np.savez_compressed(folder / EXAMPLES_FILE, **arrays)
 
 
 def read_examples(path: Path) -> list[Example]:

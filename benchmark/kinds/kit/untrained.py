@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.cards import DatasetCard, Words
+from benchmark.cards import DatasetCard, Job, Words
+from benchmark.errors import UsageError
 from benchmark.kinds.base import Kind, Tested
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ class UntrainedKind(Kind):
     def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
         """What this kind cannot do with `words`; sentences that begin behind `words.`, the key first."""
         return []
+
+
+def words_of(job: Job) -> Words:
+    """What the job's task asks. Raises UsageError for the job of a task that is trained."""
+    words = job.experiment.words
+    if words is None:
+        raise UsageError(f"{job.labels.task} has no `words`: its heads are trained, and it asks nothing of images and texts.")
+    return words
 
 
 def truncation_warnings(n_truncated: int, n_texts: int, what: str) -> tuple[str, ...]:
