@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
@@ -31,7 +31,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     first = int(rng.integers(2))
     sides = [SIDES[first], SIDES[1 - first]] if rng.random() < BOTH_SIDES_SHARE else [SIDES[first]]
 

@@ -15,10 +15,9 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream
-from benchmark.phantom.boxed import Look, dark_crescent, draw, draw_names, large_disc, opacity, small_disc
-from benchmark.phantom.findings import OUTLINE, atelectasis, effusion, interstitial
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.boxed import LOOKS, draw, draw_names
+from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import stream
 
@@ -37,15 +36,6 @@ BOXES_PER_CLASS = {  # docs/sources.md, ChestX-Det, the findings that are drawn
     "Mass": 133,
 }
 CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up: only that several are usual is known
-LOOKS: dict[str, Look] = {
-    "Consolidation": opacity,
-    "Effusion": effusion,
-    "Nodule": small_disc,
-    "Fibrosis": interstitial,
-    "Atelectasis": atelectasis,
-    "Pneumothorax": dark_crescent,
-    "Mass": large_disc,
-}
 HEART = "Cardiomegaly"
 SMALLEST_SIDE = 4  # pixels of a polygon's extent; smaller pieces are not outlined
 
@@ -65,7 +55,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     names = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     radiograph, drawn = draw(patient, names, LOOKS, HEART, rng)
     part, number = shot.role.split("/")
@@ -82,7 +72,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
         "boxes": [[*polygon.min(axis=0).tolist(), *polygon.max(axis=0).tolist()] for _, polygon in outlined],
         "polygons": [polygon.tolist() for _, polygon in outlined],
     }
-    return Written(shot, f"{number}.png", phantom_patient_id(plan, shot.patient), radiograph.report, (), {"entry": entry})
+    return Written(shot, f"{number}.png", patient_id(plan, shot), radiograph.report, (), {"entry": entry})
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:

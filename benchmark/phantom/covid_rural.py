@@ -20,7 +20,7 @@ from skimage.measure import approximate_polygon, find_contours
 from benchmark import registry
 from benchmark.errors import CardError, UsageError
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding, draw_count, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -55,7 +55,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))
     n_opacities = draw_count(rng) if shot.positive else 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.phantom.anatomy import Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
+from benchmark.phantom.anatomy import Scene
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.seeds import number_of
@@ -30,7 +30,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     label = "COVID-19" if shot.positive else "pneumonia" if rng.random() < PNEUMONIA_SHARE else "normal"
 
     def findings(scene: Scene) -> list[Finding]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
@@ -24,22 +25,7 @@ TEST_SHARE, VALIDATE_SHARE = 0.5, 0.1  # of the patients; the release has 1.4 % 
 SIZE = 320  # the release keeps full resolution, about 3056 x 2544
 SILENT_SHARE = 0.08  # reports without findings and impression
 UNCERTAIN_SHARE = 0.15
-CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+CLASSES = tuple(sorted(CHEXPERT_OBSERVATIONS))
 PREFIX = "mimic-cxr-2.0.0-"
 JPG, TEXT = "mimic-cxr-jpg/2.0.0", "mimic-cxr/2.0.0"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, scaled_box, shot_stream
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, pneumothorax
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -72,7 +72,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
                 drawn[name] = _DRAW[name](scene, rng)
         return [finding for listed in drawn.values() for finding in listed]
 
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names, aspect=WIDTH / HEIGHT)
     place = place_of(plan, shot, "ms-cxr")
     (root / JPG / place.path).parent.mkdir(parents=True, exist_ok=True)

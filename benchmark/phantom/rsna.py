@@ -9,19 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import (
-    Labels,
-    Plan,
-    Shot,
-    Written,
-    patient_key,
-    phantom_patient_id,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
@@ -44,7 +33,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     image_class = "Lung Opacity" if shot.positive else "No Lung Opacity / Not Normal" if rng.random() < NOT_NORMAL_SHARE else "Normal"
     heart_enlarged = image_class != "Normal" and rng.random() < 0.35
     n_opacities = draw_count(rng) if shot.positive else 0
@@ -63,7 +52,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, round(spacing, 4), study, series, instance)
     write_secondary_capture(folder / f"{name}.dcm", develop(radiograph, SIZE, SIZE, rng), identity)
     boxes = tuple(scaled_box(one.box(), GRID, SIZE, SIZE) for one in radiograph.findings if one.kind == "opacity")
-    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, boxes, {"class": image_class})
+    return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes, {"class": image_class})
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:

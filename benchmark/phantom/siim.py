@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream, write_lines
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
@@ -38,7 +38,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     n_instances = _draw_instances(rng) if shot.positive else 0
     on_both_sides = n_instances > 1 and rng.random() < 0.25
 
@@ -60,7 +60,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     masks = [enlarge(one.density, SIZE, SIZE) > OUTLINE for one in radiograph.findings]
     pieces = _pieces(masks, n_instances, overlap=12 if rng.random() < OVERLAP_SHARE else 0) if n_instances else []
     label = {"codes": [relative_run_lengths(piece) for piece in pieces], "areas": [int(piece.sum()) for piece in pieces]}
-    return Written(shot, instance, phantom_patient_id(plan, shot.patient), radiograph.report, (), label)
+    return Written(shot, instance, patient_id(plan, shot), radiograph.report, (), label)
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
