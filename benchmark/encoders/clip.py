@@ -15,8 +15,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from benchmark.cards import BackboneSpec, Normalisation
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
-from benchmark.errors import UnknownName
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 
 DEFAULT_LAYOUT = "clip"
 # OpenAI's statistics, on the [0, 1] scale.
@@ -59,11 +58,9 @@ def build(model: str) -> ClipBackbone:
     Raises:
         UnknownName: not one of `MODELS`.
     """
-    name, _, text = model.partition("+")
-    if name not in MODELS or text not in ("", "text"):
-        raise UnknownName("backbone", f"clip:{model}", [*MODELS, *(f"{name}+text" for name in MODELS)])
+    name, has_text = named_towers("clip", model, MODELS)
     shape = MODELS[name]
-    return ClipBackbone(model, shape if not text else ClipShape(**{**vars(shape), "vocabulary": VOCABULARY}))
+    return ClipBackbone(model, shape if not has_text else ClipShape(**{**vars(shape), "vocabulary": VOCABULARY}))
 
 
 class ClipBackbone(VisionLanguageBackbone):
