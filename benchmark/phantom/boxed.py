@@ -15,6 +15,7 @@ from benchmark.phantom.radiograph import GRID, Radiograph, compose
 
 Look = Callable[[Scene, Side, np.random.Generator], Finding]
 Box = tuple[float, float, float, float]
+CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up, for releases of which only is known that several are usual
 SMALLEST_BOX = 24.0  # pixels of 1024
 
 

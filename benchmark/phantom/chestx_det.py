@@ -16,7 +16,7 @@ from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
-from benchmark.phantom.boxed import LOOKS, draw, draw_names
+from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import stream
@@ -35,7 +35,6 @@ BOXES_PER_CLASS = {  # docs/sources.md, ChestX-Det, the findings that are drawn
     "Pneumothorax": 169,
     "Mass": 133,
 }
-CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up: only that several are usual is known
 HEART = "Cardiomegaly"
 SMALLEST_SIDE = 4  # pixels of a polygon's extent; smaller pieces are not outlined
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
-from benchmark.phantom.boxed import LOOKS, draw, draw_names
+from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
 from benchmark.phantom.seeds import uuid_of
@@ -34,10 +34,9 @@ ROWS_PER_CLASS = {  # docs/sources.md, VinDr-CXR, the classes that are drawn
     "Atelectasis": 279,
     "Pneumothorax": 226,
 }
-CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up: only that several are usual is known
-NORMAL = "No finding"
 N_READERS, READERS_PER_IMAGE = 17, 3
 WANDER, MISSED_SHARE = 0.04, 0.15  # of a box's side; of the findings beyond a reader's first
+NORMAL = "No finding"
 TRAIN_HEADER, TEST_HEADER = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max", "image_id,class_name,x_min,y_min,x_max,y_max"
 
 Corners = tuple[int, int, int, int]
