@@ -193,7 +193,7 @@ def _cost(encoder: SealedEncoder, image: Tensor) -> tuple[dict[int, Tensor], int
 
 
 def _warnings(
-    parsed: naming.NamedBackbone,
+    parsed: naming.ParsedName,
     spec: BackboneSpec,
     contamination: Mapping[str, Contamination],
     own: Normalisation | None,
