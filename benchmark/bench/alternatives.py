@@ -12,12 +12,12 @@ from unittest import mock
 import numpy as np
 
 from benchmark.bench.ingredients import Ingredients
-from benchmark.bench.measure import Row, alternate
+from benchmark.bench.measure import Measurement, alternate
 from benchmark.bench.stepping import Ours, bare_loop
 from benchmark.training.compiled import compile_network
 
 
-def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Row:
+def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Measurement:
     """A bare training step in torch's default memory format and with channels last."""
     index = np.arange(given.data.batch_size)
     sides = []
@@ -28,7 +28,7 @@ def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float)
     return _row(f"{task}, training step, channels_last against the default format", sides, repeats, tolerance, {})
 
 
-def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path) -> list[Row]:
+def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path) -> list[Measurement]:
     """The harness's training step and validation forward as `lobe run --compile` makes them, against as they are.
 
     Args:
@@ -48,10 +48,10 @@ def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cach
     ]
 
 
-def _row(what: str, sides: list[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Row:
+def _row(what: str, sides: list[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Measurement:
     first = [side() for side in sides]  # from the same weights; later ones drift apart with the rounding of every step
     plain, fast, _, _ = alternate(*sides, repeats)
-    return Row(
+    return Measurement(
         what=what,
         plain=plain,
         fast=fast,

@@ -35,7 +35,7 @@ class Timed(BaseModel):
         return statistics.median(self.seconds)
 
 
-class Row(BaseModel):
+class Measurement(BaseModel):
     """One comparison.
 
     Attributes:
@@ -90,7 +90,7 @@ class Report(BaseModel):
     sides: str
     quick: bool
     sizes: dict[str, float | int | str]
-    rows: tuple[Row, ...]
+    rows: tuple[Measurement, ...]
     seconds: float
     machine: dict[str, str]
     finished_at: str
@@ -100,7 +100,7 @@ class Report(BaseModel):
         return all(row.equal for row in self.rows)
 
 
-def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Row], started: float) -> Report:
+def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> Report:
     """Closes a bench begun at `started` (time.monotonic)."""
     return Report(
         bench=bench,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.bench.measure import Report, Row, Timed
+from benchmark.bench.measure import Measurement, Report, Timed
 
 COLUMNS = ("what", "plain", "fast", "ratio (spread)", "target", "same numbers")
 FRAME, GRID, CHANNELS = 224, 7, 512  # a linear head on ResNet-18
@@ -27,7 +27,7 @@ FLOPS = "GFLOP an image"
 PER_IMAGE = "ms an image"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: Measurement) -> tuple[str, ...]:
     """One row of a table; `-` where there is no target."""
     low, high = min(row.ratios), max(row.ratios)
     spread = f" ({low:.3g} to {high:.3g})" if len(row.ratios) > 1 else ""
@@ -129,7 +129,7 @@ def _floor_of_linear(frozen: Report | None) -> list[str]:
     return [*lines, *(f"- {task}: {value}" for task, value in found)]
 
 
-def _sameness(row: Row) -> str:
+def _sameness(row: Measurement) -> str:
     if row.difference is None:
         return "no: a side failed or chose another epoch"
     return f"yes (largest difference {row.difference:.1g})" if row.equal else f"no: {row.difference:.3g} > {row.tolerance:g}"

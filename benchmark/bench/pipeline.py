@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmark.bench.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import Measurement, Report, Timed, alternate, report
 from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -75,7 +75,7 @@ def run(quick: bool, folder: Path) -> Report:
         plain, fast, _, _ = alternate(lambda: _exhaust(slow()), lambda form=form: _exhaust(map(form, from_cache(rounds * often))), repeats)
         fast = Timed(seconds=tuple(seconds / often for seconds in fast.seconds))
         rows.append(
-            Row(
+            Measurement(
                 what=what,
                 plain=plain,
                 fast=fast,

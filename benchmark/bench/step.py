@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.bench import alternatives, bare, gpu, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import Ingredients, gather
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import Measurement, Report, Timed, alternate, report
 from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
 from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
@@ -55,7 +55,7 @@ def run(quick: bool, folder: Path) -> Report:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for task in QUICK if quick else TASKS:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
@@ -97,13 +97,13 @@ def run(quick: bool, folder: Path) -> Report:
     return report("step", SIDES, quick, sizes, [*rows, *on_gpu], started)
 
 
-def _steps(task: str, given: Ingredients, repeats: int) -> list[Row]:
+def _steps(task: str, given: Ingredients, repeats: int) -> list[Measurement]:
     rows = []
     sizes = {"training step": given.data.batch_size, "validation forward": min(given.data.batch_size, len(given.data.validation))}
     flops = count_flops(given)
     for (what, n), (plain, fast, one, other) in zip(sizes.items(), compare_steps(given, repeats), strict=True):
         rows.append(
-            Row(
+            Measurement(
                 what=f"{task}, {what}",
                 plain=plain,
                 fast=fast,
@@ -144,7 +144,7 @@ def count_flops(given: Ingredients) -> dict[str, float]:
     return found
 
 
-def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int) -> list[Row]:
+def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int) -> list[Measurement]:
     """A run from raw files to its record against its bare loop, at the reduced size, and computed for the whole protocol."""
     records: list[Record] = []
     floors: list[bare.BareRun] = []
@@ -172,11 +172,11 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
         "goal": "near",
         "target": NEAR_SUM,
     }
-    measured = Row(what=f"{task}, a whole run at the reduced size", plain=inside, fast=fast, details=phases, **compared)
+    measured = Measurement(what=f"{task}, a whole run at the reduced size", plain=inside, fast=fast, details=phases, **compared)
     size = protocol.full_size(task)
     ours, bare_costs = protocol.of_run(record, floor)
     seconds = [protocol.task_seconds(size, costs, size.fewest_epochs) for costs in (bare_costs, ours)]
-    computed = Row(
+    computed = Measurement(
         what=f"{task}, {size.runs} runs of {size.fewest_epochs} epochs on all images (computed)",
         plain=Timed(seconds=(seconds[0],)),
         fast=Timed(seconds=(seconds[1],)),

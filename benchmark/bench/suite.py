@@ -11,7 +11,7 @@ from benchmark import registry
 from benchmark.bench import bare, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Report, Row, Timed, report
+from benchmark.bench.measure import Measurement, Report, Timed, report
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -136,7 +136,7 @@ def _in_cache(inputs: Inputs, images: Path) -> Inputs:
     return replace(inputs, cache=images)
 
 
-def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
+def _rows(planned: Sequence[Job], found: _Ways) -> list[Measurement]:
     plain, fast, floor = (Timed(seconds=tuple(found.wall[side])) for side in ("plain", "fast", "floor"))
     against_plain = {
         "compared": "selected epoch, losses of every epoch, validation metrics and test selection metric of every task",
@@ -146,7 +146,7 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
     against_floor = {"compared": "losses of every epoch of every task", "difference": _against_floor(found), "tolerance": TOLERANCE}
     n = len(planned)
     rows = [
-        Row(
+        Measurement(
             what=f"{n} tasks at the reduced size, against the sum of the bare loops' floors",
             plain=floor,
             fast=fast,
@@ -155,14 +155,14 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
             details=_seconds_by_phase(found) | {task: _three(task, found) for task in found.records},
             **against_floor,
         ),
-        Row(what=f"{n} tasks at the reduced size, against the plain way", plain=plain, fast=fast, **against_plain),
+        Measurement(what=f"{n} tasks at the reduced size, against the plain way", plain=plain, fast=fast, **against_plain),
     ]
     for name in ("fewest_epochs", "most_epochs"):
         hours = _whole(planned, found, name)
         what = f"all runs of {n} tasks on all images, the {name.replace('_', ' ')} (computed)"
         details = {f"hours, {side}": round(seconds / 3600, 2) for side, seconds in hours.items()}
         rows.append(
-            Row(
+            Measurement(
                 what=f"{what}, against the plain way",
                 plain=_once(hours, "plain"),
                 fast=_once(hours, "fast"),
@@ -171,7 +171,7 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
             )
         )
         rows.append(
-            Row(
+            Measurement(
                 what=f"{what}, against the floor",
                 plain=_once(hours, "floor"),
                 fast=_once(hours, "fast"),

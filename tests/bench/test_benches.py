@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import bench
 from benchmark.bench import page
-from benchmark.bench.measure import Report, Row, Timed, alternate
+from benchmark.bench.measure import Measurement, Report, Timed, alternate
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def threads_stay():
     torch.set_num_threads(before)
 
 
-def row(**more) -> Row:
+def row(**more) -> Measurement:
     given = {"what": "x", "plain": Timed(seconds=(2.0, 4.0, 9.0)), "fast": Timed(seconds=(1.0, 1.0, 1.0)), "compared": "y"}
-    return Row(**{**given, "difference": 0.0, "tolerance": 0.0, "target": 3.0, **more})
+    return Measurement(**{**given, "difference": 0.0, "tolerance": 0.0, "target": 3.0, **more})
 
 
 def test_a_ratio_is_the_median_of_pairs():
@@ -48,7 +48,7 @@ def test_a_ratio_of_different_numbers_reaches_nothing():
     assert "no: 0.001 > 1e-05" in page.cells(wrong)
     incomparable = row(difference=None)
     assert incomparable.reached is False
-    assert Row.model_validate_json(incomparable.model_dump_json()) == incomparable
+    assert Measurement.model_validate_json(incomparable.model_dump_json()) == incomparable
 
 
 def test_sides_take_turns():
