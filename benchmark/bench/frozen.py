@@ -172,10 +172,10 @@ def _whole(task: str, cost: dict[str, float], compared: dict, ceiling: dict[str,
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
     size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
     once = cost["decode and cache, once"] + cost["features, once"]
-    fast = protocol.Costs(
+    fast = protocol.ImageCosts(
         once=once, train=epoch, validation=epoch, test=cost["test of a run with all metrics"], run=cost["encoder of a run"]
     )
-    plain = protocol.Costs(once=0.0, train=slow, validation=slow, test=cost["plain test"])
+    plain = protocol.ImageCosts(once=0.0, train=slow, validation=slow, test=cost["plain test"])
     images = {"train images": size.train, "validation images": size.validation, "test images": size.test}
     return [
         Measurement(

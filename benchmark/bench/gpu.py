@@ -53,14 +53,14 @@ def measure(
     """
     repeats, limit, patients = (1, 8, PATIENTS_QUICK) if quick else (20, LIMIT, PATIENTS)
     largest = 0.0
-    costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]] = {}
+    costs: dict[tuple[str, str], tuple[protocol.ImageCosts, protocol.ImageCosts]] = {}
     for task in tasks:
         given = _given(task, folder, patients, limit, device_type, frame_size(quick))
         e = given.experiment
         (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
         n = given.data.batch_size, min(given.data.batch_size, len(given.data.validation))
         costs[e.head, e.encoder] = tuple(
-            protocol.Costs(
+            protocol.ImageCosts(
                 once=0.0, train=step[side].median / n[0], validation=forward[side].median / n[1], test=forward[side].median / n[1]
             )
             for side in (0, 1)
@@ -135,7 +135,7 @@ def _epoch(given: Ingredients, model: Model) -> float:
     return line.validation_loss
 
 
-def hours(costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]], difference: float) -> list[Measurement]:
+def hours(costs: dict[tuple[str, str], tuple[protocol.ImageCosts, protocol.ImageCosts]], difference: float) -> list[Measurement]:
     """All 136 runs from the measured steps: decoding, features and metrics are not in it."""
     projected = []
     for name in ("fewest_epochs", "most_epochs"):

@@ -235,7 +235,7 @@ def _whole(planned: Sequence[Job], found: _Ways, epochs: str) -> dict[str, float
         record, size, floor = found.records[task], protocol.full_size(task), found.floor[task]
         fast, at_least = protocol.of_run(record, floor)
         slow = {name: found.plain[task].seconds[name] / count for name, count in protocol.images_seen(record).items()}
-        for side, costs in (("plain", protocol.Costs(once=0.0, **slow)), ("fast", fast), ("floor", at_least)):
+        for side, costs in (("plain", protocol.ImageCosts(once=0.0, **slow)), ("fast", fast), ("floor", at_least)):
             total[side] += protocol.run_seconds(size, costs, getattr(size, epochs))
         shared.setdefault((e.dataset.name,), []).append((record.timings_s["data"], 0.0, protocol.n_images(record), size.images))
         if e.encoder is EncoderMode.FROZEN:
