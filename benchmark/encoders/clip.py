@@ -144,7 +144,7 @@ class _Visual(nn.Module):
 class _Transformer(nn.Module):
     def __init__(self, width: int, layers: int, head_width: int):
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, max(1, width // head_width)) for _ in range(layers))
+        self.resblocks = nn.ModuleList(ClipBlock(width, max(1, width // head_width)) for _ in range(layers))
 
     def forward(self, tokens: Tensor, mask: Tensor | None, *, with_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
         attention: list[Tensor] = []
@@ -154,7 +154,7 @@ class _Transformer(nn.Module):
         return tokens, attention
 
 
-class Block(nn.Module):
+class ClipBlock(nn.Module):
     """One pre-norm block with CLIP's fast GELU."""
 
     def __init__(self, width: int, heads: int):
