@@ -24,7 +24,7 @@ Method = tuple[str, str]
 """(method, pre-training): a line of a paper's tables."""
 
 
-class Column(NamedTuple):
+class PrintedColumn(NamedTuple):
     """A column of a paper's table: one task under one metric, as printed."""
 
     task: str
@@ -75,9 +75,9 @@ class ComparedTable:
 
     title: str
     meaning: str
-    columns: tuple[Column, ...]
+    columns: tuple[PrintedColumn, ...]
     methods: tuple[Method, ...]
-    cells: Mapping[tuple[Method, Column], Cell]
+    cells: Mapping[tuple[Method, PrintedColumn], Cell]
 
     @property
     def verified(self) -> str:
@@ -272,7 +272,7 @@ def _compared(printed: published.PrintedTable, card: PaperCard, measured: Mappin
     return ComparedTable(printed.title, table.meaning, tuple(columns.values()), methods, cells)
 
 
-def _columns(lines: Sequence[published.Line]) -> list[Column]:
+def _columns(lines: Sequence[published.Line]) -> list[PrintedColumn]:
     """In the file's order, under titles that say no more than it takes to tell them apart."""
     first: dict[tuple[str, str], published.Line] = {}
     for line in lines:
@@ -282,7 +282,7 @@ def _columns(lines: Sequence[published.Line]) -> list[Column]:
         titles = [" ".join(filter(None, (line[fact] for fact in facts))) for line in first.values()]
         if len(set(titles)) == len(titles):
             break
-    return [Column(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
+    return [PrintedColumn(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
 
 
 def _cell(line: published.Line, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
