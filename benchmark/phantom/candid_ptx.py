@@ -13,7 +13,7 @@ from benchmark.phantom.anatomy import SIDES, Scene
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 from benchmark.phantom.siim import SIZE, relative_run_lengths, visible_pneumothorax
 
@@ -41,7 +41,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     radiograph = compose(patient, rng, findings)
     study, series, instance = uids("candid-ptx", plan.seed, shot.patient, shot.index)
     name = uuid_of("candid-ptx", plan.seed, shot.patient, shot.index)
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
     (root / FOLDER).mkdir(exist_ok=True)
     write_secondary_capture(root / FOLDER / instance, develop(radiograph, SIZE, SIZE, rng), identity)
     codes = [relative_run_lengths(enlarge(one.density, SIZE, SIZE) > OUTLINE) for one in radiograph.findings]

@@ -13,7 +13,7 @@ from benchmark.phantom.anatomy import SIDES, Scene
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 
 DEFAULT_POSITIVE_SHARE = POSITIVE_SHARE
@@ -49,7 +49,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     folder.mkdir(exist_ok=True)
     study, series, instance = uids("rsna", plan.seed, shot.patient, shot.index)
     spacing = (0.115, 0.1988)[0] + (0.1988 - 0.115) * rng.random()
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, round(spacing, 4), study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, round(spacing, 4), study, series, instance)
     write_secondary_capture(folder / f"{name}.dcm", develop(radiograph, SIZE, SIZE, rng), identity)
     boxes = tuple(scaled_box(one.box(), GRID, SIZE, SIZE) for one in radiograph.findings if one.kind == "opacity")
     return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes, {"class": image_class})

@@ -14,7 +14,7 @@ from benchmark.phantom.anatomy import SIDES, Scene
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 
 DEFAULT_POSITIVE_SHARE = 2_669 / 12_047  # docs/sources.md, SIIM-ACR
@@ -54,7 +54,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     folder = root / (TEST_FOLDER if shot.role == "test" else TRAIN_FOLDER) / study / series
     folder.mkdir(parents=True, exist_ok=True)
     name = uuid_of("siim", plan.seed, shot.patient, shot.index)
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
     write_secondary_capture(folder / f"{instance}.dcm", develop(radiograph, SIZE, SIZE, rng), identity)
 
     masks = [enlarge(one.density, SIZE, SIZE) > OUTLINE for one in radiograph.findings]
