@@ -210,7 +210,7 @@ def method_of(record: Record, methods: Sequence[PaperMethod]) -> Method | None:
     return None
 
 
-def published_spread(paper: str, table: PaperTable, metric: PrintedMetric, line: published.Line) -> Spread:
+def published_spread(paper: str, table: PaperTable, metric: PrintedMetric, line: published.PrintedValue) -> Spread:
     """Standard deviation behind a published mean: of the distinct released runs, else back from the interval or spread that is printed."""
     runs = published.load_runs(paper)
     same = (runs["task_id"] == line["task_id"]) & (runs["method"] == line["method"]) & (runs["pretraining"] == line["pretraining"])
@@ -272,9 +272,9 @@ def _compared(printed: published.PrintedTable, card: PaperCard, measured: Mappin
     return ComparedTable(printed.title, table.meaning, tuple(columns.values()), methods, cells)
 
 
-def _columns(lines: Sequence[published.Line]) -> list[PrintedColumn]:
+def _columns(lines: Sequence[published.PrintedValue]) -> list[PrintedColumn]:
     """In the file's order, under titles that say no more than it takes to tell them apart."""
-    first: dict[tuple[str, str], published.Line] = {}
+    first: dict[tuple[str, str], published.PrintedValue] = {}
     for line in lines:
         first.setdefault((line["task_id"], line["metric"]), line)
     titles: list[str] = []
@@ -285,7 +285,7 @@ def _columns(lines: Sequence[published.Line]) -> list[PrintedColumn]:
     return [PrintedColumn(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
 
 
-def _cell(line: published.Line, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
+def _cell(line: published.PrintedValue, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
     facts = {
         "task": line["task_id"],
         "metric": line["metric"],
