@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.bench import memory, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Measurement, Report, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -35,7 +35,7 @@ TARGETS = {
 TOLERANCE = 1e-5
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     epochs, images, batch, runs, rounds = (1, 8, 4, 1, 1) if quick else (2, 16, 8, None, 2)

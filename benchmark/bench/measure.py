@@ -80,7 +80,7 @@ class Measurement(BaseModel):
         return self.equal and (self.ratio >= self.target if self.goal == "faster" else self.ratio <= self.target)
 
 
-class Report(BaseModel):
+class BenchReport(BaseModel):
     """One bench: its rows, what was measured on what, and on which machine."""
 
     model_config = ConfigDict(frozen=True)
@@ -100,9 +100,9 @@ class Report(BaseModel):
         return all(row.equal for row in self.rows)
 
 
-def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> Report:
+def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> BenchReport:
     """Closes a bench begun at `started` (time.monotonic)."""
-    return Report(
+    return BenchReport(
         bench=bench,
         sides=sides,
         quick=quick,

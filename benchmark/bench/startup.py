@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmark.bench.measure import Measurement, Report, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.errors import EnvironmentProblem
 
 SIDES = "plain: `import torch`, fast: `lobe list tasks`, each in a fresh process. Planning has no plain side: it is held to a time."
@@ -38,7 +38,7 @@ print(json.dumps({"rows": rows, "torch": "torch" in sys.modules}))
 """
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     """Raises EnvironmentProblem when a child process fails."""
     started = time.monotonic()
     repeats, counts = (1, [2, 4]) if quick else (7, [250, 500, 1000])

@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.bench import alternatives, bare, gpu, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import Ingredients, gather
-from benchmark.bench.measure import Measurement, Report, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
 from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
@@ -51,7 +51,7 @@ FORMATS = ("rsna-yolov3-finetune-100", "siim-unet-finetune-100")  # measured in 
 COMPILED = ("rsna-yolov3-finetune-100",)  # compiling takes longer than all its steps here
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)

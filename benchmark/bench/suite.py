@@ -11,7 +11,7 @@ from benchmark import registry
 from benchmark.bench import bare, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Measurement, Report, Timed, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, report
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -46,7 +46,7 @@ class _Ways:
     floor: dict[str, bare.BareRun] = field(default_factory=dict)
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, rounds = (4, 2, 1, 1) if quick else (16, 8, 1, 2)
