@@ -82,7 +82,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Labels:
+class Listing:
     """Result of the label files: usable ids in label-file order, and counts by name."""
 
     ids: tuple[str, ...]

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -49,7 +49,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, instance, f"P{number}", radiograph.report, (), {"codes": codes})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role != SHARED]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))
     with (root / TABLE).open("w", encoding="utf-8", newline="") as handle:
@@ -71,4 +71,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "files_without_row": 0,
         "images_of_two_patients": len(written) - len(labelled),
     }
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)

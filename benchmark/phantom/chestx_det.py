@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
@@ -74,7 +74,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, f"{number}.png", patient_id(plan, shot), radiograph.report, (), {"entry": entry})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     listed = {part: [one for one in written if one.shot.role.startswith(part)] for part in ("train", "test")}
     counts = {"images": len(written), "patients": len({one.patient_id for one in written})}
     for part, ones in listed.items():
@@ -83,7 +83,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         counts[f"{part}_images"] = len(entries)
         counts[f"{part}_positives"] = sum(bool(entry["syms"]) for entry in entries)
         counts[f"{part}_boxes"] = sum(len(entry["syms"]) for entry in entries)
-    return Labels(tuple(one.id for ones in listed.values() for one in ones), counts)
+    return Listing(tuple(one.id for ones in listed.values() for one in ones), counts)
 
 
 def _polygons(density: np.ndarray, level: float) -> list[np.ndarray]:

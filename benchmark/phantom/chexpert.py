@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.anatomy import SIDES, Patient, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
 from benchmark.phantom.seeds import number_of
@@ -69,7 +69,7 @@ def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) 
     return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid", "test")}
     for part in ("train", "valid"):
         write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in tables[part])])
@@ -89,7 +89,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         for word, value in (("positive", "1.0"), ("uncertain", "-1.0")):
             counts[f"{name} {word}"] = sum(one.label["values"].get(name) == value for one in tables["train"])
         counts[f"{name} test positive"] = sum(name in one.label["values"] for one in tables["test"])
-    return Labels(tuple(one.id for members in tables.values() for one in members), counts)
+    return Listing(tuple(one.id for members in tables.values() for one in members), counts)
 
 
 def _write_test_labels(path: Path, test: list[Written]) -> None:

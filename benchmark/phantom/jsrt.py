@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import Finding, nodule
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.seeds import number_of
@@ -56,7 +56,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"fold": fold})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     """There is no table: files are the labels."""
     for fold in ("fold1", "fold2"):
         (root / OUTLINES / fold / "masks").mkdir(parents=True, exist_ok=True)
@@ -66,4 +66,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "images_without_nodule": sum(not one.shot.positive for one in written),
     }
     counts |= {f"{fold}_images": sum(one.label["fold"] == fold for one in written) for fold in ("fold1", "fold2")}
-    return Labels(tuple(sorted(one.id for one in written)), counts)
+    return Listing(tuple(sorted(one.id for one in written)), counts)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, pneumothorax
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -88,7 +88,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, place.dicom, str(place.subject), radiograph.report, boxes, {"path": place.path, "phrases": phrases})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     (root / FOLDER).mkdir(parents=True)
     listed = [one for one in written if one.label["phrases"]]
     with (root / FOLDER / f"{NAME}.csv").open("w", encoding="utf-8", newline="") as handle:
@@ -110,7 +110,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     counts |= {
         f"{'validation' if part == 'val' else part}_images": sum(one.shot.role == part for one in listed) for part in reversed(SPLITS)
     }
-    return Labels(tuple(one.id for one in listed), counts)
+    return Listing(tuple(one.id for one in listed), counts)
 
 
 def _draw_names(rng: np.random.Generator) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.boxed import LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -96,7 +96,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, f"{number:08d}", radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     order = stream("rows", plan.dataset, plan.seed).permutation(len(written))  # the release's rows are not in file-name order
     rows = [written[k] for k in order]
     write_lines(root / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *(one.label["row"] for one in rows)])
@@ -125,7 +125,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     counts["labels_several"] = sum(len(labels) > 1 for labels in findings)
     named = Counter(label for labels in findings for label in labels if label != NO_FINDING)
     counts |= {f"labels_{name.lower()}": n for name, n in sorted(named.items())}
-    return Labels(tuple(one.id for one in rows), counts)
+    return Listing(tuple(one.id for one in rows), counts)
 
 
 def first_patient_number(plan: Plan) -> int:

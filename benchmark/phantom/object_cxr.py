@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.devices import ForeignObject, draw_foreign_object
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -70,7 +70,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, path.stem, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     counts: dict[str, int] = {}
     for part in ("train", "dev"):
         listed = [one for one in written if one.shot.role.startswith(part)]
@@ -81,7 +81,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     for name in ("images", "positives", "boxes"):
         counts[name] = counts[f"train_{name}"] + counts[f"dev_{name}"]
     counts["patients"] = len({one.patient_id for one in written})
-    return Labels(tuple(one.id for one in written), counts)
+    return Listing(tuple(one.id for one in written), counts)
 
 
 def _draw_objects(rng: np.random.Generator) -> int:

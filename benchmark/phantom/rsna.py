@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -55,7 +55,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes, {"class": image_class})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = {one.id: one for one in written if one.shot.role == "labelled"}
     ids = _two_runs(list(labelled))
     boxes, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
@@ -75,7 +75,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "patients": len({one.patient_id for one in labelled.values()}),
         "unlabelled_images": len(unlabelled),
     }
-    return Labels(tuple(ids), counts)
+    return Listing(tuple(ids), counts)
 
 
 def _other_finding(scene: Scene, rng: np.random.Generator) -> list[Finding]:

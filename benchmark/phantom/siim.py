@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -63,7 +63,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, instance, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role == "labelled"]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))  # the release's rows follow no visible order
     lines = ["ImageId, EncodedPixels"]  # the blank is the release's
@@ -82,7 +82,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "files_without_row": sum(one.shot.role == "without row" for one in written),
         "unlabelled_images": sum(one.shot.role == "test" for one in written),
     }
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)
 
 
 def relative_run_lengths(mask: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.boxed import Look, draw, large_enough, opacity, small_disc
 from benchmark.phantom.findings import Finding, effusion
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -78,7 +78,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, patient_id(plan, shot), radiograph.report, (), {"boxes": boxes if part != "test" else []})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     listed = {part: [one for one in written if one.shot.role.startswith(f"{part}/")] for part in (*PARTS, "test")}
     (root / "lists").mkdir()
     (root / "annotations" / "json").mkdir(parents=True)
@@ -94,7 +94,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         counts[f"{part}_images"] = len(listed[part])
         for folder in ("health", "sick", "tb"):
             counts[f"{part}_{folder}"] = sum(f"/{folder}/" in one.shot.role for one in listed[part])
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)
 
 
 def _draw_names(rng: np.random.Generator) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
@@ -75,7 +75,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"rows": rows})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     folder = root / "annotations"
     folder.mkdir()
     listed = {part: [one for one in written if one.shot.role == part] for part in ("train", "test")}
@@ -91,7 +91,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     }
     for part, ones in listed.items():
         counts |= {f"{part}_images": len(ones), f"{part}_normal": sum(not one.shot.positive for one in ones)}
-    return Labels(tuple(one.id for part in listed.values() for one in part), counts)
+    return Listing(tuple(one.id for part in listed.values() for one in part), counts)
 
 
 def _readings(truth: list[tuple[str, Corners]], height: int, width: int, rng: np.random.Generator) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.phantom.anatomy import Scene
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 
@@ -33,7 +33,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     lines = ["image,patient,part,x,y,width,height"]
     for one in written:
         about = f"{one.id},{one.patient_id},{one.shot.role}"
@@ -44,4 +44,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "boxes": sum(len(one.boxes_xywh) for one in written),
         "patients": len({one.patient_id for one in written}),
     }
-    return Labels(tuple(one.id for one in written), counts)
+    return Listing(tuple(one.id for one in written), counts)
