@@ -41,7 +41,7 @@ TIMED_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Level:
+class LevelShape:
     """A feature level at the frame: stride, channels, cells per side."""
 
     stride: int
@@ -68,7 +68,7 @@ class Checked:
     label: str
     random: bool
     fault: str | None
-    levels: tuple[Level, ...]
+    levels: tuple[LevelShape, ...]
     parameters: int
     macs: int
     seconds: float | None
@@ -136,7 +136,7 @@ def check(
     if picture is not None:
         _draw(maps, radiograph, picture)
     return Checked(
-        levels=tuple(Level(s, m.shape[1], m.shape[-1]) for s, m in sorted(maps.items())),
+        levels=tuple(LevelShape(s, m.shape[1], m.shape[-1]) for s, m in sorted(maps.items())),
         macs=macs,
         seconds=seconds,
         peak_bytes=peak,
@@ -193,7 +193,7 @@ def _cost(encoder: SealedEncoder, image: Tensor) -> tuple[dict[int, Tensor], int
 
 
 def _warnings(
-    parsed: naming.NamedBackbone,
+    parsed: naming.ParsedName,
     spec: BackboneSpec,
     contamination: Mapping[str, Contamination],
     own: Normalisation | None,

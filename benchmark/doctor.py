@@ -31,7 +31,7 @@ REINSTALL = "`make` installs the versions LOBE is tested with"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of `lobe doctor`: what was looked at, what was found, and what to do about it ("" where nothing is to do)."""
 
     name: str
@@ -40,7 +40,7 @@ class Finding:
     mend: str = ""
 
 
-def examine(cache: Path | None = None) -> list[Finding]:
+def examine(cache: Path | None = None) -> list[Diagnosis]:
     """Examines Python, packages, devices and disk. Takes some ten seconds, nearly all of it imports.
 
     Args:
@@ -53,40 +53,40 @@ def examine(cache: Path | None = None) -> list[Finding]:
     return [finding for name, check in checks.items() for finding in _guarded(name, check)]
 
 
-def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _guarded(name: str, check: Callable[[], Iterator[Diagnosis]]) -> list[Diagnosis]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return list(check())
     except ImportError as error:
-        return [Finding(name, "error", f"cannot be imported: {error}", f"{REINSTALL}.")]
+        return [Diagnosis(name, "error", f"cannot be imported: {error}", f"{REINSTALL}.")]
     except Exception as error:  # a broken package may raise anything at import
-        return [Finding(name, "error", f"{type(error).__name__}: {error}", f"{REINSTALL}.")]
+        return [Diagnosis(name, "error", f"{type(error).__name__}: {error}", f"{REINSTALL}.")]
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[Diagnosis]:
     version = "{}.{}.{}".format(*sys.version_info[:3])
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         fitting = "{}.{} to {}.{}".format(*OLDEST_PYTHON, *NEWEST_PYTHON)
-        yield Finding("Python", "error", f"{version}; LOBE runs on {fitting}", "Make a new environment: `make PYTHON=python3.12`.")
+        yield Diagnosis("Python", "error", f"{version}; LOBE runs on {fitting}", "Make a new environment: `make PYTHON=python3.12`.")
         return
     if sys.dont_write_bytecode:
-        yield Finding(
+        yield Diagnosis(
             "Python",
             "warning",
             f"{version}, told not to keep compiled imports: every process and every Ray worker starts several times slower",
             "`unset PYTHONDONTWRITEBYTECODE`.",
         )
         return
-    yield Finding("Python", "ok", version)
+    yield Diagnosis("Python", "ok", version)
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[Diagnosis]:
     installed = {name: importlib.metadata.version(name) for name in ("torch", "torchvision")}
     detail = ", ".join(f"{name} {version}" for name, version in installed.items())
     wanted = torch_wanted_by_torchvision()
     if wanted is not None and wanted != _release(installed["torch"]):
-        yield Finding("torch", "error", f"{detail} is no pair: this torchvision belongs to torch {wanted}", _PAIR)
+        yield Diagnosis("torch", "error", f"{detail} is no pair: this torchvision belongs to torch {wanted}", _PAIR)
         return
     import torch
 
@@ -96,12 +96,12 @@ def _torch() -> Iterator[Finding]:
         boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.1], [4.0, 4.0, 5.0, 5.0]])
         kept = torch.ops.torchvision.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     except RuntimeError as error:
-        yield Finding("torch", "error", f"{detail}: {error}", _PAIR)
+        yield Diagnosis("torch", "error", f"{detail}: {error}", _PAIR)
         return
     if kept != [0, 2]:
-        yield Finding("torch", "error", f"{detail}: non-maximum suppression kept {kept} of a set where [0, 2] is right", _PAIR)
+        yield Diagnosis("torch", "error", f"{detail}: non-maximum suppression kept {kept} of a set where [0, 2] is right", _PAIR)
         return
-    yield Finding("torch", "ok", detail)
+    yield Diagnosis("torch", "ok", detail)
 
 
 _PAIR = f"{REINSTALL}; by hand, install torch and torchvision together, for example 2.15 with 0.29 or 2.11 with 0.26."
@@ -120,27 +120,27 @@ def _release(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Diagnosis]:
     import torch
 
     if not torch.cuda.is_available():
         driver = Path("/proc/driver/nvidia/version")
         if driver.exists() and torch.version.cuda is None:
-            yield Finding(
+            yield Diagnosis(
                 "Devices",
                 "warning",
                 "an NVIDIA driver, but a torch built without CUDA",
                 "Install the CUDA build of the same torch version.",
             )
         elif driver.exists():
-            yield Finding(
+            yield Diagnosis(
                 "Devices",
                 "warning",
                 f"an NVIDIA driver that torch (CUDA {torch.version.cuda}) cannot use",
                 "Compare the driver's CUDA version in `nvidia-smi` with torch's; in a container, start it with `--gpus all`.",
             )
         else:
-            yield Finding("Devices", "ok", f"no GPU; jobs run on {usable_cores()} CPU cores")
+            yield Diagnosis("Devices", "ok", f"no GPU; jobs run on {usable_cores()} CPU cores")
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -150,21 +150,21 @@ def _devices() -> Iterator[Finding]:
         except RuntimeError as error:
             first_line = str(error).partition("\n")[0]
             mend = "The device may be taken by another process, or be older than this torch supports: see `nvidia-smi`."
-            yield Finding("Devices", "error", f"{detail}: {first_line}", mend)
+            yield Diagnosis("Devices", "error", f"{detail}: {first_line}", mend)
         else:
-            yield Finding("Devices", "ok", detail)
+            yield Diagnosis("Devices", "ok", detail)
 
 
-def _setuptools() -> Iterator[Finding]:
+def _setuptools() -> Iterator[Diagnosis]:
     version = importlib.metadata.version("setuptools")
     if importlib.util.find_spec("pkg_resources") is None:
         mend = 'mmengine still imports pkg_resources: `uv pip install "setuptools<82"`.'
-        yield Finding("setuptools", "error", f"{version} has no pkg_resources", mend)
+        yield Diagnosis("setuptools", "error", f"{version} has no pkg_resources", mend)
         return
-    yield Finding("setuptools", "ok", f"{version}, with pkg_resources")
+    yield Diagnosis("setuptools", "ok", f"{version}, with pkg_resources")
 
 
-def _mmdet() -> Iterator[Finding]:
+def _mmdet() -> Iterator[Diagnosis]:
     from benchmark.heads.networks import mmcv_ops  # before mmdet: it provides the operators mmdet.models asks for
 
     served_by = mmcv_ops.install()
@@ -174,10 +174,10 @@ def _mmdet() -> Iterator[Finding]:
 
     operators = {"compiled": "mmcv's compiled operators", "torchvision": "torchvision's operators stand in for mmcv's compiled ones"}
     versions = f"mmdet {mmdet.__version__}, mmcv {mmcv.__version__}, mmengine {mmengine.__version__}"
-    yield Finding("mmdet", "ok", f"{versions}; {operators[served_by]}")
+    yield Diagnosis("mmdet", "ok", f"{versions}; {operators[served_by]}")
 
 
-def _opencv() -> Iterator[Finding]:
+def _opencv() -> Iterator[Diagnosis]:
     distributions = _installed("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
     owners = ", ".join(f"{name} {version}" for name, version in distributions.items())
     headless = (
@@ -191,16 +191,16 @@ def _opencv() -> Iterator[Finding]:
             mend = f"`apt install libgl1 libglib2.0-0`; or {headless}."
         else:
             mend = f"{REINSTALL}."
-        yield Finding("OpenCV", "error", f"{owners or 'not installed'}: {error}", mend)
+        yield Diagnosis("OpenCV", "error", f"{owners or 'not installed'}: {error}", mend)
         return
     if len(set(distributions.values())) > 1:
         # All of them write into one folder `cv2`: files of two versions lie there side by side.
-        yield Finding("OpenCV", "warning", f"several versions share one folder: {owners}; {cv2.__version__} answers", f"{headless}.")
+        yield Diagnosis("OpenCV", "warning", f"several versions share one folder: {owners}; {cv2.__version__} answers", f"{headless}.")
         return
-    yield Finding("OpenCV", "ok", owners)
+    yield Diagnosis("OpenCV", "ok", owners)
 
 
-def _dicom() -> Iterator[Finding]:
+def _dicom() -> Iterator[Diagnosis]:
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
@@ -213,13 +213,13 @@ def _dicom() -> Iterator[Finding]:
             missing.append((UID(syntax).name, plugin))
     for syntax_name, plugin in missing:
         mend = f"Images of this transfer syntax are refused, since another decoder would give other grey levels. {REINSTALL}."
-        yield Finding("DICOM", "error", f"{syntax_name}: its decoder {plugin!r} is not installed", mend)
+        yield Diagnosis("DICOM", "error", f"{syntax_name}: its decoder {plugin!r} is not installed", mend)
     if not missing:
         versions = ", ".join(f"{name} {version}" for name, version in decoder_versions().items())
-        yield Finding("DICOM", "ok", f"a decoder for each of {len(DECODERS)} transfer syntaxes ({versions})")
+        yield Diagnosis("DICOM", "ok", f"a decoder for each of {len(DECODERS)} transfer syntaxes ({versions})")
 
 
-def _imaging() -> Iterator[Finding]:
+def _imaging() -> Iterator[Diagnosis]:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
     import skimage  # noqa: F401  whether it can be imported is the question
@@ -228,7 +228,7 @@ def _imaging() -> Iterator[Finding]:
     yield Finding("Transforms", "ok", f"albumentations {albumentations.__version__}, scikit-image {of_skimage}")
 
 
-def _ray() -> Iterator[Finding]:
+def _ray() -> Iterator[Diagnosis]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -236,39 +236,39 @@ def _ray() -> Iterator[Finding]:
     free_bytes = shutil.disk_usage(shared).free if shared.is_dir() else SHARED_MEMORY_BYTES
     if free_bytes < SHARED_MEMORY_BYTES:
         detail = f"{ray.__version__}; {_size(free_bytes)} of shared memory, so objects go to the disk"
-        yield Finding("Ray", "warning", detail, "In a container: `docker run --shm-size=2g`.")
+        yield Diagnosis("Ray", "warning", detail, "In a container: `docker run --shm-size=2g`.")
         return
-    yield Finding("Ray", "ok", ray.__version__)
+    yield Diagnosis("Ray", "ok", ray.__version__)
 
 
-def _mlflow() -> Iterator[Finding]:
+def _mlflow() -> Iterator[Diagnosis]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    yield Finding("MLflow", "ok", mlflow.__version__)
+    yield Diagnosis("MLflow", "ok", mlflow.__version__)
 
 
-def _disk(cache: Path | None) -> Iterator[Finding]:
+def _disk(cache: Path | None) -> Iterator[Diagnosis]:
     folder = resolve.cache_folder(cache)
     standing = folder
     while not standing.exists():
         standing = standing.parent
     if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
-        yield Finding("Disk", "error", f"the cache folder {folder} cannot be written", "Name another one with `--cache`.")
+        yield Diagnosis("Disk", "error", f"the cache folder {folder} cannot be written", "Name another one with `--cache`.")
         return
     free_bytes = shutil.disk_usage(standing).free
     detail = f"{_size(free_bytes)} free for the cache in {folder}"
     if free_bytes < CACHE_NEEDED_BYTES:
         need = f"the five datasets need {_size(CACHE_NEEDED_BYTES)}"
-        yield Finding("Disk", "error", f"{detail}; {need}", "Free some, or name a larger disk with `--cache`.")
+        yield Diagnosis("Disk", "error", f"{detail}; {need}", "Free some, or name a larger disk with `--cache`.")
     elif free_bytes < CACHE_COMFORTABLE_BYTES:
         mend = f"{_size(CACHE_COMFORTABLE_BYTES)} holds a large backbone's features as well; a larger disk goes with `--cache`."
-        yield Finding("Disk", "warning", detail, mend)
+        yield Diagnosis("Disk", "warning", detail, mend)
     else:
-        yield Finding("Disk", "ok", detail)
+        yield Diagnosis("Disk", "ok", detail)
 
 
-CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[], Iterator[Diagnosis]]] = {
     "Python": _python,
     "torch": _torch,
     "Devices": _devices,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from benchmark import registry
 from benchmark.cards import (
-    Asked,
+    AskedPrompts,
     BackboneRef,
     Contamination,
     DatasetRef,
@@ -193,7 +193,7 @@ def _untrained_jobs(
         yield job.model_copy(update={"experiment": job.experiment.model_copy(update=update)})
 
 
-def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> Asked | None:
+def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> AskedPrompts | None:
     if words.prompts is None:
         return None
     if words.prompts not in prompts:
@@ -207,7 +207,7 @@ def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[s
         # Only what is asked: words of other datasets' classes decide no digit here.
         positives, negatives = ({c: side[c] for c in dataset.classes if c in side} for side in (found.positives, found.negatives))
         sets.append(PromptTexts(positives=positives, negatives=negatives))
-    return Asked(sets=tuple(sets), combine=card.combine)
+    return AskedPrompts(sets=tuple(sets), combine=card.combine)
 
 
 def _recipe(task: TaskCard, settings: Settings) -> Recipe:

@@ -117,7 +117,7 @@ def _is_read(field: str, called: dict[str, set[str]]) -> bool:
 
 def test_every_card_is_part_of_an_experiment_or_has_a_name_here():
     parts = {one.__name__ for one in hashed()}
-    assert {"BackboneRef", "DatasetRef", "Recipe", "Switches", "Words", "Asked", "Normalisation", "SplitRule"} <= parts
+    assert {"BackboneRef", "DatasetRef", "Recipe", "Switches", "Words", "AskedPrompts", "Normalisation", "SplitRule"} <= parts
     assert {one.__name__ for one in classes()} == parts | set(CALLED)
 
 

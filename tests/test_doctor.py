@@ -29,12 +29,12 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def only(findings: list[doctor.Finding]) -> doctor.Finding:
+def only(findings: list[doctor.Diagnosis]) -> doctor.Diagnosis:
     assert len(findings) == 1, findings
     return findings[0]
 
 
-def check(name: str) -> list[doctor.Finding]:
+def check(name: str) -> list[doctor.Diagnosis]:
     return doctor._guarded(name, doctor.CHECKS[name])
 
 

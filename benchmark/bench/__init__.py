@@ -1,6 +1,6 @@
 """`lobe bench`: the project's speed against the plain way, measured in the same run, with the numbers of both compared.
 
-Each bench is a module with `run(quick, folder) -> Report`; `measure` holds what they share, `page` makes a page of their JSON files.
+Each bench is a module with `run(quick, folder) -> BenchReport`; `measure` holds what they share, `page` makes a page of their JSON files.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rich.table import Table
 
 from benchmark import json_files
 from benchmark.bench import page
-from benchmark.bench.measure import Report
+from benchmark.bench.measure import BenchReport
 from benchmark.errors import UsageError
 from benchmark.store import write_atomically
 
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
 
 
-def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Report:
+def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> BenchReport:
     """Runs one bench on data made for it, and writes `<out>/<name>.json`.
 
     Args:
@@ -34,7 +34,7 @@ def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Rep
     return report
 
 
-def read(out: Path) -> list[Report]:
+def read(out: Path) -> list[BenchReport]:
     """The reports in a folder, in the order of `NAMES`; benches that were not run are left out.
 
     Raises:
@@ -43,15 +43,15 @@ def read(out: Path) -> list[Report]:
     return [_report(file) for file in (out / f"{name}.json" for name in NAMES) if file.exists()]
 
 
-def _report(file: Path) -> Report:
+def _report(file: Path) -> BenchReport:
     try:
-        return Report.model_validate(json_files.read(file))
+        return BenchReport.model_validate(json_files.read(file))
     except (OSError, ValueError) as error:  # pydantic's own is a ValueError
         reason = str(error).splitlines()[0]
         raise UsageError(f"{file} is no report of a bench ({reason}). Move it away, or run `lobe bench {file.stem}` again.") from None
 
 
-def table(report: Report) -> Table:
+def table(report: BenchReport) -> Table:
     """For the terminal."""
     shown = Table(title=f"bench {report.bench}{' (quick: times mean nothing)' if report.quick else ''}", box=None, header_style="bold")
     for column in page.COLUMNS:

@@ -15,12 +15,12 @@ import numpy as np
 
 from benchmark.bench.bare import BareLoop
 from benchmark.bench.ingredients import Ingredients
-from benchmark.bench.measure import Row, alternate
+from benchmark.bench.measure import Measurement, alternate
 from benchmark.bench.stepping import Ours, bare_loop
 from benchmark.training.compiled import compile_network
 
 
-def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Row:
+def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Measurement:
     """A bare training step in torch's default memory format and with channels last."""
     index = np.arange(given.data.batch_size)
     sides: list[Callable[[], float]] = []
@@ -31,7 +31,7 @@ def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float)
     return _row(f"{task}, training step, channels_last against the default format", sides, repeats, tolerance, {})
 
 
-def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path) -> list[Row]:
+def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path) -> list[Measurement]:
     """The harness's training step and validation forward as `lobe run --compile` makes them, against as they are.
 
     Args:

@@ -35,12 +35,12 @@ TARGETS = {
 TOLERANCE = 1e-5
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     epochs, images, batch, runs, rounds = (1, 8, 4, 1, 1) if quick else (2, 16, 8, None, 2)
     tasks = ("covid-rural-linear-frozen-100",) if quick else tuple(TARGETS)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for task in tasks:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
@@ -71,7 +71,7 @@ def run(quick: bool, folder: Path) -> Report:
     return report("frozen", SIDES, quick, sizes, rows, started)
 
 
-def _task(task: str, planned: list[Job], inputs: Inputs, folder: Path, cores: int, rounds: int) -> list[Row]:
+def _task(task: str, planned: list[Job], inputs: Inputs, folder: Path, cores: int, rounds: int) -> list[Measurement]:
     prepare_process(cores)
     slow = _Plain(planned, replace(inputs, cache=folder / "truth"), folder / "png", cores)  # its files are made outside the clock
     empty = iter(folder / f"fast-{turn}" / "images" for turn in range(rounds))
@@ -89,7 +89,7 @@ def _task(task: str, planned: list[Job], inputs: Inputs, folder: Path, cores: in
     ceiling = {
         "ceiling: plain / head-only, an image of an epoch (computed)": round(costs["plain epoch"] / costs["head-only epoch of a run"], 1)
     }
-    measured = Row(
+    measured = Measurement(
         what=f"{task}, {len(planned)} runs at the reduced size",
         plain=plain,
         fast=fast,
@@ -172,13 +172,13 @@ def _whole(task: str, cost: dict[str, float], compared: Compared, ceiling: dict[
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
     size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
     once = cost["decode and cache, once"] + cost["features, once"]
-    fast = protocol.Costs(
+    fast = protocol.ImageCosts(
         once=once, train=epoch, validation=epoch, test=cost["test of a run with all metrics"], run=cost["encoder of a run"]
     )
-    plain = protocol.Costs(once=0.0, train=slow, validation=slow, test=cost["plain test"])
+    plain = protocol.ImageCosts(once=0.0, train=slow, validation=slow, test=cost["plain test"])
     images = {"train images": size.train, "validation images": size.validation, "test images": size.test}
     return [
-        Row(
+        Measurement(
             what=f"{task}, {size.runs} runs of {epochs} epochs on all images (computed)",
             plain=Timed(seconds=(protocol.task_seconds(size, plain, epochs),)),
             fast=Timed(seconds=(protocol.task_seconds(size, fast, epochs),)),

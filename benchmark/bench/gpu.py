@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.bench import alternatives, protocol
 from benchmark.bench.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
 from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
-from benchmark.bench.measure import Row, Timed, alternate
+from benchmark.bench.measure import Measurement, Timed, alternate
 from benchmark.bench.stepping import Ours, compare_steps
 from benchmark.machine import usable_cores
 from benchmark.training.determinism import prepare_process
@@ -31,7 +31,7 @@ PATIENTS, LIMIT = 220, 128  # a limited run's batch is at most half its training
 NO_GPU = "none: torch finds no CUDA device here, so the rows of tasks 3, 6 and 13 and the projected GPU-hours were not measured"
 
 
-def rows(quick: bool, folder: Path) -> tuple[list[Row], str]:
+def rows(quick: bool, folder: Path) -> tuple[list[Measurement], str]:
     """Rows, and a sentence on the device."""
     if not torch.cuda.is_available():
         return [], NO_GPU
@@ -44,7 +44,7 @@ def measure(
     device_type: Literal["cpu", "cuda"],
     tasks: Sequence[str] = NEAR_TASKS + ALSO,
     other_ways: bool = True,
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Steps of every kind of task at full batch, the plain way's epoch, and the projection. A CPU takes hours unless `quick`.
 
     Args:
@@ -53,7 +53,7 @@ def measure(
     """
     repeats, limit, patients = (1, 8, PATIENTS_QUICK) if quick else (20, LIMIT, PATIENTS)
     largest = 0.0
-    costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]] = {}
+    costs: dict[tuple[str, str], tuple[protocol.ImageCosts, protocol.ImageCosts]] = {}
     for task in tasks:
         given = _given(task, folder, patients, limit, device_type, frame_size(quick))
         e = given.experiment
@@ -71,7 +71,7 @@ def measure(
             ("validation forward", forward, others, n[1]),
         ):
             largest = max(largest, abs(one - other))
-            yield Row(
+            yield Measurement(
                 what=f"{task} on the {'GPU' if device_type == 'cuda' else 'CPU'}, {e.precision}, batch {images}, {what}",
                 plain=plain,
                 fast=fast,
@@ -111,14 +111,14 @@ def _given(task: str, folder: Path, patients: int, limit: int, device_type: Lite
     return gather(job[0].experiment, inputs)
 
 
-def _against_plain(task: str, given: Ingredients, folder: Path) -> Row:
+def _against_plain(task: str, given: Ingredients, folder: Path) -> Measurement:
     """An epoch of training and validation, from files against from the cache."""
     images, decoder = png_files(given, folder / "gpu" / "png" / given.experiment.dataset.name)
     workers = min(WORKERS, usable_cores())
     plain, fast, one, other = alternate(
         lambda: _epoch(given, plain_model(given, images, given.encoder(), workers)), lambda: _epoch(given, Ours(given).model), 2
     )
-    return Row(
+    return Measurement(
         what=f"{task} on the GPU, an epoch with validation, against the plain way",
         plain=plain,
         fast=fast,
@@ -136,7 +136,7 @@ def _epoch(given: Ingredients, model: Model) -> float:
     return line.validation_loss
 
 
-def hours(costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]], difference: float) -> list[Row]:
+def hours(costs: dict[tuple[str, str], tuple[protocol.ImageCosts, protocol.ImageCosts]], difference: float) -> list[Measurement]:
     """All 136 runs from the measured steps: decoding, features and metrics are not in it."""
     projected = []
     for name in ("fewest_epochs", "most_epochs"):
@@ -146,7 +146,7 @@ def hours(costs: dict[tuple[str, str], tuple[protocol.Costs, protocol.Costs]], d
             for side in (0, 1):
                 seconds[side] += protocol.run_seconds(size, costs[card.head, card.encoder][side], getattr(size, name))
         projected.append(
-            Row(
+            Measurement(
                 what=f"GPU-hours of the full suite, the {name.replace('_', ' ')}, forwards and backwards alone (computed)",
                 plain=Timed(seconds=(seconds[0],)),
                 fast=Timed(seconds=(seconds[1],)),

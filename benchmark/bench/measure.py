@@ -88,7 +88,7 @@ class Row(BaseModel):
         return self.equal and (self.ratio >= self.target if self.goal == "faster" else self.ratio <= self.target)
 
 
-class Report(BaseModel):
+class BenchReport(BaseModel):
     """One bench: its rows, what was measured on what, and on which machine."""
 
     model_config = ConfigDict(frozen=True)
@@ -98,7 +98,7 @@ class Report(BaseModel):
     sides: str
     quick: bool
     sizes: dict[str, float | int | str]
-    rows: tuple[Row, ...]
+    rows: tuple[Measurement, ...]
     seconds: float
     machine: dict[str, str]
     finished_at: str
@@ -108,9 +108,9 @@ class Report(BaseModel):
         return all(row.equal for row in self.rows)
 
 
-def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Row], started: float) -> Report:
+def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> BenchReport:
     """Closes a bench begun at `started` (time.monotonic)."""
-    return Report(
+    return BenchReport(
         bench=bench,
         sides=sides,
         quick=quick,

@@ -12,7 +12,7 @@ import torch
 
 from benchmark.bench.corpus import frame_size, jobs, shared_corpus
 from benchmark.bench.ingredients import gather
-from benchmark.bench.measure import Row, alternate
+from benchmark.bench.measure import Measurement, alternate
 from benchmark.errors import EnvironmentProblem
 from benchmark.kinds.base import Part
 from benchmark.training.features import BATCH, FeatureBank
@@ -24,7 +24,7 @@ SLACK_BYTES = 8 * 2**20
 STATUS = Path("/proc/self/status")
 
 
-def row(quick: bool, folder: Path, cores: int) -> Row:
+def row(quick: bool, folder: Path, cores: int) -> Measurement:
     """A pass over the features, kept under the budget, against encoding every image again.
 
     Raises:
@@ -64,7 +64,7 @@ def row(quick: bool, folder: Path, cores: int) -> Row:
     apart = max(float((one[s] - other[s]).abs().max()) for one, other in zip(encoded, read, strict=True) for s in strides)
     beyond = max(0, kept.memory_bytes - budget, grown["under the budget"] - budget - SLACK_BYTES)
     seen = grown["all in memory"] > needed / 2  # a scale that does not see the features proves nothing about a part of them
-    return Row(
+    return Measurement(
         what=f"features of {len(part)} images, {SHARE} times their budget of memory: reading them back, against the encoder",
         plain=plain,
         fast=fast,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.bench.measure import Report, Row, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, alternate, report
 from benchmark.bench.plain_scores import package_lovt_map, pycocotools_ap
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
@@ -17,7 +17,7 @@ SIDES = "plain: `mean-average-precision` fed image by image, and pycocotools; fa
 PER_IMAGE = 40
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     n_images, repeats = (40, 1) if quick else (5000, 3)
     detections, truth = split(n_images, seed=0)
@@ -26,7 +26,7 @@ def run(quick: bool, folder: Path) -> Report:
     rows = []
     plain, fast, one, other = alternate(lambda: package_lovt_map(detections, truth), lambda: lovt_map(detections, truth).mean, repeats)
     rows.append(
-        Row(
+        Measurement(
             what="LoVT's mAP",
             plain=plain,
             fast=fast,
@@ -40,7 +40,7 @@ def run(quick: bool, folder: Path) -> Report:
     plain, fast, one, other = alternate(lambda: pycocotools_ap(detections, truth), lambda: coco_ap(detections, truth), repeats)
     difference = max(abs(a - b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
     rows.append(
-        Row(
+        Measurement(
             what="COCO AP",
             plain=plain,
             fast=fast,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.bench.measure import Report, Row, Timed
+from benchmark.bench.measure import BenchReport, Measurement, Timed
 
 COLUMNS = ("what", "plain", "fast", "ratio (spread)", "target", "same numbers")
 FRAME, GRID, CHANNELS = 224, 7, 512  # a linear head on ResNet-18
@@ -27,7 +27,7 @@ FLOPS = "GFLOP an image"
 PER_IMAGE = "ms an image"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: Measurement) -> tuple[str, ...]:
     """One row of a table; `-` where there is no target."""
     low, high = min(row.ratios), max(row.ratios)
     spread = f" ({low:.3g} to {high:.3g})" if len(row.ratios) > 1 else ""
@@ -36,7 +36,7 @@ def cells(row: Row) -> tuple[str, ...]:
     return row.what, _seconds(row.plain), _seconds(row.fast), f"{row.ratio:.3g}{spread}", target, _sameness(row)
 
 
-def markdown(reports: Sequence[Report]) -> str:
+def markdown(reports: Sequence[BenchReport]) -> str:
     """The whole page. A quick report is refused a place among measurements: its bench is listed as not measured."""
     measured = {report.bench: report for report in reports if not report.quick}
     lines = [
@@ -66,11 +66,11 @@ def markdown(reports: Sequence[Report]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _standing(report: Report | None) -> str:
+def _standing(report: BenchReport | None) -> str:
     return NOT_MEASURED if report is None else f"measured on commit `{report.machine.get('commit', 'unknown')}`"
 
 
-def _section(report: Report) -> list[str]:
+def _section(report: BenchReport) -> list[str]:
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     sizes = ", ".join(f"{name} {value}" for name, value in report.sizes.items())
     lines = [f"## {report.bench}", "", report.sides, "", f"Sizes: {sizes}. Took {report.seconds:.0f} s. Measured {report.finished_at} on:"]
@@ -83,7 +83,7 @@ def _section(report: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _floor_of_steps(step: Report | None) -> list[str]:
+def _floor_of_steps(step: BenchReport | None) -> list[str]:
     """Counted operations of a step, the time they would take at the speed of a large matrix product, and the measured time."""
     lines = ["## The arithmetic floor of a step", ""]
     if step is None:
@@ -104,7 +104,7 @@ def _floor_of_steps(step: Report | None) -> list[str]:
     return [*lines, ""]
 
 
-def _floor_of_linear(frozen: Report | None) -> list[str]:
+def _floor_of_linear(frozen: BenchReport | None) -> list[str]:
     """Operations and bytes of one image, epoch and run of a linear head, and the measured time beside them."""
     pixels = FRAME * FRAME
     upsample = 2 * (GRID * GRID * FRAME + GRID * pixels)
@@ -129,7 +129,7 @@ def _floor_of_linear(frozen: Report | None) -> list[str]:
     return [*lines, *(f"- {task}: {value}" for task, value in found)]
 
 
-def _sameness(row: Row) -> str:
+def _sameness(row: Measurement) -> str:
     if row.difference is None:
         return "no: a side failed or chose another epoch"
     return f"yes (largest difference {row.difference:.1g})" if row.equal else f"no: {row.difference:.3g} > {row.tolerance:g}"

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmark.bench.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -32,7 +32,7 @@ TARGET = 100.0
 TASK = "rsna-linear-frozen-100"
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     repeats = 1 if quick else 5
@@ -80,7 +80,7 @@ def run(quick: bool, folder: Path) -> Report:
         plain, fast, _, _ = alternate(lambda: _exhaust(slow()), partial(from_cache_as, form), repeats)
         fast = Timed(seconds=tuple(seconds / often for seconds in fast.seconds))
         rows.append(
-            Row(
+            Measurement(
                 what=what,
                 plain=plain,
                 fast=fast,

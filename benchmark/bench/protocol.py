@@ -15,7 +15,7 @@ from benchmark.training import sizes
 
 
 @dataclass(frozen=True)
-class Costs:
+class ImageCosts:
     """Seconds an image: `once` for what all runs share (decoding, caching, features), and for training, validation and test of a run.
 
     `run` is what a run costs however many images it sees: building its encoder and holding it to its contract.
@@ -59,17 +59,17 @@ def full_size(task: str) -> Size:
     )
 
 
-def run_seconds(size: Size, costs: Costs, epochs: int) -> float:
+def run_seconds(size: Size, costs: ImageCosts, epochs: int) -> float:
     """All runs of a task, without what is done once."""
     return size.runs * (costs.run + epochs * (size.train * costs.train + size.validation * costs.validation) + size.test * costs.test)
 
 
-def task_seconds(size: Size, costs: Costs, epochs: int) -> float:
+def task_seconds(size: Size, costs: ImageCosts, epochs: int) -> float:
     """All runs of a task and what is done once for them."""
     return size.images * costs.once + run_seconds(size, costs, epochs)
 
 
-def of_run(record: Record, floor: BareRun) -> tuple[Costs, Costs]:
+def of_run(record: Record, floor: BareRun) -> tuple[ImageCosts, ImageCosts]:
     """Costs of a recorded run and of its bare loop, from one run at a reduced size.
 
     A record knows the seconds of whole epochs: they are split between training and validation as the bare loop's are.
@@ -79,12 +79,12 @@ def of_run(record: Record, floor: BareRun) -> tuple[Costs, Costs]:
     training = {"train": ours["training"] * share, "validation": ours["training"] * (1 - share), "test": ours["test"] + ours["storing"]}
     images = n_images(record)
     return (
-        Costs(
+        ImageCosts(
             once=(ours["data"] + ours["features"]) / images,
             run=ours["encoder"],
             **{name: training[name] / count for name, count in seen.items()},
         ),
-        Costs(once=bare["features"] / images, **{name: bare[name] / count for name, count in seen.items()}),
+        ImageCosts(once=bare["features"] / images, **{name: bare[name] / count for name, count in seen.items()}),
     )
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmark.bench.measure import Report, Row, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.errors import EnvironmentProblem
 
 SIDES = "plain: `import torch`, fast: `lobe list tasks`, each in a fresh process. Planning has no plain side: it is held to a time."
@@ -38,7 +38,7 @@ print(json.dumps({"rows": rows, "torch": "torch" in sys.modules}))
 """
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     """Raises EnvironmentProblem when a child process fails."""
     started = time.monotonic()
     repeats, counts = (1, [2, 4]) if quick else (7, [250, 500, 1000])
@@ -47,7 +47,7 @@ def run(quick: bool, folder: Path) -> Report:
     if not quick:
         _output(importing), _output(command)  # compiled and in the page cache
     plain, fast, _, listed = alternate(lambda: _output(importing), lambda: _output(command), repeats)
-    listing = Row(
+    listing = Measurement(
         what="`lobe list tasks` against `import torch`",
         plain=plain,
         fast=fast,
@@ -59,7 +59,7 @@ def run(quick: bool, folder: Path) -> Report:
     found = json.loads(_output([sys.executable, "-c", PLANNING, json.dumps(counts)]))
     most = found["rows"][-1]
     per_job = {f"ms a job, {row['backbones']:,} backbones": round(row["seconds"] / row["jobs"] * 1000, 4) for row in found["rows"]}
-    planning = Row(
+    planning = Measurement(
         what=f"planning {most['backbones']:,} backbones x {most['jobs'] // most['backbones']} jobs with keys, against {JOB_MS} ms a job",
         plain=Timed(seconds=(JOB_MS / 1000 * most["jobs"],)),
         fast=Timed(seconds=(most["seconds"],)),

@@ -51,11 +51,11 @@ FORMATS = ("rsna-yolov3-finetune-100", "siim-unet-finetune-100")  # measured in 
 COMPILED = ("rsna-yolov3-finetune-100",)  # compiling takes longer than all its steps here
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for task in QUICK if quick else TASKS:
         dataset = registry.task(task).dataset
         root = shared_corpus(folder, dataset, quick)
@@ -97,13 +97,13 @@ def run(quick: bool, folder: Path) -> Report:
     return report("step", SIDES, quick, sizes, [*rows, *on_gpu], started)
 
 
-def _steps(task: str, given: Ingredients, repeats: int) -> list[Row]:
+def _steps(task: str, given: Ingredients, repeats: int) -> list[Measurement]:
     rows = []
     sizes = {"training step": given.data.batch_size, "validation forward": min(given.data.batch_size, len(given.data.validation))}
     flops = count_flops(given)
     for (what, n), (plain, fast, one, other) in zip(sizes.items(), compare_steps(given, repeats), strict=True):
         rows.append(
-            Row(
+            Measurement(
                 what=f"{task}, {what}",
                 plain=plain,
                 fast=fast,
@@ -144,7 +144,7 @@ def count_flops(given: Ingredients) -> dict[str, float]:
     return found
 
 
-def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int) -> list[Row]:
+def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int) -> list[Measurement]:
     """A run from raw files to its record against its bare loop, at the reduced size, and computed for the whole protocol."""
     records: list[Record] = []
     floors: list[bare.BareRun] = []
@@ -175,7 +175,7 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
     size = protocol.full_size(task)
     ours, bare_costs = protocol.of_run(record, floor)
     seconds = [protocol.task_seconds(size, costs, size.fewest_epochs) for costs in (bare_costs, ours)]
-    computed = Row(
+    computed = Measurement(
         what=f"{task}, {size.runs} runs of {size.fewest_epochs} epochs on all images (computed)",
         plain=Timed(seconds=(seconds[0],)),
         fast=Timed(seconds=(seconds[1],)),

@@ -46,7 +46,7 @@ class _Ways:
     floor: dict[str, bare.BareRun] = field(default_factory=dict)
 
 
-def run(quick: bool, folder: Path) -> Report:
+def run(quick: bool, folder: Path) -> BenchReport:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, rounds = (4, 2, 1, 1) if quick else (16, 8, 1, 2)
@@ -142,7 +142,7 @@ def _in_cache(inputs: Inputs, images: Path) -> Inputs:
     return replace(inputs, cache=images)
 
 
-def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
+def _rows(planned: Sequence[Job], found: _Ways) -> list[Measurement]:
     plain, fast, floor = (Timed(seconds=tuple(found.wall[side])) for side in ("plain", "fast", "floor"))
     against_plain: Compared = {
         "compared": "selected epoch, losses of every epoch, validation metrics and test selection metric of every task",
@@ -156,7 +156,7 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
     }
     n = len(planned)
     rows = [
-        Row(
+        Measurement(
             what=f"{n} tasks at the reduced size, against the sum of the bare loops' floors",
             plain=floor,
             fast=fast,
@@ -165,14 +165,14 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
             details={**_seconds_by_phase(found), **{task: _three(task, found) for task in found.records}},
             **against_floor,
         ),
-        Row(what=f"{n} tasks at the reduced size, against the plain way", plain=plain, fast=fast, **against_plain),
+        Measurement(what=f"{n} tasks at the reduced size, against the plain way", plain=plain, fast=fast, **against_plain),
     ]
     for name in ("fewest_epochs", "most_epochs"):
         hours = _whole(planned, found, name)
         what = f"all runs of {n} tasks on all images, the {name.replace('_', ' ')} (computed)"
         details = {f"hours, {side}": round(seconds / 3600, 2) for side, seconds in hours.items()}
         rows.append(
-            Row(
+            Measurement(
                 what=f"{what}, against the plain way",
                 plain=_once(hours, "plain"),
                 fast=_once(hours, "fast"),
@@ -181,7 +181,7 @@ def _rows(planned: Sequence[Job], found: _Ways) -> list[Row]:
             )
         )
         rows.append(
-            Row(
+            Measurement(
                 what=f"{what}, against the floor",
                 plain=_once(hours, "floor"),
                 fast=_once(hours, "fast"),
@@ -245,7 +245,7 @@ def _whole(planned: Sequence[Job], found: _Ways, epochs: str) -> dict[str, float
         record, size, floor = found.records[task], protocol.full_size(task), found.floor[task]
         fast, at_least = protocol.of_run(record, floor)
         slow = {name: found.plain[task].seconds[name] / count for name, count in protocol.images_seen(record).items()}
-        for side, costs in (("plain", protocol.Costs(once=0.0, **slow)), ("fast", fast), ("floor", at_least)):
+        for side, costs in (("plain", protocol.ImageCosts(once=0.0, **slow)), ("fast", fast), ("floor", at_least)):
             total[side] += protocol.run_seconds(size, costs, getattr(size, epochs))
         shared.setdefault((e.dataset.name,), []).append((record.timings_s["data"], 0.0, protocol.n_images(record), size.images))
         if e.encoder is EncoderMode.FROZEN:

@@ -10,7 +10,7 @@ from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, Spl
 from benchmark.cards.heads import HeadFacts
 from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
-from benchmark.cards.prompts import Asked, PromptCard, PromptTemplate, PromptTexts
+from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
 from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
@@ -21,7 +21,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SHARED_PARTS",
     "VOLATILE_FIELDS",
-    "Asked",
+    "AskedPrompts",
     "BackboneCard",
     "BackboneRef",
     "BackboneSpec",

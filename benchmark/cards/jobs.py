@@ -13,7 +13,7 @@ from typing import Literal
 from benchmark.cards.backbones import Contamination, EncoderMode, Normalisation
 from benchmark.cards.base import Card, Later, Target, canonical_json
 from benchmark.cards.datasets import SplitRule
-from benchmark.cards.prompts import Asked
+from benchmark.cards.prompts import AskedPrompts
 from benchmark.cards.protocols import Switches
 from benchmark.cards.tasks import Recipe, Words
 
@@ -103,7 +103,7 @@ class Experiment(Card):
     limit: int | None = None
     profile: Literal["full", "smoke"] = "full"
     words: Later[Words | None] = None
-    asked: Later[Asked | None] = None
+    asked: Later[AskedPrompts | None] = None
 
     @property
     def canonical(self) -> str:  # not kept: only its digest is, and jobs are many

@@ -41,7 +41,7 @@ class PromptTexts(Card):
     negatives: dict[str, tuple[str, ...]] = {}
 
 
-class Asked(Card):
+class AskedPrompts(Card):
     """Every prompt of a job, one entry per paraphrase set, and how those of a class become one score."""
 
     sets: tuple[PromptTexts, ...]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from benchmark import registry
+from benchmark.cards import BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson
 from benchmark.cli.show import show_rows
 
 list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
+
+AnyCard = TypeVar("AnyCard", BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard)
 
 
 @list_app.command("tasks")
@@ -48,39 +52,29 @@ def list_tasks(
 @list_app.command("suites")
 def list_suites(as_json: AsJson = False) -> None:
     """Suites: named groups of tasks."""
-    rows = [
-        {
-            "name": s.name,
-            "title": s.title,
-            "tasks": len(s.tasks),
-            "protocol": s.default_protocol,
-            "description": s.description,
-            "custom": registry.is_custom(s.name, "suites"),
-        }
-        for s in registry.suites().values()
-    ]
-    show_rows(rows, as_json, ("name", "title", "tasks", "protocol", "description"))
+
+    def facts(suite: SuiteCard) -> dict[str, Any]:
+        return {"tasks": len(suite.tasks), "protocol": suite.default_protocol, "description": suite.description}
+
+    _show("suites", registry.suites(), facts, as_json, ("name", "title", "tasks", "protocol", "description"))
 
 
 @list_app.command("datasets")
 def list_datasets(as_json: AsJson = False) -> None:
     """Datasets, with licence and what may be redistributed."""
-    rows = [
-        {
-            "name": d.name,
-            "title": d.title,
-            "images": d.expected.get("images"),
-            "classes": list(d.classes),
-            "targets": list(d.targets),
-            "licence": d.licence,
-            "redistribution": d.redistribution,
-            "source": d.source,
-            "notes": d.notes,
-            "custom": registry.is_custom(d.name, "datasets"),
+
+    def facts(dataset: DatasetCard) -> dict[str, Any]:
+        return {
+            "images": dataset.expected.get("images"),
+            "classes": list(dataset.classes),
+            "targets": list(dataset.targets),
+            "licence": dataset.licence,
+            "redistribution": dataset.redistribution,
+            "source": dataset.source,
+            "notes": dataset.notes,
         }
-        for d in registry.datasets().values()
-    ]
-    show_rows(rows, as_json, ("name", "title", "images", "targets", "licence"))
+
+    _show("datasets", registry.datasets(), facts, as_json, ("name", "title", "images", "targets", "licence"))
 
 
 @list_app.command("backbones")
@@ -88,22 +82,19 @@ def list_backbones(as_json: AsJson = False) -> None:
     """Backbone cards, and backbones of installed packages. Others go by name: torchvision:resnet50, timm:resnet50@a1_in1k, hf:FOLDER."""
     from benchmark.encoders.naming import entry_points
 
-    rows = [
-        {
-            "name": b.name,
-            "title": b.title,
-            "family": b.family,
-            "model": b.model,
-            "weights": b.weights or "random",
-            "status": b.status,
-            "paper": b.paper,
-            "origin": b.origin,
-            "licence": b.licence,
-            "intensity": b.intensity,
-            "custom": registry.is_custom(b.name, "backbones"),
+    def facts(backbone: BackboneCard) -> dict[str, Any]:
+        return {
+            "family": backbone.family,
+            "model": backbone.model,
+            "weights": backbone.weights or "random",
+            "status": backbone.status,
+            "paper": backbone.paper,
+            "origin": backbone.origin,
+            "licence": backbone.licence,
+            "intensity": backbone.intensity,
         }
-        for b in registry.backbones().values()
-    ]
+
+    rows = _rows("backbones", registry.backbones(), facts)
     installed = {"title": "", "family": "entry point", "weights": "its own", "status": "unverified", "custom": True}
     rows += [{"name": name, "model": where.rpartition(":")[2], **installed} for name, where in entry_points().items()]
     show_rows(rows, as_json, ("name", "title", "family", "model", "weights", "status"))
@@ -112,45 +103,43 @@ def list_backbones(as_json: AsJson = False) -> None:
 @list_app.command("papers")
 def list_papers(as_json: AsJson = False) -> None:
     """Papers whose printed numbers `lobe reproduce` shows, beside measured ones where tables are compared."""
-    rows = [
-        {
-            "name": paper.name,
-            "title": paper.title,
-            "citation": paper.citation,
-            "suite": paper.suite,
-            "protocol": paper.protocol,
-            "compared": [table.title for table in paper.tables if table.compared],
-            "custom": registry.is_custom(paper.name, "papers"),
-        }
-        for paper in registry.papers().values()
-    ]
-    show_rows(rows, as_json, ("name", "title", "suite", "compared"))
+
+    def facts(paper: PaperCard) -> dict[str, Any]:
+        compared = [table.title for table in paper.tables if table.compared]
+        return {"citation": paper.citation, "suite": paper.suite, "protocol": paper.protocol, "compared": compared}
+
+    _show("papers", registry.papers(), facts, as_json, ("name", "title", "suite", "compared"))
 
 
 @list_app.command("protocols")
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
-    rows = [
-        {"name": rules.name, "title": rules.title, "statistics": rules.statistics, "equalise": rules.equalise}
-        | rules.switches.model_dump()
-        | {"custom": registry.is_custom(rules.name, "protocols")}
-        for rules in registry.protocols().values()
-    ]
-    show_rows(rows, as_json, ("name", "title", "statistics", "equalise"))
+
+    def facts(rules: Protocol) -> dict[str, Any]:
+        return {"statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+
+    _show("protocols", registry.protocols(), facts, as_json, ("name", "title", "statistics", "equalise"))
 
 
 @list_app.command("prompts")
 def list_prompts(as_json: AsJson = False) -> None:
     """Sets of prompts for tasks that ask in words, with their source."""
-    rows = [
-        {
-            "name": p.name,
-            "title": p.title,
-            "classes": list(p.classes),
-            "templates": len(p.templates),
-            "source": p.source,
-            "custom": registry.is_custom(p.name, "prompts"),
-        }
-        for p in registry.prompts().values()
+
+    def facts(prompts: PromptCard) -> dict[str, Any]:
+        return {"classes": list(prompts.classes), "templates": len(prompts.templates), "source": prompts.source}
+
+    _show("prompts", registry.prompts(), facts, as_json, ("name", "title", "classes", "templates", "source"))
+
+
+def _rows(section: str, cards: Mapping[str, AnyCard], facts: Callable[[AnyCard], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a card: name and title, its facts, and whether it is the user's own."""
+    return [
+        {"name": card.name, "title": card.title} | facts(card) | {"custom": registry.is_custom(card.name, section)}
+        for card in cards.values()
     ]
-    show_rows(rows, as_json, ("name", "title", "classes", "templates", "source"))
+
+
+def _show(
+    section: str, cards: Mapping[str, AnyCard], facts: Callable[[AnyCard], dict[str, Any]], as_json: bool, columns: tuple[str, ...]
+) -> None:
+    show_rows(_rows(section, cards, facts), as_json, columns)

@@ -8,7 +8,7 @@ Module `benchmark/encoders/<family>.py` offers `build(model) -> Backbone`; weigh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.cards import BackboneSpec
-from benchmark.errors import UsageError
+from benchmark.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from benchmark.encoders.text import Tokenizer, Tokens
@@ -125,3 +125,15 @@ class VisionLanguageBackbone(Backbone):
         tokens = self.tokenizer(texts, pad_to_limit=pad_to_limit)
         device = next(self.parameters()).device
         return type(tokens)(tokens.ids.to(device), tokens.mask.to(device), tokens.pieces, tokens.n_truncated)
+
+
+def named_towers(family: str, model: str, known: Collection[str]) -> tuple[str, bool]:
+    """The architecture that a model's name asks for, and whether it asks for the text tower (`NAME+text`).
+
+    Raises:
+        UnknownName: not one of the known architectures, or something else behind the plus.
+    """
+    name, _, text = model.partition("+")
+    if name not in known or text not in ("", "text"):
+        raise UnknownName("backbone", f"{family}:{model}", [*known, *(f"{one}+text" for one in known)])
+    return name, bool(text)

@@ -15,8 +15,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from benchmark.cards import BackboneSpec, Normalisation
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
-from benchmark.errors import UnknownName
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 
 DEFAULT_LAYOUT = "clip"
 # OpenAI's statistics, on the [0, 1] scale.
@@ -59,11 +58,9 @@ def build(model: str) -> ClipBackbone:
     Raises:
         UnknownName: not one of `MODELS`.
     """
-    name, _, text = model.partition("+")
-    if name not in MODELS or text not in ("", "text"):
-        raise UnknownName("backbone", f"clip:{model}", [*MODELS, *(f"{name}+text" for name in MODELS)])
+    name, has_text = named_towers("clip", model, MODELS)
     shape = MODELS[name]
-    return ClipBackbone(model, shape if not text else ClipShape(**{**vars(shape), "vocabulary": VOCABULARY}))
+    return ClipBackbone(model, shape if not has_text else ClipShape(**{**vars(shape), "vocabulary": VOCABULARY}))
 
 
 class ClipBackbone(VisionLanguageBackbone):
@@ -147,7 +144,7 @@ class _Visual(nn.Module):
 class _Transformer(nn.Module):
     def __init__(self, width: int, layers: int, head_width: int):
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, max(1, width // head_width)) for _ in range(layers))
+        self.resblocks = nn.ModuleList(ClipBlock(width, max(1, width // head_width)) for _ in range(layers))
 
     def forward(self, tokens: Tensor, mask: Tensor | None, *, with_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
         attention: list[Tensor] = []
@@ -157,7 +154,7 @@ class _Transformer(nn.Module):
         return tokens, attention
 
 
-class Block(nn.Module):
+class ClipBlock(nn.Module):
     """One pre-norm block with CLIP's fast GELU."""
 
     def __init__(self, width: int, heads: int):

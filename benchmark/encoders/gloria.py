@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from transformers import BertConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 from benchmark.encoders.text import SPECIAL, bert, bert_states, sum_words
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
-from benchmark.errors import UnknownName, UsageError
+from benchmark.errors import UsageError
 from benchmark.heads.networks.local_similarity import best_words, combined, local_similarity
 
 DEFAULT_LAYOUT = "gloria"
@@ -37,10 +37,8 @@ def build(model: str) -> Gloria:
     Raises:
         UnknownName: another architecture.
     """
-    name, _, text = model.partition("+")
-    if name != "resnet50" or text not in ("", "text"):
-        raise UnknownName("backbone", f"gloria:{model}", ["resnet50", "resnet50+text"])
-    return Gloria(name, BertConfig(vocab_size=28996) if text else None)
+    name, has_text = named_towers("gloria", model, ("resnet50",))
+    return Gloria(name, BertConfig(vocab_size=28996) if has_text else None)
 
 
 class Gloria(VisionLanguageBackbone):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
-from benchmark.encoders.clip import MODELS, VOCABULARY, Block, ClipBackbone, ClipShape
+from benchmark.encoders.clip import MODELS, VOCABULARY, ClipBackbone, ClipBlock, ClipShape
 from benchmark.errors import UnknownName
 
 DEFAULT_LAYOUT = "clip-text"
@@ -104,7 +104,7 @@ class _Adapter(nn.Module):
     def __init__(self, shape: ClipShape, *, learned: bool):
         super().__init__()
         heads = max(1, shape.width // shape.head_width)
-        self.block = Block(shape.width, heads)
+        self.block = ClipBlock(shape.width, heads)
         if learned:
             self.score = nn.Linear(shape.width, 1)
         self.words = nn.Linear(shape.text_width, shape.width)

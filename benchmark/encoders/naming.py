@@ -31,7 +31,7 @@ _CHOICE = re.compile(r"#(?P<key>container|layout)=(?P<value>[^#]+)$")
 
 
 @dataclass(frozen=True)
-class NamedBackbone:
+class ParsedName:
     """A backbone as the user named it.
 
     Attributes:
@@ -77,7 +77,7 @@ class NamedBackbone:
         return self.weights is None and self.family != PYTHON
 
 
-def parse(name: str) -> NamedBackbone:
+def parse(name: str) -> ParsedName:
     """Reads a backbone's name.
 
     Raises:
@@ -121,10 +121,10 @@ def _choices(name: str) -> tuple[str, dict[str, str]]:
     return name, found
 
 
-def _parse(name: str) -> NamedBackbone:
+def _parse(name: str) -> ParsedName:
     if function := _FUNCTION.fullmatch(name):
         file = _existing(Path(function["file"]), name)
-        return NamedBackbone(PYTHON, f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
+        return ParsedName(PYTHON, f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
     head, at, weights = name.partition("@")
     if not head or (at and not weights):
         raise UsageError(f"{name!r} is no backbone's name: write SOURCE:MODEL, SOURCE:MODEL@WEIGHTS, CARD, CARD@FILE or file.py:function.")
@@ -142,7 +142,7 @@ def _parse(name: str) -> NamedBackbone:
         raise UnknownName("backbone", head, [*cards, *offered])
     if weights:
         raise UsageError(f"{name!r}: an installed backbone brings its own weights; write {head}.")
-    return NamedBackbone(PYTHON, offered[head], None, head)
+    return ParsedName(PYTHON, offered[head], None, head)
 
 
 def entry_points() -> dict[str, str]:
@@ -156,21 +156,21 @@ def entry_points() -> dict[str, str]:
     return found
 
 
-def _of_source(name: str, source: str, model: str, weights: str) -> NamedBackbone:
+def _of_source(name: str, source: str, model: str, weights: str) -> ParsedName:
     if source == "hf" and Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())
     if source not in SOURCES or not model:
         raise UsageError(f"{name!r}: a backbone's source is {', '.join(SOURCES)}, as in torchvision:resnet18@DEFAULT.")
     short = Path(model).name if source == "hf" else model
     if not weights:
-        return NamedBackbone(source, model, None, f"{short} (random)", layout=source)
+        return ParsedName(source, model, None, f"{short} (random)", layout=source)
     if _looks_like_file(weights):
         file = _existing(Path(weights), name)
-        return NamedBackbone(source, model, file, f"{short} ({file.name})", layout=source)
-    return NamedBackbone(source, model, weights, f"{short} ({weights})", layout=source)
+        return ParsedName(source, model, file, f"{short} ({file.name})", layout=source)
+    return ParsedName(source, model, weights, f"{short} ({weights})", layout=source)
 
 
-def _of_card(card: BackboneCard, file: str, origin: Path | None) -> NamedBackbone:
+def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
     """
     Args:
         origin: the card's own file, from which the Python file that it may name is found.
@@ -190,14 +190,14 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> NamedBackbon
         if function is None:
             raise CardError(f"Backbone {card.name}: `model` is {card.model!r}; of the family {PYTHON} it is file.py:function.")
         beside = Path(function["file"]) if origin is None else origin.parent / function["file"]
-        return NamedBackbone(PYTHON, f"{_existing(beside, card.name)}:{function['function']}", None, title, **known)
+        return ParsedName(PYTHON, f"{_existing(beside, card.name)}:{function['function']}", None, title, **known)
     if file:
-        return NamedBackbone(card.family, card.model, _existing(Path(file), f"{card.name}@{file}"), title, **known)
+        return ParsedName(card.family, card.model, _existing(Path(file), f"{card.name}@{file}"), title, **known)
     if card.weights is None:
-        return NamedBackbone(card.family, card.model, None, f"{title} (random)", **known)
+        return ParsedName(card.family, card.model, None, f"{title} (random)", **known)
     if _looks_like_file(card.weights):
         raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
-    return NamedBackbone(card.family, card.model, card.weights, title, **known)
+    return ParsedName(card.family, card.model, card.weights, title, **known)
 
 
 def _card_in(path: Path) -> BackboneCard:

@@ -16,7 +16,7 @@ Note = Callable[[str, bytes], str]  # is told of a file and what it holds; gives
 _EXTENSIONS: dict[str, tuple[ModuleType, str]] = {}  # compiled modules by file, with its digest: a process can load each once
 
 
-class Source(SourceFileLoader):
+class SourceLoader(SourceFileLoader):
     """Runs what the file holds now: compiled files are told from their source by size and whole seconds, which an edit may keep."""
 
     def __init__(self, note: Note, namespace: Mapping[str, Any], name: str, path: str):

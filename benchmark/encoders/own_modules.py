@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.encoders.own_loaders import Alias, Extension, Source
+from benchmark.encoders.own_loaders import Alias, Extension, SourceLoader
 from benchmark.errors import CheckpointError, UsageError
 
 NAME = "lobe_backbone_"  # of the private packages
@@ -139,9 +139,9 @@ class OwnModules:
         """Whether a top-level name stands for the author's module for everyone while the factory runs. Libraries keep what they import."""
         return self._owns(top) and not _is_installed(top)
 
-    def loader(self, name: str, path: str) -> Source:
+    def loader(self, name: str, path: str) -> SourceLoader:
         """What loads one of the modules."""
-        return Source(self.note, self._namespace, name, path)
+        return SourceLoader(self.note, self._namespace, name, path)
 
     def note(self, path: str, content: bytes) -> str:
         """Remembers what is about to be run; gives its digest."""

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers import BertConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 from benchmark.encoders.pooling import AttentionPool
 from benchmark.encoders.text import Tokenizer, Tokens, bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
-from benchmark.errors import UnknownName, UsageError
+from benchmark.errors import UsageError
 
 DEFAULT_LAYOUT = "prior"
 MIMIC = Normalisation(mean=(0.4755,), std=(0.3011,))
@@ -34,10 +34,8 @@ def build(model: str) -> Prior:
     Raises:
         UnknownName: another architecture.
     """
-    name, _, text = model.partition("+")
-    if name != "resnet50" or text not in ("", "text"):
-        raise UnknownName("backbone", f"prior:{model}", ["resnet50", "resnet50+text"])
-    return Prior(name, BertConfig(vocab_size=28996) if text else None)
+    name, has_text = named_towers("prior", model, ("resnet50",))
+    return Prior(name, BertConfig(vocab_size=28996) if has_text else None)
 
 
 class Prior(VisionLanguageBackbone):
@@ -45,11 +43,11 @@ class Prior(VisionLanguageBackbone):
 
     def __init__(self, model: str, text: BertConfig | None = None):
         super().__init__()
+        self.has_text = text is not None
         self.levels = ARCHITECTURES[model]
         strides = {level.stride: level.channels for level in self.levels}
         encoder = resnet(model, channels=1)
         self.network = encoder if text is None else _Full(encoder, strides[32], text)
-        self.has_text = text is not None
         self.spec = BackboneSpec(
             name=f"prior {model}", in_channels=1, strides=strides, embed_dim=strides[32], normalisation=MIMIC, pretraining=()
         )

@@ -28,7 +28,7 @@ from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, NotRegular, StoreError
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Intensity, Source, prepare_image
-from benchmark.imaging.rows import ROW, Prepared, Refused, joint_stamp, sealed, source_digests
+from benchmark.imaging.rows import ROW, Prepared, RefusedImage, joint_stamp, sealed, source_digests
 
 LAYOUT = 2  # goes up when the files change meaning or the pixels change without any decoder changing
 RECIPE_FILE = "recipe.json"
@@ -215,7 +215,7 @@ class ImageCache:
                 if isinstance(prepared, Bad):
                     bad.append(prepared)
                     continue
-                if isinstance(prepared, Refused):
+                if isinstance(prepared, RefusedImage):
                     bad.append(Bad(prepared.id, prepared.sentence))
                     read += prepared.read
                     continue
@@ -230,7 +230,7 @@ class ImageCache:
             self._sound[[self.row_of(s.id) for s in done]] = True
         return bad
 
-    def _prepare(self, sample: Source, contents: Contents) -> Prepared | Refused | Bad:
+    def _prepare(self, sample: Source, contents: Contents) -> Prepared | RefusedImage | Bad:
         """One row, unless a source file is not what it should be or changes meanwhile."""
         source = sample if self.recipe.with_masks else _Unmasked(sample)
         try:
@@ -239,7 +239,7 @@ class ImageCache:
             refused = next(filter(None, map(contents.refusal, sample.files, each)), None)
             if refused is not None:
                 sentence = f"{refused} (id {sample.id})" if contents.names_files else refused
-                return Refused(sample.id, sentence, list(zip(sample.files, stamps, each, strict=True)))
+                return RefusedImage(sample.id, sentence, list(zip(sample.files, stamps, each, strict=True)))
             image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
             if [stamp_of(path) for path in sample.files] != stamps:
                 return Bad(sample.id, _changed(sample, contents))

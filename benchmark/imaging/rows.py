@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     read: list[tuple[Path, bytes, str]]
 
 
-class Refused(NamedTuple):
+class RefusedImage(NamedTuple):
     """An image that holds something else than it should, with the sentence; `read` as of `Prepared`, for it is what the files hold now."""
 
     id: str

@@ -11,7 +11,7 @@ every pooled value of a split or a resample is a sum of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -238,6 +238,19 @@ def _pixels(masks: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(mask) for mask in flat], np.int64).reshape(masks.shape[:2])
 
 
+def _of_counts(name: str, title: str, metric: Callable[..., float | None], undefined: str = "", *, selects: bool = False) -> MetricSpec:
+    """A metric that reads the counts of the images and nothing else."""
+    return MetricSpec(
+        name=name,
+        title=title,
+        target="masks",
+        needs=("counts",),
+        compute=lambda masks: partial(metric, masks.counts),
+        undefined=undefined,
+        selects=selects,
+    )
+
+
 METRICS = (
     MetricSpec(
         name="{class}_dice",
@@ -255,70 +268,14 @@ METRICS = (
         compute=lambda masks: DicePool(masks.counts, None),
         selects=True,
     ),
-    MetricSpec(
-        name="image_dice_all",
-        title="per-image Dice (empty = 1)",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(image_dice_all, masks.counts),
-        undefined="there is no image",
-        selects=True,
-    ),
-    MetricSpec(
-        name="pooled_dice",
-        title="Dice, pixels of all classes pooled",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(pooled_dice, masks.counts),
-    ),
-    MetricSpec(
-        name="pos_dice",
-        title="Dice per positive image, mean over classes",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(pos_dice, masks.counts),
-        undefined=_NOTHING_POSITIVE,
-    ),
-    MetricSpec(
-        name="image_dice_positives",
-        title="Dice per positive image",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(image_dice_positives, masks.counts),
-        undefined=_NOTHING_POSITIVE,
-    ),
-    MetricSpec(
-        name="negatives_empty",
-        title="negatives left empty",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(negatives_empty, masks.counts),
-        undefined="every image has positive pixels of every class",
-    ),
-    MetricSpec(
-        name="precision",
-        title="pixel precision",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(precision, masks.counts),
-        undefined="nothing was predicted",
-    ),
-    MetricSpec(
-        name="recall",
-        title="pixel recall",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(recall, masks.counts),
-        undefined=_NOTHING_POSITIVE,
-    ),
-    MetricSpec(
-        name="iou",
-        title="pixel IoU",
-        target="masks",
-        needs=("counts",),
-        compute=lambda masks: partial(iou, masks.counts),
-        undefined="prediction and ground truth are empty",
-    ),
+    _of_counts("image_dice_all", "per-image Dice (empty = 1)", image_dice_all, "there is no image", selects=True),
+    _of_counts("pooled_dice", "Dice, pixels of all classes pooled", pooled_dice),
+    _of_counts("pos_dice", "Dice per positive image, mean over classes", pos_dice, _NOTHING_POSITIVE),
+    _of_counts("image_dice_positives", "Dice per positive image", image_dice_positives, _NOTHING_POSITIVE),
+    _of_counts("negatives_empty", "negatives left empty", negatives_empty, "every image has positive pixels of every class"),
+    _of_counts("precision", "pixel precision", precision, "nothing was predicted"),
+    _of_counts("recall", "pixel recall", recall, _NOTHING_POSITIVE),
+    _of_counts("iou", "pixel IoU", iou, "prediction and ground truth are empty"),
     MetricSpec(
         name="image_dice_batches",
         title="Dice per image, mean of batches (as GLoRIA's and MGCA's code)",

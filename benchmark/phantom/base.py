@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.phantom.anatomy import Patient, draw_patient
 from benchmark.phantom.seeds import number_of, stream
 
 IMAGES_PER_PATIENT = (1, 4)  # uniform; RSNA's mean is 26,663 / 11,439 = 2.3 (docs/sources.md, RSNA)
@@ -81,7 +82,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Labels:
+class Listing:
     """Result of the label files: usable ids in label-file order, and counts by name."""
 
     ids: tuple[str, ...]
@@ -93,13 +94,17 @@ def patient_key(plan: Plan, patient: int) -> str:
     return f"{plan.dataset}/{plan.seed}/{patient}"
 
 
+def patient_of(plan: Plan, shot: Shot) -> Patient:
+    return draw_patient(patient_key(plan, shot.patient))
+
+
 def shot_stream(plan: Plan, shot: Shot) -> np.random.Generator:
     return stream("image", patient_key(plan, shot.patient), shot.index)
 
 
-def phantom_patient_id(plan: Plan, patient: int) -> str:
+def patient_id(plan: Plan, shot: Shot) -> str:
     """For releases without patient ids: a number of ten digits that depends on seed and patient."""
-    return f"P{number_of('patient id', patient_key(plan, patient), below=10**10):010d}"
+    return f"P{number_of('patient id', patient_key(plan, shot.patient), below=10**10):010d}"
 
 
 def plan_shots(plan: Plan, default_share: float) -> list[Shot]:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, Side
-from benchmark.phantom.findings import Finding, draw_opacities, nodule, pneumothorax
+from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, Radiograph, compose
 
 Look = Callable[[Scene, Side, np.random.Generator], Finding]
 Box = tuple[float, float, float, float]
+CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up, for releases of which only is known that several are usual
 SMALLEST_BOX = 24.0  # pixels of 1024
 
 
@@ -37,6 +38,25 @@ def large_disc(scene: Scene, side: Side, rng: np.random.Generator) -> Finding:
 
 def small_disc(scene: Scene, side: Side, rng: np.random.Generator) -> Finding:
     return nodule(scene, side, rng, (25, 44))
+
+
+# Class, by the name its releases give it -> plates, patches, fluid, a net of lines, a large or a small disc, a dark crescent.
+LOOKS: dict[str, Look] = {
+    "Atelectasis": atelectasis,
+    "Consolidation": opacity,
+    "Effusion": effusion,
+    "Fibrosis": interstitial,
+    "ILD": interstitial,
+    "Infiltrate": interstitial,
+    "Infiltration": opacity,
+    "Lung Opacity": opacity,
+    "Mass": large_disc,
+    "Nodule": small_disc,
+    "Nodule/Mass": large_disc,
+    "Pleural effusion": effusion,
+    "Pneumonia": opacity,
+    "Pneumothorax": dark_crescent,
+}
 
 
 def large_enough(look: Look, scene: Scene, side: Side, rng: np.random.Generator) -> Finding:

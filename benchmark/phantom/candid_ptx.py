@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 from benchmark.phantom.siim import SIZE, relative_run_lengths, visible_pneumothorax
 
@@ -31,7 +31,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     first = int(rng.integers(2))
     sides = [SIDES[first], SIDES[1 - first]] if rng.random() < BOTH_SIDES_SHARE else [SIDES[first]]
 
@@ -41,7 +41,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     radiograph = compose(patient, rng, findings)
     study, series, instance = uids("candid-ptx", plan.seed, shot.patient, shot.index)
     name = uuid_of("candid-ptx", plan.seed, shot.patient, shot.index)
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
     (root / FOLDER).mkdir(exist_ok=True)
     write_secondary_capture(root / FOLDER / instance, develop(radiograph, SIZE, SIZE, rng), identity)
     codes = [relative_run_lengths(enlarge(one.density, SIZE, SIZE) > OUTLINE) for one in radiograph.findings]
@@ -49,7 +49,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, instance, f"P{number}", radiograph.report, (), {"codes": codes})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role != SHARED]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))
     with (root / TABLE).open("w", encoding="utf-8", newline="") as handle:
@@ -71,4 +71,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "files_without_row": 0,
         "images_of_two_patients": len(written) - len(labelled),
     }
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)

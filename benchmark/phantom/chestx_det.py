@@ -15,10 +15,9 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream
-from benchmark.phantom.boxed import Look, dark_crescent, draw, draw_names, large_disc, opacity, small_disc
-from benchmark.phantom.findings import OUTLINE, atelectasis, effusion, interstitial
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
+from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import stream
 
@@ -35,16 +34,6 @@ BOXES_PER_CLASS = {  # docs/sources.md, ChestX-Det, the findings that are drawn
     "Cardiomegaly": 223,
     "Pneumothorax": 169,
     "Mass": 133,
-}
-CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up: only that several are usual is known
-LOOKS: dict[str, Look] = {
-    "Consolidation": opacity,
-    "Effusion": effusion,
-    "Nodule": small_disc,
-    "Fibrosis": interstitial,
-    "Atelectasis": atelectasis,
-    "Pneumothorax": dark_crescent,
-    "Mass": large_disc,
 }
 HEART = "Cardiomegaly"
 SMALLEST_SIDE = 4  # pixels of a polygon's extent; smaller pieces are not outlined
@@ -65,7 +54,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     names = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     radiograph, drawn = draw(patient, names, LOOKS, HEART, rng)
     part, number = shot.role.split("/")
@@ -82,10 +71,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
         "boxes": [[*polygon.min(axis=0).tolist(), *polygon.max(axis=0).tolist()] for _, polygon in outlined],
         "polygons": [polygon.tolist() for _, polygon in outlined],
     }
-    return Written(shot, f"{number}.png", phantom_patient_id(plan, shot.patient), radiograph.report, (), {"entry": entry})
+    return Written(shot, f"{number}.png", patient_id(plan, shot), radiograph.report, (), {"entry": entry})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     listed = {part: [one for one in written if one.shot.role.startswith(part)] for part in ("train", "test")}
     counts = {"images": len(written), "patients": len({one.patient_id for one in written})}
     for part, ones in listed.items():
@@ -94,7 +83,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         counts[f"{part}_images"] = len(entries)
         counts[f"{part}_positives"] = sum(bool(entry["syms"]) for entry in entries)
         counts[f"{part}_boxes"] = sum(len(entry["syms"]) for entry in entries)
-    return Labels(tuple(one.id for ones in listed.values() for one in ones), counts)
+    return Listing(tuple(one.id for ones in listed.values() for one in ones), counts)
 
 
 def _polygons(density: np.ndarray, level: float) -> list[np.ndarray]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
+from benchmark.observations import CHEXPERT_OBSERVATIONS
+from benchmark.phantom.anatomy import SIDES, Patient, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
 from benchmark.phantom.seeds import number_of
@@ -21,23 +22,7 @@ VALID_SHARE = 0.2  # of the patients; the release has 200 of 64,740
 TEST_SHARE = 0.1  # so many more, as the release's 500 came later and from elsewhere
 UNCERTAIN_SHARE = 0.2  # of the findings that are there and said so
 SIZE = 320  # the shorter side of the small release
-FINDINGS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(FINDINGS)
+HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)
 DRAWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
 
@@ -62,7 +47,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     sure = shot.role != "train"
     values = {name: "1.0" if sure or rng.random() >= UNCERTAIN_SHARE else "-1.0" for name in names}
     blank = "0.0" if sure else ""
-    cells = [values.get(name, "1.0" if name == "No Finding" and not names else blank) for name in FINDINGS]
+    cells = [values.get(name, "1.0" if name == "No Finding" and not names else blank) for name in CHEXPERT_OBSERVATIONS]
     view = radiograph.scene.pose.view
     row = f"CheXpert-v1.0-small/{path},{'Female' if patient.sex == 'F' else 'Male'},{patient.age},Frontal,{view},{','.join(cells)}"
     return Written(shot, path, f"patient{number:05d}", radiograph.report, (), {"row": row, "values": values})
@@ -70,7 +55,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
 
 def draw_named(plan: Plan, shot: Shot, names: Sequence[str], rng: np.random.Generator) -> tuple[Patient, Radiograph]:
     """The shot's patient, and the radiograph with the named findings."""
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
 
     def findings(scene: Scene) -> list[Finding]:
         return draw_findings(names, scene, rng)
@@ -84,7 +69,7 @@ def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) 
     return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid", "test")}
     for part in ("train", "valid"):
         write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in tables[part])])
@@ -104,7 +89,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         for word, value in (("positive", "1.0"), ("uncertain", "-1.0")):
             counts[f"{name} {word}"] = sum(one.label["values"].get(name) == value for one in tables["train"])
         counts[f"{name} test positive"] = sum(name in one.label["values"] for one in tables["test"])
-    return Labels(tuple(one.id for members in tables.values() for one in members), counts)
+    return Listing(tuple(one.id for members in tables.values() for one in members), counts)
 
 
 def _write_test_labels(path: Path, test: list[Written]) -> None:
@@ -113,8 +98,8 @@ def _write_test_labels(path: Path, test: list[Written]) -> None:
     for one in test:
         there = one.label["values"] or {"No Finding": "1.0"}
         study = one.id.rpartition("/")[0]
-        rows.append(",".join((f"CheXpert-v1.0/{study}", *(str(int(name in there)) for name in FINDINGS))))
-    write_lines(path, [",".join(("Study", *FINDINGS)), *rows])
+        rows.append(",".join((f"CheXpert-v1.0/{study}", *(str(int(name in there)) for name in CHEXPERT_OBSERVATIONS))))
+    write_lines(path, [",".join(("Study", *CHEXPERT_OBSERVATIONS)), *rows])
 
 
 def _write_prior_list(path: Path, train: list[Written]) -> None:

@@ -20,7 +20,7 @@ from skimage.measure import approximate_polygon, find_contours
 from benchmark import registry
 from benchmark.errors import CardError, UsageError
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding, draw_count, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -55,7 +55,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))
     n_opacities = draw_count(rng) if shot.positive else 0
@@ -90,7 +90,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, name, radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     annotated = sorted((one for one in written if one.shot.role != "extra"), key=lambda one: one.id)
     names = sorted({one.patient_id: one.label["patient_index"] for one in written}.items())
     patients = [(name, draw_patient(patient_key(plan, index))) for name, index in names]
@@ -105,7 +105,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "patients": len({one.patient_id for one in annotated}),
         "jpegs": len(written),
     }
-    return Labels(tuple(one.id for one in annotated), counts)
+    return Listing(tuple(one.id for one in annotated), counts)
 
 
 def _numbers(plan: Plan) -> list[str]:

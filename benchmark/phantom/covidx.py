@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.phantom.anatomy import Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
+from benchmark.phantom.anatomy import Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.seeds import number_of
@@ -30,7 +30,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     label = "COVID-19" if shot.positive else "pneumonia" if rng.random() < PNEUMONIA_SHARE else "normal"
 
     def findings(scene: Scene) -> list[Finding]:
@@ -50,7 +50,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, str(number), radiograph.report, (), {"class": label})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     listed = {part: [one for one in written if one.shot.role == part] for part in ("train", "test")}
     for part, members in listed.items():
         lines = [f"{one.patient_id} {one.id} {one.label['class']} {'ricord' if one.shot.positive else 'rsna'}" for one in members]
@@ -62,4 +62,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "positives": sum(one.shot.positive for one in written),
     }
     counts |= {f"train_{name.lower()}": sum(one.label["class"] == name for one in listed["train"]) for name in CLASSES}
-    return Labels(tuple(one.id for part in ("train", "test") for one in listed[part]), counts)
+    return Listing(tuple(one.id for part in ("train", "test") for one in listed[part]), counts)

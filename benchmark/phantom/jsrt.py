@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import Finding, nodule
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.seeds import number_of
@@ -38,7 +38,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     def findings(scene: Scene) -> list[Finding]:
         return [nodule(scene, SIDES[int(rng.integers(2))], rng, NODULE_RADIUS)] if shot.positive else []
 
-    radiograph = compose(draw_patient(patient_key(plan, shot.patient)), rng, findings)
+    radiograph = compose(patient_of(plan, shot), rng, findings)
     start = number_of("jsrt", plan.seed, below=len(NUMBERS))
     number = NUMBERS[(start + shot.patient) % len(NUMBERS)]
     name = f"JPC{'LN' if shot.positive else 'NN'}{number:03d}"
@@ -53,10 +53,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
         folder.mkdir(parents=True, exist_ok=True)
         mask = enlarge(membership.astype(np.float32), MASK_SIDE, MASK_SIDE) > 0.5
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.gif", optimize=False)  # else 1 stands for 255
-    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, (), {"fold": fold})
+    return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"fold": fold})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     """There is no table: files are the labels."""
     for fold in ("fold1", "fold2"):
         (root / OUTLINES / fold / "masks").mkdir(parents=True, exist_ok=True)
@@ -66,4 +66,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "images_without_nodule": sum(not one.shot.positive for one in written),
     }
     counts |= {f"{fold}_images": sum(one.label["fold"] == fold for one in written) for fold in ("fold1", "fold2")}
-    return Labels(tuple(sorted(one.id for one in written)), counts)
+    return Listing(tuple(sorted(one.id for one in written)), counts)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.observations import CHEXPERT_OBSERVATIONS
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, plan_shots, shot_stream
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -24,22 +25,7 @@ TEST_SHARE, VALIDATE_SHARE = 0.5, 0.1  # of the patients; the release has 1.4 % 
 SIZE = 320  # the release keeps full resolution, about 3056 x 2544
 SILENT_SHARE = 0.08  # reports without findings and impression
 UNCERTAIN_SHARE = 0.15
-CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+CLASSES = tuple(sorted(CHEXPERT_OBSERVATIONS))
 PREFIX = "mimic-cxr-2.0.0-"
 JPG, TEXT = "mimic-cxr-jpg/2.0.0", "mimic-cxr/2.0.0"
 
@@ -96,7 +82,7 @@ def place_of(plan: Plan, shot: Shot, word: str = "mimic") -> Place:
     return Place(subject, study, "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"]))
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     base = root / JPG
     rows = [f"{one.id},{one.label['study']},{one.label['subject']},{one.shot.role}" for one in written]
     _packed(base / f"{PREFIX}split.csv.gz", ["dicom_id,study_id,subject_id,split", *rows])
@@ -128,7 +114,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "labelled_studies": len(written),
     }
     counts |= {f"{part}_images": sum(one.shot.role == part for one in written) for part in SPLITS}
-    return Labels(tuple(one.id for one in written), counts)
+    return Listing(tuple(one.id for one in written), counts)
 
 
 def _text(report: str, silent: bool) -> str:

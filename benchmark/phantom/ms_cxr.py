@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, scaled_box, shot_stream
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, pneumothorax
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -72,7 +72,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
                 drawn[name] = _DRAW[name](scene, rng)
         return [finding for listed in drawn.values() for finding in listed]
 
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     radiograph = compose(patient, rng, findings, heart_enlarged="Cardiomegaly" in names, aspect=WIDTH / HEIGHT)
     place = place_of(plan, shot, "ms-cxr")
     (root / JPG / place.path).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, place.dicom, str(place.subject), radiograph.report, boxes, {"path": place.path, "phrases": phrases})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     (root / FOLDER).mkdir(parents=True)
     listed = [one for one in written if one.label["phrases"]]
     with (root / FOLDER / f"{NAME}.csv").open("w", encoding="utf-8", newline="") as handle:
@@ -110,7 +110,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     counts |= {
         f"{'validation' if part == 'val' else part}_images": sum(one.shot.role == part for one in listed) for part in reversed(SPLITS)
     }
-    return Labels(tuple(one.id for one in listed), counts)
+    return Listing(tuple(one.id for one in listed), counts)
 
 
 def _draw_names(rng: np.random.Generator) -> list[str]:

@@ -14,10 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
-from benchmark.phantom.boxed import Look, dark_crescent, draw, draw_names, large_disc, opacity, small_disc
-from benchmark.phantom.findings import atelectasis, effusion, interstitial
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.boxed import LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import number_of, stream
 
@@ -35,16 +33,6 @@ BOXES_PER_CLASS = {  # docs/sources.md, ChestX-ray14
     "Nodule": 79,
 }
 CLASSES_PER_IMAGE = {1: 787, 2: 83, 3: 9, 4: 1}  # of the 880 boxed images
-# What each class looks like: plates, fluid, a net of lines, patches, a dark crescent, a large and a small disc.
-LOOKS: dict[str, Look] = {
-    "Atelectasis": atelectasis,
-    "Effusion": effusion,
-    "Infiltrate": interstitial,
-    "Pneumonia": opacity,
-    "Pneumothorax": dark_crescent,
-    "Mass": large_disc,
-    "Nodule": small_disc,
-}
 TRAIN_VAL_SHARE = 0.10  # patients of train_val_list.txt; none of their images has a box
 FURTHER_SHARE = 0.5  # half as many more patients, of train_val_list.txt, one image each; the release has 77 % of its images there
 FURTHER_POSITIVE_SHARE = 1 - 60_361 / 112_120  # docs/sources.md, ChestX-ray14: images with another label than "No Finding"
@@ -87,7 +75,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role.endswith("boxed") else []
     radiograph, drawn = draw(patient, classes, LOOKS, "Cardiomegaly", rng)
     boxes = [(name, _scaled(box)) for name, _, box in drawn]
@@ -108,7 +96,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, f"{number:08d}", radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     order = stream("rows", plan.dataset, plan.seed).permutation(len(written))  # the release's rows are not in file-name order
     rows = [written[k] for k in order]
     write_lines(root / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *(one.label["row"] for one in rows)])
@@ -137,7 +125,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     counts["labels_several"] = sum(len(labels) > 1 for labels in findings)
     named = Counter(label for labels in findings for label in labels if label != NO_FINDING)
     counts |= {f"labels_{name.lower()}": n for name, n in sorted(named.items())}
-    return Labels(tuple(one.id for one in rows), counts)
+    return Listing(tuple(one.id for one in rows), counts)
 
 
 def first_patient_number(plan: Plan) -> int:

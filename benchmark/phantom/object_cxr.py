@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream, write_lines
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.devices import ForeignObject, draw_foreign_object
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -50,7 +50,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))
     n_objects = _draw_objects(rng) if shot.positive else 0
@@ -67,10 +67,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     Image.fromarray(develop(radiograph, height, width, rng)).save(path, "JPEG", quality=85)
     outlines = [_outline(one, height / GRID, height, width) for one in radiograph.objects]
     label = {"annotation": ";".join(outlines), "n_objects": n_objects}
-    return Written(shot, path.stem, phantom_patient_id(plan, shot.patient), radiograph.report, (), label)
+    return Written(shot, path.stem, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     counts: dict[str, int] = {}
     for part in ("train", "dev"):
         listed = [one for one in written if one.shot.role.startswith(part)]
@@ -81,7 +81,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     for name in ("images", "positives", "boxes"):
         counts[name] = counts[f"train_{name}"] + counts[f"dev_{name}"]
     counts["patients"] = len({one.patient_id for one in written})
-    return Labels(tuple(one.id for one in written), counts)
+    return Listing(tuple(one.id for one in written), counts)
 
 
 def _draw_objects(rng: np.random.Generator) -> int:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from benchmark.phantom.base import Labels, Plan, Shot, Written, phantom_patient_id, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, plan_shots, shot_stream
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -32,16 +32,16 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     (root / "png").mkdir(exist_ok=True)
     Image.fromarray(develop(radiograph, HEIGHT, WIDTH, rng)).convert("RGB").save(root / "png" / f"{stem}.png", compress_level=1)
     label = {"number": number, "stem": stem, "silent": bool(rng.random() < SILENT_SHARE)}
-    return Written(shot, f"CXR{number}", phantom_patient_id(plan, shot.patient), radiograph.report, (), label)
+    return Written(shot, f"CXR{number}", patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     (root / "ecgen-radiology").mkdir()
     for one in written:
         (root / "ecgen-radiology" / f"{one.label['number']}.xml").write_text(_xml(one), encoding="utf-8", newline="\n")
     ordered = sorted(written, key=lambda one: (len(str(one.label["number"])), str(one.label["number"])))
     counts = {"reports": len(written), "images": len(written), "listed_images": len(written)}
-    return Labels(tuple(one.id for one in ordered), counts)
+    return Listing(tuple(one.id for one in ordered), counts)
 
 
 def _xml(one: Written) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.base import Labels, Plan, Shot, Written, plan_shots, shot_stream
+from benchmark.phantom.base import Listing, Plan, Shot, Written, plan_shots, shot_stream
 from benchmark.phantom.chexpert import draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of, stream
@@ -73,7 +73,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id, radiograph.report, (), {"row": row, "names": [NAMES[n] for n in names]})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     with (root / TABLE).open("w", encoding="utf-8", newline="") as handle:
         table = csv.DictWriter(handle, COLUMNS, restval="", lineterminator="\n")
         table.writeheader()
@@ -88,4 +88,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "physician": sum(one.shot.role == "Physician" for one in read),
     }
     counts |= {f"positive_{name.replace(' ', '_')}": sum(name in one.label["names"] for one in read) for name in NAMES.values()}
-    return Labels(tuple(one.id for one in read), counts)
+    return Listing(tuple(one.id for one in read), counts)

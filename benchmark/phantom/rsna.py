@@ -9,22 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import (
-    Labels,
-    Plan,
-    Shot,
-    Written,
-    patient_key,
-    phantom_patient_id,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 
 DEFAULT_POSITIVE_SHARE = POSITIVE_SHARE
@@ -44,7 +33,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     image_class = "Lung Opacity" if shot.positive else "No Lung Opacity / Not Normal" if rng.random() < NOT_NORMAL_SHARE else "Normal"
     heart_enlarged = image_class != "Normal" and rng.random() < 0.35
     n_opacities = draw_count(rng) if shot.positive else 0
@@ -60,13 +49,13 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     folder.mkdir(exist_ok=True)
     study, series, instance = uids("rsna", plan.seed, shot.patient, shot.index)
     spacing = (0.115, 0.1988)[0] + (0.1988 - 0.115) * rng.random()
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, round(spacing, 4), study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, round(spacing, 4), study, series, instance)
     write_secondary_capture(folder / f"{name}.dcm", develop(radiograph, SIZE, SIZE, rng), identity)
     boxes = tuple(scaled_box(one.box(), GRID, SIZE, SIZE) for one in radiograph.findings if one.kind == "opacity")
-    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, boxes, {"class": image_class})
+    return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes, {"class": image_class})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = {one.id: one for one in written if one.shot.role == "labelled"}
     ids = _two_runs(list(labelled))
     boxes, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]
@@ -86,7 +75,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "patients": len({one.patient_id for one in labelled.values()}),
         "unlabelled_images": len(unlabelled),
     }
-    return Labels(tuple(ids), counts)
+    return Listing(tuple(ids), counts)
 
 
 def _other_finding(scene: Scene, rng: np.random.Generator) -> list[Finding]:

@@ -23,7 +23,7 @@ _ROOT = "1.2.276.0.7230010.3.1"  # the tool chain's own prefix (DCMTK)
 
 
 @dataclass(frozen=True)
-class Identity:
+class HeaderValues:
     """Header values that differ from file to file. `pixel_spacing_mm` is row and column spacing."""
 
     patient_name: str
@@ -44,7 +44,7 @@ def uids(*words: str | int) -> tuple[str, str, str]:
     return study, series, instance
 
 
-def write_secondary_capture(path: Path, grey: np.ndarray, identity: Identity) -> None:
+def write_secondary_capture(path: Path, grey: np.ndarray, identity: HeaderValues) -> None:
     """Writes grey, (H, W) uint8, as DICOM with encapsulated JPEG Baseline pixels."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
@@ -63,7 +63,7 @@ def write_secondary_capture(path: Path, grey: np.ndarray, identity: Identity) ->
         dataset.save_as(path, enforce_file_format=True)
 
 
-def _header(identity: Identity) -> Dataset:
+def _header(identity: HeaderValues) -> Dataset:
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 100"
     dataset.SOPClassUID = SecondaryCaptureImageStorage

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, phantom_patient_id, plan_shots, shot_stream, write_lines
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
-from benchmark.phantom.secondary_capture import Identity, uids, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
 from benchmark.phantom.seeds import number_of, uuid_of
 
 DEFAULT_POSITIVE_SHARE = 2_669 / 12_047  # docs/sources.md, SIIM-ACR
@@ -38,7 +38,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     n_instances = _draw_instances(rng) if shot.positive else 0
     on_both_sides = n_instances > 1 and rng.random() < 0.25
 
@@ -54,16 +54,16 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     folder = root / (TEST_FOLDER if shot.role == "test" else TRAIN_FOLDER) / study / series
     folder.mkdir(parents=True, exist_ok=True)
     name = uuid_of("siim", plan.seed, shot.patient, shot.index)
-    identity = Identity(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
+    identity = HeaderValues(name, patient.sex, patient.age, radiograph.scene.pose.view, 0.168, study, series, instance)
     write_secondary_capture(folder / f"{instance}.dcm", develop(radiograph, SIZE, SIZE, rng), identity)
 
     masks = [enlarge(one.density, SIZE, SIZE) > OUTLINE for one in radiograph.findings]
     pieces = _pieces(masks, n_instances, overlap=12 if rng.random() < OVERLAP_SHARE else 0) if n_instances else []
     label = {"codes": [relative_run_lengths(piece) for piece in pieces], "areas": [int(piece.sum()) for piece in pieces]}
-    return Written(shot, instance, phantom_patient_id(plan, shot.patient), radiograph.report, (), label)
+    return Written(shot, instance, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role == "labelled"]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))  # the release's rows follow no visible order
     lines = ["ImageId, EncodedPixels"]  # the blank is the release's
@@ -82,7 +82,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "files_without_row": sum(one.shot.role == "without row" for one in written),
         "unlabelled_images": sum(one.shot.role == "test" for one in written),
     }
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)
 
 
 def relative_run_lengths(mask: np.ndarray) -> str:

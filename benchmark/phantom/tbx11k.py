@@ -14,19 +14,8 @@ import numpy as np
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.anatomy import SIDES, Scene, draw_patient
-from benchmark.phantom.base import (
-    Labels,
-    Plan,
-    Shot,
-    Written,
-    patient_key,
-    phantom_patient_id,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.boxed import Look, draw, large_enough, opacity, small_disc
 from benchmark.phantom.findings import Finding, effusion
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -71,7 +60,7 @@ def shots(plan: Plan) -> list[Shot]:
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     part, folder, stem = shot.role.split("/")
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     boxes: list[tuple[str, tuple[float, ...]]] = []
     if shot.positive:
         names = _draw_names(rng)
@@ -86,10 +75,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     path = root / "imgs" / folder / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(develop(radiograph, SIDE, SIDE, rng)).convert("RGB").save(path, compress_level=1)
-    return Written(shot, stem, phantom_patient_id(plan, shot.patient), radiograph.report, (), {"boxes": boxes if part != "test" else []})
+    return Written(shot, stem, patient_id(plan, shot), radiograph.report, (), {"boxes": boxes if part != "test" else []})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     listed = {part: [one for one in written if one.shot.role.startswith(f"{part}/")] for part in (*PARTS, "test")}
     (root / "lists").mkdir()
     (root / "annotations" / "json").mkdir(parents=True)
@@ -105,7 +94,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         counts[f"{part}_images"] = len(listed[part])
         for folder in ("health", "sick", "tb"):
             counts[f"{part}_{folder}"] = sum(f"/{folder}/" in one.shot.role for one in listed[part])
-    return Labels(tuple(one.id for one in labelled), counts)
+    return Listing(tuple(one.id for one in labelled), counts)
 
 
 def _draw_names(rng: np.random.Generator) -> list[str]:

@@ -14,21 +14,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import (
-    Labels,
-    Plan,
-    Shot,
-    Written,
-    patient_key,
-    phantom_patient_id,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
-from benchmark.phantom.boxed import Look, dark_crescent, draw, draw_names, large_disc, opacity
-from benchmark.phantom.findings import atelectasis, effusion, interstitial
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
 from benchmark.phantom.seeds import uuid_of
@@ -47,19 +34,9 @@ ROWS_PER_CLASS = {  # docs/sources.md, VinDr-CXR, the classes that are drawn
     "Atelectasis": 279,
     "Pneumothorax": 226,
 }
-CLASSES_PER_IMAGE = {1: 5, 2: 4, 3: 1}  # made up: only that several are usual is known
-LOOKS: dict[str, Look] = {
-    "Nodule/Mass": large_disc,
-    "Lung Opacity": opacity,
-    "Pleural effusion": effusion,
-    "Infiltration": opacity,
-    "ILD": interstitial,
-    "Atelectasis": atelectasis,
-    "Pneumothorax": dark_crescent,
-}
-NORMAL = "No finding"
 N_READERS, READERS_PER_IMAGE = 17, 3
 WANDER, MISSED_SHARE = 0.04, 0.15  # of a box's side; of the findings beyond a reader's first
+NORMAL = "No finding"
 TRAIN_HEADER, TEST_HEADER = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max", "image_id,class_name,x_min,y_min,x_max,y_max"
 
 Corners = tuple[int, int, int, int]
@@ -83,7 +60,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    patient = draw_patient(patient_key(plan, shot.patient))
+    patient = patient_of(plan, shot)
     names = draw_names(ROWS_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))
@@ -95,10 +72,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     _write_dicom(folder / f"{name}.dicom", pixels, uids("vindr", plan.seed, shot.patient, shot.index))
     truth = [(finding, _corners(scaled_box(box, GRID, height, width))) for finding, _, box in drawn]
     rows = _consensus(truth) if shot.role == "test" else _readings(truth, height, width, rng)
-    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, (), {"rows": rows})
+    return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"rows": rows})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     folder = root / "annotations"
     folder.mkdir()
     listed = {part: [one for one in written if one.shot.role == part] for part in ("train", "test")}
@@ -114,7 +91,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
     }
     for part, ones in listed.items():
         counts |= {f"{part}_images": len(ones), f"{part}_normal": sum(not one.shot.positive for one in ones)}
-    return Labels(tuple(one.id for part in listed.values() for one in part), counts)
+    return Listing(tuple(one.id for part in listed.values() for one in part), counts)
 
 
 def _readings(truth: list[tuple[str, Corners]], height: int, width: int, rng: np.random.Generator) -> list[str]:

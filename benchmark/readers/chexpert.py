@@ -19,6 +19,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, PartialRelease, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
+from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.checks import count_checks, first_image_check, phantom_checks, split_checks
 from benchmark.readers.kit.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
@@ -28,23 +29,7 @@ from benchmark.readers.kit.tables import cells_of, read_table, require_columns, 
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import files_in
 
-FINDINGS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
+COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_OBSERVATIONS)
 ARCHIVES = ("CheXpert-v1.0", "CheXpert-v1.0-small")
 TRAIN_TABLE, VALID_TABLE, TEST_TABLE = "train.csv", "valid.csv", "groundtruth.csv"
 RULE, TEST_RULE = "chexpert", "chexpert, official test"
@@ -195,7 +180,7 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
         require_inside(rest, f"{dataset}: {path.name} line {line:,}")
         archives.add(archive)
         values = {}
-        for name, cell in zip(FINDINGS, cells[5:], strict=True):
+        for name, cell in zip(CHEXPERT_OBSERVATIONS, cells[5:], strict=True):
             if cell.strip() not in _VALUES:
                 raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
             values[name] = _VALUES[cell.strip()]
@@ -211,14 +196,14 @@ def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
     """
     table = read_table(path, dataset)
     found: dict[str, dict[str, int]] = {}
-    for line, row in rows_by_name(table, ("Study", *FINDINGS), dataset):
+    for line, row in rows_by_name(table, ("Study", *CHEXPERT_OBSERVATIONS), dataset):
         archive, _, study = row["Study"].partition("/")
         if archive not in ARCHIVES or not re.fullmatch(r"test/patient\d{5}/study\d+", study) or study in found:
             raise DataError(f"{dataset}: {path.name} line {line:,}: not the first row of a study of the test set.")
-        bad = [name for name in FINDINGS if row[name] not in ("0", "1")]
+        bad = [name for name in CHEXPERT_OBSERVATIONS if row[name] not in ("0", "1")]
         if bad:
             raise DataError(f"{dataset}: {path.name} line {line:,}: {bad[0]} is {row[bad[0]]!r}; expected 0 or 1.")
-        found[study] = {name: POSITIVE if row[name] == "1" else NEGATIVE for name in FINDINGS}
+        found[study] = {name: POSITIVE if row[name] == "1" else NEGATIVE for name in CHEXPERT_OBSERVATIONS}
     return found
 
 

@@ -28,7 +28,7 @@ COVID = "COVID-19"
 
 
 @dataclass(frozen=True)
-class Line:
+class ListedImage:
     """One image of a list."""
 
     patient_id: str
@@ -98,7 +98,7 @@ class DatasetReader(Reader):
         return found
 
 
-def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, ...]:
+def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[ListedImage, ...]:
     """Lines `patient file class source`, one blank between fields, read from the right.
 
     Raises:
@@ -116,7 +116,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[Line, .
                 f"{dataset}: {path.name} line {number:,}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?"
             )
         require_inside(fields[1], f"{dataset}: {path.name} line {number:,}")
-        lines.append(Line(fields[0], fields[1], fields[2]))
+        lines.append(ListedImage(fields[0], fields[1], fields[2]))
     if not lines:
         raise DataError(f"{dataset}: {path.name} is empty.")
     return tuple(lines)

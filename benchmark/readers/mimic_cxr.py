@@ -54,11 +54,13 @@ class Image:
 
     @property
     def folder(self) -> str:
-        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.study}"
+        """Of the study, within the release."""
+        patient = f"files/p{self.subject[:2]}/p{self.subject}"
+        return f"{patient}/s{self.study}"
 
     @property
     def report(self) -> str:
-        return f"files/p{self.subject[:2]}/p{self.subject}/s{self.study}.txt"
+        return f"{self.folder}.txt"
 
 
 class DatasetReader(Reader):

@@ -37,7 +37,7 @@ EDGE, MOST_OUTSIDE = 24, 0.01
 _NAME_COLUMNS = ("image_name", "image_path")
 
 
-class Kind(IntEnum):
+class ShapeKind(IntEnum):
     """First number of an annotation."""
 
     RECTANGLE = 0
@@ -53,7 +53,7 @@ class Shape:
         points: (n, 2) int64, x and y in pixels of the original image: top-left and bottom-right corner, or the polygon's corners.
     """
 
-    kind: Kind
+    kind: ShapeKind
     points: np.ndarray
 
     @property
@@ -101,9 +101,9 @@ def true_masks(shapes: Sequence[Shape], shape: tuple[int, int]) -> np.ndarray:
     canvas = np.zeros(shape, dtype=np.uint8)
     for item in shapes:
         left, top, right, bottom = item.xyxy
-        if item.kind is Kind.RECTANGLE:
+        if item.kind is ShapeKind.RECTANGLE:
             canvas[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
-        elif item.kind is Kind.ELLIPSE:
+        elif item.kind is ShapeKind.ELLIPSE:
             # Pixel i covers [i, i + 1) as in the rectangles, so its centre lies half a pixel further on.
             centre = ((top + bottom - 1) / 2, (left + right - 1) / 2)
             canvas[skimage.draw.ellipse(*centre, (bottom - top) / 2, (right - left) / 2, shape=shape)] = 1
@@ -121,7 +121,7 @@ def released_masks(shapes: Sequence[Shape], shape: tuple[int, int]) -> np.ndarra
     canvas = np.zeros(shape, dtype=np.uint8)
     for item in shapes:
         left, top, right, bottom = item.xyxy
-        if item.kind is Kind.POLYGON:
+        if item.kind is ShapeKind.POLYGON:
             cv2.fillPoly(canvas, [np.ascontiguousarray(item.points[:, ::-1], dtype=np.int32)], 1)
         else:
             canvas[top:bottom, left:right] = 1
@@ -276,16 +276,16 @@ def _shape(text: str, where: str) -> Shape:
         code, *numbers = (int(token) for token in text.split())
     except ValueError:
         raise DataError(f"{where}: {text.strip()[:40]!r} is not a list of whole numbers `kind x1 y1 x2 y2 ...`.") from None
-    if code not in tuple(Kind):
+    if code not in tuple(ShapeKind):
         raise DataError(f"{where}: kind {code}; expected 0 (rectangle), 1 (ellipse) or 2 (polygon).")
-    kind = Kind(code)
-    if kind is Kind.POLYGON:
+    kind = ShapeKind(code)
+    if kind is ShapeKind.POLYGON:
         if len(numbers) < 6 or len(numbers) % 2:
             raise DataError(f"{where}: a polygon of {len(numbers)} numbers; expected at least three x y pairs.")
     elif len(numbers) != 4:
         raise DataError(f"{where}: {kind.name.lower()} with {len(numbers)} numbers; expected x1 y1 x2 y2.")
     shape = Shape(kind, np.array(numbers, dtype=np.int64).reshape(-1, 2))
-    if kind is not Kind.POLYGON and not (shape.points[0] < shape.points[1]).all():
+    if kind is not ShapeKind.POLYGON and not (shape.points[0] < shape.points[1]).all():
         raise DataError(f"{where}: corners {tuple(numbers)} are not x1 < x2 and y1 < y2.")
     left, top, right, bottom = shape.xyxy
     if right == left or bottom == top:

@@ -26,7 +26,7 @@ SECTIONS = ("FINDINGS", "IMPRESSION")
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportFile:
     """One XML file: its id, the stems of its pictures in order, and findings and impression as one text."""
 
     id: str
@@ -79,7 +79,7 @@ class DatasetReader(Reader):
         yield first_image_check(self)
 
 
-def read_report(path: Path, dataset: str) -> Report:
+def read_report(path: Path, dataset: str) -> ReportFile:
     """One XML file. An element may be empty; a report may have no picture.
 
     Raises:
@@ -91,4 +91,4 @@ def read_report(path: Path, dataset: str) -> Report:
         raise DataError(f"{dataset}: {path.name} has no uId, which names the report.")
     found = {element.get("Label", "").upper(): " ".join((element.text or "").split()) for element in tree.iter("AbstractText")}
     images = tuple(element.get("id", "") for element in tree.iter("parentImage"))
-    return Report(named.get("id", ""), images, " ".join(found[name] for name in SECTIONS if found.get(name)))
+    return ReportFile(named.get("id", ""), images, " ".join(found[name] for name in SECTIONS if found.get(name)))

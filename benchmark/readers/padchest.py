@@ -35,7 +35,7 @@ RECALLED = "The number is recalled, not verified; a difference may be the releas
 
 
 @dataclass(frozen=True)
-class Row:
+class FrontalImage:
     """A frontal image with labels.
 
     Attributes:
@@ -137,9 +137,9 @@ class DatasetReader(Reader):
         counts = self._totals | {"images": len(self._rows), "physician": sum(row.physician for row in self._rows.values())}
         return counts | {f"positive_{c.replace(' ', '_')}": sum(c in row.names for row in self._rows.values()) for c in self.card.classes}
 
-    def _read(self) -> dict[str, Row]:
+    def _read(self) -> dict[str, FrontalImage]:
         """Frontal rows with labels by ImageID; totals are of all rows."""
-        rows: dict[str, Row] = {}
+        rows: dict[str, FrontalImage] = {}
         lines: dict[str, int] = {}
         studies, patients = set(), set()
         for line, row in rows_by_name(read_table(self._base / TABLE, self.card.name), COLUMNS, self.card.name):
@@ -161,7 +161,7 @@ class DatasetReader(Reader):
                 self._totals["frontal_without_labels"] += 1
                 continue
             self._n_other_methods += method not in METHODS
-            rows[name] = Row(line, place, patient, projection, method == PHYSICIAN, found)
+            rows[name] = FrontalImage(line, place, patient, projection, method == PHYSICIAN, found)
         if not rows:
             raise DataError(f"{self.card.name}: {TABLE} has no frontal image with labels. Fetch the file again.")
         self._totals |= {"rows": len(lines), "studies": len(studies), "patients": len(patients)}

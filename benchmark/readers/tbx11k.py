@@ -20,8 +20,8 @@ from benchmark.imaging.picture import GreyRule, read_grey
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.boxes import box_masks, require_box, require_size
 from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
-from benchmark.readers.kit.holdout import stratified_holdout
-from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
+from benchmark.readers.kit.holdout import official_test_and_holdout
+from benchmark.readers.kit.splits import Splits
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.text import read_json, read_lines
 from benchmark.readers.kit.voc import read_voc
@@ -100,12 +100,8 @@ class DatasetReader(Reader):
         return {name: tuple(i for i in ids if i in self.images) for name, ids in self._split_of_lists(rule).items()}
 
     def _split_of_lists(self, rule: SplitRule) -> Splits:
-        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
-        listed = {part: tuple(i for i, other in self._part.items() if other == part) for part in PARTS}
-        train, validation = stratified_holdout(listed["train"], self._kind, rule, self.card.name)
-        splits = {"train": tuple(train), "validation": tuple(validation), "test": listed["val"]}
-        check_disjoint(splits)
-        return splits
+        train, test = ([i for i, other in self._part.items() if other == part] for part in PARTS)
+        return official_test_and_holdout(train, test, self._kind, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         lines = release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")

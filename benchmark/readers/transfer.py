@@ -25,8 +25,8 @@ from benchmark.readers.kit.boxes import xywh_of, xyxy_of
 from benchmark.readers.kit.fusion import fuse
 from benchmark.readers.kit.splits import Splits, check_disjoint
 
-Role = Literal["train", "test"]
-ROLES: tuple[Role, ...] = ("train", "test")
+TransferSide = Literal["train", "test"]
+ROLES: tuple[TransferSide, ...] = ("train", "test")
 STRICTEST = ("open", "ids", "none")  # what may leave the output folder, ever less
 
 _RULE = re.compile(r"train (?P<train>\S+), test (?P<test>\S+)")
@@ -188,13 +188,13 @@ class DatasetReader(Reader):
             found.append(indices)
         return tuple(found)
 
-    def _split_of(self, role: Role, name: str) -> Splits:
+    def _split_of(self, role: TransferSide, name: str) -> Splits:
         reader = self._parts[role]
         if name not in reader.card.splits:
             raise SplitError(f"{self.card.name}: {reader.card.name} has no split {name!r}. It offers: {', '.join(reader.card.splits)}.")
         return reader.split(reader.card.splits[name])
 
-    def _merged_boxes(self, role: Role, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    def _merged_boxes(self, role: TransferSide, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Boxes of the card's classes; merged classes may name one finding twice, and those that overlap become one (`fusion`)."""
         boxes, labels = [np.zeros((0, 4))], []
         for k, indices in enumerate(self._names[role]):
@@ -206,7 +206,7 @@ class DatasetReader(Reader):
             labels += [k] * len(xywh)
         return np.concatenate(boxes), np.array(labels, np.int64)
 
-    def _masks(self, role: Role, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
+    def _masks(self, role: TransferSide, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
         assert sample.masks is not None
         masks = sample.masks(shape)
         return np.stack([masks[list(indices)].any(axis=0) for indices in self._names[role]])

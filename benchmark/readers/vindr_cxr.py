@@ -22,8 +22,8 @@ from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.boxes import box_masks, xywh_of
 from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.fusion import fuse
-from benchmark.readers.kit.holdout import stratified_holdout
-from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
+from benchmark.readers.kit.holdout import official_test_and_holdout
+from benchmark.readers.kit.splits import Splits
 from benchmark.readers.kit.tables import Table, locate, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import find_files
@@ -115,11 +115,7 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
         """
-        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
-        train, validation = stratified_holdout(self._ids_of("train"), self._kind_of, rule, self.card.name)
-        splits = {"train": tuple(train), "validation": tuple(validation), "test": self._ids_of("test")}
-        check_disjoint(splits)
-        return splits
+        return official_test_and_holdout(self._ids_of("train"), self._ids_of("test"), self._kind_of, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from PhysioNet.")

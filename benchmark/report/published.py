@@ -47,7 +47,7 @@ NUMBERS = ("value", "spread", "half_width_95")
 # paper's, or a number of unstated origin. "no": seen only second hand.
 VERIFIED = ("yes", "own", "reprint", "as printed there", "no")
 
-Line = dict[str, Any]
+PrintedValue = dict[str, Any]
 """One published number: the columns of `load`."""
 
 
@@ -61,7 +61,7 @@ class PrintedTable:
 
     title: str
     origin_protocol: str
-    lines: tuple[Line, ...]
+    lines: tuple[PrintedValue, ...]
     card: PaperTable | None = None
 
     @property
@@ -100,7 +100,7 @@ def tables(card: PaperCard) -> list[PrintedTable]:
         CardError: card and file contradict each other; names the file and what is wrong.
     """
     named = {(table.title, table.origin): table for table in card.tables}
-    groups: dict[tuple[PaperTable | None, str, str, str], list[Line]] = {}
+    groups: dict[tuple[PaperTable | None, str, str, str], list[PrintedValue]] = {}
     for line in load(card.name).to_dict("records"):
         table = named.get((line["table"], line["origin_protocol"]))
         if table is not None and table.compared and not line["task_id"]:
@@ -112,7 +112,7 @@ def tables(card: PaperCard) -> list[PrintedTable]:
     return found
 
 
-def printed(line: Line) -> str:
+def printed(line: PrintedValue) -> str:
     """A number as its source prints it, `16.4 ± 1.3`; a dash where it prints none."""
     return (line["printed"] or numbers.DASH) + (f" ± {line['printed_spread']}" if line["printed_spread"] else "")
 

@@ -24,7 +24,7 @@ Method = tuple[str, str]
 """(method, pre-training): a line of a paper's tables."""
 
 
-class Column(NamedTuple):
+class PrintedColumn(NamedTuple):
     """A column of a paper's table: one task under one metric, as printed."""
 
     task: str
@@ -75,9 +75,9 @@ class ComparedTable:
 
     title: str
     meaning: str
-    columns: tuple[Column, ...]
+    columns: tuple[PrintedColumn, ...]
     methods: tuple[Method, ...]
-    cells: Mapping[tuple[Method, Column], Cell]
+    cells: Mapping[tuple[Method, PrintedColumn], Cell]
 
     @property
     def verified(self) -> str:
@@ -210,7 +210,7 @@ def method_of(record: Record, methods: Sequence[PaperMethod]) -> Method | None:
     return None
 
 
-def published_spread(paper: str, table: PaperTable, metric: PrintedMetric, line: published.Line) -> Spread:
+def published_spread(paper: str, table: PaperTable, metric: PrintedMetric, line: published.PrintedValue) -> Spread:
     """Standard deviation behind a published mean: of the distinct released runs, else back from the interval or spread that is printed."""
     runs = published.load_runs(paper)
     same = (runs["task_id"] == line["task_id"]) & (runs["method"] == line["method"]) & (runs["pretraining"] == line["pretraining"])
@@ -272,9 +272,9 @@ def _compared(printed: published.PrintedTable, card: PaperCard, measured: Mappin
     return ComparedTable(printed.title, table.meaning, tuple(columns.values()), methods, cells)
 
 
-def _columns(lines: Sequence[published.Line]) -> list[Column]:
+def _columns(lines: Sequence[published.PrintedValue]) -> list[PrintedColumn]:
     """In the file's order, under titles that say no more than it takes to tell them apart."""
-    first: dict[tuple[str, str], published.Line] = {}
+    first: dict[tuple[str, str], published.PrintedValue] = {}
     for line in lines:
         first.setdefault((line["task_id"], line["metric"]), line)
     titles: list[str] = []
@@ -282,10 +282,10 @@ def _columns(lines: Sequence[published.Line]) -> list[Column]:
         titles = [" ".join(filter(None, (line[fact] for fact in facts))) for line in first.values()]
         if len(set(titles)) == len(titles):
             break
-    return [Column(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
+    return [PrintedColumn(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
 
 
-def _cell(line: published.Line, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
+def _cell(line: published.PrintedValue, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
     facts = {
         "task": line["task_id"],
         "metric": line["metric"],

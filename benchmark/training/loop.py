@@ -61,11 +61,11 @@ def train(
     warmup = data.warmup_steps if finetune else 0
     start_rate = recipe.warmup_learning_rate if warmup else learning_rate
     optimiser = optimiser_of(recipe, parameters, start_rate)
-    course = Course(experiment, optimiser)
-    kept = course.kept
+    run_state = RunState(experiment, optimiser)
+    kept = run_state.kept
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)
-    parts = Parts(model.trained_modules(finetune), {"optimiser": optimiser, "course": course, "scaler": precision.scaler}, order)
+    parts = Parts(model.trained_modules(finetune), {"optimiser": optimiser, "course": run_state, "scaler": precision.scaler}, order)
     saved = None if checkpoint is None else checkpoint.load(parts, model.device)
     first = 0 if saved is None else saved["next_epoch"]
 
@@ -86,9 +86,9 @@ def train(
             if kept.steps == recipe.max_steps:
                 break
         validation_loss, metrics = parallel.led(lambda: validate(model, data.validation, data.batch_size, class_names, precision.autocast))
-        line = course.line(epoch, losses, validation_loss, metrics)
+        line = run_state.line(epoch, losses, validation_loss, metrics)
         yield line
-        if course.ends_after(line, lambda: model.snapshot(finetune)):
+        if run_state.ends_after(line, lambda: model.snapshot(finetune)):
             break
         if checkpoint is not None and parallel.rank() == 0:
             checkpoint.save_if_due(parts, {"next_epoch": epoch + 1})
@@ -97,7 +97,7 @@ def train(
     return kept
 
 
-class Course:
+class RunState:
     """Per-run state updated after each epoch: plateau schedule, best checkpoint, early stopping (LoVT 1.2).
 
     Args:

@@ -20,7 +20,7 @@ from benchmark.metrics import dice, scores
 from benchmark.registry import plugin
 from benchmark.training.data import JobData
 from benchmark.training.features import FeatureBank
-from benchmark.training.loop import Course, Selected, batches, optimiser_of
+from benchmark.training.loop import RunState, Selected, batches, optimiser_of
 from benchmark.training.model import Model
 
 OWN = {"learning_rate": None, "head_seed": 0, "order_seed": 0}  # runs of one group may differ in these, and in their grids
@@ -50,8 +50,8 @@ def train_together(
     assert bank is not None
     recipe, names = experiments[0].recipe, experiments[0].dataset.classes
     stack = plugin("heads", experiments[0].head).stack([model.head for model in models])
-    courses = [
-        Course(e, optimiser_of(recipe, list(model.head.parameters()), rate))
+    run_states = [
+        RunState(e, optimiser_of(recipe, list(model.head.parameters()), rate))
         for e, model, rate in zip(experiments, models, learning_rates, strict=True)
     ]
     # Runs of one order seed draw the same batches: one generator for all of them.
@@ -67,16 +67,16 @@ def train_together(
             for seed, order in drawn.items():
                 members = [run for run in alive if experiments[run].order_seed == seed]
                 if members:
-                    _step(stack, members, data, order[step], bank, courses, losses)
-            if courses[alive[0]].kept.steps == recipe.max_steps:
+                    _step(stack, members, data, order[step], bank, run_states, losses)
+            if run_states[alive[0]].kept.steps == recipe.max_steps:
                 break
         measured = _validate(stack, alive, data, names, bank)
         for run in alive:
-            courses[run].kept.seconds += (time.monotonic() - started) / len(alive)
+            run_states[run].kept.seconds += (time.monotonic() - started) / len(alive)
         for run in tuple(alive):
-            course = courses[run]
+            run_state = run_states[run]
             try:
-                line = course.line(epoch, losses[run], *measured[run])
+                line = run_state.line(epoch, losses[run], *measured[run])
                 yield run, line
                 ended = course.ends_after(line, partial(models[run].snapshot, finetune=False))
             except LobeError as error:
@@ -85,16 +85,18 @@ def train_together(
                 continue
             if ended:
                 alive.remove(run)
-                yield run, course.kept
+                yield run, run_state.kept
     for run in alive:
-        yield run, courses[run].kept
+        yield run, run_states[run].kept
 
 
-def _step(stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, courses: list[Course], losses: dict) -> None:
+def _step(
+    stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, run_states: list[RunState], losses: dict
+) -> None:
     found = stack.gradients(members, bank.pyramid(data.train, index), data.train.masks(index))
     for run, loss in zip(members, found, strict=True):
-        courses[run].optimiser.step()
-        courses[run].kept.steps += 1
+        run_states[run].optimiser.step()
+        run_states[run].kept.steps += 1
         losses[run].append(loss)
 
 

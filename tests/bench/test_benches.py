@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import bench
 from benchmark.bench import page
-from benchmark.bench.measure import Report, Row, Timed, alternate
+from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def threads_stay():
     torch.set_num_threads(before)
 
 
-def row(**more) -> Row:
+def row(**more) -> Measurement:
     given = {"what": "x", "plain": Timed(seconds=(2.0, 4.0, 9.0)), "fast": Timed(seconds=(1.0, 1.0, 1.0)), "compared": "y"}
-    return Row(**{**given, "difference": 0.0, "tolerance": 0.0, "target": 3.0, **more})
+    return Measurement(**{**given, "difference": 0.0, "tolerance": 0.0, "target": 3.0, **more})
 
 
 def test_a_ratio_is_the_median_of_pairs():
@@ -48,7 +48,7 @@ def test_a_ratio_of_different_numbers_reaches_nothing():
     assert "no: 0.001 > 1e-05" in page.cells(wrong)
     incomparable = row(difference=None)
     assert incomparable.reached is False
-    assert Row.model_validate_json(incomparable.model_dump_json()) == incomparable
+    assert Measurement.model_validate_json(incomparable.model_dump_json()) == incomparable
 
 
 def test_sides_take_turns():
@@ -67,7 +67,7 @@ def test_a_bench_runs_and_its_two_sides_agree(name: str, folder: Path, tmp_path:
     assert (report.bench, report.quick) == (name, True)
     stored = json.loads((tmp_path / f"{name}.json").read_text())
     assert {"schema_version", "bench", "sides", "quick", "sizes", "rows", "seconds", "machine", "finished_at"} <= stored.keys()
-    assert Report.model_validate(stored) == report
+    assert BenchReport.model_validate(stored) == report
     assert bench.table(report).row_count == len(report.rows)
 
 
@@ -101,7 +101,7 @@ def test_the_page_says_of_every_bench_what_it_measures():
 
 def test_the_page_computes_floor_and_distance_from_a_report():
     counted = row(what="a step", details={page.FLOPS: 6.0, page.PER_IMAGE: 90.0})
-    found = Report(
+    found = BenchReport(
         bench="step",
         sides="",
         quick=False,

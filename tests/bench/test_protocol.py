@@ -8,7 +8,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.bench import gpu
-from benchmark.bench.protocol import Costs, full_size, run_seconds, task_seconds
+from benchmark.bench.protocol import ImageCosts, full_size, run_seconds, task_seconds
 
 TASKS = registry.suite("lovt-18").tasks
 
@@ -27,7 +27,7 @@ def test_a_share_of_labels_is_a_share_of_training_images_alone():
 def test_a_tasks_time_is_what_is_done_once_and_what_every_run_repeats():
     size = full_size("covid-rural-linear-frozen-100")
     assert (size.runs, size.train, size.validation, size.test) == (9, 133, 44, 44)
-    costs = Costs(once=1000.0, train=1.0, validation=0.1, test=0.01)
+    costs = ImageCosts(once=1000.0, train=1.0, validation=0.1, test=0.01)
     assert run_seconds(size, costs, epochs=2) == pytest.approx(9 * (2 * (133 + 4.4) + 0.44))
     assert task_seconds(size, costs, epochs=2) == pytest.approx(221_000 + 9 * (2 * (133 + 4.4) + 0.44))
     assert run_seconds(size, replace(costs, run=7.0), epochs=2) == pytest.approx(9 * (7 + 2 * (133 + 4.4) + 0.44))
@@ -37,7 +37,7 @@ def test_gpu_hours_are_the_measured_seconds_of_every_step_of_every_task():
     kinds = {(card.head, card.encoder) for card in map(registry.task, TASKS)}
     measured = {(card.head, card.encoder) for card in map(registry.task, gpu.NEAR_TASKS + gpu.ALSO)}
     assert measured == kinds
-    ours, bare = Costs(once=0.0, train=2.0, validation=1.0, test=1.0), Costs(once=0.0, train=1.0, validation=1.0, test=1.0)
+    ours, bare = ImageCosts(once=0.0, train=2.0, validation=1.0, test=1.0), ImageCosts(once=0.0, train=1.0, validation=1.0, test=1.0)
     shortest, longest = gpu.hours(dict.fromkeys(kinds, (bare, ours)), difference=0.0)
     sizes = [full_size(task) for task in TASKS]
     expected = sum(s.runs * (s.fewest_epochs * (2 * s.train + s.validation) + s.test) for s in sizes)

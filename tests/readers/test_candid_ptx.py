@@ -12,7 +12,7 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.phantom.corpus import Plan, write_corpus
-from benchmark.phantom.secondary_capture import Identity, write_secondary_capture
+from benchmark.phantom.secondary_capture import HeaderValues, write_secondary_capture
 from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.base import open_reader
 
@@ -49,7 +49,7 @@ def release(root: Path, rows=ROWS, header=HEADER, folder: str = "dataset") -> Pa
 
 
 def write_dicom(path: Path, pixels: np.ndarray) -> None:
-    write_secondary_capture(path, pixels, Identity("x", "F", 50, "PA", 0.168, "1.2.3", "1.2.4", path.name))
+    write_secondary_capture(path, pixels, HeaderValues("x", "F", 50, "PA", 0.168, "1.2.3", "1.2.4", path.name))
 
 
 def says_nothing(error: BaseException | str) -> bool:

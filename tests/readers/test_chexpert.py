@@ -11,14 +11,15 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError, SplitError
+from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers import chexpert
 from benchmark.readers.base import ids_digest, open_reader
-from benchmark.readers.chexpert import BLANK, FINDINGS, Study, labels_of, mgca_split, read_studies
+from benchmark.readers.chexpert import BLANK, Study, labels_of, mgca_split, read_studies
 from benchmark.readers.kit import chexpert_5x200 as sets
 
 CARD = registry.dataset("chexpert")
-HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(FINDINGS)
+HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(number: int, frontal: bool = True, **values: int) -> Study:
     path = f"train/patient{number:05d}/study1/view1_{'frontal' if frontal else 'lateral'}.jpg"
     named = {name.replace("_", " "): value for name, value in values.items()}
-    return Study(path, frontal, "AP", dict.fromkeys(FINDINGS, BLANK) | named)
+    return Study(path, frontal, "AP", dict.fromkeys(CHEXPERT_OBSERVATIONS, BLANK) | named)
 
 
 def many(n: int, seed: int = 0) -> list[Study]:
@@ -39,10 +40,10 @@ def many(n: int, seed: int = 0) -> list[Study]:
     random = np.random.default_rng(seed)
     rows = []
     for number in range(n):
-        values = dict.fromkeys(FINDINGS, BLANK)
+        values = dict.fromkeys(CHEXPERT_OBSERVATIONS, BLANK)
         values[sets.CLASSES[random.integers(5)]] = 1
         if random.random() < 0.3:
-            values[FINDINGS[random.integers(14)]] = int(random.choice([1, 0, -1]))
+            values[CHEXPERT_OBSERVATIONS[random.integers(14)]] = int(random.choice([1, 0, -1]))
         rows.append(study(number, bool(random.random() < 0.9), **values))
     return rows
 
@@ -152,7 +153,7 @@ def test_a_cut_list_of_prior_is_refused(tmp_path: Path) -> None:
 def test_official_test_labels_have_their_digest(real_files: Path) -> None:
     table = pd.read_csv(real_files / "labels" / "chexpert_test_groundtruth.csv")
     assert ids_digest([s.partition("/")[2] for s in table.Study]) == "8cb87d7de5a364bb98993a0842dc00c2d382fafe1a35b4c62932a6906ede7a54"
-    assert tuple(table.columns[1:]) == FINDINGS
+    assert tuple(table.columns[1:]) == CHEXPERT_OBSERVATIONS
 
 
 # ------------------------------------------------------------------------------------------------------- official test set
@@ -181,14 +182,15 @@ def tested(untested: Path, tmp_path: Path) -> Path:
     """A corpus with a test set: the validation images under other numbers, some studies with two frontal images."""
     root = tmp_path / "chexpert"
     shutil.copytree(untested, root)
-    header, rows = ",".join(("Study", *reversed(FINDINGS))), []
+    header, rows = ",".join(("Study", *reversed(CHEXPERT_OBSERVATIONS))), []
     for number, image in enumerate(sorted((root / "valid").rglob("*_frontal.jpg"))):
         folder = root / "test" / f"patient{64_741 + number}" / "study1"
         folder.mkdir(parents=True)
         for view in range(1, 2 + number % 2):
             shutil.copy(image, folder / f"view{view}_frontal.jpg")
         shutil.copy(image, folder / "view9_lateral.jpg")
-        rows.append(f"CheXpert-v1.0/test/patient{64_741 + number}/study1," + ",".join(str(int(n == "Edema")) for n in reversed(FINDINGS)))
+        values = ",".join(str(int(name == "Edema")) for name in reversed(CHEXPERT_OBSERVATIONS))
+        rows.append(f"CheXpert-v1.0/test/patient{64_741 + number}/study1,{values}")
     (root / "groundtruth.csv").write_text("\n".join([header, *rows]))  # no newline at its end, as published
     return root
 

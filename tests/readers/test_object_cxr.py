@@ -17,7 +17,7 @@ from benchmark.errors import DataError, ImageError, SplitError, TooFewImages
 from benchmark.readers.base import SPLITS, ids_digest, open_reader
 from benchmark.readers.kit.splits import check_digests, lovt_csv
 from benchmark.readers.object_cxr import (
-    Kind,
+    ShapeKind,
     parse_annotation,
     released_boxes,
     released_masks,
@@ -58,7 +58,7 @@ def small(folder: Path, **changes: str) -> Path:
 
 def test_three_kinds_share_one_field():
     shapes = parse_annotation("0 700 1200 940 1390;1 1000 450 1150 600;2 120 310 180 300 190 420 130 430")
-    assert [s.kind for s in shapes] == [Kind.RECTANGLE, Kind.ELLIPSE, Kind.POLYGON]
+    assert [s.kind for s in shapes] == [ShapeKind.RECTANGLE, ShapeKind.ELLIPSE, ShapeKind.POLYGON]
     assert [s.xyxy for s in shapes] == [(700, 1200, 940, 1390), (1000, 450, 1150, 600), (120, 300, 190, 430)]
 
 

@@ -131,92 +131,43 @@ def _unmodulated(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return input.new_zeros(input.shape[0], 1), input.new_zeros(weight.shape[0])
 
 
-def _deform_conv_forward(
-    input, weight, offset, output, columns, ones, kW, kH, dW, dH, padW, padH, dilationW, dilationH, group, deformable_group, im2col_step
-) -> None:
-    mask, bias = _unmodulated(input, weight)
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *geometry, False))
+# mmcv gives all numbers of a deformable convolution by keyword; kernel sizes (kW, kH), `im2col_step` and `scale` are not torchvision's.
+def _geometry(dW, dH, padW, padH, dilationW, dilationH, group, deformable_group, **_further) -> tuple[int, ...]:
+    return dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
 
 
-def _deform_conv_backward_input(
-    input,
-    offset,
-    grad_output,
-    grad_input,
-    grad_offset,
-    weight,
-    columns,
-    kW,
-    kH,
-    dW,
-    dH,
-    padW,
-    padH,
-    dilationW,
-    dilationH,
-    group,
-    deformable_group,
-    im2col_step,
-) -> None:
+def _modulated_geometry(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group, **_further) -> tuple[int, ...]:
+    return stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
+
+
+def _deform_conv_forward(input, weight, offset, output, columns, ones, **numbers) -> None:
     mask, bias = _unmodulated(input, weight)
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad_output, input, weight, offset, mask, bias, *geometry, False)
+    output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *_geometry(**numbers), False))
+
+
+def _deform_conv_backward_input(input, offset, grad_output, grad_input, grad_offset, weight, columns, **numbers) -> None:
+    gradients = _deform_conv_gradients(grad_output, input, weight, offset, numbers)
     grad_input.copy_(gradients[0])
     grad_offset.copy_(gradients[2])
 
 
-def _deform_conv_backward_parameters(
-    input,
-    offset,
-    grad_output,
-    grad_weight,
-    columns,
-    ones,
-    kW,
-    kH,
-    dW,
-    dH,
-    padW,
-    padH,
-    dilationW,
-    dilationH,
-    group,
-    deformable_group,
-    scale,
-    im2col_step,
-) -> None:
-    weight = torch.zeros_like(grad_weight)  # a convolution's weight gradient does not depend on the weight
-    mask, bias = _unmodulated(input, weight)
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad_output, input, weight, offset, mask, bias, *geometry, False)
+def _deform_conv_backward_parameters(input, offset, grad_output, grad_weight, columns, ones, *, scale, **numbers) -> None:
+    # A convolution's weight gradient does not depend on the weight.
+    gradients = _deform_conv_gradients(grad_output, input, torch.zeros_like(grad_weight), offset, numbers)
     grad_weight.add_(gradients[1], alpha=scale)
 
 
-def _modulated_deform_conv_forward(
-    input,
-    weight,
-    bias,
-    ones,
-    offset,
-    mask,
-    output,
-    columns,
-    kernel_h,
-    kernel_w,
-    stride_h,
-    stride_w,
-    pad_h,
-    pad_w,
-    dilation_h,
-    dilation_w,
-    group,
-    deformable_group,
-    with_bias,
-) -> None:
+def _deform_conv_gradients(
+    grad_output: Tensor, input: Tensor, weight: Tensor, offset: Tensor, numbers: dict[str, int]
+) -> tuple[Tensor, ...]:
+    """Gradients of input, weight, offset, mask and bias."""
+    mask, bias = _unmodulated(input, weight)
+    return torch.ops.torchvision._deform_conv2d_backward(grad_output, input, weight, offset, mask, bias, *_geometry(**numbers), False)
+
+
+def _modulated_deform_conv_forward(input, weight, bias, ones, offset, mask, output, columns, *, with_bias, **numbers) -> None:
     bias = bias if with_bias else input.new_zeros(weight.shape[0])
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *geometry, True))
+    output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *_modulated_geometry(**numbers), True))
 
 
 def _modulated_deform_conv_backward(
@@ -233,21 +184,14 @@ def _modulated_deform_conv_backward(
     grad_offset,
     grad_mask,
     grad_output,
-    kernel_h,
-    kernel_w,
-    stride_h,
-    stride_w,
-    pad_h,
-    pad_w,
-    dilation_h,
-    dilation_w,
-    group,
-    deformable_group,
+    *,
     with_bias,
+    **numbers,
 ) -> None:
     zero_bias = input.new_zeros(weight.shape[0])
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad_output, input, weight, offset, mask, zero_bias, *geometry, True)
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
+        grad_output, input, weight, offset, mask, zero_bias, *_modulated_geometry(**numbers), True
+    )
     for target, gradient in zip((grad_input, grad_weight, grad_offset, grad_mask), gradients, strict=False):
         target.copy_(gradient)
     if with_bias:

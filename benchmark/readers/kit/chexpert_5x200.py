@@ -31,7 +31,7 @@ GLORIA_SEED = 6  # GLoRIA seeds NumPy with it when the package is imported, just
 BLANK = 2  # as `chexpert` reads an empty cell
 
 
-class Row(Protocol):
+class TrainRow(Protocol):
     """What the rules need of a row of train.csv (`chexpert.Study`)."""
 
     @property
@@ -42,13 +42,13 @@ class Row(Protocol):
     def values(self) -> Mapping[str, int]: ...
 
 
-def candidates(rows: Sequence[Row], name: str) -> list[str]:
+def candidates(rows: Sequence[TrainRow], name: str) -> list[str]:
     """Frontal images with this finding certain and everything else certainly absent or not mentioned, in file order."""
     absent = (*(c for c in CLASSES if c != name), *OTHERS)
     return [r.path for r in rows if r.frontal and r.values[name] == 1 and all(r.values[other] in (0, BLANK) for other in absent)]
 
 
-def mgca_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
+def mgca_set(rows: Sequence[TrainRow], per_class: int = PER_CLASS) -> tuple[str, ...]:
     """MGCA's: each class drawn with random_state 0; 1,000 paths in class order.
 
     Raises:
@@ -57,7 +57,7 @@ def mgca_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]
     return _drawn(rows, [np.random.RandomState(0) for _ in CLASSES], per_class)
 
 
-def gloria_set(rows: Sequence[Row], per_class: int = PER_CLASS) -> tuple[str, ...]:
+def gloria_set(rows: Sequence[TrainRow], per_class: int = PER_CLASS) -> tuple[str, ...]:
     """GLoRIA's rule with the draw of a fresh process: all classes from one generator seeded with 6. Its own list was never released."""
     return _drawn(rows, [np.random.RandomState(GLORIA_SEED)] * len(CLASSES), per_class)
 
@@ -84,7 +84,7 @@ def prior_set(path: Path, per_class: int | None = PER_CLASS) -> dict[str, int]:
     return found
 
 
-def fewest_candidates(rows: Sequence[Row]) -> int:
+def fewest_candidates(rows: Sequence[TrainRow]) -> int:
     """How many images a class has at least: what a smaller corpus can give."""
     return min(len(candidates(rows, name)) for name in CLASSES)
 
@@ -95,7 +95,7 @@ def interleaved(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(paths[label * per_class + k] for k in range(per_class) for label in range(len(CLASSES)))
 
 
-def _drawn(rows: Sequence[Row], generators: Sequence[np.random.RandomState], per_class: int) -> tuple[str, ...]:
+def _drawn(rows: Sequence[TrainRow], generators: Sequence[np.random.RandomState], per_class: int) -> tuple[str, ...]:
     drawn: list[str] = []
     for name, generator in zip(CLASSES, generators, strict=True):
         found = candidates(rows, name)

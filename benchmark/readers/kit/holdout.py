@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import SplitError
-from benchmark.readers.kit.splits import require_rule
+from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 
 Id = TypeVar("Id")
 SORTED, SORTED_BALANCED = "sorted holdout", "sorted holdout, balanced"
@@ -52,6 +52,25 @@ def stratified_holdout(ids: Iterable[str], kind_of: Callable[[str], str], rule: 
         counted = ", ".join(f"{n:,} {kind}" for kind, n in sorted(Counter(kinds).items())) or "none"
         raise SplitError(f"{dataset}: too few training images ({counted}) to hold out a validation set of every kind ({error}).") from None
     return kept, held
+
+
+def official_test_and_holdout(
+    train: Iterable[str], test: Sequence[str], kind_of: Callable[[str], str], rule: SplitRule, known: str, dataset: str
+) -> Splits:
+    """An official test list, and a validation share of the official training list by `stratified_holdout`.
+
+    Args:
+        kind_of: training id -> its kind in words.
+        known: the one rule that the reader has.
+
+    Raises:
+        SplitError: another rule, or one without its numbers; too few training images of a kind; an id that is listed twice.
+    """
+    require_rule(rule, (known,), "seed", "validation_share", dataset=dataset)
+    kept, held = stratified_holdout(train, kind_of, rule, dataset)
+    splits = {"train": tuple(kept), "validation": tuple(held), "test": tuple(test)}
+    check_disjoint(splits)
+    return splits
 
 
 def sorted_holdout(ids: Sequence[str], rule: SplitRule) -> dict[str, tuple[str, ...]]:

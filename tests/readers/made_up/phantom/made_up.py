@@ -6,19 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.phantom.anatomy import Scene, draw_patient
-from benchmark.phantom.base import (
-    Labels,
-    Plan,
-    Shot,
-    Written,
-    patient_key,
-    phantom_patient_id,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.anatomy import Scene
+from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 
@@ -37,14 +26,14 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     def findings(scene: Scene) -> list[Finding]:
         return draw_opacities(scene, 2, rng) if shot.positive else []
 
-    radiograph = compose(draw_patient(patient_key(plan, shot.patient)), rng, findings)
+    radiograph = compose(patient_of(plan, shot), rng, findings)
     name = f"{shot.patient:04d}-{shot.index}"
     Image.fromarray(develop(radiograph, SIDE, SIDE, rng)).save(root / f"{name}.png")
     boxes = tuple(scaled_box(one.box(), GRID, SIDE, SIDE) for one in radiograph.findings)
-    return Written(shot, name, phantom_patient_id(plan, shot.patient), radiograph.report, boxes)
+    return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
+def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     lines = ["image,patient,part,x,y,width,height"]
     for one in written:
         about = f"{one.id},{one.patient_id},{one.shot.role}"
@@ -55,4 +44,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Labels:
         "boxes": sum(len(one.boxes_xywh) for one in written),
         "patients": len({one.patient_id for one in written}),
     }
-    return Labels(tuple(one.id for one in written), counts)
+    return Listing(tuple(one.id for one in written), counts)
