@@ -225,7 +225,7 @@ def _imaging() -> Iterator[Diagnosis]:
     import skimage  # noqa: F401  whether it can be imported is the question
 
     of_skimage = importlib.metadata.version("scikit-image")
-    yield Finding("Transforms", "ok", f"albumentations {albumentations.__version__}, scikit-image {of_skimage}")
+    yield Diagnosis("Transforms", "ok", f"albumentations {albumentations.__version__}, scikit-image {of_skimage}")
 
 
 def _ray() -> Iterator[Diagnosis]:

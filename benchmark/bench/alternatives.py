@@ -55,10 +55,10 @@ def _loss_of_step(loop: BareLoop, forward: Callable[[], Any], truth: Any) -> flo
     return float(loop.step(forward, truth))
 
 
-def _row(what: str, sides: Sequence[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Row:
+def _row(what: str, sides: Sequence[Callable[[], float]], repeats: int, tolerance: float, details: dict[str, float]) -> Measurement:
     first = [side() for side in sides]  # from the same weights; later ones drift apart with the rounding of every step
     plain, fast, _, _ = alternate(sides[0], sides[1], repeats)
-    return Row(
+    return Measurement(
         what=what,
         plain=plain,
         fast=fast,

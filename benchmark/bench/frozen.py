@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.bench import memory, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Compared, Report, Row, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -168,7 +168,7 @@ def _costs(fast: list[dict[str, Record]], plain: list[dict[str, plain_run.PlainR
     }
 
 
-def _whole(task: str, cost: dict[str, float], compared: Compared, ceiling: dict[str, float]) -> list[Row]:
+def _whole(task: str, cost: dict[str, float], compared: Compared, ceiling: dict[str, float]) -> list[Measurement]:
     """The whole protocol's time on both sides, computed from the costs, at the fewest epochs patience allows and at the most."""
     size, epoch, slow = protocol.full_size(task), cost["head-only epoch of a run"], cost["plain epoch"]
     once = cost["decode and cache, once"] + cost["features, once"]

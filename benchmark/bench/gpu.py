@@ -60,7 +60,7 @@ def measure(
         (step, *losses), (forward, *others) = [(pair[:2], *pair[2:]) for pair in compare_steps(given, repeats)]
         n = given.data.batch_size, min(given.data.batch_size, len(given.data.validation))
         plain_costs, fast_costs = (
-            protocol.Costs(
+            protocol.ImageCosts(
                 once=0.0, train=step[side].median / n[0], validation=forward[side].median / n[1], test=forward[side].median / n[1]
             )
             for side in (0, 1)

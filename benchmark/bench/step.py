@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.bench import alternatives, bare, gpu, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import Ingredients, gather
-from benchmark.bench.measure import Compared, Report, Row, Timed, alternate, report
+from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, alternate, report
 from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
 from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
@@ -171,7 +171,7 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
         "tolerance": TOLERANCE,
     }
     what = f"{task}, a whole run at the reduced size"
-    measured = Row(what=what, plain=inside, fast=fast, goal="near", target=NEAR_SUM, details=phases, **compared)
+    measured = Measurement(what=what, plain=inside, fast=fast, goal="near", target=NEAR_SUM, details=phases, **compared)
     size = protocol.full_size(task)
     ours, bare_costs = protocol.of_run(record, floor)
     seconds = [protocol.task_seconds(size, costs, size.fewest_epochs) for costs in (bare_costs, ours)]

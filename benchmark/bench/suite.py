@@ -11,7 +11,7 @@ from benchmark import registry
 from benchmark.bench import bare, plain_run, protocol
 from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
 from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import Compared, Report, Row, Timed, report
+from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, report
 from benchmark.cards import EncoderMode, Experiment, Job, Record
 from benchmark.errors import TrainingError, UsageError
 from benchmark.events import Finished

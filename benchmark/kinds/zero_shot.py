@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from benchmark.cards import Asked, DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
+from benchmark.cards import AskedPrompts, DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import UsageError
 from benchmark.heads import zero_shot
 from benchmark.heads.prompts import PromptSet
@@ -99,7 +99,7 @@ def is_calibrated(experiment: Experiment) -> bool:
     return experiment.asked is not None and all(asked.negatives for asked in experiment.asked.sets)
 
 
-def _sets(asked: Asked, names: Sequence[str]) -> list[PromptSet]:
+def _sets(asked: AskedPrompts, names: Sequence[str]) -> list[PromptSet]:
     """The paraphrase sets, classes in the card's order."""
     return [
         PromptSet({c: one.positives[c] for c in names}, {c: one.negatives[c] for c in names} if one.negatives else {}) for one in asked.sets

@@ -78,7 +78,7 @@ def train_together(
             try:
                 line = run_state.line(epoch, losses[run], *measured[run])
                 yield run, line
-                ended = course.ends_after(line, partial(models[run].snapshot, finetune=False))
+                ended = run_state.ends_after(line, partial(models[run].snapshot, finetune=False))
             except LobeError as error:
                 alive.remove(run)
                 yield run, error
@@ -90,9 +90,7 @@ def train_together(
         yield run, run_states[run].kept
 
 
-def _step(
-    stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, run_states: list[RunState], losses: dict
-) -> None:
+def _step(stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, run_states: list[RunState], losses: dict) -> None:
     found = stack.gradients(members, bank.pyramid(data.train, index), data.train.masks(index))
     for run, loss in zip(members, found, strict=True):
         run_states[run].optimiser.step()
