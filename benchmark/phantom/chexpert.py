@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
+from benchmark.phantom.anatomy import SIDES, Patient, Scene, Side, draw_patient
 from benchmark.phantom.base import Labels, Plan, Shot, Written, patient_key, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
@@ -125,7 +125,7 @@ def _write_prior_list(path: Path, train: list[Written]) -> None:
     path.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
 
 
-_DRAW: dict[str, Callable[[Scene, str, np.random.Generator], list[Finding]]] = {
+_DRAW: dict[str, Callable[[Scene, Side, np.random.Generator], list[Finding]]] = {
     "Atelectasis": lambda scene, side, rng: [atelectasis(scene, side, rng)],
     "Consolidation": lambda scene, side, rng: draw_opacities(scene, 1, rng, kind="consolidation", strength=1.3),
     "Edema": lambda scene, side, rng: [interstitial(scene, one, rng) for one in SIDES],
