@@ -302,7 +302,11 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
     try:
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _require_whole_codestream(dataset, syntax, path, sample_id)
-        pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin if syntax.is_encapsulated else "", correct_unused_bits=False)
+        pixels, _ = decoder.as_array(
+            dataset,
+            decoding_plugin=plugin if syntax.is_encapsulated else "",
+            correct_unused_bits=False,  # type: ignore[arg-type]  # pydicom writes `**kwargs: DecodeOptions` for `Unpack[DecodeOptions]`
+        )
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever their C library tells them

@@ -95,7 +95,7 @@ def read_mask(path: Path, sample_id: str) -> np.ndarray:
         raise ImageError(f"{path} (id {sample_id}): a JPEG cannot hold a mask, its edges are noise. Expected PNG or GIF.")
     if picture.mode not in ("1", "L", "P"):
         raise ImageError(f"{path} (id {sample_id}): a mask of mode {picture.mode}, expected one channel of 0/1 or 0/255.")
-    if picture.mode == "P" and picture.getpalette()[:3] != [0, 0, 0]:
+    if picture.mode == "P" and (picture.getpalette() or [])[:3] != [0, 0, 0]:
         # GIF writers compact palettes: a mask that is white everywhere then has index 0 everywhere and would read as empty.
         raise ImageError(f"{path} (id {sample_id}): palette entry 0 is not black, so background and mask cannot be told apart.")
     values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
@@ -151,10 +151,11 @@ def _open(path: Path, sample_id: str) -> PIL.Image.Image:
         raise ImageError(f"{path} (id {sample_id}): cannot be decoded, it is cut off or damaged ({error}).") from error
     if kind == "JPEG":
         _require_jpeg_end(path, sample_id)
-    if upright is not None:
-        picture = picture.transpose(upright)
-        picture.format = kind
-    return picture
+    if upright is None:
+        return picture
+    turned = picture.transpose(upright)
+    turned.format = kind
+    return turned
 
 
 def _orientation(picture: PIL.Image.Image) -> int:

@@ -103,7 +103,7 @@ class Scene:
 def draw_patient(key: str) -> Patient:
     """The patient of that key; the same key always gives the same chest."""
     rng = stream("anatomy", key)
-    sex = "M" if rng.random() < MALE_SHARE else "F"
+    sex: Literal["M", "F"] = "M" if rng.random() < MALE_SHARE else "F"
     width = rng.uniform(0.60, 0.74)
     base = rng.uniform(0.50, 0.66)
     return Patient(
@@ -186,7 +186,7 @@ def project(patient: Patient, pose: Pose, height: int, width: int, heart_scale: 
     abdomen = _inside(-floor, 0.02)
     air = _inside(half.border - across, 0.010) * _inside(across - np.float32(patient.medial), 0.012) * _inside(floor, 0.009)
     lung = air * (1 - np.float32(0.9) * np.maximum(heart, pedicle))
-    lungs = {"right": lung * ~is_left, "left": lung * is_left}
+    lungs: dict[Side, np.ndarray] = {"right": lung * ~is_left, "left": lung * is_left}
 
     attenuation = thickness - lung * half.depth(floor) * np.float32(0.78 * (0.55 + 0.45 * patient.habitus))
     attenuation += half.ribs() * (np.float32(0.35) + np.float32(0.65) * air) + half.wall()
@@ -338,7 +338,8 @@ def _clavicles(patient: Patient, across: np.ndarray, y: np.ndarray) -> np.ndarra
 
 def _hila(patient: Patient, across: np.ndarray, y: np.ndarray, is_left: np.ndarray) -> np.ndarray:
     dx = (across - np.float32(0.175)) / np.float32(patient.hilum_size)
-    dy = (y - np.where(is_left, *np.float32(patient.hilum_y[::-1]))) / np.float32(1.7 * patient.hilum_size)
+    right, left = map(np.float32, patient.hilum_y)
+    dy = (y - np.where(is_left, left, right)) / np.float32(1.7 * patient.hilum_size)
     return np.exp(-(dx**2 + dy**2)) * np.float32(0.24)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
-from benchmark.phantom.anatomy import SIDES, Patient, Scene
+from benchmark.phantom.anatomy import SIDES, Patient, Scene, Side
 from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
@@ -110,7 +110,7 @@ def _write_prior_list(path: Path, train: list[Written]) -> None:
     path.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
 
 
-_DRAW: dict[str, Callable[[Scene, str, np.random.Generator], list[Finding]]] = {
+_DRAW: dict[str, Callable[[Scene, Side, np.random.Generator], list[Finding]]] = {
     "Atelectasis": lambda scene, side, rng: [atelectasis(scene, side, rng)],
     "Consolidation": lambda scene, side, rng: draw_opacities(scene, 1, rng, kind="consolidation", strength=1.3),
     "Edema": lambda scene, side, rng: [interstitial(scene, one, rng) for one in SIDES],

@@ -10,6 +10,7 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def _patient_row(name: str, patient: Patient) -> tuple[object, ...]:
     return name, patient.age, patient.sex, "", "", round(25 * patient.habitus, 1), ""
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def _write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(columns)

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -51,6 +52,14 @@ _WORDS = {
 _HEART = ("enlarged cardiac silhouette", "the heart is enlarged")
 
 
+class _Phrase(TypedDict):
+    """Words about one finding of an image; its boxes as `Written.boxes_xywh`."""
+
+    category: str
+    text: str
+    boxes: list[tuple[float, float, float, float]]
+
+
 def shots(plan: Plan) -> list[Shot]:
     """Roles are the splits: whole patients belong to one."""
     n_test, n_val = max(1, round(TEST_SHARE * plan.n_patients)), round(VAL_SHARE * plan.n_patients)
@@ -78,7 +87,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     (root / JPG / place.path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(develop(radiograph, HEIGHT, WIDTH, rng)).save(root / JPG / place.path, quality=92)
 
-    phrases = []
+    phrases: list[_Phrase] = []
     for name in names:
         seen = [(one, scaled_box(one.box(), GRID, HEIGHT, WIDTH)) for one in drawn.get(name, [_heart(radiograph.scene)])]
         seen = [(one, box) for one, box in seen if min(box[2:]) >= LEAST_SIDE]
@@ -142,7 +151,7 @@ def _visible_air(scene: Scene, rng: np.random.Generator) -> list[Finding]:
 
 def _coco(listed: list[Written]) -> dict:
     """The same phrases as a COCO file: categories, images and annotations."""
-    annotations = []
+    annotations: list[dict[str, object]] = []
     for image_id, one in enumerate(listed, start=1):
         for phrase in one.label["phrases"]:
             for box in phrase["boxes"]:

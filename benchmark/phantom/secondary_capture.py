@@ -52,7 +52,7 @@ def write_secondary_capture(path: Path, grey: np.ndarray, identity: HeaderValues
     meta.TransferSyntaxUID = JPEGBaseline8Bit
     meta.ImplementationClassUID = UID("1.2.276.0.7230010.3.0.3.6.0")
     meta.ImplementationVersionName = "OFFIS_DCMTK_360"
-    dataset = FileDataset(None, _header(identity), file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(path, _header(identity), file_meta=meta, preamble=b"\0" * 128)
     dataset.Rows, dataset.Columns = grey.shape
     jpeg = io.BytesIO()
     Image.fromarray(grey).save(jpeg, "JPEG", quality=JPEG_QUALITY)

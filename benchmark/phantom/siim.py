@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.phantom.anatomy import SIDES, Scene
+from benchmark.phantom.anatomy import SIDES, Scene, Side
 from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
@@ -97,7 +97,7 @@ def _draw_instances(rng: np.random.Generator) -> int:
     return int(rng.choice(list(INSTANCES_PER_POSITIVE), p=counts / counts.sum()))
 
 
-def visible_pneumothorax(scene: Scene, side: str, rng: np.random.Generator) -> Finding:
+def visible_pneumothorax(scene: Scene, side: Side, rng: np.random.Generator) -> Finding:
     """Drawn again until it is larger than the smallest mask of the release."""
     while True:
         finding = pneumothorax(scene, side, rng)

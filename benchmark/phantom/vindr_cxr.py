@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
@@ -143,9 +143,9 @@ def _write_dicom(path: Path, pixels: Pixels, names: tuple[str, str, str]) -> Non
     study, series, instance = names
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = instance
+    meta.MediaStorageSOPInstanceUID = UID(instance)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(None, Dataset(), file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(path, Dataset(), file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = ComputedRadiographyImageStorage, instance
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
     dataset.Modality = "CR"
