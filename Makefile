@@ -43,10 +43,11 @@ types: install  ## mypy, against the errors that are known to be left
 	$(BIN)/python -m tests.type_baseline
 
 test: lint  ## what CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-verify: install  ## the long checks, of which `make test` has the miniatures: two side by side, then those that need the machine alone
+verify: install  ## the long checks, of which `make test` has the miniatures: all examples of property tests, then two side by side, then one alone
 	@began=$$(date +%s); failed=0; set -x; \
+	$(BIN)/python -m pytest -m 'hypothesis and not slow' --hypothesis-profile all -n 2 --dist loadfile || failed=1; \
 	$(BIN)/python -m pytest -m 'slow and not study and not alone' -n 2 --dist loadfile || failed=1; \
 	$(BIN)/python -m pytest -m 'slow and not study and alone' || failed=1; \
 	$(BIN)/python -m tests.verification $$(($$(date +%s) - began)) $$failed || failed=1; \

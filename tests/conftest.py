@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ("tests.verification",)
 
@@ -26,6 +27,21 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("LOBE_DATA", None)
 os.environ.pop("LOBE_CACHE", None)
 
+# Property tests name no number of examples: `make test` takes the first few of those that `make verify` takes. Both are the same each time.
+settings.register_profile("few", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("all", parent=settings.get_profile("few"), max_examples=300)
+settings.load_profile("few")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first: workers take whole files in this order, and the last one dealt should be short."""
+
+    def seconds(item: pytest.Item) -> int:
+        mark = item.get_closest_marker("long")
+        return mark.args[0] if mark else 0
+
+    items.sort(key=seconds, reverse=True)  # stable, and a mark is that of a whole file
+
 
 @pytest.fixture(scope="session")
 def real_files() -> Path:
@@ -36,10 +52,19 @@ def real_files() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `tests.corpora` draws lies in one folder for all workers of a test run."""
+    from tests import corpora
+
+    base = tmp_path_factory.getbasetemp()  # of this process: workers have theirs side by side
+    corpora.keep_in((base.parent if hasattr(request.config, "workerinput") else base) / "drawn-corpora")
+
+
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small phantom corpora of RSNA and COVID Rural, made once; tests that damage files copy them first."""
-    from benchmark.phantom.corpus import Plan, write_corpus
+    """Small phantom corpora of RSNA and COVID Rural for all tests of a process; those that damage files copy them first."""
+    from tests.corpora import Plan, write_corpus
 
     root = tmp_path_factory.mktemp("corpora")
     write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")

@@ -18,9 +18,9 @@ from benchmark.encoders import describe
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import LobeError, StoreError, TrainingError, UsageError
 from benchmark.events import Finished, Hashing
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.store import Store
+from tests.corpora import Plan, write_corpus
 
 LINEAR = "rsna-linear-frozen-100"
 LATE = "from net.late import act; self.stages['2'][2] = act"

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark import data, registry, resolve
 from benchmark.errors import DataError, UsageError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
+from tests.corpora import Plan, write_corpus
 
 
 def no_bar(title):

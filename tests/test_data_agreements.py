@@ -19,9 +19,12 @@ import pytest
 
 from benchmark import registry
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE
-from benchmark.phantom.corpus import REPORTS_FILE, Plan, write_corpus
+from benchmark.phantom.corpus import REPORTS_FILE
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.withheld import without_names
+from tests.corpora import Plan, write_corpus
+
+pytestmark = pytest.mark.long(40)
 
 PROBE = "chexpert-linear-frozen-100-mgca"
 OWN = {"records", "predictions"}  # of the output folder: these stay with whoever holds the licence
@@ -108,7 +111,7 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
 
 def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    plan = Plan(dataset="vindr-cxr", n_patients=12, seed=5, images_per_patient=(2, 2), positive_share=0.6)
+    plan = Plan(dataset="vindr-cxr", n_patients=10, seed=3, images_per_patient=(2, 2), positive_share=0.6)
     write_corpus(plan, root / "vindr-cxr")
     words = planted(root, "vindr-cxr")
     assert min(len(words["ids"]), len(words["sentences"])) >= 5
@@ -176,11 +179,11 @@ def test_every_dataset_whose_agreement_forbids_it_has_planted_words_in_a_test_he
 
 def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, tiny, tmp_path: Path) -> None:
     root, out, task = tmp_path / "data", tmp_path / "out", "siim-to-candid-ptx-linear-frozen-100-lobe"
-    write_corpus(Plan(dataset="siim", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
+    write_corpus(Plan(dataset="siim", n_patients=14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
     code, stdout, stderr = lobe(*run(root, out, tiny(), task))
     assert code == 2
     assert "it needs siim and candid-ptx, and there is no folder 'candid-ptx'" in " ".join((stdout + stderr).split())
-    write_corpus(Plan(dataset="candid-ptx", n_patients=10, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
+    write_corpus(Plan(dataset="candid-ptx", n_patients=10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
     both = [planted(root, name) for name in ("siim", "candid-ptx")]
     words = {what: both[0][what] + both[1][what] for what in both[0]}
     assert min(len(words["ids"]), len(words["sentences"])) >= 20
@@ -221,7 +224,7 @@ def phrases(root: Path, dataset: str) -> list[bytes]:
 
 def test_phrases_that_are_grounded_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset="ms-cxr", n_patients=6, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
     words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
     assert all(len(found) >= 4 for found in words.values())
     code, stdout, stderr = lobe(*run(root, out, tiny_words(), "ms-cxr-grounding-lobe"))
@@ -236,7 +239,7 @@ def test_phrases_that_are_grounded_stay_where_they_are(lobe, tiny_words, tmp_pat
 def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_words, tmp_path: Path, damage: str) -> None:
     """Neither a cut-off image nor a tokeniser that chokes on a phrase and says which: not on the terminal, not even in the record."""
     root, out, file = tmp_path / "data", tmp_path / "out", tiny_words()
-    write_corpus(Plan(dataset="ms-cxr", n_patients=5, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
     words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
     if damage == "image":
         for path in open_reader(registry.dataset("ms-cxr"), root / "ms-cxr").image_files():

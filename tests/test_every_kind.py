@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.phantom.corpus import Plan, write_corpus
+from tests.corpora import Plan, write_corpus
 from tests.towers import write_towers
+
+pytestmark = pytest.mark.long(30)
 
 # Head -> the smallest of its tasks.
 KINDS = {

@@ -10,6 +10,8 @@ import pytest
 
 from benchmark.store import Store
 
+pytestmark = pytest.mark.long(50)
+
 LINEAR = "rsna-linear-frozen-100"
 QUICK = ["--limit", "12", "--seeds", "1", "--profile", "smoke"]
 
@@ -110,7 +112,7 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Pa
 
 
 def test_the_other_datasets_run_from_their_own_formats(lobe, tmp_path: Path):
-    from benchmark.phantom.corpus import Plan, write_corpus
+    from tests.corpora import Plan, write_corpus
 
     tasks = ["siim-unet-frozen-100", "object-cxr-linear-frozen-100", "nih-cxr-linear-frozen-100"]
     for name in ("siim", "object-cxr", "nih-cxr"):

@@ -12,8 +12,9 @@ import pytest
 from benchmark import registry, resolve
 from benchmark.api import Request, evaluate, plan_jobs
 from benchmark.errors import DataError, LobeError, PartialRelease
-from benchmark.phantom.corpus import Plan, write_corpus, writers
+from benchmark.phantom.corpus import writers
 from benchmark.readers.base import open_reader
+from tests.corpora import Plan, write_corpus
 
 PUBLISHED = registry.protocol("published")
 LINEAR, OTHER = "rsna-linear-frozen-100", "covid-rural-linear-frozen-100"

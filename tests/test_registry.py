@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -310,53 +307,3 @@ grids:
 def test_including_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="no such folder"):
         registry.include(tmp_path / "nowhere")
-
-
-# ------------------------------------------------------------------------------------------------------------ light imports
-
-FRAMEWORKS = ("torch", "torchvision", "ray", "mlflow", "pandas", "transformers", "mmdet", "cv2")
-
-
-def loaded_frameworks(code: str) -> list[str]:
-    """Frameworks in a fresh interpreter after running `code`."""
-    script = f"{textwrap.dedent(code)}\nimport sys\nprint(*[name for name in {FRAMEWORKS!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].split()
-
-
-def test_reading_all_cards_imports_no_framework() -> None:
-    code = """
-    from benchmark import cards, errors, registry
-    registry.tasks(), registry.suites(), registry.protocols(), registry.datasets(), registry.backbones(), registry.papers()
-    """
-    assert loaded_frameworks(code) == []
-
-
-def test_planning_imports_no_framework() -> None:
-    assert loaded_frameworks("import benchmark.plan") == []
-
-
-def test_what_heads_say_of_themselves_is_read_without_a_framework() -> None:
-    code = """
-    from benchmark import registry, task_rules
-    assert len(registry.heads()) > 10
-    task_rules.require(registry.tasks().values())
-    """
-    assert loaded_frameworks(code) == []
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "suites"]], ids=" ".join)
-def test_help_and_listings_import_no_framework(arguments: list[str]) -> None:
-    code = f"""
-    import contextlib, sys
-    sys.argv = ["lobe", *{arguments!r}]
-    from benchmark.cli import main
-    with contextlib.suppress(SystemExit):
-        main()
-    """
-    assert loaded_frameworks(code) == []
-
-
-def test_watch_on_imports_would_notice_a_framework() -> None:
-    assert loaded_frameworks("import cv2") == ["cv2"]

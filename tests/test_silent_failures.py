@@ -39,7 +39,6 @@ from benchmark.execute.work import units
 from benchmark.integrity import sealed
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Detections
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.report.rows import rows_of
 from benchmark.store import Store
@@ -47,6 +46,7 @@ from benchmark.training import data
 from benchmark.training import fit as fitting
 from benchmark.training.options import RunOptions
 from benchmark.training.shared_work import SharedWork
+from tests.corpora import Plan, write_corpus
 
 LINEAR, DETECTION, MASKS = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
 

@@ -27,6 +27,8 @@ from mlflow import MlflowClient
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
 
+pytestmark = pytest.mark.long(20)
+
 DOCKER = Path(__file__).resolve().parents[1] / "docker"
 LINEAR = "rsna-linear-frozen-100"
 START_S = 600  # a busy machine is no failure

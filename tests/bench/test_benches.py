@@ -11,6 +11,8 @@ from benchmark import bench
 from benchmark.bench import page
 from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate
 
+pytestmark = pytest.mark.long(25)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from benchmark import registry
 from benchmark.bench import gpu_check, gpu_steps
 from benchmark.bench.gpu_report import NEEDS, GpuReport, Line, Step, markdown
 
+pytestmark = pytest.mark.long(30)
+
 ROOT = Path(__file__).resolve().parents[2]
 TRACING = "compile"  # takes a third of the time; the whole is run where long checks are
 

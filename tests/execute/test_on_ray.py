@@ -1,4 +1,7 @@
-"""On Ray: the numbers of any other executor, and a killed process costs what it was doing and nothing else."""
+"""On Ray: the numbers of any other executor, and a killed process costs what it was doing and nothing else.
+
+All tests that need the Ray of this machine are here, those of gang.py too: starting it takes longer than most of them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cards import VOLATILE_FIELDS
-from benchmark.events import Finished
+from benchmark.cards import VOLATILE_FIELDS, EncoderMode
+from benchmark.events import EpochEnded, Finished
 from benchmark.execute import submit
 from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
@@ -22,8 +25,12 @@ from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
 from tests.test_data_agreements import told_in, write_whole_and_damaged
 
+pytestmark = pytest.mark.long(60)
+
 LINEAR = "rsna-linear-frozen-100"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+FINETUNE = {"encoder": EncoderMode.FINETUNE}
+FOLLOWS = "torch.distributed.is_initialized() and torch.distributed.get_rank() == 1"
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +175,37 @@ def test_the_entry_point_of_a_handed_over_evaluation_prints_no_planted_word(lobe
     told = (stdout + stderr + entry + json.dumps(metadata)).encode()
     assert [word for word in words if word in told] == []
     assert told_in(session_folder() / "logs", words) == []
+
+
+# ------------------------------------------------------------------------------------------- several processes for one job
+
+
+def trained(executor, jobs, places, workers: int = 1) -> list:
+    return list(executor.run(Schedule([replace(unit, workers=workers) for unit in units(jobs, places)])))
+
+
+@pytest.mark.usefixtures("ray")
+def test_two_processes_train_the_network_of_one_though_one_of_them_is_killed_first(small, tiny, tmp_path: Path):
+    killed = tmp_path / "killed"
+    dies = f"if {FOLLOWS} and not Path({str(killed)!r}).exists(): Path({str(killed)!r}).touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    jobs, places = small.plan(LINEAR, [tiny(at_build=f"torch.manual_seed(5)\n    {dies}")], card=FINETUNE, batch_size=5, drop_last=False)
+    (one,) = (e for e in trained(InlineExecutor(), jobs, places) if isinstance(e, Finished))
+    assert not killed.exists()
+    events = trained(RayExecutor(), jobs, places, workers=2)
+    (two,) = (e for e in events if isinstance(e, Finished))
+    assert killed.exists()
+    assert (two.record.status, two.record.steps) == ("ok", one.record.steps), two.record.failure
+    assert [line.train_loss for line in two.record.curve] == pytest.approx([line.train_loss for line in one.record.curve], abs=1e-4)
+    assert two.record.metrics["opacity_dice"] == pytest.approx(one.record.metrics["opacity_dice"], abs=1e-2)
+    assert sum(isinstance(e, EpochEnded) for e in events) == len(two.record.curve)
+    assert two.files.keys() == one.files.keys()
+    assert "trained by 2 processes that shared each batch: equal to one process up to rounding" in two.record.warnings
+    assert not any("processes" in text for text in one.record.warnings)
+
+
+@pytest.mark.usefixtures("ray")
+def test_what_fails_in_one_process_fails_the_job_with_its_own_sentence(small, tiny):
+    jobs, places = small.plan(LINEAR, [tiny(at_pyramid=f"if {FOLLOWS}: raise ValueError('bad weather')")], card=FINETUNE)
+    (event,) = (e for e in trained(RayExecutor(), jobs, places, workers=2) if isinstance(e, Finished))
+    assert event.record.failure.kind == "ConformanceError"  # the contract of an author's backbone is checked in every process
+    assert event.record.failure.sentence.endswith("ValueError: bad weather")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.execute.costs import Needs
@@ -20,7 +20,6 @@ needs = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(needs, st.booleans()), max_size=40))
 def test_no_core_byte_or_device_is_ever_given_twice(steps):
     nodes = {"big": BIG, "small": Node("small", cpus=2, memory_bytes=4 * GIB)}

@@ -31,6 +31,8 @@ from benchmark.execute.work import WorkUnit
 from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 
+pytestmark = pytest.mark.long(45)
+
 GIB = 2**30
 NODE = {"num_cpus": 4, "memory": 16 * GIB, "object_store_memory": 2**27}
 

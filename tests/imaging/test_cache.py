@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.contents import Contents, Memory, sha256_of, stamp_of
@@ -154,7 +154,6 @@ def test_a_cache_without_masks_draws_none(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 19), st.integers(1, 3), st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
 def test_masks_survive_packing_at_every_size(tmp_path_factory: pytest.TempPathFactory, size: int, n_classes: int, seed: int) -> None:
     folder = tmp_path_factory.mktemp("packed")
     path = folder / "image-0.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.exposure import equalize_hist
@@ -25,7 +25,6 @@ def reference(grey: np.ndarray) -> np.ndarray:
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 255)))
-@settings(max_examples=200, deadline=None)
 def test_equal_to_the_byte_with_scikit_image(grey: np.ndarray) -> None:
     assert (equalise(grey) == reference(grey)).all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.imaging.geometry import Frame
@@ -60,7 +60,6 @@ def test_the_whole_image_stays_inside_the_frame(frame: Frame) -> None:
 
 
 @given(st.data())
-@settings(max_examples=80, deadline=None)
 def test_boxes_land_where_their_pixels_land(data: st.DataObject) -> None:
     """A swap of width and height, of rows and columns, or of the two pads moves one of the two and not the other."""
     height, width = data.draw(st.integers(20, 150)), data.draw(st.integers(20, 150))

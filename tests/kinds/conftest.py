@@ -10,8 +10,8 @@ import pytest
 
 from benchmark.kinds.base import Part, Tested
 from benchmark.kinds.kit import stored
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.training.data import load_part
+from tests.corpora import Plan, write_corpus
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from benchmark.heads.base import POOLED, HeadRequest, Targets
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics.statistics import from_json, pooled_metrics
-from benchmark.phantom.corpus import Plan, write_corpus
+from tests.corpora import Plan, write_corpus
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
 PROBE = "rsna-labels-linear-frozen-100-gloria"

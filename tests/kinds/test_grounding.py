@@ -16,8 +16,8 @@ from benchmark.encoders import python_file
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.kinds.grounding import MAPS_FILE
 from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.training.data import load_part
+from tests.corpora import Plan, write_corpus
 
 
 def stored(produced: Path) -> dict:

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -19,7 +19,6 @@ from benchmark.metrics.scores import score_detection
 from benchmark.metrics.statistics import from_json, pooled_metrics
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), tied=st.booleans())
 def test_values_are_those_of_pycocotools(random_split, seed, tied):
     detections, truth = random_split(seed, n_classes=2, low=0.001, tied=tied)
@@ -31,7 +30,6 @@ def test_values_are_those_of_pycocotools(random_split, seed, tied):
         assert (found.ap, found.ap50, found.ap75) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_every_metric_of_a_resample_is_that_of_the_repeated_images(random_split, repeat_images, seed):
     detections, truth = random_split(seed, n_images=6, n_classes=2, low=0.001)

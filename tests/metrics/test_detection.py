@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mean_average_precision import MetricBuilder
 from pycocotools.coco import COCO
@@ -25,8 +25,6 @@ from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
 
 seeds = st.integers(0, 2**32 - 1)
-often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-sometimes = settings(often, max_examples=100)
 
 MAP_1 = [
     ([(10, 10, 40, 40, 0.9), (100, 100, 50, 60, 0.7), (12, 14, 40, 36, 0.6)], [(12, 8, 40, 44), (100, 100, 50, 60)]),
@@ -62,7 +60,6 @@ def test_vectors_of_the_reference(split, images, per_threshold, coco):
         assert coco_ap(*split(images)).ap == pytest.approx(coco, abs=5e-7)
 
 
-@often
 @given(seed=seeds, n_classes=st.sampled_from([1, 1, 2]))
 def test_lovt_map_equals_the_package_behind_the_published_numbers(random_split, seed, n_classes):
     detections, truth = random_split(seed, n_images=3, n_classes=n_classes)
@@ -99,7 +96,6 @@ def test_a_box_that_overflowed_is_a_false_positive_as_released(split) -> None:
     assert lovt_map(*split(above)).mean == pytest.approx(float(expected["mAP"]), abs=1e-6)
 
 
-@often
 @given(seed=seeds)
 def test_lovt_map_equals_pycocotools_where_the_definitions_coincide(random_split, seed):
     """COCO's matcher on boxes one pixel larger, thresholds a hair higher (its >= against our >) and no limit per image."""
@@ -113,7 +109,6 @@ def test_lovt_map_equals_pycocotools_where_the_definitions_coincide(random_split
             assert np.all(found[:, label] == 0)
 
 
-@often
 @given(seed=seeds)
 def test_lovt_map_equals_a_plain_walk_also_with_ties_and_ious_on_a_threshold(random_split, seed):
     detections, truth = random_split(seed, n_classes=2, tied=True)
@@ -122,7 +117,6 @@ def test_lovt_map_equals_a_plain_walk_also_with_ties_and_ious_on_a_threshold(ran
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@sometimes
 @given(seed=seeds)
 def test_order_of_images_and_boxes_does_not_matter_without_ties(random_split, seed):
     detections, truth = random_split(seed)
@@ -141,7 +135,6 @@ def test_order_of_images_and_boxes_does_not_matter_without_ties(random_split, se
     )
 
 
-@sometimes
 @given(seed=seeds)
 def test_weights_equal_a_list_of_repeated_images(random_split, repeat_images, seed):
     detections, truth = random_split(seed)
@@ -236,7 +229,6 @@ def test_calibration_error_is_the_gap_between_confidence_and_hits(split):
     assert objectness_calibration_error(overlaps(*split([([], [(0, 0, 9, 9)])])))(None) is None
 
 
-@often
 @given(seed=seeds)
 def test_calibration_error_equals_torchmetrics(random_split, seed):
     table = overlaps(*random_split(seed, low=0.001))
@@ -271,7 +263,6 @@ def test_boxes_found_only_under_the_cut_are_lost(split):
     assert share_lost_at(overlaps(*split([([(0, 0, 5, 5, 0.9)], [])])))(None) is None
 
 
-@sometimes
 @given(seed=seeds)
 def test_lost_boxes_are_the_difference_between_two_recalls(random_split, seed):
     detections, truth = random_split(seed, low=0.001)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index, binary_precision, binary_recall
 
@@ -11,7 +11,6 @@ from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics import dice
 
 seeds = st.integers(0, 2**32 - 1)
-often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 
 # Checked against torchmetrics 0.6.0: three images of 2 x 3 pixels.
 PROBABILITIES = np.array(
@@ -35,7 +34,6 @@ def test_vector_dice_1_of_the_reference():
     assert dice.negatives_empty(counts) == 0.0
 
 
-@often
 @given(seed=seeds, share=st.sampled_from([0.0, 0.02, 0.3, 1.0]))
 def test_pooled_values_equal_torchmetrics(seed, share):
     probabilities, masks = _random(seed, share, shape=(3, 2, 4, 5))
@@ -49,7 +47,6 @@ def test_pooled_values_equal_torchmetrics(seed, share):
     assert dice.pooled_dice(counts) == pytest.approx(float(binary_f1_score(decided, true)), abs=1e-6)
 
 
-@often
 @given(seed=seeds, share=st.sampled_from([0.02, 0.1, 0.3]))
 def test_image_values_equal_a_loop_over_images(seed, share):
     probabilities, masks = _random(seed, share, shape=(6, 2, 3, 3))
@@ -72,7 +69,6 @@ def test_image_values_equal_a_loop_over_images(seed, share):
         assert found == (pytest.approx(np.mean(expected)) if len(expected) else None)
 
 
-@often
 @given(seed=seeds, share=st.sampled_from([0.02, 0.3, 1.0]))
 def test_image_values_equal_torchmetrics(seed, share):
     probabilities, masks = _random(seed, share, shape=(4, 2, 4, 5))
@@ -84,7 +80,6 @@ def test_image_values_equal_torchmetrics(seed, share):
         np.testing.assert_allclose(dice.image_dice(counts)[positive, label], expected[positive], atol=1e-6)
 
 
-@settings(often, max_examples=100)
 @given(seed=seeds)
 def test_weights_equal_a_list_of_repeated_images(seed):
     probabilities, masks = _random(seed, 0.2, shape=(6, 2, 3, 3))

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import FrameMismatch
@@ -13,8 +13,6 @@ from benchmark.metrics.matching import full_pool, lovt_pool
 from benchmark.metrics.overlaps import overlaps
 
 seeds = st.integers(0, 2**32 - 1)
-often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-sometimes = settings(often, max_examples=100)
 
 FROC_1 = [
     ([(10, 10, 20, 20, 0.9), (12, 12, 20, 20, 0.85), (100, 100, 10, 10, 0.8)], [(5, 5, 30, 30)]),
@@ -48,14 +46,12 @@ def test_vectors_of_the_reference(split, images, sensitivity, mean):
     assert found.mean == pytest.approx(mean, abs=5e-7)
 
 
-@often
 @given(seed=seeds, n_images=st.integers(1, 6), tied=st.booleans())
 def test_froc_lovt_equals_a_plain_walk(random_split, seed, n_images, tied):
     detections, truth = random_split(seed, n_images=n_images, tied=tied)
     np.testing.assert_allclose(_cut(detections, truth).sensitivity, _plain_froc(detections, truth), atol=1e-12)
 
 
-@often
 @given(seed=seeds, tied=st.booleans())
 def test_froc_full_equals_the_curve_over_all_thresholds(random_split, seed, tied):
     detections, truth = random_split(seed, low=0.001, tied=tied)
@@ -66,7 +62,6 @@ def test_froc_full_equals_the_curve_over_all_thresholds(random_split, seed, tied
         np.testing.assert_allclose(found.sensitivity, _plain_full_froc(detections, truth), atol=1e-12)
 
 
-@sometimes
 @given(seed=seeds)
 def test_weights_equal_a_list_of_repeated_images(random_split, repeat_images, seed):
     detections, truth = random_split(seed)
@@ -79,7 +74,6 @@ def test_weights_equal_a_list_of_repeated_images(random_split, repeat_images, se
     assert read_interpolating(centre_hits(full_pool(table)), weights) == read_interpolating(centre_hits(full_pool(repeated)))
 
 
-@sometimes
 @given(seed=seeds)
 def test_order_of_equal_confidences_does_not_matter_for_the_full_family(random_split, seed):
     detections, truth = random_split(seed, tied=True)

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.measure import label as components
 
 from benchmark.metrics.lesions import Lesions, find_lesions, join, lesion_sensitivity, size_third
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_lesions_equal_those_of_scikit_image(seed):
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.metrics.dice import DiceCounts, DicePool
@@ -11,7 +11,6 @@ from benchmark.metrics.matching import average_precisions, lovt_pool, match
 from benchmark.metrics.overlaps import overlaps
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), n_classes=st.integers(1, 3), tied=st.booleans())
 def test_many_resamples_at_once_give_the_values_of_one_at_a_time(random_split, seed, n_classes, tied):
     detections, truth = random_split(seed, n_images=6, n_classes=n_classes, tied=tied)

@@ -4,17 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from benchmark.metrics.pixels import N_BINS, average_precision, count_pixels, from_json, join, pixel_ap, probability_bins, to_json
 
-often = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-few = settings(often, max_examples=40)
 
-
-@often
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.5, 3, 12]))
 def test_average_precision_equals_scikit_learn_on_binned_probabilities(seed, sharpness):
     probabilities, masks = _logistic(seed, sharpness, shape=(2, 1, 8, 8))
@@ -48,7 +44,6 @@ def test_chunks_add_up_and_classes_are_kept_apart():
     assert pixel_ap(join(parts)) == values[0]
 
 
-@few
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_resample_from_the_bins_is_the_metric_of_the_repeated_images(seed):
     probabilities, masks = _logistic(seed, 3, shape=(5, 2, 6, 6))

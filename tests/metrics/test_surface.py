@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.metrics.surface import join, mean_nsd, normalised_surface_distance, surface_distances
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1), tolerance=st.sampled_from([0.0, 1.0, 1.5, 3.0]))
 def test_surface_distance_equals_all_pairs_of_outline_pixels(seed, tolerance):
     rng = np.random.default_rng(seed)

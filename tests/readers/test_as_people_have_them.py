@@ -16,9 +16,10 @@ import pytest
 from benchmark import registry
 from benchmark.contents import Memory, drained
 from benchmark.errors import DataError
-from benchmark.phantom.corpus import Plan, write_corpus, writers
+from benchmark.phantom.corpus import writers
 from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.kit.identity import identify
+from tests.corpora import Plan, write_corpus
 
 TEXT = {".csv", ".json", ".txt", ".xml", ".gz"}
 PATIENTS = {"nih-cxr": 12, "padchest": 6}  # their splits need more than the four of the others

@@ -11,10 +11,10 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.secondary_capture import HeaderValues, write_secondary_capture
 from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.base import open_reader
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("candid-ptx")
 RULE = CARD.splits["by-patient"]

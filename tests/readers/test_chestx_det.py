@@ -15,8 +15,10 @@ from sklearn.model_selection import train_test_split
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
+from tests.corpora import Plan, write_corpus
+
+pytestmark = pytest.mark.long(15)
 
 CARD = registry.dataset("chestx-det")
 RULE = CARD.splits["official"]

@@ -12,11 +12,11 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError, SplitError
 from benchmark.observations import CHEXPERT_OBSERVATIONS
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers import chexpert
 from benchmark.readers.base import ids_digest, open_reader
 from benchmark.readers.chexpert import BLANK, Study, labels_of, mgca_split, read_studies
 from benchmark.readers.kit import chexpert_5x200 as sets
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("chexpert")
 HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)

@@ -12,8 +12,8 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import ids_digest, open_reader
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("jsrt")
 RULE = CARD.splits["train-fold1"]

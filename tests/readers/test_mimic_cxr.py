@@ -10,8 +10,8 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("mimic-cxr")
 ARCHIVE = "mimic-cxr/2.0.0/mimic-cxr-reports.zip"

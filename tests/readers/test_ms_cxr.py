@@ -12,10 +12,10 @@ import pytest
 
 from benchmark import data, registry
 from benchmark.errors import DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.ms_cxr import COLUMNS
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("ms-cxr")
 NEWER, OLDER = "MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"

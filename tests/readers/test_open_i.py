@@ -8,9 +8,9 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.readers.open_i import read_report
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("open-i")
 

@@ -11,9 +11,9 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.readers.padchest import COLUMNS, TABLE
+from tests.corpora import Plan, write_corpus
 
 CARD = registry.dataset("padchest")
 RULE = CARD.splits["by-patient"]

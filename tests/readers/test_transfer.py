@@ -12,12 +12,12 @@ from benchmark import data, registry, resolve
 from benchmark.cards import BackboneRef, Contamination, DatasetRef
 from benchmark.contents import Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers import transfer
 from benchmark.readers.base import Check, Sample, open_reader
 from benchmark.readers.kit import identity
 from benchmark.readers.transfer import STRICTEST
+from tests.corpora import Plan, write_corpus
 
 RSNA_VINDR, SIIM_CANDID = registry.dataset("rsna-to-vindr-cxr"), registry.dataset("siim-to-candid-ptx")
 CARDS = [card for card in registry.datasets().values() if card.parts]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.report import gallery
 from benchmark.store import Store
+from tests.corpora import Plan, write_corpus
 
 
 @pytest.fixture

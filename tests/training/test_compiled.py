@@ -12,6 +12,8 @@ from benchmark.errors import TrainingError
 from benchmark.training.compiled import CompiledNetwork
 from benchmark.training.options import RunOptions
 
+pytestmark = pytest.mark.long(20)
+
 LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
 

@@ -15,11 +15,11 @@ from benchmark.encoders import conformance
 from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 from benchmark.readers import mimic_cxr
 from benchmark.training import pair_pretraining
 from benchmark.training.pair_pretraining import SIDE, Pairs, TwoTowers, grams, sentence_targets, shuffled, vocabulary
+from tests.corpora import Plan, write_corpus
 
 REPORTS = ("No opacity. Heart normal.", "Opacity in the left lung. Heart normal.", "Opacity in the right lung.")
 

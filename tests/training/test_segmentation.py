@@ -18,11 +18,11 @@ from benchmark.imaging.augment import Augmentation
 from benchmark.kinds.kit.stored import STATISTICS_FILE
 from benchmark.metrics import dice
 from benchmark.metrics.statistics import from_json, pooled_metrics
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.training import together
 from benchmark.training.data import load
 from benchmark.training.features import FeatureBank
 from benchmark.training.shared_work import SharedWork
+from tests.corpora import Plan, write_corpus
 
 SIIM, RSNA, GLORIA = "siim-smp-unet-frozen-100-mgca", "rsna-smp-unet-frozen-100-mgca", "siim-smp-unet-finetune-100-gloria"
 

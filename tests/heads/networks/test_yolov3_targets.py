@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -83,7 +83,6 @@ _box = st.one_of(
 ).map(lambda box: (box[0], box[1], min(box[2], 224 - box[0]), min(box[3], 224 - box[1])))  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     images=st.lists(st.lists(st.tuples(_box, st.integers(0, 2)), max_size=6), min_size=1, max_size=3),
     stride=st.sampled_from(STRIDES),

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from benchmark import contents, registry
 from benchmark.contents import Memory, drained
 from benchmark.errors import DataError
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.readers.base import Check, Reader, Sample, open_reader
 from benchmark.readers.kit import identity
 from benchmark.readers.kit.splits import prefix
 from benchmark.training.data import limit_samples
 from benchmark.training.sizes import MINIMUM_LIMITED
+from tests.corpora import Plan, write_corpus
 
 SPLIT = {"train": ("a", "b", "c", "d"), "validation": ("e",), "test": ("f", "g")}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -30,7 +30,6 @@ def slow_decode(text: str, height: int, width: int) -> np.ndarray:
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
-@settings(max_examples=100, deadline=None)
 def test_decoding_agrees_with_walking_down_the_columns(height, width, data):
     numbers, left = [], height * width
     while left and len(numbers) < 12:
@@ -42,7 +41,6 @@ def test_decoding_agrees_with_walking_down_the_columns(height, width, data):
 
 
 @given(masks)
-@settings(max_examples=100, deadline=None)
 def test_the_phantom_generators_own_encoder_is_read_back(mask):
     if mask.any():
         assert np.array_equal(decode_relative(relative_run_lengths(mask), *mask.shape), mask)
