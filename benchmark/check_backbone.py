@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,34 +116,39 @@ def check(
         fault, about_words = None, text_contract.fault(encoder, sample_radiograph())
     except ConformanceError as error:
         fault, about_words = str(error), None
-    common = {
-        "label": resolved.named.label,
-        "random": parsed.is_random or ref.digest is None,
-        "fault": fault,
-        "parameters": sum(p.numel() for p in backbone.parameters()),
-        "account": account.counts if account.loaded else {},
-        "account_table": account.table() if account.loaded else "",
-        "input_size": backbone.spec.input_size,
-        "in_channels": backbone.spec.in_channels,
-        "normalisation": own,
-        "warnings": _warnings(parsed, backbone.spec, resolved.named.contamination, own, resolved.weights)
+    checked = Checked(
+        label=resolved.named.label,
+        random=parsed.is_random or ref.digest is None,
+        fault=fault,
+        levels=(),
+        parameters=sum(p.numel() for p in backbone.parameters()),
+        macs=0,
+        seconds=None,
+        peak_bytes=None,
+        feature_bytes=0,
+        account=account.counts if account.loaded else {},
+        account_table=account.table() if account.loaded else "",
+        input_size=backbone.spec.input_size,
+        in_channels=backbone.spec.in_channels,
+        normalisation=own,
+        warnings=_warnings(parsed, backbone.spec, resolved.named.contamination, own, resolved.weights)
         + (() if about_words is None else (about_words,)),
-    }
+    )
     if fault is not None:
-        return Checked(levels=(), macs=0, seconds=None, peak_bytes=None, feature_bytes=0, **common)
+        return checked
     radiograph = sample_radiograph()
     maps, macs, seconds, peak = _cost(encoder, radiograph)
     if picture is not None:
         _draw(maps, radiograph, picture)
-    return Checked(
+    return replace(
+        checked,
         levels=tuple(LevelShape(s, m.shape[1], m.shape[-1]) for s, m in sorted(maps.items())),
         macs=macs,
         seconds=seconds,
         peak_bytes=peak,
         feature_bytes=sum(m[0].numel() * m.element_size() for m in maps.values()),
         picture=picture,
-        scores=_both_scores(resolved, own, task, data, cache, limit) if task else {},
-        **common,
+        scores=_both_scores(resolved, own, task, data, cache, limit) if task and own is not None else {},
     )
 
 

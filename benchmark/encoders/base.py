@@ -19,6 +19,7 @@ from benchmark.cards import BackboneSpec
 from benchmark.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
+    from benchmark.encoders.own_modules import Kept
     from benchmark.encoders.text import Tokenizer, Tokens
 
 
@@ -29,9 +30,11 @@ class Backbone(nn.Module):
         spec: name, channels by stride, own normalisation, pretraining data.
         network (optional): the library's model inside, whose tensors a weights file names; default the backbone itself.
         input_multiple (optional): side of a patch; inputs are resized to the nearest multiple.
+        own_modules: the modules of an author's own file; only on what `python_file` built.
     """
 
     spec: BackboneSpec
+    own_modules: Kept
 
     @abstractmethod
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
@@ -110,6 +113,10 @@ class VisionLanguageBackbone(Backbone):
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
         """(N, M) cosine of the global embeddings."""
         return F.normalize(image.global_, dim=-1) @ F.normalize(text.global_, dim=-1).T
+
+    def _images_alone(self, name: str) -> UsageError:
+        """What to raise for words where only the image half was built; `name` is that of the whole."""
+        return UsageError(f"{self.spec.name} was built for images alone. For words name it with its text encoder: {name}.")
 
     def tokenise(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
         """Tokens on the backbone's device.

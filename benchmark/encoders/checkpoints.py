@@ -134,7 +134,10 @@ def inner_name(name: str, prefix: str, layout: Layout) -> str:
 
 def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], TensorAccount]:
     fitting: dict[str, Tensor] = {}
-    ignored, unexpected, wrong_shape, resampled = [], [], [], []
+    ignored: list[str] = []
+    unexpected: list[str] = []
+    wrong_shape: list[str] = []
+    resampled: list[str] = []
     (prefix,) = layout.prefixes
     merged, apart = _joined(found, prefix, layout)
     for inner, (name, tensor) in merged.items():

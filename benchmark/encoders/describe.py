@@ -196,7 +196,7 @@ class _Observer:
 
 def _shows_code(frame: FrameType | None) -> bool:
     """Whether Python looks up lines of code, for a warning or a traceback."""
-    files = []
+    files: list[str] = []
     while frame is not None and len(files) < 3:
         files.append(frame.f_code.co_filename)
         frame = frame.f_back
@@ -226,14 +226,14 @@ def _pass_images(backbone: Backbone) -> None:
 
     from benchmark.cards import IMAGENET
     from benchmark.encoders.base import VisionLanguageBackbone
-    from benchmark.encoders.sealed import SealedEncoder
+    from benchmark.encoders.sealed import Mode, SealedEncoder
 
     images = torch.zeros(1, FRAME, FRAME, dtype=torch.uint8)  # one: large networks take seconds for each
     calls = [lambda e: e.pyramid(images), lambda e: e.pooled(images)]
     if isinstance(backbone, VisionLanguageBackbone):
         calls += [lambda e: e.embed_images(images), lambda e: e.backbone.embed_texts(["opacity"])]
     encoder = SealedEncoder(backbone, backbone.spec.normalisation or IMAGENET)
-    for mode, tried in (("frozen", calls), ("training", calls[:1])):
+    for mode, tried in ((Mode.FROZEN, calls), (Mode.TRAINING, calls[:1])):
         encoder.set_mode(mode)
         for call in tried:
             with contextlib.suppress(Exception), torch.no_grad():

@@ -40,12 +40,13 @@ def build(model: str) -> G2D:
 
 
 class G2D(VisionLanguageBackbone):
+    network: nn.Module
+
     def __init__(self, encoder: str, *, decoder: bool = False, text: BertConfig | None = None):
         super().__init__()
         self.levels = ARCHITECTURES[encoder]
-        self.decodes = decoder
         widths = {level.stride: level.channels for level in self.levels}
-        unet = _UNet(encoder, widths) if decoder else resnet(encoder)
+        unet: nn.Module = _UNet(encoder, widths) if decoder else resnet(encoder)
         self.network = unet if text is None else _Full(unet, widths[32], text)
         strides = {32: widths[32], **{s: c for s, c in DECODER.items() if s > 1}} if decoder else widths
         self.spec = BackboneSpec(
@@ -53,32 +54,39 @@ class G2D(VisionLanguageBackbone):
         )
 
     @property
+    def _full(self) -> _Full:
+        if not isinstance(self.network, _Full):
+            raise self._images_alone("g2d:unet+text")
+        return self.network
+
+    @property
     def _unet(self) -> nn.Module:
         return self.network.img_model if isinstance(self.network, _Full) else self.network
 
-    @property
-    def _encoder(self) -> nn.Module:
-        return self._unet.encoder if self.decodes else self._unet
-
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         wanted = tuple(self.spec.strides if strides is None else strides)
-        if not self.decodes or wanted == (32,):
-            return run_levels(self._encoder, self.levels, images, wanted)
-        encoded = run_levels(self._encoder, self.levels, images, (2, 4, 8, 16, 32))
-        maps = {32: encoded[32], **self._unet.decoder(encoded, finest=min(wanted))}
+        unet = self._unet
+        if not isinstance(unet, _UNet):
+            return run_levels(unet, self.levels, images, wanted)
+        if wanted == (32,):
+            return run_levels(unet.encoder, self.levels, images, wanted)
+        encoded = run_levels(unet.encoder, self.levels, images, (2, 4, 8, 16, 32))
+        maps = {32: encoded[32], **unet.decoder(encoded, finest=min(wanted))}
         return {stride: maps[stride] for stride in wanted}
 
     def pooled(self, images: Tensor) -> Tensor:
         return self.pyramid(images, (32,))[32].mean(dim=(2, 3))
 
     def embed_images(self, images: Tensor) -> ImageEmbedding:
-        projected = self.network.proj_v(self.pyramid(images, (32,))[32])
-        return ImageEmbedding(self.network.attnpool(projected), projected)
+        full = self._full
+        projected = full.proj_v(self.pyramid(images, (32,))[32])
+        return ImageEmbedding(full.attnpool(projected), projected)
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Global: the first token's; local: every token's, of which [CLS] and [SEP] are no words."""
         tokens = self.tokenise(texts)
-        projected = self.network.proj_t(bert_states(self.network.lm_model, tokens)[0].transpose(1, 2))
+        full = self._full
+        projected = full.proj_t(bert_states(full.lm_model, tokens)[0].transpose(1, 2))
         return TextEmbedding(projected[:, :, 0], projected, tokens.words, tokens.n_truncated)
 
 
@@ -96,10 +104,7 @@ class _Decoder(nn.Module):
         self.blocks = nn.ModuleList()
         incoming = widths[32]
         for stride, outgoing in DECODER.items():
-            block = nn.Module()
-            block.conv1 = _conv(incoming + widths.get(stride, 0), outgoing)
-            block.conv2 = _conv(outgoing, outgoing)
-            self.blocks.append(block)
+            self.blocks.append(_Block(incoming + widths.get(stride, 0), outgoing))
             incoming = outgoing
 
     def forward(self, encoded: Mapping[int, Tensor], finest: int) -> dict[int, Tensor]:
@@ -112,9 +117,19 @@ class _Decoder(nn.Module):
             decoded = F.interpolate(decoded, scale_factor=2, mode="nearest")
             if stride in encoded:
                 decoded = torch.cat([decoded, encoded[stride]], dim=1)
-            decoded = block.conv2(block.conv1(decoded))
+            decoded = block(decoded)
             maps[stride] = decoded
         return maps
+
+
+class _Block(nn.Module):
+    def __init__(self, incoming: int, outgoing: int):
+        super().__init__()
+        self.conv1 = _conv(incoming, outgoing)
+        self.conv2 = _conv(outgoing, outgoing)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.conv2(self.conv1(maps))
 
 
 class _Full(nn.Module):

@@ -45,11 +45,7 @@ class Gloria(VisionLanguageBackbone):
     def __init__(self, model: str, text: BertConfig | None = None):
         super().__init__()
         self.levels = ARCHITECTURES[model]
-        self.network = nn.Module()
-        self.network.img_encoder = _ImageEncoder(model, JOINT if text is None else text.hidden_size)
-        if text is not None:
-            self.network.text_encoder = nn.Module()
-            self.network.text_encoder.model = bert(text)
+        self.network = _Network(model, text)
         strides = {level.stride: level.channels for level in self.levels}
         self.spec = BackboneSpec(name=f"gloria {model}", strides=strides, embed_dim=strides[32], normalisation=HALF, pretraining=())
 
@@ -71,6 +67,8 @@ class Gloria(VisionLanguageBackbone):
         without a sentence of two words has no word.
         """
         tokens = self.tokenise([clean(text) for text in texts], pad_to_limit=True)
+        if self.network.text_encoder is None:
+            raise self._images_alone("gloria:resnet50+text")
         states = bert_states(self.network.text_encoder.model, tokens, LAST_LAYERS)
         words, _ = sum_words(states * tokens.mask[None, :, :, None], tokens.pieces)
         mask = torch.zeros_like(tokens.mask)
@@ -110,6 +108,19 @@ class Gloria(VisionLanguageBackbone):
         mask[:, 0] = True
         regions = image.local.flatten(2)
         return torch.stack([local_similarity(regions, own[:, m], "sum") for own, m in zip(text.local, mask, strict=True)], dim=1)
+
+
+class _Network(nn.Module):
+    def __init__(self, model: str, text: BertConfig | None):
+        super().__init__()
+        self.img_encoder = _ImageEncoder(model, JOINT if text is None else text.hidden_size)
+        self.text_encoder = None if text is None else _TextEncoder(text)
+
+
+class _TextEncoder(nn.Module):
+    def __init__(self, text: BertConfig):
+        super().__init__()
+        self.model = bert(text)
 
 
 class _ImageEncoder(nn.Module):

@@ -14,6 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from benchmark.encoders.released_names import use_released_names
 from benchmark.encoders.shards import is_index, shards_of
 from benchmark.errors import ConformanceError, EnvironmentProblem, LobeError, UnknownName, UsageError
 from benchmark.files import require_regular_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DEFAULT_LAYOUT = "hf"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -143,16 +147,17 @@ class HuggingFaceBackbone(Backbone):
         if self._masked:
             config.mask_ratio = 0.0
         self.network = _image_model(config, name)
-        self.patch = getattr(config, "patch_size", None) if not hasattr(config, "depths") else None
-        self.patch = self.patch[0] if isinstance(self.patch, (list, tuple)) else self.patch
+        sides = getattr(config, "patch_size", None) if not hasattr(config, "depths") else None
+        self.patch: int | None = sides[0] if isinstance(sides, (list, tuple)) else sides
         self.input_multiple = self.patch or 1
         embeddings = getattr(self.network, "embeddings", None)
         interpolates = embeddings is not None and "interpolate_pos_encoding" in inspect.signature(embeddings.forward).parameters
         # Without it transformers refuses any other size than the configuration's; some models (DINOv2) always interpolate.
         self._options = {"interpolate_pos_encoding": True} if interpolates else {}
+        self._index: dict[int, int] = {}
         with torch.no_grad():
             if self.patch:
-                strides, self._index = {self.patch: config.hidden_size}, {}
+                strides = {self.patch: config.hidden_size}
             else:
                 strides, self._index = self._measured()
         width = strides[max(strides)]
@@ -168,7 +173,7 @@ class HuggingFaceBackbone(Backbone):
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
         wanted = sorted(self.spec.strides if strides is None else strides)
         if self.patch:
-            return {self.patch: self._grid(images)}
+            return {self.patch: self._grid(images, self.patch)}
         states = self._states(images)
         return {stride: states[self._index[stride]] for stride in wanted}
 
@@ -176,25 +181,25 @@ class HuggingFaceBackbone(Backbone):
         deepest = max(self.spec.strides)
         if not self.patch:
             return self._states(images)[self._index[deepest]].mean(dim=(2, 3))
-        tokens = self._tokens(images)
+        tokens = self._tokens(images, self.patch)
         n_patches = (images.shape[-1] // self.patch) ** 2
         return tokens[:, 0] if tokens.shape[1] > n_patches else tokens.mean(dim=1)
 
-    def _tokens(self, images: Tensor) -> Tensor:
-        tokens = self.network(pixel_values=images[:, : self.channels], **self._options, **self._in_order(images)).last_hidden_state
+    def _tokens(self, images: Tensor, patch: int) -> Tensor:
+        tokens = self.network(pixel_values=images[:, : self.channels], **self._options, **self._in_order(images, patch)).last_hidden_state
         final = getattr(self.network, "post_layernorm", None)  # CLIP's last state is before its last norm
         return tokens if final is None or self.network.config.model_type.startswith("siglip") else final(tokens)
 
-    def _in_order(self, images: Tensor) -> dict[str, Tensor]:
+    def _in_order(self, images: Tensor, patch: int) -> dict[str, Tensor]:
         """A masked autoencoder shuffles patches by noise, even if it keeps them all: rising noise keeps their order."""
         if not self._masked:
             return {}
-        n_patches = (images.shape[-2] // self.patch) * (images.shape[-1] // self.patch)
+        n_patches = (images.shape[-2] // patch) * (images.shape[-1] // patch)
         return {"noise": torch.arange(n_patches, device=images.device).expand(len(images), -1) / n_patches}
 
-    def _grid(self, images: Tensor) -> Tensor:
-        side = images.shape[-1] // self.patch
-        tokens = self._tokens(images)[:, -side * side :]  # class and register tokens come first
+    def _grid(self, images: Tensor, patch: int) -> Tensor:
+        side = images.shape[-1] // patch
+        tokens = self._tokens(images, patch)[:, -side * side :]  # class and register tokens come first
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def _states(self, images: Tensor) -> list[Tensor]:
@@ -210,18 +215,20 @@ class HuggingFaceBackbone(Backbone):
         def remember(_block: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
             states.append(output if isinstance(output, Tensor) else output[0])
 
-        handles = [stage.blocks[-1].register_forward_hook(remember) for stage in self.network.encoder.layers]
+        stages = self.network.get_submodule("encoder.layers").children()
+        handles = [list(stage.get_submodule("blocks").children())[-1].register_forward_hook(remember) for stage in stages]
         try:
             self.network(pixel_values=images[:, : self.channels], **self._options)
         finally:
             for handle in handles:
                 handle.remove()
-        states[-1] = self.network.layernorm(states[-1])
+        states[-1] = self.network.get_submodule("layernorm")(states[-1])
         sides = [math.isqrt(state.shape[1]) for state in states]
         return [state.transpose(1, 2).unflatten(2, (side, side)) for state, side in zip(states, sides, strict=True)]
 
     def _measured(self) -> tuple[dict[int, int], dict[int, int]]:
-        strides, index = {}, {}
+        strides: dict[int, int] = {}
+        index: dict[int, int] = {}
         was_training = self.network.training
         self.network.eval()
         for place, state in enumerate(self._states(torch.zeros(1, 3, _PROBE, _PROBE))):
@@ -232,7 +239,7 @@ class HuggingFaceBackbone(Backbone):
         return strides, index
 
 
-def _image_model(config: PreTrainedConfig, name: str) -> nn.Module:
+def _image_model(config: PreTrainedConfig, name: str) -> PreTrainedModel:
     import transformers
 
     half = VISION_HALVES.get(config.model_type.removesuffix("_vision_model"))
@@ -240,9 +247,9 @@ def _image_model(config: PreTrainedConfig, name: str) -> nn.Module:
     if getattr(config, "_attn_implementation", None) not in _KNOWN_ATTENTION:
         config._attn_implementation = ATTENTION if getattr(kind, "_supports_sdpa", False) else "eager"
 
-    def make() -> nn.Module:
+    def make() -> PreTrainedModel:
         if half:
-            model = kind._from_config(config, dtype=torch.float32)
+            model = getattr(transformers, half)._from_config(config, dtype=torch.float32)
             return getattr(model, "vision_model", model)
         return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
@@ -255,9 +262,9 @@ def _image_model(config: PreTrainedConfig, name: str) -> nn.Module:
         raise ConformanceError(f"hf:{name}: transformers' {type(model).__name__} is no image encoder.")
     # Layers that no map passes through; many files lack them, so they would count as missing.
     if hasattr(getattr(model, "pooler", None), "dense"):
-        model.pooler = None
+        model.register_module("pooler", None)
     if getattr(model, "use_head", False):
-        model.use_head = False
+        vars(model)["use_head"] = False  # torch takes every attribute that a class does not declare for a tensor or a module
         del model.head
     use_released_names(model)
     return model

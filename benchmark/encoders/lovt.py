@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig
+from transformers import BertConfig, BertModel
 
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
@@ -78,8 +79,8 @@ class Lovt(VisionLanguageBackbone):
     def embed_images(self, images: Tensor) -> ImageEmbedding:
         """Local: (N, 512, h, w); without local projections the global one at every region."""
         maps, side = self.pyramid(images, (32,))[32], self.network.model_a
-        project = side.project_local if self.variant.local else side.project_global
-        return ImageEmbedding(side.project_global(self._pool_regions(maps)), project(maps.flatten(2)).unflatten(2, maps.shape[-2:]))
+        places = side.project_places(maps.flatten(2))
+        return ImageEmbedding(side.project_global(self._pool_regions(maps)), places.unflatten(2, maps.shape[-2:]))
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence."""
@@ -95,31 +96,31 @@ class Lovt(VisionLanguageBackbone):
         spread = states[:, None].masked_fill(~belongs[..., None], float("-inf"))
         mask = belongs.any(dim=2)
         each = spread.amax(dim=2).masked_fill(~mask[..., None], 0.0)
-        if self.variant.attends_sentences:
+        aggregator = side.encoder.global_aggregator
+        if aggregator is not None:
             # The released query is the mean over the padded axis.
             query = each.mean(dim=1, keepdim=True)
-            pooled = side.encoder.global_aggregator.attention(query, each, each, key_padding_mask=~mask, need_weights=False)[0][:, 0]
+            pooled = aggregator.attention(query, each, each, key_padding_mask=~mask, need_weights=False)[0][:, 0]
         else:
             largest = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
             pooled = largest.masked_fill(~mask.any(dim=1)[:, None], 0.0)  # a text without a sentence has no largest value
-        project = side.project_local if self.variant.local else side.project_global
-        return TextEmbedding(side.project_global(pooled), project(each.transpose(1, 2)), mask, tokens.n_truncated)
+        return TextEmbedding(side.project_global(pooled), side.project_places(each.transpose(1, 2)), mask, tokens.n_truncated)
 
     def _pool_regions(self, maps: Tensor) -> Tensor:
         regions = maps.flatten(2).transpose(1, 2)
-        if not self.variant.attends_regions:
+        aggregator = self.network.model_a.encoder.global_aggregator
+        if aggregator is None:
             return regions.mean(dim=1)
-        attention = self.network.model_a.encoder.global_aggregator.attention
-        return attention(regions.mean(dim=1, keepdim=True), regions, regions, need_weights=False)[0][:, 0]
+        return aggregator.attention(regions.mean(dim=1, keepdim=True), regions, regions, need_weights=False)[0][:, 0]
 
 
 class _Network(nn.Module):
     def __init__(self, variant: Variant, encoder: str, width: int, text: BertConfig):
         super().__init__()
-        self.model_a = _side(variant, width, attends=variant.attends_regions)
-        self.model_a.encoder.feature_extractor = nn.Module()
-        self.model_a.encoder.feature_extractor.backbone_layers = resnet(encoder)
-        self.model_b = _side(variant, text.hidden_size, attends=variant.attends_sentences)
+        # The networks come last: so random numbers are drawn in the order in which they always were.
+        self.model_a = _Side(variant, width, _ImageEncoder(width, attends=variant.attends_regions))
+        self.model_a.encoder.feature_extractor = _FeatureExtractor(encoder)
+        self.model_b = _Side(variant, text.hidden_size, _TextEncoder(text.hidden_size, attends=variant.attends_sentences))
         self.model_b.encoder.language_model = bert(text)
         if variant.local:
             self.ll_attention = nn.Module()
@@ -128,16 +129,49 @@ class _Network(nn.Module):
             self.ll_attention.norm = nn.BatchNorm1d(JOINT)
 
 
-def _side(variant: Variant, width: int, *, attends: bool) -> nn.Module:
-    side = nn.Module()
-    side.encoder = nn.Module()
-    if attends:
-        side.encoder.global_aggregator = nn.Module()
-        side.encoder.global_aggregator.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
-    side.project_global = _Projection(width, normed=variant.normed)
-    if variant.local:
-        side.project_local = _Projection(width, normed=variant.normed)
-    return side
+class _Aggregator(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, HEADS, batch_first=True)
+
+
+class _Encoder(nn.Module):
+    """A side's pool, where it attends; without, `global_aggregator` is None."""
+
+    def __init__(self, width: int, *, attends: bool):
+        super().__init__()
+        self.global_aggregator = _Aggregator(width) if attends else None
+
+
+class _ImageEncoder(_Encoder):
+    feature_extractor: _FeatureExtractor
+
+
+class _TextEncoder(_Encoder):
+    language_model: BertModel
+
+
+class _FeatureExtractor(nn.Module):
+    def __init__(self, encoder: str):
+        super().__init__()
+        self.backbone_layers = resnet(encoder)
+
+
+SideEncoder = TypeVar("SideEncoder", bound=_Encoder)
+
+
+class _Side(nn.Module, Generic[SideEncoder]):
+    encoder: SideEncoder
+
+    def __init__(self, variant: Variant, width: int, encoder: SideEncoder):
+        super().__init__()
+        self.encoder = encoder
+        self.project_global = _Projection(width, normed=variant.normed)
+        self.project_local = _Projection(width, normed=variant.normed) if variant.local else None
+
+    def project_places(self, values: Tensor) -> Tensor:
+        """(N, D, P) places or sentences to (N, 512, P), by the global projection where there is no local one."""
+        return (self.project_global if self.project_local is None else self.project_local)(values)
 
 
 class _Projection(nn.Module):

@@ -93,7 +93,8 @@ def parse(name: str) -> ParsedName:
         raise UsageError(f"{name!r}: {' and '.join(choices)} are of a weights file, and this backbone names none.")
     told = ", ".join(choices.values())
     label = f"{named.label[:-1]}, {told})" if named.label.endswith(")") else f"{named.label} ({told})"
-    return replace(named, label=label, **choices)
+    container, layout = choices.get("container", named.container), choices.get("layout", named.layout)
+    return replace(named, label=label, container=container, layout=layout)
 
 
 def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
@@ -176,13 +177,10 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
         origin: the card's own file, from which the Python file that it may name is found.
     """
     title = card.title or card.name
-    known = {
-        "layout": card.layout,
-        "minimum_loaded": card.minimum_loaded,
-        "normalisation": card.normalisation,
-        "container": card.container,
-        "card": card,
-    }
+
+    def named(model: str, weights: str | Path | None, label: str = title) -> ParsedName:
+        return ParsedName(card.family, model, weights, label, card.layout, card.minimum_loaded, card.normalisation, card, card.container)
+
     if card.family == PYTHON:
         if file:
             raise UsageError(f"{card.name}@{file}: a backbone in Python loads its own weights; write {card.name}.")
@@ -190,14 +188,14 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
         if function is None:
             raise CardError(f"Backbone {card.name}: `model` is {card.model!r}; of the family {PYTHON} it is file.py:function.")
         beside = Path(function["file"]) if origin is None else origin.parent / function["file"]
-        return ParsedName(PYTHON, f"{_existing(beside, card.name)}:{function['function']}", None, title, **known)
+        return named(f"{_existing(beside, card.name)}:{function['function']}", None)
     if file:
-        return ParsedName(card.family, card.model, _existing(Path(file), f"{card.name}@{file}"), title, **known)
+        return named(card.model, _existing(Path(file), f"{card.name}@{file}"))
     if card.weights is None:
-        return ParsedName(card.family, card.model, None, f"{title} (random)", **known)
+        return named(card.model, None, f"{title} (random)")
     if _looks_like_file(card.weights):
         raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
-    return ParsedName(card.family, card.model, card.weights, title, **known)
+    return named(card.model, card.weights)
 
 
 def _card_in(path: Path) -> BackboneCard:

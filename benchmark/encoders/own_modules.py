@@ -56,7 +56,8 @@ class OwnModules:
     """
 
     def __init__(self, file: Path):
-        self.file, self.executed = file, {}
+        self.file = file
+        self.executed: dict[str, str] = {}
         self.name = f"{NAME}{next(_NUMBERS)}"
         self._planned: Mapping[str, str] | None = None
         self._counts: Callable[[str], bool]
@@ -85,10 +86,13 @@ class OwnModules:
             self._after.append(str(folders[-1].parent))
             self._package.__path__ = [*self._before, *self._after]
         name = ".".join([self.name, *(folder.name for folder in reversed(folders)), self.file.stem])
-        spec = importlib.util.spec_from_file_location(name, self.file, loader=self.loader(name, str(self.file)))
+        loader = self.loader(name, str(self.file))
+        spec = importlib.util.spec_from_file_location(name, self.file, loader=loader)
+        if spec is None:
+            raise AssertionError("importlib gives a spec wherever it is given a loader")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         return module
 
     @contextlib.contextmanager
@@ -133,7 +137,7 @@ class OwnModules:
         """
         self._planned, self._counts = planned, counts
         for path, digest in self.executed.items():
-            self._check(os.path.realpath(path), digest)
+            self._check(planned, os.path.realpath(path), digest)
 
     def answers(self, top: str) -> bool:
         """Whether a top-level name stands for the author's module for everyone while the factory runs. Libraries keep what they import."""
@@ -147,13 +151,13 @@ class OwnModules:
         """Remembers what is about to be run; gives its digest."""
         digest = self.executed[path] = hashlib.sha256(content).hexdigest()
         if self._planned is not None:
-            self._check(os.path.realpath(path), digest)
+            self._check(self._planned, os.path.realpath(path), digest)
         return digest
 
-    def _check(self, path: str, digest: str) -> None:
-        if self._planned.get(path) == digest or (path not in self._planned and not self._counts(path)):
+    def _check(self, planned: Mapping[str, str], path: str, digest: str) -> None:
+        if planned.get(path) == digest or (path not in planned and not self._counts(path)):
             return
-        what = "is not the file" if path in self._planned else "was not among the files"
+        what = "is not the file" if path in planned else "was not among the files"
         raise CheckpointError(
             f"{self.file.name} imports {os.path.relpath(path, self.file.parent)}, which {what} the job was planned with. Run the same "
             "command again to plan with what is there now. A module that is only imported on some machines belongs at the top of its file."
@@ -205,8 +209,9 @@ class OwnModules:
         try:
             yield
         except ModuleNotFoundError as error:
-            if (error.name or "").startswith(f"{self.name}."):
-                error.name = error.name.removeprefix(f"{self.name}.")
+            name = error.name or ""
+            if name.startswith(f"{self.name}."):
+                error.name = name.removeprefix(f"{self.name}.")
                 error.msg = f"No module named {error.name!r}"
             raise
 
@@ -308,8 +313,7 @@ def _find(top: str, folders: list[str]) -> ModuleSpec | None:
 def _facade(import_module: Callable[..., ModuleType]) -> ModuleType:
     """`importlib` with another `import_module`."""
     facade = ModuleType("importlib", importlib.__doc__)
-    facade.__getattr__ = lambda name: getattr(importlib, name)
-    facade.import_module = import_module
+    vars(facade).update(__getattr__=lambda name: getattr(importlib, name), import_module=import_module)
     return facade
 
 
@@ -321,7 +325,9 @@ class _Finder:
         top = fullname.partition(".")[0]
         if top.startswith(NAME):
             space = _SPACES.get(top)
-            spec = PathFinder.find_spec(fullname, path) if space is not None else None
+            if space is None:
+                return None
+            spec = PathFinder.find_spec(fullname, path)
             if spec is not None and isinstance(spec.loader, SourceFileLoader):
                 spec.loader = space.loader(fullname, spec.loader.path)
             elif spec is not None and isinstance(spec.loader, ExtensionFileLoader):

@@ -41,6 +41,8 @@ def build(model: str) -> Prior:
 class Prior(VisionLanguageBackbone):
     """Reads the first of three equal channels: the harness gives grey images."""
 
+    network: nn.Module
+
     def __init__(self, model: str, text: BertConfig | None = None):
         super().__init__()
         self.has_text = text is not None
@@ -53,21 +55,21 @@ class Prior(VisionLanguageBackbone):
         )
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:
-        encoder = self.network.image_encoder.encoder if self.has_text else self.network
+        encoder = self.network.image_encoder.encoder if isinstance(self.network, _Full) else self.network
         return run_levels(encoder, self.levels, images[:, :1], self.spec.strides if strides is None else strides)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Mean pooling, as the encoder file allows no other; with the full file the attention pool."""
         deepest = self.pyramid(images, (32,))[32]
-        if not self.has_text:
+        if not isinstance(self.network, _Full):
             return deepest.mean(dim=(2, 3))
         return self.network.image_encoder.atten_pool(deepest.flatten(2).transpose(1, 2))
 
     def embed_images(self, images: Tensor) -> ImageEmbedding:
-        deepest = self.pyramid(images, (32,))[32]
+        full, deepest = self._full, self.pyramid(images, (32,))[32]
         places = deepest.flatten(2).transpose(1, 2)
-        local = self.network.local_image_projection(places).transpose(1, 2).unflatten(2, deepest.shape[-2:])
-        return ImageEmbedding(self.network.global_image_projection(self.network.image_encoder.atten_pool(places)), local)
+        local = full.local_image_projection(places).transpose(1, 2).unflatten(2, deepest.shape[-2:])
+        return ImageEmbedding(full.global_image_projection(full.image_encoder.atten_pool(places)), local)
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence, the mean of its own tokens ([CLS] and [SEP] belong to none), replaced by its prototypes."""
@@ -86,6 +88,12 @@ class Prior(VisionLanguageBackbone):
         return self._pooled_sentences(tokens, owner)
 
     @property
+    def _full(self) -> _Full:
+        if not isinstance(self.network, _Full):
+            raise self._images_alone("prior:resnet50+text")
+        return self.network
+
+    @property
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
             raise UsageError(
@@ -96,7 +104,7 @@ class Prior(VisionLanguageBackbone):
 
     def _pooled_sentences(self, tokens: Tokens, owner: Tensor) -> TextEmbedding:
         """Means of the tokens of each sentence as their prototypes, and the report's pool; `owner` as `join_sentences` gives it."""
-        network = self.network
+        network = self._full
         states = network.local_text_projection(bert_states(network.text_encoder.encoder, tokens)[0])
         n_sentences = max(1, int(owner.max()) + 1)
         belongs = owner[:, None] == torch.arange(n_sentences)[None, :, None]
@@ -110,11 +118,8 @@ class Prior(VisionLanguageBackbone):
 class _Full(nn.Module):
     def __init__(self, encoder: nn.Module, width: int, text: BertConfig):
         super().__init__()
-        self.image_encoder = nn.Module()
-        self.image_encoder.encoder = encoder
-        self.image_encoder.atten_pool = AttentionPool(width, GRID**2)
-        self.text_encoder = nn.Module()
-        self.text_encoder.encoder = bert(text)
+        self.image_encoder = _ImageEncoder(encoder, width)
+        self.text_encoder = _TextEncoder(text)
         self.global_text_attention = AttentionPool(JOINT)
         self.global_image_projection, self.local_image_projection = nn.Linear(width, JOINT), nn.Linear(width, JOINT)
         self.global_text_projection = nn.Linear(text.hidden_size, JOINT)  # in the file, and used by nothing
@@ -123,6 +128,24 @@ class _Full(nn.Module):
         for side in (1, 2):
             for role in ("query", "key", "value"):
                 setattr(self.local_cross_attention, f"{role}{side}", nn.Linear(JOINT, JOINT))
-        self.sentence_bank = nn.Module()
-        self.sentence_bank.embed = nn.Embedding(N_PROTOTYPES, JOINT)
+        self.sentence_bank = _SentenceBank()
         self.logit_scale, self.local_logit_scale = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+
+class _ImageEncoder(nn.Module):
+    def __init__(self, encoder: nn.Module, width: int):
+        super().__init__()
+        self.encoder = encoder
+        self.atten_pool = AttentionPool(width, GRID**2)
+
+
+class _TextEncoder(nn.Module):
+    def __init__(self, text: BertConfig):
+        super().__init__()
+        self.encoder = bert(text)
+
+
+class _SentenceBank(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(N_PROTOTYPES, JOINT)

@@ -6,11 +6,16 @@ layouts and digests speak of what is in the file. The library's own table of ren
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def use_released_names(network: nn.Module) -> None:
+
+def use_released_names(network: PreTrainedModel) -> None:
     """From now on the network's state dict carries released names, and loading one takes them. A model without renamed layers stays."""
     to_released = _released_names(network)
     if all(own == released for own, released in to_released.items()):
@@ -27,7 +32,7 @@ def use_released_names(network: nn.Module) -> None:
     network.register_load_state_dict_pre_hook(before_loading)
 
 
-def _released_names(network: nn.Module) -> dict[str, str]:
+def _released_names(network: PreTrainedModel) -> dict[str, str]:
     """Own name -> released name. Numbered stand-ins go through the library's conversion, so that only names can change."""
     from transformers.core_model_loading import revert_weight_conversion
 

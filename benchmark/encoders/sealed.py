@@ -49,6 +49,9 @@ class SealedEncoder(nn.Module):
         channels_last: memory format of weights and images; faster on most devices, and sums may differ in the last bits.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: Backbone, normalisation: Normalisation, *, channels_last: bool = False):
         super().__init__()
         self.backbone = backbone

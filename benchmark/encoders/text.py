@@ -230,7 +230,7 @@ def join_sentences(tokenizer: Tokenizer, reports: Sequence[Sequence[str]], *, wh
     rows, owners, pieces, n_truncated = [], [], [], 0
     for report in reports:
         each = [tokenizer([sentence]) for sentence in report] or [tokenizer([""])]
-        first, last = each[0].ids[0, 0].item(), each[0].ids[0, -1].item()
+        first, last = int(each[0].ids[0, 0]), int(each[0].ids[0, -1])
         # A sentence may be too long by itself: it was cut when its tokens were made.
         ids, owner, own_pieces, cut = [first], [-1], [each[0].pieces[0][0]], any(tokens.n_truncated for tokens in each)
         for number, tokens in enumerate(each):
@@ -246,7 +246,7 @@ def join_sentences(tokenizer: Tokenizer, reports: Sequence[Sequence[str]], *, wh
         owners.append(owner[: tokenizer.max_length])
         pieces.append(tuple(own_pieces[: tokenizer.max_length]))
     longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
-    owner = torch.tensor([row + [-1] * (longest - len(row)) for row in owners])
-    return Tokens(ids, mask, tuple(pieces), n_truncated), owner
+    owner_of = torch.tensor([row + [-1] * (longest - len(row)) for row in owners])
+    return Tokens(padded, mask, tuple(pieces), n_truncated), owner_of

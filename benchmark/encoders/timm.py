@@ -9,8 +9,10 @@ A few released architectures that timm can build but has no name for go by a nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypedDict, cast
 
 import timm
 import torch
@@ -24,9 +26,30 @@ from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, 
 
 DEFAULT_LAYOUT = "timm"
 TAPS = 4
+
+
+class EvaOptions(TypedDict, total=False):
+    """What is said of an EVA network; the rest is timm's default."""
+
+    img_size: int
+    patch_size: int
+    depth: int
+    embed_dim: int
+    num_heads: int
+    mlp_ratio: float
+    qkv_fused: bool
+    scale_mlp: bool
+    swiglu_mlp: bool
+    use_rot_pos_emb: bool
+    ref_feat_shape: tuple[int, int]
+    use_fc_norm: bool
+    num_classes: int
+    dynamic_img_size: bool
+
+
 # EVA-X (hustvl/EVA-X at c65f047, eva_x.py). Its loader moves the file's last norm behind the mean; here it stays before it, where masked
 # pretraining had it, so that every place of the map is normed.
-_EVA_X = {
+_EVA_X: EvaOptions = {
     "img_size": 224,
     "patch_size": 16,
     "depth": 12,
@@ -38,7 +61,7 @@ _EVA_X = {
     "num_classes": 0,
     "dynamic_img_size": True,
 }
-UNNAMED = {
+UNNAMED: dict[str, EvaOptions] = {
     "eva-x-tiny": _EVA_X | {"embed_dim": 192, "num_heads": 3},
     "eva-x-small": _EVA_X | {"embed_dim": 384, "num_heads": 6},
     "eva-x-base": _EVA_X | {"embed_dim": 768, "num_heads": 12, "qkv_fused": False, "scale_mlp": True},
@@ -74,16 +97,30 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     if name != "DEFAULT" and tagged not in known:
         raise UnknownName("weight", f"{model}@{name}", [f"{model}@{other.split('.', 1)[1]}" for other in known])
     config = timm.get_pretrained_cfg(tagged)
-    if config is None or not config.hf_hub_id:
+    repository = None if config is None else config.hf_hub_id
+    if config is None or not repository:
         raise EnvironmentProblem(f"timm publishes no weights file for {tagged}; give one as timm:{model}@FILE.")
 
     def download() -> Path:
         from huggingface_hub import hf_hub_download  # only here: importing it costs a second nobody else needs to wait
 
-        return Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
+        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
 
     file = fetched(f"timm:{model}@{name}", download)
     return LibraryWeights(file, f"{config.architecture} {config.tag}", Normalisation(mean=config.mean, std=config.std), pretraining=None)
+
+
+class _Level(TypedDict):
+    reduction: int
+    num_chs: int
+
+
+class _Levelled(nn.Module):
+    """What timm's models have that give levels; timm declares its models as plain modules."""
+
+    feature_info: Sequence[_Level]
+    num_features: int
+    forward_intermediates: Callable[..., list[Tensor]]
 
 
 class TimmBackbone(Backbone):
@@ -96,9 +133,10 @@ class TimmBackbone(Backbone):
     def __init__(self, model: str):
         super().__init__()
         model, plus, variant = model.partition("+")
-        self.network = _network(model)
-        if not hasattr(self.network, "forward_intermediates"):
+        network = _network(model)
+        if not hasattr(network, "forward_intermediates"):
             raise ConformanceError(f"timm:{model} cannot return intermediate features (timm gives it no forward_intermediates).")
+        self.network = cast(_Levelled, network)
         grids = {info["reduction"]: (index, info["num_chs"]) for index, info in enumerate(self.network.feature_info)}
         self.single_grid = len(grids) == 1
         self.input_multiple = next(iter(grids)) if self.single_grid else 1
@@ -136,9 +174,10 @@ def _network(model: str) -> nn.Module:
     """The model without classifier, for any input size where timm offers that: by interpolated positions, or by padded windows."""
     if model in UNNAMED:
         return Eva(**UNNAMED[model])
-    for options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    create = partial(timm.create_model, model, pretrained=False, num_classes=0)
+    for attempt in (partial(create, dynamic_img_size=True), partial(create, strict_img_size=False), create):
         try:
-            return timm.create_model(model, pretrained=False, num_classes=0, **options)
+            return attempt()
         except TypeError:
             continue
     raise AssertionError("timm builds every model without options")

@@ -77,7 +77,7 @@ ARCHITECTURES: dict[str, tuple[Level, ...]] = {
 }
 
 
-def build(model: str) -> TorchvisionBackbone:
+def build(model: str) -> TorchvisionBackbone | SequenceBackbone:
     """A randomly initialised backbone, its numbers drawn from torch's global generator.
 
     Raises:

@@ -27,6 +27,7 @@ from benchmark.readers.kit.walk import first_folder_with, holds_nothing
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
 PHANTOM_REPORTS = "phantom_reports.csv"
+Verdict = Literal["ok", "warning", "error", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Check:
     what: str
     expected: str
     found: str
-    verdict: Literal["ok", "warning", "error", "unknown"]
+    verdict: Verdict
     hint: str = ""
 
 

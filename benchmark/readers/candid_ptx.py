@@ -20,7 +20,7 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, PartialRelease
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check, Reader, Sample, Verdict
 from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks
 from benchmark.readers.kit.rle import EMPTY, code_check, union_of
@@ -93,11 +93,11 @@ class DatasetReader(Reader):
 
         Shares are of patients; a patient's images keep the order of the table.
         """
-        require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
+        numbers = require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
         images: dict[str, list[str]] = {}
         for sample_id, label in self._labels.items():
             images.setdefault(label.patient, []).append(sample_id)
-        members = permutation_split(sorted(images), rule.seed, rule.validation_share, rule.test_share)
+        members = permutation_split(sorted(images), numbers.seed, numbers.validation_share, numbers.test_share)
         return {split: tuple(i for patient in chosen for i in images[patient]) for split, chosen in members.items()}
 
     def checks(self) -> Iterable[Check]:
@@ -118,7 +118,7 @@ class DatasetReader(Reader):
             found = counts | {"images": counts["images"] + len(self._two_patients)}
             yield from count_checks(self.card.expected, found, "The table was edited or cut; fetch it again.")
             yield Check("variant of the run-length codes", "relative, down the columns", "not verified", "unknown", "Look at some masks.")
-            verdict = "warning" if self._two_patients else "ok"
+            verdict: Verdict = "warning" if self._two_patients else "ok"
             yield Check(TWO_PATIENTS, "at least 1 is known", f"{len(self._two_patients):,}", verdict)
         yield code_check([code for label in labels for code in self._codes(label)], SIDE)
         yield first_sample_check(self)

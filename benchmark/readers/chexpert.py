@@ -106,8 +106,8 @@ class DatasetReader(Reader):
             return _test_only(interleaved(DRAWN[rule.rule](self._train, most)))
         if rule.rule == PRIOR_RULE:
             return _test_only(interleaved(tuple(self._prior_list())))
-        require_rule(rule, (RULE, TEST_RULE, *DRAWN, PRIOR_RULE), "seed", dataset=self.card.name)
-        drawn = mgca_split(self._train, self._valid, rule.seed)
+        numbers = require_rule(rule, (RULE, TEST_RULE, *DRAWN, PRIOR_RULE), "seed", dataset=self.card.name)
+        drawn = mgca_split(self._train, self._valid, numbers.seed)
         return drawn if rule.rule == RULE else drawn | {"test": self._official_test()}
 
     def checks(self) -> Iterable[Check]:

@@ -17,7 +17,7 @@ from benchmark.metrics.classification import one_hot
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.holdout import hold_out, sampled
-from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.splits import Numbers, Splits, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import read_lines
 from benchmark.readers.kit.walk import names_in, the_one
@@ -124,6 +124,7 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[ListedI
 
 def mgca_split(train: list[str], test: list[str], rule: SplitRule) -> Splits:
     """train_test_split(train_size=1 - validation_share, random_state=seed) of the train list, by image."""
-    n_train = int(round(1 - rule.validation_share, 9) * len(train))
-    kept, held = hold_out(train, len(train) - n_train, rule.seed)
+    numbers = Numbers(rule)
+    n_train = int(round(1 - numbers.validation_share, 9) * len(train))
+    kept, held = hold_out(train, len(train) - n_train, numbers.seed)
     return {"train": tuple(sampled(kept)), "validation": tuple(held), "test": tuple(test)}

@@ -18,7 +18,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, LobeError, PartialRelease
 from benchmark.files import read_bytes
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check, Reader, Sample, Verdict
 from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.checks import release_checks
 from benchmark.readers.kit.holdout import hold_out
@@ -79,10 +79,10 @@ class DatasetReader(Reader):
 
         The folds are those the masks lie in. The validation share is drawn with the rule's seed from the training fold's sorted names.
         """
-        require_rule(rule, RULE, "seed", "validation_share", dataset=self.card.name)
+        numbers = require_rule(rule, RULE, "seed", "validation_share", dataset=self.card.name)
         trained = FOLDS[RULE.index(rule.rule)]
         members = [i for i in self.images if self._fold[i] == trained]
-        train, validation = hold_out(members, round(rule.validation_share * len(members)), rule.seed)
+        train, validation = hold_out(members, round(numbers.validation_share * len(members)), numbers.seed)
         return {"train": tuple(train), "validation": tuple(validation), "test": tuple(i for i in self.images if self._fold[i] != trained)}
 
     def checks(self) -> Iterable[Check]:
@@ -95,7 +95,7 @@ class DatasetReader(Reader):
         yield from release_checks(self, counts, "Were both JSRT and SCR unpacked completely?")
         odd = sum(self._fold[i] == fold_by_number(i) for i in self.images)
         # As recollected, not verified: folders decide where there are some, this only tells.
-        verdict = "ok" if odd == len(self.images) else "warning"
+        verdict: Verdict = "ok" if odd == len(self.images) else "warning"
         yield Check("odd file numbers in fold1, even in fold2", f"{len(self.images):,}", f"{odd:,}", verdict)
         if not self._outlines.split_on_disk:
             yield Check("folds", "fold1 and fold2 as folders", "none, file numbers decide", "warning", "SCR's zip has the folders.")
@@ -116,8 +116,8 @@ class DatasetReader(Reader):
                     for mask in paths:
                         where = self._where(sample_id, structure)
                         require_size(read_unnamed(size_of, mask, where), (MASK_SIDE, MASK_SIDE), where, "mask", "outlines")
-            sample = self.sample(self.ids[0])
-            filled = sample.masks(sample.image().shape).any(axis=(1, 2)).all()
+            first = self.ids[0]
+            filled = self._masks(first, self._image(first).shape).any(axis=(1, 2)).all()
         except LobeError as error:
             return Check("files", expected, str(error), "error", "Fetch this file again.")
         if not filled:

@@ -137,8 +137,8 @@ class DatasetReader(Reader):
         """
         if rule.rule == TEST_REPORTS:
             return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.part == "test"])}
-        require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
-        return {"train": (), "validation": (), "test": self._five_by_two_hundred(rule.seed)}
+        numbers = require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
+        return {"train": (), "validation": (), "test": self._five_by_two_hundred(numbers.seed)}
 
     def checks(self) -> Iterable[Check]:
         everything = list(self._read("split", SPLIT_COLUMNS))

@@ -105,8 +105,9 @@ class DatasetReader(Reader):
     def split(self, rule: SplitRule) -> Splits:
         """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched"."""
         known = (RULE, f"{RULE}, patient-disjoint", f"{RULE}, size-matched")
-        require_rule(rule, known, "seed", "validation_share", "test_share", dataset=self.card.name)
-        splits = split_with_normals(tuple(self._boxed), self._normal, rule.seed, rule.validation_share, rule.test_share)
+        numbers = require_rule(rule, known, "seed", "validation_share", "test_share", dataset=self.card.name)
+        shares = numbers.validation_share, numbers.test_share
+        splits = split_with_normals(tuple(self._boxed), self._normal, numbers.seed, *shares)
         locate([i for split in SPLITS for i in splits[split]], {i: (p,) for i, p in self.images.items()}, self.card.name, "the split")
         return variant_of(splits, rule, patient_of)
 

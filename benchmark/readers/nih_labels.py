@@ -75,8 +75,8 @@ class DatasetReader(Reader):
         return (self._entry_path, self._base / TRAIN_VAL_LIST, self._base / TEST_LIST)
 
     def split(self, rule: SplitRule) -> Splits:
-        require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
-        splits = official_split(self._lists[TRAIN_VAL_LIST], self._lists[TEST_LIST], rule.seed, rule.validation_share)
+        numbers = require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
+        splits = official_split(self._lists[TRAIN_VAL_LIST], self._lists[TEST_LIST], numbers.seed, numbers.validation_share)
         check_disjoint(splits)
         return splits
 

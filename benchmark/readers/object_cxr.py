@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError, TooFewImages
 from benchmark.imaging.picture import GreyRule, read_grey, size_of
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check, Reader, Sample, Verdict
 from benchmark.readers.kit.boxes import xywh_of
 from benchmark.readers.kit.checks import count_checks, first_sample_check, phantom_checks, split_checks, tolerated
 from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
@@ -237,7 +237,7 @@ class DatasetReader(Reader):
             return Check(what, expected, str(error), "error", "Unpack the images again.")
         if n_outside == 0:
             return Check(what, expected, "0", "ok")
-        verdict = "warning" if n_outside < MOST_OUTSIDE * n_boxes else "error"
+        verdict: Verdict = "warning" if n_outside < MOST_OUTSIDE * n_boxes else "error"
         return Check(what, expected, f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes.")
 
     def _n_boxes(self, sample_id: str) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.picture import read_grey
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check, Reader, Sample, Verdict
 from benchmark.readers.kit.checks import as_warning, first_image_check, release_checks, tolerated
 from benchmark.readers.kit.holdout import sampled
 from benchmark.readers.kit.splits import Splits, check_disjoint, permutation_split, require_rule
@@ -100,12 +100,12 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, one without its numbers, or a part that is left without an image.
         """
-        require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
+        numbers = require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
         images: dict[str, list[str]] = {}
         for sample_id, row in self._rows.items():
             images.setdefault(row.patient, []).append(sample_id)
         seen = sorted(patient for patient, ids in images.items() if any(self._rows[i].physician for i in ids))
-        drawn = permutation_split(seen, rule.seed, rule.validation_share, rule.test_share)
+        drawn = permutation_split(seen, numbers.seed, numbers.validation_share, numbers.test_share)
         held = {"test": drawn["test"], "validation": drawn["validation"]}
         away = {*held["test"], *held["validation"]}
         splits = {name: tuple(i for p in patients for i in images[p] if self._rows[i].physician) for name, patients in held.items()}
@@ -128,7 +128,7 @@ class DatasetReader(Reader):
             hint = "" if n else "Are labels spelt otherwise in this copy? Nothing can be learnt of a class that nobody has."
             yield Check(f"images with {name}", "at least 1", f"{n:,}", "ok" if n else "error", hint)
         # Recalled values: another one is no error, but nobody knows who gave such labels, and they count as not a physician's.
-        verdict = "warning" if self._n_other_methods else "ok"
+        verdict: Verdict = "warning" if self._n_other_methods else "ok"
         yield Check(f"MethodLabel is {' or '.join(METHODS)}", "always", f"{self._n_other_methods:,} rows are not", verdict)
         yield tolerated(self.card, "frontal images without a file", self._n_missing)
         yield first_image_check(self)

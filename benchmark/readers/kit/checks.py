@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import LobeError, SplitError, TooFewImages
-from benchmark.readers.base import Check, Reader, ids_digest
+from benchmark.readers.base import Check, Reader, Verdict, ids_digest
 from benchmark.readers.kit.splits import PatientOf, Splits, check_digests, compare
 
 
@@ -77,7 +77,7 @@ def tolerated(card: DatasetCard, what: str, found: int) -> Check:
     """A known blemish: a warning up to the card's count, an error beyond it, ok when absent."""
     known = next((d for d in card.deviations if d.what == what), None)
     at_most, why = (known.at_most, known.why) if known else (0, "No copy of this release is known to have any.")
-    verdict = "ok" if found == 0 else "warning" if found <= at_most else "error"
+    verdict: Verdict = "ok" if found == 0 else "warning" if found <= at_most else "error"
     return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
 
 

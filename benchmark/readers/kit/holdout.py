@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import SplitError
-from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
+from benchmark.readers.kit.splits import Numbers, Splits, check_disjoint, require_rule
 
 Id = TypeVar("Id")
 SORTED, SORTED_BALANCED = "sorted holdout", "sorted holdout, balanced"
@@ -40,14 +40,15 @@ def stratified_holdout(ids: Iterable[str], kind_of: Callable[[str], str], rule: 
         kind_of: id -> its kind in words. Kinds are drawn in alphabetical order.
 
     Raises:
-        SplitError: too few images of a kind.
+        SplitError: too few images of a kind, or a rule without its seed or its share.
     """
     from sklearn.model_selection import train_test_split  # dear to import, and only these splits need it
 
-    ids = sorted(ids)
+    numbers, ids = Numbers(rule, dataset), sorted(ids)
     kinds = list(map(kind_of, ids))
     try:
-        kept, held = train_test_split(ids, test_size=round(rule.validation_share * len(ids)), stratify=kinds, random_state=rule.seed)
+        n_held = round(numbers.validation_share * len(ids))
+        kept, held = train_test_split(ids, test_size=n_held, stratify=kinds, random_state=numbers.seed)
     except ValueError as error:
         counted = ", ".join(f"{n:,} {kind}" for kind, n in sorted(Counter(kinds).items())) or "none"
         raise SplitError(f"{dataset}: too few training images ({counted}) to hold out a validation set of every kind ({error}).") from None
@@ -79,10 +80,10 @@ def sorted_holdout(ids: Sequence[str], rule: SplitRule) -> dict[str, tuple[str, 
     Raises:
         SplitError: another rule, or one without its seed or its shares.
     """
-    require_rule(rule, (SORTED,), "seed", "validation_share", "test_share")
-    n_held = math.ceil(round((rule.validation_share + rule.test_share) * len(ids), 6))
-    train, held = hold_out(sorted(ids), n_held, rule.seed)
-    test, validation = hold_out(held, math.ceil(n_held / 2), rule.seed)
+    numbers = require_rule(rule, (SORTED,), "seed", "validation_share", "test_share")
+    n_held = math.ceil(round((numbers.validation_share + numbers.test_share) * len(ids), 6))
+    train, held = hold_out(sorted(ids), n_held, numbers.seed)
+    test, validation = hold_out(held, math.ceil(n_held / 2), numbers.seed)
     return {"train": tuple(sampled(train)), "validation": tuple(validation), "test": tuple(test)}
 
 

@@ -101,7 +101,7 @@ def find_images(base: Path) -> dict[str, tuple[Path, ...]]:
 
     Only `images*` folders: LoVT's preparation leaves equalised copies under the same names in `processed_images`.
     """
-    found = {p.stem: (p,) for p in files_in(base) if p.suffix == ".png"}
+    found: dict[str, tuple[Path, ...]] = {p.stem: (p,) for p in files_in(base) if p.suffix == ".png"}
     for folder in (p for p in folders_in(base) if p.name.startswith("images")):
         for stem, paths in find_files(folder, ".png").items():
             found[stem] = (*found.get(stem, ()), *paths)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from benchmark.readers.kit.text import open_text
 
 Splits = dict[str, tuple[str, ...]]
 PatientOf = Callable[[str], str | None]
+Given = TypeVar("Given")
 
 _SUBSET = re.compile(r"(?P<split>[a-z]+)_(?P<percent>\d+)pct")
 _SHOWN_IDS = 3
@@ -32,11 +34,48 @@ _SHOWN_HEX = 16
 # ------------------------------------------------------------------------------------------------------------------- rules
 
 
-def require_rule(rule: SplitRule, known: Collection[str], *needed: str, dataset: str = "") -> None:
-    """Raises SplitError unless the rule is one of `known` and has the numbers it needs.
+@dataclass(frozen=True)
+class Numbers:
+    """What a rule draws with. A card may leave each out, so each is there or an error when asked for.
+
+    Attributes:
+        dataset: named by the sentence.
+
+    Raises:
+        SplitError: the rule does not give what is asked for.
+    """
+
+    rule: SplitRule
+    dataset: str = ""
+
+    @property
+    def seed(self) -> int:
+        return self._given("seed", self.rule.seed)
+
+    @property
+    def validation_share(self) -> float:
+        return self._given("validation_share", self.rule.validation_share)
+
+    @property
+    def test_share(self) -> float:
+        return self._given("test_share", self.rule.test_share)
+
+    @property
+    def patients(self) -> Mapping[str, Sequence[str]]:
+        return self._given("patients", self.rule.patients)
+
+    def _given(self, name: str, number: Given | None) -> Given:
+        if number is None:
+            where = f"{self.dataset}: " if self.dataset else ""
+            raise SplitError(f"{where}split rule {self.rule.rule!r} needs {name}; mend the dataset card.")
+        return number
+
+
+def require_rule(rule: SplitRule, known: Collection[str], *needed: str, dataset: str = "") -> Numbers:
+    """The rule's numbers. Raises SplitError unless the rule is one of `known` and has those it needs.
 
     Args:
-        needed: of seed, validation_share and test_share.
+        needed: of seed, validation_share, test_share and patients.
         dataset: named by the sentence.
     """
     where = f"{dataset}: " if dataset else ""
@@ -44,6 +83,7 @@ def require_rule(rule: SplitRule, known: Collection[str], *needed: str, dataset:
         raise SplitError(f"{where}there is no split rule {rule.rule!r} here; known: {', '.join(map(repr, known))}.")
     if any(getattr(rule, number) is None for number in needed):
         raise SplitError(f"{where}split rule {rule.rule!r} needs {', '.join(needed)}; mend the dataset card.")
+    return Numbers(rule, dataset)
 
 
 def split_by_rule(ids: Sequence[str], rule: SplitRule, patient_of: PatientOf) -> Splits:
@@ -54,11 +94,10 @@ def split_by_rule(ids: Sequence[str], rule: SplitRule, patient_of: PatientOf) ->
     """
     name = rule.rule.partition(",")[0].strip()
     if name == "permutation":
-        require_rule(rule, (rule.rule,), "seed", "validation_share", "test_share")
-        splits = permutation_split(ids, rule.seed, rule.validation_share, rule.test_share)
+        numbers = require_rule(rule, (rule.rule,), "seed", "validation_share", "test_share")
+        splits = permutation_split(ids, numbers.seed, numbers.validation_share, numbers.test_share)
     elif name == "patient-lists":
-        require_rule(rule, (rule.rule,), "patients")
-        splits = patient_lists(ids, patient_of, rule.patients)
+        splits = patient_lists(ids, patient_of, require_rule(rule, (rule.rule,), "patients").patients)
     else:
         raise SplitError(f"There is no split rule {name!r}; known are 'permutation' and 'patient-lists'.")
     return variant_of(splits, rule, patient_of)
@@ -80,8 +119,7 @@ def variant_of(splits: Splits, rule: SplitRule, patient_of: PatientOf) -> Splits
     if variant == "patient-disjoint":
         return disjoint
     if variant == "size-matched":
-        require_rule(rule, (rule.rule,), "seed")
-        return size_matched(splits, disjoint, rule.seed)
+        return size_matched(splits, disjoint, require_rule(rule, (rule.rule,), "seed").seed)
     raise SplitError(f"There is no variant {variant!r} of a split rule; known are 'patient-disjoint' and 'size-matched'.")
 
 

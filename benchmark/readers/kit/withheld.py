@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmark.cards import DatasetCard
 from benchmark.errors import DataError, LobeError
@@ -81,7 +81,13 @@ class Quiet:
 
 
 class _Discreet(Reader):
-    """Stands before the reader of a dataset that is withheld, and lets its errors, checks and warnings name nothing."""
+    """Stands before the reader of a dataset that is withheld, and lets its errors, checks and warnings name nothing.
+
+    Attributes:
+        _behind: that reader, next in line: `super()` would name the abstract methods of `Reader`.
+    """
+
+    _behind: ClassVar[type[Reader]]
 
     def __init__(self, card: DatasetCard, root: Path, *rest: Any):
         with withholding(card, root):
@@ -90,23 +96,21 @@ class _Discreet(Reader):
 
     def sample(self, sample_id: str) -> Sample:
         with self._withholding():
-            found = super().sample(sample_id)
+            found = self._behind.sample(self, sample_id)
         words = (found.id, *filter(None, [found.patient_id]), *(path.name for path in found.files))
-        quiet = {
-            name: Quiet(self.card, self.root, words, call) for name in ("image", "masks") if (call := getattr(found, name)) is not None
-        }
-        return replace(found, **quiet)
+        masks = None if found.masks is None else Quiet(self.card, self.root, words, found.masks)
+        return replace(found, image=Quiet(self.card, self.root, words, found.image), masks=masks)
 
     def checks(self) -> Iterator[Check]:
         with self._withholding():
-            for check in super().checks():
+            for check in self._behind.checks(self):
                 digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
-                quiet = {"found": check.found if digest else self._quiet(check.found), "hint": self._quiet(check.hint)}
-                yield check if check.verdict == "ok" else replace(check, **quiet)
+                found = check.found if digest else self._quiet(check.found)
+                yield check if check.verdict == "ok" else replace(check, found=found, hint=self._quiet(check.hint))
 
     def split(self, *arguments: Any) -> Any:
         with self._withholding():
-            return super().split(*arguments)
+            return self._behind.split(self, *arguments)
 
     def image_files(self) -> Any:
         with self._withholding():
@@ -138,7 +142,7 @@ class _Discreet(Reader):
 @cache
 def discreet(reader: type[Reader]) -> type[Reader]:
     """The same reader for data that is withheld."""
-    return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__})
+    return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__, "_behind": reader})
 
 
 def _told(text: str, known: set[str], *, below: bool) -> str:
