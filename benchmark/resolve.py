@@ -91,7 +91,7 @@ def cache_folder(given: Path | None = None) -> Path:
 def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
     """Folders from `--data DIR` or `--data name=path`; the key None is the common root. Default $LOBE_DATA.
 
-    An entry that exists as it stands is a folder, whatever signs its name holds.
+    An entry that exists as it stands is a folder, even with an equals sign in its name.
 
     Raises:
         UsageError: nothing given, or an unknown dataset name.

@@ -115,7 +115,7 @@ def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Seq
 
 
 def alternate(plain: Callable[[], Any], fast: Callable[[], Any], repeats: int) -> tuple[Timed, Timed, Any, Any]:
-    """Times the two sides in turn; gives their times and their last results. Whatever must be warm is warmed by the caller."""
+    """Times the two sides in turn; gives their times and their last results. The caller warms what must be warm."""
     seconds: tuple[list[float], list[float]] = ([], [])
     results: list[Any] = [None, None]
     for _ in range(repeats):

@@ -90,7 +90,7 @@ def listed(reader: Reader, ids: Sequence[str]) -> Contents:
 
 
 def covered(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | None) -> tuple[str, ...]:
-    """Ids that a job of this split and limit may use, whatever its fraction: all, or of each split the first `limit` and first positives.
+    """Ids that a job of this split and limit may use at any fraction: all, or of each split the first `limit` and first positives.
 
     A limited split takes the head of the list after the fraction, and late negatives give way to the list's next positives
     (`benchmark.training.data.limit_samples`); both are of the head or of the first few positives.
