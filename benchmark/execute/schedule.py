@@ -141,7 +141,7 @@ class Schedule:
             if not self._missing[number] and number in self._units:
                 self._make_ready(number)
 
-    def again(self, unit: WorkUnit, event: Event, share: float) -> bool:
+    def retry(self, unit: WorkUnit, event: Event, share: float) -> bool:
         """Puts a job that ran out of memory back with the next remedy; False when none is left, or something else failed it.
 
         A job that failed because its selection run was put back goes back too, and waits for it.

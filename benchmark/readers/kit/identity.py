@@ -67,7 +67,7 @@ def identify(
     try:
         hashed = yield from memory.digests(wanted)
     except DataError as error:
-        raise _told(reader, error) from None
+        raise _without_files(reader, error) from None
     return _identity(reader, decoded, read, published, hashed, {})
 
 
@@ -78,7 +78,7 @@ def look(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | None,
     try:
         looked = memory.look(path for path in (*decoded, *read) if path not in published)
     except DataError as error:
-        raise _told(reader, error) from None
+        raise _without_files(reader, error) from None
     return _identity(reader, decoded, read, published, looked.digests, looked.unknown)
 
 
@@ -153,7 +153,7 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
     return found
 
 
-def _told(reader: Reader, error: DataError) -> DataError:
+def _without_files(reader: Reader, error: DataError) -> DataError:
     if reader.names_files:
         return error
     return DataError(f"{reader.card.name}: an image of the split cannot be read, or changed while it was. Is the folder complete?")
