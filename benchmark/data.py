@@ -13,7 +13,8 @@ from benchmark import registry, resolve
 from benchmark.cards import DatasetCard
 from benchmark.contents import Memory
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
-from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
+from benchmark.imaging.cache import ImageCache
+from benchmark.imaging.cache_files import CacheRecipe, list_caches
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
 from benchmark.readers.kit.audit import leakage, leakage_checks, summary_check

@@ -86,7 +86,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     with Live(console, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
     page = write_report(request.out, title="LOBE demo").page
-    for line in _ahead(evaluation.records):
+    for line in _comparison_lines(evaluation.records):
         console.print(line)
     for record in evaluation.failures:
         assert record.failure is not None
@@ -123,7 +123,7 @@ def means_by_metric(records: list[Record]) -> dict[str, tuple[float, float, int]
     }
 
 
-def _ahead(records: list[Record]) -> list[str]:
+def _comparison_lines(records: list[Record]) -> list[str]:
     pairs = pretrained_wins(records)
     if not pairs:
         return []

@@ -1,4 +1,4 @@
-"""JSON from disk, whatever lies there: an object where an object belongs, or one kind of error with a clause that says what is wrong."""
+"""JSON from disk: returns an object where an object belongs, else raises one kind of error with a clause that says what is wrong."""
 
 from __future__ import annotations
 

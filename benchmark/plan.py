@@ -156,7 +156,7 @@ def smoke_steps(head: str) -> int:
 
 
 def _require_rising(task: TaskCard) -> None:
-    """Selection, early stopping and tables take the highest value for the best, whatever the task."""
+    """Selection, early stopping and tables of every task take the highest value for the best."""
     for key, metric in (("select", task.select), ("report", task.report)):
         if not spec.rises(metric):
             raise CardError(f"Task {task.id}: `{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")

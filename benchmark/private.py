@@ -1,4 +1,4 @@
-"""Folders and files that only their owner may open, whatever the umask and whatever made them before.
+"""Folders and files that only their owner may open, under any umask and also where they existed before with wider rights.
 
 Private is every cache of images, features and digests, what waits on a node or for a tracking server, checkpoints, what a report keeps
 between two calls, and in an output folder all that belongs to a record whose dataset may not be passed on (`is_restricted`). The rest of an

@@ -312,7 +312,7 @@ def _done(jobs: Sequence[Job], store: Store, *, retry_failed: bool) -> dict[str,
     """Stored records of these jobs that need not be computed again, by key."""
     stored = {job.key: record for job in jobs if (record := store.get(job.key)) is not None}
     done = {key: record for key, record in stored.items() if record.status == "ok" or not retry_failed}
-    # Whatever failed for want of a selection run has a new chance when that is computed again.
+    # A job that failed for want of a selection run is tried again when that run is computed again.
     return {key: r for key, r in done.items() if r.status == "ok" or all(needed in done for needed in r.job.depends_on)}
 
 

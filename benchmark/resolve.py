@@ -16,24 +16,24 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from benchmark import registry, task_rules
-from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, SplitRule, TaskCard
+from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, SplitError, UsageError
+from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, UsageError
 from benchmark.plan import NamedBackbone
-from benchmark.readers.base import Reader, open_reader
+from benchmark.readers.base import open_reader
+from benchmark.readers.kit.chosen_split import chosen_split, rule_of_card
 from benchmark.readers.kit.identity import identify, look, used
-from benchmark.readers.kit.lists import NAME as LISTS
-from benchmark.readers.kit.lists import lists_rule, read_lists, splits_of
+from benchmark.readers.kit.image_files import require_image_files
+from benchmark.readers.kit.lists import splits_of
 from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
-PATIENT_SPLITS = ("patient-disjoint", "size-matched")  # docs/reading-the-leaderboard.md
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def cache_folder(given: Path | None = None) -> Path:
 def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
     """Folders from `--data DIR` or `--data name=path`; the key None is the common root. Default $LOBE_DATA.
 
-    An entry that exists as it stands is a folder, whatever signs its name holds.
+    An entry that exists as it stands is a folder, even with an equals sign in its name.
 
     Raises:
         UsageError: nothing given, or an unknown dataset name.
@@ -161,7 +161,7 @@ def dataset(
     reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
     require_image_files(reader)
     verification = reader.verify()
-    split, rule, lists = _split(reader, split, lists)
+    split, rule, lists = chosen_split(reader, split, lists)
     splits, memory = used(splits_of(reader, rule, lists), trains=trains), Memory(cache)
     identity = drained(identify(reader, splits, limit, memory), progress) if hashing else look(reader, splits, limit, memory)
     ref = DatasetRef(
@@ -192,63 +192,6 @@ def dataset(
         n_unhashed=len(identity.unhashed),
         unhashed_bytes=sum(identity.unhashed.values()),
     )
-
-
-def require_image_files(reader: Reader) -> None:
-    """Every image the label files name is a file with something in it; folders are listed once, no image is opened.
-
-    Readers look for names, which a link to nowhere and an interrupted download have too.
-
-    Raises:
-        PartialRelease: with how many of how many, and the first few by name where the agreement lets ids be passed on.
-    """
-    files = reader.image_files()
-    filled = {folder: _filled(folder) for folder in {path.parent for path in files}}
-    lacking = sorted(path for path in files if path.name not in filled[path.parent])
-    if lacking:
-        listed = ", ".join(path.name for path in lacking[:3])
-        some = f", for example {listed}" if reader.names_files else ""
-        raise PartialRelease(
-            f"{reader.card.name}: {len(lacking):,} of {len(files):,} image files are empty or not there{some}. "
-            "Is the download complete, and do all links lead somewhere?"
-        )
-
-
-def _filled(folder: Path) -> set[str]:
-    """Names of the files of a folder that are not empty."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file() and entry.stat().st_size > 0}
-    except OSError:
-        return set()
-
-
-def rule_of_card(card: DatasetCard, split: str) -> SplitRule:
-    """The card's split of that name.
-
-    Raises:
-        SplitError: the card has none, with the reason where patients are the reason.
-    """
-    if split in card.splits:
-        return card.splits[split]
-    offered = ", ".join(card.splits)
-    if not card.patients_known and split in PATIENT_SPLITS:
-        raise SplitError(
-            f"{card.name}: no split {split!r}: the release does not say which images belong to one patient. It offers: {offered}."
-        )
-    raise SplitError(f"{card.name}: there is no split {split!r}. It offers: {offered}.")
-
-
-def _split(reader: Reader, split: str, lists: Path | None) -> tuple[str, SplitRule, Path | None]:
-    """Name, rule and folder of the split; lists that say what the rule says are that rule, and the same jobs."""
-    if lists is not None:
-        splits = read_lists(reader, lists)
-        for name, rule in reader.card.splits.items():
-            with contextlib.suppress(SplitError):
-                if reader.split(rule) == splits:
-                    return name, rule, None
-        return LISTS, lists_rule(splits), lists
-    return split, rule_of_card(reader.card, split), None
 
 
 def backbone(name: str, cache: Path) -> ResolvedBackbone:

@@ -98,7 +98,7 @@ def _scored(
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:
-    """Texts in a predictions file that may name images, whatever else is wrong with it; none where it cannot be read."""
+    """Texts that may name images, also of a predictions file with faults; none where it cannot be read."""
     try:
         return kinds.of_task(task).stored_as.names_in(file)
     except (LobeError, OSError, ValueError, KeyError):

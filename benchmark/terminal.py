@@ -64,7 +64,7 @@ class Enduring:
 
 
 def prepare() -> None:
-    """Makes the streams of this process safe to write to, whatever they are. Called again, it changes nothing."""
+    """Makes the standard streams of this process safe to write to: closed ones, pipes and terminals. Called again, it changes nothing."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -82,7 +82,7 @@ def prepare() -> None:
 
 
 def settle() -> None:
-    """Writes what still waits, before Python's own end of the process would, which knows no sentence."""
+    """Flushes both streams before Python does at exit, where a failure would print a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

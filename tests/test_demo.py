@@ -72,7 +72,7 @@ def test_the_demo_averages_no_two_metrics():
         "opacity Dice": (pytest.approx(0.3), pytest.approx(0.3), 2),
         "opacity box-mask Dice": (0.1, 0.5, 1),
     }
-    said = demo._ahead(records)
+    said = demo._comparison_lines(records)
     assert said[0].startswith("The pre-trained row is ahead on 3 of 4 tasks.")
     assert "  opacity Dice: 30.0 against 30.0, mean of 2 tasks" in said
     assert "  behind on unet: 30.0 against 40.0" in said

@@ -147,7 +147,7 @@ def assert_computes_again(request: Request, n_jobs: int = 1) -> None:
 def test_after_a_full_disk_the_same_command_computes_again(request_for, tmp_path: Path):
     request = request_for(cache=tmp_path / "small disk")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmark.imaging.cache._write_at", lambda *_: (_ for _ in ()).throw(full()))
+        patch.setattr("benchmark.imaging.cache.write_at", lambda *_: (_ for _ in ()).throw(full()))
         evaluation = evaluate(request)
     (record,) = evaluation.not_computed
     assert (evaluation.computed, evaluation.failures) == (0, [record])

@@ -17,7 +17,8 @@ from benchmark.encoders import hf, naming, shards, text, weights_file
 from benchmark.errors import DataError, ImageError, LobeError, NotRegular, StoreError
 from benchmark.execute.costs import Costs
 from benchmark.files import open_regular, read_bytes, read_text, require_regular
-from benchmark.imaging.cache import CacheRecipe, ImageCache, list_caches
+from benchmark.imaging.cache import ImageCache
+from benchmark.imaging.cache_files import CacheRecipe, list_caches
 from benchmark.imaging.dicom import read_dicom, size_of_dicom
 from benchmark.imaging.picture import read_grey, read_mask, size_of
 from benchmark.kinds.detection import read_detections

@@ -18,7 +18,7 @@ from benchmark.driver_lock import _named, _owner
 from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
 from benchmark.execute.costs import Costs
-from benchmark.imaging.cache import list_caches
+from benchmark.imaging.cache_files import list_caches
 from benchmark.kinds.detection import read_detections
 from benchmark.kinds.segmentation import read_masks
 from benchmark.readers import chestx_det, rsna, tbx11k

@@ -16,7 +16,6 @@ from benchmark.readers.rsna import MAPPING
 from benchmark.registry import dataset
 from benchmark.report import tables
 from benchmark.report.rows import rows_of
-from benchmark.resolve import rule_of_card
 from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
@@ -77,23 +76,6 @@ def test_rsna_without_its_mapping_names_the_file(anonymous: Path, tmp_path: Path
 def test_a_phantom_needs_no_mapping(corpora: Path, tmp_path: Path):
     for split in ("patient-disjoint", "size-matched"):
         assert plan_jobs(request(corpora, tmp_path, split=split)).jobs[0].experiment.dataset.split == split
-
-
-@pytest.mark.parametrize("name", ["siim", "object-cxr"])
-@pytest.mark.parametrize("split", ["patient-disjoint", "size-matched"])
-def test_where_patients_are_unknown_no_split_by_patient_is_offered(name: str, split: str):
-    with pytest.raises(LobeError, match="does not say which images belong to one patient"):
-        rule_of_card(dataset(name), split)
-
-
-@pytest.mark.parametrize("name", ["rsna", "nih-cxr", "covid-rural"])
-def test_where_patients_are_known_both_are_offered(name: str):
-    assert list(dataset(name).splits) == ["lovt", "patient-disjoint", "size-matched"]
-
-
-def test_a_misspelt_split_names_those_there_are():
-    with pytest.raises(LobeError, match="It offers: lovt, patient-disjoint, size-matched"):
-        rule_of_card(dataset("rsna"), "patient_disjoint")
 
 
 def test_a_patient_disjoint_split_keeps_the_test_images_and_its_control_drops_as_many(rsna: Path):

@@ -119,7 +119,7 @@ NO_TIME = "no time was left"
 
 
 def _step(name: str, folder: Path, told: Path, log: Path) -> None:
-    """The process of a step: tells every line as soon as it is known; whatever is printed goes to the log."""
+    """Runs a step in its own process: writes every line as soon as it is known; what it prints goes to the log."""
     os.setsid()
     with log.open("w", encoding="utf-8") as printed:
         os.dup2(printed.fileno(), 1)

@@ -105,7 +105,7 @@ def run(name: str, folder: Path) -> Iterator[Line]:
     """The lines of a step, each as soon as it is known.
 
     Raises:
-        Exception: whatever stops the step.
+        Exception: the step stopped on it.
     """
     scale = Scale("cuda" if torch.cuda.is_available() else "cpu", folder)
     with scale.steps():

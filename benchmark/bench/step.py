@@ -154,7 +154,7 @@ def _whole_run(task: str, given: Ingredients, unit: WorkUnit, empty, rounds: int
         rounds,
     )
     inside = Timed(seconds=tuple(floor.total_s for floor in floors))  # its tensors are brought into memory outside the clock
-    # Phase by phase the quickest turn of either side: whatever else the machine does only adds to a time.
+    # Phase by phase the quickest turn of either side: other load on the machine only adds to a time.
     record = records[-1].model_copy(update={"timings_s": _least([record.timings_s for record in records])})
     floor = replace(floors[-1], seconds=_least([floor.seconds for floor in floors]))
     phases = {f"fast, seconds in {name}": round(seconds, 3) for name, seconds in record.timings_s.items()}

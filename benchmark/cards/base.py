@@ -18,7 +18,7 @@ DISCLAIMER = (
 )
 
 Target = str
-"""Type of a task's ground truth: masks, boxes, labels, reports, phrases, or whatever a kind adds (`benchmark.kinds`)."""
+"""Type of a task's ground truth: masks, boxes, labels, reports, phrases, or a target that another kind adds (`benchmark.kinds`)."""
 
 T = TypeVar("T")
 _LATER = object()

@@ -11,8 +11,8 @@ class Switches(Card):
     """Each documented difference between what a paper's code did and what it meant, one named switch each.
 
     The first five stand in every job. Switches that came later stand only in jobs whose head reads them (`HeadFacts.later_switches`);
-    elsewhere they keep their default, so that no other job's key changes. A later default is what all earlier jobs did, whatever their
-    protocol.
+    elsewhere they keep their default, so that no other job's key changes. A later default is what earlier jobs of every
+    protocol did.
 
     Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks.
     """

@@ -16,7 +16,7 @@ class Recipe(Card):
     Attributes:
         learning_rate: used as is when `grid` is empty; otherwise the value in the released config, kept for the record.
         grid: learning rates in the order tried; the first entry wins ties.
-        max_steps: optimiser steps after which training ends, whatever the epoch; None leaves it to epochs and patience.
+        max_steps: optimiser steps after which training ends, also within an epoch; None leaves it to epochs and patience.
         warmup_steps: training batches with a frozen encoder at `warmup_learning_rate` (fine-tuning only).
         validation_subset: share of the validation list, taken from its head.
         optimiser, betas: Adam as LoVT uses it unless a card says otherwise; not part of older jobs' keys.

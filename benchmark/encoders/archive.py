@@ -15,7 +15,7 @@ from benchmark.files import open_regular
 MOST_ENTRIES = 100_000  # of an archive; a network has some thousand tensors
 MOST_EXPANSION = 20  # times its size that an archive may unpack to: weights hardly compress
 MOST_PICKLE_BYTES = 64 * 2**20  # names and settings beside the tensors
-_FREE_BYTES = 64 * 2**20  # what may unpack whatever the expansion
+_FREE_BYTES = 64 * 2**20  # so much may unpack at any expansion ratio
 _CHUNK = 2**20
 _FOLDER = 0x10  # bit of an entry's attributes
 _END_BYTES = 2**16 + 200  # in which the last records of an archive lie, a comment included

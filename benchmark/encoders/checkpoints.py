@@ -1,7 +1,7 @@
 """Weights from a file into an encoder, with an account of every tensor: nothing is loaded, left out or ignored in silence.
 
 How files name an encoder's tensors stands in `layouts`; `weights_file` reads the bytes safely, families build the encoder.
-A checkpoint that fits badly gives a plausible number, not a crash; so whatever looks like that is an error here.
+A checkpoint that fits badly gives a plausible number, not a crash; so every sign of a bad fit is an error here.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _is_ignored(name: str, prefix: str, layout: Layout) -> bool:
 
 
 def _joined(found: Mapping[str, Tensor], prefix: str, layout: Layout) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
-    """Tensors by their inner name, parts of one put together, and the names of those that are no part of the encoder."""
+    """Tensors by their inner name, those stored in pieces joined, and names of tensors outside the encoder."""
     whole: dict[str, tuple[str, Tensor]] = {}
     parts: dict[str, dict[str, str]] = {}
     apart: list[str] = []

@@ -221,7 +221,7 @@ def _watch_libraries(observer: _Observer) -> None:
 
 
 def _pass_images(backbone: Backbone) -> None:
-    """Whatever is imported or opened only then. What fails is said by the contract's own check."""
+    """Passes images once, so that what is imported or opened only then is seen too. The contract's own check reports failures."""
     import torch
 
     from benchmark.cards import IMAGENET
@@ -259,7 +259,7 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         written before it was read; `relative`: files opened by paths relative to the working directory.
 
     Raises:
-        Exception: whatever the author's code raises.
+        Exception: the author's code raised it.
         ConformanceError: a file was edited meanwhile.
     """
     import torch

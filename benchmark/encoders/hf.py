@@ -5,7 +5,7 @@ A folder (or a repository's name) gives the architecture by its `config.json`; a
 transformers ships are built: code in a folder is never run.
 Plain transformers (ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP) give their last state after the final norm, at the stride of the patch; models
 with stages (Swin, ConvNeXt, ResNet) give the stages. transformers' Swin needs 224 pixels or more. A masked autoencoder's encoder sees the
-whole image: its mask is off. Networks run in float32 whatever type the folder was saved in.
+whole image: its mask is off. Networks run in float32, also where the folder was saved in another type.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class _PickledDtype:
 
     @property
     def numpy(self) -> np.dtype | None:
-        """NumPy's type, or None for objects, texts, records and whatever it does not know."""
+        """NumPy's type, or None for objects, texts, records and unknown types."""
         try:
             found = np.dtype(self.name)
         except TypeError:

@@ -34,7 +34,7 @@ def fetched(name: str, download: Callable[[], Path]) -> Path:
     """The downloaded file.
 
     Raises:
-        EnvironmentProblem: the download failed for whatever reason (no network, a proxy, a full disk, a wrong digest).
+        EnvironmentProblem: the download failed (no network, a proxy, a full disk, a wrong digest).
     """
     try:
         return download()

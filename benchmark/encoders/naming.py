@@ -37,7 +37,7 @@ class ParsedName:
     Attributes:
         family: module in `benchmark/encoders` that builds it.
         model: architecture inside the family; for `python_file` the absolute file and function.
-        weights: None for random initialisation (or whatever a Python function returns), a library's weight name, or a file.
+        weights: None for random initialisation (or the state in which a Python function returns it), a library's weight name, or a file.
         label: what tables call it, for example `resnet18 (random)`.
         layout, minimum_loaded, normalisation: of the card, or the family's defaults; None = the backbone's own statistics.
         container: key of the set of weights in a file that holds several; None = the only one.

@@ -87,7 +87,7 @@ class Connection:
             self.own = False
 
     def _connect(self, ray, backbones: Iterable[str]) -> None:
-        if self.address is None:  # its own, whatever else runs here
+        if self.address is None:  # its own, even where another Ray runs here
             start_here(ray, self.cpus or usable_cores())
             return
         common: dict[str, Any] = {**SILENT}

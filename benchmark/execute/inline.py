@@ -30,7 +30,7 @@ class InlineExecutor:
             yield from self._publish(schedule, Finished(record, files))
         while (unit := schedule.next()) is not None:
             for event in run_unit(unit):
-                if not schedule.again(unit, event, share=1.0):
+                if not schedule.retry(unit, event, share=1.0):
                     yield from self._publish(schedule, event)
 
     def _publish(self, schedule: Schedule, event: Event) -> Iterator[Event]:

@@ -225,7 +225,7 @@ class _Drive:
             if event.record.failure is not None and event.record.failure.kind == DeviceMissing.__name__:
                 yield from self._without_device(run, event.record)
                 return
-            if self.schedule.again(run.unit, event, run.slot.share if run.slot.gpus else 1.0):
+            if self.schedule.retry(run.unit, event, run.slot.share if run.slot.gpus else 1.0):
                 return
         yield from self._publish(event, run.slot.node)
 

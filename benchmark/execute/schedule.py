@@ -1,4 +1,4 @@
-"""Which unit may start next: those whose selection runs are known, the longest expected first. Knows no process and no science.
+"""Decides which unit starts next: of the units whose selection runs are known, the one expected to take longest. Starts no process itself.
 
 The executors and the simulator ask the same object, so that what was simulated is what happens.
 """
@@ -51,7 +51,7 @@ class Schedule:
         self.n_units = self._count
 
     def add(self, unit: WorkUnit) -> None:
-        """Puts a unit in, or back in."""
+        """Queues a unit, also one that was taken before."""
         number, self._count = self._count, self._count + 1
         self._units[number] = unit
         own = {job.key for job in unit.jobs}
@@ -75,7 +75,7 @@ class Schedule:
         return sorted({unit.inputs.backbone_model for unit in own})
 
     def ready_needs(self, most: int) -> list[Needs]:
-        """What units need that could start now, were there room, at most so many of each kind."""
+        """Returns the needs of units that could start now if there were room, at most `most` units of each kind of need."""
         return [needs for needs, heap in self._ready.items() for _, number in heap[:most] if number in self._units]
 
     def next(self) -> WorkUnit | None:
@@ -115,7 +115,7 @@ class Schedule:
         return replace(unit, outcomes=tuple(self._outcomes[key] for key in sorted(needed) if key in self._outcomes))
 
     def drop(self, key: str) -> None:
-        """Takes a job out that turned out to be done."""
+        """Removes a job that is already done."""
         for number, unit in list(self._units.items()):
             left = tuple(job for job in unit.jobs if job.key != key)
             if len(left) < len(unit.jobs):
@@ -125,7 +125,7 @@ class Schedule:
                     del self._units[number]  # its entry in a heap is skipped
 
     def note(self, event: Event) -> None:
-        """Learns from a finished job: its outcome for those that wait for it, and what it took."""
+        """Records what a finished job cost, and the outcome of a selection job."""
         if not isinstance(event, Finished):
             return
         self._put_back.discard(event.record.key)
@@ -134,14 +134,14 @@ class Schedule:
             self.learn(outcome_of(event.record))
 
     def learn(self, outcome: Outcome) -> None:
-        """The outcome of a selection job: those that waited only for it may start."""
+        """Records the outcome of a selection job. Units that waited for no other become ready."""
         self._outcomes[outcome.key] = outcome
         for number in self._blocked.pop(outcome.key, ()):
             self._missing[number].discard(outcome.key)
             if not self._missing[number] and number in self._units:
                 self._make_ready(number)
 
-    def again(self, unit: WorkUnit, event: Event, share: float) -> bool:
+    def retry(self, unit: WorkUnit, event: Event, share: float) -> bool:
         """Puts a job that ran out of memory back with the next remedy; False when none is left, or something else failed it.
 
         A job that failed because its selection run was put back goes back too, and waits for it.
@@ -162,7 +162,10 @@ class Schedule:
         return True
 
     def put_back(self, unit: WorkUnit, job: Job) -> None:
-        """One job of a unit waits again, to be tried under other circumstances; so will those that fail for want of its outcome."""
+        """Queues one job of a unit again, to be tried under other circumstances.
+
+        Jobs that fail because its outcome is missing are queued again too (`retry`).
+        """
         self._put_back.add(job.key)
         self.add(replace(unit, jobs=(job,)))
 

@@ -64,7 +64,7 @@ def reranked(coarse: Similarities, fine: Mapping[int, tuple[np.ndarray, np.ndarr
         block = np.array(coarse(part), np.float64)
         for row, query in enumerate(range(part.start, part.stop)):
             candidates, values = fine[query]
-            above = block[row].max() + 1  # whatever was put in order again stays before the rest
+            above = block[row].max() + 1  # reordered candidates stay before the rest
             block[row, candidates] = above + (values - values.min())
         return block
 

@@ -1,58 +1,43 @@
 """Decode once: each dataset as memory-mapped arrays at the task's size, filled on demand and shared by all processes of a node.
 
-Nothing is decided here about splits or labels; which rows are wanted is the caller's business. Writes go through `pwrite`, never through
-the map: a full disk is then an error with a sentence, where a sparse map would kill the process with a bus error. What lies on the disk is
-not trusted: every row has checksums, compared before this opening of the cache first uses it.
+Nothing is decided here about splits or labels; which rows are wanted is the caller's business. What lies on the disk is not trusted: every
+row has checksums, compared before this opening of the cache first uses it. The folder and its files: `cache_files`.
 """
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
-from pydantic import ValidationError
 
-from benchmark import json_files, private
-from benchmark.cards import Card, digest_of
+from benchmark import private
+from benchmark.cards import digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
 from benchmark.errors import DataError, NotRegular, StoreError
+from benchmark.imaging.cache_files import (
+    LAYOUT,
+    RECIPE_FILE,
+    CacheRecipe,
+    bytes_on_disk,
+    lay_out,
+    opened,
+    shapes_of,
+    store_errors,
+    write_at,
+)
 from benchmark.imaging.geometry import Frame
-from benchmark.imaging.prepare import Intensity, Source, prepare_image
+from benchmark.imaging.prepare import Source, prepare_image
 from benchmark.imaging.rows import ROW, Prepared, RefusedImage, joint_stamp, sealed, source_digests
-
-LAYOUT = 2  # goes up when the files change meaning or the pixels change without any decoder changing
-RECIPE_FILE = "recipe.json"
 
 _EMPTY, _DONE = 0, 1
 _BATCH = 32  # rows between two commits: at most so many images are lost to a kill
-
-
-class CacheRecipe(Card):
-    """Everything that decides the bytes of a cache.
-
-    Attributes:
-        dataset_digest: of label files and of image paths with sizes, and of anything else that alters masks. What images hold, rows know.
-        n_classes: mask channels; ignored without masks.
-        decoders: name -> version of what turns files into pixels.
-    """
-
-    dataset: str
-    dataset_digest: str
-    intensity: Intensity
-    size: int
-    n_classes: int
-    with_masks: bool
-    decoders: dict[str, str]
 
 
 class Bad(NamedTuple):
@@ -60,15 +45,6 @@ class Bad(NamedTuple):
 
     id: str
     sentence: str
-
-
-class CacheEntry(NamedTuple):
-    """One cache folder of `list_caches`; `recipe` is None where it cannot be read."""
-
-    path: Path
-    dataset: str
-    bytes: int
-    recipe: CacheRecipe | None
 
 
 class ImageCache:
@@ -86,7 +62,7 @@ class ImageCache:
         self._row = {sample_id: row for row, sample_id in enumerate(ids)}
         self._ids = tuple(ids)
         self._n_pixels = recipe.size * recipe.size
-        shapes = _shapes(recipe, len(ids))
+        shapes = shapes_of(recipe, len(ids))
         self._images = self._map("images.u8", np.dtype(np.uint8), shapes["images.u8"])
         self._masks = self._map("masks.bits", np.dtype(np.uint8), shapes["masks.bits"]) if recipe.with_masks else None
         self._rows = self._map("rows.bin", ROW, shapes["rows.bin"][:1])
@@ -111,11 +87,11 @@ class ImageCache:
             )
         content = {"layout": LAYOUT, "recipe": recipe.model_dump(mode="json"), "ids": digest_of(list(ids)), "n_images": len(ids)}
         path = folder / f"{recipe.dataset}-{digest_of(content)[:16]}"
-        with _store_errors(path):
+        with store_errors(path):
             private.folder(path)
             with FileLock(path / "lock", mode=private.FILE):
                 if not (path / RECIPE_FILE).exists():
-                    _lay_out(path, _shapes(recipe, len(ids)), content)
+                    lay_out(path, shapes_of(recipe, len(ids)), content)
         return cls(path, recipe, ids)
 
     def row_of(self, sample_id: str) -> int:
@@ -195,15 +171,15 @@ class ImageCache:
 
     def size_bytes(self) -> int:
         """Bytes on disk; unfilled rows take none."""
-        return _bytes_on_disk(self.path)
+        return bytes_on_disk(self.path)
 
     # ------------------------------------------------------------------------------------------------------------- inside
 
     def _fill_batch(self, batch: Sequence[Source], pool: ThreadPoolExecutor | None, contents: Contents, memory: Memory) -> list[Bad]:
         if all(self._is_current(s, contents) for s in batch):
             return []
-        with _store_errors(self.path), FileLock(self.path / "lock", mode=private.FILE), ExitStack() as stack:
-            files = {name: stack.enter_context(_descriptor(self.path / name)) for name in _shapes(self.recipe, len(self._ids))}
+        with store_errors(self.path), FileLock(self.path / "lock", mode=private.FILE), ExitStack() as stack:
+            files = {name: stack.enter_context(opened(self.path / name)) for name in shapes_of(self.recipe, len(self._ids))}
             stale = [s for s in batch if not self._is_current(s, contents) and not self._is_only_touched(s, contents, files["rows.bin"])]
             filled = [s for s in stale if self._state[self.row_of(s.id)] == _DONE]
             self._n_damaged += sum(not self._is_sound(self.row_of(s.id)) for s in filled)
@@ -269,12 +245,12 @@ class ImageCache:
 
     def _write(self, row: int, prepared: dict[str, bytes], files: dict[str, int]) -> None:
         for name, content in prepared.items():
-            _write_at(files[name], content, row * len(content))
+            write_at(files[name], content, row * len(content))
 
     def _mark(self, samples: Iterable[Source], state: int, file: int) -> None:
         rows = [self.row_of(s.id) for s in samples]
         for row in rows:
-            _write_at(file, bytes([state]), row)
+            write_at(file, bytes([state]), row)
         if rows:
             os.fsync(file)
 
@@ -301,7 +277,7 @@ class ImageCache:
             return False
         touched = self._rows[row].copy()
         touched["stamp"] = np.frombuffer(stamp, np.uint8)
-        _write_at(file, sealed(touched), row * ROW.itemsize)
+        write_at(file, sealed(touched), row * ROW.itemsize)
         return True
 
     def _is_of(self, row: int, sample: Source, contents: Contents) -> bool:
@@ -353,71 +329,6 @@ class _Unmasked:
         self.id, self.image, self.files = sample.id, sample.image, sample.files
 
 
-def list_caches(root: Path) -> list[CacheEntry]:
-    """Every cache folder below `root`, the largest first; sizes are bytes on disk."""
-    entries = []
-    for path in sorted(p.parent for p in root.glob(f"*/{RECIPE_FILE}")):
-        try:
-            recipe = CacheRecipe.model_validate(json_files.read(path / RECIPE_FILE)["recipe"])
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            recipe = None
-        entries.append(CacheEntry(path, recipe.dataset if recipe else path.name.rpartition("-")[0], _bytes_on_disk(path), recipe))
-    return sorted(entries, key=lambda entry: -entry.bytes)
-
-
-def _shapes(recipe: CacheRecipe, n_images: int) -> dict[str, tuple[int, ...]]:
-    """File name -> shape in bytes."""
-    shapes: dict[str, tuple[int, ...]] = {"images.u8": (n_images, recipe.size, recipe.size)}
-    if recipe.with_masks:
-        shapes["masks.bits"] = (n_images, recipe.n_classes, (recipe.size * recipe.size + 7) // 8)
-    return {**shapes, "rows.bin": (n_images, ROW.itemsize), "state.u8": (n_images,)}
-
-
-def _lay_out(path: Path, shapes: dict[str, tuple[int, ...]], content: dict) -> None:
-    """Sparse files of the final size; the recipe comes last and by rename, so its presence means that all is there."""
-    for name, shape in shapes.items():
-        with open(path / name, "wb", opener=private.opener) as handle:
-            handle.truncate(int(np.prod(shape)))
-    unfinished = path / f"{RECIPE_FILE}.part"
-    with open(unfinished, "w", encoding="utf-8", opener=private.opener) as handle:
-        json.dump(content, handle, indent=1)
-    os.replace(unfinished, path / RECIPE_FILE)
-
-
 def _changed(sample: Source, contents: Contents) -> str:
     name = f"{', '.join(map(str, sample.files))} (id {sample.id})" if contents.names_files else "An image file"
     return f"{name} changed while it was decoded. Run the same command again when nothing writes there."
-
-
-@contextmanager
-def _descriptor(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write_at(descriptor: int, content: bytes, offset: int) -> None:
-    written = 0
-    while written < len(content):  # a nearly full disk takes a part first and refuses the rest
-        written += os.pwrite(descriptor, content[written:], offset + written)
-
-
-@contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = next(p for p in (path, *path.parents) if p.exists())
-            free = shutil.disk_usage(where).free
-            raise StoreError(
-                f"The disk is full: the image cache {path} cannot grow ({free / 1e6:,.0f} MB free). What was cached is kept; free some "
-                "space (`lobe clean` lists caches with sizes) or choose another folder with --cache, then run the same command again."
-            ) from error
-        raise StoreError(f"The image cache {path} cannot be written ({error}). Choose another folder with --cache.") from error
-
-
-def _bytes_on_disk(path: Path) -> int:
-    return sum(p.stat().st_blocks * 512 for p in path.iterdir() if p.is_file())

@@ -25,7 +25,7 @@ _COLOUR = ("RGB", "RGBA", "P", "PA")
 _FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "JPEG2000")
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 0x0112
-# EXIF orientation -> what shows the picture upright (Exif 2.32, table 6, "Orientation"); 1 and whatever is not in it leave it as it is.
+# EXIF orientation -> what shows the picture upright (Exif 2.32, table 6, "Orientation"); 1 and values not listed leave it as it is.
 _UPRIGHT = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,

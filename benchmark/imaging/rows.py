@@ -39,7 +39,10 @@ class Prepared(NamedTuple):
 
 
 class RefusedImage(NamedTuple):
-    """An image that holds something else than it should, with the sentence; `read` as of `Prepared`, for it is what the files hold now."""
+    """An image whose content is not the planned one, with the sentence that says so.
+
+    `read` is as in `Prepared`: it tells what the files hold now.
+    """
 
     id: str
     sentence: str

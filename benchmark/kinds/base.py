@@ -207,7 +207,7 @@ class Kind(ABC):
         stored_as: module that reads what a file of its predictions says of itself.
         drawn_from: stored files that pictures need beside the examples.
         draws_by_epoch: a head may draw among the ground truth, anew in each epoch (`Targets.draws`).
-        asks_every_image: of every image alike, whatever it shows: no image is a positive one.
+        asks_every_image: the same question is asked of every image, so that none counts as positive.
         shows_classes: metrics of single classes stand on a row's sheet; a list of whole-image labels is too long for one.
         moves_with_images: the ground truth is moved with augmented images; others would stay where they were.
     """

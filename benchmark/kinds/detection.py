@@ -134,7 +134,7 @@ def read_detections(path: Path, classes: Sequence[str] | None = None) -> tuple[D
     """The detections of a file and its image ids in order.
 
     Args:
-        classes: names that the file's categories must have, whatever order it lists them in; labels follow these. None takes the file's.
+        classes: names that the file's categories must have, in any order; labels follow the order given here. None takes the file's.
 
     Raises:
         FrameMismatch: the file does not say in which frame it was measured.
@@ -234,7 +234,7 @@ def _on_cpu(one: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _annotations(found: Detections) -> list[dict[str, Any]]:
-    """JSON knows no infinity: a number that overflowed is null, in a row that says so."""
+    """Rows of COCO's result file. A number that overflowed is null, because JSON has no infinity; the row says so."""
     rows: list[dict[str, Any]] = [
         {"image_id": int(i) + 1, "category_id": int(k) + 1, "bbox": [float(v) for v in box], "score": float(c)}
         for i, k, box, c in zip(found.image, found.label, found.xywh, found.confidence, strict=True)

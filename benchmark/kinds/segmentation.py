@@ -112,7 +112,7 @@ def read_masks(
 
     Args:
         wanted: positions of images to decode; None = all.
-        classes: names that the file's categories must have, whatever order it lists them in; None takes the file's.
+        classes: names that the file's categories must have, in any order; None takes the file's.
 
     Returns:
         (N, C, S, S) bool in the order of `wanted`, the ids of all images in order, and the frame.

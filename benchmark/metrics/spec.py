@@ -165,7 +165,7 @@ def names_with(target: str, class_names: Sequence[str], parts: Collection[str], 
 
 @cache  # a record names the same few in every epoch
 def range_of(metric: str) -> tuple[float, float]:
-    """Least and largest value of a metric, both possible, whatever it scores against; a share where no family declares it."""
+    """Least and largest value of a metric over all its targets, both possible; those of a share where no family declares it."""
     named = _named(metric)
     return (min(spec.low for spec in named), max(spec.high for spec in named)) if named else (0.0, 1.0)
 
@@ -182,5 +182,5 @@ def fault_of(metrics: Mapping[str, float]) -> str:
 
 
 def _named(metric: str) -> list[MetricSpec]:
-    """Declarations of a name, whatever they score against; one without fields before a rule."""
+    """Declarations of a name for all targets; one without fields before a rule."""
     return [spec for spec in specs() if spec.name == metric] or [spec for spec in specs() if spec.fields_of(metric) is not None]

@@ -1,4 +1,4 @@
-"""Sufficient statistics of a split, whatever they are of: every pooled metric computed from them, stacking, and their JSON.
+"""Sufficient statistics of a split, the same for all kinds of task: pooled metrics computed from them, stacking, and their JSON.
 
 What each kind keeps: `mask_statistics`, `box_statistics`, `label_statistics`. Which metrics there are: `METRICS` of the families (`spec`).
 Metrics take image weights, so that bootstrap and permutation need no predictions.

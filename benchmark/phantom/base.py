@@ -70,7 +70,7 @@ class Written:
 
     Attributes:
         boxes_xywh: whole pixels of the written image.
-        label: whatever else the writer's label files need; plain values only.
+        label: further values that the writer's label files need; plain values only.
     """
 
     shot: Shot

@@ -1,6 +1,6 @@
 """Writes a phantom corpus: the public layout of one dataset plus PHANTOM.json and phantom_reports.csv.
 
-Dispatches to one writer per release and may use several processes; the folder is the same to the byte whatever their number. It is
+Dispatches to one writer per release and may use several processes; the folder is the same to the byte for any number of them. It is
 written beside its place and renamed when complete, so an interrupted run leaves no folder that looks like a corpus.
 """
 

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmark.phantom.anatomy import SIGN, Scene, Side, to_pixels
+from benchmark.phantom.anatomy import SIGN, Scene, Side
+from benchmark.phantom.projection import to_pixels
 
 DeviceName = Literal["electrodes", "pacemaker", "central line", "endotracheal tube", "surgical clips", "sternal wires"]
 

@@ -26,7 +26,7 @@ IMAGE_FOLDER, OUTLINES = "All247images", "scr"
 
 
 def shots(plan: Plan) -> list[Shot]:
-    """One image a patient, whatever the plan says."""
+    """One image a patient: the plan's images per patient are ignored."""
     if plan.n_patients > len(NUMBERS):
         raise UsageError(f"JSRT's file names have three digits: at most {len(NUMBERS)} patients, not {plan.n_patients}.")
     return plan_shots(replace(plan, images_per_patient=(1, 1)), DEFAULT_POSITIVE_SHARE)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_pose, project
+from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_pose
 from benchmark.phantom.devices import Device, ForeignObject, draw_devices
 from benchmark.phantom.findings import Finding, apply, parenchyma, smooth_shadow
+from benchmark.phantom.projection import project
 from benchmark.phantom.reports import Seen, write_report
 from benchmark.phantom.seeds import stream
 

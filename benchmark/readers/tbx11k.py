@@ -112,7 +112,7 @@ class DatasetReader(Reader):
         yield first_sample_check(self)
 
     def _excused(self, line: Check) -> Check:
-        """A count that a partial release cannot have, as a warning; whatever concerns its own images stays an error."""
+        """Turns a count that a partial release cannot have into a warning; a fault of its own images stays an error."""
         left_out = ("images", *(f"{part} {what}" for part in PARTS for what in ("images", *LEFT_OUT)))
         if not self.partial or self.phantom is not None or line.what not in left_out:
             return line

@@ -277,5 +277,5 @@ def _rounded(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _round(value: float) -> float | None:
-    """Five significant digits are plenty on a screen; what is not finite leaves a gap (JSON knows no NaN)."""
+    """Rounds to five significant digits, plenty on a screen; values that are not finite leave a gap (JSON has no NaN)."""
     return float(f"{value:.5g}") if abs(value) < float("inf") else None

@@ -17,7 +17,8 @@ from benchmark.contents import Contents, Memory, drained
 from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
 from benchmark.events import Steps
 from benchmark.imaging.augment import Augmentation
-from benchmark.imaging.cache import CacheRecipe, ImageCache
+from benchmark.imaging.cache import ImageCache
+from benchmark.imaging.cache_files import CacheRecipe
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.kinds.base import Part

@@ -1,4 +1,4 @@
-"""The training loop: one plain loop that fits on a screen and knows no head by name.
+"""The training loop: one plain loop that fits on a screen and names no head.
 
 Source of every rule: LoVT 1.2 (optimiser, schedule, early stopping, checkpoint), 2.4 (freezing) and 8 (quirks, as switches).
 """

@@ -33,7 +33,7 @@ from benchmark.imaging.prepare import prepare_image
 from benchmark.readers.base import open_reader
 from benchmark.training.determinism import prepare_process
 
-SIDE = 80  # pixels the image tower looks at, whatever the frame: fewer show more images in the same time
+SIDE = 80  # pixels the image tower looks at, for every frame size: fewer show more images in the same time
 WIDTHS = {2: 16, 4: 32, 8: 64, 16: 128}
 GRID, REDUCED, JOINT = 4, 64, 64
 BATCH = 16

@@ -183,13 +183,13 @@ def test_a_gpu_job_nobody_measured_has_a_device_of_its_own(unit, record):
 def test_out_of_memory_comes_back_with_more_until_it_had_all(unit):
     schedule = Schedule([])
     event = Finished(failed(unit.jobs[0], unit.inputs, unit.options, MemoryError("no room")))
-    assert schedule.again(unit, event, share=0.5)
+    assert schedule.retry(unit, event, share=0.5)
     retried = schedule.next()
     assert (retried.jobs, retried.growth) == (unit.jobs[:1], 1)
     said = Finished(failed(unit.jobs[0], unit.inputs, unit.options, LobeError("out of memory, says a person")))
-    assert not schedule.again(retried, said, share=0.5)
+    assert not schedule.retry(retried, said, share=0.5)
     other = Finished(failed(unit.jobs[0], unit.inputs, unit.options, ValueError("something else")))
-    assert not schedule.again(unit, other, share=0.5)
+    assert not schedule.retry(unit, other, share=0.5)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_out_of_memory_comes_back_with_more_until_it_had_all(unit):
 def test_with_all_there_is_batches_are_halved_down_to_one_image_and_then_it_ends(unit, error):
     schedule, tried = Schedule([unit]), []
     unit = replace(schedule.next(), growth=1)
-    while schedule.again(unit, Finished(failed(unit.jobs[0], unit.inputs, unit.options, error)), share=1.0):
+    while schedule.retry(unit, Finished(failed(unit.jobs[0], unit.inputs, unit.options, error)), share=1.0):
         unit = schedule.next()
         tried.append(unit.options.micro_batches)
         assert unit.growth == 1

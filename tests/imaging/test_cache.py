@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from benchmark.contents import Contents, Memory, sha256_of, stamp_of
 from benchmark.errors import DataError, ImageError, StoreError
-from benchmark.imaging.cache import RECIPE_FILE, CacheRecipe, ImageCache, list_caches
+from benchmark.imaging.cache import ImageCache
+from benchmark.imaging.cache_files import RECIPE_FILE, CacheRecipe, list_caches
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.prepare import prepare_image
 from benchmark.imaging.rows import joint_stamp

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.phantom.anatomy import draw_patient, draw_pose, project
+from benchmark.phantom.anatomy import draw_patient, draw_pose
 from benchmark.phantom.base import scaled_box
 from benchmark.phantom.findings import (
     BOX_MAX_WH,
@@ -19,6 +19,7 @@ from benchmark.phantom.findings import (
     smooth_shadow,
     zone_of,
 )
+from benchmark.phantom.projection import project
 from benchmark.phantom.radiograph import GRID
 from benchmark.phantom.seeds import stream
 

@@ -27,7 +27,7 @@ def made_for(path: Path) -> tuple[str, str] | None:
 
 
 def names_in(path: Path) -> set[str]:
-    """Texts in a file that may name images, whatever else is wrong with it. Raises OSError and ValueError where it cannot be read.
+    """Texts that may name images, also of a file with faults. Raises OSError and ValueError where it cannot be read.
 
     A row may name an image where a number belongs, and one that is in no table: sentences repeat what they found.
     """

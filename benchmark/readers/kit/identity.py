@@ -67,7 +67,7 @@ def identify(
     try:
         hashed = yield from memory.digests(wanted)
     except DataError as error:
-        raise _told(reader, error) from None
+        raise _without_files(reader, error) from None
     return _identity(reader, decoded, read, published, hashed, {})
 
 
@@ -78,7 +78,7 @@ def look(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | None,
     try:
         looked = memory.look(path for path in (*decoded, *read) if path not in published)
     except DataError as error:
-        raise _told(reader, error) from None
+        raise _without_files(reader, error) from None
     return _identity(reader, decoded, read, published, looked.digests, looked.unknown)
 
 
@@ -90,7 +90,7 @@ def listed(reader: Reader, ids: Sequence[str]) -> Contents:
 
 
 def covered(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | None) -> tuple[str, ...]:
-    """Ids that a job of this split and limit may use, whatever its fraction: all, or of each split the first `limit` and first positives.
+    """Ids that a job of this split and limit may use at any fraction: all, or of each split the first `limit` and first positives.
 
     A limited split takes the head of the list after the fraction, and late negatives give way to the list's next positives
     (`benchmark.training.data.limit_samples`); both are of the head or of the first few positives.
@@ -153,7 +153,7 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
     return found
 
 
-def _told(reader: Reader, error: DataError) -> DataError:
+def _without_files(reader: Reader, error: DataError) -> DataError:
     if reader.names_files:
         return error
     return DataError(f"{reader.card.name}: an image of the split cannot be read, or changed while it was. Is the folder complete?")

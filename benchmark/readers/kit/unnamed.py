@@ -20,7 +20,7 @@ def read_unnamed(read: Callable[[Path, str], Decoded], path: Path, where: str) -
 
     Args:
         read: a decoder whose errors begin with path and id, as all of `imaging` do.
-        where: table and line, or whatever else finds the file for those who hold it.
+        where: what finds the file for those who hold it, such as table and line.
 
     Raises:
         ImageError, EnvironmentProblem: as `read` does, in its words, with `where` in place of the file.

@@ -2,7 +2,7 @@
 
 Linked folders are followed, because image folders often lie on another disk. What a computer leaves beside files is no part of a release:
 names with a leading dot (`._NAME` beside every file on a disk written by a Mac, `.DS_Store`, `.git`), previews and rubbish bins. Orders are
-by name, whatever the file system says.
+by name, not the file system's.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def without_names(sentence: str, root: Path | None = None, words: Iterable[str] 
     words = set(words)
     known = words | {PurePosixPath(word).stem for word in words if "/" not in word}
     parts = sentence.split(str(root)) if root is not None else [sentence]
-    told = [_told(parts[0], known, below=False), *(_told(part, known, below=True) for part in parts[1:])]
+    told = [_withheld_in(parts[0], known, below=False), *(_withheld_in(part, known, below=True) for part in parts[1:])]
     return str(root).join(told)
 
 
@@ -145,7 +145,7 @@ def discreet(reader: type[Reader]) -> type[Reader]:
     return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__, "_behind": reader})
 
 
-def _told(text: str, known: set[str], *, below: bool) -> str:
+def _withheld_in(text: str, known: set[str], *, below: bool) -> str:
     """A piece of a sentence; `below`: it follows the dataset's folder, so that its first token may be the rest of a path."""
 
     def shown(found: re.Match[str]) -> str:
