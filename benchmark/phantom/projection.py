@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmark.phantom.anatomy import SIDES, SIGN, Patient, Pose, Scene
+from benchmark.phantom.anatomy import SIDES, SIGN, Patient, Pose, Scene, Side
 from benchmark.phantom.seeds import stream
 
 
