@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import bench, json_files, submission, yaml_files
+from benchmark import json_files, submission, yaml_files
 from benchmark.driver_lock import _named, _owner
 from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
@@ -26,6 +26,7 @@ from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool
 from benchmark.training import predictions
+from tests import perf as bench
 
 SHAPES: dict[str, bytes] = {
     "empty": b"",
@@ -147,7 +148,6 @@ OWN_TEXTS = {
     "json_files.py": ["text"],
     "integrity.py": ["record.model_dump_json()"],
     "encoders/describe.py": ["sys.argv[1]"],
-    "bench/startup.py": ["_output([sys.executable, '-c', PLANNING, json.dumps(counts)])"],
 }
 PACKAGE = Path(json_files.__file__).parent
 

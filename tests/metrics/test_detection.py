@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchmetrics.functional.classification import binary_calibration_error
 
-from benchmark.bench.plain_scores import pycocotools_ap
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
@@ -32,6 +31,7 @@ from benchmark.metrics.detection import (
 )
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
+from tests.perf.plain_scores import pycocotools_ap
 
 seeds = st.integers(0, 2**32 - 1)
 often = settings(max_examples=300, deadline=None, derandomize=True, database=None)

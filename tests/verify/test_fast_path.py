@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.bench.corpus import corpus
 from benchmark.cards import EncoderMode
 from benchmark.execute.work import Finished, WorkUnit, run_unit
+from tests.perf.corpus import corpus
 
 pytestmark = pytest.mark.slow
 

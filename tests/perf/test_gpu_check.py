@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.bench import gpu_check, gpu_steps
-from benchmark.bench.gpu_report import NEEDS, GpuReport, Line, Step, markdown
+from tests.perf import gpu_check, gpu_steps
+from tests.perf.gpu_report import NEEDS, GpuReport, Line, Step, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACING = "compile"  # takes a third of the time; the whole is run where long checks are
@@ -196,7 +196,7 @@ def test_the_command_does_all_of_it_in_one_call(tmp_path: Path):
     command = [
         sys.executable,
         "-m",
-        "benchmark.bench.gpu_check",
+        "tests.perf.gpu_check",
         "--out",
         str(tmp_path / "out"),
         "--page",

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from benchmark.bench.corpus import as_png, fastest_decoder
-from benchmark.bench.plain_run import Images, PlainModel
 from benchmark.cards import EncoderMode, Experiment
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -17,6 +15,8 @@ from benchmark.readers.base import open_reader
 from benchmark.registry import plugin
 from benchmark.training.data import JobData, choose, load
 from benchmark.training.place import Place
+from tests.perf.corpus import as_png, fastest_decoder
+from tests.perf.plain_run import Images, PlainModel
 
 PARTS = ("train", "validation", "test")
 
