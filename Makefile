@@ -57,7 +57,7 @@ studies: install  ## measured anew for their pages: is a better backbone seen, a
 	$(BIN)/python -m pytest -m study
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
-	$(BIN)/python -m benchmark.bench.gpu_check --out lobe-gpu --page docs/gpu.md
+	$(BIN)/python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist

@@ -149,7 +149,6 @@ OWN_TEXTS = {
     "json_files.py": ["text"],
     "integrity.py": ["record.model_dump_json()"],
     "encoders/describe.py": ["sys.argv[1]"],
-    "bench/startup.py": ["_output([sys.executable, '-c', PLANNING, json.dumps(counts)])"],
 }
 PACKAGE = Path(json_files.__file__).parent
 

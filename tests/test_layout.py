@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -107,6 +109,18 @@ def test_every_file_of_a_content_folder_is_in_the_wheel(wheel: zipfile.ZipFile, 
     assert inside, f"{folder}/ is empty"
     expected = {f"benchmark/content/{name}" for name in inside if not name.endswith(".md")}  # notes for editors stay behind
     assert expected - set(wheel.namelist()) == set()
+
+
+def test_benches_stay_out_of_the_wheel(wheel: zipfile.ZipFile) -> None:
+    assert (ROOT / "tests" / "perf" / "__init__.py").is_file()
+    assert [name for name in wheel.namelist() if name.startswith(("tests/", "benchmark/bench/", "benchmark/perf/"))] == []
+
+
+def test_bench_without_a_checkout_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lobe: Callable[..., Any]) -> None:
+    monkeypatch.setattr("benchmark.cli.machine.__file__", str(tmp_path / "benchmark" / "cli" / "machine.py"))
+    code, _, told = lobe("bench", "startup", "--out", tmp_path / "out")
+    assert code == 2
+    assert "Get the sources, run `make` there" in " ".join(told.split())
 
 
 def test_wheel_holds_the_package_its_content_and_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -11,6 +14,7 @@ import typer
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, one_of
 from benchmark.cli.show import err, out, plain, print_json, show_rows
+from benchmark.errors import UsageError
 
 
 @app.command()
@@ -45,8 +49,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` is meant for an hour."""
-    from benchmark import bench as benches
-
+    benches = _benches()
     chosen = benches.NAMES if name == "all" else (one_of("NAME", name, benches.NAMES),)
     reports = []
     with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
@@ -82,3 +85,16 @@ def clean(
         remove_caches(rows)
         if not as_json:
             out.print(f"Removed {len(rows)} caches, {sum(r['bytes'] for r in rows) / 2**20:.0f} MiB.")
+
+
+def _benches() -> ModuleType:
+    """`tests.perf` of the checkout that the package lies in: the benches are measured by developers, and no part of the wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "tests" / "perf" / "__init__.py").is_file():
+        raise UsageError(
+            "`lobe bench` measures a checkout, and this is an installed package, which has no benches. "
+            "Get the sources, run `make` there, and start `.venv/bin/lobe bench` from that folder."
+        )
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return importlib.import_module("tests.perf")

@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchmetrics.functional.classification import binary_calibration_error
 
-from benchmark.bench.plain_scores import pycocotools_ap
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.metrics.box_statistics import BoxView, detection_statistics
 from benchmark.metrics.boxes import Boxes, Detections
@@ -23,6 +22,7 @@ from benchmark.metrics.detection import ap40_75_full, lovt_map, objectness_calib
 from benchmark.metrics.matching import LOVT_THRESHOLDS, RECALL_LEVELS, average_precisions, full_pool, lovt_pool, match
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
+from tests.perf.plain_scores import pycocotools_ap
 
 seeds = st.integers(0, 2**32 - 1)
 

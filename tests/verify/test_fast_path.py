@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.bench.corpus import corpus
 from benchmark.cards import EncoderMode
 from benchmark.events import Finished
 from benchmark.execute.work import WorkUnit, run_unit

@@ -18,6 +18,9 @@ from benchmark.bench.ingredients import Ingredients
 from benchmark.bench.measure import Measurement, alternate
 from benchmark.bench.stepping import Ours, bare_loop
 from benchmark.training.compiled import compile_network
+from tests.perf.ingredients import Ingredients
+from tests.perf.measure import Row, alternate
+from tests.perf.stepping import Ours, bare_loop
 
 
 def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float) -> Measurement:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmark.bench.bare import BareLoop
-from benchmark.bench.ingredients import Ingredients
-from benchmark.bench.measure import alternate
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, optimiser_of
 from benchmark.training.model import Model

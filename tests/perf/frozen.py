@@ -19,6 +19,10 @@ from benchmark.plan import select_learning_rate
 from benchmark.training.determinism import prepare_process
 from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import batch_size
+from tests.perf import memory, plain_run, protocol
+from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
+from tests.perf.ingredients import gather, plain_model, png_files
+from tests.perf.measure import Report, Row, Timed, alternate, report
 
 SIDES = (
     "plain: every epoch decodes 8-bit PNG files with the fastest installed decoder, resizes, and runs the encoder; one run after another, "

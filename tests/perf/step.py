@@ -23,6 +23,12 @@ from benchmark.errors import TrainingError
 from benchmark.events import Finished
 from benchmark.execute.work import WorkUnit, run_unit
 from benchmark.training.determinism import prepare_process
+from tests.perf import alternatives, bare, gpu, protocol
+from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
+from tests.perf.ingredients import Ingredients, gather
+from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.page import FLOPS, PER_IMAGE, PRODUCT
+from tests.perf.stepping import bare_loop, compare_steps
 
 SIDES = (
     "plain: a bare loop, forward, loss, backward, Adam, over tensors already in memory. fast: the project's own, which fetches images or "

@@ -17,6 +17,8 @@ from benchmark.bench import page
 from benchmark.bench.measure import BenchReport
 from benchmark.errors import UsageError
 from benchmark.store import write_atomically
+from tests.perf import page
+from tests.perf.measure import Report
 
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
 
@@ -29,7 +31,7 @@ def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Ben
     """
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory(prefix="lobe-bench-") as place:
-        report = importlib.import_module(f"benchmark.bench.{name}").run(quick, Path(place))
+        report = importlib.import_module(f"tests.perf.{name}").run(quick, Path(place))
     write_atomically(out / f"{name}.json", report.model_dump_json(indent=1).encode())
     return report
 

@@ -23,9 +23,6 @@ from torch import distributed
 
 from benchmark import plan, registry
 from benchmark.api import Request, evaluate, plan_jobs
-from benchmark.bench import gpu
-from benchmark.bench.corpus import corpus
-from benchmark.bench.gpu_report import Line
 from benchmark.cards import VOLATILE_FIELDS, Record
 from benchmark.errors import LobeError
 from benchmark.events import Finished
@@ -36,6 +33,9 @@ from benchmark.training.determinism import prepare_process
 from benchmark.training.model import Model
 from benchmark.training.shared_work import SharedWork
 from benchmark.training.sizes import batch_size
+from tests.perf import gpu
+from tests.perf.corpus import corpus
+from tests.perf.gpu_report import Line
 
 TASKS = ("rsna-linear-frozen-100", "siim-unet-finetune-100", "rsna-yolov3-finetune-100")
 SHARED = TASKS[0]  # by two processes

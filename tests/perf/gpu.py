@@ -21,6 +21,11 @@ from benchmark.machine import usable_cores
 from benchmark.training.determinism import prepare_process
 from benchmark.training.loop import train
 from benchmark.training.model import Model
+from tests.perf import alternatives, protocol
+from tests.perf.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
+from tests.perf.ingredients import Ingredients, gather, plain_model, png_files
+from tests.perf.measure import Row, Timed, alternate
+from tests.perf.stepping import Ours, compare_steps
 
 NEAR = 1.10
 TOLERANCE = 1e-3  # of losses in fp16

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark import registry
-from benchmark.bench.bare import BareRun
 from benchmark.cards import Record
 from benchmark.training import sizes
+from tests.perf.bare import BareRun
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.bench.corpus import resized
 from benchmark.cards import Experiment
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.events import Steps
@@ -26,6 +25,7 @@ from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
 from benchmark.training.loop import Precision, Selected, batches, train
 from benchmark.training.model import Model
+from tests.perf.corpus import resized
 
 
 class Images(Dataset):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.bench import gpu_check, gpu_steps
-from benchmark.bench.gpu_report import NEEDS, GpuReport, Line, Step, markdown
+from tests.perf import gpu_check, gpu_steps
+from tests.perf.gpu_report import NEEDS, GpuReport, Line, Step, markdown
 
 pytestmark = pytest.mark.long(30)
 
@@ -198,7 +198,7 @@ def test_the_command_does_all_of_it_in_one_call(tmp_path: Path):
     command = [
         sys.executable,
         "-m",
-        "benchmark.bench.gpu_check",
+        "tests.perf.gpu_check",
         "--out",
         str(tmp_path / "out"),
         "--page",

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.bench.ingredients import Ingredients
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.heads.base import Head
 from benchmark.kinds.base import Part
 from benchmark.training.features import BATCH
 from benchmark.training.loop import Precision, batches
+from tests.perf.ingredients import Ingredients
 
 Kept = dict[int, dict[int, torch.Tensor]]
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from benchmark.bench.corpus import as_png, fastest_decoder
-from benchmark.bench.plain_run import Images, PlainModel
 from benchmark.cards import EncoderMode, Experiment
 from benchmark.contents import drained
 from benchmark.encoders.build import build_backbone

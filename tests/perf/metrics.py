@@ -12,6 +12,8 @@ from benchmark.bench.plain_scores import package_lovt_map, pycocotools_ap
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.detection import lovt_map
+from tests.perf.measure import Report, Row, alternate, report
+from tests.perf.plain_scores import package_lovt_map, pycocotools_ap
 
 SIDES = "plain: `mean-average-precision` fed image by image, and pycocotools; fast: `benchmark.metrics.detection` and `.coco`."
 PER_IMAGE = 40

@@ -127,7 +127,7 @@ def test_an_unknown_bench_is_named(lobe, tmp_path: Path):
 def test_without_a_gpu_its_rows_are_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     import torch
 
-    from benchmark.bench import gpu
+    from tests.perf import gpu
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rows, sentence = gpu.rows(True, tmp_path)

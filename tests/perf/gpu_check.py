@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark import json_files
-from benchmark.bench.gpu_report import GpuReport, Line, Step, markdown
 from benchmark.store import write_atomically
+from tests.perf.gpu_report import GpuReport, Line, Step, markdown
 
 BUDGET_S = 540.0  # of all steps together; ten minutes with what is around them
 CPU_SLACK = 10  # times a step's own time, where other work may share the cores
-PRELOADED = ["torch", "benchmark.bench.gpu_steps", "benchmark.execute.inline", "benchmark.training.fit"]
+PRELOADED = ["torch", "tests.perf.gpu_steps", "benchmark.execute.inline", "benchmark.training.fit"]
 STEPS = {  # name -> title, most seconds
     "machine": ("The machine, and generated data", 60.0),
     "tasks": ("Three tasks at full batch, through the product", 150.0),
@@ -51,7 +51,7 @@ def check(out: Path, names: Sequence[str] = tuple(STEPS), budget_s: float = BUDG
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a device must leave CUDA alone, or no process could be forked
     import torch
 
-    from benchmark.bench.measure import machine
+    from tests.perf.measure import machine
 
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _step(name: str, folder: Path, told: Path, log: Path) -> None:
     with log.open("w", encoding="utf-8") as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
-    from benchmark.bench import gpu_steps
+    from tests.perf import gpu_steps
 
     with told.open("w", encoding="utf-8") as file:
 
@@ -152,7 +152,7 @@ def _tail(log: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.bench.gpu_check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.perf.gpu_check", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "lobe-gpu")), help="folder for gpu.json and gpu.md")
     parser.add_argument("--page", type=Path, help="also write the page there, if it was a GPU that was measured")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of all steps together")

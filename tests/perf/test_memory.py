@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.bench import memory
 from benchmark.errors import EnvironmentProblem
 from benchmark.training.determinism import prepare_process
+from tests.perf import memory
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,7 @@ def markdown(report: GpuReport | None) -> str:
         "",
         "```",
         "make gpu",
-        "python -m benchmark.bench.gpu_check --out lobe-gpu --page docs/gpu.md    # the same, in any environment",
+        "python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md    # the same, in any environment",
         "```",
         "",
         "One command of at most ten minutes, for one GPU or several, without Ray, network, data or weights: images are generated, networks",

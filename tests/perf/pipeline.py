@@ -20,6 +20,9 @@ from benchmark.kinds.base import Part
 from benchmark.readers.base import open_reader
 from benchmark.training.data import choose, load_part
 from benchmark.training.determinism import prepare_process
+from tests.perf.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
+from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.plain_run import Images
 
 SIDES = (
     "plain: a loader with as many workers as cores decodes 8-bit PNG files of the original size with the fastest installed decoder, "
