@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import bench, json_files, registry, submission, yaml_files
+from benchmark import json_files, registry, submission, yaml_files
 from benchmark.driver_lock import _named, _owner
 from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
@@ -28,6 +28,7 @@ from benchmark.readers.kit.text import read_json
 from benchmark.report import stored
 from benchmark.store import Store, read_record
 from benchmark.tracking.spool import Spool
+from tests import perf
 
 SHAPES: dict[str, bytes] = {
     "empty": b"",
@@ -254,7 +255,7 @@ def test_a_file_to_score_that_is_nested_without_end_names_no_image(tmp_path: Pat
 def test_reports_of_benches_of_any_shape_are_a_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "metrics.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"metrics\.json is no report of a bench .*lobe bench metrics"):
-        bench.read(tmp_path)
+        perf.read(tmp_path)
 
 
 YAML = {

@@ -13,12 +13,10 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmark import json_files
-from benchmark.bench import page
-from benchmark.bench.measure import BenchReport
 from benchmark.errors import UsageError
 from benchmark.store import write_atomically
 from tests.perf import page
-from tests.perf.measure import Report
+from tests.perf.measure import BenchReport
 
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
 

@@ -13,13 +13,10 @@ from unittest import mock
 
 import numpy as np
 
-from benchmark.bench.bare import BareLoop
-from benchmark.bench.ingredients import Ingredients
-from benchmark.bench.measure import Measurement, alternate
-from benchmark.bench.stepping import Ours, bare_loop
 from benchmark.training.compiled import compile_network
+from tests.perf.bare import BareLoop
 from tests.perf.ingredients import Ingredients
-from tests.perf.measure import Row, alternate
+from tests.perf.measure import Measurement, alternate
 from tests.perf.stepping import Ours, bare_loop
 
 

@@ -7,10 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import registry
-from benchmark.bench import memory, plain_run, protocol
-from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, alternate, report
 from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -22,7 +18,7 @@ from benchmark.training.sizes import batch_size
 from tests.perf import memory, plain_run, protocol
 from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
 from tests.perf.ingredients import gather, plain_model, png_files
-from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.measure import BenchReport, Compared, Measurement, Timed, alternate, report
 
 SIDES = (
     "plain: every epoch decodes 8-bit PNG files with the fastest installed decoder, resizes, and runs the encoder; one run after another, "

@@ -12,11 +12,6 @@ from typing import Literal
 import torch
 
 from benchmark import registry
-from benchmark.bench import alternatives, protocol
-from benchmark.bench.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
-from benchmark.bench.ingredients import Ingredients, gather, plain_model, png_files
-from benchmark.bench.measure import Measurement, Timed, alternate
-from benchmark.bench.stepping import Ours, compare_steps
 from benchmark.machine import usable_cores
 from benchmark.training.determinism import prepare_process
 from benchmark.training.loop import train
@@ -24,7 +19,7 @@ from benchmark.training.model import Model
 from tests.perf import alternatives, protocol
 from tests.perf.corpus import PATIENTS_QUICK, corpus, frame_size, jobs
 from tests.perf.ingredients import Ingredients, gather, plain_model, png_files
-from tests.perf.measure import Row, Timed, alternate
+from tests.perf.measure import Measurement, Timed, alternate
 from tests.perf.stepping import Ours, compare_steps
 
 NEAR = 1.10

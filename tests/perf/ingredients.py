@@ -16,6 +16,8 @@ from benchmark.readers.base import open_reader
 from benchmark.registry import plugin
 from benchmark.training.data import JobData, choose, load
 from benchmark.training.inputs import Inputs
+from tests.perf.corpus import as_png, fastest_decoder
+from tests.perf.plain_run import Images, PlainModel
 
 PARTS = ("train", "validation", "test")
 

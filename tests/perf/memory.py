@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.bench.corpus import frame_size, jobs, shared_corpus
-from benchmark.bench.ingredients import gather
-from benchmark.bench.measure import Measurement, alternate
 from benchmark.errors import EnvironmentProblem
 from benchmark.kinds.base import Part
 from benchmark.training.features import BATCH, FeatureBank
 from tests.perf.corpus import frame_size, jobs, shared_corpus
 from tests.perf.ingredients import gather
-from tests.perf.measure import Row, alternate
+from tests.perf.measure import Measurement, alternate
 
 TASK = "rsna-yolov3-frozen-100"  # reads three levels, 0.7 MB an image at 224 px
 SHARE = 4  # the features are so many times the budget

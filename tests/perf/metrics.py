@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.bench.measure import BenchReport, Measurement, alternate, report
-from benchmark.bench.plain_scores import package_lovt_map, pycocotools_ap
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.detection import lovt_map
-from tests.perf.measure import Report, Row, alternate, report
+from tests.perf.measure import BenchReport, Measurement, alternate, report
 from tests.perf.plain_scores import package_lovt_map, pycocotools_ap
 
 SIDES = "plain: `mean-average-precision` fed image by image, and pycocotools; fast: `benchmark.metrics.detection` and `.coco`."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.bench.measure import BenchReport, Measurement, Timed
+from tests.perf.measure import BenchReport, Measurement, Timed
 
 COLUMNS = ("what", "plain", "fast", "ratio (spread)", "target", "same numbers")
 FRAME, GRID, CHANNELS = 224, 7, 512  # a linear head on ResNet-18

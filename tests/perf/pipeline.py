@@ -11,9 +11,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmark.bench.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
-from benchmark.bench.plain_run import Images
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.kinds.base import Part
@@ -21,7 +18,7 @@ from benchmark.readers.base import open_reader
 from benchmark.training.data import choose, load_part
 from benchmark.training.determinism import prepare_process
 from tests.perf.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
-from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.measure import BenchReport, Measurement, Timed, alternate, report
 from tests.perf.plain_run import Images
 
 SIDES = (

@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate, report
 from benchmark.errors import EnvironmentProblem
-from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.measure import BenchReport, Measurement, Timed, alternate, report
 
 SIDES = "plain: `import torch`, fast: `lobe list tasks`, each in a fresh process. Planning has no plain side: it is held to a time."
 JOB_MS = 0.2  # planning and key of one job

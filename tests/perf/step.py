@@ -12,12 +12,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry
-from benchmark.bench import alternatives, bare, gpu, protocol
-from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.ingredients import Ingredients, gather
-from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, alternate, report
-from benchmark.bench.page import FLOPS, PER_IMAGE, PRODUCT
-from benchmark.bench.stepping import bare_loop, compare_steps
 from benchmark.cards import Record
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
@@ -26,7 +20,7 @@ from benchmark.training.determinism import prepare_process
 from tests.perf import alternatives, bare, gpu, protocol
 from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
 from tests.perf.ingredients import Ingredients, gather
-from tests.perf.measure import Report, Row, Timed, alternate, report
+from tests.perf.measure import BenchReport, Compared, Measurement, Timed, alternate, report
 from tests.perf.page import FLOPS, PER_IMAGE, PRODUCT
 from tests.perf.stepping import bare_loop, compare_steps
 

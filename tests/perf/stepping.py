@@ -9,6 +9,9 @@ from benchmark.training.features import FeatureBank
 from benchmark.training.loop import Precision, optimiser_of
 from benchmark.training.model import Model
 from benchmark.training.options import RunOptions
+from tests.perf.bare import BareLoop
+from tests.perf.ingredients import Ingredients
+from tests.perf.measure import alternate
 
 
 class Ours:

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark import registry
-from benchmark.bench import bare, plain_run, protocol
-from benchmark.bench.corpus import frame_size, jobs, n_cores, shared_corpus
-from benchmark.bench.ingredients import gather, plain_model, png_files
-from benchmark.bench.measure import BenchReport, Compared, Measurement, Timed, report
 from benchmark.cards import EncoderMode, Experiment, Job, Record
 from benchmark.errors import TrainingError, UsageError
 from benchmark.events import Finished
@@ -21,6 +17,10 @@ from benchmark.execute.work import units
 from benchmark.store import Store
 from benchmark.training.determinism import prepare_process
 from benchmark.training.inputs import Inputs
+from tests.perf import bare, plain_run, protocol
+from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
+from tests.perf.ingredients import gather, plain_model, png_files
+from tests.perf.measure import BenchReport, Compared, Measurement, Timed, report
 
 SIDES = (
     "fast: the suite as `lobe run` executes it inline, from raw files and an empty cache to stored records, everything counted. plain: "

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import bench
-from benchmark.bench import page
-from benchmark.bench.measure import BenchReport, Measurement, Timed, alternate
+from tests import perf as bench
+from tests.perf import page
+from tests.perf.measure import BenchReport, Measurement, Timed, alternate
 
 pytestmark = pytest.mark.long(25)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark import registry
-from benchmark.bench import gpu
-from benchmark.bench.protocol import ImageCosts, full_size, run_seconds, task_seconds
+from tests.perf import gpu
+from tests.perf.protocol import ImageCosts, full_size, run_seconds, task_seconds
 
 TASKS = registry.suite("lovt-18").tasks
 

@@ -13,6 +13,7 @@ from benchmark import registry
 from benchmark.cards import EncoderMode
 from benchmark.events import Finished
 from benchmark.execute.work import WorkUnit, run_unit
+from tests.perf.corpus import corpus
 
 pytestmark = pytest.mark.slow
 
