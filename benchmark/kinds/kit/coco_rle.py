@@ -65,7 +65,7 @@ def _runs(counts: object, where: str) -> np.ndarray:
     if len(ends) == 0 or ends[-1] != len(bits) - 1 or (ends - starts).max() >= _LONGEST:
         raise UsageError(f"{where}: the run-length code breaks off within a number. Was the file cut off?")
     place = np.arange(len(bits)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((bits & 0x1F) << (5 * place), starts)
+    numbers: np.ndarray = np.add.reduceat((bits & 0x1F) << (5 * place), starts)
     negative = (bits[ends] & 0x10) != 0
     numbers = numbers - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
     # From the fourth run on, the text holds the difference to the run before the last.
