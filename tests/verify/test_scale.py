@@ -395,6 +395,7 @@ def test_an_evaluation_handed_over_runs_without_us(job_server: str, tiny, corpor
     assert lobe("cancel", "no-such", "--address", job_server)[0] == 2
 
 
+@pytest.mark.alone  # the job agents of two Rays on one machine ask for the same port
 def test_no_planted_word_reaches_the_log_of_an_evaluation_handed_over(job_server: str, tiny, lobe, tmp_path: Path):
     """Of data that may not be passed on, whole and damaged; neither Ray's own logs, nor what it says of a failed job."""
     tasks, words = write_whole_and_damaged(tmp_path / "data")
