@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint types verify studies gpu wheel constraints clean help
+.PHONY: install demo check test lint types coverage verify studies gpu wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -42,8 +42,14 @@ lint: install  ## ruff, and the rule that imports only go down
 types: install  ## mypy over the package, without an error
 	$(BIN)/python -m mypy
 
+check: lint types  ## before each commit, under two minutes: linters, types, and the tests that need no torch
+	$(BIN)/python -m tests.torch_free -q -n 2 --dist loadfile
+
 test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: install  ## the tests once more, and which lines none of them runs: a table, and pages in build/coverage
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=html
 
 verify: install  ## the long checks, of which `make test` has the miniatures: all examples of property tests, then two side by side, then one alone
 	@began=$$(date +%s); failed=0; set -x; \
@@ -68,7 +74,7 @@ constraints: install  ## newest versions pyproject.toml allows, into constraints
 	mv constraints.new constraints.txt
 
 clean:  ## what tools left behind; keeps .venv, results and caches of data
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .pytest_cache .coverage* .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:
