@@ -39,7 +39,12 @@ CALLED: dict[str, dict[str, set[str]]] = {
         "kinds/": {"dataset", "card"},
         "cli/listing.py": {"dataset", "card"},
     },
-    "Protocol": {"resolve.py": {"protocol"}, "plan.py": {"protocol"}, "cli/listing.py": {"protocol", "rules", "card"}, "registry.py": {"rules"}},
+    "Protocol": {
+        "resolve.py": {"protocol"},
+        "plan.py": {"protocol"},
+        "cli/listing.py": {"protocol", "rules", "card"},
+        "registry.py": {"rules"},
+    },
     "TaskCard": {"plan.py": {"task"}, "cli/listing.py": {"card"}, "request.py": {"card"}, "registry.py": {"task", "card"}},
     "SuiteCard": {"cli/listing.py": {"s", "suite", "card"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "request.py": {"suite"}},
     "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
