@@ -41,8 +41,7 @@ def decode(segmentation: object, size: int, where: str) -> np.ndarray:
         ends = f"ends at pixel {runs.sum():,} of {size * size:,}" if len(runs) and runs.min() >= 0 else "has a run of negative length"
         raise UsageError(f"{where}: the run-length code {ends if len(runs) else 'is empty'}. Was the file cut off or edited?")
     # Runs of background and foreground in turn, counted down the columns.
-    mask: np.ndarray = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
-    return mask
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
 
 
 def _runs(counts: object, where: str) -> np.ndarray:
@@ -69,7 +68,7 @@ def _runs(counts: object, where: str) -> np.ndarray:
     negative = (bits[ends] & 0x10) != 0
     numbers = numbers - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
     # From the fourth run on, the text holds the difference to the run before the last.
-    runs = numbers.copy()
+    runs: np.ndarray = numbers.copy()
     runs[1::2] = np.cumsum(numbers[1::2])
     runs[2::2] = np.cumsum(numbers[2::2])
     return runs
