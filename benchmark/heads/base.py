@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,15 +104,12 @@ class Head(nn.Module):
     """Base of all heads.
 
     Attributes:
-        kind: what `predict` returns: "segmentation" -> (B, C, S, S) probabilities, "detection" -> list of ImageDetections,
-            "classification" -> (B, C) probabilities.
         strides: pyramid levels the head reads; only these are computed. POOLED is the encoder's own image embedding, as (B, D, 1, 1).
         exclusive: for classification: each image has exactly one class.
         grid: cells per side of the one map that decides every pixel; None where finer maps or the image help.
         reads_image: True when the normalised image is a further input (the U-Net's last skip).
     """
 
-    kind: Literal["segmentation", "detection", "classification"]
     exclusive: ClassVar[bool] = False
     strides: tuple[int, ...]
     grid: int | None = None

@@ -25,6 +25,14 @@ def of_experiment(experiment: Experiment) -> Kind:
     return find(experiment.dataset.target, trains=experiment.words is None)
 
 
+def known(experiment: Experiment) -> Kind | None:
+    """The kind of a stored job's experiment; None where its module is not there, as with a kind of somebody else's."""
+    try:
+        return of_experiment(experiment)
+    except CardError:
+        return None
+
+
 def find(target: str, *, trains: bool) -> Kind:
     """The kind with this target.
 

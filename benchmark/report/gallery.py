@@ -43,7 +43,9 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
     drawn: dict[str, dict[str, list[Path]]] = {}
     for name, record in _named(_first_runs(records)):
         lies = folder_of(record.key, out)
-        kind = kinds.of_experiment(record.job.experiment)
+        kind = kinds.known(record.job.experiment)
+        if kind is None:
+            continue
         shown = file_of(record, EXAMPLES_FILE, lies)
         files = {stored: path for stored in kind.drawn_from if (path := file_of(record, stored, lies)) is not None}
         examples = [] if shown is None else read_examples(shown)

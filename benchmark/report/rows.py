@@ -227,7 +227,7 @@ def _row(
         metric=experiment.report,
         metric_title=metric_title(job),
         target=experiment.dataset.target,
-        shows_classes=kinds.of_experiment(experiment).shows_classes,
+        shows_classes=(kind := kinds.known(experiment)) is not None and kind.shows_classes,
         protocol=protocol,
         scale=scale,
         phantom=phantom,
@@ -262,7 +262,7 @@ def _row(
 
 def _n_with_finding(records: Iterable[Record]) -> int | None:
     """The fewest of any run, where some images show a finding and others do not."""
-    of_images = (record for record in records if not kinds.of_experiment(record.job.experiment).asks_every_image)
+    of_images = (r for r in records if (kind := kinds.known(r.job.experiment)) is not None and not kind.asks_every_image)
     known = [record.counts["test"]["positives"] for record in of_images if "positives" in record.counts.get("test", {})]
     return min(known, default=None)
 

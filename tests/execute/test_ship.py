@@ -204,6 +204,29 @@ def test_a_job_server_that_is_not_there_or_not_one_is_said():
         submit.submissions("http://127.0.0.1:9")
 
 
+class Busy:
+    """A job server whose head has no agent for the first few askings."""
+
+    def __init__(self, refusals: int):
+        self.left = refusals
+
+    def submit_job(self, **_) -> str:
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try again later..")
+        return "taken"
+
+
+def test_a_job_server_without_an_agent_is_asked_again_and_then_said(monkeypatch):
+    monkeypatch.setattr(submit, "PATIENCE_S", (0, 0, 0))
+    for refusals in (0, 2):
+        monkeypatch.setattr(submit, "_client", lambda _, refusals=refusals: Busy(refusals))
+        assert submit.submit("http://head:8265", ["torchvision:resnet18"], [], "T") == "taken"
+    monkeypatch.setattr(submit, "_client", lambda _: Busy(9))
+    with pytest.raises(EnvironmentProblem, match=r"at http://head:8265 did not take the evaluation: .*No available agent"):
+        submit.submit("http://head:8265", ["torchvision:resnet18"], [], "T")
+
+
 def test_a_cluster_that_asks_for_a_token_gets_a_sentence_and_no_traceback(monkeypatch):
     import ray
     from ray import job_submission

@@ -31,8 +31,6 @@ def build(request):
 
 
 class MadeUp(Head):
-    kind = "segmentation"
-
     def __init__(self, request):
         super().__init__()
         self.strides, self.size = (max(request.channels),), request.frame_size

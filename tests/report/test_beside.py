@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.cards import Words
-from benchmark.report import beside
+from benchmark.report import beside, gallery
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
 
@@ -85,6 +85,16 @@ def test_counts_are_no_per_cent(make):
     record = _scored_against(make, "phrases", "cnr", {"cnr": 0.2, "n_phrases": 1153.0, "miou": 0.25}, Words())
     (sheet,) = beside.sheets(beside.values_of(rows_of([record]), [record]))
     assert {title: texts for title, _, texts in sheet.lines} == {"phrases": ("1153.0",), "mIoU": ("25.0",)}
+
+
+def test_a_record_of_a_kind_that_is_not_here_is_shown_and_does_not_stop_the_page(make, tmp_path):
+    strange = _scored_against(make, "gaze", "agreement", {"agreement": 0.5})
+    known = make.record(0.3, task=MASKS, run=1, metrics=_metrics(0.3))
+    (row,) = rows_of([strange])
+    assert (row.target, row.mean, row.shows_classes, row.n_with_finding) == ("gaze", 0.5, False, None)
+    assert gallery.draw([strange, known], tmp_path / "out", tmp_path / "pictures") == {}
+    text = write_site([strange, known], tmp_path, title="T").read_text(encoding="utf-8")
+    assert "agreement" in text
 
 
 def test_page_and_file_hold_them(make, tmp_path, monkeypatch):

@@ -56,7 +56,6 @@ class TinyBackbone(Backbone):
 class TinyHead(Head):
     """Brings one logit per image to 1; notes how the encoder ran for every batch."""
 
-    kind = "segmentation"
     strides = (STRIDE,)
 
     def __init__(self) -> None:

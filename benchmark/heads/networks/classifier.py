@@ -17,8 +17,6 @@ class Classifier(Head):
     embed_dim x classes weights and a bias per class: 2,049 parameters for one class on ResNet-50.
     """
 
-    kind = "classification"
-
     def __init__(self, request: HeadRequest):
         super().__init__()
         self.strides = (POOLED,)

@@ -54,7 +54,6 @@ class FasterRcnn(Head):
         UsageError: the frame is no multiple of 32.
     """
 
-    kind = "detection"
     strides = STRIDES
 
     def __init__(self, request: HeadRequest):

@@ -23,7 +23,6 @@ class Linear(Head):
     2,049 parameters at 2,048 channels and one class, 16,392 at eight.
     """
 
-    kind = "segmentation"
     grid: int
 
     def __init__(self, request: HeadRequest):

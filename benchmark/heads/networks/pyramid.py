@@ -77,7 +77,6 @@ class WithPyramid(Head):
     def __init__(self, pyramid: SimpleFeaturePyramid, inner: Head, stride: int):
         super().__init__()
         self.pyramid, self.inner = pyramid, inner
-        self.kind = inner.kind
         self.reads_image = inner.reads_image
         self.strides = (stride,)
 

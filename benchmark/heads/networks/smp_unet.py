@@ -36,8 +36,6 @@ class SmpUNet(Head):
         UsageError: the frame is no multiple of the deepest stride.
     """
 
-    kind = "segmentation"
-
     def __init__(self, request: HeadRequest):
         super().__init__()
         _check(request)

@@ -29,7 +29,6 @@ class UNet(Head):
         UsageError: the frame is no multiple of the deepest stride, so that maps and skips would not fit.
     """
 
-    kind = "segmentation"
     reads_image = True
 
     def __init__(self, request: HeadRequest):

@@ -57,7 +57,6 @@ class YoloV3(Head):
         UsageError: the frame is no multiple of 32.
     """
 
-    kind = "detection"
     strides = STRIDES
     anchors_224: ClassVar[tuple] = ANCHORS_224
     suppressed_at: ClassVar[float] = SUPPRESSED_AT
