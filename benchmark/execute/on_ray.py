@@ -29,6 +29,7 @@ from benchmark.training.record import failed
 RETRIES = 2  # of a unit whose process was lost; its finished jobs are not repeated
 LOOK_S = 2.0  # between two looks at which nodes there are
 FORGET_S = 2.0  # between two acknowledgements to a node
+FORGET_WAIT_S = 60.0  # at the end, for nodes that have not yet heard: the process that tells one may have to be started
 NODE_ANSWERS_S = 120.0
 NODES_JOIN_S = 120.0  # how long an evaluation without a node that fits waits for one
 GPUS_JOIN_S = 900.0  # the same for the first GPU, of a cluster that starts such nodes when they are asked for
@@ -111,6 +112,7 @@ class _Drive:
         self.running: dict = {}
         self.lost: list[tuple[WorkUnit, int]] = []  # to start again, with how often they were lost
         self.stored: dict[str, list[str]] = {}  # by node, not acknowledged yet
+        self._told: list[Any] = []  # tasks that tell nodes to forget, as far as nobody saw them end
         self._looked = self._acknowledged = -1e9
         self._with_gpus = False
         self._idle_since: float | None = None
@@ -316,15 +318,15 @@ class _Drive:
         if not at_once and time.monotonic() - self._acknowledged < FORGET_S:
             return
         self._acknowledged = time.monotonic()
-        told = []
         for node, keys in self.stored.items():
             if node == self.here:
                 spool.forget(self.schedule.store_id, keys)
             elif node in self.placer.nodes:
-                told.append(nodes.on(self.ray, node, nodes.forget).remote(self.schedule.store_id, keys))
+                self._told.append(nodes.on(self.ray, node, nodes.forget).remote(self.schedule.store_id, keys))
         self.stored.clear()
-        if at_once and told:
-            self.ray.wait(told, num_returns=len(told), timeout=10.0)
+        # What is still on its way when the driver leaves is lost with it.
+        heard = self.ray.wait(self._told, num_returns=len(self._told), timeout=FORGET_WAIT_S if at_once else 0.0)[0] if self._told else []
+        self._told = [told for told in self._told if told not in heard]
 
 
 def _collected(store_id: str, keys: list[str]) -> list:
