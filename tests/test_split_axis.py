@@ -11,7 +11,8 @@ import pytest
 
 from benchmark.api import Request, plan_jobs
 from benchmark.errors import LobeError, UsageError
-from benchmark.readers.base import PHANTOM_REPORTS, open_reader
+from benchmark.readers.base import open_reader
+from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.rsna import MAPPING
 from benchmark.registry import dataset
 from benchmark.report import tables
