@@ -18,7 +18,7 @@ from benchmark.errors import TrainingError
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import faster_rcnn, yolov3
 from benchmark.registry import plugin
-from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
 SIZE, CLASSES = 64, 2
@@ -121,7 +121,7 @@ def trained(
         encoder.requires_grad_(step >= warmup)
         optimiser.zero_grad(set_to_none=True)
         parts = []
-        for loss in parts_of_loss(whole, whole, index, contextlib.nullcontext):
+        for loss in losses_of_pieces(whole, whole, index, contextlib.nullcontext):
             loss.backward()
             parts.append(loss.detach())
         first = first or [p.grad.clone() for p in model.parameters() if p.grad is not None]
