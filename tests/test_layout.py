@@ -280,6 +280,15 @@ def test_table_of_changes_names_rooms_that_exist(change: str) -> None:
     assert [room for room in rooms if not list(ROOT.glob(room))] == []
 
 
+LOOSE = re.compile(r"_(?:whatever|however|whichever|somehow|its_like|their_like)(?:_|$)")
+
+
+def test_every_name_of_a_test_is_a_promise_without_a_loose_word() -> None:
+    names = [name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))]
+    assert len(names) > 1000
+    assert [name for name in names if LOOSE.search(name)] == []
+
+
 def test_citation_names_the_version_and_licence_of_the_package() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (cited["version"], cited["license"]) == (PROJECT["project"]["version"], PROJECT["project"]["license"])

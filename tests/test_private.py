@@ -1,4 +1,4 @@
-"""What tells of data that may not be passed on is its owner's alone, whatever the umask."""
+"""What tells of data that may not be passed on is its owner's alone under any umask."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("umask")
-def test_folders_and_files_are_private_whatever_the_umask(tmp_path: Path):
+def test_folders_and_files_are_private_under_any_umask(tmp_path: Path):
     tmp_path.chmod(0o755)
     assert private.folder(tmp_path / "a" / "b" / "c") == tmp_path / "a" / "b" / "c"
     with open(tmp_path / "a" / "new", "w", opener=private.opener) as handle:
