@@ -51,7 +51,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Reported:
+class WrittenReport:
     """The page of a report, and the stored records that it does not believe."""
 
     page: Path
@@ -133,7 +133,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     return evaluation
 
 
-def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") -> Reported:
+def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") -> WrittenReport:
     """Writes the site, tables and plots of everything stored in `out`. Computes nothing.
 
     Several folders are reported together, in the first of them: a result that lies in more than one counts once.
@@ -169,7 +169,7 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
             p_value_of=functools.partial(exchange.p_value, out=where),
             refused=refused,
         )
-    return Reported(page, tuple(refused))
+    return WrittenReport(page, tuple(refused))
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:

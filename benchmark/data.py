@@ -16,8 +16,9 @@ from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, U
 from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe, list_caches
 from benchmark.imaging.dicom import decoder_versions
-from benchmark.readers.base import PHANTOM_FILE, Check, Reader, Verification, open_reader
+from benchmark.readers.base import Check, Reader, Verification, open_reader
 from benchmark.readers.kit.audit import leakage, leakage_checks, summary_check
+from benchmark.readers.kit.generated import PHANTOM_FILE
 from benchmark.readers.kit.identity import listed
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.lists import lists_rule, parse, published_rule, require_known, require_same_boxes

@@ -242,11 +242,11 @@ def _with_all_protocols(card: TaskCard) -> TaskCard:
 
 
 def _with_all_tasks(card: SuiteCard, known: dict[str, SuiteCard]) -> SuiteCard:
-    for part in card.suites:
-        if part not in known or known[part].suites:
-            why = "there is no such suite" if part not in known else "that is made of suites itself"
-            raise CardError(f"Suite {card.name}: it is made of the suite {part!r}, and {why}. Name suites that list their tasks.")
-    tasks = tuple(dict.fromkeys([*card.tasks, *(task for part in card.suites for task in known[part].tasks)]))
+    for name in card.suites:
+        if name not in known or known[name].suites:
+            why = "there is no such suite" if name not in known else "that is made of suites itself"
+            raise CardError(f"Suite {card.name}: it is made of the suite {name!r}, and {why}. Name suites that list their tasks.")
+    tasks = tuple(dict.fromkeys([*card.tasks, *(task for name in card.suites for task in known[name].tasks)]))
     if not tasks:
         raise CardError(f"Suite {card.name} has no task: list some under `tasks`, or suites under `suites`.")
     return card.model_copy(update={"tasks": tasks})

@@ -117,7 +117,7 @@ def test_one_broken_package_does_not_end_the_examination(site: Path, monkeypatch
 
 
 @pytest.mark.parametrize("broken", [ImportError("no such module"), OSError("disk gone"), AssertionError("half an installation")])
-def test_whatever_breaks_a_check_is_named_with_what_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception) -> None:
+def test_any_error_of_a_check_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception) -> None:
     def fail():
         raise broken
 

@@ -49,7 +49,7 @@ def test_a_process_number_of_another_machine_or_container_says_nothing(tmp_path:
 
 @pytest.mark.parametrize("pid", [1, "ours", 0, -1, "minus ours", 2**31, 10**30, "1", "x", None, 1.5, True, [1], {"a": 1}], ids=str)
 @pytest.mark.parametrize("host", [None, "elsewhere"])
-def test_whatever_process_a_lock_names_a_heartbeat_holds_it_and_silence_gives_it_up(tmp_path: Path, pid: object, host: str | None):
+def test_a_heartbeat_holds_a_lock_of_any_process_and_silence_releases_it(tmp_path: Path, pid: object, host: str | None):
     ours = {"ours": os.getpid(), "minus ours": -os.getpid()}  # not a parameter itself: every process would collect other tests
     changes = {"pid": ours.get(pid, pid) if isinstance(pid, str) else pid} | ({} if host is None else {"host": host})
     _written(tmp_path, **changes)

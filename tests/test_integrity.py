@@ -199,7 +199,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("checksum", ["none", "counted anew"])
 @pytest.mark.parametrize("change", [*IMPOSSIBLE, *({"predictions": [name]} for name in ELSEWHERE)], ids=repr)
-def test_what_cannot_be_is_refused_whatever_the_checksum_says(tmp_path: Path, record: Record, change: dict, checksum: str):
+def test_an_impossible_record_is_refused_with_any_checksum(tmp_path: Path, record: Record, change: dict, checksum: str):
     store = Store(tmp_path)
     path = of_an_older_release(store, record)
     if "predictions" in change:

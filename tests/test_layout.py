@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,33 @@ def test_no_importable_package_shadows_a_common_name() -> None:
     assert top_level == {"benchmark"}
 
 
+# ---------------------------------------------------------------------------------------------------------------- imports
+
+
+def _imports(path: Path, modules: Iterable[str]) -> set[str]:
+    """Names among `modules` that a file imports, also inside functions; what is imported for types alone is none."""
+    found = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{each.name}" if f"{node.module}.{each.name}" in modules else node.module for each in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        waiting += ast.iter_child_nodes(node)
+    return found & set(modules)
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_inside_functions() -> None:
+    files = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in (ROOT / "benchmark").rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    imported = {name: _imports(path, modules) - {name} for name, path in modules.items()}
+    assert len(imported["benchmark.readers.base"]) > 3  # imports are found at all
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle
+
+
 # ----------------------------------------------------------------------------------------------------------- dependencies
 
 
@@ -249,6 +278,15 @@ def test_table_of_changes_names_rooms_that_exist(change: str) -> None:
     rooms = _rooms()[change]
     assert rooms
     assert [room for room in rooms if not list(ROOT.glob(room))] == []
+
+
+LOOSE = re.compile(r"_(?:whatever|however|whichever|somehow|its_like|their_like)(?:_|$)")
+
+
+def test_every_name_of_a_test_is_a_promise_without_a_loose_word() -> None:
+    names = [name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))]
+    assert len(names) > 1000
+    assert [name for name in names if LOOSE.search(name)] == []
 
 
 def test_citation_names_the_version_and_licence_of_the_package() -> None:

@@ -18,7 +18,7 @@ from benchmark.errors import TrainingError
 from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import faster_rcnn, yolov3
 from benchmark.registry import plugin
-from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
 SIZE, CLASSES = 64, 2
@@ -103,7 +103,7 @@ def trained(
     torch.manual_seed(5)
     # Coarse patterns, not noise: deep maps of noise hardly vary, and BatchNorm enlarges what rounding leaves of them.
     patterns = torch.rand(16, 3, 4, 4, dtype=torch.float64)
-    images = nn.functional.interpolate(patterns, size=(SIZE, SIZE), mode="bilinear").to(dtype)  # the same whatever the dtype
+    images = nn.functional.interpolate(patterns, size=(SIZE, SIZE), mode="bilinear").to(dtype)  # the same for every dtype
     masks = (torch.rand(16, CLASSES, SIZE, SIZE) > 0.8).float()
     masks[4:9] = 0  # some shares of a batch hold no positive pixel
     boxes = torch.rand(16, 2, 4) * 30 + 2
@@ -121,7 +121,7 @@ def trained(
         encoder.requires_grad_(step >= warmup)
         optimiser.zero_grad(set_to_none=True)
         parts = []
-        for loss in parts_of_loss(whole, whole, index, contextlib.nullcontext):
+        for loss in losses_of_pieces(whole, whole, index, contextlib.nullcontext):
             loss.backward()
             parts.append(loss.detach())
         first = first or [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -169,7 +169,7 @@ def run_all(target, folder: Path, arguments: tuple, size: int) -> dict:
 
 
 def within(name: str, exact: float) -> float:
-    """How far apart a head's numbers may lie: torch takes the cross-entropy of mmdet's anchors in float32 whatever it is given."""
+    """How far apart a head's numbers may lie: torch takes the cross-entropy of mmdet's anchors in float32 for every input."""
     return 1e-6 if name == "faster_rcnn" else exact
 
 
@@ -254,14 +254,14 @@ def test_what_fails_at_the_leader_fails_everywhere_with_its_reason(tmp_path: Pat
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_evaluation_exchanges_nothing(tracked: bool, monkeypatch):
-    """The leader validates while the others wait: whatever it asked them for would never come."""
+    """The leader validates while the others wait: an exchange that it asked for would never end."""
     plain = nn.BatchNorm2d(3, track_running_stats=tracked)
     monkeypatch.setattr(parallel, "total", lambda values: pytest.fail("asked the other processes"))
     images = torch.rand(2, 3, 4, 4)
     assert torch.equal(parallel.GlobalBatchNorm(plain).eval()(images), plain.eval()(images))
 
 
-def test_alone_nothing_is_changed():
+def test_a_single_process_changes_no_number():
     module = nn.Sequential(nn.BatchNorm2d(3))
     assert isinstance(parallel.with_global_batchnorm(module)[0], nn.BatchNorm2d)
     values = torch.ones(3, requires_grad=True)

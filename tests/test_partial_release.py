@@ -109,7 +109,7 @@ def test_a_release_that_may_not_be_passed_on_names_no_image(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", writers())
 def test_no_reader_promises_an_image_that_is_not_there(name: str, tmp_path: Path):
-    """A release that takes whatever images it finds is then no known one, and no unlimited job may use it."""
+    """A release that takes any images it finds is then no known one, and no unlimited job may use it."""
     card = registry.dataset(name)
     root = tmp_path / card.folder
     write_corpus(Plan(dataset=name, n_patients=20, seed=1), root)

@@ -1,4 +1,4 @@
-"""What tells of data that may not be passed on is its owner's alone, whatever the umask."""
+"""What tells of data that may not be passed on is its owner's alone under any umask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmark import json_files, private
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.execute import spool
 from benchmark.store import Store, write_atomically
-from benchmark.training.checkpoint import Checkpoint, Parts
+from benchmark.training.checkpoint import Checkpoint, TrainingState
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
@@ -46,7 +46,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("umask")
-def test_folders_and_files_are_private_whatever_the_umask(tmp_path: Path):
+def test_folders_and_files_are_private_under_any_umask(tmp_path: Path):
     tmp_path.chmod(0o755)
     assert private.folder(tmp_path / "a" / "b" / "c") == tmp_path / "a" / "b" / "c"
     with open(tmp_path / "a" / "new", "w", opener=private.opener) as handle:
@@ -129,7 +129,7 @@ def test_results_on_open_data_follow_the_umask_and_their_caches_do_not(small, ti
 def test_a_checkpoint_is_private(tmp_path: Path):
     network = torch.nn.Linear(2, 2)
     checkpoint = Checkpoint(tmp_path / "new" / "checkpoints", "k", 0.1, every_s=0.0)
-    checkpoint.save_if_due(Parts(network, {}, torch.Generator()), {"epoch": 1})
+    checkpoint.save_if_due(TrainingState(network, {}, torch.Generator()), {"epoch": 1})
     assert checkpoint.path.is_file()
     assert open_to_others(tmp_path / "new") == []
 

@@ -357,7 +357,7 @@ def test_a_cache_of_a_file_that_changed_later_is_not_used(small, tiny, own):
 
 
 def test_images_inverted_in_place_are_another_dataset_with_results_of_its_own(small, tiny, tmp_path: Path):
-    """Uncompressed DICOM keeps its size whatever it shows; here it keeps its modification time as well."""
+    """Uncompressed DICOM keeps its size for any content; here it keeps its modification time as well."""
     import pydicom
 
     root, file, task = tmp_path / "data", tiny(), "vindr-cxr-linear-frozen-100-lobe"

@@ -11,7 +11,8 @@ import pytest
 
 from benchmark.api import Request, plan_jobs
 from benchmark.errors import LobeError, UsageError
-from benchmark.readers.base import PHANTOM_REPORTS, open_reader
+from benchmark.readers.base import open_reader
+from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.rsna import MAPPING
 from benchmark.registry import dataset
 from benchmark.report import tables
@@ -97,7 +98,7 @@ def test_lists_that_say_what_the_rule_says_are_the_same_jobs(rsna: Path, tmp_pat
     assert keys(disjoint) == keys(plan_jobs(request(rsna, tmp_path, split="patient-disjoint")))
 
 
-def test_other_lists_are_other_jobs_whatever_folder_they_lie_in(rsna: Path, tmp_path: Path):
+def test_lists_decide_the_jobs_and_their_folder_does_not(rsna: Path, tmp_path: Path):
     folder = lists_from(rsna, tmp_path / "lists")
     swap_rows(folder / "rsna" / "train.csv")
     first = plan_jobs(request(rsna, tmp_path, splits=folder))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the command with the sentence and 1, whenever they arrive and whatever swallows them."""
+"""Ctrl-C and SIGTERM end the command with the sentence and 1, at any time and through any handler that swallows them."""
 
 from __future__ import annotations
 

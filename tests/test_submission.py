@@ -10,7 +10,7 @@ import pytest
 
 from benchmark import registry, submission
 from benchmark.errors import FrameMismatch, UsageError
-from benchmark.kinds.base import Tested
+from benchmark.kinds.base import ScoredSplit
 from benchmark.kinds.detection import DETECTIONS_FILE
 from benchmark.kinds.kit.stored import write
 from benchmark.kinds.segmentation import MASKS_FILE
@@ -37,7 +37,7 @@ def perfect(small, tiny, tmp_path: Path):
         found = boxes if task == DETECTION else part.masks(np.arange(len(part)))
         folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
-        write(folder, job, part, Tested({}, {}, found, ()), with_examples=False)
+        write(folder, job, part, ScoredSplit({}, {}, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if task == DETECTION else MASKS_FILE)
 
     return make

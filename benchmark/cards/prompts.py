@@ -18,7 +18,7 @@ class PromptCard(Card):
     """A set of prompts for zero-shot classification: data, frozen before any test split is opened.
 
     Attributes:
-        classes: class -> lists of parts; its prompts are all combinations, one part of each list, joined by blanks, the first list slowest.
+        classes: class -> lists of words; its prompts are all combinations, one of each list, joined by blanks, the first list slowest.
         templates: each is one paraphrase set of its own.
         draw: so many prompts of each class, drawn without replacement by Python's generator seeded with `seed`; None takes all.
         combine: how the prompts of a class become one score.

@@ -51,21 +51,21 @@ def bench(
     """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` is meant for an hour."""
     benches = _benches()
     chosen = benches.NAMES if name == "all" else (one_of("NAME", name, benches.NAMES),)
-    reports = []
+    results = []
     with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
         for each in chosen:
             if not as_json:
                 err.print(f"bench {each} …")
-            reports.append(benches.run(each, out_folder, quick=quick, folder=Path(folder)))
+            results.append(benches.run(each, out_folder, quick=quick, folder=Path(folder)))
             if not as_json:
-                out.print(benches.table(reports[-1]))
+                out.print(benches.table(results[-1]))
     if page is not None:
         benches.write_page(out_folder, page)
     if as_json:
-        print_json([r.model_dump(mode="json") for r in reports])
+        print_json([r.model_dump(mode="json") for r in results])
     else:
         out.print(f"Written to {plain(str(out_folder))}.")
-    if not all(r.equal for r in reports):
+    if not all(r.equal for r in results):
         err.print("[red]The two sides differ:[/] see the rows marked so; their times are no measurement.")
         raise typer.Exit(1)
 

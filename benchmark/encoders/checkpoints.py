@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark.encoders.layouts import PART, PREFIX_LAYOUT, Layout, fit_shape, layout_of
+from benchmark.encoders.layouts import PREFIX_LAYOUT, SHARD, Layout, fit_shape, layout_of
 from benchmark.encoders.weight_sets import is_plain
 from benchmark.encoders.weights_file import read_set
 from benchmark.errors import CheckpointError
@@ -119,7 +119,7 @@ def _with_one_prefix(layout: Layout, found: Mapping[str, Tensor], wanted: Mappin
     """The layout with the one of its prefixes under which most of the encoder is found; the earlier wins a tie."""
 
     def n_found(prefix: str) -> int:
-        return sum(inner_name(name, prefix, layout).partition(PART)[0] in wanted for name in found if name.startswith(prefix))
+        return sum(inner_name(name, prefix, layout).partition(SHARD)[0] in wanted for name in found if name.startswith(prefix))
 
     return replace(layout, prefixes=(max(layout.prefixes, key=n_found),))
 
@@ -172,18 +172,18 @@ def _is_ignored(name: str, prefix: str, layout: Layout) -> bool:
 def _joined(found: Mapping[str, Tensor], prefix: str, layout: Layout) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
     """Tensors by their inner name, those stored in pieces joined, and names of tensors outside the encoder."""
     whole: dict[str, tuple[str, Tensor]] = {}
-    parts: dict[str, dict[str, str]] = {}
+    shards: dict[str, dict[str, str]] = {}
     apart: list[str] = []
     for name, tensor in found.items():
         if not name.startswith(prefix):
             apart.append(name)
             continue
-        inner, part, number = inner_name(name, prefix, layout).partition(PART)
-        if part:
-            parts.setdefault(inner, {})[number] = name
+        inner, mark, number = inner_name(name, prefix, layout).partition(SHARD)
+        if mark:
+            shards.setdefault(inner, {})[number] = name
         else:
             whole[inner] = (name, tensor)
-    for inner, names in parts.items():
+    for inner, names in shards.items():
         if sorted(names) == ["0", "1", "2"]:
             whole[inner] = (names["0"], torch.cat([found[names[number]] for number in sorted(names)]))
         else:
@@ -259,7 +259,7 @@ def _refuse_no_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor],
     """A tensor of the encoder takes plain real values of its own kind: numbers without their scale would be loaded as weights."""
     (prefix,) = layout.prefixes
     for name, tensor in found.items():
-        inner = inner_name(name, prefix, layout).partition(PART)[0] if name.startswith(prefix) else ""
+        inner = inner_name(name, prefix, layout).partition(SHARD)[0] if name.startswith(prefix) else ""
         if inner in wanted and (kind := _not_weights(tensor, wanted[inner])):
             raise CheckpointError(
                 f"{path.name}: tensor {name} {kind}. Save plain floating tensors: dequantise, fill or convert them first."

@@ -1,6 +1,6 @@
-"""How released files name an encoder's tensors: prefixes, renamed layers, parts to put together, and what is no part of the encoder.
+"""How released files name an encoder's tensors: prefixes, renamed layers, shards to put together, and what is no part of the encoder.
 
-Loading and accounting are `checkpoints`' part. A layout is named in a card; where its names come from is said in that card.
+Loading and accounting are `checkpoints`' task. A layout is named in a card; where its names come from is said in that card.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Size, Tensor
 from benchmark.errors import CardError
 
 PREFIX_LAYOUT = "prefix:"
-PART = "#"  # `qkv.weight#0`: first of three tensors that are one in the encoder
+SHARD = "#"  # `qkv.weight#0`: first of three tensors that are one in the encoder
 _TABLES = ("pos_embed", "positional_embedding", "position_embeddings", "position_embedding.weight")
 
 
@@ -56,9 +56,9 @@ _PORTED_VIT = (
     (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
     (r"^encoder\.layer\.(\d+)\.attention_norm\.", r"blocks.\1.norm1."),
     (r"^encoder\.layer\.(\d+)\.ffn_norm\.", r"blocks.\1.norm2."),
-    (r"^encoder\.layer\.(\d+)\.attn\.query\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}0"),
-    (r"^encoder\.layer\.(\d+)\.attn\.key\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}1"),
-    (r"^encoder\.layer\.(\d+)\.attn\.value\.(\w+)$", rf"blocks.\1.attn.qkv.\2{PART}2"),
+    (r"^encoder\.layer\.(\d+)\.attn\.query\.(\w+)$", rf"blocks.\1.attn.qkv.\2{SHARD}0"),
+    (r"^encoder\.layer\.(\d+)\.attn\.key\.(\w+)$", rf"blocks.\1.attn.qkv.\2{SHARD}1"),
+    (r"^encoder\.layer\.(\d+)\.attn\.value\.(\w+)$", rf"blocks.\1.attn.qkv.\2{SHARD}2"),
     (r"^encoder\.layer\.(\d+)\.attn\.out\.", r"blocks.\1.attn.proj."),
     (r"^encoder\.layer\.(\d+)\.ffn\.", r"blocks.\1.mlp."),
     (r"^encoder\.encoder_norm\.", "norm."),

@@ -92,11 +92,11 @@ def require_text_embedding(found: Any, n_texts: int, backbone: Backbone) -> None
     _require_shape(backbone, "embed_texts", "mask", found.mask, 2, n_texts)
 
 
-def _require_shape(backbone: Backbone, method: str, part: str, found: Any, n_dimensions: int, n: int) -> None:
+def _require_shape(backbone: Backbone, method: str, field: str, found: Any, n_dimensions: int, n: int) -> None:
     if not isinstance(found, Tensor):
-        _refuse(backbone, method, f"returned `{part}` as {_type(found)}, not a tensor")
+        _refuse(backbone, method, f"returned `{field}` as {_type(found)}, not a tensor")
     if found.dim() != n_dimensions or len(found) != n:
-        _refuse(backbone, method, f"returned `{part}` of shape {tuple(found.shape)}; {n_dimensions} dimensions, {n} first, are expected")
+        _refuse(backbone, method, f"returned `{field}` of shape {tuple(found.shape)}; {n_dimensions} dimensions, {n} first, are expected")
 
 
 def _refuse(backbone: Backbone, method: str, what: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from benchmark.execute.costs import Needs
 
-PARTS = 8  # of a GPU
+EIGHTHS = 8  # a GPU is shared in eighths
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Slot:
     @property
     def share(self) -> float:
         """Of one GPU, 0..1."""
-        return self.eighths / PARTS
+        return self.eighths / EIGHTHS
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Placer:
         return {name: free.node for name, free in self._nodes.items()}
 
     def join(self, node: Node) -> None:
-        self._nodes[node.id] = _Free(node, node.cpus, node.memory_bytes, [PARTS] * node.n_gpus)
+        self._nodes[node.id] = _Free(node, node.cpus, node.memory_bytes, [EIGHTHS] * node.n_gpus)
 
     def leave(self, node: str) -> None:
         """The node is gone with everything on it; releasing its slots later does nothing."""
@@ -91,7 +91,8 @@ class Placer:
     def possible(self, needs: Needs) -> bool:
         """True when some node could hold it if it were empty."""
         return any(
-            _fit(_Free(f.node, f.node.cpus, f.node.memory_bytes, [PARTS] * f.node.n_gpus), needs) is not None for f in self._nodes.values()
+            _fit(_Free(f.node, f.node.cpus, f.node.memory_bytes, [EIGHTHS] * f.node.n_gpus), needs) is not None
+            for f in self._nodes.values()
         )
 
     def release(self, slot: Slot) -> None:
@@ -106,7 +107,7 @@ class Placer:
     def used(self) -> tuple[int, float]:
         """Cores and GPUs in use now."""
         cores = sum(f.node.cpus - f.cpus for f in self._nodes.values())
-        return cores, sum(PARTS - left for f in self._nodes.values() for left in f.eighths) / PARTS
+        return cores, sum(EIGHTHS - left for f in self._nodes.values() for left in f.eighths) / EIGHTHS
 
     def _take(self, slot: Slot, near: str) -> None:
         free = self._nodes[slot.node]
@@ -126,9 +127,9 @@ def _fit(free: _Free, needs: Needs) -> Slot | None:
         return None
     if not needs.n_gpus:
         return Slot(free.node.id, cpus, memory)
-    eighths = PARTS
+    eighths = EIGHTHS
     if needs.n_gpus == 1 and needs.gpu_bytes is not None and free.node.gpu_bytes:
-        eighths = min(PARTS, max(1, math.ceil(PARTS * needs.gpu_bytes / free.node.gpu_bytes)))
+        eighths = min(EIGHTHS, max(1, math.ceil(EIGHTHS * needs.gpu_bytes / free.node.gpu_bytes)))
     # The fullest that still has room first: whole ones stay whole for those who need one.
     room = sorted((left, gpu) for gpu, left in enumerate(free.eighths) if left >= eighths)
     if len(room) < needs.n_gpus:

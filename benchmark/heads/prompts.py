@@ -38,16 +38,16 @@ def prompt_sets(card: PromptCard) -> list[PromptSet]:
     return [_set(card, template) for template in card.templates]
 
 
-def combinations(parts: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Every prompt of a class in the source's order, repetitions included; empty parts leave their blanks, as in the source."""
-    return [" ".join(chosen) for chosen in product(*parts)]
+def combinations(lists: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Every prompt of a class in the source's order, repetitions included; empty words leave their blanks, as in the source."""
+    return [" ".join(chosen) for chosen in product(*lists)]
 
 
 def _set(card: PromptCard, template: PromptTemplate) -> PromptSet:
     generator = random.Random(card.seed)
     positives, negatives = {}, {}
-    for name, parts in card.classes.items():
-        words = combinations(parts)
+    for name, lists in card.classes.items():
+        words = combinations(lists)
         if card.draw is not None:
             if card.seed is None or card.draw > len(words):
                 raise CardError(f"Prompts {card.name}, class {name}: cannot draw {card.draw} of {len(words)} with seed {card.seed}.")

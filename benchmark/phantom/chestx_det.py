@@ -57,8 +57,8 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     patient = patient_of(plan, shot)
     names = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     radiograph, drawn = draw(patient, names, LOOKS, HEART, rng)
-    part, number = shot.role.split("/")
-    folder = root / f"{part}_data"
+    subset, number = shot.role.split("/")
+    folder = root / f"{subset}_data"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(develop(radiograph, SIZE, SIZE, rng)).save(folder / f"{number}.png", compress_level=1)
     outlined = []
@@ -75,14 +75,14 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
-    listed = {part: [one for one in written if one.shot.role.startswith(part)] for part in ("train", "test")}
+    listed = {subset: [one for one in written if one.shot.role.startswith(subset)] for subset in ("train", "test")}
     counts = {"images": len(written), "patients": len({one.patient_id for one in written})}
-    for part, ones in listed.items():
+    for subset, ones in listed.items():
         entries = [one.label["entry"] for one in ones]
-        (root / f"ChestX_Det_{part}.json").write_text(json.dumps(entries), encoding="utf-8", newline="\n")
-        counts[f"{part}_images"] = len(entries)
-        counts[f"{part}_positives"] = sum(bool(entry["syms"]) for entry in entries)
-        counts[f"{part}_boxes"] = sum(len(entry["syms"]) for entry in entries)
+        (root / f"ChestX_Det_{subset}.json").write_text(json.dumps(entries), encoding="utf-8", newline="\n")
+        counts[f"{subset}_images"] = len(entries)
+        counts[f"{subset}_positives"] = sum(bool(entry["syms"]) for entry in entries)
+        counts[f"{subset}_boxes"] = sum(len(entry["syms"]) for entry in entries)
     return Listing(tuple(one.id for ones in listed.values() for one in ones), counts)
 
 

@@ -70,9 +70,9 @@ def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) 
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
-    tables = {part: [one for one in written if one.shot.role == part] for part in ("train", "valid", "test")}
-    for part in ("train", "valid"):
-        write_lines(root / f"{part}.csv", [HEADER, *(one.label["row"] for one in tables[part])])
+    tables = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "valid", "test")}
+    for subset in ("train", "valid"):
+        write_lines(root / f"{subset}.csv", [HEADER, *(one.label["row"] for one in tables[subset])])
     _write_test_labels(root / "groundtruth.csv", tables["test"])
     _write_prior_list(root / "chexpert_5x200.json", tables["train"])
     counts = {

@@ -56,31 +56,31 @@ def write_corpus(plan: Plan, out: Path, progress: Callable[[int, int], None] | N
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already holds something. A phantom corpus is written into a new or empty folder.")
     shots = writer.shots(plan)
-    part = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
+    unfinished = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
     try:
-        part.mkdir(parents=True)
+        unfinished.mkdir(parents=True)
         written = []
-        for one in _images(plan, shots, part, workers):
+        for one in _images(plan, shots, unfinished, workers):
             written.append(one)
             if progress:
                 progress(len(written), len(shots))
-        labels = writer.write_labels(plan, written, part)
+        labels = writer.write_labels(plan, written, unfinished)
         digests = {
             "ids_sha256_ordered": hashlib.sha256("\n".join(labels.ids).encode()).hexdigest(),
             "ids_sha256_sorted": hashlib.sha256("\n".join(sorted(set(labels.ids))).encode()).hexdigest(),
         }
-        _write_reports(part / REPORTS_FILE, labels.ids, written)
+        _write_reports(unfinished / REPORTS_FILE, labels.ids, written)
         content = {"version": PHANTOM_VERSION, "dataset": plan.dataset, "seed": plan.seed, "plan": asdict(plan)}
         content |= {"counts": labels.counts, "digests": digests, "reports": REPORTS_FILE}
-        (part / PHANTOM_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
+        (unfinished / PHANTOM_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
         if out.exists():
             out.rmdir()
-        part.rename(out)
+        unfinished.rename(out)
     except OSError as error:
         reason = error.strerror or error
         raise StoreError(f"Cannot write the phantom corpus to {out}: {reason}. Free some space or choose another folder.") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return Summary(out, plan, labels.counts, digests)
 
 

@@ -51,10 +51,10 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
-    listed = {part: [one for one in written if one.shot.role == part] for part in ("train", "test")}
-    for part, members in listed.items():
+    listed = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "test")}
+    for subset, members in listed.items():
         lines = [f"{one.patient_id} {one.id} {one.label['class']} {'ricord' if one.shot.positive else 'rsna'}" for one in members]
-        write_lines(root / f"{part}.txt", lines)
+        write_lines(root / f"{subset}.txt", lines)
     counts = {
         "images": len(written),
         "train_list": len(listed["train"]),
@@ -62,4 +62,4 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
         "positives": sum(one.shot.positive for one in written),
     }
     counts |= {f"train_{name.lower()}": sum(one.label["class"] == name for one in listed["train"]) for name in CLASSES}
-    return Listing(tuple(one.id for part in ("train", "test") for one in listed[part]), counts)
+    return Listing(tuple(one.id for subset in ("train", "test") for one in listed[subset]), counts)

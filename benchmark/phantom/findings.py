@@ -113,21 +113,21 @@ def draw_opacities(scene: Scene, n: int, rng: np.random.Generator, kind: str = "
     findings = []
     for side in SIDES:
         shared = sides.count(side)
-        for part in range(shared):
-            findings.append(_placed_opacity(scene, side, (part, shared), rng, kind, strength))
+        for number in range(shared):
+            findings.append(_placed_opacity(scene, side, (number, shared), rng, kind, strength))
     return findings
 
 
 def _placed_opacity(scene: Scene, side: Side, band: tuple[int, int], rng: np.random.Generator, kind: str, strength: float) -> Finding:
-    """An opacity in band `part` of `shared` equal bands of the lung's height. Small leftovers behind the lung's edge are drawn again."""
+    """An opacity in band `number` of `shared` equal bands of the lung's height. Small leftovers behind the lung's edge are drawn again."""
     unit = scene.shape[0] / 1024
     course = stream("course", scene.patient.key, side, *band) if rng.random() < LASTING else rng
     while True:
         w, h = np.clip(draw_size(course) * rng.uniform(0.95, 1.05, 2), BOX_MIN_WH, BOX_MAX_WH) * unit
         left, top, right, bottom = scene.boxes[side]
-        part, shared = band
+        number, shared = band
         height = (bottom - top) / shared
-        top, bottom = top + part * height, top + (part + 1) * height
+        top, bottom = top + number * height, top + (number + 1) * height
         if shared > 1:
             h = min(h, 0.75 * height)
         h = min(h, 1.02 * (bottom - top))

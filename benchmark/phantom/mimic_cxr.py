@@ -48,10 +48,10 @@ def shots(plan: Plan) -> list[Shot]:
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     n_test, n_validate = max(1, round(TEST_SHARE * plan.n_patients)), round(VALIDATE_SHARE * plan.n_patients)
 
-    def part(patient: int) -> str:
+    def subset(patient: int) -> str:
         return SPLITS[int(patient >= n_test) + int(patient >= n_test + n_validate)]
 
-    return [Shot(one.patient, one.index, one.positive, part(one.patient)) for one in planned]
+    return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in planned]
 
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
@@ -113,7 +113,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
         "patients": len({one.patient_id for one in written}),
         "labelled_studies": len(written),
     }
-    counts |= {f"{part}_images": sum(one.shot.role == part for one in written) for part in SPLITS}
+    counts |= {f"{subset}_images": sum(one.shot.role == subset for one in written) for subset in SPLITS}
     return Listing(tuple(one.id for one in written), counts)
 
 

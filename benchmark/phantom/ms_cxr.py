@@ -64,10 +64,10 @@ def shots(plan: Plan) -> list[Shot]:
     """Roles are the splits: whole patients belong to one."""
     n_test, n_val = max(1, round(TEST_SHARE * plan.n_patients)), round(VAL_SHARE * plan.n_patients)
 
-    def part(patient: int) -> str:
+    def subset(patient: int) -> str:
         return SPLITS[int(patient >= n_test) + int(patient >= n_test + n_val)]
 
-    return [Shot(one.patient, one.index, one.positive, part(one.patient)) for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
+    return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
 
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
@@ -117,7 +117,8 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
         "patients": len({one.patient_id for one in listed}),
     }
     counts |= {
-        f"{'validation' if part == 'val' else part}_images": sum(one.shot.role == part for one in listed) for part in reversed(SPLITS)
+        f"{'validation' if subset == 'val' else subset}_images": sum(one.shot.role == subset for one in listed)
+        for subset in reversed(SPLITS)
     }
     return Listing(tuple(one.id for one in listed), counts)
 

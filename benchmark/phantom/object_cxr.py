@@ -45,7 +45,7 @@ def shots(plan: Plan) -> list[Shot]:
     train = [train[k] for k in rng.permutation(len(train))]
     dev = [dev[k] for k in rng.permutation(len(dev))]
     numbered = [(one, "train", k) for k, one in enumerate(train, start=1)] + [(one, "dev", k) for k, one in enumerate(dev, start=FIRST_DEV)]
-    return [replace(one, role=f"{part}/{number:05d}") for one, part, number in numbered]
+    return [replace(one, role=f"{subset}/{number:05d}") for one, subset, number in numbered]
 
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
@@ -72,12 +72,12 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     counts: dict[str, int] = {}
-    for part in ("train", "dev"):
-        listed = [one for one in written if one.shot.role.startswith(part)]
-        write_lines(root / f"{part}.csv", ["image_name,annotation", *(f"{one.id}.jpg,{one.label['annotation']}" for one in listed)])
-        counts[f"{part}_images"] = len(listed)
-        counts[f"{part}_positives"] = sum(one.label["n_objects"] > 0 for one in listed)
-        counts[f"{part}_boxes"] = sum(one.label["n_objects"] for one in listed)
+    for subset in ("train", "dev"):
+        listed = [one for one in written if one.shot.role.startswith(subset)]
+        write_lines(root / f"{subset}.csv", ["image_name,annotation", *(f"{one.id}.jpg,{one.label['annotation']}" for one in listed)])
+        counts[f"{subset}_images"] = len(listed)
+        counts[f"{subset}_positives"] = sum(one.label["n_objects"] > 0 for one in listed)
+        counts[f"{subset}_boxes"] = sum(one.label["n_objects"] for one in listed)
     for name in ("images", "positives", "boxes"):
         counts[name] = counts[f"train_{name}"] + counts[f"dev_{name}"]
     counts["patients"] = len({one.patient_id for one in written})

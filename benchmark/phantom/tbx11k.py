@@ -35,11 +35,11 @@ WEIGHTS = {
 PER_IMAGE = {1: 8, 2: 2}  # made up; active beside obsolete exists in the release
 LOOKS: dict[str, Look] = {"ActiveTuberculosis": opacity, "ObsoletePulmonaryTuberculosis": small_disc, "PulmonaryTuberculosis": opacity}
 FOLDERS = {"health": "h", "sick": "s", "tb": "tb", "test": "t"}  # folder -> letters before the number; the test images' are made up
-PARTS = ("train", "val")
+SUBSETS = ("train", "val")
 
 
 def shots(plan: Plan) -> list[Shot]:
-    """Roles are `<part>/<folder>/<file stem>`. Kinds are shared out evenly between the parts."""
+    """Roles are `<subset>/<folder>/<file stem>`. Kinds are shared out evenly between the subsets."""
     rng = stream("parts", plan.dataset, plan.seed)
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     well = [one for one in planned if not one.positive]
@@ -59,7 +59,7 @@ def shots(plan: Plan) -> list[Shot]:
 
 def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
-    part, folder, stem = shot.role.split("/")
+    subset, folder, stem = shot.role.split("/")
     patient = patient_of(plan, shot)
     boxes: list[tuple[str, tuple[float, ...]]] = []
     if shot.positive:
@@ -75,25 +75,25 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     path = root / "imgs" / folder / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(develop(radiograph, SIDE, SIDE, rng)).convert("RGB").save(path, compress_level=1)
-    return Written(shot, stem, patient_id(plan, shot), radiograph.report, (), {"boxes": boxes if part != "test" else []})
+    return Written(shot, stem, patient_id(plan, shot), radiograph.report, (), {"boxes": boxes if subset != "test" else []})
 
 
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
-    listed = {part: [one for one in written if one.shot.role.startswith(f"{part}/")] for part in (*PARTS, "test")}
+    listed = {subset: [one for one in written if one.shot.role.startswith(f"{subset}/")] for subset in (*SUBSETS, "test")}
     (root / "lists").mkdir()
     (root / "annotations" / "json").mkdir(parents=True)
-    for part, ones in {**listed, "trainval": [*listed["train"], *listed["val"]]}.items():
-        write_lines(root / "lists" / f"TBX11K_{part}.txt", [_file(one) for one in ones])
-        if part != "test":
-            path = root / "annotations" / "json" / f"TBX11K_{part}.json"
+    for subset, ones in {**listed, "trainval": [*listed["train"], *listed["val"]]}.items():
+        write_lines(root / "lists" / f"TBX11K_{subset}.txt", [_file(one) for one in ones])
+        if subset != "test":
+            path = root / "annotations" / "json" / f"TBX11K_{subset}.json"
             path.write_text(json.dumps(_coco(ones)) + "\n", encoding="utf-8", newline="\n")
     labelled = [*listed["train"], *listed["val"]]
     counts = {"images": len(labelled), "patients": len({one.patient_id for one in labelled}), "unlabelled_images": len(listed["test"])}
     counts |= {"boxes": sum(len(one.label["boxes"]) for one in labelled), "positives": sum(bool(one.label["boxes"]) for one in labelled)}
-    for part in PARTS:
-        counts[f"{part}_images"] = len(listed[part])
+    for subset in SUBSETS:
+        counts[f"{subset}_images"] = len(listed[subset])
         for folder in ("health", "sick", "tb"):
-            counts[f"{part}_{folder}"] = sum(f"/{folder}/" in one.shot.role for one in listed[part])
+            counts[f"{subset}_{folder}"] = sum(f"/{folder}/" in one.shot.role for one in listed[subset])
     return Listing(tuple(one.id for one in labelled), counts)
 
 

@@ -78,9 +78,11 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
 def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     folder = root / "annotations"
     folder.mkdir()
-    listed = {part: [one for one in written if one.shot.role == part] for part in ("train", "test")}
-    for part, header in (("train", TRAIN_HEADER), ("test", TEST_HEADER)):
-        write_lines(folder / f"annotations_{part}.csv", [header, *(f"{one.id},{row}" for one in listed[part] for row in one.label["rows"])])
+    listed = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "test")}
+    for subset, header in (("train", TRAIN_HEADER), ("test", TEST_HEADER)):
+        write_lines(
+            folder / f"annotations_{subset}.csv", [header, *(f"{one.id},{row}" for one in listed[subset] for row in one.label["rows"])]
+        )
     rows = [row.split(",") for one in written for row in one.label["rows"]]
     counts = {
         "images": len(written),
@@ -89,9 +91,9 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
         "train_readers": len({row.split(",")[0] for one in listed["train"] for row in one.label["rows"]}),
         "box_rows": sum(bool(row[-1]) for row in rows),
     }
-    for part, ones in listed.items():
-        counts |= {f"{part}_images": len(ones), f"{part}_normal": sum(not one.shot.positive for one in ones)}
-    return Listing(tuple(one.id for part in listed.values() for one in part), counts)
+    for subset, ones in listed.items():
+        counts |= {f"{subset}_images": len(ones), f"{subset}_normal": sum(not one.shot.positive for one in ones)}
+    return Listing(tuple(one.id for subset in listed.values() for one in subset), counts)
 
 
 def _readings(truth: list[tuple[str, Corners]], height: int, width: int, rng: np.random.Generator) -> list[str]:

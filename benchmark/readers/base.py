@@ -6,28 +6,30 @@ it never writes into the data folder and never resizes. What readers share is in
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from benchmark import json_files, registry
+from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError
 from benchmark.files import open_regular, read_bytes
-from benchmark.readers.kit.text import open_text
+from benchmark.readers.kit.generated import manifest_in, patients_in
 from benchmark.readers.kit.walk import first_folder_with, holds_nothing
+from benchmark.readers.kit.withheld import Quiet, withholding, without_names
 
 SPLITS = ("train", "validation", "test")
-PHANTOM_FILE = "PHANTOM.json"
-PHANTOM_REPORTS = "phantom_reports.csv"
 Verdict = Literal["ok", "warning", "error", "unknown"]
+
+_SHOWN_DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -202,16 +204,7 @@ class Reader(ABC):
         Raises:
             DataError: the file is damaged.
         """
-        path = self.root / PHANTOM_FILE
-        if not path.exists():
-            return None
-        try:
-            return _manifest(json_files.read(path))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.card.name}: {PHANTOM_FILE} is damaged ({error}). It marks generated images; write the corpus again with "
-                "`lobe data sample`."
-            ) from None
+        return manifest_in(self.root, self.card.name)
 
     def phantom_patients(self) -> dict[str, str]:
         """Image id -> generated patient, as a phantom's report table names them; empty for a public release.
@@ -221,17 +214,7 @@ class Reader(ABC):
         Raises:
             DataError: the table has other columns.
         """
-        path = self.root / PHANTOM_REPORTS
-        if self.phantom is None or not path.exists():
-            return {}
-        with open_text(path, self.card.name) as handle:
-            rows = csv.DictReader(handle)
-            if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
-                raise DataError(
-                    f"{self.card.name}: {path.name} has no columns id and patient_id. "
-                    "The corpus was changed after it was generated; write it again with `lobe data sample`."
-                )
-            patients = {row["id"]: row["patient_id"] for row in rows}
+        patients = {} if self.phantom is None else patients_in(self.root, self.card.name)
         return {i: patients[i] for i in self.ids if patients.get(i)}
 
     def samples(self, rule: SplitRule, split: str) -> list[Sample]:
@@ -288,10 +271,8 @@ def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true
 
     Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.kit.withheld`).
     """
-    from benchmark.readers.kit.withheld import discreet  # which stands before a reader, and so imports this
-
     reader = registry.plugin("readers", card.reader).DatasetReader
-    return (reader if card.redistribution != "none" else discreet(reader))(card, root, shapes)
+    return (reader if card.redistribution != "none" else _discreet(reader))(card, root, shapes)
 
 
 def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
@@ -300,10 +281,66 @@ def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
-def _manifest(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of PHANTOM.json. Raises ValueError where its counts are no numbers or its digests no texts."""
-    for part, kind in (("counts", int), ("digests", str)):
-        table = content.get(part, {})
-        if not isinstance(table, dict) or not all(type(value) is kind for value in table.values()):
-            raise ValueError(f"its `{part}` make no sense")
-    return content
+class _Discreet(Reader):
+    """Stands before the reader of a dataset that is withheld, and lets its errors, checks and warnings name nothing.
+
+    Attributes:
+        _behind: that reader, next in line: `super()` would name the abstract methods of `Reader`.
+    """
+
+    _behind: ClassVar[type[Reader]]
+
+    def __init__(self, card: DatasetCard, root: Path, *rest: Any):
+        with withholding(card, root):
+            super().__init__(card, root, *rest)
+        self.warnings = [self._quiet(sentence) for sentence in self.warnings]
+
+    def sample(self, sample_id: str) -> Sample:
+        with self._withholding():
+            found = self._behind.sample(self, sample_id)
+        words = (found.id, *filter(None, [found.patient_id]), *(path.name for path in found.files))
+        masks = None if found.masks is None else Quiet(self.card, self.root, words, found.masks)
+        return replace(found, image=Quiet(self.card, self.root, words, found.image), masks=masks)
+
+    def checks(self) -> Iterator[Check]:
+        with self._withholding():
+            for check in self._behind.checks(self):
+                digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
+                found = check.found if digest else self._quiet(check.found)
+                yield check if check.verdict == "ok" else replace(check, found=found, hint=self._quiet(check.hint))
+
+    def split(self, *arguments: Any) -> Any:
+        with self._withholding():
+            return self._behind.split(self, *arguments)
+
+    def image_files(self) -> Any:
+        with self._withholding():
+            return super().image_files()
+
+    def files_of(self, sample_id: str) -> Any:
+        with self._withholding():
+            return super().files_of(sample_id)
+
+    def texts_of(self, sample_id: str) -> Any:
+        with self._withholding():
+            return super().texts_of(sample_id)
+
+    def label_digest(self) -> str:
+        with self._withholding():
+            return super().label_digest()
+
+    def outline_digest(self) -> str:
+        with self._withholding():
+            return super().outline_digest()
+
+    def _withholding(self) -> AbstractContextManager[None]:
+        return withholding(self.card, self.root, lambda: self.ids)
+
+    def _quiet(self, sentence: str) -> str:
+        return without_names(sentence, self.root, self.ids)
+
+
+@cache
+def _discreet(reader: type[Reader]) -> type[Reader]:
+    """The same reader for data that is withheld."""
+    return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__, "_behind": reader})

@@ -49,7 +49,7 @@ class Annotated:
         polygons: n arrays (k, 2) int32 of x and y.
     """
 
-    part: str
+    subset: str
     xyxy: np.ndarray
     labels: np.ndarray
     polygons: tuple[np.ndarray, ...]
@@ -61,8 +61,8 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._base = base = self.folder_with(FILES["train"])
         self._annotated: dict[str, Annotated] = {}
-        for part in FILES:
-            self._read(part)
+        for subset in FILES:
+            self._read(subset)
         found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
         self.images = locate(self._annotated, found, self.card.name, " and ".join(FILES.values()))
         self.release = "training and test file with polygons"
@@ -99,8 +99,8 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _read(self, part: str) -> None:
-        path = self._base / FILES[part]
+    def _read(self, subset: str) -> None:
+        path = self._base / FILES[subset]
         try:
             entries = read_json(path, self.card.name, list)
         except FileNotFoundError:
@@ -118,10 +118,10 @@ class DatasetReader(Reader):
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise DataError(f"{where}: {name!r} is no file name such as 36200.png.")
             if name in self._annotated:
-                raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._annotated[name].part]}.")
-            self._annotated[name] = self._parse(part, entry, f"{where} ({name})")
+                raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._annotated[name].subset]}.")
+            self._annotated[name] = self._parse(subset, entry, f"{where} ({name})")
 
-    def _parse(self, part: str, entry: dict[str, Any], where: str) -> Annotated:
+    def _parse(self, subset: str, entry: dict[str, Any], where: str) -> Annotated:
         names, boxes, polygons = (entry[field] for field in FIELDS[1:])
         if not all(isinstance(listed, list) for listed in (names, boxes, polygons)) or not len(names) == len(boxes) == len(polygons):
             raise DataError(f"{where}: syms, boxes and polygons are not three lists of one length.")
@@ -135,7 +135,7 @@ class DatasetReader(Reader):
             _outline(points, box, f"{where}, polygon {k}") for k, (points, box) in enumerate(zip(polygons, corners, strict=True), start=1)
         ]
         xyxy = np.array(corners, dtype=np.int64).reshape(-1, 4)
-        return Annotated(part, xyxy, np.array(labels, dtype=np.int64), tuple(outlines))
+        return Annotated(subset, xyxy, np.array(labels, dtype=np.int64), tuple(outlines))
 
     def _image(self, sample_id: str) -> np.ndarray:
         pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
@@ -154,8 +154,8 @@ class DatasetReader(Reader):
     def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
         require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})", of="boxes and polygons")
 
-    def _ids_of(self, part: str) -> tuple[str, ...]:
-        return tuple(i for i, one in self._annotated.items() if one.part == part)
+    def _ids_of(self, subset: str) -> tuple[str, ...]:
+        return tuple(i for i, one in self._annotated.items() if one.subset == subset)
 
     def _split_with_whole_training(self, rule: SplitRule) -> Splits:
         return {"official_train": self._ids_of("train"), **self.split(rule)}
@@ -171,12 +171,12 @@ class DatasetReader(Reader):
 
     def _counts(self) -> dict[str, int]:
         counts = {"images": len(self._annotated)}
-        for part in FILES:
-            listed = [one for one in self._annotated.values() if one.part == part]
-            counts[f"{part}_images"] = len(listed)
-            counts[f"{part}_positives"] = sum(len(one.labels) > 0 for one in listed)
-            counts[f"{part}_boxes"] = sum(len(one.labels) for one in listed)
-        per_class = Counter(int(label) for one in self._annotated.values() if one.part == "train" for label in one.labels)
+        for subset in FILES:
+            listed = [one for one in self._annotated.values() if one.subset == subset]
+            counts[f"{subset}_images"] = len(listed)
+            counts[f"{subset}_positives"] = sum(len(one.labels) > 0 for one in listed)
+            counts[f"{subset}_boxes"] = sum(len(one.labels) for one in listed)
+        per_class = Counter(int(label) for one in self._annotated.values() if one.subset == "train" for label in one.labels)
         counts |= {f"train_{name.lower().replace(' ', '_')}": per_class[k] for k, name in enumerate(self.card.classes)}
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))

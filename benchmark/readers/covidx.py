@@ -40,15 +40,15 @@ class DatasetReader(Reader):
     """COVIDx 9A. An image's id is its file name; patients are those of the lists."""
 
     def open(self) -> None:
-        self._files = {part: self._list_file(part) for part in LISTS}
-        self._lists = {part: read_list(path, self.card.name, self.card.classes) for part, path in self._files.items()}
-        self._lines = {line.name: line for part in LISTS for line in self._lists[part]}
+        self._files = {subset: self._list_file(subset) for subset in LISTS}
+        self._lists = {subset: read_list(path, self.card.name, self.card.classes) for subset, path in self._files.items()}
+        self._lines = {line.name: line for subset in LISTS for line in self._lists[subset]}
         n_listed = sum(map(len, self._lists.values()))
         if len(self._lines) < n_listed:
             raise DataError(f"{self.card.name}: {n_listed - len(self._lines):,} file names stand in both lists or twice in one.")
-        self.images = {line.name: self.root / part / line.name for part in LISTS for line in self._lists[part]}
-        present = {part: names_in(self.root / part) for part in LISTS}
-        missing = [line.name for part in LISTS for line in self._lists[part] if line.name not in present[part]]
+        self.images = {line.name: self.root / subset / line.name for subset in LISTS for line in self._lists[subset]}
+        present = {subset: names_in(self.root / subset) for subset in LISTS}
+        missing = [line.name for subset in LISTS for line in self._lists[subset] if line.name not in present[subset]]
         if missing:
             raise PartialRelease(
                 f"{self.card.name}: {len(missing):,} of {n_listed:,} listed images are not in train/ and test/, "
@@ -90,11 +90,11 @@ class DatasetReader(Reader):
     def _is_positive(self, sample_id: str) -> bool:
         return self._lines[sample_id].label == COVID
 
-    def _list_file(self, part: str) -> Path:
-        there = [self.root / name for name in LISTS[part] if (self.root / name).is_file()]
-        found = the_one(self.card.name, f"the {part} list", there)
+    def _list_file(self, subset: str) -> Path:
+        there = [self.root / name for name in LISTS[subset] if (self.root / name).is_file()]
+        found = the_one(self.card.name, f"the {subset} list", there)
         if found is None:
-            raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[part])} is in {self.root}. It is part of COVID-Net's labels.")
+            raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[subset])} is in {self.root}. It is part of COVID-Net's labels.")
         return found
 
 

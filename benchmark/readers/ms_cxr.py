@@ -48,7 +48,7 @@ class _Image:
     about: tuple[object, ...]
     height: int
     width: int
-    part: str | None
+    split: str | None
     phrases: dict[tuple[int, str], list[tuple[float, ...]]] = field(default_factory=dict)
 
 
@@ -114,7 +114,7 @@ class DatasetReader(Reader):
             raise SplitError(
                 f"{self.card.name}: {self._table.name} has no column {SPLIT}. Release 1.1.0 brought it; use the split all-phrases."
             )
-        return {split: tuple(i for i, one in self._rows.items() if one.part == split) for split in SPLITS}
+        return {split: tuple(i for i, one in self._rows.items() if one.split == split) for split in SPLITS}
 
     def checks(self) -> Iterable[Check]:
         listed = self._rows.values()
@@ -125,7 +125,7 @@ class DatasetReader(Reader):
             "patients": len({one.subject for one in listed}),
         }
         if self._has_split:
-            counts |= {f"{split}_images": sum(one.part == split for one in listed) for split in SPLITS}
+            counts |= {f"{split}_images": sum(one.split == split for one in listed) for split in SPLITS}
         for check in release_checks(self, counts, "The table was edited or cut; fetch it again."):
             # Rows become phrases by equal image, finding and words, which nobody compared with the release's own count.
             counted_otherwise = self.phantom is None and check.what == "phrases"
@@ -177,13 +177,13 @@ class DatasetReader(Reader):
         height, width = (self._number(row, name, line) for name in ("image_height", "image_width"))
         if min(height, width) < 1 or height % 1 or width % 1:
             raise DataError(f"{self._where(line)}: image_width and image_height are not whole numbers above 0.")
-        part = None
+        split = None
         if self._has_split:
             if row[SPLIT] not in SPLIT_NAMES:
                 raise DataError(f"{self._where(line)}: the split is none of {', '.join(SPLIT_NAMES)}.")
-            part = SPLIT_NAMES[row[SPLIT]]
-        about = (row["path"], height, width, part)
-        return _Image(line, row["path"], found["subject"], about, int(height), int(width), part)
+            split = SPLIT_NAMES[row[SPLIT]]
+        about = (row["path"], height, width, split)
+        return _Image(line, row["path"], found["subject"], about, int(height), int(width), split)
 
     def _phrase_of(self, row: Mapping[str, str], line: int) -> tuple[int, str]:
         """Class index and words. What the cells say is not repeated: in a shifted row any cell may hold a phrase."""

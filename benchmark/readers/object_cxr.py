@@ -28,7 +28,7 @@ from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
 from benchmark.readers.kit.walk import find_files
 
 RULE = "train-file-holdout"
-PARTS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
+SUBSETS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
 
 # Outlines drawn over the left and upper edge reach 24 pixels beyond it (counted in LoVT's lists); how many do so at the other two edges is
 # not known without the images, so a few are only a warning.
@@ -65,7 +65,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class _Row:
-    part: str
+    subset: str
     line: int
     shapes: tuple[Shape, ...]
 
@@ -78,7 +78,7 @@ def parse_annotation(text: str, where: str = "annotation") -> tuple[Shape, ...]:
 
     Source: docs/sources.md, Object-CXR.
     """
-    return tuple(_shape(part, f"{where}, object {k}") for k, part in enumerate(text.split(";"), start=1)) if text.strip() else ()
+    return tuple(_shape(written, f"{where}, object {k}") for k, written in enumerate(text.split(";"), start=1)) if text.strip() else ()
 
 
 def true_boxes(shapes: Sequence[Shape]) -> np.ndarray:
@@ -133,13 +133,13 @@ class DatasetReader(Reader):
 
     def open(self) -> None:
         self._base = self.folder_with("train.csv")
-        parts = [part for part in PARTS if part != "test" or (self._base / "test.csv").exists()]
+        subsets = [subset for subset in SUBSETS if subset != "test" or (self._base / "test.csv").exists()]
         self._rows: dict[str, _Row] = {}
         self.images: dict[str, Path] = {}
         self._n_unlisted = 0
-        for part in parts:
-            self._add(part)
-        self.release = self._name_release(parts)
+        for subset in subsets:
+            self._add(subset)
+        self.release = self._name_release(subsets)
 
     def sample(self, sample_id: str) -> Sample:
         path, row = self.path_of(sample_id), self._rows[sample_id]
@@ -156,7 +156,7 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / f"{part}.csv" for part in PARTS if (self._base / f"{part}.csv").exists())
+        return tuple(self._base / f"{subset}.csv" for subset in SUBSETS if (self._base / f"{subset}.csv").exists())
 
     def split(self, rule: SplitRule) -> Splits:
         """Training and validation from train.csv by scikit-learn's `train_test_split`; test is the official dev set in file order."""
@@ -182,18 +182,18 @@ class DatasetReader(Reader):
         yield first_sample_check(self)
         yield tolerated(self.card, "images without a label row", self._n_unlisted)
 
-    def _add(self, part: str) -> None:
-        table = read_table(self._base / f"{part}.csv", self.card.name)
-        rows = self._parse(part, table)
-        found = find_files(self._base / part, ".jpg")
+    def _add(self, subset: str) -> None:
+        table = read_table(self._base / f"{subset}.csv", self.card.name)
+        rows = self._parse(subset, table)
+        found = find_files(self._base / subset, ".jpg")
         self.images.update(locate(rows, found, self.card.name, table.path.name))
         self._rows.update(rows)
         unlisted = sorted(found.keys() - rows.keys())
         self._n_unlisted += len(unlisted)
         if unlisted:
-            self.warnings.append(f"{self.card.name}: {len(unlisted)} images in {part} have no row in {part}.csv and are left out.")
+            self.warnings.append(f"{self.card.name}: {len(unlisted)} images in {subset} have no row in {subset}.csv and are left out.")
 
-    def _parse(self, part: str, table: Table) -> dict[str, _Row]:
+    def _parse(self, subset: str, table: Table) -> dict[str, _Row]:
         header = tuple(name.strip() for name in table.header)
         if len(header) != 2 or header[0] not in _NAME_COLUMNS or header[1] != "annotation":
             raise DataError(
@@ -207,8 +207,8 @@ class DatasetReader(Reader):
                 raise DataError(f"{where}: the image name is empty.")
             earlier = rows.get(sample_id) or self._rows.get(sample_id)
             if earlier:
-                raise DataError(f"{where}: the image is already listed in {earlier.part}.csv line {earlier.line:,}; each has one row.")
-            rows[sample_id] = _Row(part, line, parse_annotation(annotation, where))
+                raise DataError(f"{where}: the image is already listed in {earlier.subset}.csv line {earlier.line:,}; each has one row.")
+            rows[sample_id] = _Row(subset, line, parse_annotation(annotation, where))
         return rows
 
     def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
@@ -219,7 +219,7 @@ class DatasetReader(Reader):
             if right <= 0 or bottom <= 0 or left >= width or top >= height:
                 raise ImageError(
                     f"{self.card.name}: object {k} of {sample_id} (x {left:,} to {right:,}, y {top:,} to {bottom:,}) lies wholly outside "
-                    f"the image of {height:,} rows x {width:,} columns, {row.part}.csv line {row.line:,}. Was the image resized?"
+                    f"the image of {height:,} rows x {width:,} columns, {row.subset}.csv line {row.line:,}. Was the image resized?"
                 )
         return released_masks(row.shapes, shape) if self.shapes == "released" else true_masks(row.shapes, shape)
 
@@ -246,27 +246,27 @@ class DatasetReader(Reader):
     def _is_positive(self, sample_id: str) -> bool:
         return self._n_boxes(sample_id) > 0
 
-    def _ids_of(self, part: str) -> list[str]:
-        return [i for i, row in self._rows.items() if row.part == part]
+    def _ids_of(self, subset: str) -> list[str]:
+        return [i for i, row in self._rows.items() if row.subset == subset]
 
     def _all_shapes(self) -> Iterator[Shape]:
-        return (s for row in self._rows.values() if row.part != "test" for s in row.shapes)
+        return (s for row in self._rows.values() if row.subset != "test" for s in row.shapes)
 
     def _counts(self) -> dict[str, int]:
         counts = {"images": len(self._rows), "positives": sum(map(self._is_positive, self._rows))}
         counts["boxes"] = sum(len(row.shapes) for row in self._rows.values())
-        for part in PARTS:
-            listed = [row for row in self._rows.values() if row.part == part]
+        for subset in SUBSETS:
+            listed = [row for row in self._rows.values() if row.subset == subset]
             if listed:
-                counts[f"{part}_images"] = len(listed)
-                counts[f"{part}_positives"] = sum(bool(row.shapes) for row in listed)
-                counts[f"{part}_boxes"] = sum(len(row.shapes) for row in listed)
+                counts[f"{subset}_images"] = len(listed)
+                counts[f"{subset}_positives"] = sum(bool(row.shapes) for row in listed)
+                counts[f"{subset}_boxes"] = sum(len(row.shapes) for row in listed)
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
-    def _name_release(self, parts: Sequence[str]) -> str:
-        if "test" in parts:
+    def _name_release(self, subsets: Sequence[str]) -> str:
+        if "test" in subsets:
             return "Kaggle mirror with test.csv"
         return "LoVT's layout (input folder)" if self._base.name == "input" else "original train and dev files"
 

@@ -19,9 +19,10 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import PHANTOM_REPORTS, Check, Reader, Sample
+from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.boxes import box_masks, require_size
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
+from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.kit.holdout import SORTED, sorted_holdout
 from benchmark.readers.kit.splits import Splits, split_by_rule
 from benchmark.readers.kit.tables import Table, cells_of, locate, require_columns

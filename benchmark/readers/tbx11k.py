@@ -29,7 +29,7 @@ from benchmark.readers.kit.walk import files_in, find_files
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
 RULE = "official validation as test, stratified holdout"
-PARTS = ("train", "val")
+SUBSETS = ("train", "val")
 LIST, BOXES, XML = "lists/TBX11K_{}.txt", "annotations/json/TBX11K_{}.json", "annotations/xml"
 KINDS = ("health", "sick", "tb")  # folders of labelled images
 LEFT_OUT = {"health", "sick"}  # by the known partial release
@@ -45,23 +45,23 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._base = self.folder_with(LIST.format("train"), look_alikes={KAGGLE_TABLE: "This looks like the simplified Kaggle version."})
         self._files: dict[str, str] = {}
-        self._part: dict[str, str] = {}
+        self._subset: dict[str, str] = {}
         self._boxes: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
-        from_xml = not any((self._base / BOXES.format(part)).exists() for part in PARTS) and (self._base / XML).is_dir()
+        from_xml = not any((self._base / BOXES.format(subset)).exists() for subset in SUBSETS) and (self._base / XML).is_dir()
         self._xml: tuple[Path, ...] = ()
-        for part in PARTS:
-            self._read_list(part)
+        for subset in SUBSETS:
+            self._read_list(subset)
         if from_xml:
             self._read_xml()
         else:
-            for part in PARTS:
-                self._read_boxes(part)
+            for subset in SUBSETS:
+                self._read_boxes(subset)
         found = self._find_images()
         wanted = self._files
         if {self._kind(i) for i in found} == {"tb"} and {self._kind(i) for i in self._files} > {"tb"}:
             self.partial = PARTIAL
             wanted = {i: name for i, name in self._files.items() if self._kind(i) not in LEFT_OUT}
-        self.images = locate(wanted, found, self.card.name, " and ".join(LIST.format(part) for part in PARTS))
+        self.images = locate(wanted, found, self.card.name, " and ".join(LIST.format(subset) for subset in SUBSETS))
         self.release = f"lists and {'XML annotations' if from_xml else 'COCO files'}"
         if self.partial:
             self.release = f"partial release, {self.partial}: {self.release}"
@@ -86,8 +86,8 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        lists = tuple(self._base / LIST.format(part) for part in PARTS)
-        return lists + (self._xml or tuple(self._base / BOXES.format(part) for part in PARTS))
+        lists = tuple(self._base / LIST.format(subset) for subset in SUBSETS)
+        return lists + (self._xml or tuple(self._base / BOXES.format(subset) for subset in SUBSETS))
 
     def split(self, rule: SplitRule) -> Splits:
         """The official validation list as test set; a validation share of the training list held out by the kind of image.
@@ -100,7 +100,7 @@ class DatasetReader(Reader):
         return {name: tuple(i for i in ids if i in self.images) for name, ids in self._split_of_lists(rule).items()}
 
     def _split_of_lists(self, rule: SplitRule) -> Splits:
-        train, test = ([i for i, other in self._part.items() if other == part] for part in PARTS)
+        train, test = ([i for i, other in self._subset.items() if other == subset] for subset in SUBSETS)
         return official_test_and_holdout(train, test, self._kind, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
@@ -113,31 +113,32 @@ class DatasetReader(Reader):
 
     def _excused(self, line: Check) -> Check:
         """Turns a count that a partial release cannot have into a warning; a fault of its own images stays an error."""
-        left_out = ("images", *(f"{part} {what}" for part in PARTS for what in ("images", *LEFT_OUT)))
+        left_out = ("images", *(f"{subset} {what}" for subset in SUBSETS for what in ("images", *LEFT_OUT)))
         if not self.partial or self.phantom is not None or line.what not in left_out:
             return line
         return as_warning(line, f"Partial release, {self.partial}: never ranked.")
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _read_list(self, part: str) -> None:
-        path = self._base / LIST.format(part)
+    def _read_list(self, subset: str) -> None:
+        path = self._base / LIST.format(subset)
         if not path.is_file():
-            raise DataError(f"{self.card.name}: {LIST.format(part)} is missing in {self._base}. It is part of the public release.")
+            raise DataError(f"{self.card.name}: {LIST.format(subset)} is missing in {self._base}. It is part of the public release.")
         for line, text in enumerate(read_lines(path, self.card.name), start=1):
             if not text.strip():
                 continue
             name = PurePosixPath(text.strip())
-            where = f"{self.card.name}: {LIST.format(part)} line {line:,}"
+            where = f"{self.card.name}: {LIST.format(subset)} line {line:,}"
             if len(name.parts) != 2 or name.parts[0] not in KINDS or name.suffix != ".png":
                 raise DataError(f"{where}: {text.strip()!r} is no file such as tb/tb0001.png, in one of {', '.join(KINDS)}.")
             if name.stem in self._files:
-                raise DataError(f"{where}: {name.stem} is already listed in {LIST.format(self._part[name.stem])}; each image stands once.")
-            self._files[name.stem], self._part[name.stem], self._boxes[name.stem] = str(name), part, []
+                first = LIST.format(self._subset[name.stem])
+                raise DataError(f"{where}: {name.stem} is already listed in {first}; each image stands once.")
+            self._files[name.stem], self._subset[name.stem], self._boxes[name.stem] = str(name), subset, []
 
-    def _read_boxes(self, part: str) -> None:
-        path = self._base / BOXES.format(part)
-        where = f"{self.card.name}: {BOXES.format(part)}"
+    def _read_boxes(self, subset: str) -> None:
+        path = self._base / BOXES.format(subset)
+        where = f"{self.card.name}: {BOXES.format(subset)}"
         try:
             content = read_json(path, self.card.name, dict)
             images, annotations = content["images"], content["annotations"]
@@ -154,8 +155,8 @@ class DatasetReader(Reader):
         known: dict[int, str] = {}
         for number, name, size in files:
             stem = PurePosixPath(str(name)).stem
-            if self._files.get(stem) != name or self._part[stem] != part:
-                raise DataError(f"{where}: image {name!r} is not in {LIST.format(part)}. Do the two files belong together?")
+            if self._files.get(stem) != name or self._subset[stem] != subset:
+                raise DataError(f"{where}: image {name!r} is not in {LIST.format(subset)}. Do the two files belong together?")
             if number in known or stem in known.values():
                 raise DataError(f"{where}: image {name!r} (id {number}) stands twice, or shares its id with another.")
             if size != (SIDE, SIDE):
@@ -242,10 +243,10 @@ class DatasetReader(Reader):
     def _counts(self) -> dict[str, int]:
         counts = {"images": len(self.images), "boxes": sum(len(self._boxes[i]) for i in self.images)}
         counts["positives"] = sum(bool(self._boxes[i]) for i in self.images)
-        for part in PARTS:
-            ids = [i for i in self.images if self._part[i] == part]
-            counts[f"{part}_images"] = len(ids)
-            counts |= {f"{part}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
+        for subset in SUBSETS:
+            ids = [i for i in self.images if self._subset[i] == subset]
+            counts[f"{subset}_images"] = len(ids)
+            counts |= {f"{subset}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
         counts["unlabelled_images"] = len(files_in(self._base / "imgs" / "test", ".png"))
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))

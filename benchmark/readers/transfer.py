@@ -38,21 +38,21 @@ class DatasetReader(Reader):
     def open(self) -> None:
         self._require_folders()
         cards = {role: registry.dataset(self.card.parts[role]) for role in ROLES}
-        self._parts = {role: open_reader(self._as_strict(card), self.root / card.folder, self.shapes) for role, card in cards.items()}
+        self._releases = {role: open_reader(self._as_strict(card), self.root / card.folder, self.shapes) for role, card in cards.items()}
         self._require_same_kind()
-        self._names = {role: self._classes_of(reader.card) for role, reader in self._parts.items()}
-        self.warnings += [text for reader in self._parts.values() for text in reader.warnings]
-        self.release = "; ".join(f"{reader.card.name}: {reader.release}" for reader in self._parts.values())
+        self._names = {role: self._classes_of(reader.card) for role, reader in self._releases.items()}
+        self.warnings += [text for reader in self._releases.values() for text in reader.warnings]
+        self.release = "; ".join(f"{reader.card.name}: {reader.release}" for reader in self._releases.values())
 
     @property
     def ids(self) -> tuple[str, ...]:
         """`<dataset>/<id>` of the training dataset, then of the test dataset, each in its reader's order."""
-        return tuple(_marked(reader, i) for reader in self._parts.values() for i in reader.ids)
+        return tuple(_marked(reader, i) for reader in self._releases.values() for i in reader.ids)
 
     def sample(self, sample_id: str) -> Sample:
-        """The part's sample with the card's classes; words about it are left out, because only masks and boxes have classes to merge."""
-        reader, own_id = self._part_of(sample_id)
-        role = next(role for role, part in self._parts.items() if part is reader)
+        """The sample of its release with the card's classes; words are left out, because only masks and boxes have classes to merge."""
+        reader, own_id = self._release_of(sample_id)
+        role = next(role for role, release in self._releases.items() if release is reader)
         sample = reader.sample(own_id)
         if sample.masks is None:
             raise DataError(f"{self.card.name}: {reader.card.name} has no masks.")
@@ -73,31 +73,31 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        return tuple(path for reader in self._parts.values() for path in reader.label_files())
+        return tuple(path for reader in self._releases.values() for path in reader.label_files())
 
     def image_files(self) -> tuple[Path, ...]:
-        return tuple(path for reader in self._parts.values() for path in reader.image_files())
+        return tuple(path for reader in self._releases.values() for path in reader.image_files())
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        reader, own_id = self._part_of(sample_id)
+        reader, own_id = self._release_of(sample_id)
         return reader.files_of(own_id)
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
-        reader, own_id = self._part_of(sample_id)
+        reader, own_id = self._release_of(sample_id)
         return reader.texts_of(own_id)
 
     @property
     def checksum_folders(self) -> tuple[Path, ...]:
-        return tuple(folder for reader in self._parts.values() for folder in reader.checksum_folders)
+        return tuple(folder for reader in self._releases.values() for folder in reader.checksum_folders)
 
     def decided(self) -> str:
-        """What the parts' cards decide here: their split rules, and which classes are one."""
+        """What the releases' cards decide here: their split rules, and which classes are one."""
         return canonical_json(self._decided())
 
     def outline_digest(self) -> str:
         """SHA-256 over both releases' outlines and `decided`."""
         decided = self._decided()
-        for role, reader in self._parts.items():
+        for role, reader in self._releases.items():
             decided[role]["digest"] = reader.outline_digest()
         return hashlib.sha256(canonical_json(decided).encode()).hexdigest()
 
@@ -107,27 +107,27 @@ class DatasetReader(Reader):
         if named is None:
             raise SplitError(f"{self.card.name}: the split rule is 'train A, test B' with a split of either dataset; found {rule.rule!r}.")
         made = {role: self._split_of(role, named[role]) for role in ROLES}
-        train, test = self._parts["train"], self._parts["test"]
+        train, test = self._releases["train"], self._releases["test"]
         splits = {name: tuple(_marked(train, i) for i in made["train"][name]) for name in ("train", "validation")}
         splits["test"] = tuple(_marked(test, i) for i in made["test"]["test"])
         check_disjoint(splits)
         return splits
 
     def checks(self) -> Iterable[Check]:
-        for reader in self._parts.values():
+        for reader in self._releases.values():
             for line in reader.checks():
                 yield replace(line, what=f"{reader.card.name}: {line.what}")
 
     @cached_property
     def phantom(self) -> dict | None:
-        """The PHANTOM.json of both parts by dataset; None where they are public releases."""
-        found = {reader.card.name: reader.phantom for reader in self._parts.values()}
+        """The PHANTOM.json of both releases by dataset; None where they are public releases."""
+        found = {reader.card.name: reader.phantom for reader in self._releases.values()}
         return None if None in found.values() else found
 
-    def _part_of(self, sample_id: str) -> tuple[Reader, str]:
-        """The part that an id belongs to, and the id as that part knows it."""
+    def _release_of(self, sample_id: str) -> tuple[Reader, str]:
+        """The release that an id belongs to, and the id as that release knows it."""
         name, _, own_id = sample_id.partition("/")
-        reader = next((reader for reader in self._parts.values() if reader.card.name == name), None)
+        reader = next((reader for reader in self._releases.values() if reader.card.name == name), None)
         if reader is None or not own_id:
             raise DataError(f"{self.card.name}: no image {sample_id!r}; ids start with {' or '.join(self._prefixes())}.")
         return reader, own_id
@@ -140,7 +140,7 @@ class DatasetReader(Reader):
                 "splits": {name: rule.model_dump(mode="json", exclude={"expected"}) for name, rule in reader.card.splits.items()},
                 "merged": [list(indices) for indices in self._names[role]],
             }
-            for role, reader in self._parts.items()
+            for role, reader in self._releases.items()
         }
 
     def _require_folders(self) -> None:
@@ -156,12 +156,12 @@ class DatasetReader(Reader):
                 )
 
     def _as_strict(self, card: DatasetCard) -> DatasetCard:
-        """A part's card under this card's agreement, where that is the stricter: sentences about either part follow it."""
+        """A release's card under this card's agreement, where that is the stricter: sentences about either release follow it."""
         return card.model_copy(update={"redistribution": max(card.redistribution, self.card.redistribution, key=STRICTEST.index)})
 
     def _require_same_kind(self) -> None:
         """Two different datasets, both generated or both real, under an agreement as strict as the stricter of theirs."""
-        train, test = (registry.dataset(self._parts[role].card.name) for role in ROLES)
+        train, test = (registry.dataset(self._releases[role].card.name) for role in ROLES)
         if train.name == test.name:
             raise CardError(f"{self.card.name}: it trains and tests on {train.name}; a transfer needs two datasets.")
         strictest = max((train.redistribution, test.redistribution), key=STRICTEST.index)
@@ -170,7 +170,7 @@ class DatasetReader(Reader):
                 f"{self.card.name}: redistribution is {self.card.redistribution!r}, but {train.name} has {train.redistribution!r} and "
                 f"{test.name} {test.redistribution!r}: it must be {strictest!r}."
             )
-        generated = [reader.card.name for reader in self._parts.values() if reader.phantom is not None]
+        generated = [reader.card.name for reader in self._releases.values() if reader.phantom is not None]
         if len(generated) == 1:
             raise DataError(
                 f"{self.card.name}: {generated[0]} is a generated phantom and the other dataset is not. "
@@ -178,7 +178,7 @@ class DatasetReader(Reader):
             )
 
     def _classes_of(self, card: DatasetCard) -> tuple[tuple[int, ...], ...]:
-        """For each class of this card the class indices it has in the part's card."""
+        """For each class of this card the class indices it has in the release's card."""
         found = []
         for name in self.card.classes:
             names = {name, *self.card.merged.get(name, ())}
@@ -189,7 +189,7 @@ class DatasetReader(Reader):
         return tuple(found)
 
     def _split_of(self, role: TransferSide, name: str) -> Splits:
-        reader = self._parts[role]
+        reader = self._releases[role]
         if name not in reader.card.splits:
             raise SplitError(f"{self.card.name}: {reader.card.name} has no split {name!r}. It offers: {', '.join(reader.card.splits)}.")
         return reader.split(reader.card.splits[name])
@@ -212,7 +212,7 @@ class DatasetReader(Reader):
         return np.stack([masks[list(indices)].any(axis=0) for indices in self._names[role]])
 
     def _prefixes(self) -> list[str]:
-        return [f"{reader.card.name}/" for reader in self._parts.values()]
+        return [f"{reader.card.name}/" for reader in self._releases.values()]
 
 
 def _marked(reader: Reader, name: str) -> str:

@@ -29,7 +29,7 @@ from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import find_files
 
 RULE = "official test, stratified holdout"
-PARTS = ("train", "test")
+SUBSETS = ("train", "test")
 TABLES = {"train": "annotations/annotations_train.csv", "test": "annotations/annotations_test.csv"}
 KAGGLE_TABLE = "train.csv"
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
@@ -56,7 +56,7 @@ class _Image:
         rows: every row once: reader, class, and corners (None for "No finding").
     """
 
-    part: str
+    subset: str
     line: int
     rows: dict[tuple[str, str, tuple[float, ...] | None], int] = field(default_factory=dict)
 
@@ -77,12 +77,12 @@ class DatasetReader(Reader):
         self._base = self.folder_with(*TABLES.values(), look_alikes={KAGGLE_TABLE: kaggle})
         self._n_repeated = 0
         self._rows: dict[str, _Image] = {}
-        for part in PARTS:
-            self._read(part, read_table(self._base / TABLES[part], self.card.name))
+        for subset in SUBSETS:
+            self._read(subset, read_table(self._base / TABLES[subset], self.card.name))
         self.images: dict[str, Path] = {}
         self._n_unlisted = 0
-        for part in PARTS:
-            self._find_images(part)
+        for subset in SUBSETS:
+            self._find_images(subset)
         self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {i: self._fused(image) for i, image in self._rows.items()}
         self.release = "PhysioNet's layout"
 
@@ -103,7 +103,7 @@ class DatasetReader(Reader):
         )
 
     def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / TABLES[part] for part in PARTS)
+        return tuple(self._base / TABLES[subset] for subset in SUBSETS)
 
     @property
     def checksum_folders(self) -> tuple[Path, ...]:
@@ -122,7 +122,7 @@ class DatasetReader(Reader):
         hint = "The rule is BenchX's, on sorted ids. BenchX's own order is not known: it is neither that nor the order of Kaggle's table."
         for line in split_checks(self):
             yield as_warning(line, hint) if line.what.endswith((" train: ids", " validation: ids")) else line
-        train = [image for image in self._rows.values() if image.part == "train"]
+        train = [image for image in self._rows.values() if image.subset == "train"]
         strange = sum(len(image.readers) != READERS_PER_IMAGE for image in train)
         yield tolerated(self.card, f"training images not read by {READERS_PER_IMAGE} readers", strange)
         # Whether the release has any is not known; they change nothing.
@@ -134,21 +134,21 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _read(self, part: str, table: Table) -> None:
-        for line, row in rows_by_name(table, (*COLUMNS, READER) if part == "train" else COLUMNS, self.card.name):
-            self._add(part, line, row, f"{self.card.name}: {table.path.name} line {line:,}")
+    def _read(self, subset: str, table: Table) -> None:
+        for line, row in rows_by_name(table, (*COLUMNS, READER) if subset == "train" else COLUMNS, self.card.name):
+            self._add(subset, line, row, f"{self.card.name}: {table.path.name} line {line:,}")
 
-    def _add(self, part: str, line: int, row: dict[str, str], where: str) -> None:
+    def _add(self, subset: str, line: int, row: dict[str, str], where: str) -> None:
         sample_id, name, reader = row["image_id"], row["class_name"], row.get(READER, CONSENSUS)
         if not _ID.fullmatch(sample_id):
             raise DataError(f"{where}: the image_id is none of 32 hexadecimal digits.")
-        if part == "train" and not reader:
+        if subset == "train" and not reader:
             raise DataError(f"{where}: {READER} is empty; every training row names its reader.")
         if name != NORMAL and name not in self.card.classes and name not in LEFT_OUT:
             raise DataError(f"{where}: class {name!r}; expected {NORMAL!r} or one of {', '.join((*self.card.classes, *sorted(LEFT_OUT)))}.")
-        image = self._rows.setdefault(sample_id, _Image(part, line))
-        if image.part != part:
-            raise DataError(f"{where}: the image is also in {TABLES[image.part]}, line {image.line:,}. An image belongs to one of them.")
+        image = self._rows.setdefault(sample_id, _Image(subset, line))
+        if image.subset != subset:
+            raise DataError(f"{where}: the image is also in {TABLES[image.subset]}, line {image.line:,}. An image belongs to one of them.")
         entry = (reader, name, _corners([row[c] for c in COLUMNS[2:]], name, where))
         if entry in image.rows:
             self._n_repeated += 1
@@ -159,16 +159,16 @@ class DatasetReader(Reader):
             raise DataError(f"{where}: {who} says {NORMAL!r} and a finding of the same image, first in line {min(image.rows.values()):,}.")
         image.rows[entry] = line
 
-    def _find_images(self, part: str) -> None:
-        listed = self._ids_of(part)
-        found = find_files(self._base / part, ".dicom")
+    def _find_images(self, subset: str) -> None:
+        listed = self._ids_of(subset)
+        found = find_files(self._base / subset, ".dicom")
         self.images.update(
-            locate(listed, found, self.card.name, f"{TABLES[part]} (folder {part}, files ending in .dicom)", named=self.names_files)
+            locate(listed, found, self.card.name, f"{TABLES[subset]} (folder {subset}, files ending in .dicom)", named=self.names_files)
         )
         n_unlisted = len(found.keys() - set(listed))
         self._n_unlisted += n_unlisted
         if n_unlisted:
-            self.warnings.append(f"{self.card.name}: {n_unlisted:,} images in {part} have no row in {TABLES[part]} and are left out.")
+            self.warnings.append(f"{self.card.name}: {n_unlisted:,} images in {subset} have no row in {TABLES[subset]} and are left out.")
 
     def _fused(self, image: _Image) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4) float64 xywh and labels (n,) int64, by class."""
@@ -178,7 +178,7 @@ class DatasetReader(Reader):
             if not rows:
                 continue
             corners = np.array([c for _, c in rows], dtype=np.float64)
-            kept = fuse(corners, [reader for reader, _ in rows]) if image.part == "train" else corners
+            kept = fuse(corners, [reader for reader, _ in rows]) if image.subset == "train" else corners
             boxes.append(xywh_of(kept))
             labels.append(np.full(len(kept), label, dtype=np.int64))
         return np.concatenate(boxes), np.concatenate(labels)
@@ -198,7 +198,7 @@ class DatasetReader(Reader):
     def _where(self, sample_id: str) -> str:
         """The image by its first row: the agreement lets no id leave."""
         image = self._rows[sample_id]
-        return f"{self.card.name}: {TABLES[image.part]} line {image.line:,}"
+        return f"{self.card.name}: {TABLES[image.subset]} line {image.line:,}"
 
     def _require_inside(self, sample_id: str, shape: tuple[int, ...]) -> None:
         """Every row's own box, also of a class that is not scored: a mean of two may hide one that leaves the image."""
@@ -207,7 +207,7 @@ class DatasetReader(Reader):
             (_, name, (left, top, right, bottom)), line = outside
             raise ImageError(
                 f"{self.card.name}: a {name} box (x {left:g} to {right:g}, y {top:g} to {bottom:g}) leaves the image of "
-                f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._rows[sample_id].part]} line {line:,}. "
+                f"{shape[0]:,} rows x {shape[1]:,} columns, {TABLES[self._rows[sample_id].subset]} line {line:,}. "
                 "Boxes are in native pixels: was the image resized, or the table edited?"
             )
 
@@ -228,8 +228,8 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------- counts
 
-    def _ids_of(self, part: str) -> tuple[str, ...]:
-        return tuple(i for i, image in self._rows.items() if image.part == part)
+    def _ids_of(self, subset: str) -> tuple[str, ...]:
+        return tuple(i for i, image in self._rows.items() if image.subset == subset)
 
     def _kind_of(self, sample_id: str) -> str:
         return "with a finding" if self._rows[sample_id].abnormal else "normal"
@@ -243,12 +243,12 @@ class DatasetReader(Reader):
         counts = {
             "images": len(images),
             "positives": sum(len(labels) > 0 for _, labels in self._boxes.values()),
-            "train_readers": len(set().union(*(image.readers for image in images if image.part == "train"))),
+            "train_readers": len(set().union(*(image.readers for image in images if image.subset == "train"))),
         }
         counts["box_rows"] = sum(corners is not None for image in images for _, _, corners in image.rows)
-        for part in PARTS:
-            counts[f"{part}_images"] = len(self._ids_of(part))
-            counts[f"{part}_normal"] = sum(not image.abnormal for image in images if image.part == part)
+        for subset in SUBSETS:
+            counts[f"{subset}_images"] = len(self._ids_of(subset))
+            counts[f"{subset}_normal"] = sum(not image.abnormal for image in images if image.subset == subset)
         if self.phantom is not None:
             counts["patients"] = len(set(self.phantom_patients().values()))
         return counts

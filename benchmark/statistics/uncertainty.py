@@ -180,7 +180,7 @@ def compare(
 
 
 def two_part_p(difference: float, seed: Component, patient: Component) -> float:
-    """Two-sided p-value of a difference whose error has two independent parts, each with its own Student t.
+    """Two-sided p-value of a difference whose error has two independent components, each with its own Student t.
 
     Pr(|sqrt(V_seed) T + sqrt(V_patient) T'| >= |difference|), T and T' with the degrees of freedom of their part. One t of the summed
     variance with Satterthwaite's degrees of freedom is nearly right at 5 %, but rejects too often in the tails, where a correction for many

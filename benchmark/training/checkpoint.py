@@ -25,8 +25,8 @@ EVERY_S = 600.0
 
 
 @dataclass
-class Parts:
-    """The stateful things of one training run.
+class TrainingState:
+    """What a checkpoint keeps of one training run.
 
     Attributes:
         modules: what is trained.
@@ -55,16 +55,16 @@ class Checkpoint:
         self.problem: str | None = None
         self._last = time.monotonic()
 
-    def save_if_due(self, parts: Parts, progress: dict[str, Any]) -> None:
+    def save_if_due(self, state: TrainingState, progress: dict[str, Any]) -> None:
         """Saves after an epoch when the interval is over. A disk that is full or gone is remembered in `problem`; training goes on."""
         if time.monotonic() - self._last < self.every_s:
             return
         self._last = time.monotonic()
         content = {
             "identity": self.identity,
-            "modules": parts.modules.state_dict(),
-            "stateful": {name: thing.state_dict() for name, thing in parts.stateful.items()},
-            "order": parts.order.get_state(),
+            "modules": state.modules.state_dict(),
+            "stateful": {name: thing.state_dict() for name, thing in state.stateful.items()},
+            "order": state.order.get_state(),
             "generators": _generators(),
             "progress": progress,
         }
@@ -81,7 +81,7 @@ class Checkpoint:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
-    def load(self, parts: Parts, device: torch.device) -> dict[str, Any] | None:
+    def load(self, state: TrainingState, device: torch.device) -> dict[str, Any] | None:
         """Puts everything back and returns the progress; None when there is nothing usable: training then starts at the beginning."""
         try:
             with open_regular(self.path) as stored:
@@ -93,10 +93,10 @@ class Checkpoint:
             return None
         if not isinstance(saved, dict) or saved.get("identity") != self.identity:
             return None
-        parts.modules.load_state_dict(saved["modules"])
-        for name, thing in parts.stateful.items():
+        state.modules.load_state_dict(saved["modules"])
+        for name, thing in state.stateful.items():
             thing.load_state_dict(saved["stateful"][name])
-        parts.order.set_state(saved["order"].cpu())
+        state.order.set_state(saved["order"].cpu())
         _set_generators(saved["generators"])
         return saved["progress"]
 

@@ -16,7 +16,7 @@ import torch
 
 from benchmark.errors import TrainingError
 from benchmark.kinds.base import Part
-from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
 APART = 0.05  # of the loss, and of the length of all gradients: rounding in float16 stays below, another network does not
@@ -84,12 +84,12 @@ def _numbers(model: Model, part: Part, index: np.ndarray, finetune: bool, autoca
     torch.manual_seed(0)
     model.start_evaluation()
     with torch.no_grad():
-        validation = torch.stack([loss.detach() for loss in parts_of_loss(model, part, index, autocast)]).sum()
+        validation = torch.stack([loss.detach() for loss in losses_of_pieces(model, part, index, autocast)]).sum()
     model.start_epoch()
     if not finetune:
         model.freeze_encoder()
     losses = []
-    for loss in parts_of_loss(model, part, index, autocast):
+    for loss in losses_of_pieces(model, part, index, autocast):
         loss.backward()
         losses.append(loss.detach())
     gradients = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained.parameters()])

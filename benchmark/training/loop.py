@@ -16,10 +16,10 @@ import torch
 from benchmark import parallel
 from benchmark.cards import EncoderMode, Epoch, Experiment, Recipe
 from benchmark.errors import TrainingError
-from benchmark.training.checkpoint import Checkpoint, Parts, selected_from_plain, selected_to_plain
+from benchmark.training.checkpoint import Checkpoint, TrainingState, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
-from benchmark.training.micro_batches import parts_of_loss
+from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
 
@@ -65,8 +65,8 @@ def train(
     kept = run_state.kept
     precision = Precision(experiment, model.device)
     order = torch.Generator().manual_seed(experiment.order_seed)
-    parts = Parts(model.trained_modules(finetune), {"optimiser": optimiser, "course": run_state, "scaler": precision.scaler}, order)
-    saved = None if checkpoint is None else checkpoint.load(parts, model.device)
+    state = TrainingState(model.trained_modules(finetune), {"optimiser": optimiser, "course": run_state, "scaler": precision.scaler}, order)
+    saved = None if checkpoint is None else checkpoint.load(state, model.device)
     first = 0 if saved is None else saved["next_epoch"]
 
     for epoch in range(first, recipe.max_epochs):
@@ -81,7 +81,7 @@ def train(
                 _set_rate(optimiser, learning_rate)
             if finetune and kept.steps >= warmup and switches.plateau_after_warmup == "undone":
                 _set_rate(optimiser, learning_rate)
-            losses.append(precision.step(parts_of_loss(model, seen, index, precision.autocast), optimiser))
+            losses.append(precision.step(losses_of_pieces(model, seen, index, precision.autocast), optimiser))
             kept.steps += 1
             if kept.steps == recipe.max_steps:
                 break
@@ -91,7 +91,7 @@ def train(
         if run_state.ends_after(line, lambda: model.snapshot(finetune)):
             break
         if checkpoint is not None and parallel.rank() == 0:
-            checkpoint.save_if_due(parts, {"next_epoch": epoch + 1})
+            checkpoint.save_if_due(state, {"next_epoch": epoch + 1})
     if finetune and kept.steps <= warmup:
         raise TrainingError(f"The encoder was never fine-tuned: {kept.steps} steps, all inside the warm-up of {warmup}.")
     return kept
@@ -190,16 +190,16 @@ class Precision:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
-    def step(self, parts: Iterable[torch.Tensor], optimiser: torch.optim.Optimizer) -> torch.Tensor:
-        """Takes one step on the sum of these parts of a loss over all processes; returns that sum, detached."""
+    def step(self, of_pieces: Iterable[torch.Tensor], optimiser: torch.optim.Optimizer) -> torch.Tensor:
+        """Takes one step on the sum of the losses of pieces over all processes; returns that sum, detached."""
         optimiser.zero_grad(set_to_none=True)
         losses = []
-        for loss in parts:
+        for loss in of_pieces:
             if not loss.requires_grad:
                 raise TrainingError("The loss does not depend on any trained parameter.")
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
-            del loss  # and with it the graph, before the next part is made
+            del loss  # and with it the graph, before the next piece's is made
         self.scaler.step(optimiser)
         self.scaler.update()
         return parallel.total(torch.stack(losses).sum())

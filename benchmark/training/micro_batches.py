@@ -1,8 +1,8 @@
-"""The loss of a batch, and of its parts where it is split: over processes, or over micro-batches on a device that it is too large for.
+"""The loss of a batch, and of its pieces where it is cut: over processes, or over micro-batches on a device that it is too large for.
 
-A head's loss is made of sums over images (`heads.base.Head.sums`). Each part adds its own to those of the others, has the loss of the whole
-batch from them, and the gradient of its own images: the gradients of all parts add up to the batch's. Micro-batches take two passes, the
-sums first, then the gradients.
+A head's loss is made of sums over images (`heads.base.Head.sums`). Each piece adds its own to those of the others, has the loss of the
+whole batch from them, and the gradient of its own images: the gradients of all pieces add up to the batch's. Micro-batches take two
+passes, the sums first, then the gradients.
 Micro-batches are exact, up to rounding, where images meet nowhere but in these sums. Where they meet in a layer (BatchNorm while it
 trains), or random numbers are drawn, there is no such step, and an error says so.
 """
@@ -26,14 +26,14 @@ from benchmark.training.model import Model
 APART = 0.05  # of the largest output: other kernels and float16 stay below, a layer that mixes two images does not
 
 
-def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callable[[], AbstractContextManager]) -> Iterator[Tensor]:
-    """Scalars that add up, over all processes, to the batch's loss; computed lazily, so that the previous part's graph can be freed first.
+def losses_of_pieces(model: Model, part: Part, index: np.ndarray, autocast: Callable[[], AbstractContextManager]) -> Iterator[Tensor]:
+    """Scalars that add up, over all processes, to the batch's loss; computed lazily, so that the previous piece's graph can be freed first.
 
     Args:
         index: the whole batch, in every process.
     """
     pieces, modules = model.pieces(parallel.own(index)), model.trained_modules(finetune=True)
-    n_parts = len(pieces) * parallel.size()
+    n_pieces = len(pieces) * parallel.size()
 
     def sums(piece: np.ndarray) -> Tensor:
         targets = part.targets(piece, model.device)
@@ -41,18 +41,18 @@ def parts_of_loss(model: Model, part: Part, index: np.ndarray, autocast: Callabl
             outputs = model.outputs(part, piece)
         return model.head.sums(outputs, targets)
 
-    whole = None  # sums of the batch, where one part must know them before it sees the next
-    if model.most is not None and n_parts > 1:
+    whole = None  # sums of the batch, where one piece must know them before it sees the next
+    if model.most is not None and n_pieces > 1:
         with torch.no_grad():
             whole = parallel.total(torch.stack([sums(piece) for piece in pieces]).sum(dim=0))
 
     def loss(piece: np.ndarray) -> Tensor:
         own = sums(piece)
-        if n_parts == 1:
+        if n_pieces == 1:
             return model.head.loss_of(own, len(index))
         known = parallel.total(own.detach()) if whole is None else whole
-        # The value of the whole batch, and the gradient of the part alone, which the division must leave as it is.
-        return model.head.loss_of(known + (own - own.detach()) * n_parts, len(index)) / n_parts
+        # The value of the whole batch, and the gradient of the piece alone, which the division must leave as it is.
+        return model.head.loss_of(known + (own - own.detach()) * n_pieces, len(index)) / n_pieces
 
     for n_left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
         yield model.replica.loss(modules, partial(loss, piece), last=n_left == 0)

@@ -208,7 +208,7 @@ def test_share_is_never_rounded_up_to_all():
 
 
 @pytest.mark.parametrize("statistic", ["running_mean", "running_var"])
-def test_missing_batchnorm_statistics_are_refused_whatever_the_minimum(tmp_path, encoder, resnet18, statistic):
+def test_missing_batchnorm_statistics_are_refused_at_any_minimum(tmp_path, encoder, resnet18, statistic):
     without = {name: tensor for name, tensor in resnet18.items() if name != f"layer2.0.bn1.{statistic}"}
     with pytest.raises(CheckpointError, match=rf"{statistic}.*layer2\.0\.bn1"):
         load_checkpoint(encoder, _save(tmp_path, without), "torchvision", 0.1)

@@ -1,4 +1,4 @@
-"""CLIP's towers equal the library's, whatever the size, and the adapter on them keeps its promises."""
+"""CLIP's towers equal the library's at every size, and the adapter on them keeps its promises."""
 
 from __future__ import annotations
 

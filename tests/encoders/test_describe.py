@@ -78,7 +78,7 @@ def test_every_file_that_is_imported_or_opened_counts_and_no_other(everything: P
     assert digest(describe.observe(f"{everything}:build")) == digest(first)
 
 
-def test_a_copy_is_the_same_backbone_whatever_lies_in_the_working_directory(everything: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_copy_is_the_same_backbone_from_any_working_directory(everything: Path, tmp_path: Path, monkeypatch) -> None:
     """Asked in a process of its own, as a plan does; `python -m` would look into the working directory first."""
     here = FactoryDigest.of(describe.observe(f"{everything}:build"))
     copied = shutil.copytree(everything.parent, tmp_path / "far" / "away")

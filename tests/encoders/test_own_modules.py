@@ -1,4 +1,4 @@
-"""Modules of one author's folder are invisible to the next, whatever they are called and whenever they are imported."""
+"""Modules of one author's folder are invisible to the next, under any name and at any time of import."""
 
 from __future__ import annotations
 

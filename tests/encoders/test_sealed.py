@@ -34,7 +34,7 @@ def _unchanged(encoder, before):
 
 
 @pytest.mark.parametrize("give", [lambda u8: u8, lambda u8: u8[:, None], lambda u8: u8 / 255, lambda u8: (u8 / 255)[:, None]])
-def test_images_are_normalised_the_same_however_they_are_given(encoder, images, give):
+def test_every_form_of_input_is_normalised_the_same(encoder, images, give):
     expected = ((images.float() / 255 - 0.49) / 0.25)[:, None].expand(-1, 3, -1, -1)
     normalised = encoder.normalise(give(images))
     assert normalised.dtype == torch.float32

@@ -206,7 +206,7 @@ def test_copies_of_the_same_values_and_parts_of_other_networks_are_no_choice(tmp
     assert _same(read_tensors(tmp_path / "b.pt"))
 
 
-def test_container_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+def test_an_unknown_container_is_refused_with_the_names_there_are(tmp_path):
     torch.save({"student": TENSORS, "teacher": OTHER}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"'teachr'.*'student' \(2 tensors\), 'teacher'"):
         read_tensors(tmp_path / "a.pt", "teachr")

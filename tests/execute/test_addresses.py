@@ -49,12 +49,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_where_nothing_listens_that_is_said_with_the_address_as_it_was_given():
+def test_an_address_without_a_server_is_named_as_it_was_given():
     with pytest.raises(EnvironmentProblem, match=r"No Ray cluster answers at head:1: Connection refused\."):
         addresses.require_answer(f"127.0.0.1:{free_port()}", "head:1")
 
 
-def test_what_listens_and_says_nothing_is_not_waited_for(monkeypatch):
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(addresses, "ANSWER_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What is planned for is what the machines that compute have, whatever the driver has; nothing is mixed without a word."""
+"""What is planned for is what the machines that compute have, not what the driver has; mixed devices are named."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.execute.costs import Needs
-from benchmark.execute.placing import PARTS, Node, Placer
+from benchmark.execute.placing import EIGHTHS, Node, Placer
 
 GIB = 2**30
 BIG = Node("big", cpus=16, memory_bytes=64 * GIB, n_gpus=2, gpu_bytes=80 * GIB)
@@ -35,7 +35,7 @@ def test_no_core_byte_or_device_is_ever_given_twice(steps):
             assert sum(s.cpus for s in mine) <= node.cpus
             assert sum(s.memory_bytes for s in mine) <= node.memory_bytes
             for gpu in range(node.n_gpus):
-                assert sum(s.eighths for s in mine if gpu in s.gpus) <= PARTS
+                assert sum(s.eighths for s in mine if gpu in s.gpus) <= EIGHTHS
     for slot in held:
         placer.release(slot)
     assert placer.used() == (0, 0.0)
@@ -51,7 +51,7 @@ def test_measured_memory_becomes_a_share_and_unknown_memory_a_whole_device():
 
 def test_a_job_of_two_devices_has_both_to_itself():
     placer = Placer([BIG])
-    assert placer.place(Needs(n_gpus=2, gpu_bytes=GIB)).eighths == PARTS
+    assert placer.place(Needs(n_gpus=2, gpu_bytes=GIB)).eighths == EIGHTHS
     assert placer.place(Needs(n_gpus=1, gpu_bytes=GIB)) is None
     assert not Placer([BIG]).possible(Needs(n_gpus=3))
 

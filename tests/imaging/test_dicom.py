@@ -336,7 +336,7 @@ def smooth(bits: int = 12) -> np.ndarray:
 
 
 def in_cells(cells: np.ndarray, *, compressed: bool, **header: object) -> pydicom.Dataset:
-    """16-bit cells, whatever they hold, under a header that says otherwise."""
+    """16-bit cells of any content under a header that says otherwise."""
     dataset = dataset_of(cells, 16)
     if compressed:
         dataset.compress(uid.JPEG2000Lossless, encoding_plugin="pylibjpeg")

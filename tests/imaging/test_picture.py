@@ -130,7 +130,7 @@ def palette_file(path: Path, entries: list[int]) -> Path:
     return path
 
 
-def test_masks_read_the_same_however_they_were_saved(tmp_path: Path) -> None:
+def test_masks_read_the_same_in_every_form_they_are_saved_in(tmp_path: Path) -> None:
     files = [
         saved(tmp_path / "one.png", MASK),
         saved(tmp_path / "white.png", MASK * 255),

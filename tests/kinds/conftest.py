@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.kinds.base import Part, Tested
+from benchmark.kinds.base import Part, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.training.data import load_part
 from tests.corpora import Plan, write_corpus
@@ -60,7 +60,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     def call(job, part: Part, predictions, *, with_examples: bool = True) -> Path:
         folder = tmp_path / f"written-{job.key}"
         folder.mkdir(exist_ok=True)
-        stored.write(folder, job, part, Tested({}, {"values": [1]}, predictions, ()), with_examples=with_examples)
+        stored.write(folder, job, part, ScoredSplit({}, {"values": [1]}, predictions, ()), with_examples=with_examples)
         return folder
 
     return call

@@ -127,7 +127,7 @@ def peak_bytes(n: int) -> int:
 
 
 def test_memory_does_not_grow_with_the_square_of_the_set() -> None:
-    # A table of 6,000 x 6,000 float64 similarities and masks held at once would add 0.4 GB; a block is bounded whatever the set.
+    # A table of 6,000 x 6,000 float64 similarities and masks held at once would add 0.4 GB; a block is bounded for every set.
     assert peak_bytes(6_000) - peak_bytes(500) < 1.2 * 2**30
 
 

@@ -55,7 +55,7 @@ def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
         assert len(set(titles.values())) == len(titles)
 
 
-def test_every_part_that_a_metric_needs_is_one_that_something_keeps():
+def test_every_field_that_a_metric_needs_is_kept_by_some_statistics():
     kept = {*mask_statistics.PARTS, *box_statistics.PARTS, *class_parts(2, True, True, True), spec.VALIDATION_LOSS}
     kept |= {"text_matches", "class_matches", "several_prompt_sets", spec.SEVERAL_CLASSES}
     assert {part for one in spec.specs() for part in one.needs} == kept

@@ -35,7 +35,7 @@ def test_two_findings_lie_in_different_lungs():
     assert len({finding.side for _, finding, _ in boxes}) == 2
 
 
-def test_nothing_asked_for_is_nothing_drawn():
+def test_no_names_draw_no_finding():
     radiograph, boxes = drawn([])
     assert boxes == []
     assert not radiograph.heart_enlarged

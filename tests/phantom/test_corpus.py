@@ -30,7 +30,7 @@ def small(tmp_path_factory):
     return plan, folder, write_corpus(plan, folder)
 
 
-def test_same_plan_gives_the_same_bytes_whatever_the_number_of_workers(small, tmp_path):
+def test_same_plan_gives_the_same_bytes_for_any_number_of_workers(small, tmp_path):
     plan, folder, _ = small
     write_corpus(plan, tmp_path / "again", workers=2)
     assert digest(tmp_path / "again") == digest(folder)

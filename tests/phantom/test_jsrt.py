@@ -45,7 +45,7 @@ def test_each_image_has_its_masks_in_the_fold_of_its_number(corpus):
             with Image.open(root / "scr" / fold / "masks" / structure / f"{path.stem}.gif") as mask:
                 values = np.asarray(mask)
             assert values.shape == (1024, 1024)
-            assert set(np.unique(values)) == {0, 255}  # as stored, whatever the palette says
+            assert set(np.unique(values)) == {0, 255}  # as stored, before the palette
 
 
 def test_the_right_lung_is_on_the_left_of_the_picture_and_dark_when_inverted(corpus):

@@ -78,7 +78,7 @@ def test_objects_are_bright_where_the_annotation_says(corpus):
     assert np.mean(gains) > 3
 
 
-def test_both_parts_are_balanced_and_every_image_has_one_number():
+def test_both_subsets_are_balanced_and_every_image_has_one_number():
     planned = object_cxr.shots(Plan("object-cxr", 200, seed=0))
     assert len({shot.role for shot in planned}) == len(planned)
     for part in ("train", "dev"):

@@ -19,8 +19,9 @@ from benchmark import registry
 from benchmark.cards import SplitCounts
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers import rsna
-from benchmark.readers.base import PHANTOM_REPORTS, ids_digest, open_reader
+from benchmark.readers.base import ids_digest, open_reader
 from benchmark.readers.kit.boxes import box_masks
+from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.kit.splits import check_digests, lovt_csv, prefix, split_by_rule
 from benchmark.readers.rsna import LABELS, MAPPING, read_labels
 

@@ -143,7 +143,7 @@ def test_equal_ids_and_patients_of_both_datasets_are_never_one(opened):
 
 
 @pytest.mark.parametrize("sample_id", ["a", "rsna", "rsna/", "siim/a"])
-def test_an_id_of_no_part_is_an_error(opened, sample_id):
+def test_an_id_of_neither_release_is_an_error(opened, sample_id):
     with pytest.raises(DataError, match="ids start with rsna/ or vindr-cxr/"):
         opened().sample(sample_id)
 
@@ -250,12 +250,12 @@ def test_the_digest_follows_both_releases_their_split_rules_and_the_merged_class
     assert opened(card=fewer).outline_digest() != first
 
 
-def test_a_changed_split_rule_of_a_part_changes_the_digest(opened):
+def test_a_changed_split_rule_of_a_release_changes_the_digest(opened):
     reader = opened()
     first = reader.outline_digest()
-    part = reader._parts["train"]
-    rule = part.card.splits["lovt"].model_copy(update={"seed": 7})
-    part.card = part.card.model_copy(update={"splits": {**part.card.splits, "lovt": rule}})
+    release = reader._releases["train"]
+    rule = release.card.splits["lovt"].model_copy(update={"seed": 7})
+    release.card = release.card.model_copy(update={"splits": {**release.card.splits, "lovt": rule}})
     assert reader.outline_digest() != first
 
 
@@ -265,7 +265,7 @@ def reference(card, **changes) -> DatasetRef:
     return DatasetRef(**(values | changes))
 
 
-def test_the_parts_are_in_the_key_of_a_transfer_and_of_no_other_job():
+def test_both_releases_are_in_the_key_of_a_transfer_and_of_no_other_job():
     assert "parts" not in reference(RSNA_VINDR).model_dump(mode="json")
     named = reference(RSNA_VINDR, parts=("rsna", "vindr-cxr"))
     assert named.model_dump(mode="json")["parts"] == ["rsna", "vindr-cxr"]
@@ -357,14 +357,14 @@ def test_rsna_and_vindr_meet_in_one_cache_and_one_class(small, tiny, corpora, tm
     assert 0 <= record.metrics[task.report] <= 1
 
 
-def test_an_unreadable_part_fails_as_it_does_alone(opened):
+def test_an_unreadable_release_fails_as_it_does_alone(opened):
     reader = opened()
 
     def broken() -> np.ndarray:
         raise ImageError("vindr-cxr: cannot be read.")
 
-    part = reader._parts["test"]
-    part.samples["a"] = SimpleNamespace(**{**part.samples["a"].__dict__, "image": broken})
-    part.sample = lambda sample_id: Sample(**part.samples[sample_id].__dict__)
+    release = reader._releases["test"]
+    release.samples["a"] = SimpleNamespace(**{**release.samples["a"].__dict__, "image": broken})
+    release.sample = lambda sample_id: Sample(**release.samples[sample_id].__dict__)
     with pytest.raises(ImageError, match="cannot be read"):
         reader.sample("vindr-cxr/a").image()

@@ -48,7 +48,7 @@ def test_every_dataset_of_a_yolov3_task_beyond_transfers_has_one() -> None:
 
 
 @pytest.mark.parametrize("mode", list(EncoderMode))
-def test_a_job_gives_the_same_bits_again_whatever_was_drawn_before(small, tiny, tmp_path: Path, narrow, mode) -> None:
+def test_a_job_gives_the_same_bits_after_other_random_draws(small, tiny, tmp_path: Path, narrow, mode) -> None:
     job, place = small.one(TASK, tiny(dropout=0.2), card={"encoder": mode}, warmup_steps=1)
     one = small.fit(job, place, produced=tmp_path / "one", learning_rate=1e-3)
     torch.rand(1000)

@@ -1,4 +1,4 @@
-"""Every record is built in one place: it says the same of job and inputs, whatever became of the job."""
+"""Every record is built in one place: it says the same of job and inputs for every outcome of the job."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monke
 
 
 def _under_fire(fire: list[str], environment: dict, log, cluster, mlflow: tuple, chance: random.Random, out: Path) -> Toll:
-    """Runs the command to its end, whatever dies; then everything must be on the server."""
+    """Runs the command to its end, through every failure; then everything must be on the server."""
     toll = Toll()
 
     def start() -> subprocess.Popen:

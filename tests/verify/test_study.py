@@ -96,7 +96,7 @@ def mean_of(level, images):
 def shuffle_of(level, images):
     shuffled = []
     for features, image in zip(level, images):
-        # An order of its own for every image, and the same in whatever batch: the pixels decide, not features with their rounding.
+        # An order of its own for every image, and the same in every batch: the pixels decide, not features with their rounding.
         seed = zlib.crc32(image.contiguous().numpy().tobytes())
         order = torch.randperm(features[0].numel(), generator=torch.Generator().manual_seed(seed))
         shuffled.append(features.flatten(1)[:, order].view_as(features))

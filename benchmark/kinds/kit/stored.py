@@ -10,14 +10,14 @@ import numpy as np
 
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.files import open_regular
-from benchmark.kinds.base import Example, Part, Tested
+from benchmark.kinds.base import Example, Part, ScoredSplit
 
 STATISTICS_FILE = "statistics.json"
 EXAMPLES_FILE = "examples.npz"
 N_EXAMPLES = 4
 
 
-def write(folder: Path, job: Job, part: Part, tested: Tested, *, with_examples: bool) -> None:
+def write(folder: Path, job: Job, part: Part, tested: ScoredSplit, *, with_examples: bool) -> None:
     """Writes predictions and statistics of a tested part into `folder`.
 
     Args:

@@ -10,20 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 from benchmark.cards import DatasetCard
 from benchmark.errors import DataError, LobeError
-from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.unnamed import UNNAMED
 
 _OF_DICOM = "1.2.840.10008."  # the standard's own UIDs, of transfer syntaxes for one
 _TOKEN = re.compile(r"[^\s,;:()'\"`|=<>\[\]{}]+")
 # Numbers of five digits without a comma, UIDs, and hexadecimal names: ids of every such release, and of none of their tables.
-_SHOWN_DIGEST = re.compile(r"[0-9a-f]{16}")
 _ID_LIKE = re.compile(r"\d{5}|(?:\d+\.){4}|[0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{16}")
 
 
@@ -78,71 +75,6 @@ class Quiet:
     def __call__(self, *arguments: Any) -> Any:
         with withholding(self.card, self.root, lambda: self.words):
             return self.call(*arguments)
-
-
-class _Discreet(Reader):
-    """Stands before the reader of a dataset that is withheld, and lets its errors, checks and warnings name nothing.
-
-    Attributes:
-        _behind: that reader, next in line: `super()` would name the abstract methods of `Reader`.
-    """
-
-    _behind: ClassVar[type[Reader]]
-
-    def __init__(self, card: DatasetCard, root: Path, *rest: Any):
-        with withholding(card, root):
-            super().__init__(card, root, *rest)
-        self.warnings = [self._quiet(sentence) for sentence in self.warnings]
-
-    def sample(self, sample_id: str) -> Sample:
-        with self._withholding():
-            found = self._behind.sample(self, sample_id)
-        words = (found.id, *filter(None, [found.patient_id]), *(path.name for path in found.files))
-        masks = None if found.masks is None else Quiet(self.card, self.root, words, found.masks)
-        return replace(found, image=Quiet(self.card, self.root, words, found.image), masks=masks)
-
-    def checks(self) -> Iterator[Check]:
-        with self._withholding():
-            for check in self._behind.checks(self):
-                digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
-                found = check.found if digest else self._quiet(check.found)
-                yield check if check.verdict == "ok" else replace(check, found=found, hint=self._quiet(check.hint))
-
-    def split(self, *arguments: Any) -> Any:
-        with self._withholding():
-            return self._behind.split(self, *arguments)
-
-    def image_files(self) -> Any:
-        with self._withholding():
-            return super().image_files()
-
-    def files_of(self, sample_id: str) -> Any:
-        with self._withholding():
-            return super().files_of(sample_id)
-
-    def texts_of(self, sample_id: str) -> Any:
-        with self._withholding():
-            return super().texts_of(sample_id)
-
-    def label_digest(self) -> str:
-        with self._withholding():
-            return super().label_digest()
-
-    def outline_digest(self) -> str:
-        with self._withholding():
-            return super().outline_digest()
-
-    def _withholding(self):
-        return withholding(self.card, self.root, lambda: self.ids)
-
-    def _quiet(self, sentence: str) -> str:
-        return without_names(sentence, self.root, self.ids)
-
-
-@cache
-def discreet(reader: type[Reader]) -> type[Reader]:
-    """The same reader for data that is withheld."""
-    return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__, "_behind": reader})
 
 
 def _withheld_in(text: str, known: set[str], *, below: bool) -> str:

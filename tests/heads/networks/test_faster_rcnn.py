@@ -222,7 +222,7 @@ def few_samples(head):
         yield
 
 
-def test_the_sample_of_an_image_is_the_same_again_whatever_else_was_drawn(head, outputs, few_samples) -> None:
+def test_other_draws_do_not_change_the_sample_of_an_image(head, outputs, few_samples) -> None:
     one = head.loss(outputs, TARGETS)
     before = torch.get_rng_state()
     torch.rand(7)

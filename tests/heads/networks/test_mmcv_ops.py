@@ -54,7 +54,7 @@ def test_nms_removes_at_the_ious_that_the_reference_gives_by_hand():
         assert mmcv.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), iou_threshold=threshold, offset=1)[1].tolist() == kept
 
 
-def test_nms_of_nothing_is_nothing():
+def test_nms_of_no_box_gives_no_box():
     assert len(mmcv.ops.nms(torch.empty(0, 4), torch.empty(0), iou_threshold=0.5)[1]) == 0
 
 

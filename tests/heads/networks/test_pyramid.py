@@ -23,7 +23,7 @@ def _built(name, channels, taps=1, size=SIZE):
 
 
 @pytest.mark.parametrize(("patch", "grid"), [(16, 14), (14, 16), (32, 7), (8, 28)])
-def test_levels_have_exactly_frame_over_stride_cells_whatever_the_patch(patch, grid):
+def test_levels_have_exactly_frame_over_stride_cells_for_every_patch_size(patch, grid):
     levels = SimpleFeaturePyramid(24, patch, 224)(torch.randn(1, 24, grid, grid))
     assert {stride: tuple(level.shape) for stride, level in levels.items()} == {s: (1, WIDTH, 224 // s, 224 // s) for s in LEVELS}
 

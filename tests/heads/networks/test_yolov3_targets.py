@@ -201,7 +201,7 @@ def test_two_classes_in_one_place_are_both_trained():
     assert predictions.grad[..., 5:][found.positive].sign().tolist() == [[-1, 1, -1]]  # towards classes 0 and 2, away from 1
 
 
-def test_one_class_costs_the_same_however_many_boxes_share_a_place():
+def test_loss_of_one_class_does_not_depend_on_how_many_boxes_share_a_place():
     one, two = (_assign(_targets([(100, 60, 50, 80)] * n), 32) for n in (1, 2))
     predictions = torch.randn(1, 3, 7, 7, 6, generator=torch.Generator().manual_seed(0))
     for class_of_one in (False, True):

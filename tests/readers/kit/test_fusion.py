@@ -19,7 +19,7 @@ def test_overlapping_boxes_of_different_readers_become_their_mean():
     assert fused.tolist() == [[1, 1, 11, 21]]
 
 
-def test_two_boxes_of_one_reader_stay_two_however_much_they_overlap():
+def test_two_boxes_of_one_reader_stay_two_even_where_they_overlap():
     fused = fuse(boxes((0, 0, 10, 10), (1, 0, 11, 10)), ["R1", "R1"])
     assert fused.tolist() == [[0, 0, 10, 10], [1, 0, 11, 10]]
 

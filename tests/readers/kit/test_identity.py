@@ -128,7 +128,7 @@ def test_training_images_are_no_part_of_what_a_job_that_trains_nothing_is_comput
     assert identity.used(SPLIT, trains=True) == SPLIT
 
 
-def test_a_limited_run_reads_what_its_limit_can_reach_whatever_else_is_planned(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_run_reads_what_its_limit_can_reach_beside_any_other_plan(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, read = opened(release), []
     assert identity.covered(reader, SPLIT, 2) == ("a", "b", "c", "e", "f", "g")  # c: the first positive of the training list
     assert identity.covered(reader, SPLIT, None) == tuple("abcdefg")

@@ -31,7 +31,7 @@ class DatasetReader(Reader):
         self._table = self.folder_with(TABLE) / TABLE
         self._boxes: dict[str, list[tuple[float, ...]]] = {}
         self._patients: dict[str, str] = {}
-        self._parts: dict[str, str] = {}
+        self._subset: dict[str, str] = {}
         for line, row in rows_by_name(read_table(self._table, self.card.name), COLUMNS, self.card.name):
             self._add(row, f"{self.card.name}: {TABLE} line {line:,}")
         self.images = locate(self._boxes, find_files(self._table.parent, ".png"), self.card.name, TABLE)
@@ -55,7 +55,7 @@ class DatasetReader(Reader):
 
     def split(self, rule: SplitRule) -> Splits:
         require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
-        listed = {part: [i for i, other in self._parts.items() if other == part] for part in ("train", "test")}
+        listed = {subset: [i for i, other in self._subset.items() if other == subset] for subset in ("train", "test")}
         train, validation = stratified_holdout(listed["train"], lambda i: str(bool(self._boxes[i])), rule, self.card.name)
         return {"train": tuple(train), "validation": tuple(validation), "test": tuple(listed["test"])}
 
@@ -72,7 +72,7 @@ class DatasetReader(Reader):
     def _add(self, row: dict[str, str], where: str) -> None:
         sample_id = row["image"]
         boxes = self._boxes.setdefault(sample_id, [])
-        self._patients[sample_id], self._parts[sample_id] = row["patient"], row["part"]
+        self._patients[sample_id], self._subset[sample_id] = row["patient"], row["part"]
         cells = [row[name] for name in COLUMNS[3:]]
         if not any(cells):
             return
