@@ -12,7 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.statistics.levels import PATIENTS, RUNS, Level, Seeds, resampled_variance, run_component, seed_components, two_parts
+from benchmark.statistics.levels import (
+    CHECKPOINTS,
+    PATIENTS,
+    RUNS,
+    Level,
+    Seeds,
+    checkpoints_level,
+    resampled_variance,
+    run_component,
+    seed_components,
+    two_parts,
+)
 from benchmark.statistics.testable import FEWEST_CLUSTERS, has_low_power, why_untested
 from benchmark.statistics.two_part import Components, satterthwaite, two_part_half_width, two_part_p
 
@@ -22,12 +33,13 @@ class Scores:
     """One method on one task.
 
     Attributes:
-        runs: (n,) float64 score of each run, in the metric's unit.
+        runs: (n,) float64 score of each run, in the metric's unit; of a recipe, each checkpoint's mean over runs.
         resampled: (R, n) float64 score of each run in resamples of the test patients, the same draws for every method on the task; NaN
             where a resample leaves the metric undefined. None without statistics per image.
         n_clusters: test patients, or images where patients are unknown; None without `resampled`.
         n_with_finding: of these, how many show the finding; None where unknown.
         drawn: another run would draw something anew. False for the one evaluation of fixed weights (zero-shot): it has no level of runs.
+        unit: `RUNS`, or `CHECKPOINTS` where a recipe is judged and not a checkpoint.
     """
 
     runs: np.ndarray
@@ -35,6 +47,7 @@ class Scores:
     n_clusters: int | None
     n_with_finding: int | None = None
     drawn: bool = True
+    unit: str = RUNS
 
     def __post_init__(self) -> None:
         if self.drawn is False and len(self.runs) != 1:
@@ -138,7 +151,8 @@ def differences(compared: Iterable[tuple[Scores, Scores, Seeds]]) -> list[Differ
     difference from the mean over runs, divided by n (n - 1).
 
     Raises:
-        UsageError: a method without a run, methods over other resamples, or shared seeds with unequal numbers of runs.
+        UsageError: a method without a run, methods over other resamples, shared seeds with unequal numbers of runs or among checkpoints, or
+            a recipe of two checkpoints.
     """
     pairs = list(compared)
     levels = [_levels_of_two(*pair) for pair in pairs]
@@ -181,8 +195,7 @@ def _levels_of_one(scores: Scores) -> list[Level] | None:
         raise UsageError("A cell needs a run.")
     if scores.drawn and len(scores.runs) < 2:
         return None
-    runs = [Level(RUNS, *run_component(scores.runs))] if scores.drawn else []
-    return runs + _patients(None if scores.resampled is None else scores.resampled.mean(axis=1), scores.n_clusters)
+    return _own(scores) + _patients(None if scores.resampled is None else scores.resampled.mean(axis=1), scores.n_clusters)
 
 
 def _levels_of_two(first: Scores, second: Scores, seeds: Seeds) -> list[Level] | None:
@@ -199,11 +212,25 @@ def _levels_of_two(first: Scores, second: Scores, seeds: Seeds) -> list[Level] |
                 f"{first.n_clusters}, the second {len(second.resampled)} of {second.n_clusters}. Resample both anew from one list."
             )
         resampled = first.resampled.mean(axis=1) - second.resampled.mean(axis=1)
-    if len(drawn) == 2:
-        components = seed_components(list(first.runs), list(second.runs), seeds)
-    else:
-        components = [run_component(each.runs) for each in drawn]
-    return ([Level(RUNS, *satterthwaite(components))] if drawn else []) + _patients(resampled, first.n_clusters)
+    return _drawn(drawn, seeds) + _patients(resampled, first.n_clusters)
+
+
+def _drawn(methods: Sequence[Scores], seeds: Seeds) -> list[Level]:
+    """Levels of what one or two methods draw in training; one of each unit."""
+    units = [each.unit for each in methods]
+    if seeds == "shared" and len(methods) == 2:
+        if CHECKPOINTS in units:
+            raise UsageError("Checkpoints of two recipes share no seeds: compare them as independent.")
+        return [Level(RUNS, *satterthwaite(seed_components(list(methods[0].runs), list(methods[1].runs), "shared")))]
+    own = [level for each in methods for level in _own(each)]
+    return [Level(unit, *satterthwaite([level.component for level in own if level.name == unit])) for unit in dict.fromkeys(units)]
+
+
+def _own(scores: Scores) -> list[Level]:
+    """What one method draws in training."""
+    if not scores.drawn:
+        return []
+    return [checkpoints_level(list(scores.runs)) if scores.unit == CHECKPOINTS else Level(RUNS, *run_component(scores.runs))]
 
 
 def _patients(resampled: np.ndarray | None, n_clusters: int | None) -> list[Level]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmark.errors import UsageError
 from benchmark.statistics.difference import Scores, cells, difference, differences
-from benchmark.statistics.levels import PATIENTS, RUNS
-from benchmark.statistics.two_part import satterthwaite
+from benchmark.statistics.levels import CHECKPOINTS, PATIENTS, RUNS
+from benchmark.statistics.two_part import satterthwaite, two_part_half_width
 from tests.statistics.vectors import two_methods
 
 N_PATIENTS = 60
@@ -137,6 +139,23 @@ def test_against_an_untrained_one_only_its_runs_are_drawn() -> None:
     assert found.levels[0].component == pytest.approx((untrained.runs.var(ddof=1) / 5, 4))
     assert found.n_runs == 5
     assert found.p_value is not None
+
+
+def test_a_recipe_is_judged_by_its_checkpoints_and_keeps_a_level_of_its_own() -> None:
+    recipe, other, checkpoint = (replace(scores(1, n_runs=3), unit=CHECKPOINTS), replace(scores(2, n_runs=4), unit=CHECKPOINTS), scores(3))
+    (cell,) = cells([recipe])
+    assert [(level.name, level.freedom) for level in cell.levels] == [(CHECKPOINTS, 2), (PATIENTS, 59)]
+    found, mixed = difference(recipe, other, "independent"), difference(recipe, checkpoint, "independent")
+    expected = stats.ttest_ind(recipe.runs, other.runs, equal_var=False)
+    assert [(level.name, level.freedom) for level in found.levels] == [(CHECKPOINTS, pytest.approx(expected.df)), (PATIENTS, 59)]
+    assert [level.name for level in mixed.levels] == [CHECKPOINTS, RUNS, PATIENTS]
+    total, freedom = satterthwaite([level.component for level in mixed.levels[:2]])
+    half = float(two_part_half_width((total, freedom), mixed.levels[2].component))
+    assert mixed.half_width == pytest.approx(half, rel=1e-9)
+    with pytest.raises(UsageError, match="share no seeds"):
+        difference(recipe, other, "shared")
+    with pytest.raises(UsageError, match="name the checkpoint"):
+        cells([replace(scores(1, n_runs=2), unit=CHECKPOINTS)])
 
 
 def test_too_many_undefined_resamples_leave_no_level_of_patients() -> None:
