@@ -19,7 +19,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class TaskTest:
-    """One row against the named reference on one task of a suite."""
+    """A test of one row against the named reference, at one task of a suite."""
 
     row: str
     reference: str
