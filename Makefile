@@ -59,7 +59,7 @@ verify: install  ## the long checks, of which `make test` has the miniatures: al
 	$(BIN)/python -m tests.verification $$(($$(date +%s) - began)) $$failed || failed=1; \
 	exit $$failed
 
-studies: install  ## measured anew for their pages: is a better backbone seen, and what does each switch of a protocol do
+studies: install  ## measured anew for their pages: is a better backbone seen, what does each switch of a protocol do, do p-values hold
 	$(BIN)/python -m pytest -m study
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU

@@ -42,7 +42,7 @@ NO_TORCH = {
     "a driver": "import benchmark.api, benchmark.execute.on_ray",
     "metrics and statistics": """
 import benchmark.metrics.scores, benchmark.metrics.grid_oracle
-import benchmark.statistics.uncertainty, benchmark.statistics.ranking
+import benchmark.statistics.bands, benchmark.statistics.difference, benchmark.statistics.headline, benchmark.statistics.verdict
 """,
 }
 PROCESS = """

@@ -15,10 +15,10 @@ from typing import Any
 from benchmark.cards import Record
 from benchmark.metrics.statistics import defines, pooled_metric
 from benchmark.report import stored
+from benchmark.statistics.levels import resampled_variance
 from benchmark.statistics.uncertainty import cluster_bootstrap
 
 N_RESAMPLES = 200  # for a variance; its square root is then known to about 5 %
-MOST_UNDEFINED = 0.05  # as `statistics.uncertainty`
 _VERSION = 2  # goes up when the same statistics give other values
 
 
@@ -41,7 +41,7 @@ class Resampled:
     @property
     def variance(self) -> float | None:
         """V_patient; None where too many resamples leave the metric undefined."""
-        return variance(self.values)
+        return resampled_variance(self.values)
 
 
 def of_record(record: Record, out: stored.Where) -> Resampled | None:
@@ -76,15 +76,6 @@ def difference_of(first: Resampled | None, second: Resampled | None) -> Resample
         return None
     values = tuple(a - b for a, b in zip(first.values, second.values, strict=True))
     return Resampled(values, first.test, first.n_clusters, first.by_patient)
-
-
-def variance(values: Sequence[float]) -> float | None:
-    """Sample variance of the defined values; None with fewer than two, or where more than one in twenty is undefined."""
-    kept = [v for v in values if not math.isnan(v)]
-    if len(kept) < 2 or len(kept) < (1 - MOST_UNDEFINED) * len(values):
-        return None
-    centre = math.fsum(kept) / len(kept)
-    return math.fsum((v - centre) ** 2 for v in kept) / (len(kept) - 1)
 
 
 def _of_json(known: dict[str, Any]) -> Resampled | None:

@@ -1,6 +1,7 @@
-"""How sure a number is: resamples of patients, variance of a difference, its interval and its p-value, correction for many tests.
+"""Resamples of patients, and what a report's rows say with them: the interval of a difference and its p-value.
 
-Works on values and on functions of image weights; which numbers are compared, and the words for it, belong to the report.
+Works on values and on functions of image weights; which numbers are compared, and the words for it, belong to the report. The p-value and
+the rules of what is tested are those of the leaderboard (`two_part`, `testable`, `families`).
 """
 
 from __future__ import annotations
@@ -8,25 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
-from scipy import integrate, optimize, special, stats
+from scipy import stats
 
 from benchmark.errors import UsageError
 from benchmark.metrics.spec import PooledMetric
 from benchmark.metrics.statistics import values_in
+from benchmark.statistics.families import holm as holm
+from benchmark.statistics.levels import Seeds, seed_components
+from benchmark.statistics.testable import FEWEST_CLUSTERS, has_low_power, why_untested
+from benchmark.statistics.two_part import Component, satterthwaite, two_part_half_width, two_part_p
 
-# Below these nothing is tested: the variances are too poorly known. With fewer patients an interval is descriptive.
-FEWEST_CLUSTERS = 30
-FEWEST_WITH_FINDING = 15
-FEWEST_RUNS = 3
-RUNS_OF_FULL_POWER = 5
 N_RESAMPLES = 1000
 
 Weighted = Callable[[np.ndarray], float | None]
-Component = tuple[float, float]  # a variance and its degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Comparison:
     patient: Component | None
     n_runs: int
     n_clusters: int | None
-    seeds: Literal["shared", "independent"]
+    seeds: Seeds
     p_value: float | None
 
     @property
@@ -66,12 +63,12 @@ class Comparison:
         """The difference whose two-part p is 0.05, before any correction for many tests; None where nothing is tested."""
         if self.p_value is None or self.seed is None or self.patient is None:
             return None
-        return two_part_half_width(self.seed, self.patient)
+        return float(two_part_half_width(self.seed, self.patient))
 
     @property
     def low_power(self) -> bool:
         """Tested over so few runs that even large differences are rarely found."""
-        return self.p_value is not None and self.n_runs < RUNS_OF_FULL_POWER
+        return self.p_value is not None and has_low_power(self.n_runs)
 
 
 def distinct_runs(values: Sequence[float]) -> list[float]:
@@ -114,41 +111,16 @@ def cluster_bootstrap(
     return table[:, 0] if callable(metrics) else table
 
 
-def satterthwaite(components: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Sum of independent variances and its degrees of freedom, from (variance, degrees of freedom) pairs. Infinite for a sum of zero."""
-    total = sum(variance for variance, _ in components)
-    spread = sum(variance**2 / freedom for variance, freedom in components)
-    return total, (total**2 / spread if spread > 0 else float("inf"))
-
-
 def half_width(components: Sequence[tuple[float, float]]) -> float:
     """Half width of the 95 % t interval of a sum of independent variances, with Satterthwaite's degrees of freedom."""
     total, freedom = satterthwaite(components)
     return float(stats.t.ppf(0.975, freedom) * np.sqrt(total))
 
 
-def seed_components(first: Sequence[float], second: Sequence[float], seeds: Literal["shared", "independent"]) -> list[tuple[float, float]]:
-    """V_seed of the difference of two means over runs, as (variance, degrees of freedom) pairs.
-
-    Args:
-        seeds: "shared" when run i of both used the same subset and seed: s_d^2 / n of the paired differences; otherwise
-            s_A^2 / n_A and s_B^2 / n_B.
-
-    Raises:
-        UsageError: fewer than two runs, or shared seeds with unequal numbers of runs.
-    """
-    if seeds == "independent":
-        return [(deviation**2 / n, n - 1) for _, deviation, n in (_spread(first), _spread(second))]
-    if len(first) != len(second):
-        raise UsageError(f"Shared seeds pair the runs one by one, but there are {len(first)} and {len(second)}.")
-    _, deviation, n = _spread(np.subtract(first, second))
-    return [(deviation**2 / n, n - 1)]
-
-
 def compare(
     first: Sequence[float],
     second: Sequence[float],
-    seeds: Literal["shared", "independent"],
+    seeds: Seeds,
     patient: Component | None = None,
     n_with_finding: int | None = None,
 ) -> Comparison:
@@ -174,43 +146,9 @@ def compare(
     seed = satterthwaite(components)
     half = half_width(components if patient is None else [*components, patient])
     p_value = None
-    if patient is not None and _is_testable(n_runs, patient[1] + 1, n_with_finding):
-        p_value = two_part_p(value, seed, patient)
+    if patient is not None and not why_untested(n_runs, n_clusters, n_with_finding):
+        p_value = float(two_part_p(value, seed, patient))
     return Comparison(value, half, seed, patient, n_runs, n_clusters, seeds, p_value)
-
-
-def two_part_p(difference: float, seed: Component, patient: Component) -> float:
-    """Two-sided p-value of a difference whose error has two independent components, each with its own Student t.
-
-    Pr(|sqrt(V_seed) T + sqrt(V_patient) T'| >= |difference|), T and T' with the degrees of freedom of their part. One t of the summed
-    variance with Satterthwaite's degrees of freedom is nearly right at 5 %, but rejects too often in the tails, where a correction for many
-    tests reads it.
-
-    Source: Behrens (1929) and Fisher (1935).
-    """
-    (of_seed, of_patient), size = (np.sqrt(part[0]) for part in (seed, patient)), abs(difference)
-    if of_seed == 0 or of_patient == 0:
-        spread, freedom = (of_seed, seed[1]) if of_patient == 0 else (of_patient, patient[1])
-        return float(2 * stats.t.sf(size / spread, freedom)) if spread > 0 else float(difference == 0)
-
-    # The functions behind `scipy.stats.t`, which spends a hundred times as long on checking its arguments.
-    freedom = seed[1]
-    scale = math.exp(special.gammaln((freedom + 1) / 2) - special.gammaln(freedom / 2)) / math.sqrt(freedom * math.pi)
-
-    def beyond(u: float) -> float:
-        density = scale * (1 + u * u / freedom) ** (-(freedom + 1) / 2)
-        return special.stdtr(patient[1], (of_seed * u - size) / of_patient) * density
-
-    # Cut where the two factors fall off, so that no piece hides a narrow peak.
-    cuts = [-np.inf, *sorted({-50.0, 0.0, 50.0, size / of_seed}), np.inf]
-    tail = sum(integrate.quad(beyond, low, high, epsabs=1e-14, epsrel=1e-8, limit=200)[0] for low, high in pairwise(cuts))
-    return float(min(2 * tail, 1.0))
-
-
-def two_part_half_width(seed: Component, patient: Component) -> float:
-    """The difference whose `two_part_p` is 0.05."""
-    most = sum(np.sqrt(variance) * stats.t.ppf(1 - 0.05 / 4, freedom) for variance, freedom in (seed, patient))
-    return float(optimize.brentq(lambda size: two_part_p(size, seed, patient) - 0.05, 0.0, most)) if most > 0 else 0.0
 
 
 def paired_permutation(
@@ -245,24 +183,3 @@ def paired_permutation(
     observed, *drawn = np.abs(np.mean(differences, axis=0))
     # Sums of floats in another order differ in the last digits; an exchange of equal predictions must count as equal.
     return float((1 + np.count_nonzero(np.array(drawn) >= observed - 1e-12)) / (1 + n_permutations))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: step-down, monotone, at most 1."""
-    p = np.asarray(p_values, np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return adjusted.tolist()
-
-
-def _is_testable(n_runs: int, n_clusters: float, n_with_finding: int | None) -> bool:
-    enough = n_with_finding is None or n_with_finding >= FEWEST_WITH_FINDING
-    return n_runs >= FEWEST_RUNS and n_clusters >= FEWEST_CLUSTERS and enough
-
-
-def _spread(values: Sequence[float] | np.ndarray) -> tuple[float, float, int]:
-    """Mean, standard deviation (ddof 1), number."""
-    if len(values) < 2:
-        raise UsageError(f"An interval over runs needs at least two runs, found {len(values)}.")
-    return float(np.mean(values)), float(np.std(values, ddof=1)), len(values)

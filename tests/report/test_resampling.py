@@ -131,8 +131,11 @@ def test_without_statistics_the_interval_covers_runs_and_says_so(make, resampled
 
 
 def test_a_metric_undefined_in_many_resamples_gives_no_patient_part():
-    assert resampling.variance([0.1, 0.2, math.nan] * 10) is None
-    assert resampling.variance([0.1, 0.2] * 20 + [math.nan]) > 0
+    def of(*values: float) -> resampling.Resampled:
+        return resampling.Resampled(values, test="t", n_clusters=40, by_patient=True)
+
+    assert of(*[0.1, 0.2, math.nan] * 10).variance is None
+    assert of(*[0.1, 0.2] * 20, math.nan).variance > 0
 
 
 def test_resamples_are_computed_once_and_again_when_the_statistics_change(store, resampled, tmp_path: Path, monkeypatch):

@@ -9,19 +9,16 @@ import pytest
 from scipy import stats
 
 from benchmark.errors import UsageError
+from benchmark.statistics.two_part import satterthwaite, two_part_half_width
 from benchmark.statistics.uncertainty import (
     cluster_bootstrap,
     compare,
     distinct_runs,
-    holm,
     paired_permutation,
     resamples,
-    satterthwaite,
-    seed_components,
-    two_part_half_width,
-    two_part_p,
 )
 from tests.statistics.intervals import lovt_interval, percentile_interval
+from tests.statistics.vectors import two_methods
 
 TABLES = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "tables"
 
@@ -129,42 +126,9 @@ def test_bootstrap_by_patient_covers_the_truth_where_bootstrap_by_image_does_not
     assert covered["image"] / n_trials < 0.75
 
 
-def test_satterthwaite_of_two_means_is_welch():
-    a, b = [1.0, 3.0, 2.0, 5.0], [4.0, 9.0, 1.0, 7.0, 8.0]
-    total, freedom = satterthwaite(seed_components(a, b, seeds="independent"))
-    expected = stats.ttest_ind(a, b, equal_var=False)
-    assert freedom == pytest.approx(expected.df)
-    assert (np.mean(a) - np.mean(b)) / np.sqrt(total) == pytest.approx(expected.statistic)
-    assert satterthwaite([(0.0, 4)]) == (0, float("inf"))
-
-
-def test_shared_seeds_take_the_variance_of_the_paired_difference():
-    a, b = [1.0, 3.0, 2.0], [0.5, 2.5, 1.5]
-    assert seed_components(a, b, seeds="shared") == [(0.0, 2)]
-    assert seed_components(a, b, seeds="independent")[0] == pytest.approx((1 / 3, 2))
-    with pytest.raises(UsageError, match="3 and 2"):
-        seed_components(a, b[:2], seeds="shared")
-
-
-def _difference(seed: int = 20):
-    """Two methods, 5 paired runs, 60 patients, 200 resamples of them: Dice of runs (2, 5), resampled differences (200,), in points."""
-    rng = np.random.default_rng(seed)
-    n_patients, n_runs, n_resamples = 60, 5, 200
-    truth = rng.integers(200, 2000, n_patients).astype(float)
-    skill = rng.normal(0.3, 0.8, n_patients)
-    tp, fp = np.empty((2, n_runs, n_patients)), np.empty((2, n_runs, n_patients))
-    for method in range(2):
-        for run in range(n_runs):
-            found = 1 / (1 + np.exp(-(skill + 0.3 * method + rng.normal(0, 0.1) + rng.normal(0, 0.4, n_patients))))
-            tp[method, run] = np.rint(found * truth)
-            fp[method, run] = np.rint((1 - found) * 300)
-    weights = np.stack([np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients) for _ in range(n_resamples)])
-    whole, drawn = (100 * 2 * (tp @ w) / ((tp + fp + truth) @ w) for w in (np.ones(n_patients), weights.T))
-    return whole, (drawn[1] - drawn[0]).mean(axis=0)
-
-
 def test_two_methods_are_compared_by_runs_and_patients():
-    (first, second), drawn = _difference()
+    (first, second), resampled = two_methods()
+    drawn = (resampled[1] - resampled[0]).mean(axis=0)
     patient = (float(drawn.var(ddof=1)), 59)
     found = compare(second, first, "shared", patient)
     assert found.value == pytest.approx(6.510712, abs=1e-6)
@@ -178,34 +142,6 @@ def test_two_methods_are_compared_by_runs_and_patients():
     independent = compare(second, first, "independent", patient)
     assert independent.seed[0] == pytest.approx(2.292301, abs=1e-6)
     assert independent.p_value == pytest.approx(0.003969, abs=1e-6)
-
-
-# difference, V_seed, its degrees of freedom, V_patient, its degrees of freedom; p; Holm's p over all five.
-TWO_PART = [
-    (2, 0, 4, 1, 199, 0.046860, 0.093720),
-    (3.5, 0.5, 4, 0.5, 199, 0.011195, 0.044780),
-    (2.5, 1, 4, 0, 199, 0.066767, 0.093720),
-    (9, 4, 4, 1, 59, 0.011913, 0.044780),
-    (4, 0.1, 2, 0.9, 199, 0.007782, 0.038909),
-]
-
-
-def test_two_part_p_of_known_values_and_after_holm():
-    found = [two_part_p(-d, (v_seed, f_seed), (v_patient, f_patient)) for d, v_seed, f_seed, v_patient, f_patient, *_ in TWO_PART]
-    assert found == pytest.approx([row[5] for row in TWO_PART], abs=1e-6)
-    assert holm(found) == pytest.approx([row[6] for row in TWO_PART], abs=1e-6)
-
-
-def test_two_part_p_is_that_of_draws_and_has_its_limits():
-    rng = np.random.default_rng(0)
-    error = np.sqrt(2.0) * rng.standard_t(3, 400_000) + 0.5 * rng.standard_t(40, 400_000)
-    for size in (0.0, 1.0, 4.0, 12.0):
-        assert two_part_p(size, (2.0, 3), (0.25, 40)) == pytest.approx(np.mean(np.abs(error) >= size), abs=0.003)
-    assert two_part_p(1e-9, (1e-20, 4), (1.0, 40)) == pytest.approx(1.0)
-    assert two_part_p(3.0, (1e-12, 4), (1.0, 40)) == pytest.approx(2 * stats.t.sf(3.0, 40), rel=1e-4)
-    assert two_part_p(3.0, (1.0, 4), (1e-12, 40)) == pytest.approx(2 * stats.t.sf(3.0, 4), rel=1e-4)
-    assert [two_part_p(d, (0.0, np.inf), (0.0, 40)) for d in (0.0, 1.0)] == [1.0, 0.0]
-    assert two_part_half_width((0.0, np.inf), (1.0, 40)) == pytest.approx(stats.t.ppf(0.975, 40))
 
 
 @pytest.mark.parametrize(
@@ -232,13 +168,6 @@ def test_permutation_p_values_are_uniform_without_a_difference():
 def test_equal_predictions_have_a_p_value_of_one():
     values = np.tile(np.random.default_rng(0).normal(size=40), 2)
     assert paired_permutation([lambda w: w @ values / w.sum()], np.arange(40), n_permutations=50) == 1.0
-
-
-def test_holm_is_step_down():
-    # Worked example: sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, made monotone.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def _skill_of_patients(rng, n):
