@@ -48,8 +48,9 @@ check: lint types  ## before each commit, under two minutes: linters, types, and
 test: lint  ## what CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-coverage: install  ## the tests once more, and which lines none of them runs: a table, and pages in build/coverage
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=html
+coverage: install  ## the tests once more, and which lines none of them runs: pages in build/coverage, and with reasons docs/coverage.md
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=html --cov-report=json:build/coverage.json
+	$(BIN)/python -m tests.coverage_page build/coverage.json
 
 verify: install  ## the long checks, of which `make test` has the miniatures: all examples of property tests, then two side by side, then one alone
 	@began=$$(date +%s); failed=0; set -x; \

@@ -167,10 +167,10 @@ def features_as_colours(features: Tensor) -> np.ndarray:
     places = features.detach().double().flatten(1).T
     centred = places - places.mean(dim=0)
     left, singular, _ = torch.linalg.svd(centred, full_matrices=False)
-    parts = left[:, :3] * singular[:3]
-    parts = torch.nn.functional.pad(parts, (0, 3 - parts.shape[1]))
-    low, high = parts.amin(dim=0), parts.amax(dim=0)
-    stretched = (parts - low) / (high - low).clamp(min=1e-12)
+    components = left[:, :3] * singular[:3]
+    components = torch.nn.functional.pad(components, (0, 3 - components.shape[1]))
+    low, high = components.amin(dim=0), components.amax(dim=0)
+    stretched = (components - low) / (high - low).clamp(min=1e-12)
     return (255 * stretched).round().to(torch.uint8).unflatten(0, features.shape[1:]).numpy()
 
 
@@ -182,17 +182,17 @@ def _cost(encoder: SealedEncoder, image: Tensor) -> tuple[dict[int, Tensor], int
     with counter:
         maps = encoder.pyramid(image)
     peak = None
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.reset_peak_memory_stats()
     times = []
     batch = image.expand(TIMED_IMAGES, -1, -1)
     for _ in range(3):
         started = time.perf_counter()
         encoder.pyramid(batch)
-        if device.type == "cuda":
+        if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
             torch.cuda.synchronize()
         times.append((time.perf_counter() - started) / TIMED_IMAGES)
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         peak = torch.cuda.max_memory_allocated() // TIMED_IMAGES
     return {s: m.cpu() for s, m in maps.items()}, counter.get_total_flops() // 2, min(times), peak
 

@@ -88,7 +88,7 @@ class OwnModules:
         name = ".".join([self.name, *(folder.name for folder in reversed(folders)), self.file.stem])
         loader = self.loader(name, str(self.file))
         spec = importlib.util.spec_from_file_location(name, self.file, loader=loader)
-        if spec is None:
+        if spec is None:  # pragma: no cover: importlib gives a spec wherever it is given a loader
             raise AssertionError("importlib gives a spec wherever it is given a loader")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module

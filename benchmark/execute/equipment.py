@@ -71,7 +71,7 @@ def this_machine(asked: DeviceChoice = "auto") -> Node:
     if asked != "cpu":
         import torch
 
-        if torch.cuda.is_available():
+        if torch.cuda.is_available():  # pragma: no cover: needs CUDA; `make gpu` runs it
             n_gpus, gpu_bytes = torch.cuda.device_count(), gpus_here()[1]
     return Node("here", usable_cores(), usable_memory_bytes(), n_gpus, gpu_bytes)
 

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError
-from benchmark.imaging.picture import GreyRule, read_grey
-from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.boxes import require_size, xywh_of
+from benchmark.readers.base import Check
+from benchmark.readers.kit.boxed import BoxedReader
+from benchmark.readers.kit.boxes import xywh_of
 from benchmark.readers.kit.checks import first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import official_test_and_holdout
 from benchmark.readers.kit.splits import Splits
@@ -55,30 +54,21 @@ class Annotated:
     polygons: tuple[np.ndarray, ...]
 
 
-class DatasetReader(Reader):
+class DatasetReader(BoxedReader):
     """Images of both files; an id is a file name. Patients are not known."""
+
+    side, drawn = SIDE, "boxes and polygons"
 
     def open(self) -> None:
         self._base = base = self.folder_with(FILES["train"])
         self._annotated: dict[str, Annotated] = {}
         for subset in FILES:
             self._read(subset)
+        self.subset = {i: one.subset for i, one in self._annotated.items()}
+        self.boxes = {i: (xywh_of(one.xyxy.astype(np.float64)), one.labels) for i, one in self._annotated.items()}
         found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
         self.images = locate(self._annotated, found, self.card.name, " and ".join(FILES.values()))
         self.release = "training and test file with polygons"
-
-    def sample(self, sample_id: str) -> Sample:
-        path, one = self.path_of(sample_id), self._annotated[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=None,
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id),
-            boxes_xywh=xywh_of(one.xyxy.astype(np.float64)),
-            box_labels=one.labels,
-            files=(path,),
-            positive=len(one.labels) > 0,
-        )
 
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._base / name for name in FILES.values())
@@ -89,11 +79,11 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
         """
-        return official_test_and_holdout(self._ids_of("train"), self._ids_of("test"), self._kind_of, rule, RULE, self.card.name)
+        return official_test_and_holdout(self.ids_of("train"), self.ids_of("test"), self.kind_of, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
-        yield from split_checks(self, self._n_boxes, self._is_positive, split=self._split_with_whole_training)
+        yield from split_checks(self, self.n_boxes, self.is_positive, split=self._split_with_whole_training)
         yield tolerated(self.card, "boxes that repeat another of their image", sum(map(_n_repeated, self._annotated.values())))
         yield first_sample_check(self)
 
@@ -137,49 +127,24 @@ class DatasetReader(Reader):
         xyxy = np.array(corners, dtype=np.int64).reshape(-1, 4)
         return Annotated(subset, xyxy, np.array(labels, dtype=np.int64), tuple(outlines))
 
-    def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
-        self._require_size(pixels.shape, sample_id)
-        return pixels
-
-    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+    def masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
         """(C, H, W) bool: filled polygons, their outline included, united by class."""
-        self._require_size(shape, sample_id)
+        self.require_frame(sample_id, shape)
         one = self._annotated[sample_id]
         masks = np.zeros((len(self.card.classes), *shape), dtype=np.uint8)
         for label, points in zip(one.labels, one.polygons, strict=True):
             cv2.fillPoly(masks[label], [points], 1)
         return masks.astype(bool)
 
-    def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})", of="boxes and polygons")
-
-    def _ids_of(self, subset: str) -> tuple[str, ...]:
-        return tuple(i for i, one in self._annotated.items() if one.subset == subset)
-
     def _split_with_whole_training(self, rule: SplitRule) -> Splits:
-        return {"official_train": self._ids_of("train"), **self.split(rule)}
-
-    def _n_boxes(self, sample_id: str) -> int:
-        return len(self._annotated[sample_id].labels)
-
-    def _is_positive(self, sample_id: str) -> bool:
-        return self._n_boxes(sample_id) > 0
-
-    def _kind_of(self, sample_id: str) -> str:
-        return "with a finding" if self._is_positive(sample_id) else "normal"
+        return {"official_train": self.ids_of("train"), **self.split(rule)}
 
     def _counts(self) -> dict[str, int]:
         counts = {"images": len(self._annotated)}
         for subset in FILES:
-            listed = [one for one in self._annotated.values() if one.subset == subset]
-            counts[f"{subset}_images"] = len(listed)
-            counts[f"{subset}_positives"] = sum(len(one.labels) > 0 for one in listed)
-            counts[f"{subset}_boxes"] = sum(len(one.labels) for one in listed)
+            counts |= self.counts_of(subset)
         per_class = Counter(int(label) for one in self._annotated.values() if one.subset == "train" for label in one.labels)
         counts |= {f"train_{name.lower().replace(' ', '_')}": per_class[k] for k, name in enumerate(self.card.classes)}
-        if self.phantom is not None:
-            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
 

@@ -7,11 +7,9 @@ in its report table.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +17,14 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.boxes import box_masks, require_size
+from benchmark.readers.base import Check, Sample
+from benchmark.readers.kit.boxed import BoxedReader
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.kit.holdout import SORTED, sorted_holdout
 from benchmark.readers.kit.splits import Splits, split_by_rule
-from benchmark.readers.kit.tables import Table, cells_of, locate, require_columns
-from benchmark.readers.kit.text import open_text, read_json
+from benchmark.readers.kit.tables import cells_of, locate, read_table, require_columns
+from benchmark.readers.kit.text import read_json
 from benchmark.readers.kit.walk import find_files
 
 SIDE = 1024  # rows and columns of every image of the release; boxes are in these pixels
@@ -62,8 +60,10 @@ class RsnaLabels:
     separator: str
 
 
-class DatasetReader(Reader):
+class DatasetReader(BoxedReader):
     """RSNA stage 2 with its label file as released or re-saved with semicolons."""
+
+    side = SIDE
 
     def open(self) -> None:
         stage_1 = f"This is stage 1 ({STAGE_1_LABELS}), which has fewer images and other boxes; stage 2 is needed."
@@ -76,25 +76,17 @@ class DatasetReader(Reader):
             self.warnings.append(f"{self.card.name}: {LABELS} is the {self.release}; splits made from it are not the published ones.")
         if (self._base / STAGE_1_LABELS).exists():
             self.warnings.append(f"{self.card.name}: {STAGE_1_LABELS} beside {LABELS} is not read; stage 1 has other boxes.")
+        self.boxes = {i: (boxes, np.zeros(len(boxes), np.int64)) for i, boxes in self._labels.boxes_xywh.items()}
         self._find_images()
         self._patients_file, self._patients = self._read_patients()
 
     def sample(self, sample_id: str) -> Sample:
         """The view is in the DICOM header, which is read with the pixels, not here."""
-        path = self.path_of(sample_id)
-        boxes = self._labels.boxes_xywh[sample_id]
-        labels = np.zeros(len(boxes), dtype=np.int64)
-        return Sample(
-            id=sample_id,
-            patient_id=self._patients.get(sample_id),
-            image=partial(self._image, sample_id),
-            masks=partial(box_masks, boxes, labels, len(self.card.classes)),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=(path,),
-            positive=len(boxes) > 0,
-            labels=np.array([len(boxes) > 0], np.int8),
-        )
+        sample = super().sample(sample_id)
+        return replace(sample, labels=np.array([sample.positive], np.int8))
+
+    def patient_of(self, sample_id: str) -> str | None:
+        return self._patients.get(sample_id)
 
     def label_files(self) -> tuple[Path, ...]:
         return (self._base / LABELS, *([self._patients_file] if self._patients_file is not None else []))
@@ -108,15 +100,15 @@ class DatasetReader(Reader):
                 f"{self.card.name}: the split {rule.rule!r} needs to know the patients, and {MAPPING} is not beside {LABELS}. "
                 "It is RSNA's own mapping of its images to NIH ChestX-ray14; put it there, or use the split lovt."
             )
-        return split_by_rule(self.ids, rule, self._patients.get)
+        return split_by_rule(self.ids, rule, self.patient_of)
 
     def checks(self) -> Iterable[Check]:
         counts = {
             "label_rows": self._labels.n_rows,
             "images": len(self.ids),
             "image_files": self._n_files,
-            "boxes": sum(map(self._n_boxes, self.ids)),
-            "positives": sum(map(self._is_positive, self.ids)),
+            "boxes": sum(map(self.n_boxes, self.ids)),
+            "positives": sum(map(self.is_positive, self.ids)),
             "unlabelled_images": self._n_unlabelled,
         }
         if self._patients:
@@ -125,7 +117,7 @@ class DatasetReader(Reader):
             hint = "Fetch the complete stage_2_train_labels.csv." if self._copy else ""
             yield Check("release", "stage 2", self.release, "error" if self._copy else "ok", hint)
         yield from release_checks(self, counts, "Is this the complete, unedited stage 2 release?")
-        yield from split_checks(self, self._n_boxes, self._is_positive, split=self._split_with_all)
+        yield from split_checks(self, self.n_boxes, self.is_positive, split=self._split_with_all)
         if self.phantom is None:
             known = f"{len(self._patients):,} of {len(self.ids):,} images"
             hint = f"Put RSNA's {MAPPING} beside {LABELS} for patient-disjoint splits."
@@ -168,17 +160,8 @@ class DatasetReader(Reader):
             raise DataError(f"{self.card.name}: {path.name} maps none of the {len(self.ids):,} images. Is it the mapping of this release?")
         return known
 
-    def _image(self, sample_id: str) -> np.ndarray:
-        path = self.images[sample_id]
-        pixels = read_dicom(path, sample_id).pixels
-        require_size(pixels.shape, (SIDE, SIDE), f"{path} (id {sample_id})")
-        return pixels
-
-    def _n_boxes(self, sample_id: str) -> int:
-        return len(self._labels.boxes_xywh[sample_id])
-
-    def _is_positive(self, sample_id: str) -> bool:
-        return self._n_boxes(sample_id) > 0
+    def decode(self, sample_id: str) -> np.ndarray:
+        return read_dicom(self.images[sample_id], sample_id).pixels
 
 
 def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
@@ -188,7 +171,7 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
         DataError: other columns, a cell that is not a number, a box that is incomplete, empty, repeated or outside the image, or an id
             that is both negative and positive; each with its line.
     """
-    table, separator = _read_table(path, dataset)
+    table = read_table(path, dataset, re_saved=";")
     names = {name.strip() for name in table.header}
     if {"patientId", "Target"} <= names and not {"x", "y"} <= names:
         raise DataError(
@@ -215,22 +198,7 @@ def read_labels(path: Path, dataset: str = "rsna") -> RsnaLabels:
             raise DataError(f"{dataset}: {where}: the same box of patient {sample_id} once more. The original release has no such row.")
         boxes[sample_id].append(box)
     arrays = {i: np.array(listed, dtype=np.float64).reshape(-1, 4) for i, listed in boxes.items()}
-    return RsnaLabels(tuple(boxes), arrays, len(table.rows), separator)
-
-
-def _read_table(path: Path, dataset: str) -> tuple[Table, str]:
-    try:
-        with open_text(path, dataset) as handle:
-            header = handle.readline()
-            separator = ";" if ";" in header else ","
-            handle.seek(0)
-            reader = csv.reader(handle, delimiter=separator, strict=True)
-            rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
-    if not rows:
-        raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")
-    return Table(path, rows[0][1], rows[1:]), separator
+    return RsnaLabels(tuple(boxes), arrays, len(table.rows), table.separator)
 
 
 def _box(cells: list[str], target: str, where: str) -> tuple[float, ...] | None:

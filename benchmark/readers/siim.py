@@ -6,7 +6,7 @@ whenever there is one, because LoVT's split is a permutation of that order. The 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from benchmark.imaging.dicom import read_dicom
 from benchmark.imaging.picture import read_grey, read_mask
 from benchmark.readers.base import Check, Reader, Sample
 from benchmark.readers.kit.boxes import require_size
-from benchmark.readers.kit.checks import as_warning, count_checks, first_sample_check, phantom_checks, split_checks, tolerated
+from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import SORTED_BALANCED, sorted_holdout_balanced
 from benchmark.readers.kit.rle import EMPTY, code_check, union_of
 from benchmark.readers.kit.splits import Splits, split_by_rule
@@ -89,27 +89,24 @@ class DatasetReader(Reader):
         return split_by_rule(self.ids, rule, patient_of=lambda _: None)
 
     def checks(self) -> Iterable[Check]:
-        counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            yield from self._release_checks(counts)
-        if self._coded:
-            yield code_check([code for i in self._labels for code in self._codes(i)], SIDE)
-        yield first_sample_check(self)
-        yield tolerated(self.card, UNLABELLED, self._n_unlabelled)
-
-    def _release_checks(self, counts: dict[str, int]) -> Iterator[Check]:
-        prefix = "stage_1_" if self.release == STAGE_1 else ""
-        for name, number in self.card.expected.items():
-            if name.startswith("stage_1_") == bool(prefix) and (self._coded or name.removeprefix(prefix) in ("images", "positives")):
-                yield from count_checks({name.removeprefix(prefix): number}, counts, "The table was edited or cut; fetch it again.")
+        yield from release_checks(self, self._counts(), "The table was edited or cut; fetch it again.", self._expected())
         other_order = (
             f"The {self.release} release does not carry the order LoVT permuted: splits made from it are other splits. "
             "Put the merged train-rle.csv (12,954 rows) beside it."
         )
         for line in split_checks(self, positive=self._is_positive):
             yield as_warning(line, other_order) if self.release in (STAGE_1, PNG) else line
+        if self._coded:
+            yield code_check([code for i in self._labels for code in self._codes(i)], SIDE)
+        yield first_sample_check(self)
+        yield tolerated(self.card, UNLABELLED, self._n_unlabelled)
+
+    def _expected(self) -> dict[str, int]:
+        """What the card states of this form of the release."""
+        prefix = "stage_1_" if self.release == STAGE_1 else ""
+        stated = {name: n for name, n in self.card.expected.items() if name.startswith("stage_1_") == bool(prefix)}
+        found = {name.removeprefix(prefix): n for name, n in stated.items()}
+        return found if self._coded else {name: n for name, n in found.items() if name in ("images", "positives")}
 
     def _read_codes(self, table: Table) -> None:
         require_columns(table, ("ImageId", "EncodedPixels"), self.card.name)
@@ -217,8 +214,6 @@ class DatasetReader(Reader):
             counts["masks"] = sum(len(label.codes) for label in self._labels.values())
             counts["label_rows"] = counts["masks"] + counts["negatives"]
             counts["files_without_row"], counts["unlabelled_images"] = self._n_unlabelled, self._n_test
-        if self.phantom is not None:
-            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
 

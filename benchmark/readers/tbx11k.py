@@ -8,7 +8,6 @@ images of tuberculosis alone is a partial release. The "simplified" Kaggle versi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError
-from benchmark.imaging.picture import GreyRule, read_grey
-from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.boxes import box_masks, require_box, require_size
+from benchmark.readers.base import Check
+from benchmark.readers.kit.boxed import BoxedReader, boxes_of
+from benchmark.readers.kit.boxes import require_box
 from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import official_test_and_holdout
 from benchmark.readers.kit.splits import Splits
@@ -39,14 +38,16 @@ CATEGORIES = {1: "ActiveTuberculosis", 2: "ObsoletePulmonaryTuberculosis", 3: "P
 KAGGLE_TABLE = "data.csv"
 
 
-class DatasetReader(Reader):
+class DatasetReader(BoxedReader):
     """TBX11K with its lists, and COCO files or XML annotations. The release carries no patients."""
+
+    side = SIDE
 
     def open(self) -> None:
         self._base = self.folder_with(LIST.format("train"), look_alikes={KAGGLE_TABLE: "This looks like the simplified Kaggle version."})
         self._files: dict[str, str] = {}
-        self._subset: dict[str, str] = {}
-        self._boxes: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
+        self.subset = {}
+        self._listed: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
         from_xml = not any((self._base / BOXES.format(subset)).exists() for subset in SUBSETS) and (self._base / XML).is_dir()
         self._xml: tuple[Path, ...] = ()
         for subset in SUBSETS:
@@ -56,6 +57,7 @@ class DatasetReader(Reader):
         else:
             for subset in SUBSETS:
                 self._read_boxes(subset)
+        self.boxes = {i: boxes_of(listed) for i, listed in self._listed.items()}
         found = self._find_images()
         wanted = self._files
         if {self._kind(i) for i in found} == {"tb"} and {self._kind(i) for i in self._files} > {"tb"}:
@@ -69,21 +71,6 @@ class DatasetReader(Reader):
                 f"{self.card.name}: partial release, {self.partial}: {len(self.images):,} of {len(self._files):,} listed images. "
                 "Never ranked, never beside numbers of the whole release."
             )
-
-    def sample(self, sample_id: str) -> Sample:
-        path = self.path_of(sample_id)
-        boxes = np.array([box for _, box in self._boxes[sample_id]], dtype=np.float64).reshape(-1, 4)
-        labels = np.array([label for label, _ in self._boxes[sample_id]], dtype=np.int64)
-        return Sample(
-            id=sample_id,
-            patient_id=None,
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id, boxes, labels),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=(path,),
-            positive=len(boxes) > 0,
-        )
 
     def label_files(self) -> tuple[Path, ...]:
         lists = tuple(self._base / LIST.format(subset) for subset in SUBSETS)
@@ -100,14 +87,13 @@ class DatasetReader(Reader):
         return {name: tuple(i for i in ids if i in self.images) for name, ids in self._split_of_lists(rule).items()}
 
     def _split_of_lists(self, rule: SplitRule) -> Splits:
-        train, test = ([i for i, other in self._subset.items() if other == subset] for subset in SUBSETS)
-        return official_test_and_holdout(train, test, self._kind, rule, RULE, self.card.name)
+        return official_test_and_holdout(self.ids_of("train"), self.ids_of("val"), self._kind, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         lines = release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
         yield from map(self._excused, lines)
-        yield from split_checks(self, positive=lambda i: bool(self._boxes[i]), split=self._split_of_lists)
-        without = sum(not self._boxes[i] for i in self.images if self._kind(i) == "tb")
+        yield from split_checks(self, positive=self.is_positive, split=self._split_of_lists)
+        without = sum(not self.is_positive(i) for i in self.images if self._kind(i) == "tb")
         yield tolerated(self.card, "images of tuberculosis without a box", without)
         yield first_sample_check(self)
 
@@ -132,9 +118,9 @@ class DatasetReader(Reader):
             if len(name.parts) != 2 or name.parts[0] not in KINDS or name.suffix != ".png":
                 raise DataError(f"{where}: {text.strip()!r} is no file such as tb/tb0001.png, in one of {', '.join(KINDS)}.")
             if name.stem in self._files:
-                first = LIST.format(self._subset[name.stem])
+                first = LIST.format(self.subset[name.stem])
                 raise DataError(f"{where}: {name.stem} is already listed in {first}; each image stands once.")
-            self._files[name.stem], self._subset[name.stem], self._boxes[name.stem] = str(name), subset, []
+            self._files[name.stem], self.subset[name.stem], self._listed[name.stem] = str(name), subset, []
 
     def _read_boxes(self, subset: str) -> None:
         path = self._base / BOXES.format(subset)
@@ -155,7 +141,7 @@ class DatasetReader(Reader):
         known: dict[int, str] = {}
         for number, name, size in files:
             stem = PurePosixPath(str(name)).stem
-            if self._files.get(stem) != name or self._subset[stem] != subset:
+            if self._files.get(stem) != name or self.subset[stem] != subset:
                 raise DataError(f"{where}: image {name!r} is not in {LIST.format(subset)}. Do the two files belong together?")
             if number in known or stem in known.values():
                 raise DataError(f"{where}: image {name!r} (id {number}) stands twice, or shares its id with another.")
@@ -211,9 +197,9 @@ class DatasetReader(Reader):
         """Adds a box (xywh in pixels of 512) to its image. Raises DataError if it has no area, leaves the image, or stands twice."""
         require_box(box, SIDE, where)
         entry = (self.card.classes.index(category), box)
-        if entry in self._boxes[stem]:
+        if entry in self._listed[stem]:
             raise DataError(f"{where}: the same box once more. Was the file merged with itself?")
-        self._boxes[stem].append(entry)
+        self._listed[stem].append(entry)
 
     # ------------------------------------------------------------------------------------------------------------- images
 
@@ -224,30 +210,16 @@ class DatasetReader(Reader):
             return {i: (folder / name,) for i, name in self._files.items() if (folder / name).is_file()}
         return {i: paths for i, paths in find_files(self.root, ".png").items() if i in self._files}
 
-    def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
-        self._require_size(pixels.shape, sample_id)
-        return pixels
-
-    def _masks(self, sample_id: str, boxes: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        self._require_size(shape, sample_id)
-        return box_masks(boxes, labels, len(self.card.classes), shape)
-
-    def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})")
-
     def _kind(self, sample_id: str) -> str:
         """The folder: health, sick or tb."""
         return self._files[sample_id].partition("/")[0]
 
     def _counts(self) -> dict[str, int]:
-        counts = {"images": len(self.images), "boxes": sum(len(self._boxes[i]) for i in self.images)}
-        counts["positives"] = sum(bool(self._boxes[i]) for i in self.images)
+        counts = {"images": len(self.images), "boxes": sum(map(self.n_boxes, self.images))}
+        counts["positives"] = sum(map(self.is_positive, self.images))
         for subset in SUBSETS:
-            ids = [i for i in self.images if self._subset[i] == subset]
+            ids = [i for i in self.images if self.subset[i] == subset]
             counts[f"{subset}_images"] = len(ids)
             counts |= {f"{subset}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
         counts["unlabelled_images"] = len(files_in(self._base / "imgs" / "test", ".png"))
-        if self.phantom is not None:
-            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
-from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.boxes import box_masks, xywh_of
+from benchmark.readers.base import Check
+from benchmark.readers.kit.boxed import BoxedReader
+from benchmark.readers.kit.boxes import xywh_of
 from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.fusion import fuse
 from benchmark.readers.kit.holdout import official_test_and_holdout
@@ -69,8 +70,11 @@ class _Image:
         return any(name != NORMAL for _, name, _ in self.rows)
 
 
-class DatasetReader(Reader):
-    """VinDr-CXR as PhysioNet lays it out. The release carries no patients."""
+class DatasetReader(BoxedReader):
+    """VinDr-CXR as PhysioNet lays it out. The release carries no patients. Boxes are those left after `fusion.fuse` in training, and the
+    consensus in the test set."""
+
+    view = "PA"  # all of the release
 
     def open(self) -> None:
         kaggle = f"It looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels."
@@ -79,28 +83,13 @@ class DatasetReader(Reader):
         self._rows: dict[str, _Image] = {}
         for subset in SUBSETS:
             self._read(subset, read_table(self._base / TABLES[subset], self.card.name))
+        self.subset = {i: image.subset for i, image in self._rows.items()}
         self.images: dict[str, Path] = {}
         self._n_unlisted = 0
         for subset in SUBSETS:
             self._find_images(subset)
-        self._boxes: dict[str, tuple[np.ndarray, np.ndarray]] = {i: self._fused(image) for i, image in self._rows.items()}
+        self.boxes = {i: self._fused(image) for i, image in self._rows.items()}
         self.release = "PhysioNet's layout"
-
-    def sample(self, sample_id: str) -> Sample:
-        """Boxes are those left after `fusion.fuse` in training, and the consensus in the test set."""
-        path = self.path_of(sample_id)
-        boxes, labels = self._boxes[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=None,
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=(path,),
-            positive=len(boxes) > 0,
-            view="PA",  # all of the release
-        )
 
     def label_files(self) -> tuple[Path, ...]:
         return tuple(self._base / TABLES[subset] for subset in SUBSETS)
@@ -115,7 +104,7 @@ class DatasetReader(Reader):
         Raises:
             SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
         """
-        return official_test_and_holdout(self._ids_of("train"), self._ids_of("test"), self._kind_of, rule, RULE, self.card.name)
+        return official_test_and_holdout(self.ids_of("train"), self.ids_of("test"), self.kind_of, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from PhysioNet.")
@@ -160,7 +149,7 @@ class DatasetReader(Reader):
         image.rows[entry] = line
 
     def _find_images(self, subset: str) -> None:
-        listed = self._ids_of(subset)
+        listed = self.ids_of(subset)
         found = find_files(self._base / subset, ".dicom")
         self.images.update(
             locate(listed, found, self.card.name, f"{TABLES[subset]} (folder {subset}, files ending in .dicom)", named=self.names_files)
@@ -185,22 +174,15 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------- images
 
-    def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_unnamed(read_windowed_dicom, self.images[sample_id], self._where(sample_id)).pixels
-        self._require_inside(sample_id, pixels.shape)
-        return pixels
-
-    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
-        self._require_inside(sample_id, shape)
-        boxes, labels = self._boxes[sample_id]
-        return box_masks(boxes, labels, len(self.card.classes), shape)
+    def decode(self, sample_id: str) -> np.ndarray:
+        return read_unnamed(read_windowed_dicom, self.images[sample_id], self._where(sample_id)).pixels
 
     def _where(self, sample_id: str) -> str:
         """The image by its first row: the agreement lets no id leave."""
         image = self._rows[sample_id]
         return f"{self.card.name}: {TABLES[image.subset]} line {image.line:,}"
 
-    def _require_inside(self, sample_id: str, shape: tuple[int, ...]) -> None:
+    def require_frame(self, sample_id: str, shape: tuple[int, ...]) -> None:
         """Every row's own box, also of a class that is not scored: a mean of two may hide one that leaves the image."""
         outside = _first_outside(self._rows[sample_id], shape)
         if outside is not None:
@@ -228,10 +210,8 @@ class DatasetReader(Reader):
 
     # ------------------------------------------------------------------------------------------------------------- counts
 
-    def _ids_of(self, subset: str) -> tuple[str, ...]:
-        return tuple(i for i, image in self._rows.items() if image.subset == subset)
-
-    def _kind_of(self, sample_id: str) -> str:
+    def kind_of(self, sample_id: str) -> str:
+        """By all rows: a box of a class that is not scored is a finding too."""
         return "with a finding" if self._rows[sample_id].abnormal else "normal"
 
     @cached_property
@@ -242,15 +222,13 @@ class DatasetReader(Reader):
         images = self._rows.values()
         counts = {
             "images": len(images),
-            "positives": sum(len(labels) > 0 for _, labels in self._boxes.values()),
+            "positives": sum(map(self.is_positive, self.boxes)),
             "train_readers": len(set().union(*(image.readers for image in images if image.subset == "train"))),
         }
         counts["box_rows"] = sum(corners is not None for image in images for _, _, corners in image.rows)
         for subset in SUBSETS:
-            counts[f"{subset}_images"] = len(self._ids_of(subset))
+            counts[f"{subset}_images"] = len(self.ids_of(subset))
             counts[f"{subset}_normal"] = sum(not image.abnormal for image in images if image.subset == subset)
-        if self.phantom is not None:
-            counts["patients"] = len(set(self.phantom_patients().values()))
         return counts
 
 

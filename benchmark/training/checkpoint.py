@@ -140,7 +140,7 @@ def _generators() -> dict[str, Any]:
 
 def _set_generators(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["torch"].cpu())
-    if saved["cuda"]:
+    if saved["cuda"]:  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
     version, keys, gauss = saved["python"]
     random.setstate((version, tuple(keys), gauss))

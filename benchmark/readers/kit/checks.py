@@ -33,12 +33,19 @@ def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: S
             yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
 
 
-def release_checks(reader: Reader, counts: Mapping[str, int], hint: str) -> Iterator[Check]:
-    """Counts of a phantom against its PHANTOM.json, those of a release against its card."""
+def release_checks(reader: Reader, counts: Mapping[str, int], hint: str, expected: Mapping[str, int] | None = None) -> Iterator[Check]:
+    """Counts of a phantom against its PHANTOM.json, those of a release against its card.
+
+    A phantom names its patients, also where the release does not; they are counted here unless the reader counted them.
+
+    Args:
+        expected: of a release; None: all that its card states.
+    """
     if reader.phantom is not None:
-        yield from phantom_checks(reader.phantom, counts, reader.ids)
+        patients = {} if "patients" in counts else {"patients": len(set(reader.phantom_patients().values()))}
+        yield from phantom_checks(reader.phantom, {**counts, **patients}, reader.ids)
     else:
-        yield from count_checks(reader.card.expected, counts, hint)
+        yield from count_checks(reader.card.expected if expected is None else expected, counts, hint)
 
 
 def split_checks(

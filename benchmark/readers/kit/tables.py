@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from benchmark.errors import DataError, PartialRelease
 from benchmark.readers.kit.text import open_text
@@ -22,22 +23,28 @@ class Table:
     Attributes:
         header: cells of the first line, as written.
         rows: (line number from 1, cells as written); blank lines are left out.
+        separator: of cells.
     """
 
     path: Path
     header: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
+    separator: str = ","
 
 
-def read_table(path: Path, dataset: str) -> Table:
+def read_table(path: Path, dataset: str, *, re_saved: str = "") -> Table:
     """The whole table in file order.
+
+    Args:
+        re_saved: the separator of known copies that were saved anew, told by the first line; empty knows none.
 
     Raises:
         DataError: no such file, an empty one, bytes that are not UTF-8, or quoting that does not close.
     """
     try:
         with open_text(path, dataset) as handle:
-            reader = csv.reader(handle, strict=True)
+            separator = _separator(handle, re_saved) if re_saved else ","
+            reader = csv.reader(handle, delimiter=separator, strict=True)
             rows = tuple((reader.line_num, tuple(cells)) for cells in reader if cells)
     except FileNotFoundError:
         raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. It is part of the public release.") from None
@@ -45,7 +52,13 @@ def read_table(path: Path, dataset: str) -> Table:
         raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). Fetch the file again.") from None
     if not rows:
         raise DataError(f"{dataset}: {path.name} is empty. Fetch the file again.")
-    return Table(path, rows[0][1], rows[1:])
+    return Table(path, rows[0][1], rows[1:], separator)
+
+
+def _separator(handle: TextIO, re_saved: str) -> str:
+    header = handle.readline()
+    handle.seek(0)
+    return re_saved if re_saved in header else ","
 
 
 def require_columns(table: Table, expected: Iterable[str], dataset: str) -> None:
