@@ -139,7 +139,7 @@ def test_two_rows_off_scale_on_one_side_are_not_told_apart() -> None:
     assert (found.p_values[[0, 1, 0, 2], [2, 2, 3, 3]] < 1e-5).all()
 
 
-def test_sources_weigh_alike_however_many_datasets_drew_from_them() -> None:
+def test_sources_weigh_alike_at_any_number_of_datasets_drawn_from_them() -> None:
     panel = panel_of(dict.fromkeys(("rsna1", "rsna2", "siim", "nih", "object"), UNIT))
     scores = {"rsna1": 0.0, "rsna2": 2.0, "siim": 2.0, "nih": 0.0, "object": 2.0}
     dataset = {"rsna1": "rsna", "rsna2": "rsna"}
