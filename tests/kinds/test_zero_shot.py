@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,16 @@ from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
-from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.metrics.label_statistics import ClassificationStatistics
+from benchmark.metrics.statistics import pooled_metrics
 from benchmark.training.data import load_part
 
 RSNA = "rsna-labels-zero-shot-lobe"
 
 
-def stored(produced: Path) -> dict:
-    return json.loads((produced / STATISTICS_FILE).read_text())
+def stored(produced: Path) -> ClassificationStatistics:
+    return read_statistics(produced / STATISTICS_FILE).statistics
 
 
 def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(small, tiny_words, tmp_path: Path) -> None:
@@ -35,10 +35,10 @@ def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(smal
     assert (record.learning_rate, record.steps, record.curve, record.selected_epoch) == (None, 0, (), None)
     assert record.parameters["trained"] == 0
     kept = stored(tmp_path / "produced")
-    metrics = {name: metric(None) for name, metric in pooled_metrics(from_json(kept)).items()}
+    metrics = {name: metric(None) for name, metric in pooled_metrics(kept).items()}
     assert all(record.metrics[name] == value for name, value in metrics.items() if value is not None)
     assert record.metrics["auroc_lowest_set"] <= record.metrics["auroc_mean_of_sets"] <= record.metrics["auroc_highest_set"]
-    assert kept["thresholds"] is not None, "a threshold comes from validation"
+    assert kept.thresholds is not None, "a threshold comes from validation"
 
     # By hand: cosines of both sides, a softmax of each pair, the mean over five paraphrases.
     scores, ids, _ = read_scores(tmp_path / "produced" / SCORES_FILE)
