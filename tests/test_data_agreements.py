@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark import registry
@@ -502,6 +504,36 @@ def test_a_wrong_file_to_score_names_nobody(lobe, tmp_path: Path, dataset: str, 
         assert not names_some or "withheld" in stderr, (wrong, stderr)  # the test can fail: there was something to withhold
         told += [(wrong, what, w) for what, found in words.items() for w in found if w in (stdout + stderr).encode()]
     assert told == []
+
+
+def test_a_wrong_file_of_columns_to_score_names_nobody(lobe, tmp_path: Path) -> None:
+    task, root, file = "jsrt-linear-frozen-100-lobe", tmp_path / "data", tmp_path / "predictions.parquet"
+    write_corpus(Plan(dataset="jsrt", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
+    words, card = planted(root, "jsrt"), registry.task(task)
+    names, classes = [word.decode() for word in words["ids"]], registry.dataset("jsrt").classes
+    code = [b"PPh1"] * len(classes)
+    wrong = {
+        "a list that is missing": {"id": names[:2], "counts": [code, None]},
+        "a code that is missing": {"id": names[:2], "counts": [code, [*code[1:], None]]},
+        "a code too few": {"id": names[:2], "counts": [code, code[1:]]},
+        "names for codes": {"id": names[:2], "counts": [names[:1], names[:1]]},
+        "repeated images": {"id": [names[0]] * 2, "counts": [code, code]},
+        "foreign images": {"id": names[:2], "counts": [code, code]},
+        "a number missing": {"id": names[:2], "counts": [code, code], "pad_top": pa.array([1, None])},
+    }
+    said, told = {}, []
+    for what, columns in wrong.items():
+        header = {"frame": "padded-224", "classes": json.dumps(classes)}
+        pq.write_table(pa.table(columns).replace_schema_metadata(header), file)
+        named = ["--task", task, "--predictions", file, "--protocol", card.protocols[0], "--split", card.split]
+        code_, stdout, stderr = lobe("score", *named, "--data", root)
+        assert (code_, "predictions.parquet" in stderr) == (2, True), (what, stderr)
+        said[what] = stderr
+        told += [(what, w) for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    assert told == []
+    assert [what for what in wrong if "withheld" in said[what]] == ["a list that is missing", "a code that is missing", "a code too few"], (
+        said
+    )
 
 
 @pytest.mark.parametrize("verb", ["verify", "prepare"])

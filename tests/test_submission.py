@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark import kinds, registry, submission
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.kinds.base import Tested
-from benchmark.kinds.detection import DETECTIONS_FILE
+from benchmark.kinds.detection import DETECTIONS_FILE, SIDES
 from benchmark.kinds.kit.stored import write
 from benchmark.kinds.segmentation import MASKS_FILE, encode
 from benchmark.metrics.label_statistics import MeanStatistics
@@ -73,6 +76,58 @@ def test_order_of_images_in_the_file_does_not_matter(perfect, score, tmp_path: P
     content["annotations"].reverse()
     (tmp_path / "reversed.json").write_text(json.dumps(content))
     assert score(DETECTION, tmp_path / "reversed.json").metrics == score(DETECTION, file).metrics
+
+
+def rewritten(file: Path, to: Path, change: Callable[[pa.Table], pa.Table] = lambda table: table, **header: str | None) -> Path:
+    """A copy of a file of columns with changes to its table and its header; None takes a text of the header out."""
+    table = pq.read_table(file)
+    kept = {name.decode(): text.decode() for name, text in table.schema.metadata.items()} | header
+    pq.write_table(change(table).replace_schema_metadata({name: text for name, text in kept.items() if text is not None}), to)
+    return to
+
+
+@pytest.mark.parametrize("task", [DETECTION, MASKS])
+def test_columns_and_json_in_any_order_of_images_score_to_the_same_bits(perfect, score, tmp_path: Path, task):
+    file = perfect(task)
+    given = score(task, file).metrics
+    (tmp_path / "given.json").write_text(json.dumps(as_json(file)))
+    assert score(task, tmp_path / "given.json").metrics == given
+    turned = rewritten(file, tmp_path / "turned.parquet", lambda table: table.take(list(range(len(table)))[::-1]))
+    assert score(task, turned).metrics == given
+    bare = [*(SIDES if task == DETECTION else ()), *(("confidence", "class") if task == DETECTION else ("counts",))]
+    assert score(task, rewritten(file, tmp_path / "bare.parquet", lambda table: table.select(["id", *bare]))).metrics == given
+
+
+@pytest.mark.parametrize("task", [DETECTION, MASKS])
+@pytest.mark.parametrize(
+    ("change", "header", "kind", "sentence"),
+    [
+        (lambda table: table.slice(1), {}, UsageError, "1 missing, 0 foreign"),
+        (lambda table: pa.concat_tables([table, table.slice(0, 1)]), {}, UsageError, "1 image names are repeated"),
+        (lambda table: table.drop_columns("id"), {}, UsageError, "has no column 'id'"),
+        (lambda table: table, {"frame": "padded-512"}, FrameMismatch, "padded-512.*padded-224"),
+        (lambda table: table, {"frame": None}, FrameMismatch, "does not say in which frame"),
+        (lambda table: table, {"classes": '["lung"]'}, UsageError, "its classes are lung; the task's classes are opacity"),
+        (lambda table: table, {"split": "size-matched"}, UsageError, "was made for"),
+    ],
+)
+def test_columns_of_other_images_frames_classes_and_splits_are_refused(
+    perfect, score, tmp_path: Path, task, change, header, kind, sentence
+):
+    with pytest.raises(kind, match=sentence):
+        score(task, rewritten(perfect(task), tmp_path / "other.parquet", change, **header))
+
+
+@pytest.mark.parametrize(("way", "why"), [(lambda x: x / 224, "shares of the frame"), (lambda x: -x, "a negative width or height")])
+def test_boxes_in_columns_are_held_to_their_units(perfect, score, tmp_path: Path, way, why):
+    def change(table: pa.Table) -> pa.Table:
+        for name in SIDES:
+            lists = [[way(value) for value in each] for each in table.column(name).to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, [lists])
+        return table
+
+    with pytest.raises(UsageError, match=why):
+        score(DETECTION, rewritten(perfect(DETECTION), tmp_path / "other.parquet", change))
 
 
 @pytest.mark.parametrize("task", [DETECTION, MASKS])

@@ -264,7 +264,7 @@ def _probabilities(found: torch.Tensor) -> np.ndarray:
 
 
 def _of_json(path: Path, content: dict[str, Any], classes: Sequence[str] | None) -> StoredMasks:
-    heading.side_of(path, content["frame"])
+    side = heading.side_of(path, content["frame"])
     names, index = coco_json.images(path, content)
     category = coco_json.categories(path, content, classes)
     codes: dict[tuple[int, int], tuple[object, str]] = {}
@@ -282,6 +282,7 @@ def _of_json(path: Path, content: dict[str, Any], classes: Sequence[str] | None)
                 f"{where}: a second mask of category {row['category_id']}, first in annotation {first[image, label]:,}. "
                 "There is one mask an image and class: join them."
             )
+        coco_rle.parts(row.get("segmentation"), side, where)
         codes[image, label] = row.get("segmentation"), where
     return StoredMasks(path, names, content["frame"], len(category), codes)
 
