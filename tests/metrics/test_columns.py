@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,11 @@ def test_a_single_bit_makes_two_statistics_different(random_split):
     other = DetectionStatistics(kept.class_names, type(kept.table)(**vars(kept.table) | {"pair_iou": moved}), kept.coco, kept.mgca)
     assert identical(kept, kept)
     assert not identical(kept, other)
+
+
+def test_the_page_of_the_format_names_every_column(random_split):
+    page = (Path(__file__).parents[2] / "docs" / "results-format.md").read_text(encoding="utf-8")
+    labels = ClassificationStatistics(("a",), np.zeros((1, 1)), np.zeros((1, 1), np.int8), False)
+    means = MeanStatistics(("r",), np.zeros(1, np.int64), np.zeros((1, 1)), 1)
+    kept = [to_columns(each) for each in (boxes(random_split, 5, tied=False), masks(0), labels, means)]
+    assert [name for each in kept for name in each.columns if f"`{name}`" not in page] == []

@@ -15,7 +15,8 @@ import pytest
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.kinds.detection import read_detections
 from benchmark.kinds.kit import columnar
-from benchmark.kinds.segmentation import read_masks
+from benchmark.kinds.segmentation import encode, read_masks
+from benchmark.metrics.boxes import Detections
 
 CLASSES = ("mass", "nodule")
 BOXES = {
@@ -168,3 +169,28 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path):
     for read in (read_detections, read_masks, columnar.made_for):
         with pytest.raises(UsageError, match=r"Cannot read the predictions .*none\.parquet"):
             read(tmp_path / "none.parquet")
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "results-format.md"
+
+
+def test_the_example_of_the_page_is_a_file_that_can_be_scored(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write = PAGE.read_text(encoding="utf-8").split("```python\n")[2].split("```")[0]
+    exec(write)
+    found, ids = read_detections(tmp_path / "mine.parquet", ("opacity",))
+    assert (ids, found.xywh.tolist(), found.confidence.tolist(), found.frame) == (("a", "b"), [[10.5, 20, 30, 40]], [0.9], "padded-224")
+    assert columnar.made_for(tmp_path / "mine.parquet") == ("lovt", "")
+
+
+def test_the_page_names_every_column_and_text_of_the_header_that_is_written(detection, segmentation, write):
+    page = PAGE.read_text(encoding="utf-8")
+    for (job, part), predictions in ((detection, nothing), (segmentation, lambda part: encode(np.zeros((len(part), 1, 64, 64), bool)))):
+        for path in write(job, part, predictions(part)).glob("*.parquet"):
+            schema = pq.read_schema(path)
+            said = [name.decode() for name in schema.metadata]
+            assert [name for name in (*schema.names, *said) if f"`{name}`" not in page] == []
+
+
+def nothing(part) -> Detections:
+    return Detections(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), len(part), part.frame_name, np.zeros(0))
