@@ -200,10 +200,10 @@ def read_detections(
 
 def in_original_pixels(found: Detections, frames: Sequence[Frame]) -> Detections:
     """Boxes of a frame in pixels of the original images, not cut at their edges; one that overflowed stays without end."""
-    xywh = np.array(found.xywh, np.float64)
-    for image in np.unique(found.image):
-        mine = found.image == image
-        xywh[mine] = frames[image].to_original(xywh[mine])
+    xywh, order = np.array(found.xywh, np.float64), np.argsort(found.image, kind="stable")
+    ends = np.cumsum(np.bincount(found.image, minlength=len(frames)))
+    for frame, mine in zip(frames, np.split(order, ends[:-1]), strict=True):
+        xywh[mine] = frame.to_original(xywh[mine])
     return replace(found, xywh=xywh, frame="original")
 
 

@@ -78,7 +78,7 @@ def test_published_standardises_over_the_images_and_corrected_does_not(small, ti
     for protocol in ("published", "corrected"):
         job, place = small.one(task, file, root=corpus, limit=10, card={"protocols": (protocol,)})
         small.fit(job, place, produced=tmp_path / protocol)
-        found[protocol] = np.array(stored(tmp_path / protocol)["scores"])
+        found[protocol] = stored(tmp_path / protocol).scores
     raw = found["corrected"]
     assert np.allclose(found["published"], (raw - raw.mean(axis=0)) / raw.std(axis=0))
     assert not np.allclose(found["published"], raw)
@@ -98,7 +98,7 @@ def test_published_reads_prompts_by_the_backbones_released_rule_and_corrected_as
     for protocol in ("published", "corrected"):
         job, place = small.one(task, file, root=corpus, limit=10, card={"protocols": (protocol,)})
         small.fit(job, place, produced=tmp_path / protocol)
-        spread[protocol] = np.ptp(np.array(stored(tmp_path / protocol)["scores"]), axis=1).max()
+        spread[protocol] = np.ptp(stored(tmp_path / protocol).scores, axis=1).max()
     assert spread["published"] == 0  # all classes asked with one word
     assert spread["corrected"] > 0
 
@@ -107,7 +107,7 @@ def test_published_reads_prompts_by_the_backbones_released_rule_and_corrected_as
 def test_every_version_of_5x200_has_all_five_classes_even_when_limited(small, tiny_words, corpus: Path, tmp_path: Path, task) -> None:
     job, place = small.one(task, tiny_words(), root=corpus, limit=5, card={"protocols": ("corrected",)})
     record = small.fit(job, place, produced=tmp_path / "produced")
-    assert np.array(stored(tmp_path / "produced")["truth"]).sum(axis=0).tolist() == [1, 1, 1, 1, 1]
+    assert stored(tmp_path / "produced").truth.sum(axis=0).tolist() == [1, 1, 1, 1, 1]
     assert registry.task(task).report in record.metrics
 
 

@@ -90,9 +90,8 @@ def test_a_job_gives_every_family_of_dice_and_statistics_that_score_the_same_aga
     stored = read_statistics(tmp_path / "produced" / STATISTICS_FILE).statistics
     pooled = {name: metric(None) for name, metric in pooled_metrics(stored).items()}
     assert {name: value for name, value in pooled.items() if value is not None} == record.metrics
-    assert stored["batch_sizes"] == [4] * 8 + [3] * 3
-    counts = dice.DiceCounts(*(np.array(stored["counts"][name]) for name in ("tp", "fp", "fn")))
-    assert record.metrics["image_dice_all"] == pytest.approx(dice.image_dice_all(counts))
+    assert stored.batch_sizes.tolist() == [4] * 8 + [3] * 3
+    assert record.metrics["image_dice_all"] == pytest.approx(dice.image_dice_all(stored.counts))
 
 
 def test_training_images_are_augmented_with_their_masks_and_nothing_else_is(small, tiny, siim: Path) -> None:

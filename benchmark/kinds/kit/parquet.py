@@ -7,8 +7,9 @@ and what it holds instead of what belongs there is a sentence with its column an
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ROWS = 256  # images in a group of rows
-LEVEL = 3  # of zstd: higher ones save less than 1 % of boxes and take several times as long
+LEVEL = 3  # of zstd: level 9 saves 1 % of the bytes of boxes and takes twice as long
 # What a file may decode to, in bytes: as much for each byte of the file, or as much in any case. Repeated values take next to nothing in a
 # file, so a small one could fill a machine's memory; files of LOBE stay below a tenth of either.
 MOST_FOLD, MOST_SMALL = 256, 2**30
@@ -71,10 +72,17 @@ def save(path: Path, columns: Mapping[str, Any], header: Mapping[str, str]) -> N
 
 @dataclass(frozen=True)
 class Opened:
-    """A file whose footer was read; columns are read when asked for. Every method raises UsageError for what is not as it belongs."""
+    """A file whose footer was read; columns are read when asked for. Every method raises UsageError for what is not as it belongs.
+
+    Attributes:
+        names: of the columns, in order.
+        most_bytes: that the file may decode to.
+    """
 
     path: Path
     footer: Footer
+    schema: pa.Schema
+    names: tuple[str, ...]
     file: pq.ParquetFile
     most_bytes: int
 
@@ -88,9 +96,9 @@ class Opened:
         return sum(self.footer.rows)
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Of the columns, in order."""
-        return tuple(self.file.schema_arrow.names)
+    def repeated(self) -> dict[str, int]:
+        """How often there is a column of each name that several have."""
+        return {name: n for name, n in Counter(self.names).items() if n > 1}
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -163,11 +171,12 @@ class Opened:
         return f"row {row + 1:,} ({self.ids[row]})"
 
     def _type(self, name: str) -> pa.DataType:
-        if name not in self.names:
+        if name in self.repeated:
+            raise UsageError(f"{self.path} has {self.repeated[name]} columns {name!r}.")
+        place = self.schema.get_field_index(name)
+        if place < 0:
             raise UsageError(f"{self.path} has no column {name!r}; it has {', '.join(map(repr, self.names[:20])) or 'none'}.")
-        if self.names.count(name) > 1:
-            raise UsageError(f"{self.path} has {self.names.count(name)} columns {name!r}.")
-        return self.file.schema_arrow.field(name).type
+        return self.schema.field(place).type
 
     def _wrong(self, name: str, kind: pa.DataType, wanted: str) -> UsageError:
         held = f"lists of {_innermost(kind)}" if _is_list(kind) else str(_innermost(kind))
@@ -182,6 +191,8 @@ class Opened:
         with guarded(self.path):
             for group in range(len(self.footer.rows)) if groups is None else groups:
                 chunks = self.file.read_row_group(group, [name], use_threads=False).column(name).chunks
+                if sum(map(len, chunks)) != self.footer.rows[group]:
+                    raise ValueError(f"its column {name!r} has fewer rows than its footer says")
                 if is_text:  # read as a table of different ones and their places: their length is known before there is a copy of each
                     n_bytes += sum(_text_bytes(chunk) for chunk in chunks)
                     if n_bytes > self.most_bytes:
@@ -237,14 +248,18 @@ def opened(path: Path) -> Iterator[Opened]:
     """
     import pyarrow.parquet as pq
 
-    with guarded(path), open_regular(path) as handle:
-        footer = parquet_footer.read(handle)
-        most_bytes = max(MOST_FOLD * os.fstat(handle.fileno()).st_size, MOST_SMALL)
-        _require_known(path, footer.header)
-        if footer.decoded_bytes > most_bytes:
-            raise _too_large(path, footer.decoded_bytes)
-        with pq.ParquetFile(handle, read_dictionary=list(footer.texts)) as file:
-            yield Opened(path, footer, file, most_bytes)
+    with ExitStack() as stack:
+        with guarded(path):
+            handle = stack.enter_context(open_regular(path))
+            footer = parquet_footer.read(handle)
+            most_bytes = max(MOST_FOLD * os.fstat(handle.fileno()).st_size, MOST_SMALL)
+            _require_known(path, footer.header)
+            if footer.decoded_bytes > most_bytes:
+                raise _too_large(path, footer.decoded_bytes)
+            file = stack.enter_context(pq.ParquetFile(handle, read_dictionary=list(footer.texts)))
+            schema = file.schema_arrow
+            found = Opened(path, footer, schema, tuple(schema.names), file, most_bytes)
+        yield found
 
 
 def made_for(path: Path) -> tuple[str, str] | None:
@@ -266,8 +281,8 @@ def names_in(path: Path) -> set[str]:
     """Texts of its columns, which may name images, also of a file with faults. Raises UsageError where it cannot be read."""
     found: set[str] = set()
     with opened(path) as file:
-        for name in dict.fromkeys(file.names):
-            if file.names.count(name) == 1 and _is_text(_innermost(file._type(name))):
+        for name in file.names:
+            if name not in file.repeated and _is_text(_innermost(file._type(name))):
                 with guarded(path):
                     leaves = [chunk.flatten() if _is_list(chunk.type) else chunk for chunk in file._chunks(name)]
                     found.update(text for leaf in leaves for text in _plain(leaf).to_pylist() if text is not None)
