@@ -13,7 +13,7 @@ import pytest
 
 from benchmark import kinds, registry, submission
 from benchmark.errors import FrameMismatch, UsageError
-from benchmark.kinds.base import Tested
+from benchmark.kinds.base import ScoredSplit
 from benchmark.kinds.detection import DETECTIONS_FILE, SIDES
 from benchmark.kinds.kit.stored import write
 from benchmark.kinds.segmentation import MASKS_FILE, encode
@@ -42,7 +42,7 @@ def perfect(small, tiny, tmp_path: Path):
         kept = MeanStatistics(("value",), np.arange(len(part)), np.ones((len(part), 1)), len(part))
         folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
-        write(folder, job, part, Tested({}, kept, found, ()), with_examples=False)
+        write(folder, job, part, ScoredSplit({}, kept, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if task == DETECTION else MASKS_FILE)
 
     return make

@@ -125,7 +125,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Tested:
+class ScoredSplit:
     """Everything the test split gave.
 
     Attributes:
@@ -332,7 +332,7 @@ class TrainedKind(Kind):
         return {NEGATIVE_LOSS: -loss}
 
     @abstractmethod
-    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> Tested:
+    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
         """All metrics of a test part."""
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:

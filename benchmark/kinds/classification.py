@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark import registry
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
-from benchmark.kinds.base import Frames, Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.metrics import scores
 from benchmark.metrics.label_statistics import class_parts
@@ -49,10 +49,10 @@ class Classification(TrainedKind):
     def validate(self, predicted: Predicted, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, float]:
         return scores.classification_selection(_probabilities(predicted), part.annotations, class_names, head.exclusive)
 
-    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> Tested:
+    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
         given = _probabilities(predicted)
         found = scores.score_classification(given, part.annotations, card.classes, head.exclusive)
-        return Tested(found.metrics, found.statistics, given, warnings_of(found))
+        return ScoredSplit(found.metrics, found.statistics, given, warnings_of(found))
 
     def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
         """Writes (N, C) probabilities."""

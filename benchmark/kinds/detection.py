@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
-from benchmark.kinds.base import Example, Frames, Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import coco_json, columnar, drawing, heading, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.heading import Heading
@@ -86,10 +86,10 @@ class Detection(TrainedKind):
         """Nothing: no paper selects a detector by its loss."""
         return {}
 
-    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> Tested:
+    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
         detections = _flat(predicted, part.frame_name)
         found = scores.score_detection(detections, part.truth(), card.classes)
-        return Tested(found.metrics, found.statistics, detections, warnings_of(found))
+        return ScoredSplit(found.metrics, found.statistics, detections, warnings_of(found))
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Detections) -> None:
         """Raises UsageError for a confidence that is not finite."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import DataError
-from benchmark.kinds.base import Example, Part, StoredForm, Tested, warnings_of
+from benchmark.kinds.base import Example, Part, ScoredSplit, StoredForm, warnings_of
 from benchmark.kinds.kit import drawing, parquet
 from benchmark.kinds.kit.drawing import DASH, PREDICTION, SIDE, TRUTH
 from benchmark.kinds.kit.stored import N_EXAMPLES
@@ -66,7 +66,7 @@ class Grounding(UntrainedKind):
         """The samples, for their phrases and boxes in original pixels."""
         return tuple(samples)
 
-    def answer(self, given: UntrainedJob) -> Tested:
+    def answer(self, given: UntrainedJob) -> ScoredSplit:
         from benchmark.heads.grounding import score_phrase, similarity_maps
 
         part, names = given.parts["test"], given.experiment.dataset.classes
@@ -93,7 +93,7 @@ class Grounding(UntrainedKind):
         columns |= {f"{name}_cnr": np.where(categories == name, values[:, 0], np.nan) for name in names if len(names) > 1}
         found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(kept.owner), len(part))
         warnings = (*warnings_of(found), *truncation_warnings(asked.n_truncated, len(texts), "phrases"))
-        return Tested(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)
+        return ScoredSplit(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Found) -> None:
         """Writes (id, category, height, width, map): the cosine of each phrase over the padded frame, row by row."""

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.cards import DatasetCard, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import retrieval
-from benchmark.kinds.base import Part, StoredForm, Tested, warnings_of
+from benchmark.kinds.base import Part, ScoredSplit, StoredForm, warnings_of
 from benchmark.kinds.kit import parquet
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings
 from benchmark.metrics import scores
@@ -55,7 +55,7 @@ class Retrieval(UntrainedKind):
         """The samples, for their reports and labels."""
         return tuple(samples)
 
-    def answer(self, given: UntrainedJob) -> Tested:
+    def answer(self, given: UntrainedJob) -> ScoredSplit:
         part, words = given.parts["test"], given.words
         reports = _reports(part, given.experiment.dataset.name)
         keys = text_keys(reports)
@@ -76,7 +76,7 @@ class Retrieval(UntrainedKind):
         found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.arange(len(part)), len(part))
         metrics = found.metrics | {"duplicate_rate": duplicate_rate(keys)}
         warnings = (*warnings_of(found), *truncation_warnings(n_truncated, len(reports), "reports"))
-        return Tested(metrics, found.statistics, (image, text), warnings)
+        return ScoredSplit(metrics, found.statistics, (image, text), warnings)
 
     def store(self, folder: Path, job: Job, part: Part, predictions: tuple[np.ndarray, np.ndarray]) -> None:
         """Writes (id, image, text): float32 global embeddings of each pair."""

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
-from benchmark.kinds.base import Example, Frames, Part, Predicted, StoredForm, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import coco_json, coco_rle, columnar, drawing, heading, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.heading import Heading
@@ -67,7 +67,7 @@ class Segmentation(TrainedKind):
         counts = [dice.count_overlap(dice.binarise(_probabilities(found)), part.masks(index)) for index, found in predicted]
         return scores.segmentation_selection(dice.join(counts), class_names)
 
-    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> Tested:
+    def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
         masks: Codes = []
 
         def chunks() -> Iterator[np.ndarray]:
@@ -78,7 +78,7 @@ class Segmentation(TrainedKind):
 
         truth = part.masks(np.arange(len(part)))
         scored = scores.score_segmentation(chunks(), truth, card.classes, card.mask_source == "masks", batch_size)
-        return Tested(scored.metrics, scored.statistics, masks, warnings_of(scored))
+        return ScoredSplit(scored.metrics, scored.statistics, masks, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
         return dice_anchors(part.masks(np.arange(len(part))), class_names, head.grid)

@@ -12,7 +12,7 @@ from benchmark.cards import AskedPrompts, DatasetCard, Experiment, HeadFacts, Jo
 from benchmark.errors import UsageError
 from benchmark.heads import zero_shot
 from benchmark.heads.prompts import PromptSet
-from benchmark.kinds.base import Frames, Part, StoredForm, Tested, warnings_of
+from benchmark.kinds.base import Frames, Part, ScoredSplit, StoredForm, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings, words_of
 from benchmark.metrics import scores
@@ -52,7 +52,7 @@ class ZeroShot(UntrainedKind):
     def annotations(self, samples: Sequence[Sample]) -> np.ndarray:
         return class_scores.labels_of(samples)
 
-    def answer(self, given: UntrainedJob) -> Tested:
+    def answer(self, given: UntrainedJob) -> ScoredSplit:
         """
         Raises:
             UsageError: the task has no prompts.
@@ -80,7 +80,7 @@ class ZeroShot(UntrainedKind):
                     metrics |= {f"{family}_mean_of_sets": float(np.mean(values)), f"{family}_lowest_set": min(values)}
                     metrics[f"{family}_highest_set"] = max(values)
         warnings = (*warnings_of(found), *truncation_warnings(embedded.n_truncated, len(embedded.global_), "prompts"))
-        return Tested(metrics, found.statistics, mean["test"].astype(np.float32), warnings)
+        return ScoredSplit(metrics, found.statistics, mean["test"].astype(np.float32), warnings)
 
     def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
         """Writes (N, C) scores, which are probabilities where `is_calibrated`."""

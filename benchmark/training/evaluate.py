@@ -12,7 +12,7 @@ import torch
 from benchmark import kinds
 from benchmark.cards import DatasetCard
 from benchmark.encoders.text_contract import require_text_side
-from benchmark.kinds.base import Part, Tested
+from benchmark.kinds.base import Part, ScoredSplit
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.training.model import Model
@@ -36,14 +36,14 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
     return loss, metrics | part.trained_kind.of_loss(loss)
 
 
-def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast: Autocast) -> Tested:
+def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast: Autocast) -> ScoredSplit:
     """All metrics of the test part, with predictions and statistics."""
     model.start_evaluation()
     predicted = ((index, model.head.predict(outputs)) for index, outputs in _outputs(model, part, batch_size, autocast))
     return part.trained_kind.test(predicted, part, card, model.head, batch_size)
 
 
-def answer(given: UntrainedJob) -> Tested:
+def answer(given: UntrainedJob) -> ScoredSplit:
     """All metrics of the test part of a job that trains nothing.
 
     Raises:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from benchmark.training.data import Part
-    from benchmark.training.evaluate import Tested
+    from benchmark.training.evaluate import ScoredSplit
     from benchmark.training.loop import Selected
 
 RECORDED_PACKAGES = (
@@ -68,7 +68,7 @@ def succeeded(
     job: Job,
     inputs: Inputs,
     options: RunOptions,
-    result: Tested,
+    result: ScoredSplit,
     parts: Sequence[Part],
     *,
     digests: Mapping[str, str],

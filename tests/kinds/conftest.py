@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.kinds.base import Part, Tested
+from benchmark.kinds.base import Part, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.training.data import load_part
@@ -63,7 +63,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / f"written-{job.key}"
         folder.mkdir(exist_ok=True)
         kept = MeanStatistics(("value",), np.arange(len(part)), np.ones((len(part), 1)), len(part))
-        stored.write(folder, job, part, Tested({}, kept, predictions, ()), with_examples=with_examples)
+        stored.write(folder, job, part, ScoredSplit({}, kept, predictions, ()), with_examples=with_examples)
         return folder
 
     return call

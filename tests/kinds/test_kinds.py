@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmark.heads.base import Targets
-from benchmark.kinds.base import Names, Tested, TrainedKind, warnings_of
+from benchmark.kinds.base import Names, ScoredSplit, TrainedKind, warnings_of
 from benchmark.kinds.kit import coco_json, drawing, submitted
 from benchmark.kinds.kit.stored import dump
 from benchmark.metrics import scores
@@ -59,7 +59,7 @@ class Presence(TrainedKind):
     def test(self, predicted, part, card, head, batch_size):
         given = _given(predicted)
         found = self._scored(given, part)
-        return Tested(found.metrics, found.statistics, given, warnings_of(found))
+        return ScoredSplit(found.metrics, found.statistics, given, warnings_of(found))
 
     def store(self, folder, job, part, predictions):
         rows = [{"image_id": i + 1, "category_id": 1, "score": float(p)} for i, p in enumerate(predictions[:, 0])]
@@ -100,7 +100,7 @@ LENGTHS = """
 import numpy as np
 
 from benchmark.cards import HeadFacts
-from benchmark.kinds.base import Names, Tested
+from benchmark.kinds.base import Names, ScoredSplit
 from benchmark.kinds.kit import parquet
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import scores
@@ -125,7 +125,7 @@ class Lengths(UntrainedKind):
         part = given.parts["test"]
         words = given.texts(part.annotations).mask.sum(dim=1).double().numpy()[:, None] / 1_000
         found = scores.score_rows(("thousand_words",), words, np.arange(len(part)), len(part))
-        return Tested(found.metrics, found.statistics, words, ())
+        return ScoredSplit(found.metrics, found.statistics, words, ())
 
     def store(self, folder, job, part, predictions):
         parquet.write(folder / "lengths.parquet", job, {"id": np.array(part.ids), "thousand_words": predictions[:, 0]})

@@ -16,7 +16,7 @@ from benchmark import json_files, private
 from benchmark.cards import Job, Record
 from benchmark.errors import LobeError, UsageError
 from benchmark.files import open_regular, read_bytes
-from benchmark.kinds.base import Example, Part, Tested
+from benchmark.kinds.base import Example, Part, ScoredSplit
 from benchmark.kinds.kit import coco_json, parquet
 from benchmark.metrics import statistics as of_split
 from benchmark.metrics.columns import Column, identical
@@ -44,7 +44,7 @@ class ByImage:
     statistics: Statistics
 
 
-def write(folder: Path, job: Job, part: Part, tested: Tested, *, with_examples: bool) -> None:
+def write(folder: Path, job: Job, part: Part, tested: ScoredSplit, *, with_examples: bool) -> None:
     """Writes predictions and statistics of a tested part into `folder`.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benchmark.cards import DatasetCard, Job, Words
 from benchmark.errors import UsageError
-from benchmark.kinds.base import Kind, Tested
+from benchmark.kinds.base import Kind, ScoredSplit
 
 if TYPE_CHECKING:
     from benchmark.kinds.kit.embedding import UntrainedJob
@@ -24,7 +24,7 @@ class UntrainedKind(Kind):
     reads: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def answer(self, given: UntrainedJob) -> Tested:
+    def answer(self, given: UntrainedJob) -> ScoredSplit:
         """Scores the test part.
 
         Raises:
