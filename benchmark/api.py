@@ -190,9 +190,9 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
 
 def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
-    from benchmark.kinds.kit.stored import STATISTICS_FILE
+    from benchmark.kinds.kit.stored import STATISTICS_FILES
 
-    return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
+    return Store(out).believable(STATISTICS_FILES) if (out / "records").is_dir() else ([], [])
 
 
 def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[str, Path]]:

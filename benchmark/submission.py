@@ -52,7 +52,7 @@ def score(
     """Scores a predictions file on the test split of a task.
 
     Args:
-        file: as a job of the task's kind writes it: COCO-style JSON with `frame` and a table `images`, or Parquet with a column `id`.
+        file: as a job of the task's kind writes it (docs/results-format.md); of boxes and masks COCO-style JSON as well.
         limit: the limit of the run the predictions come from.
         split: a split of the dataset card; None takes the task card's.
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.

@@ -157,7 +157,7 @@ def test_a_watcher_sees_the_plan_first_and_every_end(evaluated):
 
 def test_files_named_by_a_record_are_there(evaluated):
     (record,) = evaluated.evaluation.records
-    assert {Path(name).name for name in record.predictions} >= {"masks.json", "statistics.json"}
+    assert {Path(name).name for name in record.predictions} >= {"masks.parquet", "statistics.parquet"}
     assert all((evaluated.request.out / name).is_file() for name in record.predictions)
 
 
@@ -234,7 +234,7 @@ def test_the_report_goes_on_beside_damaged_results_and_names_them(copied, lobe):
     edited, other_statistics, whole = records
     path = copied.store.path(edited.key)
     path.write_text(path.read_text().replace('"phantom": true', '"phantom": false'))
-    statistics = copied.out / "predictions" / other_statistics.key / "statistics.json"
+    statistics = copied.out / "predictions" / other_statistics.key / "statistics.parquet"
     statistics.write_bytes(statistics.read_bytes() + b" ")
     written = write_report(copied.out)
     assert {one.key for one in written.refused} == {edited.key, other_statistics.key}
@@ -258,7 +258,7 @@ def test_a_run_says_which_of_its_records_is_damaged(copied, request_for):
 
 def test_predictions_that_changed_are_not_drawn(copied):
     assert "alt=" in write_report(copied.out).page.read_text()
-    masks = copied.out / "predictions" / copied.record.key / "masks.json"
+    masks = copied.out / "predictions" / copied.record.key / "masks.parquet"
     masks.write_bytes(masks.read_bytes() + b" ")
     written = write_report(copied.out)
     assert [one.key for one in written.refused] == [copied.record.key]

@@ -15,10 +15,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark import registry
-from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE, read_statistics
 from benchmark.phantom.corpus import REPORTS_FILE
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.withheld import without_names
@@ -105,7 +107,7 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
     assert not [w for found in words.values() for w in found if w in printed]
     # The test can fail: the ids are there, in what stays, and no picture was kept even there.
     statistics = next((out / "predictions").rglob(STATISTICS_FILE))
-    assert json.loads(statistics.read_text())["ids"][0].encode() in words["ids"]
+    assert read_statistics(statistics).ids[0].encode() in words["ids"]
     assert not list(out.rglob(EXAMPLES_FILE))
 
 
@@ -502,6 +504,35 @@ def test_a_wrong_file_to_score_names_nobody(lobe, tmp_path: Path, dataset: str, 
         assert not names_some or "withheld" in stderr, (wrong, stderr)  # the test can fail: there was something to withhold
         told += [(wrong, what, w) for what, found in words.items() for w in found if w in (stdout + stderr).encode()]
     assert told == []
+
+
+def test_a_wrong_file_of_columns_to_score_names_nobody(lobe, tmp_path: Path) -> None:
+    task, root, file = "jsrt-linear-frozen-100-lobe", tmp_path / "data", tmp_path / "predictions.parquet"
+    write_corpus(Plan(dataset="jsrt", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
+    words, card = planted(root, "jsrt"), registry.task(task)
+    names, classes = [word.decode() for word in words["ids"]], registry.dataset("jsrt").classes
+    code = [b"PPh1"] * len(classes)
+    wrong = {
+        "a list that is missing": {"id": names[:2], "counts": [code, None]},
+        "a code that is missing": {"id": names[:2], "counts": [code, [*code[1:], None]]},
+        "a code too few": {"id": names[:2], "counts": [code, code[1:]]},
+        "names for codes": {"id": names[:2], "counts": [names[:1], names[:1]]},
+        "repeated images": {"id": [names[0]] * 2, "counts": [code, code]},
+        "foreign images": {"id": names[:2], "counts": [code, code]},
+        "a number missing": {"id": names[:2], "counts": [code, code], "pad_top": pa.array([1, None])},
+    }
+    said, told = {}, []
+    for what, columns in wrong.items():
+        header = {"frame": "padded-224", "classes": json.dumps(classes)}
+        pq.write_table(pa.table(columns).replace_schema_metadata(header), file)
+        named = ["--task", task, "--predictions", file, "--protocol", card.protocols[0], "--split", card.split]
+        code_, stdout, stderr = lobe("score", *named, "--data", root)
+        assert (code_, "predictions.parquet" in stderr) == (2, True), (what, stderr)
+        said[what] = stderr
+        told += [(what, w) for found in words.values() for w in found if w in (stdout + stderr).encode()]
+    assert told == []
+    named = ["a list that is missing", "a code that is missing", "a code too few", "names for codes"]
+    assert [what for what in wrong if "withheld" in said[what]] == named, said
 
 
 @pytest.mark.parametrize("verb", ["verify", "prepare"])

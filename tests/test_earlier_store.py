@@ -1,4 +1,4 @@
-"""A store that an earlier commit wrote is resumed without computing and reported with the same digits.
+"""A store that an earlier commit wrote is resumed without computing and reported with the same digits, also once it is converted.
 
 `tests/earlier/<commit>.tar.xz` is the output folder of that commit: four tasks of three kinds on generated data, a random ResNet-18, a few
 training steps. The file beside it holds what the commit itself showed, and the digest of the corpora it read.
@@ -13,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import submission
 from benchmark.api import Request, evaluate, write_report
+from benchmark.convert import convert
+from benchmark.integrity import file_of
+from benchmark.kinds.detection import DETECTIONS_FILE, DETECTIONS_JSON
+from benchmark.kinds.kit.class_scores import SCORES_FILE
+from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON
 from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.store import Store
 
 EARLIER = Path(__file__).parent / "earlier"
 COMMITS = sorted(path.name.partition(".")[0] for path in EARLIER.glob("*.tar.xz"))
@@ -33,6 +40,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
     write_corpus(Plan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
     return root
+
+
+def once_converted(store: Path) -> None:
+    assert convert(store).kept == ()
 
 
 @pytest.fixture
@@ -69,8 +80,10 @@ def test_an_earlier_store_is_reported_with_the_same_digits(store: Path, commit: 
     assert digits(shown["rows"]) == shown_by(commit)["rows"]
 
 
+@pytest.mark.parametrize("first", [lambda store: None, once_converted], ids=["as it is", "converted"])
 @pytest.mark.parametrize(("store", "commit"), [(commit, commit) for commit in COMMITS], indirect=["store"])
-def test_an_earlier_store_is_resumed_without_computing(store: Path, commit: str, data: Path, tmp_path: Path) -> None:
+def test_an_earlier_store_is_resumed_without_computing(store: Path, commit: str, data: Path, tmp_path: Path, first) -> None:
+    first(store)
     if digest_of_files(data) != shown_by(commit)["corpora_sha256"]:
         pytest.skip("the libraries of this machine write the generated images in other bytes: other data, other keys")
     for task, (protocol, limit, runs) in TASKS.items():
@@ -90,3 +103,25 @@ def test_an_earlier_store_is_resumed_without_computing(store: Path, commit: str,
         )
         evaluation = evaluate(request)
         assert (evaluation.computed, len(evaluation.records), evaluation.failures) == (0, runs, [])
+
+
+@pytest.mark.parametrize(("store", "commit"), [(commit, commit) for commit in COMMITS], indirect=["store"])
+def test_predictions_of_an_earlier_store_score_the_same_in_both_forms(store: Path, commit: str, data: Path, tmp_path: Path) -> None:
+    if digest_of_files(data) != shown_by(commit)["corpora_sha256"]:
+        pytest.skip("the libraries of this machine write the generated images in other bytes: other data, other keys")
+
+    def scored() -> dict[str, dict[str, float]]:
+        found = {}
+        for record in Store(store).all():
+            names = (DETECTIONS_FILE, DETECTIONS_JSON, MASKS_FILE, MASKS_JSON, SCORES_FILE)
+            file = next(path for name in names if (path := file_of(record, name, store)) is not None)
+            protocol, limit, _ = TASKS[record.job.labels.task]
+            again = submission.score(record.job.labels.task, file, [str(data)], tmp_path / "cache", protocol, limit)
+            assert again.metrics.items() <= record.metrics.items()
+            found[record.key] = again.metrics
+        return found
+
+    before = scored()
+    once_converted(store)
+    assert scored() == before
+    assert len(before) == 5

@@ -23,7 +23,7 @@ from benchmark.imaging.dicom import read_dicom, size_of_dicom
 from benchmark.imaging.picture import read_grey, read_mask, size_of
 from benchmark.kinds.detection import read_detections
 from benchmark.kinds.kit import class_scores, coco_json, parquet
-from benchmark.kinds.kit.stored import read_examples
+from benchmark.kinds.kit.stored import read_examples, read_statistics
 from benchmark.kinds.segmentation import read_masks
 from benchmark.readers import covidx, open_i, rsna
 from benchmark.readers.base import open_reader
@@ -115,6 +115,8 @@ READS: dict[str, Callable[[Path], object]] = {
     "record": read_record,
     "detections": read_detections,
     "masks": read_masks,
+    "columns": parquet.is_one,
+    "statistics": read_statistics,
     "scores": class_scores.read_scores,
     "split of detections": coco_json.made_for,
     "split of scores": parquet.made_for,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.store import Store
 
 pytestmark = pytest.mark.long(50)
@@ -35,7 +36,7 @@ def used_image(data: Path, lobe, out: Path) -> Path:
     """An image file that the quick job reads."""
     assert lobe(*run(data, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
     record = Store(out).all()[0]
-    first = json.loads((out / "predictions" / record.key / "masks.json").read_text())["images"][0]["name"]
+    first = read_statistics(out / "predictions" / record.key / STATISTICS_FILE).ids[0]
     return data / "rsna" / "stage_2_train_images" / f"{first}.dcm"
 
 
@@ -155,10 +156,11 @@ def test_saved_predictions_score_to_the_same_number_and_need_their_frame(corpora
     out = tmp_path / "out"
     assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
     record = Store(out).all()[0]
-    file = out / "predictions" / record.key / "masks.json"
+    file = out / "predictions" / record.key / "masks.parquet"
     code, text, _ = lobe("score", "-t", LINEAR, "-p", file, "--data", corpora, "--limit", 12, "--json")
     assert (code, json.loads(text)["metrics"]["opacity_dice"]) == (0, record.metrics["opacity_dice"])
-    content = json.loads(file.read_text())
+    assert lobe("export", out, record.key, "--to", tmp_path / "given")[0] == 0
+    content = json.loads((tmp_path / "given" / record.key / "masks.json").read_text())
     (tmp_path / "frameless.json").write_text(json.dumps({k: v for k, v in content.items() if k != "frame"}))
     code, _, err = lobe("score", "-t", LINEAR, "-p", tmp_path / "frameless.json", "--data", corpora, "--limit", 12)
     assert (code, "frame" in err) == (2, True)

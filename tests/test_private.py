@@ -118,7 +118,7 @@ def test_results_on_open_data_follow_the_umask_and_their_caches_do_not(small, ti
     store.put(done.record.model_copy(update={"redistribution": "none"}), done.files)
     assert open_to_others(store.path(opened.key)) == open_to_others(tmp_path / "out" / "predictions" / opened.key) == []
     assert open_to_others(tmp_path / "cache") == []
-    left_open = tmp_path / "out" / "predictions" / opened.key / "masks.json"
+    left_open = tmp_path / "out" / "predictions" / opened.key / "masks.parquet"
     left_open.chmod(0o644)
     left_open.parent.chmod(0o755)
     store.put(store.get(opened.key))

@@ -538,7 +538,7 @@ def test_a_record_put_under_the_name_of_another_job_is_no_result(stored, tmp_pat
 def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, tmp_path: Path):
     from benchmark.submission import score
 
-    file = tmp_path / "out" / "predictions" / stored.key / "masks.json"
+    file = tmp_path / "out" / "predictions" / stored.key / "masks.parquet"
     again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"]
     with pytest.raises(UsageError, match="made for another dataset"):
@@ -561,7 +561,7 @@ def test_a_number_edited_in_a_record_is_no_result_and_its_predictions_score_to_t
     again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"] != claimed.metrics["opacity_dice"]
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(StoreError, match=r"masks.json is not the file that was stored"):
+    with pytest.raises(StoreError, match=r"masks.parquet is not the file that was stored"):
         score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
 
 

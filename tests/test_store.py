@@ -124,7 +124,7 @@ def test_a_record_of_a_newer_schema_asks_for_an_update(tmp_path: Path, job):
     store = Store(tmp_path)
     store.put(record(job))
     path = store.path(job.key)
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99', 1))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99', 1))
     with pytest.raises(StoreError, match="newer LOBE"):
         store.get(job.key)
 

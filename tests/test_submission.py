@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from benchmark import registry, submission
+from benchmark import kinds, registry, submission
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.kinds.base import ScoredSplit
-from benchmark.kinds.detection import DETECTIONS_FILE
+from benchmark.kinds.detection import DETECTIONS_FILE, SIDES
 from benchmark.kinds.kit.stored import write
-from benchmark.kinds.segmentation import MASKS_FILE
+from benchmark.kinds.segmentation import MASKS_FILE, encode
+from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.readers.base import open_reader
 from benchmark.training import data
 
@@ -22,7 +26,7 @@ DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
 
 @pytest.fixture
 def perfect(small, tiny, tmp_path: Path):
-    """Writes the truth of a part of a task as its predictions and returns the file."""
+    """Writes the truth of a part of a task as its predictions and returns the file, as a run stores it."""
     from benchmark.metrics.boxes import Detections
 
     file = tiny()
@@ -34,13 +38,20 @@ def perfect(small, tiny, tmp_path: Path):
         part = data.load_part(job.experiment, place, name)
         truth = part.truth()
         boxes = Detections(**vars(truth), confidence=np.ones(len(truth.image)))
-        found = boxes if task == DETECTION else part.masks(np.arange(len(part)))
+        found = boxes if task == DETECTION else encode(part.masks(np.arange(len(part))))
+        kept = MeanStatistics(("value",), np.arange(len(part)), np.ones((len(part), 1)), len(part))
         folder = tmp_path / f"{task}-{name}-{limit}-{split}"
         folder.mkdir()
-        write(folder, job, part, ScoredSplit({}, {}, found, ()), with_examples=False)
+        write(folder, job, part, ScoredSplit({}, kept, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if task == DETECTION else MASKS_FILE)
 
     return make
+
+
+def as_json(file: Path) -> dict:
+    """What `lobe export` gives of a file."""
+    kind = kinds.find("boxes" if file.name == DETECTIONS_FILE else "masks", trains=True)
+    return json.loads(kind.export(file, "task")[1])
 
 
 @pytest.fixture
@@ -60,11 +71,63 @@ def test_the_truth_as_prediction_is_perfect(perfect, score, task, metric):
 
 def test_order_of_images_in_the_file_does_not_matter(perfect, score, tmp_path: Path):
     file = perfect(DETECTION)
-    content = json.loads(file.read_text())
+    content = as_json(file)
     content["images"].reverse()
     content["annotations"].reverse()
     (tmp_path / "reversed.json").write_text(json.dumps(content))
     assert score(DETECTION, tmp_path / "reversed.json").metrics == score(DETECTION, file).metrics
+
+
+def rewritten(file: Path, to: Path, change: Callable[[pa.Table], pa.Table] = lambda table: table, **header: str | None) -> Path:
+    """A copy of a file of columns with changes to its table and its header; None takes a text of the header out."""
+    table = pq.read_table(file)
+    kept = {name.decode(): text.decode() for name, text in table.schema.metadata.items()} | header
+    pq.write_table(change(table).replace_schema_metadata({name: text for name, text in kept.items() if text is not None}), to)
+    return to
+
+
+@pytest.mark.parametrize("task", [DETECTION, MASKS])
+def test_columns_and_json_in_any_order_of_images_score_to_the_same_bits(perfect, score, tmp_path: Path, task):
+    file = perfect(task)
+    given = score(task, file).metrics
+    (tmp_path / "given.json").write_text(json.dumps(as_json(file)))
+    assert score(task, tmp_path / "given.json").metrics == given
+    turned = rewritten(file, tmp_path / "turned.parquet", lambda table: table.take(list(range(len(table)))[::-1]))
+    assert score(task, turned).metrics == given
+    bare = [*(SIDES if task == DETECTION else ()), *(("confidence", "class") if task == DETECTION else ("counts",))]
+    assert score(task, rewritten(file, tmp_path / "bare.parquet", lambda table: table.select(["id", *bare]))).metrics == given
+
+
+@pytest.mark.parametrize("task", [DETECTION, MASKS])
+@pytest.mark.parametrize(
+    ("change", "header", "kind", "sentence"),
+    [
+        (lambda table: table.slice(1), {}, UsageError, "1 missing, 0 foreign"),
+        (lambda table: pa.concat_tables([table, table.slice(0, 1)]), {}, UsageError, "1 image names are repeated"),
+        (lambda table: table.drop_columns("id"), {}, UsageError, "has no column 'id'"),
+        (lambda table: table, {"frame": "padded-512"}, FrameMismatch, "padded-512.*padded-224"),
+        (lambda table: table, {"frame": None}, FrameMismatch, "does not say in which frame"),
+        (lambda table: table, {"classes": '["lung"]'}, UsageError, "its classes are lung; the task's classes are opacity"),
+        (lambda table: table, {"split": "size-matched"}, UsageError, "was made for"),
+    ],
+)
+def test_columns_of_other_images_frames_classes_and_splits_are_refused(
+    perfect, score, tmp_path: Path, task, change, header, kind, sentence
+):
+    with pytest.raises(kind, match=sentence):
+        score(task, rewritten(perfect(task), tmp_path / "other.parquet", change, **header))
+
+
+@pytest.mark.parametrize(("way", "why"), [(lambda x: x / 224, "shares of the frame"), (lambda x: -x, "a negative width or height")])
+def test_boxes_in_columns_are_held_to_their_units(perfect, score, tmp_path: Path, way, why):
+    def change(table: pa.Table) -> pa.Table:
+        for name in SIDES:
+            lists = [[way(value) for value in each] for each in table.column(name).to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, [lists])
+        return table
+
+    with pytest.raises(UsageError, match=why):
+        score(DETECTION, rewritten(perfect(DETECTION), tmp_path / "other.parquet", change))
 
 
 @pytest.mark.parametrize("task", [DETECTION, MASKS])
@@ -104,7 +167,7 @@ def test_lists_stand_for_the_rule_that_gives_them_and_other_lists_are_refused(pe
 
 
 def test_a_file_that_does_not_name_its_split_is_scored_on_the_one_the_user_names_and_on_no_guess(perfect, score, tmp_path: Path):
-    content = json.loads(perfect(DETECTION).read_text())
+    content = as_json(perfect(DETECTION))
     del content["split"], content["split_rule"]
     (tmp_path / "silent.json").write_text(json.dumps(content))
     assert score(DETECTION, tmp_path / "silent.json", split="patient-disjoint").split == "patient-disjoint"
@@ -122,7 +185,7 @@ def test_a_file_that_does_not_name_its_split_is_scored_on_the_one_the_user_names
     ids=["corners", "original-pixels", "shares"],
 )
 def test_perfect_boxes_in_other_units_are_refused_not_scored(perfect, score, tmp_path: Path, way, why):
-    content = json.loads(perfect(DETECTION).read_text())
+    content = as_json(perfect(DETECTION))
     for row in content["annotations"]:
         row["bbox"] = way(*row["bbox"])
     (tmp_path / "other.json").write_text(json.dumps(content))
@@ -142,14 +205,14 @@ def test_predictions_of_another_limit_are_refused_with_the_cure(perfect, score):
 
 @pytest.mark.parametrize("frame", ["original", "padded-512"])
 def test_predictions_measured_in_another_frame_are_refused(perfect, score, tmp_path: Path, frame):
-    content = json.loads(perfect(DETECTION).read_text())
+    content = as_json(perfect(DETECTION))
     (tmp_path / "other.json").write_text(json.dumps(content | {"frame": frame}))
     with pytest.raises(FrameMismatch, match=f"{frame}.*padded-224"):
         score(DETECTION, tmp_path / "other.json")
 
 
 def test_repeated_images_are_refused(perfect, score, tmp_path: Path):
-    content = json.loads(perfect(DETECTION).read_text())
+    content = as_json(perfect(DETECTION))
     content["images"].append(content["images"][0] | {"id": 999})
     (tmp_path / "twice.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match="1 image names are repeated"):
@@ -157,7 +220,7 @@ def test_repeated_images_are_refused(perfect, score, tmp_path: Path):
 
 
 def test_predictions_of_other_classes_are_refused(perfect, score, tmp_path: Path):
-    content = json.loads(perfect(MASKS).read_text())
+    content = as_json(perfect(MASKS))
     content["categories"][0]["name"] = "lung"
     (tmp_path / "lungs.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match="categories are lung; the task's classes are opacity"):
@@ -165,7 +228,7 @@ def test_predictions_of_other_classes_are_refused(perfect, score, tmp_path: Path
 
 
 def test_images_that_share_an_id_are_refused_not_pooled(perfect, score, tmp_path: Path):
-    content = json.loads(perfect(DETECTION).read_text())
+    content = as_json(perfect(DETECTION))
     content["images"][1]["id"] = content["images"][0]["id"]
     (tmp_path / "shared.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match="row 2 of its table `images`"):
@@ -173,7 +236,7 @@ def test_images_that_share_an_id_are_refused_not_pooled(perfect, score, tmp_path
 
 
 def test_a_mask_of_another_size_is_refused_not_stretched(perfect, score, tmp_path: Path):
-    content = json.loads(perfect(MASKS).read_text())
+    content = as_json(perfect(MASKS))
     content["annotations"][0]["segmentation"] = {"size": [1, 1], "counts": [0, 1]}
     (tmp_path / "small.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"annotation 1 .*1 x 1 pixels, its frame 224 x 224"):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: predictions and statistics are columns, which earlier releases cannot read
 
 DISCLAIMER = (
     "Research comparison of representations. Not a medical device, not validated for diagnosis; "

@@ -28,6 +28,8 @@ _ORDER = (
     "report",
     "reproduce",
     "score",
+    "export",
+    "convert",
     "check-backbone",
     "new",
     "list",

@@ -1,4 +1,4 @@
-"""What is made of results: `lobe report`, `lobe reproduce`, `lobe score`."""
+"""What is made of results: `lobe report`, `lobe reproduce`, `lobe score`, `lobe export`, `lobe convert`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, one_of
-from benchmark.cli.show import err, out, plain, print_json, show_rows
+from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
 
 
 @app.command()
@@ -57,7 +57,7 @@ def reproduce(
 @app.command()
 def score(
     task: Annotated[str, typer.Option("--task", "-t", help="Task whose test split the predictions are of.")],
-    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="detections.json or masks.json of a run, or made like one.")],
+    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="Predictions of a run, or made like it: Parquet or COCO JSON.")],
     data: DataOption = [],  # noqa: B006
     cache: CacheOption = None,
     protocol: Annotated[str, typer.Option("--protocol", help="published or corrected.")] = "published",
@@ -79,3 +79,54 @@ def score(
         f"{found.task}, {found.n_images:,} test images, split {found.split}, protocol {found.protocol}; reported metric: {found.report}"
     )
     show_rows(rows, False, ("metric", "per cent"))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a run.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files, one sub-folder a record.")],
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Records, by their keys or how these begin.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All records.")] = False,
+    original: Annotated[bool, typer.Option("--original", help="In pixels of the original images, not of the task's frame.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Writes stored predictions for other programs: boxes and masks as COCO JSON, class scores as CSV."""
+    from benchmark.export import export as exported
+
+    if bool(keys) == every:
+        raise typer.BadParameter("name records, or take --all of them.", param_hint="KEY")
+    with progress_bar("exporting", as_json) as progress:
+        found = exported(folder, None if every else keys, to, "original" if original else "task", progress)
+    if as_json:
+        left_out = [{"key": key, "why": why} for key, why in found.left_out]
+        print_json({"files": [str(path) for path in found.files], "left_out": left_out, "private": found.n_private})
+    else:
+        for key, why in found.left_out:
+            err.print(f"[yellow]left out:[/] {key}: {plain(why)}", soft_wrap=True)
+        private = (
+            f" {found.n_private:,} records are of data that may not be passed on; only you may open their files." if found.n_private else ""
+        )
+        out.print(f"{len(found.files):,} files in {plain(str(to))}.{private}", soft_wrap=True)
+    if not found.files:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder with results of an earlier release.")],
+    as_json: AsJson = False,
+) -> None:
+    """Gives files that an earlier LOBE stored today's form, a fifth in size or less; numbers and keys stay."""
+    from benchmark.convert import convert as converted
+
+    with progress_bar("converting", as_json) as progress:
+        found = converted(folder, progress)
+    if as_json:
+        print_json({**vars(found), "kept": [{"key": key, "why": why} for key, why in found.kept]})
+    else:
+        for key, why in found.kept:
+            err.print(f"[yellow]kept as it is:[/] {key}: {plain(why)}", soft_wrap=True)
+        shrunk = f": {found.bytes_before / 1e6:,.1f} MB are {found.bytes_after / 1e6:,.1f} MB now" if found.n_converted else ""
+        out.print(f"{found.n_converted:,} of {found.n_records:,} records converted{shrunk}.")
+    if found.kept:
+        raise typer.Exit(1)

@@ -87,6 +87,15 @@ class Frame:
             placed[channel] = self._place(grey, Resampling.NEAREST) > 0
         return placed
 
+    def masks_to_original(self, masks: np.ndarray) -> np.ndarray:
+        """(C, size, size) bool masks of the frame -> (C, height, width) bool: each original pixel takes the frame pixel it lies in."""
+        if masks.ndim != 3 or masks.dtype != np.bool_ or masks.shape[1:] != (self.size, self.size):
+            raise ValueError(f"expected bool (C, {self.size}, {self.size}), not {masks.dtype} {masks.shape}")
+        rows = (np.arange(self.height) + self.pad_top + 0.5) * self.scale_y
+        columns = (np.arange(self.width) + self.pad_left + 0.5) * self.scale_x
+        found: np.ndarray = masks[:, rows.astype(np.int64)[:, None], columns.astype(np.int64)]
+        return found
+
     @property
     def _offset(self) -> np.ndarray:
         return np.array([self.pad_left, self.pad_top, 0, 0], dtype=np.float64)

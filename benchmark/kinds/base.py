@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from benchmark.errors import UsageError
 from benchmark.metrics import spec
 from benchmark.metrics.boxes import Boxes
 from benchmark.metrics.scores import Scores
+from benchmark.metrics.statistics import Statistics
 from benchmark.readers.base import Sample, ids_digest
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ class ScoredSplit:
     """Everything the test split gave.
 
     Attributes:
-        statistics: per-image sufficient statistics, ready for JSON.
+        statistics: what the metrics follow from, image by image.
         predictions: of the kind's own form, for its `store` and `examples`.
         warnings: metrics that are undefined on this split, with the reason.
     """
 
     metrics: dict[str, float]
-    statistics: dict[str, Any]
+    statistics: Statistics
     predictions: Any
     warnings: tuple[str, ...]
 
@@ -183,6 +184,8 @@ class Example:
         return _of_example(self.similarity, self.index, "similarity")
 
 
+Frames = Literal["task", "original"]
+
 # Indices into a part, and what the head predicts for these images: consecutive batches that cover the part.
 Predicted = Iterable[tuple[np.ndarray, Any]]
 
@@ -205,7 +208,8 @@ class Kind(ABC):
         target: of its task cards: the ground truth that is learned from, or scored against.
         trains: False for tasks with `words`: one pass, no recipe, no selection. No two kinds agree in target and this.
         stored_as: module that reads what a file of its predictions says of itself.
-        drawn_from: stored files that pictures need beside the examples.
+        drawn_from: names of the stored file that pictures need beside the examples, today's form before earlier ones.
+        earlier_forms: stored files of earlier releases that have another form today -> the name of that (`convert`).
         draws_by_epoch: a head may draw among the ground truth, anew in each epoch (`Targets.draws`).
         asks_every_image: the same question is asked of every image, so that none counts as positive.
         shows_classes: metrics of single classes stand on a row's sheet; a list of whole-image labels is too long for one.
@@ -217,6 +221,7 @@ class Kind(ABC):
     trains: ClassVar[bool]
     stored_as: ClassVar[StoredForm]
     drawn_from: ClassVar[tuple[str, ...]] = ()
+    earlier_forms: ClassVar[Mapping[str, str]] = {}
     draws_by_epoch: ClassVar[bool] = False
     asks_every_image: ClassVar[bool] = False
     shows_classes: ClassVar[bool] = False
@@ -267,13 +272,34 @@ class Kind(ABC):
         """
         raise UsageError(f"{job.labels.task} stores nothing that can be scored again ({self.name}); its metrics stand in the record.")
 
+    # -- give away
+
+    def convert(self, file: Path, into: Path) -> None:
+        """Writes a stored file of `earlier_forms` in today's form, and reads it back.
+
+        Raises:
+            UsageError: today's form would lose something of it, or the file is damaged.
+        """
+        raise UsageError(f"{file} has no other form.")
+
+    def export(self, file: Path, frame: Frames) -> tuple[str, bytes] | None:
+        """A stored file of predictions as people's programs read it: name and content; None for a file that has no such form.
+
+        Args:
+            frame: "task" for the task's frame, "original" for pixels of the original images.
+
+        Raises:
+            UsageError: the file is damaged, or does not say how its images lie in the frame.
+        """
+        return None
+
     # -- draw
 
     def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image]:
         """One picture per example.
 
         Args:
-            files: those of `drawn_from`, by name.
+            files: the first of `drawn_from` that is stored, by its name.
             class_names: of several classes; empty for one, which needs no name on every outline.
             note: a few words for the legend.
         """

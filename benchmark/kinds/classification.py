@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark import registry
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
-from benchmark.kinds.base import Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
+from benchmark.kinds.base import Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.metrics import scores
 from benchmark.metrics.label_statistics import class_parts
@@ -57,6 +57,9 @@ class Classification(TrainedKind):
     def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
         """Writes (N, C) probabilities."""
         class_scores.write(folder, job, part, predictions)
+
+    def export(self, file: Path, frame: Frames) -> tuple[str, bytes] | None:
+        return class_scores.export(file)
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
         exclusive = registry.head(job.experiment.head).exclusive

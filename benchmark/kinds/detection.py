@@ -1,9 +1,11 @@
-"""Detection: boxes with a confidence, learned from boxes, scored by average precision and FROC, stored as COCO detections."""
+"""Detection: boxes with a confidence, learned from boxes, scored by average precision and FROC, stored as lists of boxes per image."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,21 +14,26 @@ from PIL import Image
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
-from benchmark.kinds.base import Example, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
-from benchmark.kinds.kit import coco_json, drawing, submitted
+from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
+from benchmark.kinds.kit import coco_json, columnar, drawing, heading, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
-from benchmark.kinds.kit.stored import N_EXAMPLES, dump
+from benchmark.kinds.kit.heading import Heading
+from benchmark.kinds.kit.stored import N_EXAMPLES
 from benchmark.metrics import box_statistics, scores
 from benchmark.metrics.box_units import wrong_units
 from benchmark.metrics.boxes import Detections
+from benchmark.metrics.columns import Lists, exact, identical, narrow
 from benchmark.metrics.scores import Scores
 
 if TYPE_CHECKING:
     import torch
 
     from benchmark.heads.base import Head, ImageDetections, Targets
+    from benchmark.imaging.geometry import Frame
 
-DETECTIONS_FILE = "detections.json"
+DETECTIONS_FILE = "detections.parquet"
+DETECTIONS_JSON = "detections.json"  # what earlier releases stored, and what people are given
+SIDES = ("x", "y", "width", "height")
 SHOWN_CONFIDENCE = 0.2  # LoVT's threshold: what a detection metric saw
 _WITHOUT_END = np.array([-np.inf, -np.inf, np.inf, np.inf])  # x, y, width, height of a box that overflowed
 
@@ -36,9 +43,10 @@ class Detection(TrainedKind):
 
     name = "detection"
     target = "boxes"
-    stored_as: ClassVar[StoredForm] = coco_json
+    stored_as: ClassVar[StoredForm] = columnar
     shows_classes = True
-    drawn_from = (DETECTIONS_FILE,)
+    drawn_from = (DETECTIONS_FILE, DETECTIONS_JSON)
+    earlier_forms: ClassVar[Mapping[str, str]] = {DETECTIONS_JSON: DETECTIONS_FILE}
     draws_by_epoch = True
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
@@ -84,7 +92,8 @@ class Detection(TrainedKind):
         return ScoredSplit(found.metrics, found.statistics, detections, warnings_of(found))
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Detections) -> None:
-        dump(folder / DETECTIONS_FILE, {**coco_json.header(job, part), "annotations": _annotations(predictions)})
+        """Raises UsageError for a confidence that is not finite."""
+        write_detections(folder / DETECTIONS_FILE, heading.of(job, part), predictions)
 
     def examples(self, part: Part, predictions: Any) -> dict[str, np.ndarray] | None:
         """The first images with a box, in the split's order."""
@@ -111,10 +120,29 @@ class Detection(TrainedKind):
         placed = Detections(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
         return scores.score_detection(placed, part.truth(), card.classes)
 
+    def convert(self, file: Path, into: Path) -> None:
+        content = coco_json.load(file)
+        about, given = coco_json.heading_in(file, content), _of_json(file, content, None)[0]
+        write_detections(into, about, given)
+        again, written = read_detections(into)[0], columnar.heading_of(into)
+        exactly = identical(given, again) and identical(about, written)
+        if not exactly or {**coco_json.headed(written), "annotations": _annotations(again)} != coco_json.as_of_today(content):
+            raise UsageError(f"{file} holds more than {DETECTIONS_FILE} would: it was not written by LOBE, or edited.")
+
+    def export(self, file: Path, frame: Frames) -> tuple[str, bytes] | None:
+        if file.name not in self.drawn_from:
+            return None
+        found, about = read_detections(file)[0], columnar.heading_of(file)
+        if frame == "original":
+            found, about = in_original_pixels(found, heading.frames_of(file, about)), replace(about, frame=frame)
+        content = {**coco_json.headed(about), "annotations": _annotations(found)}
+        return DETECTIONS_JSON, json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
     def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
-        found, _ = read_detections(files[DETECTIONS_FILE])
-        for example in examples:
-            mine = (found.image == example.index) & ~found.overflowed  # a box without end has no outline
+        (file,) = files.values()
+        found, _ = read_detections(file, images=[example.index for example in examples])
+        for place, example in enumerate(examples):
+            mine = (found.image == place) & ~found.overflowed  # a box without end has no outline
             yield draw_detection(
                 example.image,
                 example.true_boxes_xywh,
@@ -130,37 +158,53 @@ class Detection(TrainedKind):
 KIND = Detection()
 
 
-def read_detections(path: Path, classes: Sequence[str] | None = None) -> tuple[Detections, tuple[str, ...]]:
-    """The detections of a file and its image ids in order.
+def write_detections(path: Path, about: Heading, found: Detections) -> None:
+    """Writes the boxes of each image in the order given: float32 where that loses nothing, as with every head, else float64.
+
+    A coordinate that is no number, left by a box that overflowed, becomes the end of the side it belongs to.
+
+    Raises:
+        UsageError: a confidence is not finite.
+    """
+    if not np.isfinite(found.confidence).all():
+        raise UsageError(f"{path}: a confidence is not finite; the job that made these boxes diverged.")
+    order = slice(None) if np.all(np.diff(found.image) >= 0) else np.argsort(found.image, kind="stable")
+    xywh = np.asarray(found.xywh, np.float64)[order]
+    xywh = np.where(np.isnan(xywh), _WITHOUT_END, xywh)
+    counts = np.bincount(found.image, minlength=len(about.ids)).astype(np.int64)
+    columns = {name: Lists(counts, exact(xywh[:, k])) for k, name in enumerate(SIDES)}
+    columns["confidence"] = Lists(counts, exact(found.confidence[order]))
+    columns["class"] = Lists(counts, narrow(found.label[order]))
+    columnar.write(path, about, columns)
+
+
+def read_detections(
+    path: Path, classes: Sequence[str] | None = None, images: Sequence[int] | None = None
+) -> tuple[Detections, tuple[str, ...]]:
+    """The detections of a file of columns, or of COCO-style JSON, and its image ids in order.
 
     Args:
-        classes: names that the file's categories must have, in any order; labels follow the order given here. None takes the file's.
+        classes: names that the file's classes must have, in any order; labels follow the order given here. None takes the file's.
+        images: places in the file of those wanted, which the detections then count from 0; None for all. Of columns, no others are read.
 
     Raises:
         FrameMismatch: the file does not say in which frame it was measured.
         UsageError: the file is not one of detections, or one of its rows makes no sense; the row is named.
     """
-    content = coco_json.load(path)
-    names, index = coco_json.images(path, content)
-    category = coco_json.categories(path, content, classes)
-    rows = coco_json.rows(path, content)
-    try:
-        detections = Detections(
-            image=np.array([index[r["image_id"]] for r in rows], np.int64),
-            xywh=np.array([r["bbox"] for r in rows], np.float64).reshape(len(rows), 4),
-            label=np.array([category[r["category_id"]] for r in rows], np.int64),
-            n_images=len(index),
-            frame=content["frame"],
-            confidence=np.array([r["score"] for r in rows], np.float64).reshape(len(rows)),
-        )
-        marked = np.array([r.get("overflowed") is True for r in rows], bool)
-        # NumPy reads null as not a number, and so does JSON's NaN. Only a row that says so has a box without end.
-        if not (np.isfinite(detections.xywh[~marked]).all() and np.isfinite(detections.confidence).all()):
-            raise ValueError("a number is missing or not finite")
-        detections.xywh[marked] = np.where(np.isnan(detections.xywh[marked]), _WITHOUT_END, detections.xywh[marked])
-    except (KeyError, TypeError, ValueError) as error:
-        raise coco_json.first_fault(path, rows, index, category, _box_fault) or UsageError(f"{path}: {error}.") from None
-    return detections, names
+    if columnar.is_one(path):
+        with columnar.opened(path, classes) as given:
+            return _of_columns(given, images), given.ids
+    found, names = _of_json(path, coco_json.load(path), classes)
+    return (found if images is None else _selected(found, images)), names
+
+
+def in_original_pixels(found: Detections, frames: Sequence[Frame]) -> Detections:
+    """Boxes of a frame in pixels of the original images, not cut at their edges; one that overflowed stays without end."""
+    xywh, order = np.array(found.xywh, np.float64), np.argsort(found.image, kind="stable")
+    ends = np.cumsum(np.bincount(found.image, minlength=len(frames)))
+    for frame, mine in zip(frames, np.split(order, ends[:-1]), strict=True):
+        xywh[mine] = frame.to_original(xywh[mine])
+    return replace(found, xywh=xywh, frame="original")
 
 
 def draw_detection(
@@ -231,6 +275,55 @@ def _flat(predicted: Predicted, frame: str) -> Detections:
 def _on_cpu(one: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes and confidence as float64, and labels, of one image."""
     return one.boxes_xywh.cpu().double().numpy(), one.confidence.cpu().double().numpy(), one.labels.cpu().numpy()
+
+
+def _of_columns(given: columnar.Predictions, images: Sequence[int] | None) -> Detections:
+    lists = given.lists((*SIDES, "confidence", "class"), images)
+    label = lists["class"].values
+    if label.dtype != np.int64:
+        raise UsageError(f"{given.file.path}: its column 'class' holds {label.dtype}, expected whole numbers.")
+    known = (label >= 0) & (label < len(given.places))
+    given.require(known, lists["class"], "class", f"a number from 0 to {len(given.places) - 1}", images)
+    xywh = np.column_stack([lists[name].values for name in SIDES]).astype(np.float64).reshape(-1, 4)
+    for k, name in enumerate(SIDES):  # infinite is a box that overflowed; no number is a value that is missing
+        given.require(~np.isnan(xywh[:, k]), lists[name], name, "a number", images)
+    confidence = lists["confidence"].values.astype(np.float64)
+    given.require(np.isfinite(confidence), lists["confidence"], "confidence", "a number in [0, 1]", images)
+    counts = lists["class"].counts
+    place = np.array(given.places, np.int64)
+    return Detections(lists["class"].image, xywh, place[label] if len(place) else label, len(counts), given.frame, confidence)
+
+
+def _of_json(path: Path, content: dict[str, Any], classes: Sequence[str] | None) -> tuple[Detections, tuple[str, ...]]:
+    names, index = coco_json.images(path, content)
+    category = coco_json.categories(path, content, classes)
+    rows = coco_json.rows(path, content)
+    try:
+        detections = Detections(
+            image=np.array([index[r["image_id"]] for r in rows], np.int64),
+            xywh=np.array([r["bbox"] for r in rows], np.float64).reshape(len(rows), 4),
+            label=np.array([category[r["category_id"]] for r in rows], np.int64),
+            n_images=len(index),
+            frame=content["frame"],
+            confidence=np.array([r["score"] for r in rows], np.float64).reshape(len(rows)),
+        )
+        marked = np.array([r.get("overflowed") is True for r in rows], bool)
+        # NumPy reads null as not a number, and so does JSON's NaN. Only a row that says so has a box without end.
+        if not (np.isfinite(detections.xywh[~marked]).all() and np.isfinite(detections.confidence).all()):
+            raise ValueError("a number is missing or not finite")
+        detections.xywh[marked] = np.where(np.isnan(detections.xywh[marked]), _WITHOUT_END, detections.xywh[marked])
+    except (KeyError, TypeError, ValueError) as error:
+        raise coco_json.first_fault(path, rows, index, category, _box_fault) or UsageError(f"{path}: {error}.") from None
+    return detections, names
+
+
+def _selected(found: Detections, images: Sequence[int]) -> Detections:
+    """The detections of some images, which count from 0."""
+    place = np.full(found.n_images, -1, np.int64)
+    place[list(images)] = np.arange(len(images))
+    kept = place[found.image] >= 0
+    mine = (place[found.image[kept]], found.xywh[kept], found.label[kept], len(images), found.frame, found.confidence[kept])
+    return Detections(*mine)
 
 
 def _annotations(found: Detections) -> list[dict[str, Any]]:

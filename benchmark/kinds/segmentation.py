@@ -1,8 +1,10 @@
-"""Segmentation: a mask per class, learned from masks, scored by overlap, stored as COCO run-length codes."""
+"""Segmentation: a mask per class, learned from masks, scored by overlap, stored as run-length codes per image."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,21 +13,28 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
-from benchmark.errors import FrameMismatch, UsageError
-from benchmark.kinds.base import Example, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
-from benchmark.kinds.kit import coco_json, coco_rle, drawing, submitted
+from benchmark.errors import UsageError
+from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
+from benchmark.kinds.kit import coco_json, coco_rle, columnar, drawing, heading, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
-from benchmark.kinds.kit.stored import N_EXAMPLES, dump
+from benchmark.kinds.kit.heading import Heading
+from benchmark.kinds.kit.stored import N_EXAMPLES
 from benchmark.metrics import dice, mask_statistics, scores
 from benchmark.metrics.anchors import dice_anchors
+from benchmark.metrics.columns import Lists, identical
 from benchmark.metrics.scores import Scores
 
 if TYPE_CHECKING:
     import torch
 
     from benchmark.heads.base import Head, Targets
+    from benchmark.imaging.geometry import Frame
 
-MASKS_FILE = "masks.json"
+MASKS_FILE = "masks.parquet"
+MASKS_JSON = "masks.json"  # what earlier releases stored, and what people are given
+_CHUNK = 64  # images whose masks are decoded at once
+Codes = list[list[bytes]]
+"""COCO's compressed run-length code of each image and class: N lists of C."""
 
 
 class Segmentation(TrainedKind):
@@ -33,9 +42,10 @@ class Segmentation(TrainedKind):
 
     name = "segmentation"
     target = "masks"
-    stored_as: ClassVar[StoredForm] = coco_json
+    stored_as: ClassVar[StoredForm] = columnar
     shows_classes = True
-    drawn_from = (MASKS_FILE,)
+    drawn_from = (MASKS_FILE, MASKS_JSON)
+    earlier_forms: ClassVar[Mapping[str, str]] = {MASKS_JSON: MASKS_FILE}
     moves_with_images = True
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
@@ -58,24 +68,24 @@ class Segmentation(TrainedKind):
         return scores.segmentation_selection(dice.join(counts), class_names)
 
     def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
-        masks: list[np.ndarray] = []
+        masks: Codes = []
 
         def chunks() -> Iterator[np.ndarray]:
             for _, found in predicted:
                 probabilities = _probabilities(found)
-                masks.append(dice.binarise(probabilities))
+                masks.extend(encode(dice.binarise(probabilities)))
                 yield probabilities
 
         truth = part.masks(np.arange(len(part)))
         scored = scores.score_segmentation(chunks(), truth, card.classes, card.mask_source == "masks", batch_size)
-        return ScoredSplit(scored.metrics, scored.statistics, np.concatenate(masks), warnings_of(scored))
+        return ScoredSplit(scored.metrics, scored.statistics, masks, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
         return dice_anchors(part.masks(np.arange(len(part))), class_names, head.grid)
 
-    def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
-        """Writes (N, C, S, S) bool masks."""
-        dump(folder / MASKS_FILE, {**coco_json.header(job, part), "annotations": _annotations(predictions)})
+    def store(self, folder: Path, job: Job, part: Part, predictions: Codes) -> None:
+        """Writes masks that were encoded batch by batch, so that those of a whole test split never lie in memory as pixels."""
+        write_masks(folder / MASKS_FILE, heading.of(job, part), predictions)
 
     def examples(self, part: Part, predictions: Any) -> dict[str, np.ndarray] | None:
         """The first images with a mask, in the split's order."""
@@ -84,20 +94,39 @@ class Segmentation(TrainedKind):
         return {"index": index, "images": part.images(index).numpy(), "masks": part.masks(index)} if len(index) else None
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
-        masks, ids, frame = read_masks(file, classes=card.classes)
-        submitted.require_same_images(file, ids, part, card)
-        submitted.require_frame(file, frame, part)
-        placed = np.empty_like(masks)
-        placed[submitted.positions(ids, part)] = masks
-        truth = part.masks(np.arange(len(part)))
-        found = scores.score_segmentation(placed.astype(np.float32), truth, card.classes, true_masks=card.mask_source == "masks")
+        given = open_masks(file, card.classes)
+        submitted.require_same_images(file, given.ids, part, card)
+        submitted.require_frame(file, given.frame, part)
+        in_file = np.argsort(submitted.positions(given.ids, part)).tolist()
+        chunks = (given.masks(in_file[start : start + _CHUNK]).astype(np.float32) for start in range(0, len(part), _CHUNK))
+        found = scores.score_segmentation(chunks, part.masks(np.arange(len(part))), card.classes, true_masks=card.mask_source == "masks")
         # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
         found.metrics.pop("pixel_ap", None)
         found.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
         return found
 
+    def convert(self, file: Path, into: Path) -> None:
+        content = coco_json.load(file)
+        about, given = coco_json.heading_in(file, content), _of_json(file, content, None)
+        write_masks(into, about, [[given.text(i, c).encode() for c in range(given.n_classes)] for i in range(len(given.ids))])
+        written, again = columnar.heading_of(into), open_masks(into)
+        whole = {**coco_json.headed(written), "annotations": _annotations(again)}
+        if not identical(about, written) or whole != coco_json.as_of_today(content):
+            raise UsageError(f"{file} holds more than {MASKS_FILE} would: it was not written by LOBE, or edited.")
+
+    def export(self, file: Path, frame: Frames) -> tuple[str, bytes] | None:
+        if file.name not in self.drawn_from:
+            return None
+        found, about = open_masks(file), columnar.heading_of(file)
+        rows = _annotations(found)
+        if frame == "original":
+            about, rows = replace(about, frame=frame), _in_original_pixels(found, heading.frames_of(file, about))
+        content = {**coco_json.headed(about), "annotations": rows}
+        return MASKS_JSON, json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
     def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
-        masks, _, _ = read_masks(files[MASKS_FILE], [example.index for example in examples])
+        (file,) = files.values()
+        masks, _, _ = read_masks(file, [example.index for example in examples])
         for example, mask in zip(examples, masks, strict=True):
             yield draw_segmentation(example.image, example.true_masks, mask, class_names=class_names, note=note)
 
@@ -105,45 +134,96 @@ class Segmentation(TrainedKind):
 KIND = Segmentation()
 
 
-def read_masks(
-    path: Path, wanted: Sequence[int] | None = None, classes: Sequence[str] | None = None
-) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Masks of a file. An image and class without a row has an empty mask.
+@dataclass(frozen=True)
+class StoredMasks:
+    """A file of masks, not yet decoded.
+
+    Attributes:
+        codes: by place of the image and class: what stands in the file, and where, for sentences.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    frame: str
+    n_classes: int
+    codes: Mapping[tuple[int, int], tuple[object, str]]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the frame."""
+        return heading.side_of(self.path, self.frame)
+
+    def masks(self, images: Sequence[int]) -> np.ndarray:
+        """(n, C, S, S) bool of some images; one without a code is empty. Raises UsageError for a code that is none of the frame."""
+        found = np.zeros((len(images), self.n_classes, self.side, self.side), bool)
+        for place, image in enumerate(images):
+            for label in range(self.n_classes):
+                if (image, label) in self.codes:
+                    found[place, label] = coco_rle.decode(*self._segmentation(image, label))
+        return found
+
+    def text(self, image: int, label: int) -> str:
+        """COCO's compressed code of a mask. Raises UsageError where there is none, or another form of it."""
+        segmentation, where = self.codes.get((image, label), (None, f"{self.path}, image {image + 1:,} ({self.ids[image]})"))
+        counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
+        if not isinstance(counts, str) or not counts.isascii():
+            raise UsageError(f"{where}: no compressed run-length code, as LOBE writes for every image and class.")
+        return counts
+
+    def _segmentation(self, image: int, label: int) -> tuple[object, int, str]:
+        segmentation, where = self.codes[image, label]
+        return segmentation, self.side, where
+
+
+def encode(masks: np.ndarray) -> Codes:
+    """Run-length codes of (N, C, S, S) bool masks."""
+    return [[rle["counts"] for rle in coco_mask.encode(np.asfortranarray(image.transpose(1, 2, 0).astype(np.uint8)))] for image in masks]
+
+
+def write_masks(path: Path, about: Heading, codes: Codes) -> None:
+    """Writes a list of codes per image, one per class."""
+    import pyarrow as pa
+
+    counts = np.array([len(each) for each in codes], np.int64)
+    columnar.write(path, about, {"counts": Lists(counts, pa.array([code for each in codes for code in each], pa.binary()))})
+
+
+def open_masks(path: Path, classes: Sequence[str] | None = None, images: Sequence[int] | None = None) -> StoredMasks:
+    """The masks of a file of columns, or of COCO-style JSON. Nothing is decoded yet.
 
     Args:
-        wanted: positions of images to decode; None = all.
-        classes: names that the file's categories must have, in any order; None takes the file's.
-
-    Returns:
-        (N, C, S, S) bool in the order of `wanted`, the ids of all images in order, and the frame.
+        classes: names that the file's classes must have, in any order; None takes the file's.
+        images: places in the file of those wanted; None for all. Of columns, no others are read.
 
     Raises:
         FrameMismatch: the file does not say in which square frame it was measured.
         UsageError: the file is not one of masks, or one of its rows makes no sense; the row is named.
     """
-    content = coco_json.load(path)
-    size = _side(path, content["frame"])
-    names, index = coco_json.images(path, content)
-    category = coco_json.categories(path, content, classes)
-    place = {image: k for k, image in enumerate(range(len(names)) if wanted is None else wanted)}
-    masks = np.zeros((len(place), len(category), size, size), bool)
-    first: dict[tuple[int, int], int] = {}
-    rows = coco_json.rows(path, content)
-    for k, row in enumerate(rows, start=1):
-        try:
-            image, label = index[row["image_id"]], category[row["category_id"]]
-        except (KeyError, TypeError):
-            fault = coco_json.first_fault(path, rows, index, category, _no_fault)
-            raise fault or UsageError(f"{path}, annotation {k:,}: cannot be read.") from None
-        where = f"{path}, annotation {k:,} ({names[image]})"
-        if first.setdefault((image, label), k) != k:
-            raise UsageError(
-                f"{where}: a second mask of category {row['category_id']}, first in annotation {first[image, label]:,}. "
-                "There is one mask an image and class: join them."
-            )
-        if image in place:
-            masks[place[image], label] = coco_rle.decode(row.get("segmentation"), size, where)
-    return masks, names, content["frame"]
+    if not columnar.is_one(path):
+        return _of_json(path, coco_json.load(path), classes)
+    with columnar.opened(path, classes) as given:
+        side = heading.side_of(path, given.frame)
+        rows = range(len(given.ids)) if images is None else images
+        codes: dict[tuple[int, int], tuple[object, str]] = {}
+        for row, each in zip(rows, given.file.codes("counts", images), strict=True):
+            where = f"{path}, {given.file.named(row)}"
+            if len(each) != len(given.places):
+                raise UsageError(f"{where}: {len(each):,} run-length codes for {len(given.places)} classes. Every class has one.")
+            for label, name, code in zip(given.places, given.own_classes, each, strict=True):
+                codes[row, label] = {"size": [side, side], "counts": code.decode("latin-1")}, f"{where}, class {name}"
+        return StoredMasks(path, given.ids, given.frame, len(given.places), codes)
+
+
+def read_masks(
+    path: Path, wanted: Sequence[int] | None = None, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Masks of a file, decoded; arguments and errors as of `open_masks`.
+
+    Returns:
+        (N, C, S, S) bool in the order of `wanted`, the ids of all images in order, and the frame.
+    """
+    found = open_masks(path, classes, wanted)
+    return found.masks(range(len(found.ids)) if wanted is None else wanted), found.ids, found.frame
 
 
 def draw_segmentation(
@@ -183,21 +263,51 @@ def _probabilities(found: torch.Tensor) -> np.ndarray:
     return found.float().cpu().numpy()
 
 
-def _annotations(masks: np.ndarray) -> list[dict[str, Any]]:
+def _of_json(path: Path, content: dict[str, Any], classes: Sequence[str] | None) -> StoredMasks:
+    side = heading.side_of(path, content["frame"])
+    names, index = coco_json.images(path, content)
+    category = coco_json.categories(path, content, classes)
+    codes: dict[tuple[int, int], tuple[object, str]] = {}
+    first: dict[tuple[int, int], int] = {}
+    rows = coco_json.rows(path, content)
+    for k, row in enumerate(rows, start=1):
+        try:
+            image, label = index[row["image_id"]], category[row["category_id"]]
+        except (KeyError, TypeError):
+            fault = coco_json.first_fault(path, rows, index, category, _no_fault)
+            raise fault or UsageError(f"{path}, annotation {k:,}: cannot be read.") from None
+        where = f"{path}, annotation {k:,} ({names[image]})"
+        if first.setdefault((image, label), k) != k:
+            raise UsageError(
+                f"{where}: a second mask of category {row['category_id']}, first in annotation {first[image, label]:,}. "
+                "There is one mask an image and class: join them."
+            )
+        coco_rle.parts(row.get("segmentation"), side, where)
+        codes[image, label] = row.get("segmentation"), where
+    return StoredMasks(path, names, content["frame"], len(category), codes)
+
+
+def _annotations(found: StoredMasks) -> list[dict[str, Any]]:
+    """Rows of COCO's result file, one for each image and class."""
+    side = found.side
+    return [
+        {"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": [side, side], "counts": found.text(i, c)}}
+        for i in range(len(found.ids))
+        for c in range(found.n_classes)
+    ]
+
+
+def _in_original_pixels(found: StoredMasks, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+    """As `_annotations`, each mask on its original image."""
     rows = []
-    for i, image in enumerate(masks):
-        encoded = coco_mask.encode(np.asfortranarray(image.transpose(1, 2, 0).astype(np.uint8)))
-        for c, rle in enumerate(encoded):
-            rows.append({"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
+    for i, frame in enumerate(frames):
+        (codes,) = encode(frame.masks_to_original(found.masks([i])[0])[None])
+        size = [frame.height, frame.width]
+        rows += [
+            {"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": size, "counts": code.decode()}}
+            for c, code in enumerate(codes)
+        ]
     return rows
-
-
-def _side(path: Path, frame: str) -> int:
-    """Pixels of a frame such as "padded-224"."""
-    side = frame.rpartition("-")[2] if isinstance(frame, str) else ""
-    if not side.isdecimal() or int(side) == 0:
-        raise FrameMismatch(f'{path} was measured in frame {frame!r}; masks are in a square frame such as "padded-224". Map them first.')
-    return int(side)
 
 
 def _no_fault(row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from benchmark.cards import AskedPrompts, DatasetCard, Experiment, HeadFacts, Jo
 from benchmark.errors import UsageError
 from benchmark.heads import zero_shot
 from benchmark.heads.prompts import PromptSet
-from benchmark.kinds.base import Part, ScoredSplit, StoredForm, warnings_of
+from benchmark.kinds.base import Frames, Part, ScoredSplit, StoredForm, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings, words_of
 from benchmark.metrics import scores
@@ -85,6 +85,9 @@ class ZeroShot(UntrainedKind):
     def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
         """Writes (N, C) scores, which are probabilities where `is_calibrated`."""
         class_scores.write(folder, job, part, predictions)
+
+    def export(self, file: Path, frame: Frames) -> tuple[str, bytes] | None:
+        return class_scores.export(file)
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
         exclusive = words_of(job).decision == "highest"

@@ -6,7 +6,7 @@ as zero. Which metrics follow from class scores is declared in `classification`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ import numpy as np
 from benchmark.errors import UsageError
 from benchmark.metrics import classification as of_classes
 from benchmark.metrics.classification import Confusion, Ranked
+from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow, of_rows
 from benchmark.metrics.spec import SEVERAL_CLASSES, PooledMetric
 
 # (n_images,) copies of each image, or None -> (C,) values, NaN for a class without one.
@@ -37,6 +38,7 @@ class ClassificationStatistics:
     kind: ClassVar[str] = "classification"
     target: ClassVar[str] = "labels"
     large: ClassVar[frozenset[str]] = frozenset()
+    columns_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     class_names: tuple[str, ...]
     scores: np.ndarray
@@ -100,6 +102,21 @@ class ClassificationStatistics:
         if found.scores.shape != found.truth.shape:
             raise ValueError("scores and labels of different length")
         return found
+
+    def to_columns(self) -> Columns:
+        """A row per image, a value per class."""
+        about = self.to_json()
+        columns: dict[str, Column] = {"score": of_rows(exact(self.scores)), "truth": of_rows(narrow(self.truth))}
+        return Columns({name: about[name] for name in ("classes", "exclusive", "calibrated", "thresholds")}, columns)
+
+    @classmethod
+    def from_columns(cls, about: Mapping[str, Any], columns: Mapping[str, Column]) -> ClassificationStatistics:
+        """Raises KeyError, TypeError or ValueError for anything that `to_columns` did not write."""
+        scores, truth = columns["score"], columns["truth"]
+        if not isinstance(scores, Lists) or not isinstance(truth, Lists):
+            raise TypeError("one value an image where one for each class belongs")
+        n_classes = len(about["classes"])
+        return cls.from_json({**about, "scores": scores.rows(n_classes), "truth": truth.rows(n_classes)})
 
 
 @dataclass(frozen=True)
@@ -174,6 +191,7 @@ class MeanStatistics:
     kind: ClassVar[str] = "means"
     target: ClassVar[str] = ""  # the columns are metrics already, of reports or of phrases
     large: ClassVar[frozenset[str]] = frozenset()
+    columns_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     names: tuple[str, ...]
     image: np.ndarray
@@ -216,6 +234,24 @@ class MeanStatistics:
         if len(found.image) != len(found.values) or (len(found.image) and not 0 <= found.image.min() <= found.image.max() < found.n_images):
             raise ValueError("rows and their images disagree")
         return found
+
+    def to_columns(self) -> Columns:
+        """A row per image: the values of its queries or phrases one after another, each as many as there are names.
+
+        Raises:
+            ValueError: queries or phrases do not stand in the order of their images.
+        """
+        n_rows = counts_in_order(self.image, self.n_images, "queries or phrases")
+        return Columns({"names": list(self.names)}, {"value": Lists(n_rows * len(self.names), exact(self.values).reshape(-1))})
+
+    @classmethod
+    def from_columns(cls, about: Mapping[str, Any], columns: Mapping[str, Column]) -> MeanStatistics:
+        """Raises KeyError, TypeError or ValueError for anything that `to_columns` did not write."""
+        names, found = tuple(about["names"]), columns["value"]
+        if not isinstance(found, Lists) or not names or np.any(found.counts % len(names)):
+            raise ValueError("values that do not fit the names")
+        image = np.repeat(np.arange(len(found.counts), dtype=np.int64), found.counts // len(names))
+        return cls(names, image, found.values.astype(np.float64).reshape(-1, len(names)), len(found.counts))
 
     def _mean(self, column: int, weights: np.ndarray | None = None) -> float | None:
         values = self.values[:, column]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmark.metrics.columns import Lists, narrow
 from benchmark.metrics.spec import MetricSpec
 
 # Bins are the leading bits of the float32 pattern, of p below one half and of 1 - p above: 32 bins per factor of two, so that two
@@ -24,6 +25,7 @@ _SHIFT = 18
 _SMALLEST = int(np.float32(2.0**-24).view(np.int32)) >> _SHIFT
 _HALF = (int(np.float32(0.5).view(np.int32)) >> _SHIFT) - _SMALLEST
 N_BINS = 2 * _HALF + 2
+COLUMNS = ("pixel_cell", "pixel_seen", "pixel_true")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,31 @@ def from_json(stored: dict[str, Any]) -> PixelCounts:
         if len(raw) != n_bytes:
             raise ValueError(f"pixel counts {name!r} do not fill their shape {shape}")
         parts.append(np.frombuffer(raw, "<i4").astype(np.int32).reshape(shape))
+    return PixelCounts(*parts)
+
+
+def to_columns(counts: PixelCounts) -> dict[str, Lists]:
+    """Per image the cells (class x N_BINS + bin) that hold a pixel, and both counts in each: most bins of most images are empty."""
+    n_images = len(counts.seen)
+    seen, true = (part.reshape(n_images, -1) for part in (counts.seen, counts.true))
+    image, cell = np.nonzero((seen != 0) | (true != 0))
+    each = np.bincount(image, minlength=n_images).astype(np.int64)
+    return {name: Lists(each, narrow(values)) for name, values in zip(COLUMNS, (cell, seen[image, cell], true[image, cell]), strict=True)}
+
+
+def from_columns(lists: Mapping[str, Lists], n_classes: int) -> PixelCounts:
+    """Raises KeyError or ValueError for anything that `to_columns` did not write."""
+    cells, *counted = (lists[name] for name in COLUMNS)
+    cell, image, shape = cells.values.astype(np.int64), cells.image, (len(cells.counts), n_classes, N_BINS)
+    if any(not np.array_equal(one.counts, cells.counts) for one in counted):
+        raise ValueError("lists of different length")
+    if np.any((cell < 0) | (cell >= n_classes * N_BINS)):
+        raise ValueError(f"a pixel outside {n_classes} x {N_BINS} bins")
+    parts = []
+    for one in counted:
+        part = np.zeros((shape[0], n_classes * N_BINS), np.int32)
+        part[image, cell] = one.values
+        parts.append(part.reshape(shape))
     return PixelCounts(*parts)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,12 +45,12 @@ class Scores:
 
     Attributes:
         metrics: value by name, fractions in [0, 1], never NaN.
-        statistics: per-image sufficient statistics, ready for JSON (`metrics.statistics`).
+        statistics: what the metrics follow from, image by image (`metrics.statistics`).
         undefined: why a metric has no value here, by name.
     """
 
     metrics: dict[str, float]
-    statistics: dict[str, Any]
+    statistics: Statistics
     undefined: dict[str, str]
 
 
@@ -189,7 +188,7 @@ def _scores(statistics: Statistics) -> Scores:
     why = undefined_reasons(statistics)
     return Scores(
         metrics={name: value for name, value in values.items() if value is not None},
-        statistics=statistics.to_json(),
+        statistics=statistics,
         undefined={name: why[name] for name, value in values.items() if value is None},
     )
 

@@ -1,4 +1,4 @@
-"""Sufficient statistics of a split, the same for all kinds of task: pooled metrics computed from them, stacking, and their JSON.
+"""Sufficient statistics of a split, the same for all kinds of task: pooled metrics computed from them, stacking, and what files keep.
 
 What each kind keeps: `mask_statistics`, `box_statistics`, `label_statistics`. Which metrics there are: `METRICS` of the families (`spec`).
 Metrics take image weights, so that bootstrap and permutation need no predictions.
@@ -6,7 +6,7 @@ Metrics take image weights, so that bootstrap and permutation need no prediction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from benchmark.errors import UsageError
 from benchmark.metrics import spec
 from benchmark.metrics.box_statistics import DetectionStatistics
+from benchmark.metrics.columns import Column, Columns
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.spec import MetricSpec, PooledMetric
@@ -81,6 +82,41 @@ def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
             f"with {second.n_images} images, classes {list(second.class_names)}."
         )
     return first.stacked(second)  # type: ignore[arg-type]  # of one type, as required above
+
+
+def to_columns(statistics: Statistics) -> Columns:
+    """Statistics as columns with a row per image, exact: `from_columns` gives the same values back to the last bit.
+
+    Raises:
+        UsageError: they stand in an order that columns by image do not keep.
+    """
+    try:
+        found = statistics.to_columns()
+    except ValueError as error:
+        raise UsageError(f"These statistics cannot be stored image by image: {error}.") from None
+    return Columns({"kind": statistics.kind, **found.about}, found.columns)
+
+
+def from_columns(about: Mapping[str, Any], columns: Mapping[str, Column]) -> Statistics:
+    """Reads what `to_columns` wrote, or as much of it as `columns_for` names.
+
+    Raises:
+        UsageError: something else was given, or its lists contradict each other.
+    """
+    try:
+        return _KINDS[about["kind"]].from_columns(about, columns)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"These are not sufficient statistics of a record: {type(error).__name__}: {error}.") from None
+
+
+def columns_for(about: Mapping[str, Any], there: Collection[str], name: str) -> list[str]:
+    """Those of the columns that one metric reads; all of them where its needs are not known."""
+    kind = _KINDS.get(str(about.get("kind")))
+    found = None if kind is None else spec.find(name, kind.target)
+    if kind is None or found is None:
+        return list(there)
+    unread = {column for part, columns in kind.columns_of.items() if part not in found.spec.needs for column in columns}
+    return [column for column in there if column not in unread]
 
 
 def json_for(stored: dict[str, Any], name: str) -> dict[str, Any]:

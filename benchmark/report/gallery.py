@@ -47,9 +47,9 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
         if kind is None:
             continue
         shown = file_of(record, EXAMPLES_FILE, lies)
-        files = {stored: path for stored in kind.drawn_from if (path := file_of(record, stored, lies)) is not None}
+        files = _first_file_of(record, kind.drawn_from, lies)
         examples = [] if shown is None else read_examples(shown)
-        if refusal(record) or not examples or len(files) < len(kind.drawn_from):
+        if refusal(record) or not examples or (kind.drawn_from and not files):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         labels, classes = record.job.labels, record.job.experiment.dataset.classes
@@ -61,6 +61,12 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
             paths.append(path)
         drawn.setdefault(labels.task, {})[name] = paths
     return drawn
+
+
+def _first_file_of(record: Record, names: Iterable[str], out: Path) -> dict[str, Path]:
+    """The first of a record's files that is stored, by its name; raises as `draw`."""
+    found = ((name, file_of(record, name, out)) for name in names)
+    return next(({name: path} for name, path in found if path is not None), {})
 
 
 def _first_runs(records: Iterable[Record]) -> list[Record]:

@@ -13,15 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json as parse_json
-
 from benchmark import json_files, private
 from benchmark.cards import digest_of
-from benchmark.errors import UsageError
-from benchmark.files import read_bytes
 from benchmark.integrity import file_of
-from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.metrics.statistics import Statistics, from_json, json_for, reduced_to
+from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, read_statistics
+from benchmark.metrics.statistics import Statistics, reduced_to
 from benchmark.store import read_record, write_atomically
 
 FOLDER = "resamples"
@@ -56,11 +52,13 @@ def folder_of(key: str, where: Where) -> Path:
 
 def stamp(key: str, out: Path) -> list[Any] | None:
     """Size and time of the statistics of a record; None where `out` has none."""
-    try:
-        found = (out / "predictions" / key / STATISTICS_FILE).stat()
-    except OSError:
-        return None
-    return [key, found.st_size, found.st_mtime_ns]
+    for name in STATISTICS_FILES:
+        try:
+            found = (out / "predictions" / key / name).stat()
+        except OSError:
+            continue
+        return [key, found.st_size, found.st_mtime_ns]
+    return None
 
 
 def read(key: str, metric: str, out: Path) -> TestedImages:
@@ -71,12 +69,16 @@ def read(key: str, metric: str, out: Path) -> TestedImages:
         StoreError: the record or the file is not what was stored.
         UsageError: the file is no statistics file.
     """
-    path = out / "predictions" / key / STATISTICS_FILE
-    record = out / "records" / f"{key}.json"
-    if record.exists() and file_of(read_record(record), STATISTICS_FILE, out) is None:
-        raise FileNotFoundError(path)
-    found = path.stat()
-    return _read(path, found.st_size, found.st_mtime_ns, metric)
+    folder, record = out / "predictions" / key, out / "records" / f"{key}.json"
+    if record.exists():
+        believed = read_record(record)
+        paths = [path for name in STATISTICS_FILES if (path := file_of(believed, name, out)) is not None]
+    else:
+        paths = [folder / name for name in STATISTICS_FILES if (folder / name).exists()]
+    if not paths:
+        raise FileNotFoundError(folder / STATISTICS_FILE)
+    found = paths[0].stat()
+    return _read(paths[0], found.st_size, found.st_mtime_ns, metric)
 
 
 def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> None:
@@ -99,18 +101,10 @@ def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
 # A suite of 18 tasks with 5 runs each holds 90 runs a backbone.
 @lru_cache(maxsize=400)
 def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
-    try:
-        stored = parse_json(read_bytes(path))
-        ids, patients = list(stored["ids"]), list(stored["patients"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is no statistics file ({type(error).__name__}: {error}). Move its record away to have it made again."
-        ) from None
-    statistics = reduced_to(from_json(json_for(stored, metric)), metric)
-    if not len(ids) == len(patients) == statistics.n_images:
-        raise UsageError(f"{path} holds {statistics.n_images} images, {len(ids)} ids and {len(patients)} patients; the file was edited.")
-    clusters = _clusters(ids, patients)
-    return TestedImages(statistics, clusters, digest_of([ids, clusters]), any(patient is not None for patient in patients))
+    found = read_statistics(path, metric)
+    clusters = _clusters(found.ids, found.patients)
+    test = digest_of([list(found.ids), clusters])
+    return TestedImages(reduced_to(found.statistics, metric), clusters, test, any(patient is not None for patient in found.patients))
 
 
 def _clusters(ids: Sequence[str], patients: Sequence[str | None]) -> tuple[str, ...]:

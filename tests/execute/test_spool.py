@@ -82,7 +82,7 @@ def test_what_is_torn_or_foreign_is_computed_again(unit, own_spool: Path):
 
 def test_a_byte_that_changed_while_it_waited_is_computed_again(unit, own_spool: Path):
     (first, second) = finished(run_unit(unit))
-    record, masks = own_spool / first.record.key / "record.json", own_spool / second.record.key / "files" / "masks.json"
+    record, masks = own_spool / first.record.key / "record.json", own_spool / second.record.key / "files" / "masks.parquet"
     record.write_text(record.read_text().replace('"phantom":true', '"phantom":false'))
     masks.write_bytes(masks.read_bytes()[:-1] + b" ")
     assert list(spool.waiting(STORE, [first.record.key, second.record.key])) == []

@@ -68,7 +68,7 @@ def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny)
         assert isinstance(mine[0], Started)
         assert isinstance(mine[-1], Finished)
         assert tuple(e.epoch for e in mine[1:-1]) == mine[-1].record.curve
-        assert mine[-1].files.keys() >= {"masks.json", "statistics.json"}
+        assert mine[-1].files.keys() >= {"masks.parquet", "statistics.parquet"}
     assert all(isinstance(e, Started | Decoded | EpochEnded | Finished) for e in events)
     last = [e for e in events if isinstance(e, Decoded)][-1]
     assert last.done == last.total > 0

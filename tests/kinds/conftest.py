@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.kinds.base import Part, ScoredSplit
 from benchmark.kinds.kit import stored
+from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.training.data import load_part
 from tests.corpora import Plan, write_corpus
 
@@ -60,7 +62,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     def call(job, part: Part, predictions, *, with_examples: bool = True) -> Path:
         folder = tmp_path / f"written-{job.key}"
         folder.mkdir(exist_ok=True)
-        stored.write(folder, job, part, ScoredSplit({}, {"values": [1]}, predictions, ()), with_examples=with_examples)
+        kept = MeanStatistics(("value",), np.arange(len(part)), np.ones((len(part), 1)), len(part))
+        stored.write(folder, job, part, ScoredSplit({}, kept, predictions, ()), with_examples=with_examples)
         return folder
 
     return call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from benchmark.errors import UsageError
 from benchmark.heads import classifier, softmax_classifier
 from benchmark.heads.base import POOLED, HeadRequest, Targets
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
-from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.metrics.statistics import pooled_metrics
 from tests.corpora import Plan, write_corpus
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
@@ -54,13 +53,13 @@ def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(sma
     assert {"auroc", "ap", "f1", "mcc", "accuracy", "calibration_error", "brier"} <= set(record.metrics)
     assert record.validation["negative_loss"] < 0
     assert record.parameters["trained"] == 17  # 16 weights and a bias
-    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
-    pooled = {name: metric(None) for name, metric in pooled_metrics(from_json(stored)).items()}
+    stored = read_statistics(tmp_path / "produced" / STATISTICS_FILE)
+    pooled = {name: metric(None) for name, metric in pooled_metrics(stored.statistics).items()}
     assert {name: value for name, value in pooled.items() if value is not None} == record.metrics
     scores, ids, classes = read_scores(tmp_path / "produced" / SCORES_FILE)
     assert classes == ("opacity",)
-    assert list(ids) == stored["ids"]
-    assert np.array_equal(scores, np.array(stored["scores"], np.float32))
+    assert ids == stored.ids
+    assert np.array_equal(scores, stored.statistics.scores)
     again = submission.score(PROBE, tmp_path / "produced" / SCORES_FILE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16)
     assert again.split == job.experiment.dataset.split
     assert again.metrics == pytest.approx(record.metrics, abs=1e-6)
@@ -77,11 +76,11 @@ def test_a_probe_leaves_the_encoder_and_fine_tuning_does_not(small, tiny) -> Non
 def test_three_exclusive_classes_are_decided_by_the_highest_score(small, tiny, covidx: Path, tmp_path: Path) -> None:
     job, place = small.one("covidx-linear-frozen-100-mgca", tiny(), root=covidx, limit=16)
     record = small.fit(job, place, produced=tmp_path / "produced")
-    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
-    decided, true = np.argmax(stored["scores"], axis=1), np.argmax(stored["truth"], axis=1)
+    stored = read_statistics(tmp_path / "produced" / STATISTICS_FILE).statistics
+    decided, true = np.argmax(stored.scores, axis=1), np.argmax(stored.truth, axis=1)
     assert record.metrics["accuracy"] == pytest.approx((decided == true).mean())
     assert {"kappa", "mcc", "precision", "recall", "f1"} <= set(record.metrics)
-    assert np.allclose(np.sum(stored["scores"], axis=1), 1, atol=1e-6)
+    assert np.allclose(np.sum(stored.scores, axis=1), 1, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

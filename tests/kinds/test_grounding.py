@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -15,13 +14,14 @@ from benchmark import registry
 from benchmark.encoders import python_file
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.kinds.grounding import MAPS_FILE
-from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.training.data import load_part
 from tests.corpora import Plan, write_corpus
 
 
-def stored(produced: Path) -> dict:
-    return json.loads((produced / STATISTICS_FILE).read_text())
+def stored(produced: Path) -> MeanStatistics:
+    return read_statistics(produced / STATISTICS_FILE).statistics
 
 
 def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words
     record = small.fit(job, place, produced=tmp_path / "produced")
     assert {"cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing"} <= set(record.metrics)
     table = pq.read_table(tmp_path / "produced" / MAPS_FILE)
-    assert table.num_rows == record.metrics["n_phrases"] == len(stored(tmp_path / "produced")["image"])
+    assert table.num_rows == record.metrics["n_phrases"] == len(stored(tmp_path / "produced").image)
     assert set(table.column("height").to_pylist()) == {2}  # 64 pixels at stride 32
     assert all(-1 <= value <= 1 for row in table.column("map").to_pylist() for value in row)
 
@@ -42,7 +42,7 @@ def test_phrases_are_asked_in_their_own_words_and_scored_against_the_union_of_th
     part = load_part(job.experiment, place, "test")
     wanted = [(i, phrase) for i, sample in enumerate(part.annotations) for phrase in sample.phrases]
     assert record.metrics["n_phrases"] == len(wanted) >= 6
-    assert stored(tmp_path / "produced")["image"] == [i for i, _ in wanted]
+    assert stored(tmp_path / "produced").image.tolist() == [i for i, _ in wanted]
 
     # By hand: the cosine of a phrase with every place, upsampled over the padded frame, against the filled boxes.
     backbone = python_file.build(f"{file}:build").eval()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from benchmark.errors import FrameMismatch, UsageError
-from benchmark.kinds.segmentation import MASKS_FILE, read_masks
+from benchmark.kinds.segmentation import MASKS_FILE, encode, read_masks
 
 
 def test_masks_come_back_exactly_all_or_a_few(segmentation, write):
     job, part = segmentation
     masks = np.random.default_rng(1).random((len(part), 1, 64, 64)) > 0.7
     masks[0], masks[1] = False, True
-    folder = write(job, part, masks)
+    folder = write(job, part, encode(masks))
     found, ids, frame = read_masks(folder / MASKS_FILE)
     assert (ids, frame) == (part.ids, "padded-64")
     assert np.array_equal(found, masks)

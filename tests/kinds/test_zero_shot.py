@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,16 @@ from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
-from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.metrics.label_statistics import ClassificationStatistics
+from benchmark.metrics.statistics import pooled_metrics
 from benchmark.training.data import load_part
 
 RSNA = "rsna-labels-zero-shot-lobe"
 
 
-def stored(produced: Path) -> dict:
-    return json.loads((produced / STATISTICS_FILE).read_text())
+def stored(produced: Path) -> ClassificationStatistics:
+    return read_statistics(produced / STATISTICS_FILE).statistics
 
 
 def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(small, tiny_words, tmp_path: Path) -> None:
@@ -35,10 +35,10 @@ def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(smal
     assert (record.learning_rate, record.steps, record.curve, record.selected_epoch) == (None, 0, (), None)
     assert record.parameters["trained"] == 0
     kept = stored(tmp_path / "produced")
-    metrics = {name: metric(None) for name, metric in pooled_metrics(from_json(kept)).items()}
+    metrics = {name: metric(None) for name, metric in pooled_metrics(kept).items()}
     assert all(record.metrics[name] == value for name, value in metrics.items() if value is not None)
     assert record.metrics["auroc_lowest_set"] <= record.metrics["auroc_mean_of_sets"] <= record.metrics["auroc_highest_set"]
-    assert kept["thresholds"] is not None, "a threshold comes from validation"
+    assert kept.thresholds is not None, "a threshold comes from validation"
 
     # By hand: cosines of both sides, a softmax of each pair, the mean over five paraphrases.
     scores, ids, _ = read_scores(tmp_path / "produced" / SCORES_FILE)
@@ -78,7 +78,7 @@ def test_published_standardises_over_the_images_and_corrected_does_not(small, ti
     for protocol in ("published", "corrected"):
         job, place = small.one(task, file, root=corpus, limit=10, card={"protocols": (protocol,)})
         small.fit(job, place, produced=tmp_path / protocol)
-        found[protocol] = np.array(stored(tmp_path / protocol)["scores"])
+        found[protocol] = stored(tmp_path / protocol).scores
     raw = found["corrected"]
     assert np.allclose(found["published"], (raw - raw.mean(axis=0)) / raw.std(axis=0))
     assert not np.allclose(found["published"], raw)
@@ -98,7 +98,7 @@ def test_published_reads_prompts_by_the_backbones_released_rule_and_corrected_as
     for protocol in ("published", "corrected"):
         job, place = small.one(task, file, root=corpus, limit=10, card={"protocols": (protocol,)})
         small.fit(job, place, produced=tmp_path / protocol)
-        spread[protocol] = np.ptp(np.array(stored(tmp_path / protocol)["scores"]), axis=1).max()
+        spread[protocol] = np.ptp(stored(tmp_path / protocol).scores, axis=1).max()
     assert spread["published"] == 0  # all classes asked with one word
     assert spread["corrected"] > 0
 
@@ -107,7 +107,7 @@ def test_published_reads_prompts_by_the_backbones_released_rule_and_corrected_as
 def test_every_version_of_5x200_has_all_five_classes_even_when_limited(small, tiny_words, corpus: Path, tmp_path: Path, task) -> None:
     job, place = small.one(task, tiny_words(), root=corpus, limit=5, card={"protocols": ("corrected",)})
     record = small.fit(job, place, produced=tmp_path / "produced")
-    assert np.array(stored(tmp_path / "produced")["truth"]).sum(axis=0).tolist() == [1, 1, 1, 1, 1]
+    assert stored(tmp_path / "produced").truth.sum(axis=0).tolist() == [1, 1, 1, 1, 1]
     assert registry.task(task).report in record.metrics
 
 

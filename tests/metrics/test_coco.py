@@ -16,7 +16,7 @@ from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.overlaps import overlaps
 from benchmark.metrics.scores import score_detection
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.metrics.statistics import pooled_metrics
 
 
 @given(seed=st.integers(0, 2**32 - 1), tied=st.booleans())
@@ -34,7 +34,7 @@ def test_values_are_those_of_pycocotools(random_split, seed, tied):
 def test_every_metric_of_a_resample_is_that_of_the_repeated_images(random_split, repeat_images, seed):
     detections, truth = random_split(seed, n_images=6, n_classes=2, low=0.001)
     copies = np.random.default_rng(seed).integers(0, 3, 6)
-    stored = from_json(score_detection(detections, truth, ["a", "b"]).statistics)
+    stored = score_detection(detections, truth, ["a", "b"]).statistics
     directly = score_detection(*repeat_images(detections, truth, copies), ["a", "b"])
     for name, metric in pooled_metrics(stored).items():
         value = metric(copies)

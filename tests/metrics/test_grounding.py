@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import binary_jaccard_index
 from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics import grounding as grd
 from benchmark.metrics.scores import score_rows
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.metrics.statistics import pooled_metrics
 
 
 def test_values_agree_with_pixel_by_pixel_counting_on_random_maps() -> None:
@@ -87,6 +87,6 @@ def test_rows_of_phrases_pool_over_images_that_are_drawn_again() -> None:
     values = np.array([[1.0, np.nan], [3.0, 2.0], [5.0, np.nan]])
     found = score_rows(["cnr", "miou"], values, np.array([0, 0, 1]), n_images=2)
     assert found.metrics == {"cnr": 3.0, "miou": 2.0}
-    metrics = pooled_metrics(from_json(found.statistics))
+    metrics = pooled_metrics(found.statistics)
     assert metrics["cnr"](np.array([0, 2])) == 5.0
     assert metrics["miou"](np.array([0, 2])) is None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.mask_statistics import SegmentationStatistics
-from benchmark.metrics.statistics import pooled_metric, stack_statistics, to_json
+from benchmark.metrics.statistics import pooled_metric, stack_statistics
 from benchmark.report import exchange, stored
 from benchmark.report.differences import gains
 from benchmark.report.rows import rows_of
@@ -23,6 +22,7 @@ from benchmark.statistics.uncertainty import paired_permutation
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 N_IMAGES = 80
+IDS = tuple(f"i{i}" for i in range(N_IMAGES))
 PAIRS = tuple(f"P{i // 2}" for i in range(N_IMAGES))
 
 
@@ -47,8 +47,7 @@ def store(make, tmp_path: Path):
             record = make.record(pooled_metric(made, METRIC)(None), task=TASK, run=run, **options)
             folder = tmp_path / "predictions" / record.key
             folder.mkdir(parents=True, exist_ok=True)
-            content = {"ids": [f"i{i}" for i in range(N_IMAGES)], "patients": list(patients), **to_json(made)}
-            (folder / STATISTICS_FILE).write_text(json.dumps(content))
+            write_statistics(folder / STATISTICS_FILE, ByImage(IDS, tuple(patients), made), {})
             records.append(record)
         return records
 

@@ -65,7 +65,7 @@ def test_a_family_is_scored_stored_and_resampled_by_being_there():
     assert scores.score_segmentation(empty.astype(np.float32), empty, ("a",), true_masks=True).undefined["missed_of_first"] == (
         "nothing can be missed"
     )
-    stored = statistics.from_json(found.statistics)
+    stored = statistics.from_json(statistics.to_json(found.statistics))
     assert statistics.pooled_metric(stored, "missed_of_first")(np.array([1, 0])) == 0.75
     reduced = statistics.reduced_to(stored, "missed_of_first")
     assert (reduced.lesions, reduced.pixels) == (None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.mask_statistics import SegmentationStatistics
-from benchmark.metrics.statistics import pooled_metric, to_json
+from benchmark.metrics.statistics import pooled_metric
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
 from benchmark.report.row_warnings import BY_IMAGE, RUNS_ONLY
@@ -26,6 +25,7 @@ from benchmark.statistics.uncertainty import cluster_bootstrap, two_part_p
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 N_IMAGES = 80
+IDS = tuple(f"i{i}" for i in range(N_IMAGES))
 
 
 def statistics(seed: int, shift: int = 0) -> SegmentationStatistics:
@@ -49,8 +49,7 @@ def store(make, tmp_path: Path):
             record = make.record(pooled_metric(made, METRIC)(None), task=TASK, run=run, **options)
             folder = tmp_path / "predictions" / record.key
             folder.mkdir(parents=True, exist_ok=True)
-            content = {"ids": [f"i{i}" for i in range(N_IMAGES)], "patients": list(patients), **to_json(made)}
-            (folder / STATISTICS_FILE).write_text(json.dumps(content))
+            write_statistics(folder / STATISTICS_FILE, ByImage(IDS, tuple(patients), made), {})
             records.append(record)
         return records
 
@@ -145,8 +144,7 @@ def test_resamples_are_computed_once_and_again_when_the_statistics_change(store,
         patch.setattr(stored, "read", None)
         assert resampled(record) == first
     path = tmp_path / "predictions" / record.key / STATISTICS_FILE
-    content = json.loads(path.read_text()) | {"patients": [None] * N_IMAGES}
-    path.write_text(json.dumps(content))
+    write_statistics(path, ByImage(IDS, (None,) * N_IMAGES, statistics(1)), {})
     again = resampled(record)
     assert (again.n_clusters, again.by_patient) == (N_IMAGES, False)
     assert resampled(record) == again

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from benchmark import registry
-from benchmark.kinds.kit.stored import STATISTICS_FILE
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.metrics.statistics import pooled_metrics
 
 MGCA = {"mAP_mgca", "mAP_mgca_all"}
 
@@ -40,6 +39,6 @@ def test_every_detection_record_has_both_columns_and_scores_the_same_again(small
     assert record.status == "ok"
     assert set(record.metrics) >= MGCA
     assert set(record.validation) >= MGCA
-    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
-    pooled = {name: metric(None) for name, metric in pooled_metrics(from_json(stored)).items()}
+    stored = read_statistics(tmp_path / "produced" / STATISTICS_FILE).statistics
+    pooled = {name: metric(None) for name, metric in pooled_metrics(stored).items()}
     assert {name: value for name, value in pooled.items() if value is not None} == record.metrics

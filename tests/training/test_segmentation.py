@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from benchmark.cards import Recipe
 from benchmark.contents import drained
 from benchmark.errors import CardError
 from benchmark.imaging.augment import Augmentation
-from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics import dice
-from benchmark.metrics.statistics import from_json, pooled_metrics
+from benchmark.metrics.statistics import pooled_metrics
 from benchmark.training import together
 from benchmark.training.data import load
 from benchmark.training.features import FeatureBank
@@ -88,12 +87,11 @@ def test_a_job_gives_every_family_of_dice_and_statistics_that_score_the_same_aga
     assert families <= set(record.metrics)
     assert {"image_dice_all", "negative_loss"} <= set(record.validation)
     assert record.validation["negative_loss"] == pytest.approx(-record.curve[record.selected_epoch].validation_loss)
-    stored = json.loads((tmp_path / "produced" / STATISTICS_FILE).read_text())
-    pooled = {name: metric(None) for name, metric in pooled_metrics(from_json(stored)).items()}
+    stored = read_statistics(tmp_path / "produced" / STATISTICS_FILE).statistics
+    pooled = {name: metric(None) for name, metric in pooled_metrics(stored).items()}
     assert {name: value for name, value in pooled.items() if value is not None} == record.metrics
-    assert stored["batch_sizes"] == [4] * 8 + [3] * 3
-    counts = dice.DiceCounts(*(np.array(stored["counts"][name]) for name in ("tp", "fp", "fn")))
-    assert record.metrics["image_dice_all"] == pytest.approx(dice.image_dice_all(counts))
+    assert stored.batch_sizes.tolist() == [4] * 8 + [3] * 3
+    assert record.metrics["image_dice_all"] == pytest.approx(dice.image_dice_all(stored.counts))
 
 
 def test_training_images_are_augmented_with_their_masks_and_nothing_else_is(small, tiny, siim: Path) -> None:

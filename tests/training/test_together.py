@@ -233,7 +233,7 @@ def test_a_unit_trains_side_by_side_and_gives_the_records_of_single_jobs(small, 
         record, files = records[job.key]
         assert record.status == "ok", record.failure
         assert tuple(e.epoch for e in events if isinstance(e, EpochEnded) and e.key == job.key) == record.curve
-        assert files.keys() >= {"masks.json", "statistics.json"}
+        assert files.keys() >= {"masks.parquet", "statistics.parquet"}
         plain = small.fit(job, place, learning_rate=record.learning_rate)
         assert (record.path, plain.path) == ("fused", "plain")
         assert (record.selected_epoch, record.steps) == (plain.selected_epoch, plain.steps)

@@ -32,10 +32,9 @@ from benchmark.cards import Record
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.imaging.prepare import prepare_image
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
-from benchmark.kinds.kit.stored import STATISTICS_FILE
+from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.metrics import retrieval
-from benchmark.metrics.statistics import from_json
 from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 from benchmark.readers.base import open_reader
@@ -228,7 +227,7 @@ def named_by_chance(controls: Controls, arm: str) -> np.ndarray:
     """
     folder = controls.produced(ZERO_SHOT, arm)
     scores, _, _ = read_scores(folder / SCORES_FILE)
-    truth = np.asarray(from_json(json.loads((folder / STATISTICS_FILE).read_text())).truth)
+    truth = np.asarray(read_statistics(folder / STATISTICS_FILE).statistics.truth)
     n = truth.shape[1]
     table = np.array([[roc_auc_score(truth[:, c], scores[:, name]) for c in range(n)] for name in range(n)])
     # Scores are kept in single precision, in which two may tie that the record tells apart.

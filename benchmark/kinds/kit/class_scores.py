@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from benchmark.errors import DataError, UsageError
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit import parquet, submitted
 from benchmark.metrics import scores
+from benchmark.metrics.columns import exact
 from benchmark.metrics.scores import Scores
 from benchmark.readers.base import Sample
 
 SCORES_FILE = "scores.parquet"
+SCORES_CSV = "scores.csv"  # what people are given
 
 
 def labels_of(samples: Sequence[Sample]) -> np.ndarray:
@@ -40,19 +44,31 @@ def write(folder: Path, job: Job, part: Part, class_scores: np.ndarray) -> None:
 
 
 def read_scores(path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """(N, C) float32 class probabilities of a file, its image ids and its classes, in order.
+    """(N, C) float64 class probabilities of a file, its image ids and its classes, in order.
 
     Raises:
         UsageError: not such a file.
     """
     try:
-        table = parquet.read(path)
-        ids = tuple(table.column("id").to_pylist())
-        classes = tuple(name for name in table.column_names if name != "id")
-        found = np.stack([table.column(name).to_numpy() for name in classes], axis=1)
-    except (OSError, KeyError, ValueError) as error:
-        raise UsageError(f"Cannot read the class scores {path}: {error}.") from None
+        with parquet.opened(path) as file:
+            ids, classes = file.ids, tuple(name for name in file.names if name != "id")
+            columns = [file.values(name) for name in classes]
+    except UsageError as error:
+        raise UsageError(f"Cannot read the class scores {path}: {error}") from None
+    found = np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((len(ids), 0))
     return found, ids, classes
+
+
+def export(file: Path) -> tuple[str, bytes] | None:
+    """As `Kind.export`: a table of comma-separated values, an image a line, in as many digits as give the same numbers again."""
+    if file.name != SCORES_FILE:
+        return None
+    found, ids, classes = read_scores(file)
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["id", *classes])
+    table.writerows([name, *row] for name, row in zip(ids, exact(found).reshape(found.shape).astype(str).tolist(), strict=True))
+    return SCORES_CSV, text.getvalue().encode()
 
 
 def rescored(file: Path, part: Part, card: DatasetCard, *, exclusive: bool, calibrated: bool) -> Scores:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Job
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.kinds.base import Part
+from benchmark.kinds.kit import heading
+from benchmark.kinds.kit.heading import REAL, WHOLE, Heading, Placement
 
 
 def made_for(path: Path) -> tuple[str, str] | None:
@@ -39,36 +43,71 @@ def names_in(path: Path) -> set[str]:
 
 def header(job: Job, part: Part) -> dict[str, Any]:
     """All of a file but its annotations; image ids and category ids count from 1, in the order of the part and of the classes."""
-    frames = part.cache.frames(part.rows)
+    return headed(heading.of(job, part))
+
+
+def headed(about: Heading) -> dict[str, Any]:
+    """As `header`, of what another file says."""
+    placed, images = about.placement, []
+    for i, name in enumerate(about.ids):
+        image: dict[str, Any] = {"id": i + 1, "name": name}
+        if placed is not None:
+            image |= {"height": int(placed.height[i]), "width": int(placed.width[i])}
+            image |= {
+                "pad": [int(placed.pad_left[i]), int(placed.pad_top[i])],
+                "scale": [float(placed.scale_x[i]), float(placed.scale_y[i])],
+            }
+        images.append(image)
     return {
         "schema_version": SCHEMA_VERSION,
-        "key": job.key,
-        "task": job.labels.task,
-        "frame": part.frame_name,
-        "split": job.experiment.dataset.split,
-        "split_rule": job.experiment.dataset.split_rule.rule,
-        "images": [
-            {
-                "id": i + 1,
-                "name": name,
-                "height": frame.height,
-                "width": frame.width,
-                "pad": [frame.pad_left, frame.pad_top],
-                "scale": [frame.scale_x, frame.scale_y],
-            }
-            for i, (name, frame) in enumerate(zip(part.ids, frames, strict=True))
-        ],
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(job.experiment.dataset.classes)],
+        "key": about.key,
+        "task": about.task,
+        "frame": about.frame,
+        **({} if about.split is None else {"split": about.split[0], "split_rule": about.split[1]}),
+        "images": images,
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(about.classes)],
     }
+
+
+def heading_in(path: Path, content: dict[str, Any]) -> Heading:
+    """What a file says beside its annotations.
+
+    Raises:
+        UsageError: a row of its tables makes no sense.
+    """
+    names, _ = images(path, content)
+    categories(path, content, None)
+    split = (str(content["split"]), str(content.get("split_rule", ""))) if "split" in content else None
+    placement = None
+    if content["images"] and all({"height", "width", "pad", "scale"} <= image.keys() for image in content["images"]):
+        try:
+            rows = [(i["height"], i["width"], *i["pad"], *i["scale"]) for i in content["images"]]
+            if any(type(value) is not int for row in rows for value in row[:4]) or {len(row) for row in rows} != {6}:
+                raise ValueError
+            columns = np.array(rows, np.float64).T
+            whole = np.array([row[:4] for row in rows], np.int64).T
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"{path}: an image of its table `images` has a size, padding or scale that is none.") from None
+        placement = Placement(**dict(zip(WHOLE, whole, strict=True)), **dict(zip(REAL, columns[4:], strict=True)))
+    classes = tuple(category["name"] for category in content["categories"])
+    return Heading(str(content.get("key", "")), str(content.get("task", "")), content["frame"], split, classes, names, placement)
+
+
+def as_of_today(content: dict[str, Any]) -> dict[str, Any]:
+    """A stored content as today's release would have written it: the version of its form is the only difference."""
+    return {**content, "schema_version": SCHEMA_VERSION}
 
 
 def load(path: Path) -> dict[str, Any]:
     """The content of a file; raises as `made_for`."""
     try:
-        content = json_files.read(path)
+        content: dict[str, Any] = json_files.read(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the predictions {path}: {error}.") from None
-    if not isinstance(content, dict) or "frame" not in content:
+    version = content.get("schema_version", 0)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(f"{path} was written by a newer LOBE (schema {version} > {SCHEMA_VERSION}); update LOBE to read it.")
+    if "frame" not in content:
         raise FrameMismatch(f'{path} does not say in which frame it was measured: a key `frame` such as "padded-224" is needed.')
     return content
 
@@ -98,11 +137,7 @@ def categories(path: Path, content: dict[str, Any], classes: Sequence[str] | Non
     ids, names = [c["id"] for c in table], [c["name"] for c in table]
     if len(set(ids)) != len(ids):
         raise UsageError(f"{path}: an id stands twice in its table `categories`.")
-    if classes is None:
-        return {c: i for i, c in enumerate(ids)}
-    if sorted(names) != sorted(classes):
-        raise UsageError(f"{path}: its categories are {', '.join(names) or '(none)'}; the task's classes are {', '.join(classes)}.")
-    return {c: list(classes).index(name) for c, name in zip(ids, names, strict=True)}
+    return dict(zip(ids, heading.class_places(path, names, classes, "categories"), strict=True))
 
 
 def rows(path: Path, content: dict[str, Any]) -> list[Any]:

@@ -27,13 +27,7 @@ def decode(segmentation: object, size: int, where: str) -> np.ndarray:
     Raises:
         UsageError: another size, text that is no such code, or runs that do not fill the frame exactly.
     """
-    no_code = UsageError(f'{where}: no COCO run-length code; expected "segmentation": {{"size": [{size}, {size}], "counts": ...}}.')
-    if not isinstance(segmentation, dict):
-        raise no_code
-    try:
-        given, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
-    except (TypeError, KeyError, ValueError):
-        raise no_code from None
+    given, counts = parts(segmentation, size, where)
     if given != [size, size]:
         raise UsageError(f"{where}: the mask is {' x '.join(map(str, given))} pixels, its frame {size} x {size}. Map the mask first.")
     runs = _runs(counts, where)
@@ -42,6 +36,16 @@ def decode(segmentation: object, size: int, where: str) -> np.ndarray:
         raise UsageError(f"{where}: the run-length code {ends if len(runs) else 'is empty'}. Was the file cut off or edited?")
     # Runs of background and foreground in turn, counted down the columns.
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
+
+
+def parts(segmentation: object, size: int, where: str) -> tuple[list[int], object]:
+    """Rows and columns that a code says, and the code itself; arguments as of `decode`. Raises UsageError for what is no code at all."""
+    try:
+        if isinstance(segmentation, dict):
+            return [int(side) for side in segmentation["size"]], segmentation["counts"]
+    except (TypeError, KeyError, ValueError, OverflowError):
+        pass
+    raise UsageError(f'{where}: no COCO run-length code; expected "segmentation": {{"size": [{size}, {size}], "counts": ...}}.')
 
 
 def _runs(counts: object, where: str) -> np.ndarray:

@@ -17,7 +17,7 @@ def require_same_images(file: Path, ids: Sequence[str], part: Part, card: Datase
     """Raises UsageError for images that are missing, repeated or not of the part."""
     given, wanted = set(ids), set(part.ids)
     if len(given) != len(ids):
-        raise UsageError(f"{file}: {len(ids) - len(given)} image names are repeated in its table `images`.")
+        raise UsageError(f"{file}: {len(ids) - len(given)} image names are repeated. Every image stands once.")
     missing, foreign = sorted(wanted - given), sorted(given - wanted)
     if missing or foreign:
         some = "" if is_withheld(card) else f" ({', '.join((missing or foreign)[:3])})"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from benchmark.kinds.base import Part
 from benchmark.kinds.detection import DETECTIONS_FILE
-from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, STATISTICS_FILE, read_examples
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, STATISTICS_FILE, read_examples, read_statistics
+from benchmark.kinds.segmentation import encode
 from benchmark.metrics.boxes import Detections
 
 
@@ -29,7 +28,7 @@ def test_examples_are_the_first_positive_images_with_their_truth(detection, segm
         assert np.array_equal(example.boxes_xywh, part.boxes[example.index])
         assert np.array_equal(example.box_labels, part.labels[example.index])
     job, part = segmentation
-    folder = write(job, part, np.zeros((len(part), 1, 64, 64), bool))
+    folder = write(job, part, encode(np.zeros((len(part), 1, 64, 64), bool)))
     for example in read_examples(folder / EXAMPLES_FILE):
         assert np.array_equal(example.masks, part.masks(np.array([example.index]))[0])
         assert example.masks.any()
@@ -45,5 +44,5 @@ def test_without_examples_none_are_written(detection, write):
 def test_statistics_name_images_and_patients_in_order(detection, write):
     job, part = detection
     folder = write(job, part, detections(part))
-    content = json.loads((folder / STATISTICS_FILE).read_text())
-    assert (content["ids"], content["patients"], content["values"]) == (list(part.ids), list(part.patients), [1])
+    kept = read_statistics(folder / STATISTICS_FILE)
+    assert (kept.ids, kept.patients, kept.statistics.n_images) == (part.ids, part.patients, len(part))
