@@ -6,7 +6,9 @@ Nothing about any one room lives here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import inspect
 import json
 import os
 import sqlite3
@@ -80,8 +82,9 @@ def migrated_once(kept_once: None) -> Iterator[None]:
         import sqlalchemy
         from mlflow.store.db import utils
 
-        migrate = utils._initialize_tables
+        migrate = inspect.unwrap(utils._initialize_tables)  # two trackers may connect at once, each in its thread
 
+        @functools.wraps(migrate)
         def copy_tables(engine: sqlalchemy.Engine) -> None:
             if engine.dialect.name != "sqlite" or sqlalchemy.inspect(engine).get_table_names():
                 return migrate(engine)
