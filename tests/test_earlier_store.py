@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.api import Request, evaluate, write_report
-from benchmark.phantom.corpus import Plan, write_corpus
+from tests.corpora import Plan, write_corpus
 
 EARLIER = Path(__file__).parent / "earlier"
 COMMITS = sorted(path.name.partition(".")[0] for path in EARLIER.glob("*.tar.xz"))
