@@ -5,9 +5,18 @@ Nothing about any one room lives here.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
 import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -53,12 +62,41 @@ def real_files() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def drawn_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What `tests.corpora` draws lies in one folder for all workers of a test run."""
-    from tests import corpora
+def kept_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `tests.made_once` keeps lies in one folder for all workers of a test run."""
+    from tests import made_once
 
     base = tmp_path_factory.getbasetemp()  # of this process: workers have theirs side by side
-    corpora.keep_in((base.parent if hasattr(request.config, "workerinput") else base) / "drawn-corpora")
+    made_once.keep_in((base.parent if hasattr(request.config, "workerinput") else base) / "made-once")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_once(kept_once: None) -> Iterator[None]:
+    """A new SQLite database of MLflow's begins as a copy of one that MLflow made: its seventy migrations take seconds each time."""
+    from benchmark.tracking.runs import Runs
+    from tests.made_once import made_once
+
+    connect = Runs.__init__
+
+    def connecting(self: Runs, uri: str, out: Path) -> None:
+        import sqlalchemy
+        from mlflow.store.db import utils
+
+        migrate = inspect.unwrap(utils._initialize_tables)  # two trackers may connect at once, each in its thread
+
+        @functools.wraps(migrate)
+        def copy_tables(engine: sqlalchemy.Engine) -> None:
+            if engine.dialect.name != "sqlite" or sqlalchemy.inspect(engine).get_table_names():
+                return migrate(engine)
+            kept = made_once("mlflow.db", lambda path: migrate(sqlalchemy.create_engine(f"sqlite:///{path}")))
+            with contextlib.closing(sqlite3.connect(kept)) as tables, contextlib.closing(engine.raw_connection()) as database:
+                tables.backup(database.driver_connection)
+
+        with mock.patch.object(utils, "_initialize_tables", copy_tables):
+            connect(self, uri, out)
+
+    with mock.patch.object(Runs, "__init__", connecting):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -284,7 +322,32 @@ def plain_fit():
 
 
 @pytest.fixture
-def lobe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the two backbones above are is found out once in a test run where nothing was changed in them: each time takes seconds.
+
+    They read nothing beside their own file. What is found out, and how, is tested in tests/encoders/test_describe.py.
+    """
+    from benchmark import resolve
+    from benchmark.encoders.describe import FactoryDigest
+    from tests.made_once import made_once
+
+    describe, at_build = resolve.describe, "torch.manual_seed(5)"
+    unchanged = {TINY.format(at_build=at_build, at_pyramid="pass", dropout=0.0), WORDS.format(at_build=at_build)}
+
+    def described(model: str) -> FactoryDigest:
+        file, _, function = model.rpartition(":")
+        text = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else None
+        if text not in unchanged:
+            return describe(model)
+        name = hashlib.sha256(f"{Path(file).name}:{function}:{text}".encode()).hexdigest()[:16]
+        kept = made_once(f"{name}.json", lambda path: path.write_text(json.dumps(asdict(describe(model))), encoding="utf-8"))
+        return FactoryDigest.of(json.loads(kept.read_text(encoding="utf-8")))
+
+    monkeypatch.setattr(resolve, "describe", described)
+
+
+@pytest.fixture
+def lobe(described_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut to an eighth."""
 
     def call(*arguments: object) -> tuple[int, str, str]:

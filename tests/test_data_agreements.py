@@ -26,7 +26,7 @@ from benchmark.readers.base import open_reader
 from benchmark.readers.kit.withheld import without_names
 from tests.corpora import Plan, write_corpus
 
-pytestmark = pytest.mark.long(40)
+pytestmark = pytest.mark.long(30)
 
 PROBE = "chexpert-linear-frozen-100-mgca"
 OWN = {"records", "predictions"}  # of the output folder: these stay with whoever holds the licence

@@ -20,8 +20,8 @@ from benchmark.integrity import file_of
 from benchmark.kinds.detection import DETECTIONS_FILE, DETECTIONS_JSON
 from benchmark.kinds.kit.class_scores import SCORES_FILE
 from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON
-from benchmark.phantom.corpus import Plan, write_corpus
 from benchmark.store import Store
+from tests.corpora import Plan, write_corpus
 
 EARLIER = Path(__file__).parent / "earlier"
 COMMITS = sorted(path.name.partition(".")[0] for path in EARLIER.glob("*.tar.xz"))

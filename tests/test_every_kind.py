@@ -28,14 +28,20 @@ KINDS = {
     "retrieval": "open-i-retrieval-lobe",
     "grounding": "ms-cxr-grounding-lobe",
 }
-PATIENTS = {"covid-rural": 14, "rsna": 24, "covidx": 8, "open-i": 12, "ms-cxr": 6}
+PLANS = (  # those that other tests have drawn
+    Plan(dataset="covid-rural", n_patients=14, seed=3),
+    Plan(dataset="rsna", n_patients=24, seed=3),
+    Plan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)),
+    Plan(dataset="open-i", n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6),
+    Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)),
+)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kinds") / "data"
-    for name, patients in PATIENTS.items():
-        write_corpus(Plan(dataset=name, n_patients=patients, seed=3, positive_share=0.6), root / registry.dataset(name).folder)
+    for plan in PLANS:
+        write_corpus(plan, root / registry.dataset(plan.dataset).folder)
     return root
 
 
@@ -49,7 +55,7 @@ def test_one_task_of_each_kind_runs_by_the_command(data: Path, lobe, tmp_path: P
     tasks = [word for task in KINDS.values() for word in ("--task", task)]
     given = ["--backbone", f"{towers}:small", "--data", data, "--out", tmp_path / "out", "--protocol", "corrected", "--seeds", 1]
     code, stdout, stderr = lobe(
-        "run", *tasks, *given, "--profile", "smoke", "--limit", 16, "--executor", "inline", "--no-tracking", "--json"
+        "run", *tasks, *given, "--profile", "smoke", "--limit", 8, "--executor", "inline", "--no-tracking", "--json"
     )
     assert code == 0, stdout + stderr
     document = json.loads(stdout)

@@ -24,19 +24,32 @@ def rsna(corpora: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def run(data: Path, out: Path, *more: object) -> tuple:
-    return ("run", "--backbone", "torchvision:resnet18", "--data", data, "--out", out, *QUICK, *more)
+def run(data: Path, out: Path, *more: object, backbone: str = "torchvision:resnet18") -> tuple:
+    return ("run", "--backbone", backbone, "--data", data, "--out", out, *QUICK, *more)
 
 
 def labels_of(data: Path) -> Path:
     return data / "rsna" / "stage_2_train_labels.csv"
 
 
-def used_image(data: Path, lobe, out: Path) -> Path:
+@pytest.fixture(scope="module")
+def place_of_finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "out"
+
+
+@pytest.fixture
+def finished(place_of_finished: Path, corpora: Path, lobe) -> Path:
+    """The output folder of one quick tracked run, for all who read it; the first of them runs it."""
+    if not place_of_finished.exists():
+        code, _, err = lobe(*run(corpora, place_of_finished, "--task", LINEAR, "--executor", "inline"))
+        assert code == 0, err
+    return place_of_finished
+
+
+def used_image(data: Path, finished: Path) -> Path:
     """An image file that the quick job reads."""
-    assert lobe(*run(data, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
-    record = Store(out).all()[0]
-    first = read_statistics(out / "predictions" / record.key / STATISTICS_FILE).ids[0]
+    record = Store(finished).all()[0]
+    first = read_statistics(finished / "predictions" / record.key / STATISTICS_FILE).ids[0]
     return data / "rsna" / "stage_2_train_images" / f"{first}.dcm"
 
 
@@ -93,7 +106,7 @@ def test_same_command_again_computes_nothing_and_a_removed_record_comes_back_to_
     assert (after.metrics, after.curve, after.predictions) == (before[gone].metrics, before[gone].curve, before[gone].predictions)
 
 
-def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Path):
+def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tiny, tmp_path: Path):
     tasks = [
         "rsna-yolov3-finetune-1",
         "rsna-yolov3-frozen-1",
@@ -102,7 +115,9 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Pa
         "covid-rural-linear-frozen-100",
     ]
     named = [word for task in tasks for word in ("--task", task)]
-    code, _, err = lobe(*run(corpora, tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, "--json"))
+    code, _, err = lobe(
+        *run(corpora, tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, "--json", backbone=f"{tiny()}:build")
+    )
     assert code == 0, err
     records = Store(tmp_path / "out").all()
     assert {r.job.labels.task for r in records} == set(tasks)
@@ -112,29 +127,29 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tmp_path: Pa
         assert record.parameters["trained"] == trained
 
 
-def test_the_other_datasets_run_from_their_own_formats(lobe, tmp_path: Path):
+def test_the_other_datasets_run_from_their_own_formats(lobe, tiny, tmp_path: Path):
     from tests.corpora import Plan, write_corpus
 
     tasks = ["siim-unet-frozen-100", "object-cxr-linear-frozen-100", "nih-cxr-linear-frozen-100"]
     for name in ("siim", "object-cxr", "nih-cxr"):
         write_corpus(Plan(dataset=name, n_patients=14, seed=3), tmp_path / "data" / name)
     named = [word for task in tasks for word in ("--task", task)]
-    code, _, err = lobe(*run(tmp_path / "data", tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, "--json"))
+    code, _, err = lobe(
+        *run(tmp_path / "data", tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, backbone=f"{tiny()}:build")
+    )
     assert code == 0, err
     assert {r.job.labels.task: r.status for r in Store(tmp_path / "out").all()} == dict.fromkeys(tasks, "ok")
 
 
-def test_mlflow_holds_a_parent_run_with_children_parameters_epochs_and_artifacts(corpora: Path, lobe, tmp_path: Path):
+def test_mlflow_holds_a_parent_run_with_children_parameters_epochs_and_artifacts(finished: Path):
     from mlflow import MlflowClient
 
-    out = tmp_path / "out"
-    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline"))[0] == 0
-    client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{finished / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("lobe").experiment_id])
     parent = next(r for r in runs if r.data.tags["lobe.kind"] == "evaluation")
     (task,) = (r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id)
     (child,) = (r for r in runs if r.data.tags.get("mlflow.parentRunId") == task.info.run_id)
-    record = Store(out).all()[0]
+    record = Store(finished).all()[0]
     assert child.data.params["task"] == LINEAR
     assert child.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
     assert len(client.get_metric_history(child.info.run_id, "train_loss")) == len(record.curve)
@@ -142,24 +157,20 @@ def test_mlflow_holds_a_parent_run_with_children_parameters_epochs_and_artifacts
     assert {parent.info.status, child.info.status} == {"FINISHED"}
 
 
-def test_report_makes_a_page_with_overlays_from_stored_records_alone(corpora: Path, lobe, tmp_path: Path):
-    out = tmp_path / "out"
-    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
-    code, text, _ = lobe("report", "--out", out, "--json")
+def test_report_makes_a_page_with_overlays_from_stored_records_alone(finished: Path, lobe):
+    code, text, _ = lobe("report", "--out", finished, "--json")
     page = Path(json.loads(text)["page"])
     assert code == 0
     assert "resnet18 (random)" in page.read_text()
     assert list(page.parent.rglob("*.png"))
 
 
-def test_saved_predictions_score_to_the_same_number_and_need_their_frame(corpora: Path, lobe, tmp_path: Path):
-    out = tmp_path / "out"
-    assert lobe(*run(corpora, out, "--task", LINEAR, "--executor", "inline", "--no-tracking"))[0] == 0
-    record = Store(out).all()[0]
-    file = out / "predictions" / record.key / "masks.parquet"
+def test_saved_predictions_score_to_the_same_number_and_need_their_frame(finished: Path, corpora: Path, lobe, tmp_path: Path):
+    record = Store(finished).all()[0]
+    file = finished / "predictions" / record.key / "masks.parquet"
     code, text, _ = lobe("score", "-t", LINEAR, "-p", file, "--data", corpora, "--limit", 12, "--json")
     assert (code, json.loads(text)["metrics"]["opacity_dice"]) == (0, record.metrics["opacity_dice"])
-    assert lobe("export", out, record.key, "--to", tmp_path / "given")[0] == 0
+    assert lobe("export", finished, record.key, "--to", tmp_path / "given")[0] == 0
     content = json.loads((tmp_path / "given" / record.key / "masks.json").read_text())
     (tmp_path / "frameless.json").write_text(json.dumps({k: v for k, v in content.items() if k != "frame"}))
     code, _, err = lobe("score", "-t", LINEAR, "-p", tmp_path / "frameless.json", "--data", corpora, "--limit", 12)
@@ -189,8 +200,10 @@ def test_dry_run_lists_jobs_and_writes_no_record(corpora: Path, lobe, tmp_path: 
 # ---------------------------------------------------------------------------------------------------------------- bad input
 
 
-def test_a_truncated_dicom_fails_its_dataset_names_file_and_id_and_other_jobs_finish(rsna: Path, corpora: Path, lobe, tmp_path: Path):
-    image = used_image(rsna, lobe, tmp_path / "first")
+def test_a_truncated_dicom_fails_its_dataset_names_file_and_id_and_other_jobs_finish(
+    rsna: Path, corpora: Path, finished: Path, lobe, tmp_path: Path
+):
+    image = used_image(rsna, finished)
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     more = ("--data", f"covid-rural={corpora / 'covid-rural'}", "--task", LINEAR, "--task", "covid-rural-linear-frozen-100")
     code, _, err = lobe(*run(rsna, tmp_path / "out", *more, "--executor", "inline", "--no-tracking"))
@@ -200,8 +213,8 @@ def test_a_truncated_dicom_fails_its_dataset_names_file_and_id_and_other_jobs_fi
     assert {r.job.labels.task: r.status for r in Store(tmp_path / "out").all()} == {LINEAR: "failed", "covid-rural-linear-frozen-100": "ok"}
 
 
-def test_a_dicom_that_is_no_image_is_named(rsna: Path, lobe, tmp_path: Path):
-    image = used_image(rsna, lobe, tmp_path / "first")
+def test_a_dicom_that_is_no_image_is_named(rsna: Path, finished: Path, lobe, tmp_path: Path):
+    image = used_image(rsna, finished)
     import pydicom
 
     dataset = pydicom.dcmread(image)
@@ -211,8 +224,8 @@ def test_a_dicom_that_is_no_image_is_named(rsna: Path, lobe, tmp_path: Path):
     assert (code, image.stem in err) == (1, True)
 
 
-def test_a_failed_job_is_kept_and_retried_on_request(rsna: Path, lobe, tmp_path: Path):
-    image = used_image(rsna, lobe, tmp_path / "first")
+def test_a_failed_job_is_kept_and_retried_on_request(rsna: Path, finished: Path, lobe, tmp_path: Path):
+    image = used_image(rsna, finished)
     good = image.read_bytes()
     image.write_bytes(b"not a DICOM file")
     command = run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline", "--no-tracking")

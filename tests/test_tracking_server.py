@@ -27,7 +27,7 @@ from mlflow import MlflowClient
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
 
-pytestmark = pytest.mark.long(20)
+pytestmark = pytest.mark.long(10)
 
 DOCKER = Path(__file__).resolve().parents[1] / "docker"
 LINEAR = "rsna-linear-frozen-100"

@@ -27,7 +27,7 @@ from tests.perf.gpu_report import GpuReport, Line, Step, markdown
 
 BUDGET_S = 540.0  # of all steps together; ten minutes with what is around them
 CPU_SLACK = 10  # times a step's own time, where other work may share the cores
-PRELOADED = ["torch", "tests.perf.gpu_steps", "benchmark.execute.inline", "benchmark.training.fit"]
+PRELOADED = ["torch", "torchvision", "tests.perf.gpu_steps", "benchmark.execute.inline", "benchmark.training.fit"]
 STEPS = {  # name -> title, most seconds
     "machine": ("The machine, and generated data", 60.0),
     "tasks": ("Three tasks at full batch, through the product", 150.0),

@@ -34,6 +34,7 @@ from benchmark.training.model import Model
 from benchmark.training.shared_work import SharedWork
 from benchmark.training.sizes import batch_size
 from tests.perf import gpu
+from tests.perf.alternatives import tracing
 from tests.perf.corpus import corpus
 from tests.perf.gpu_report import Line
 
@@ -275,8 +276,7 @@ def compile_(scale: Scale) -> Iterator[Line]:
     """Against the run of `tasks` that was not compiled. On a CPU the network is traced and not compiled, which would take minutes."""
     task = LABELS if scale.small else TASKS[1]
     plain = scale.evaluated(task, "first")
-    traced = partial(_traced, torch.compile)
-    with mock.patch.object(torch, "compile", traced) if scale.small else nullcontext():
+    with tracing() if scale.small else nullcontext():
         record = scale.evaluated(task, "compiled", compiled=True)
     apart = max(abs(a.train_loss - b.train_loss) for a, b in zip(plain.curve[:1], record.curve[:1], strict=True))
     said = any("torch.compile" in warning for warning in record.warnings)
@@ -284,10 +284,6 @@ def compile_(scale: Scale) -> Iterator[Line]:
     values |= {"training, s": record.timings_s["training"], "training uncompiled, s": plain.timings_s["training"]}
     how = ("traced" if scale.small else "compiled") if said else "not compiled"
     yield Line(what=task, outcome="ok" if said and apart < 5e-2 else "failed", detail=how, values=values)
-
-
-def _traced(compile_with: Any, network: Any, **_: Any) -> Any:
-    return compile_with(network, dynamic=False, backend="aot_eager")
 
 
 def several(scale: Scale) -> Iterator[Line]:

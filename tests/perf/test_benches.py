@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
 from tests import perf as bench
-from tests.perf import page
+from tests.perf import alternatives, page
 from tests.perf.measure import BenchReport, Measurement, Timed, alternate
 
 pytestmark = pytest.mark.long(25)
@@ -71,6 +72,15 @@ def test_a_bench_runs_and_its_two_sides_agree(name: str, folder: Path, tmp_path:
     assert {"schema_version", "bench", "sides", "quick", "sizes", "rows", "seconds", "machine", "finished_at"} <= stored.keys()
     assert BenchReport.model_validate(stored) == report
     assert bench.table(report).row_count == len(report.rows)
+
+
+@pytest.mark.slow
+def test_a_step_that_is_compiled_gives_the_losses_of_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The miniature traces the network and does not compile it."""
+    monkeypatch.setattr(alternatives, "tracing", contextlib.nullcontext)
+    report = bench.run("step", tmp_path, quick=True)
+    assert report.equal, [(r.what, r.difference) for r in report.rows]
+    assert sum("compiled against plain" in row.what for row in report.rows) == 2
 
 
 def test_the_command_prints_one_json_document(lobe, tmp_path: Path):

@@ -18,8 +18,6 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import open_reader
 from tests.corpora import Plan, write_corpus
 
-pytestmark = pytest.mark.long(15)
-
 CARD = registry.dataset("chestx-det")
 RULE = CARD.splits["official"]
 EFFUSION, NODULE = CARD.classes.index("Effusion"), CARD.classes.index("Nodule")
@@ -225,7 +223,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("head", ["linear", "unet", "yolov3", "faster-rcnn"])
 def test_every_head_gives_its_number_on_a_generated_folder(small, tiny, generated, head):
     task = registry.task(f"chestx-det-{head}-frozen-100-lobe")
-    job, place = small.one(task.id, tiny(), root=generated, limit=8)
+    job, place = small.one(task.id, tiny(), root=generated, limit=8, max_steps=1, max_epochs=1, patience=1)
     record = small.fit(job, place)
     assert record.status == "ok"
     assert 0 <= record.metrics[task.report] <= 1

@@ -1,7 +1,11 @@
-"""A compiled network trains what the plain one trains; where it would not, or cannot be compiled, the job says so and stops."""
+"""A compiled network trains what the plain one trains; where it would not, or cannot be compiled, the job says so and stops.
+
+In `make test` the network is traced as for compiling, and runs as it was traced; `make verify` compiles it.
+"""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from unittest import mock
 
 import pytest
@@ -11,8 +15,7 @@ from benchmark.cards import EncoderMode
 from benchmark.errors import TrainingError
 from benchmark.training.compiled import CompiledNetwork
 from benchmark.training.options import RunOptions
-
-pytestmark = pytest.mark.long(20)
+from tests.perf.alternatives import tracing
 
 LINEAR = "rsna-linear-frozen-100"
 FINETUNE = {"encoder": EncoderMode.FINETUNE}
@@ -53,9 +56,12 @@ def close(record, other) -> None:
     assert record.metrics == pytest.approx(other.metrics, abs=5e-3)  # BatchNorm on maps of a few pixels enlarges rounding
 
 
-def test_a_compiled_job_gives_the_numbers_of_the_plain_one_and_says_so(small, begins, compiled, tiny):
+@pytest.mark.parametrize("only", [tracing, pytest.param(nullcontext, marks=pytest.mark.slow)], ids=["traced", "compiled"])
+def test_a_compiled_job_gives_the_numbers_of_the_plain_one_and_says_so(small, begins, compiled, tiny, only):
     job, place = small.one(LINEAR, tiny(dropout=0.2), card=FINETUNE, warmup_steps=0, batch_size=5, drop_last=False, max_steps=6)
-    plain, (record, n_calls) = small.fit(job, place), compiled(job, place)
+    plain = small.fit(job, place)
+    with only():
+        record, n_calls = compiled(job, place)
     close(record, plain)
     assert n_calls > 6  # steps, and validation
     assert "run by torch.compile: equal to the plain network up to rounding" in record.warnings

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import Permute
 
 from benchmark.errors import ConformanceError
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets
@@ -109,9 +108,20 @@ def _level(channels: int, patch: int, stride: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class _Permute(nn.Module):
+    """What torchvision's `ops.Permute` does. Every job imports this module, and `torchvision.ops` brings torch's whole compiler."""
+
+    def __init__(self, dims: tuple[int, ...]):
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.permute(self.dims)
+
+
 def _norm(channels: int) -> nn.Sequential:
     """Layer norm over the channels of each position."""
-    return nn.Sequential(Permute([0, 2, 3, 1]), nn.LayerNorm(channels, eps=1e-6), Permute([0, 3, 1, 2]))
+    return nn.Sequential(_Permute((0, 2, 3, 1)), nn.LayerNorm(channels, eps=1e-6), _Permute((0, 3, 1, 2)))
 
 
 def _to_side(features: Tensor, side: int) -> Tensor:
