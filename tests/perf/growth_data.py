@@ -19,6 +19,7 @@ from benchmark.readers.base import PHANTOM_FILE
 IMAGES_A_LIMIT = 1.9  # of RSNA for each training image: 60 % of 6,080 fill a limit of 3,200 and leave 1,216 to test on
 # MIMIC-CXR-JPG 2.0.0: 377,110 images, 5,159 of them in the official test split (datasets/mimic-cxr.yaml).
 IMAGES_A_PATIENT, TEST_SHARE = 6, 0.014
+WORTH_A_POOL = 100  # fewer images are drawn before a second process is there
 FIRST_STUDY = 70_000_000
 LINKS = 60_000  # names of one file, below what file systems allow
 REPORT = "FINDINGS: The lungs are clear. There is no effusion.\nIMPRESSION: No acute process."
@@ -30,7 +31,7 @@ def rsna(folder: Path, limit: int, progress: Callable[[int, int], None] | None =
     where = root / registry.dataset("rsna").folder
     if not where.exists():
         plan = Plan(dataset="rsna", n_patients=math.ceil(IMAGES_A_LIMIT * limit), seed=1, images_per_patient=(1, 1))
-        write_corpus(plan, where, progress, workers=usable_cores())
+        write_corpus(plan, where, progress, workers=usable_cores() if limit >= WORTH_A_POOL else 1)
     return root
 
 

@@ -240,6 +240,8 @@ def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
     monkeypatch.setattr(growth_child, "REPEATS", 1)
     monkeypatch.setattr(growth, "REPEATS", 1)
+    monkeypatch.setattr(growth, "N_TOGETHER", 1)
+    monkeypatch.setattr(growth, "TOGETHER", (growth.YOLO, growth.LINEAR))
     shown: list[tuple[int, int]] = []
     kept: list[GrowthReport] = []
     found = growth.measure(
