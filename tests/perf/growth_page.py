@@ -182,8 +182,8 @@ def _cost(point: Point | None, unit: str) -> str:
         return "–"
     if not unit:
         return _value(point.value, unit)
-    small = {"s": (1000, "ms"), "MB": (1000, "kB")}[unit]
-    return f"{_value(point.value, unit)} ({point.value / point.x * small[0]:.3g} {small[1]})"
+    each = _value(point.value / point.x * 1000, {"s": "ms", "MB": "kB"}[unit])
+    return f"{_value(point.value, unit)} ({each})"
 
 
 def _value(value: float | None, unit: str) -> str:
