@@ -42,15 +42,35 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, or all.")],
+    name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, or all of these; growth.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for NAME.json, one a bench.")] = Path("lobe-bench"),
     quick: Annotated[bool, typer.Option("--quick", help="A miniature that shows that it runs; its times mean nothing.")] = False,
     page: Annotated[Path | None, typer.Option("--page", help="Also write the page made of all JSON files in --out, as Markdown.")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Of growth: the commit before to measure beside this one, or none.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option("--sizes", help="Of growth: images a split, like 200,800,3200.")] = None,
+    records: Annotated[str | None, typer.Option("--records", help="Of growth: records of a store, like 1000,4000.")] = None,
+    lists: Annotated[str | None, typer.Option("--lists", help="Of growth: images of a list to plan on.")] = None,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option("--made", help="Of growth: where its data is made, and left for the next time. Default: a temporary folder."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` is meant for an hour."""
+    """Measures speed against the plain way on this machine and checks that both give the same numbers; `all` is meant for an hour.
+
+    `growth` measures how time, memory and bytes grow with size, against a commit before; meant for an hour as well.
+    """
     benches = _benches()
-    chosen = benches.NAMES if name == "all" else (one_of("NAME", name, benches.NAMES),)
+    options = {"--against": against, "--sizes": sizes, "--records": records, "--lists": lists}
+    asked = {option: value for option, value in options.items() if value}
+    if name == benches.GROWTH:
+        _grow(benches, asked, out_folder, quick, data_folder, page, as_json)
+        return
+    if asked or data_folder:
+        raise typer.BadParameter(f"only `lobe bench {benches.GROWTH}` takes it.", param_hint=next(iter(asked), "--made"))
+    chosen = benches.NAMES if name == "all" else (one_of("NAME", name, (*benches.NAMES, benches.GROWTH)),)
     results = []
     with tempfile.TemporaryDirectory(prefix="lobe-bench-") as folder:
         for each in chosen:
@@ -85,6 +105,27 @@ def clean(
         remove_caches(rows)
         if not as_json:
             out.print(f"Removed {len(rows)} caches, {sum(r['bytes'] for r in rows) / 2**20:.0f} MiB.")
+
+
+def _grow(
+    benches: ModuleType, asked: dict[str, str], out_folder: Path, quick: bool, folder: Path | None, page: Path | None, as_json: bool
+) -> None:
+    from benchmark.progress import bar
+
+    with bar(err, "bench growth, expected seconds", quiet=as_json) as show:
+        report = benches.grow(asked, out_folder, quick=quick, folder=folder, page=page, show=show)
+    failed = [f"{side.name}: {step}: {why}" for side in report.sides for step, why in side.failures.items()]
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        out.print(benches.growth_table(report))
+        out.print(f"Written to {plain(str(out_folder))}.")
+    for each in failed:
+        err.print(f"[red]failed:[/] {plain(each)}", soft_wrap=True)
+    if not report.equal:
+        err.print("[red]The two sides differ:[/] their numbers are not the same, so neither are their times.")
+    if failed or not report.equal:
+        raise typer.Exit(1)
 
 
 def _benches() -> ModuleType:

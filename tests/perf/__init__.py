@@ -1,6 +1,7 @@
 """`lobe bench`: the project's speed against the plain way, measured in the same run, with the numbers of both compared.
 
 Each bench is a module with `run(quick, folder) -> BenchReport`; `measure` holds what they share, `page` makes a page of their JSON files.
+`growth` is another matter: it measures one commit against another, at several sizes, and has a page of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -18,7 +21,11 @@ from benchmark.store import write_atomically
 from tests.perf import page
 from tests.perf.measure import BenchReport
 
+if TYPE_CHECKING:
+    from tests.perf.growth_reach import GrowthReport
+
 NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
+GROWTH = "growth"  # no part of `all`: it runs another commit as well
 
 
 def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> BenchReport:
@@ -64,3 +71,47 @@ def table(report: BenchReport) -> Table:
 def write_page(out: Path, path: Path) -> None:
     """Writes the page of everything measured in `out`."""
     path.write_text(page.markdown(read(out)), encoding="utf-8")
+
+
+def grow(
+    asked: Mapping[str, str],
+    out: Path,
+    *,
+    quick: bool,
+    folder: Path | None = None,
+    page: Path | None = None,
+    show: Callable[[int, int], None] = lambda done, total: None,
+) -> GrowthReport:
+    """Measures growth and writes `<out>/growth.json`, anew after every step, and the page with its picture.
+
+    Args:
+        asked: options of the command line by name (`--against`, `--sizes`, `--records`, `--lists`); others keep their default.
+        folder: where data is made, left there for the next bench; None makes it in a temporary folder.
+        show: told how many of the expected seconds have gone.
+
+    Raises:
+        UsageError: an option makes no sense, or there is no such commit.
+    """
+    from tests.perf import growth, growth_page
+
+    sizes, against = growth.chosen(asked, quick=quick)
+    command = " ".join(["lobe bench growth", *(["--quick"] if quick else []), *(f"{option} {value}" for option, value in asked.items())])
+    out.mkdir(parents=True, exist_ok=True)
+
+    def keep(report: GrowthReport) -> None:
+        write_atomically(out / "growth.json", report.model_dump_json(indent=1).encode())
+
+    with tempfile.TemporaryDirectory(prefix="lobe-growth-") as work:
+        data = Path(work) / "data" if folder is None else folder.resolve()
+        report = growth.run(sizes, data, Path(work), quick=quick, against=against, command=command, show=show, keep=keep)
+    keep(report)
+    if page is not None:
+        growth_page.write_page(report, page)
+    return report
+
+
+def growth_table(report: GrowthReport) -> Table:
+    """For the terminal."""
+    from tests.perf import growth_page
+
+    return growth_page.table(report)
