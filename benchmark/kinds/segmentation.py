@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import FrameMismatch, UsageError
@@ -58,29 +58,29 @@ class Segmentation(TrainedKind):
         return scores.segmentation_selection(dice.join(counts), class_names)
 
     def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> Tested:
-        masks: list[np.ndarray] = []
+        codes: list[list[bytes]] = []  # of the whole split, of which neither probabilities nor masks are kept
 
         def chunks() -> Iterator[np.ndarray]:
             for _, found in predicted:
                 probabilities = _probabilities(found)
-                masks.append(dice.binarise(probabilities))
+                codes.extend(coco_rle.encode(masks) for masks in dice.binarise(probabilities))
                 yield probabilities
 
-        truth = part.masks(np.arange(len(part)))
-        scored = scores.score_segmentation(chunks(), truth, card.classes, card.mask_source == "masks", batch_size)
-        return Tested(scored.metrics, scored.statistics, np.concatenate(masks), warnings_of(scored))
+        scored = scores.score_segmentation(chunks(), part.true_masks, card.classes, card.mask_source == "masks", batch_size)
+        return Tested(scored.metrics, scored.statistics, codes, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
-        return dice_anchors(part.masks(np.arange(len(part))), class_names, head.grid)
+        return dice_anchors(part.true_masks, class_names, head.grid)
 
-    def store(self, folder: Path, job: Job, part: Part, predictions: np.ndarray) -> None:
-        """Writes (N, C, S, S) bool masks."""
-        dump(folder / MASKS_FILE, {**coco_json.header(job, part), "annotations": _annotations(predictions)})
+    def store(self, folder: Path, job: Job, part: Part, predictions: Sequence[Sequence[bytes]]) -> None:
+        """Writes masks, given as the run-length code of each image and class (`coco_rle.encode`)."""
+        rows = _annotations(predictions, part.cache.recipe.size)
+        dump(folder / MASKS_FILE, {**coco_json.header(job, part), "annotations": rows})
 
     def examples(self, part: Part, predictions: Any) -> dict[str, np.ndarray] | None:
         """The first images with a mask, in the split's order."""
-        positive = [i for i in range(len(part)) if part.masks(np.array([i])).any()]
-        index = np.array(positive[:N_EXAMPLES], np.int64)
+        positive = (i for i in range(len(part)) if part.masks(np.array([i])).any())
+        index = np.array(list(itertools.islice(positive, N_EXAMPLES)), np.int64)
         return {"index": index, "images": part.images(index).numpy(), "masks": part.masks(index)} if len(index) else None
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
@@ -89,8 +89,8 @@ class Segmentation(TrainedKind):
         submitted.require_frame(file, frame, part)
         placed = np.empty_like(masks)
         placed[submitted.positions(ids, part)] = masks
-        truth = part.masks(np.arange(len(part)))
-        found = scores.score_segmentation(placed.astype(np.float32), truth, card.classes, true_masks=card.mask_source == "masks")
+        certain = (masks.astype(np.float32) for masks in placed[:, None])  # image by image: floats of all would fill memory
+        found = scores.score_segmentation(certain, part.true_masks, card.classes, true_masks=card.mask_source == "masks")
         # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
         found.metrics.pop("pixel_ap", None)
         found.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
@@ -183,13 +183,12 @@ def _probabilities(found: torch.Tensor) -> np.ndarray:
     return found.float().cpu().numpy()
 
 
-def _annotations(masks: np.ndarray) -> list[dict[str, Any]]:
-    rows = []
-    for i, image in enumerate(masks):
-        encoded = coco_mask.encode(np.asfortranarray(image.transpose(1, 2, 0).astype(np.uint8)))
-        for c, rle in enumerate(encoded):
-            rows.append({"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
-    return rows
+def _annotations(codes: Sequence[Sequence[bytes]], size: int) -> list[dict[str, Any]]:
+    return [
+        {"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": [size, size], "counts": code.decode()}}
+        for i, of_image in enumerate(codes)
+        for c, code in enumerate(of_image)
+    ]
 
 
 def _side(path: Path, frame: str) -> int:

@@ -11,12 +11,13 @@ import pytest
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.imaging.geometry import Frame
 from benchmark.kinds.detection import read_detections
+from benchmark.kinds.kit import coco_rle
 from benchmark.kinds.segmentation import MASKS_FILE, read_masks
 
 
 def test_every_image_says_how_to_map_back_to_original_pixels(segmentation, write):
     job, part = segmentation
-    folder = write(job, part, np.zeros((len(part), 1, 64, 64), bool))
+    folder = write(job, part, [coco_rle.encode(np.zeros((1, 64, 64), bool))] * len(part))
     content = json.loads((folder / MASKS_FILE).read_text())
     box = np.array([[10.0, 12.0, 20.0, 30.0]])
     for image in content["images"]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmark.kinds.base import Part
 from benchmark.kinds.detection import DETECTIONS_FILE
+from benchmark.kinds.kit import coco_rle
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, STATISTICS_FILE, read_examples
 from benchmark.metrics.boxes import Detections
 
@@ -29,7 +30,7 @@ def test_examples_are_the_first_positive_images_with_their_truth(detection, segm
         assert np.array_equal(example.boxes_xywh, part.boxes[example.index])
         assert np.array_equal(example.box_labels, part.labels[example.index])
     job, part = segmentation
-    folder = write(job, part, np.zeros((len(part), 1, 64, 64), bool))
+    folder = write(job, part, [coco_rle.encode(np.zeros((1, 64, 64), bool))] * len(part))
     for example in read_examples(folder / EXAMPLES_FILE):
         assert np.array_equal(example.masks, part.masks(np.array([example.index]))[0])
         assert example.masks.any()
