@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.heads._sizes import YOLO_STRIDES as STRIDES
+from benchmark.heads._sizes import YOLO_WIDTHS as WIDTHS
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.networks import mmcv_ops
 from benchmark.heads.networks.yolov3_targets import LossAtExtremes, assign, scale_loss, scale_sums
@@ -25,8 +27,6 @@ from mmdet.models.dense_heads import YOLOV3Head  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 
-STRIDES = (8, 16, 32)
-WIDTHS = (512, 256, 128)  # from the deepest level
 # (width, height) at 224 px: 0.54 times the COCO anchors, except the first width, 64.64 in the released code where 62.64 was meant.
 ANCHORS_224 = (
     ((64.64, 48.6), (84.24, 106.92), (201.42, 176.04)),
