@@ -119,11 +119,12 @@ def falling(detections: Detections) -> np.ndarray:
 
 def rank_within_image(image: np.ndarray) -> np.ndarray:
     """(n,) int64: how many detections of the same image stand earlier in the list. `image`: (n,) int64 in falling confidence."""
-    order = np.argsort(image, kind="stable")
+    # NumPy sorts numbers of 16 bits ten times as fast as those of 64.
+    order = np.argsort(image.astype(np.uint16) if image.min(initial=0) >= 0 and image.max(initial=0) < 2**16 else image, kind="stable")
     ordered = image[order]
-    first = np.searchsorted(ordered, ordered, side="left")
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(image)])
     rank = np.empty(len(image), np.int64)
-    rank[order] = np.arange(len(image)) - first
+    rank[order] = np.arange(len(image)) - np.repeat(first, np.diff(np.r_[first, len(image)]))
     return rank
 
 
@@ -184,11 +185,11 @@ def pairs_of_one_image_and_class(
     n_labels = 1 + max(label.max(initial=0), truth_label.max(initial=0))
     group, truth_group = image * n_labels + label, truth_image * n_labels + truth_label
     by_group = np.argsort(truth_group, kind="stable")
-    start, stop = (np.searchsorted(truth_group[by_group], group, side=side) for side in ("left", "right"))
-    count = stop - start
-    pair_detection = np.repeat(np.arange(len(group)), count)
+    in_group = np.bincount(truth_group, minlength=1 + int(group.max(initial=0)))
+    met = np.flatnonzero(in_group[group])  # detections of an image and class that has truth: few of many
+    count, start = in_group[group[met]], (np.cumsum(in_group) - in_group)[group[met]]
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return pair_detection, by_group[np.repeat(start, count) + within]
+    return np.repeat(met, count), by_group[np.repeat(start, count) + within]
 
 
 def _touching(
