@@ -5,6 +5,8 @@ No torch here: a forecast is made before any framework is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from benchmark.cards import HeadSize
 
 IMAGE_CHANNELS = 3
@@ -26,7 +28,7 @@ class Tally:
         reads_image: the normalised image is kept too.
     """
 
-    def __init__(self, strides: tuple[int, ...], channels: dict[int, int], frame_size: int, *, reads_image: bool = False):
+    def __init__(self, strides: tuple[int, ...], channels: Mapping[int, int], frame_size: int, *, reads_image: bool = False):
         self.strides, self.reads_image = strides, reads_image
         self.parameters = 0
         self.kept = sum(channels[stride] * (frame_size // stride) ** 2 for stride in strides)

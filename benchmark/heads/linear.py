@@ -36,7 +36,7 @@ def stack(heads: Sequence[Linear]) -> LinearStack:
 def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
     """What it holds; arguments as of `HeadRequest`."""
     deepest = max(channels)
-    tally = Tally((deepest,), dict(channels), frame_size)
+    tally = Tally((deepest,), channels, frame_size)
     tally.layer(channels[deepest], n_classes, frame_size // deepest)
     tally.joined((1 + LOSS_MAPS) * n_classes, frame_size)
     return tally.size

@@ -29,7 +29,7 @@ def build(request: HeadRequest) -> Head:
 def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
     """What it holds; arguments as of `HeadRequest`."""
     strides = tuple(sorted(stride for stride in channels if stride > 1))
-    tally, stride = Tally(strides, dict(channels), frame_size), strides[-1]
+    tally, stride = Tally(strides, channels, frame_size), strides[-1]
     tally.kept = 0  # every level is copied beside a decoded map: none is kept itself
     last = channels[stride]
     for at, width in SMP_WIDTHS.items():

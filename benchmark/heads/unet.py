@@ -29,7 +29,7 @@ def build(request: HeadRequest) -> Head:
 def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
     """What it holds; arguments as of `HeadRequest`."""
     strides = tuple(sorted(stride for stride in channels if stride > 1))
-    tally, stride = Tally(strides, dict(channels), frame_size, reads_image=True), strides[-1]
+    tally, stride = Tally(strides, channels, frame_size, reads_image=True), strides[-1]
     width = last = channels[stride]
     for _ in range(2):
         tally.block(width, width, frame_size // stride, bias=True)

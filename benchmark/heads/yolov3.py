@@ -37,7 +37,7 @@ def build(request: HeadRequest) -> Head:
 
 def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
     """What it holds; arguments as of `HeadRequest`."""
-    tally, last = Tally(YOLO_STRIDES, dict(channels), frame_size), 0
+    tally, last = Tally(YOLO_STRIDES, channels, frame_size), 0
     for stride, width in zip(reversed(YOLO_STRIDES), YOLO_WIDTHS, strict=True):
         side = frame_size // stride
         if last:  # a map of half the side is brought up beside the encoder's

@@ -37,7 +37,7 @@ def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
     n_true = np.zeros(n_classes, np.int64)
     for start in range(0, n_images, chunk):
         for image in masks[start : start + chunk]:
-            n_true += [np.count_nonzero(of_class) for of_class in image]
+            n_true += np.array([np.count_nonzero(of_class) for of_class in image])
     dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
     return dice
 

@@ -85,7 +85,6 @@ def fit(
     ready.clock.lap("training")
     if parallel.rank() == 0:
         notes, selected = _execution_notes(checkpoint, options, model.most), training.result
-        del training  # and with it the optimiser's state
         yield from _tested(job, inputs, options, learning_rate, shared, ready, model, selected, background, path="plain", notes=notes)
 
 

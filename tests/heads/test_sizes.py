@@ -9,26 +9,9 @@ from benchmark import registry
 from benchmark.cards import Switches
 from benchmark.execute.memory import ENCODERS
 from benchmark.heads.base import HeadRequest
+from tests.peaks import kept_for_backward
 
 SIZED = sorted(name for name in registry.plugins("heads") if hasattr(registry.plugin("heads", name), "size"))
-
-
-def kept_for_backward(module: torch.nn.Module, forward) -> int:
-    """Bytes that the forward pass keeps beside weights, every storage once. On the meta device nothing is computed."""
-    own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
-    seen: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            seen[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = forward()
-    found = sum(storage.nbytes() for storage in seen.values())
-    del outputs
-    return found
 
 
 def test_the_heads_of_the_paper_say_what_they_hold():
