@@ -14,8 +14,9 @@ import torch
 from torch import distributed, nn
 
 from benchmark import parallel, registry
+from benchmark.cards import POOLED
 from benchmark.errors import TrainingError
-from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
+from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import faster_rcnn, yolov3
 from benchmark.registry import plugin
 from benchmark.training.micro_batches import losses_of_pieces

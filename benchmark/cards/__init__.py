@@ -7,7 +7,7 @@ training. One module for each kind of card; all names are imported from here.
 from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Contamination, EncoderMode, Normalisation
 from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
-from benchmark.cards.heads import HeadFacts
+from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
@@ -18,6 +18,7 @@ from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
 __all__ = [
     "DISCLAIMER",
     "IMAGENET",
+    "POOLED",
     "SCHEMA_VERSION",
     "SHARED_PARTS",
     "VOLATILE_FIELDS",
@@ -37,6 +38,7 @@ __all__ = [
     "Failure",
     "GridCard",
     "HeadFacts",
+    "HeadSize",
     "Job",
     "Labels",
     "Later",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from benchmark.cards.base import Card, Target
+
+POOLED = 0  # stands among strides for the embedding of the whole image
 
 
 class HeadFacts(Card):
@@ -17,7 +21,8 @@ class HeadFacts(Card):
         exclusive: of a classifier: each image has exactly one class.
         smoke_steps: training steps of a smoke run.
         step_s: rough seconds of a training step for one image on one CPU core, on features of a frozen encoder, until it was measured.
-        memory_bytes: rough memory of a process that trains it, until it was measured.
+        memory_bytes: rough memory of a process that trains it, until it was measured; of a head whose module says no `size`.
+        library_bytes: memory of libraries that its code imports, beside those of every process.
         later_switches: those of `Switches.came_later` that it reads. Jobs of other heads keep such a switch at its default.
     """
 
@@ -28,4 +33,22 @@ class HeadFacts(Card):
     smoke_steps: int = 100
     step_s: float = 0.1
     memory_bytes: int = 2 * 2**30
+    library_bytes: int = 0
     later_switches: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class HeadSize:
+    """How much a head holds on given features: what its module's `size` gives, for a forecast of memory.
+
+    Attributes:
+        strides: levels of features that it reads, as `Head.strides`.
+        parameters: numbers that are trained.
+        kept: numbers that the forward pass of one image keeps for the backward pass, its inputs included.
+        reads_image: the normalised image is one of its inputs.
+    """
+
+    strides: tuple[int, ...]
+    parameters: int
+    kept: int
+    reads_image: bool = False

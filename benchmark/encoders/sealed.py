@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.cards import Normalisation
+from benchmark.cards import POOLED, Normalisation
 from benchmark.encoders.base import Backbone, ImageEmbedding, VisionLanguageBackbone
 from benchmark.errors import UsageError
-from benchmark.heads.base import POOLED
 
 CHANNELS = 3
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark import json_files, private, registry
 from benchmark.cards import EncoderMode, Job, Record
+from benchmark.execute import memory
 from benchmark.execute.work import WorkUnit
 from benchmark.readers.base import SPLITS
 from benchmark.store import write_atomically
@@ -37,7 +38,7 @@ ENCODER_WORK = {
 }  # fmt: skip
 GPU_OVER_CORE = 50.0  # a guess that no GPU has confirmed (docs/gpu.md)
 ASSUMED = SplitSizes(5000, 1500, 1500)  # of a dataset that was not opened and whose card says nothing
-MARGIN = 1.25  # on measured memory
+MARGIN = 1.25  # on expected memory
 CUDA_CONTEXT_BYTES = 2**30  # of a process on a GPU, beside what torch counts
 KEPT = 10_000  # entries; the oldest go first
 
@@ -86,8 +87,8 @@ class Costs:
         self._keep(_exactly(job), seconds=total, disk=float(disk_bytes))
         # What pieces of a batch needed says nothing of a whole one.
         peak = record.peak_memory_bytes if record.micro_batches == 1 else None
-        rest = (total - training) / max(used.images, 1)
-        self._keep(kind_of(job), seconds_per_image=training / max(seen, 1), rest_per_image=rest, bytes=float(peak or 0))
+        rest, images = (total - training) / max(used.images, 1), float(used.images)
+        self._keep(kind_of(job), seconds_per_image=training / max(seen, 1), rest_per_image=rest, bytes=float(peak or 0), images=images)
 
     def seconds(self, job: Job, inputs: Inputs | None = None) -> float:
         """Expected time of a job on one worker, without what its unit does once for all its jobs.
@@ -119,14 +120,17 @@ class Costs:
         images = max((expected_work(job, sizes_of(job, unit.inputs)).used.images for job in rough), default=0)
         return seconds + (images * FEATURES_S * _encoder_work(rough[0]) / _speed(rough[0]) if rough else 0.0)
 
+    def peak_bytes(self, unit: WorkUnit) -> int:
+        """Peak memory of a process of the unit: as measured of its kind, else as `memory` counts it, else as the head guesses."""
+        return self._expected_bytes(unit) or registry.head(unit.jobs[0].experiment.head).memory_bytes
+
     def needs(self, unit: WorkUnit) -> Needs:
         """What the unit is given. Memory doubles with every time it was not enough (`unit.growth`)."""
         experiment = unit.jobs[0].experiment
-        seen = max((self._known.get(kind_of(job), {}).get("bytes", 0.0) for job in unit.jobs), default=0.0)
-        grown = 2**unit.growth
-        guess = registry.head(experiment.head).memory_bytes
+        grown, guess = 2**unit.growth, registry.head(experiment.head).memory_bytes
         if experiment.device_type == "cpu":
-            return Needs(experiment.threads * unit.workers, int((seen * MARGIN or guess) * grown) * unit.workers)
+            return Needs(experiment.threads * unit.workers, int((self._expected_bytes(unit) * MARGIN or guess) * grown) * unit.workers)
+        seen = max((self._seen_bytes(job) for job in unit.jobs), default=0.0)
         if unit.workers > 1:
             return Needs(experiment.threads * unit.workers, guess * unit.workers, n_gpus=unit.workers)
         share = int((seen * MARGIN + CUDA_CONTEXT_BYTES) * grown) if seen else None
@@ -141,10 +145,31 @@ class Costs:
             newest = dict(list(self._known.items())[-KEPT:])
             write_atomically(self.path, json.dumps(newest).encode(), private.opener)
 
+    def _seen_bytes(self, job: Job) -> float:
+        """Largest memory of a job of this kind; 0 when none was measured."""
+        return self._known.get(kind_of(job), {}).get("bytes", 0.0)
+
+    def _expected_bytes(self, unit: WorkUnit) -> int:
+        """Of one process; 0 where nothing was measured and nothing can be counted."""
+        return max(self._expected_of_job(job, unit) for job in unit.jobs)
+
+    def _expected_of_job(self, job: Job, unit: WorkUnit) -> int:
+        sizes, budget = sizes_of(job, unit.inputs), unit.options.feature_budget_bytes
+        seen = self._seen_bytes(job)
+        if not seen:
+            return memory.peak_bytes(job, unit.options, sizes, unit.workers) or 0
+        # Jobs of a kind differ in how many images they keep features of; the kind itself fixes all else.
+        before = self._known[kind_of(job)].get("images")
+        now = chosen(job.experiment, sizes).images
+        then = now if before is None else int(before)
+        kept_now, kept_then = (memory.features_bytes(job.experiment, n, budget) for n in (now, then))
+        return int(seen) + max(kept_now - kept_then, 0)
+
     def _keep(self, name: str, **values: float) -> None:
         entry: dict[str, Any] = self._known.pop(name, {})  # to the end: newest last
-        peak = max(entry.get("bytes", 0.0), values.get("bytes", 0.0))
-        self._known[name] = {**entry, **values} | ({"bytes": peak} if peak else {})
+        largest = max(entry, values, key=lambda one: one.get("bytes", 0.0))
+        peak = {key: largest[key] for key in ("bytes", "images") if largest.get("bytes") and key in largest}
+        self._known[name] = {**entry, **values} | peak
 
 
 def _is_entry(entry: Any) -> bool:

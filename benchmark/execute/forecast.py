@@ -19,7 +19,7 @@ class Forecast:
         machine: what it is planned for, in words.
         measured_jobs: of `n_jobs`, those priced by measurements of similar jobs; the rest is a rough guess.
         device_hours: of GPUs, or of cores where there is none.
-        process_bytes: memory of the largest process.
+        process_bytes: peak memory of the largest process.
         disk_bytes: predictions and records; only of jobs with such measurements.
     """
 
@@ -58,7 +58,7 @@ def forecast(todo: Sequence[WorkUnit], costs: Costs, equipment: Equipment) -> Fo
         seconds=simulated.makespan_s,
         critical_path_s=simulated.critical_path_s,
         device_hours=simulated.work_s / 3600,
-        process_bytes=max((costs.needs(unit).memory_bytes // unit.workers for unit in todo), default=0),
+        process_bytes=max((costs.peak_bytes(unit) for unit in todo), default=0),
         disk_bytes=int(sum(map(costs.disk_bytes, jobs))),
     )
 

@@ -16,12 +16,14 @@ from benchmark.errors import LobeError, NotSelected
 from benchmark.events import Event, Finished, Started
 from benchmark.execute import gang, spool
 from benchmark.faults import of_environment
+from benchmark.machine import usable_cores
 from benchmark.plan import select_learning_rate
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 from benchmark.training.record import failed
 
 if TYPE_CHECKING:
+    from benchmark.training.background import Background
     from benchmark.training.shared_work import SharedWork
 
 
@@ -83,13 +85,17 @@ def units(jobs: Iterable[Job], inputs: Mapping[str, Inputs]) -> list[WorkUnit]:
 def with_share_of_memory(unit: WorkUnit, n_at_once: int) -> WorkUnit:
     """The unit as one of so many that run side by side on a node: the node's memory for features is divided between them."""
     budget = unit.options.feature_budget_bytes // n_at_once
-    return replace(unit, options=replace(unit.options, feature_budget_bytes=budget))
+    return replace(unit, options=replace(unit.options, feature_budget_bytes=budget, units_at_once=n_at_once))
 
 
 def run_unit(unit: WorkUnit) -> Iterator[Event]:
-    """Runs the unit's jobs in order, those that may train together as one. A job that fails yields a failed record; the others go on."""
+    """Runs the unit's jobs in order, those that may train together as one. A job that fails yields a failed record; the others go on.
+
+    Where a core is idle, a job's scores and files are made while the next one trains: its Finished then comes after that one's Started.
+    """
     import torch  # it enters the process here and not before
 
+    from benchmark.training.background import Background
     from benchmark.training.determinism import prepare_process
     from benchmark.training.shared_work import SharedWork
     from benchmark.training.together import group_key
@@ -102,12 +108,32 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
     groups: dict[str, list[Job]] = {}
     for job in unit.jobs:
         groups.setdefault(group_key(job) or job.key, []).append(job)
-    for group in groups.values():
-        together = group_key(group[0]) is not None and unit.options.micro_batches == 1
-        for event in (_run_together if together else _run_alone)(group, unit, outcomes, shared):
-            if isinstance(event, Finished):
-                _hand_over(unit, event, outcomes)
+    background = Background() if _has_idle_core(unit) else None
+    try:
+        for group in groups.values():
+            together = group_key(group[0]) is not None and unit.options.micro_batches == 1
+            for event in (_run_together if together else _run_alone)(group, unit, outcomes, shared, background):
+                if isinstance(event, Finished):
+                    _hand_over(unit, event, outcomes)
+                yield event
+        for event in _scored(unit, background, wait=True):
+            _hand_over(unit, event, outcomes)
             yield event
+    finally:
+        if background is not None:
+            background.close()
+
+
+def _has_idle_core(unit: WorkUnit) -> bool:
+    """Whether something may run beside a training job; nothing follows a single one, and one of several processes has its own."""
+    threads = unit.jobs[0].experiment.threads * unit.options.units_at_once
+    return len(unit.jobs) > 1 and unit.workers == 1 and usable_cores() > threads
+
+
+def _scored(unit: WorkUnit, background: Background | None, *, wait: bool = False) -> Iterator[Finished]:
+    """Jobs that ended in the background since it was asked last."""
+    for job, ended in () if background is None else background.ended(wait=wait):
+        yield ended if isinstance(ended, Finished) else _failed(job, unit, ended)
 
 
 def _hand_over(unit: WorkUnit, finished: Finished, outcomes: dict[str, Outcome]) -> None:
@@ -123,29 +149,37 @@ def _hand_over(unit: WorkUnit, finished: Finished, outcomes: dict[str, Outcome])
         discard(unit.options.checkpoints, record.key)
 
 
-def _run_alone(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork) -> Iterator[Event]:
+def _run_alone(
+    jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork, background: Background | None
+) -> Iterator[Event]:
     """One after another, each by as many processes as the unit has workers."""
     from benchmark.training import fit as fitting
 
     for job in jobs:
+        yield from _scored(unit, background, wait=bool(job.depends_on))  # its rate follows from jobs that may have been trained just now
         yield Started(job.key)
         began = time.monotonic()
         try:
             given = (job, unit.inputs, unit.options, _learning_rate(job, outcomes))
-            yield from fitting.fit(*given, shared) if unit.workers == 1 else gang.fit(*given, unit.workers)
+            for event in fitting.fit(*given, shared, background) if unit.workers == 1 else gang.fit(*given, unit.workers):
+                yield event
+                yield from _scored(unit, background)
         except gang.GangLost:  # the executor's business
             raise
         except Exception as error:  # every failure becomes a record; the others go on
             yield _failed(job, unit, error, began)
 
 
-def _run_together(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork) -> Iterator[Event]:
+def _run_together(
+    jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork, background: Background | None
+) -> Iterator[Event]:
     """Side by side. If the whole group fails with an unexpected error, each job is retried alone."""
     from benchmark.training import fit as fitting
 
     def fit(jobs: Sequence[Job]) -> Iterator[Event]:
-        return fitting.fit_together(jobs, unit.inputs, unit.options, [rates[job.key] for job in jobs], shared)
+        return fitting.fit_together(jobs, unit.inputs, unit.options, [rates[job.key] for job in jobs], shared, background)
 
+    yield from _scored(unit, background, wait=any(job.depends_on for job in jobs))
     rates: dict[str, float] = {}
     for job in jobs:
         yield Started(job.key)
@@ -160,10 +194,14 @@ def _run_together(jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Ou
     began = time.monotonic()
     try:
         for event in fit(left):
-            if isinstance(event, Finished):
-                done.add(event.record.key)
-            yield event
+            for told in (event, *_scored(unit, background)):
+                if isinstance(told, Finished):
+                    done.add(told.record.key)
+                yield told
     except Exception as error:
+        for scored in _scored(unit, background, wait=True):
+            done.add(scored.record.key)
+            yield scored
         left = [job for job in left if job.key not in done]
         if isinstance(error, LobeError) or len(left) == 1:
             for job in left:

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from benchmark.cards import Switches
 
-POOLED = 0  # stands among strides for the embedding of the whole image
-
 
 @dataclass(frozen=True)
 class HeadRequest:

@@ -5,9 +5,10 @@ Frozen, it is a linear probe and its features are cached; fine-tuned, the same l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import POOLED, HeadFacts, HeadSize
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
@@ -20,3 +21,9 @@ def build(request: HeadRequest) -> Head:
     from benchmark.heads.networks.classifier import Classifier
 
     return Classifier(request)
+
+
+def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
+    """What it holds; arguments as of `HeadRequest`."""
+    width = channels[max(channels)]
+    return HeadSize((POOLED,), (width + 1) * n_classes, width + 3 * n_classes)

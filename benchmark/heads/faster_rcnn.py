@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.cards import HeadFacts
+from benchmark.heads.yolov3 import LIBRARY_BYTES
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="Faster R-CNN", target="boxes", smoke_steps=10, step_s=1.8)
+FACTS = HeadFacts(title="Faster R-CNN", target="boxes", smoke_steps=10, step_s=1.8, memory_bytes=4 * 2**30, library_bytes=LIBRARY_BYTES)
 
 
 def build(request: HeadRequest) -> Head:

@@ -5,10 +5,11 @@ No trained layer stands between encoder and convolution, so the score is the rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import HeadFacts, HeadSize
+from benchmark.heads._sizes import LOSS_MAPS, Tally
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
@@ -30,3 +31,12 @@ def stack(heads: Sequence[Linear]) -> LinearStack:
     from benchmark.heads.networks.linear_stack import LinearStack
 
     return LinearStack(heads)
+
+
+def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
+    """What it holds; arguments as of `HeadRequest`."""
+    deepest = max(channels)
+    tally = Tally((deepest,), channels, frame_size)
+    tally.layer(channels[deepest], n_classes, frame_size // deepest)
+    tally.joined((1 + LOSS_MAPS) * n_classes, frame_size)
+    return tally.size

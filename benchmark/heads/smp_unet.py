@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import HeadFacts, HeadSize
+from benchmark.heads._sizes import LOSS_MAPS, SMP_WIDTHS, Tally
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
@@ -22,3 +24,18 @@ def build(request: HeadRequest) -> Head:
     from benchmark.heads.networks.smp_unet import SmpUNet
 
     return SmpUNet(request)
+
+
+def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
+    """What it holds; arguments as of `HeadRequest`."""
+    strides = tuple(sorted(stride for stride in channels if stride > 1))
+    tally, stride = Tally(strides, channels, frame_size), strides[-1]
+    tally.kept = 0  # every level is copied beside a decoded map: none is kept itself
+    last = channels[stride]
+    for at, width in SMP_WIDTHS.items():
+        if at < stride:
+            side = frame_size // at
+            last = tally.block(tally.joined(last + (channels.get(at, 0) if at > 1 else 0), side), width, side)
+            tally.block(last, last, side)
+    tally.joined(LOSS_MAPS * tally.layer(last, n_classes, frame_size, 3), frame_size)
+    return tally.size

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import POOLED, HeadFacts, HeadSize
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
@@ -17,3 +18,9 @@ def build(request: HeadRequest) -> Head:
     from benchmark.heads.networks.softmax_classifier import SoftmaxClassifier
 
     return SoftmaxClassifier(request)
+
+
+def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
+    """What it holds; arguments as of `HeadRequest`."""
+    width = channels[max(channels)]
+    return HeadSize((POOLED,), (width + 1) * n_classes, width + 3 * n_classes)

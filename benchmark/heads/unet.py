@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import HeadFacts, HeadSize
+from benchmark.heads._sizes import IMAGE_CHANNELS, LOSS_MAPS, UNET_LEAST_WIDTH, Tally
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
@@ -22,3 +24,22 @@ def build(request: HeadRequest) -> Head:
     from benchmark.heads.networks.unet import UNet
 
     return UNet(request)
+
+
+def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
+    """What it holds; arguments as of `HeadRequest`."""
+    strides = tuple(sorted(stride for stride in channels if stride > 1))
+    tally, stride = Tally(strides, channels, frame_size, reads_image=True), strides[-1]
+    width = last = channels[stride]
+    for _ in range(2):
+        tally.block(width, width, frame_size // stride, bias=True)
+    level = 0
+    while stride > 1:
+        stride, level = stride // 2, level + 1
+        side, outgoing = frame_size // stride, max(UNET_LEAST_WIDTH, width // 2**level)
+        skip = IMAGE_CHANNELS if stride == 1 else channels.get(stride, 0)
+        tally.parameters += (4 * last + 1) * outgoing  # the transposed convolution; its maps are kept as part of what is joined
+        last = tally.block(tally.joined(outgoing + skip, side), outgoing, side, bias=True)
+        tally.block(last, last, side, bias=True)
+    tally.joined(LOSS_MAPS * tally.layer(last, n_classes, frame_size), frame_size)
+    return tally.size

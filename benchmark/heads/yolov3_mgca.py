@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.cards import HeadFacts
+from benchmark.heads.yolov3 import LIBRARY_BYTES, size
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="YOLOv3 (MGCA)", target="boxes", smoke_steps=40, step_s=0.1, later_switches=frozenset({"loss_at_extremes"}))
+__all__ = ["FACTS", "build", "size"]
+
+FACTS = HeadFacts(
+    title="YOLOv3 (MGCA)",
+    target="boxes",
+    smoke_steps=40,
+    step_s=0.1,
+    library_bytes=LIBRARY_BYTES,
+    later_switches=frozenset({"loss_at_extremes"}),
+)
 
 
 def build(request: HeadRequest) -> Head:

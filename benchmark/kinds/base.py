@@ -88,6 +88,11 @@ class Part:
             return replace(self, epoch=epoch)
         return self if self.augmentation is None else replace(self, augmentation=replace(self.augmentation, epoch=epoch))
 
+    @property
+    def true_masks(self) -> PartMasks:
+        """All masks of the part, for what reads them a few images at a time."""
+        return PartMasks(self)
+
     def targets(self, index: np.ndarray, device: torch.device) -> Targets:
         """What the head is trained against, for the given images."""
         return self.trained_kind.targets(self, index, device)
@@ -122,6 +127,26 @@ class Part:
     @cached_property
     def _n_positive(self) -> int:
         return self.trained_kind.n_positive(self)
+
+
+@dataclass(frozen=True)
+class PartMasks:
+    """(N, C, S, S) bool masks of a part as stored, unpacked where they are read: those of a whole split would fill memory."""
+
+    part: Part
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """N, C, S, S."""
+        recipe = self.part.cache.recipe
+        return len(self.part), recipe.n_classes, recipe.size, recipe.size
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, images: slice) -> np.ndarray:
+        """(n, C, S, S) bool of consecutive images."""
+        return self.part.masks(np.arange(len(self.part))[images])
 
 
 @dataclass(frozen=True)

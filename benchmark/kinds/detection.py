@@ -264,17 +264,17 @@ def _flat(predicted: Predicted, frame: str) -> Detections:
     counts = [len(confidence) for _, confidence, _ in found]
     return Detections(
         image=np.repeat(np.arange(len(found)), counts).astype(np.int64),
-        xywh=np.concatenate([boxes for boxes, _, _ in found]).reshape(-1, 4),
+        xywh=np.concatenate([boxes for boxes, _, _ in found], dtype=np.float64).reshape(-1, 4),
         label=np.concatenate([labels for _, _, labels in found]).astype(np.int64),
         n_images=len(found),
         frame=frame,
-        confidence=np.concatenate([confidence for _, confidence, _ in found]),
+        confidence=np.concatenate([confidence for _, confidence, _ in found], dtype=np.float64),
     )
 
 
 def _on_cpu(one: ImageDetections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes and confidence as float64, and labels, of one image."""
-    return one.boxes_xywh.cpu().double().numpy(), one.confidence.cpu().double().numpy(), one.labels.cpu().numpy()
+    """Boxes, confidence and labels of one image."""
+    return one.boxes_xywh.cpu().numpy(), one.confidence.cpu().numpy(), one.labels.cpu().numpy()
 
 
 def _of_columns(given: columnar.Predictions, images: Sequence[int] | None) -> Detections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
@@ -68,20 +68,19 @@ class Segmentation(TrainedKind):
         return scores.segmentation_selection(dice.join(counts), class_names)
 
     def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
-        masks: Codes = []
+        codes: Codes = []  # of the whole split, of which neither probabilities nor masks are kept
 
         def chunks() -> Iterator[np.ndarray]:
             for _, found in predicted:
                 probabilities = _probabilities(found)
-                masks.extend(encode(dice.binarise(probabilities)))
+                codes.extend(encode(dice.binarise(probabilities)))
                 yield probabilities
 
-        truth = part.masks(np.arange(len(part)))
-        scored = scores.score_segmentation(chunks(), truth, card.classes, card.mask_source == "masks", batch_size)
-        return ScoredSplit(scored.metrics, scored.statistics, masks, warnings_of(scored))
+        scored = scores.score_segmentation(chunks(), part.true_masks, card.classes, card.mask_source == "masks", batch_size)
+        return ScoredSplit(scored.metrics, scored.statistics, codes, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
-        return dice_anchors(part.masks(np.arange(len(part))), class_names, head.grid)
+        return dice_anchors(part.true_masks, class_names, head.grid)
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Codes) -> None:
         """Writes masks that were encoded batch by batch, so that those of a whole test split never lie in memory as pixels."""
@@ -89,8 +88,8 @@ class Segmentation(TrainedKind):
 
     def examples(self, part: Part, predictions: Any) -> dict[str, np.ndarray] | None:
         """The first images with a mask, in the split's order."""
-        positive = [i for i in range(len(part)) if part.masks(np.array([i])).any()]
-        index = np.array(positive[:N_EXAMPLES], np.int64)
+        positive = (i for i in range(len(part)) if part.masks(np.array([i])).any())
+        index = np.array(list(itertools.islice(positive, N_EXAMPLES)), np.int64)
         return {"index": index, "images": part.images(index).numpy(), "masks": part.masks(index)} if len(index) else None
 
     def rescore(self, file: Path, job: Job, part: Part, card: DatasetCard) -> Scores:
@@ -99,7 +98,7 @@ class Segmentation(TrainedKind):
         submitted.require_frame(file, given.frame, part)
         in_file = np.argsort(submitted.positions(given.ids, part)).tolist()
         chunks = (given.masks(in_file[start : start + _CHUNK]).astype(np.float32) for start in range(0, len(part), _CHUNK))
-        found = scores.score_segmentation(chunks, part.masks(np.arange(len(part))), card.classes, true_masks=card.mask_source == "masks")
+        found = scores.score_segmentation(chunks, part.true_masks, card.classes, true_masks=card.mask_source == "masks")
         # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
         found.metrics.pop("pixel_ap", None)
         found.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
@@ -177,7 +176,7 @@ class StoredMasks:
 
 def encode(masks: np.ndarray) -> Codes:
     """Run-length codes of (N, C, S, S) bool masks."""
-    return [[rle["counts"] for rle in coco_mask.encode(np.asfortranarray(image.transpose(1, 2, 0).astype(np.uint8)))] for image in masks]
+    return [coco_rle.encode(image) for image in masks]
 
 
 def write_masks(path: Path, about: Heading, codes: Codes) -> None:

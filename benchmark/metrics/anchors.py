@@ -9,16 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmark.metrics.dice import MaskSlices
 from benchmark.metrics.grid_oracle import grid_oracle
 
 ALL_POSITIVE = "all positive"
 
 
-def dice_anchors(masks: np.ndarray, class_names: Sequence[str], grid: int | None) -> dict[str, dict[str, float]]:
+def dice_anchors(masks: MaskSlices, class_names: Sequence[str], grid: int | None) -> dict[str, dict[str, float]]:
     """Anchor -> metric -> fraction, for the micro Dice of each class (`<class>_dice`) and their mean (`avg_dice`).
 
     Args:
-        masks: (N, C, S, S) bool, true masks of the test split; may be a memory map.
+        masks: (N, C, S, S) bool, true masks of the test split; read a few images at a time.
         grid: cells per side of the feature map that alone decides a prediction; None for heads that also see finer maps.
 
     Raises:
@@ -30,10 +31,13 @@ def dice_anchors(masks: np.ndarray, class_names: Sequence[str], grid: int | None
     return anchors
 
 
-def all_positive(masks: np.ndarray) -> np.ndarray:
+def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
     """(C,) micro Dice of calling every pixel of every image foreground: 2 P / (P + all pixels). 0 for a class without positive pixels."""
     n_images, n_classes, height, width = masks.shape
-    n_true = np.array([sum(int(np.count_nonzero(image[label])) for image in masks) for label in range(n_classes)])
+    n_true = np.zeros(n_classes, np.int64)
+    for start in range(0, n_images, chunk):
+        for image in masks[start : start + chunk]:
+            n_true += np.array([np.count_nonzero(of_class) for of_class in image])
     dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
     return dice
 

@@ -58,6 +58,7 @@ def coco_hits(
     n_classes: int = 1,
     thresholds: np.ndarray = THRESHOLDS,
     least_confidence: float = FULL_CONFIDENCE,
+    order: np.ndarray | None = None,
 ) -> np.ndarray:
     """(n,) int64 hits of `CocoHits`, in the order of `overlaps.overlaps`: confidence at least 0.001, 100 boxes per image, plain IoU, `>=`.
 
@@ -66,6 +67,7 @@ def coco_hits(
     Args:
         thresholds: rising IoU thresholds, bit t for entry t.
         least_confidence: of a detection that counts.
+        order: `overlaps.falling(detections)`, where it is known already.
 
     Raises:
         FrameMismatch: the two were measured in different frames.
@@ -76,14 +78,15 @@ def coco_hits(
     require_same_frame(detections, truth)
     check_boxes("detections", detections)
     check_boxes("ground truth", truth)
-    order = falling(detections)
+    order = falling(detections) if order is None else order
     first = rank_within_image(np.asarray(detections.image, np.int64)[order]) < FULL_PER_IMAGE
     pool = np.flatnonzero((np.asarray(detections.confidence)[order] >= least_confidence) & first)
     image, label = (np.asarray(a, np.int64)[order[pool]] for a in (detections.image, detections.label))
     detection, true = pairs_of_one_image_and_class(image, label, np.asarray(truth.image), np.asarray(truth.label))
-    measured = ~detections.overflowed[order[pool]][detection]  # the others touch nothing
+    boxes = np.asarray(detections.xywh[order[pool[detection]]], np.float64)
+    measured = np.isfinite(boxes).all(axis=1)  # the others touch nothing
     detection, true = detection[measured], true[measured]
-    iou = _iou(np.asarray(detections.xywh, np.float64)[order[pool]][detection], np.asarray(truth.xywh, np.float64)[true])
+    iou = _iou(boxes[measured], np.asarray(truth.xywh, np.float64)[true])
     relevant = iou >= thresholds[0]
     detection, true, iou = detection[relevant], true[relevant], iou[relevant]
     hit = np.zeros((len(thresholds), len(pool)), bool)

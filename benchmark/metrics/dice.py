@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,20 @@ from benchmark.metrics.spec import MetricSpec
 
 MASK_THRESHOLD = 0.5  # LoVT's released code: sigmoid >= 0.5 is foreground
 _NOTHING_POSITIVE = "no image has a positive pixel"
+
+
+class MaskSlices(Protocol):
+    """(N, C, S, S) bool masks of a split, read a few images at a time: an array, a memory map, or masks that are unpacked when read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, S, S."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, images: slice, /) -> np.ndarray:
+        """(n, C, S, S) bool of consecutive images."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.metrics.dice import MaskSlices
 
 _LEVELS = 4096
 
 
-def grid_oracle(masks: np.ndarray, grid: int, chunk: int = 64) -> np.ndarray:
+def grid_oracle(masks: MaskSlices, grid: int, chunk: int = 16) -> np.ndarray:
     """(C,) micro Dice of masks averaged to a grid and upsampled again, at the best of 4,096 thresholds per class.
 
     Each cell holds the share of its area inside the mask (cells of a grid that does not divide the side share pixels by area); the map is
@@ -20,7 +21,7 @@ def grid_oracle(masks: np.ndarray, grid: int, chunk: int = 64) -> np.ndarray:
     free logits per cell could do slightly better. 0 for a class without positive pixels.
 
     Args:
-        masks: (N, C, S, S) bool, may be a memory map.
+        masks: (N, C, S, S) bool, read `chunk` images at a time.
         grid: cells per side, for example 7 for a stride-32 map of a 224-px frame.
 
     Raises:

@@ -21,13 +21,16 @@ THRESHOLDS = np.array([0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75])
 CONFIDENCE = 0.5
 
 
-def mgca_hits(detections: Detections, truth: Boxes, n_classes: int = 1) -> np.ndarray:
+def mgca_hits(detections: Detections, truth: Boxes, n_classes: int = 1, order: np.ndarray | None = None) -> np.ndarray:
     """(n,) int64 hits at `THRESHOLDS`, in the order of `overlaps.overlaps`: confidence at least 0.5, 100 boxes per image, plain IoU, `>=`.
+
+    Args:
+        order: `overlaps.falling(detections)`, where it is known already.
 
     Raises:
         FrameMismatch, TrainingError, UsageError: as `coco.coco_hits`.
     """
-    return coco_hits(detections, truth, n_classes, THRESHOLDS, CONFIDENCE)
+    return coco_hits(detections, truth, n_classes, THRESHOLDS, CONFIDENCE, order)
 
 
 def over_all_images(found: CocoHits, weights: np.ndarray | None = None) -> float | None:

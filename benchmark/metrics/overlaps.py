@@ -13,6 +13,8 @@ import numpy as np
 from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics.boxes import Boxes, Detections, require_same_frame
 
+_PAIRS = 2**16  # whose geometry is computed at once
+
 
 @dataclass(frozen=True)
 class Overlaps:
@@ -69,11 +71,14 @@ class Overlaps:
         )
 
 
-def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
+def overlaps(detections: Detections, truth: Boxes, order: np.ndarray | None = None) -> Overlaps:
     """Builds the table for all images of a split.
 
     IoU has one pixel added to widths and heights (LoVT's released code); boxes may leave the frame, as LoVT does not clip them. A detection
     that overflowed is in the table and touches nothing.
+
+    Args:
+        order: `falling(detections)`, where it is known already.
 
     Raises:
         FrameMismatch: the two were measured in different frames or over different images.
@@ -83,19 +88,12 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
     require_same_frame(detections, truth)
     check_boxes("detections", detections)
     check_boxes("ground truth", truth)
-    order = falling(detections)
+    order = falling(detections) if order is None else order
     image = np.asarray(detections.image, np.int64)[order]
     label = np.asarray(detections.label, np.int64)[order]
     truth_image, truth_label = np.asarray(truth.image, np.int64), np.asarray(truth.label, np.int64)
     pair_detection, pair_truth = pairs_of_one_image_and_class(image, label, truth_image, truth_label)
-    measured = ~detections.overflowed[order][pair_detection]
-    pair_detection, pair_truth = pair_detection[measured], pair_truth[measured]
-    detected = _corners(detections.xywh[order][pair_detection])
-    true = _corners(truth.xywh)[pair_truth]
-    iou = _iou_plus_one(detected, true)
-    centre = (detected[:, :2] + detected[:, 2:]) / 2
-    inside = np.all((centre >= true[:, :2]) & (centre <= true[:, 2:]), axis=1)
-    touching = (iou > 0) | inside
+    touching, iou, inside = _touching(detections.xywh, truth.xywh, order[pair_detection], pair_truth)
     return Overlaps(
         n_images=truth.n_images,
         frame=truth.frame,
@@ -106,23 +104,27 @@ def overlaps(detections: Detections, truth: Boxes) -> Overlaps:
         truth_label=truth_label,
         pair_detection=pair_detection[touching],
         pair_truth=pair_truth[touching],
-        pair_iou=iou[touching],
-        pair_centre=inside[touching],
+        pair_iou=iou,
+        pair_centre=inside,
     )
 
 
 def falling(detections: Detections) -> np.ndarray:
     """(n,) int64 order of an `Overlaps` table: falling confidence, then image, then the order given."""
-    return np.lexsort((np.arange(len(detections.image)), detections.image, -detections.confidence))
+    image = np.asarray(detections.image)
+    if np.all(image[1:] >= image[:-1]):  # as a head gives them: one stable sort is a third of the work
+        return np.argsort(-detections.confidence, kind="stable")
+    return np.lexsort((image, -detections.confidence))
 
 
 def rank_within_image(image: np.ndarray) -> np.ndarray:
     """(n,) int64: how many detections of the same image stand earlier in the list. `image`: (n,) int64 in falling confidence."""
-    order = np.argsort(image, kind="stable")
+    # NumPy sorts numbers of 16 bits ten times as fast as those of 64.
+    order = np.argsort(image.astype(np.uint16) if image.min(initial=0) >= 0 and image.max(initial=0) < 2**16 else image, kind="stable")
     ordered = image[order]
-    first = np.searchsorted(ordered, ordered, side="left")
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(image)])
     rank = np.empty(len(image), np.int64)
-    rank[order] = np.arange(len(image)) - first
+    rank[order] = np.arange(len(image)) - np.repeat(first, np.diff(np.r_[first, len(image)]))
     return rank
 
 
@@ -183,11 +185,32 @@ def pairs_of_one_image_and_class(
     n_labels = 1 + max(label.max(initial=0), truth_label.max(initial=0))
     group, truth_group = image * n_labels + label, truth_image * n_labels + truth_label
     by_group = np.argsort(truth_group, kind="stable")
-    start, stop = (np.searchsorted(truth_group[by_group], group, side=side) for side in ("left", "right"))
-    count = stop - start
-    pair_detection = np.repeat(np.arange(len(group)), count)
+    in_group = np.bincount(truth_group, minlength=1 + int(group.max(initial=0)))
+    met = np.flatnonzero(in_group[group])  # detections of an image and class that has truth: few of many
+    count, start = in_group[group[met]], (np.cumsum(in_group) - in_group)[group[met]]
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return pair_detection, by_group[np.repeat(start, count) + within]
+    return np.repeat(met, count), by_group[np.repeat(start, count) + within]
+
+
+def _touching(
+    xywh: np.ndarray, truth_xywh: np.ndarray, detection: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(p,) bool, which pairs touch; of these, IoU and whether the detection's centre lies in the truth. A part of the pairs at a time."""
+    touching = np.zeros(len(detection), bool)
+    ious, insides = [np.zeros(0)], [np.zeros(0, bool)]
+    for start in range(0, len(detection), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        boxes = np.asarray(xywh[detection[some]], np.float64)
+        measured = np.flatnonzero(np.isfinite(boxes).all(axis=1))  # an overflowed box touches nothing
+        detected, true = _corners(boxes[measured]), _corners(truth_xywh[truth[some][measured]])
+        iou = _iou_plus_one(detected, true)
+        centre = (detected[:, :2] + detected[:, 2:]) / 2
+        inside = np.all((centre >= true[:, :2]) & (centre <= true[:, 2:]), axis=1)
+        kept = (iou > 0) | inside
+        touching[start + measured[kept]] = True
+        ious.append(iou[kept])
+        insides.append(inside[kept])
+    return touching, np.concatenate(ious), np.concatenate(insides)
 
 
 def _corners(xywh: np.ndarray) -> np.ndarray:

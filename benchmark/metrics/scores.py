@@ -15,15 +15,15 @@ from benchmark.metrics import dice, lesions, pixels, surface
 from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_hits
-from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.dice import DiceCounts, MaskSlices
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.mgca import mgca_hits
-from benchmark.metrics.overlaps import overlaps
+from benchmark.metrics.overlaps import check_boxes, falling, overlaps
 from benchmark.metrics.spec import INFINITE, VALIDATION_LOSS, MetricSpec
 from benchmark.metrics.statistics import Statistics, pooled_metrics, undefined_reasons
 
-_CHUNK = 64
+_CHUNK = 16  # images looked at at once: what counting makes of them is several times their pixels
 
 METRICS = tuple(
     MetricSpec(
@@ -61,13 +61,15 @@ def segmentation_selection(counts: DiceCounts, class_names: Sequence[str]) -> di
 
 def detection_selection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> dict[str, float]:
     """Validation metrics of a detection head: `mAP`, `mAP@0.5`, `mAP@0.75`; and where an image has a box `froc`, `froc_full`, MGCA's."""
-    found = mgca_hits(detections, truth, len(class_names)) if len(truth.image) else None
-    return _selection(detection_statistics(overlaps(detections, truth), class_names, mgca_hits=found))
+    check_boxes("detections", detections)  # before they are sorted
+    order = falling(detections)
+    found = mgca_hits(detections, truth, len(class_names), order) if len(truth.image) else None
+    return _selection(detection_statistics(overlaps(detections, truth, order), class_names, mgca_hits=found))
 
 
 def score_segmentation(
     probabilities: np.ndarray | Iterable[np.ndarray],
-    masks: np.ndarray,
+    masks: MaskSlices,
     class_names: Sequence[str],
     true_masks: bool,
     batch_size: int | None = None,
@@ -75,8 +77,8 @@ def score_segmentation(
     """All segmentation metrics of a split, in one pass over the predictions.
 
     Args:
-        probabilities: (N, C, S, S) float32 in [0, 1], or consecutive chunks of it.
-        masks: (N, C, S, S) bool in the same frame, may be a memory map.
+        probabilities: (N, C, S, S) float32 in [0, 1], or consecutive chunks of it, each asked for when the last is done with.
+        masks: (N, C, S, S) bool in the same frame, or what gives its slices: a memory map, or the masks of a part.
         class_names: C names, in channel order.
         true_masks: False for filled boxes, whose outlines mean nothing: no surface distance then.
         batch_size: of the test; None leaves out the metric that depends on it.
@@ -130,8 +132,10 @@ def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[
         UsageError: a label is not a class, or arrays disagree in length.
         TrainingError: a confidence or a coordinate of a true box is not finite.
     """
-    hits = (rule(detections, truth, len(class_names)) for rule in (coco_hits, mgca_hits))
-    return _scores(detection_statistics(overlaps(detections, truth), class_names, *hits))
+    check_boxes("detections", detections)  # before they are sorted
+    order = falling(detections)
+    hits = (rule(detections, truth, len(class_names), order=order) for rule in (coco_hits, mgca_hits))
+    return _scores(detection_statistics(overlaps(detections, truth, order), class_names, *hits))
 
 
 def classification_selection(scores: np.ndarray, truth: np.ndarray, class_names: Sequence[str], exclusive: bool) -> dict[str, float]:
@@ -194,7 +198,5 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def _chunks(probabilities: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    if isinstance(probabilities, np.ndarray):
-        yield from (probabilities[start : start + _CHUNK] for start in range(0, len(probabilities), _CHUNK))
-    else:
-        yield from (np.asarray(chunk) for chunk in probabilities)
+    for chunk in [probabilities] if isinstance(probabilities, np.ndarray) else probabilities:
+        yield from (np.asarray(chunk[start : start + _CHUNK]) for start in range(0, len(chunk), _CHUNK))

@@ -12,7 +12,8 @@ import torch
 from benchmark import kinds
 from benchmark.cards import DatasetCard
 from benchmark.encoders.text_contract import require_text_side
-from benchmark.kinds.base import Part, ScoredSplit
+from benchmark.heads.base import Head
+from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.training.model import Model
@@ -36,11 +37,20 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
     return loss, metrics | part.trained_kind.of_loss(loss)
 
 
-def test(model: Model, part: Part, batch_size: int, card: DatasetCard, autocast: Autocast) -> ScoredSplit:
-    """All metrics of the test part, with predictions and statistics."""
+def predictions(model: Model, part: Part, batch_size: int, autocast: Autocast) -> Iterator[tuple[np.ndarray, Any]]:
+    """What the trained model predicts of a part, batch by batch (`kinds.base.Predicted`)."""
     model.start_evaluation()
-    predicted = ((index, model.head.predict(outputs)) for index, outputs in _outputs(model, part, batch_size, autocast))
-    return part.trained_kind.test(predicted, part, card, model.head, batch_size)
+    for index, outputs in _outputs(model, part, batch_size, autocast):
+        yield index, model.head.predict(outputs)
+
+
+def test(predicted: Predicted, part: Part, batch_size: int, card: DatasetCard, head: Head) -> ScoredSplit:
+    """All metrics of the test part, with predictions and statistics; reads the predictions to their end, where their checks are."""
+    every = iter(predicted)
+    tested = part.trained_kind.test(every, part, card, head, batch_size)
+    for _ in every:
+        pass
+    return tested
 
 
 def answer(given: UntrainedJob) -> ScoredSplit:

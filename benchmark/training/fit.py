@@ -22,12 +22,13 @@ from benchmark.errors import DataError, LobeError, TrainingError
 from benchmark.events import Decoded, EpochEnded, Event, Finished, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
-from benchmark.kinds.base import Part
+from benchmark.kinds.base import Part, Predicted
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.metrics import spec
 from benchmark.registry import plugin
 from benchmark.training import evaluate, features, record
+from benchmark.training.background import Background
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.compiled import compile_network
 from benchmark.training.data import JobData, load, load_untrained
@@ -45,16 +46,19 @@ from benchmark.training.together import train_together
 Loaded = TypeVar("Loaded")
 
 
-def fit(job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, shared: SharedWork) -> Iterator[Event]:
+def fit(
+    job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, shared: SharedWork, background: Background | None = None
+) -> Iterator[Event]:
     """Trains, selects on validation, tests once. A job that trains nothing is only tested.
 
     Args:
         learning_rate: the fixed or selected rate.
         shared: by the jobs of a unit.
+        background: scores and stores the predictions of a trained job, and tells its end; None does it here.
 
     Yields:
-        Decoded while images are read, an EpochEnded per epoch, and Finished at the end. Where several processes share the job, only the
-        leading one tests and yields Finished.
+        Decoded while images are read, an EpochEnded per epoch, and Finished at the end unless the background tells it. Where several
+        processes share the job, only the leading one tests and yields Finished.
 
     Raises:
         LobeError: the result cannot be trusted; see `benchmark.errors`.
@@ -80,17 +84,22 @@ def fit(job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, sha
         yield EpochEnded(job.key, epoch)
     ready.clock.lap("training")
     if parallel.rank() == 0:
-        notes = _execution_notes(checkpoint, options, model.most)
-        yield _tested(job, inputs, options, learning_rate, shared, ready, model, training.result, path="plain", notes=notes)
+        notes, selected = _execution_notes(checkpoint, options, model.most), training.result
+        yield from _tested(job, inputs, options, learning_rate, shared, ready, model, selected, background, path="plain", notes=notes)
 
 
 def fit_together(
-    jobs: Sequence[Job], inputs: Inputs, options: RunOptions, learning_rates: Sequence[float], shared: SharedWork
+    jobs: Sequence[Job],
+    inputs: Inputs,
+    options: RunOptions,
+    learning_rates: Sequence[float],
+    shared: SharedWork,
+    background: Background | None = None,
 ) -> Iterator[Event]:
     """Fits jobs of one `together.group_key` side by side; each gets the record that `fit` would give it, within 1e-5.
 
     Yields:
-        As `fit`. Each job's Finished comes as soon as the job has ended; what fails one job is its failed record.
+        As `fit`. Each job is tested as soon as it has ended; what fails one job is its failed record.
 
     Raises:
         LobeError: data or encoder cannot be used, by any of the jobs.
@@ -107,10 +116,9 @@ def fit_together(
             if isinstance(event, LobeError):
                 raise event
             mine = replace(ready, clock=Clock({**preparing, "training": event.seconds}))
-            finished = _tested(job, inputs, options, learning_rates[run], shared, mine, model, event, path="fused")
+            yield from _tested(job, inputs, options, learning_rates[run], shared, mine, model, event, background, path="fused")
         except LobeError as error:
-            finished = Finished(record.failed(job, inputs, options, error, time.monotonic() - began))
-        yield finished
+            yield Finished(record.failed(job, inputs, options, error, time.monotonic() - began))
 
 
 @dataclass
@@ -176,42 +184,55 @@ def _tested(
     ready: _Ready,
     model: Model,
     selected: Selected,
+    background: Background | None,
     *,
     path: Literal["plain", "fused"],
     notes: tuple[str, ...] = (),
-) -> Finished:
-    """The one test of a trained model."""
-    experiment, data, clock = job.experiment, ready.data, ready.clock
+) -> Iterator[Finished]:
+    """The one test of a trained model: predictions here, scores and files in the background where there is one."""
+    experiment, data, clock, head = job.experiment, ready.data, ready.clock, model.head
     finetune = experiment.encoder is EncoderMode.FINETUNE
     model.restore(selected.state, finetune)
-    result = evaluate.test(model, data.test, data.batch_size, inputs.card, _autocast(experiment))
-    anchors = shared.anchors_of(experiment, model.head, data.test)
-    _require_possible(result.metrics)
-    clock.lap("test")
-    if not finetune:
-        shared.require_unchanged()
-    _require_same_files(ready.digests, ready.parts, inputs)
-    with _folder(job) as produced:
-        stored.write(produced, job, data.test, result, with_examples=inputs.card.redistribution != "none")
-        files = _files(produced)
-    clock.lap("storing")
-    made = record.succeeded(
-        job,
-        inputs,
-        options,
-        result,
-        ready.parts,
-        digests=ready.digests,
-        parameters=_parameters(model.encoder, model.head, finetune),
-        account=ready.account,
-        clock=clock,
-        warnings=(*data.warnings, *result.warnings, *notes),
-        learning_rate=learning_rate,
-        selected=selected,
-        anchors=anchors,
-        path=path,
-    )
-    return Finished(made, files)
+    selected.state = {}  # it is in the model now
+    parts, digests, account, parameters = ready.parts, ready.digests, ready.account, _parameters(model.encoder, head, finetune)
+
+    def predicted() -> Predicted:
+        yield from evaluate.predictions(model, data.test, data.batch_size, _autocast(experiment))
+        if not finetune:
+            shared.require_unchanged()
+
+    def scored(predictions: Predicted) -> Finished:
+        result = evaluate.test(predictions, data.test, data.batch_size, inputs.card, head)
+        anchors = shared.anchors_of(experiment, head, data.test)
+        _require_possible(result.metrics)
+        clock.lap("test")
+        _require_same_files(digests, parts, inputs)
+        with _folder(job) as produced:
+            stored.write(produced, job, data.test, result, with_examples=inputs.card.redistribution != "none")
+            files = _files(produced)
+        clock.lap("storing")
+        made = record.succeeded(
+            job,
+            inputs,
+            options,
+            result,
+            parts,
+            digests=digests,
+            parameters=parameters,
+            account=account,
+            clock=clock,
+            warnings=(*data.warnings, *result.warnings, *notes),
+            learning_rate=learning_rate,
+            selected=selected,
+            anchors=anchors,
+            path=path,
+        )
+        return Finished(made, files)
+
+    if background is None:
+        yield scored(predicted())
+    else:
+        background.score(job, predicted(), scored)
 
 
 def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork) -> Iterator[Event]:

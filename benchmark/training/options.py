@@ -16,6 +16,7 @@ class RunOptions:
         checkpoints: folder for mid-training checkpoints that every node sees; None = a job whose process is lost starts again.
         checkpoint_every_s: least time between two of them.
         micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
+        units_at_once: units that an executor runs side by side on the node, so that none takes cores of another.
         compiled: runs the training network through torch.compile. Feature extraction and stacked linear heads are never compiled.
     """
 
@@ -23,6 +24,7 @@ class RunOptions:
     checkpoints: Path | None = None
     checkpoint_every_s: float = 600.0
     micro_batches: int = 1
+    units_at_once: int = 1
     compiled: bool = False
 
     def most_at_once(self, batch_size: int) -> int | None:

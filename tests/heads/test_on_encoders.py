@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmark import registry
-from benchmark.cards import IMAGENET, Switches
+from benchmark.cards import IMAGENET, POOLED, Switches
 from benchmark.encoders import timm, torchvision
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.heads.base import POOLED, HeadRequest, Targets, seeded_init
+from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.registry import plugin
 

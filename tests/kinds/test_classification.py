@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from benchmark import submission
-from benchmark.cards import Switches
+from benchmark.cards import POOLED, Switches
 from benchmark.errors import UsageError
 from benchmark.heads import classifier, softmax_classifier
-from benchmark.heads.base import POOLED, HeadRequest, Targets
+from benchmark.heads.base import HeadRequest, Targets
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.statistics import pooled_metrics

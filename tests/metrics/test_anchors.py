@@ -22,6 +22,11 @@ def test_all_positive_is_twice_the_share_over_one_plus_the_share():
     np.testing.assert_allclose(all_positive(masks), micro_dice(count_overlap(np.ones_like(masks), masks)))
 
 
+def test_masks_looked_at_at_once_change_no_digit():
+    masks = np.random.default_rng(0).random((9, 3, 8, 8)) < 0.1
+    assert all_positive(masks, chunk=2).tolist() == all_positive(masks).tolist()
+
+
 def test_anchors_carry_the_names_of_the_metrics_they_stand_beside():
     anchors = dice_anchors(quarters(), ("opacity", "nodule"), grid=8)
     assert anchors["all positive"] == pytest.approx({"opacity_dice": 2 / 9, "nodule_dice": 2 / 129, "avg_dice": (2 / 9 + 2 / 129) / 2})

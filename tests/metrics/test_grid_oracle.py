@@ -38,6 +38,12 @@ def test_oracle_equals_trying_every_threshold():
     np.testing.assert_allclose(grid_oracle(masks, 4, chunk=5), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_masks_looked_at_at_once_change_no_digit(chunk):
+    masks = _boxes(np.random.default_rng(1), n_images=40, side=30)
+    assert grid_oracle(masks, 7, chunk).tolist() == grid_oracle(masks, 7).tolist()
+
+
 def test_finer_grids_lift_the_ceiling_to_one():
     masks = _boxes(np.random.default_rng(2), n_images=20, side=28)
     ceilings = [grid_oracle(masks, grid)[0] for grid in (2, 4, 7, 14, 28)]

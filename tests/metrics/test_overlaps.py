@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmark.errors import FrameMismatch, TrainingError, UsageError
-from benchmark.metrics.overlaps import overlaps, rank_within_image, stack
+from benchmark.metrics import overlaps as module
+from benchmark.metrics.overlaps import falling, overlaps, rank_within_image, stack
 
 
 def test_iou_adds_one_pixel_to_every_side(split):
@@ -119,3 +120,34 @@ def test_a_negative_side_is_named_beside_one_that_is_no_number(split):
     detections, truth = split([([(0, 0, 5, 5, 0.5), (0, 0, 5, 5, 0.4)], [(0, 0, 5, 5)])])
     with pytest.raises(UsageError, match="side of -3"):
         overlaps(dataclasses.replace(detections, xywh=np.array([[0, 0, np.nan, 5], [0, 0, -3, 5]])), truth)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 7, 10**6])
+def test_pairs_computed_at_once_change_no_digit(random_split, monkeypatch, n_at_once):
+    given = random_split(3, n_images=20, n_classes=2)
+    given[0].xywh[::9, 2] = np.inf
+    expected = overlaps(*given)
+    assert expected.pair_iou.size > 20
+    monkeypatch.setattr(module, "_PAIRS", n_at_once)
+    found = overlaps(*given)
+    for name, values in vars(expected).items():
+        assert np.array_equal(getattr(found, name), values), name
+
+
+def test_images_in_any_order_are_sorted_by_confidence_then_image_then_place(random_split):
+    given, _ = random_split(3, n_images=20)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        confidence = rng.integers(1, 4, len(given.image)) / 4  # many ties
+        image = rng.integers(0, 5, len(given.image))
+        for images in (image, np.sort(image)):
+            one = dataclasses.replace(given, image=images, confidence=confidence)
+            expected = sorted(range(len(images)), key=lambda k: (-confidence[k], images[k], k))
+            assert falling(one).tolist() == expected
+
+
+@pytest.mark.parametrize("first", [0, 2**16 - 2, 2**40])
+def test_ranks_do_not_depend_on_how_large_the_numbers_of_images_are(first):
+    image = np.array([1, 0, 1, 2, 0, 1, 2]) + first
+    assert rank_within_image(image).tolist() == [0, 0, 1, 0, 1, 2, 1]
+    assert rank_within_image(image[:0]).tolist() == []

@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.errors import FrameMismatch, TrainingError, UsageError
 from benchmark.metrics import coco, detection, dice
+from benchmark.metrics import scores as scores_module
 from benchmark.metrics.box_statistics import BoxView, detection_statistics
 from benchmark.metrics.columns import identical
 from benchmark.metrics.froc import centre_hits, read_carrying_forward, read_interpolating
@@ -87,6 +88,14 @@ def test_chunks_of_predictions_score_like_the_whole():
     whole = score_segmentation(probabilities, masks, ["a", "b"], true_masks=True)
     parts = score_segmentation((probabilities[s : s + 37] for s in range(0, 150, 37)), masks, ["a", "b"], true_masks=True)
     assert identical(parts, whole)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 7, 1000])
+def test_images_looked_at_at_once_change_no_digit(monkeypatch, n_at_once):
+    probabilities, masks = _segmentation(n_images=50)
+    expected = score_segmentation(probabilities, masks, ["a", "b"], true_masks=True, batch_size=8)
+    monkeypatch.setattr(scores_module, "_CHUNK", n_at_once)
+    assert score_segmentation(probabilities, masks, ["a", "b"], true_masks=True, batch_size=8) == expected
 
 
 def test_undefined_metrics_are_left_out_with_a_reason_and_nothing_is_nan():

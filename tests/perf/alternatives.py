@@ -33,9 +33,7 @@ def channels_last(task: str, given: Ingredients, repeats: int, tolerance: float)
     return _row(f"{task}, training step, channels_last against the default format", sides, repeats, tolerance, {})
 
 
-def compiled(
-    task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path, *, traced_only: bool = False
-) -> list[Measurement]:
+def compiled(task: str, given: Ingredients, repeats: int, tolerance: float, cache: Path, *, traced_only: bool = False) -> list[Measurement]:
     """The harness's training step and validation forward as `lobe run --compile` makes them, against as they are.
 
     Args:

@@ -68,9 +68,10 @@ def jobs(
     card: dict[str, Any] | None = None,
     device_type: Literal["cpu", "cuda"] = "cpu",
     frame_size: int = SIZE,
+    architecture: str = "resnet18",
     **recipe: Any,
 ) -> tuple[list[Job], Inputs]:
-    """Jobs of a task on a ResNet-18 of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card.
+    """Jobs of a task on a network of fixed random weights, and where their inputs lie; `recipe` and `card` overwrite the card.
 
     Weights and caches are shared by all jobs of one `folder`.
     """
@@ -79,20 +80,20 @@ def jobs(
     about = registry.dataset(given.dataset)
     protocol = registry.protocol("published")
     dataset = resolve.dataset(about, root / about.folder, protocol, trains=given.words is None, limit=limit, cache=folder / "cache")
-    backbone = resolve.backbone(f"torchvision:resnet18@{fixed_weights(folder)}", folder / "cache")
+    backbone = resolve.backbone(f"torchvision:{architecture}@{fixed_weights(folder, architecture)}", folder / "cache")
     settings = Settings(runs=runs, limit=limit, threads=threads, device_type=device_type)
     planned = plan([given], [backbone.named], {given.dataset: dataset.ref}, protocol, settings)
     return planned, resolve.inputs(backbone, dataset, folder / "cache")
 
 
-def fixed_weights(folder: Path) -> Path:
-    """A weights file of a ResNet-18, the same every time: random, since speed does not depend on them."""
-    file = folder / "resnet18.safetensors"
+def fixed_weights(folder: Path, architecture: str = "resnet18") -> Path:
+    """A weights file of one of torchvision's networks, the same every time: random, since speed does not depend on them."""
+    file = folder / f"{architecture}.safetensors"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(FIXED_SEED + 1)  # other numbers than the ones a file is loaded over
-            save_file(torchvision.build("resnet18").network.state_dict(), file)
+            save_file(torchvision.build(architecture).network.state_dict(), file)
     return file
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.heads.base import POOLED, Head, HeadRequest, Targets, at_least_float32
+from benchmark.cards import POOLED
+from benchmark.heads.base import Head, HeadRequest, Targets, at_least_float32
 
 
 class Classifier(Head):

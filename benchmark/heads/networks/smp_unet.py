@@ -16,11 +16,10 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor
 
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.heads._sizes import SMP_WIDTHS
 from benchmark.heads.base import Head, HeadRequest, Targets
 from benchmark.heads.networks.mixed_loss import mixed_loss_of, mixed_sums
 
-# The library's default widths (256, 128, 64, 32, 16), written by the stride of the grid that a level makes.
-WIDTHS = {16: 256, 8: 128, 4: 64, 2: 32, 1: 16}
 DEEPEST = 32
 IMAGE_CHANNELS = 3  # of the library's first level, the image, which its decoder leaves out
 
@@ -44,7 +43,7 @@ class SmpUNet(Head):
         deepest = self.strides[-1]
         self.levels = [2**k for k in range(deepest.bit_length())]  # 1, 2, ..., deepest
         channels = [IMAGE_CHANNELS, *(request.channels.get(stride, 0) for stride in self.levels[1:])]
-        widths = [width for stride, width in WIDTHS.items() if stride < deepest]
+        widths = [width for stride, width in SMP_WIDTHS.items() if stride < deepest]
         self.decoder = UnetDecoder(encoder_channels=channels, decoder_channels=widths, n_blocks=len(widths))
         self.segmentation_head = SegmentationHead(widths[-1], request.n_classes, kernel_size=3)
         initialize_decoder(self.decoder)

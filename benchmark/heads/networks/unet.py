@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.heads._sizes import IMAGE_CHANNELS, UNET_LEAST_WIDTH
 from benchmark.heads.base import Head, HeadRequest, Targets
 from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
-
-LEAST_WIDTH = 16
-IMAGE_CHANNELS = 3
 
 
 class UNet(Head):
@@ -43,7 +41,7 @@ class UNet(Head):
         stride, level, incoming = deepest, 0, width
         while stride > 1:
             stride, level = stride // 2, level + 1
-            outgoing = max(LEAST_WIDTH, width // 2**level)
+            outgoing = max(UNET_LEAST_WIDTH, width // 2**level)
             skip = IMAGE_CHANNELS if stride == 1 else request.channels.get(stride, 0)
             self.ups.append(_Up(incoming, skip, outgoing))
             self.skip_strides.append(stride)

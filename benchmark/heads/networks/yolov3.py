@@ -7,6 +7,7 @@ Target assignment and loss are in `yolov3_targets`; scores of detections belong 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.heads._sizes import YOLO_STRIDES as STRIDES
+from benchmark.heads._sizes import YOLO_WIDTHS as WIDTHS
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.networks import mmcv_ops
 from benchmark.heads.networks.yolov3_targets import LossAtExtremes, assign, scale_loss, scale_sums
@@ -25,8 +28,6 @@ from mmdet.models.dense_heads import YOLOV3Head  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 
-STRIDES = (8, 16, 32)
-WIDTHS = (512, 256, 128)  # from the deepest level
 # (width, height) at 224 px: 0.54 times the COCO anchors, except the first width, 64.64 in the released code where 62.64 was meant.
 ANCHORS_224 = (
     ((64.64, 48.6), (84.24, 106.92), (201.42, 176.04)),
@@ -155,8 +156,13 @@ class LovtYOLOV3Head(YOLOV3Head):
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
         """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""
         with torch.autocast(pred_maps[0].device.type, enabled=False):
-            boxes_xyxy, confidence, labels = self._decode(pred_maps)
-            return [_survivors(*image, self.nms_threshold) for image in zip(boxes_xyxy, confidence, labels, strict=True)]
+            decoded = list(zip(*self._decode(pred_maps), strict=True))
+            # On a CPU the operator keeps to one thread, and takes 20 ms for the boxes that a barely trained head leaves in an image.
+            at_once = torch.get_num_threads() if pred_maps[0].device.type == "cpu" else 1
+            if at_once == 1:
+                return [_survivors(*image, self.nms_threshold) for image in decoded]
+            with ThreadPoolExecutor(at_once, thread_name_prefix="suppress") as pool:
+                return list(pool.map(lambda image: _survivors(*image, self.nms_threshold), decoded))
 
     def _decode(self, pred_maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then anchor, row, column.

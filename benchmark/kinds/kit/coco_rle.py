@@ -1,4 +1,4 @@
-"""COCO's run-length code of a mask, read with every check: a file of predictions may come from anywhere.
+"""COCO's run-length code of a mask: written by pycocotools, read with every check, since a file of predictions may come from anywhere.
 
 pycocotools decodes a code that ends early without complaint and makes up the rest. SIIM-ACR's own code is another one (`readers.kit.rle`).
 """
@@ -6,11 +6,17 @@ pycocotools decodes a code that ends early without complaint and makes up the re
 from __future__ import annotations
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from benchmark.errors import UsageError
 
 _FIRST, _LAST = 48, 111  # characters of the compressed form: six bits each, counted from "0"
 _LONGEST = 6  # characters of one number: 30 bits, far beyond any image
+
+
+def encode(masks: np.ndarray) -> list[bytes]:
+    """COCO's compressed text of each class of one image; `masks`: (C, S, S) bool."""
+    return [code["counts"] for code in coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))]
 
 
 def decode(segmentation: object, size: int, where: str) -> np.ndarray:

@@ -328,6 +328,18 @@ def test_suppression_with_overflowing_areas_is_the_released_loop(seed):
     assert torch.equal(found.boxes_xywh[lovt][:, 0], boxes[kept][:, 0])
 
 
+def test_images_suppressed_side_by_side_are_those_suppressed_one_by_one(head, monkeypatch):
+    maps = [torch.randn(5, 18, grid, grid, generator=torch.Generator().manual_seed(grid)) for grid in GRIDS]
+    alone = [head.predict([level[i : i + 1] for level in maps])[0] for i in range(5)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    together = head.predict(maps)
+    assert len({len(image.confidence) for image in together}) > 1
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.boxes_xywh, other.boxes_xywh)
+        assert torch.equal(one.confidence, other.confidence)
+        assert torch.equal(one.labels, other.labels)
+
+
 def test_predict_leaves_the_maps_alone(head):
     maps = [torch.randn(1, 18, grid, grid) for grid in GRIDS]
     copies = [m.clone() for m in maps]

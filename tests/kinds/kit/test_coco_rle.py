@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from benchmark.errors import UsageError
-from benchmark.kinds.kit.coco_rle import decode
+from benchmark.kinds.kit.coco_rle import decode, encode
 
 
 def encoded(mask: np.ndarray) -> dict:
@@ -26,6 +26,12 @@ def test_masks_are_read_as_pycocotools_wrote_them(seed, side, share):
         mask[rng.integers(side) :, rng.integers(side) :] = True
     assert np.array_equal(decode(encoded(mask), side, "here"), mask)
     assert np.array_equal(coco_mask.decode(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))), mask)
+
+
+def test_an_image_is_written_class_by_class_as_pycocotools_writes_each():
+    masks = np.random.default_rng(1).random((3, 7, 7)) < 0.4
+    masks[1] = False
+    assert [code.decode() for code in encode(masks)] == [encoded(mask)["counts"] for mask in masks]
 
 
 def test_plain_lists_of_runs_are_read_down_the_columns():
