@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from benchmark.cards.base import Card, Target
 
 
@@ -18,6 +20,8 @@ class HeadFacts(Card):
         smoke_steps: training steps of a smoke run.
         step_s: rough seconds of a training step for one image on one CPU core, on features of a frozen encoder, until it was measured.
         memory_bytes: rough memory of a process that trains it, until it was measured.
+        reads: levels of a frozen encoder that it reads: its deepest one, its pooled embedding, every one above stride 1, or these strides.
+            None = not said: its features are computed when its own jobs start, and not with those of other heads.
         later_switches: those of `Switches.came_later` that it reads. Jobs of other heads keep such a switch at its default.
     """
 
@@ -28,4 +32,5 @@ class HeadFacts(Card):
     smoke_steps: int = 100
     step_s: float = 0.1
     memory_bytes: int = 2 * 2**30
+    reads: Literal["deepest", "pooled", "every"] | tuple[int, ...] | None = None
     later_switches: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from benchmark.cards import HeadFacts
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="Faster R-CNN", target="boxes", smoke_steps=10, step_s=1.8)
+FACTS = HeadFacts(title="Faster R-CNN", target="boxes", smoke_steps=10, step_s=1.8, reads=(4, 8, 16, 32))
 
 
 def build(request: HeadRequest) -> Head:

@@ -9,7 +9,7 @@ from benchmark.cards import HeadFacts
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="smp U-Net", target="masks", smoke_steps=30, step_s=0.1)
+FACTS = HeadFacts(title="smp U-Net", target="masks", smoke_steps=30, step_s=0.1, reads="every")
 
 
 def build(request: HeadRequest) -> Head:

@@ -9,7 +9,7 @@ from benchmark.cards import HeadFacts
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15)
+FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15, reads="every")
 
 
 def build(request: HeadRequest) -> Head:

@@ -9,7 +9,9 @@ from benchmark.cards import HeadFacts
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="YOLOv3", target="boxes", smoke_steps=40, step_s=0.1, later_switches=frozenset({"loss_at_extremes"}))
+FACTS = HeadFacts(
+    title="YOLOv3", target="boxes", smoke_steps=40, step_s=0.1, reads=(8, 16, 32), later_switches=frozenset({"loss_at_extremes"})
+)
 
 
 def build(request: HeadRequest) -> Head:
