@@ -17,6 +17,7 @@ import torch
 
 from benchmark.encoders.base import ImageEmbedding
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.encoders.text_contract import require_image_embedding
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit.embedding import consecutive
 from benchmark.training.feature_store import FeatureSet
@@ -82,8 +83,9 @@ class Embedder:
 
     def _embed(self, part: Part, index: np.ndarray) -> tuple[ImageEmbedding, Mapping[str, torch.Tensor]]:
         device, began = self.encoder.mean.device, time.perf_counter()
-        with self.autocast():
+        with torch.no_grad(), self.autocast():
             found = self.encoder.embed_images(part.images(index).to(device))
+        require_image_embedding(found, len(index), self.encoder.backbone)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self._computing_s.append((time.perf_counter() - began) / len(index))

@@ -14,10 +14,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import math
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,13 +29,12 @@ import torch
 from benchmark import json_files, private
 from benchmark.cards import digest_of
 from benchmark.imaging.cache_files import opened, write_at
+from benchmark.training import feature_folders
+from benchmark.training.feature_folders import RECIPE_FILE, write_whole
 
-LEAST_FREE_BYTES = 2**30  # of a disk, left to others; of a large one a share
-LEAST_FREE_SHARE = 0.05
 WAIT_S = 0.05  # between two looks at rows that other processes compute
 PATIENCE_S = 120.0  # with rows claimed by a process that does not get on: it may have been stopped
-RECIPE_FILE, PACE_FILE, USED_FILE, CLAIMS_FILE = "recipe.json", "pace.json", "used", "claims"
-GONE = ".gone-"  # starts the name of a set that is being removed
+PACE_FILE, CLAIMS_FILE = "pace.json", "claims"
 
 ENTRY = np.dtype([("image", np.uint8, 32), ("check", "<u8")])
 
@@ -145,14 +142,14 @@ class FeatureSet:
         """
         private.folder(folder)
         path = folder / digest_of({**recipe, "n_rows": n_rows})[:16]
-        used = _enter(path)
+        used = feature_folders.enter(path)
         claims = -1
         try:
             claims = private.opener(str(path / CLAIMS_FILE), os.O_RDWR | os.O_CREAT)
             fcntl.lockf(claims, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, n_rows)  # behind all rows: whether there are such locks at all
             fcntl.lockf(claims, fcntl.LOCK_UN, 1, n_rows)
             if not (path / RECIPE_FILE).exists():
-                _write_whole(path / RECIPE_FILE, recipe)
+                write_whole(path / RECIPE_FILE, recipe)
         except OSError:
             os.close(used)
             if claims >= 0:
@@ -255,12 +252,7 @@ class FeatureSet:
 
     def make_room(self, n_bytes: int) -> bool:
         """Whether so much may be written: where the disk would get too full, sets that nobody has open go, the longest unused first."""
-        while True:
-            usage = shutil.disk_usage(self.path)
-            if usage.free - n_bytes >= max(LEAST_FREE_BYTES, LEAST_FREE_SHARE * usage.total):
-                return True
-            if not any(_remove_unused(path) for path in _by_last_use(self.path.parent)):
-                return False
+        return feature_folders.make_room(self.path.parent, n_bytes)
 
     @property
     def compute_s(self) -> float | None:
@@ -274,7 +266,7 @@ class FeatureSet:
     def note_pace(self, compute_s: float) -> None:
         """Remembers what an image takes to compute, for whoever reads."""
         with contextlib.suppress(OSError):
-            _write_whole(self.path / PACE_FILE, {"compute_s": float(compute_s)})
+            write_whole(self.path / PACE_FILE, {"compute_s": float(compute_s)})
 
     # ------------------------------------------------------------------------------------------------------------- inside
 
@@ -295,7 +287,7 @@ class FeatureSet:
             with opened(self.path / f"{name}.{ending}") as file:
                 if os.fstat(file).st_size != size * self.n_rows:
                     os.ftruncate(file, size * self.n_rows)
-        _write_whole(self.path / f"{name}.json", asdict(layout))
+        write_whole(self.path / f"{name}.json", asdict(layout))
         self._levels[name] = self._opened(name, layout)
         return self._levels[name]
 
@@ -320,26 +312,6 @@ class FeatureSet:
         fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, row)
 
 
-class StoredSet(NamedTuple):
-    """One folder of `list_sets`."""
-
-    path: Path
-    dataset: str
-    bytes: int
-
-
-def list_sets(folder: Path) -> list[StoredSet]:
-    """Every set below `folder`, the largest first; sizes are bytes on disk."""
-    found = []
-    for path in _by_last_use(folder):
-        try:
-            dataset = str(json_files.read(path / RECIPE_FILE)["dataset"])
-        except (OSError, ValueError, KeyError, TypeError):
-            dataset = "-"
-        found.append(StoredSet(path, dataset, sum(p.stat().st_blocks * 512 for p in path.iterdir() if p.is_file())))
-    return sorted(found, key=lambda one: -one.bytes)
-
-
 def checksum(row: np.ndarray) -> int:
     """Of (n,) uint8: the sum of its 64-bit words, each times an odd number of its own, modulo 2**64.
 
@@ -354,61 +326,3 @@ def checksum(row: np.ndarray) -> int:
 @functools.lru_cache(maxsize=8)
 def _odd_numbers(n: int) -> np.ndarray:
     return np.arange(1, 2 * n + 1, 2, dtype=np.uint64)
-
-
-def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """A reader sees the old file, the new one, or none; what a power cut leaves of it counts as none."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(unfinished, "w", encoding="utf-8", opener=private.opener) as handle:
-            json.dump(content, handle, indent=1)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _enter(path: Path) -> int:
-    """A descriptor of the set's `used`, locked against removal; the set is begun where it is not there."""
-    while True:
-        private.folder(path)
-        used = private.opener(str(path / USED_FILE), os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(used, fcntl.LOCK_SH)
-            with contextlib.suppress(FileNotFoundError):  # removed between the two lines above
-                if os.path.samestat(os.stat(path / USED_FILE), os.fstat(used)):
-                    os.utime(used)
-                    return used
-        except OSError:
-            os.close(used)
-            raise
-        os.close(used)
-
-
-def _by_last_use(folder: Path) -> list[Path]:
-    """The sets below a folder, the longest unused first, and before them what is left of sets whose removal was cut short."""
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(OSError):
-            found.append((not path.name.startswith(GONE), (path / USED_FILE).stat().st_mtime, path))
-    return [path for *_, path in sorted(found)]
-
-
-def _remove_unused(path: Path) -> bool:
-    """Removes a set unless somebody has it open. It loses its name first: who opens it meanwhile begins a new one."""
-    try:
-        used = os.open(path / USED_FILE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        gone = path if path.name.startswith(GONE) else path.with_name(f"{GONE}{path.name}-{os.getpid()}-{time.monotonic_ns()}")
-        if gone != path:
-            os.rename(path, gone)
-        for each in sorted(gone.iterdir(), key=lambda p: p.name == USED_FILE):  # last: without it the rest would not be found again
-            each.unlink()
-        gone.rmdir()
-    except OSError:
-        return False
-    finally:
-        os.close(used)
-    return True

@@ -217,7 +217,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     _forget_peak_memory(device)
     most = options.most_at_once(experiment.recipe.batch_size)
     at_once, autocast = most or experiment.recipe.batch_size, _autocast(experiment)
-    embedder = shared.embedder_of(experiment, inputs, by_name["test"].cache, at_once, autocast)
+    embedder = shared.embedder_of(job, inputs, by_name["test"].cache, at_once, autocast)
     yield from _encoded([job], embedder, parts)
     clock.lap("features")
     result = evaluate.answer(UntrainedJob(job, encoder, by_name, device, autocast, at_once, embedder))

@@ -10,18 +10,19 @@ from pathlib import Path
 import torch
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, Experiment, Normalisation
+from benchmark.cards import BackboneRef, Experiment, Job, Normalisation
 from benchmark.encoders import conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.encoders.text_contract import require_text_side
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.heads.base import Head
 from benchmark.heads.networks.pyramid import levels_read
 from benchmark.imaging.cache import ImageCache
 from benchmark.kinds.base import Part
-from benchmark.training import feature_key, features
+from benchmark.training import feature_folders, feature_key, features
 from benchmark.training.embeddings import Embedder
 from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
@@ -94,7 +95,7 @@ class SharedWork:
         assert self.encoder is not None
         self.encoder.set_mode("frozen")
         most = options.most_at_once(batch_size)
-        batch, folder = features.BATCH if most is None else min(features.BATCH, most), inputs.cache.parent / "features"
+        batch, folder = features.BATCH if most is None else min(features.BATCH, most), inputs.cache.parent / feature_folders.FOLDER
         what, also = "pyramid", self._levels_of_others()
         if experiment.backbone.family == "python_file" and not _levels_come_alone(self.encoder, experiment.dataset.frame_size):
             what, also = f"pyramid {sorted(head.strides)} alone", ()
@@ -105,15 +106,20 @@ class SharedWork:
         return self.bank
 
     def embedder_of(
-        self, experiment: Experiment, inputs: Inputs, cache: ImageCache, most: int, autocast: Callable[[], AbstractContextManager]
+        self, job: Job, inputs: Inputs, cache: ImageCache, most: int, autocast: Callable[[], AbstractContextManager]
     ) -> Embedder:
         """The joint space's embeddings of images, shared with every job that asks the same of them.
 
         Args:
             most: images that pass at once.
+
+        Raises:
+            ConformanceError: the backbone has no text side.
         """
         assert self.encoder is not None
-        stored, problem = _stored(inputs.cache.parent / "features", "embeddings", self.encoder, experiment, cache, most)
+        require_text_side(self.encoder.backbone, job.labels.task)
+        self.encoder.set_mode("frozen")
+        stored, problem = _stored(inputs.cache.parent / feature_folders.FOLDER, "embeddings", self.encoder, job.experiment, cache, most)
         return Embedder(self.encoder, most, autocast, stored, problem)
 
     def _levels_of_others(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.imaging.cache import ImageCache
-from benchmark.training import data, feature_store, features
+from benchmark.training import data, feature_folders, feature_store, features
 from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 
@@ -312,7 +312,7 @@ def test_a_full_disk_costs_time_and_no_result(encoder, parts, bank_on_disk, comp
     if fault == "full":
         monkeypatch.setattr(feature_store, "write_at", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     elif fault == "too full":
-        monkeypatch.setattr(feature_store, "LEAST_FREE_BYTES", 10**18)
+        monkeypatch.setattr(feature_folders, "LEAST_FREE_BYTES", 10**18)
     else:
         own = per_image_bytes(encoder, parts[0]) * features.BATCH
         monkeypatch.setattr(FeatureSet, "make_room", lambda self, n_bytes: n_bytes <= own)
