@@ -41,6 +41,15 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Features of the frozen encoder are there for so many of the images of a split: read, computed, or by another process."""
+
+    keys: tuple[str, ...]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """An epoch of the job was trained and validated."""
 
@@ -63,7 +72,7 @@ class Noticed:
     sentence: str
 
 
-Event = Hashing | Started | Decoded | EpochEnded | Finished | Noticed
+Event = Hashing | Started | Decoded | Encoded | EpochEnded | Finished | Noticed
 
 
 class Steps(Generic[Step, Result]):

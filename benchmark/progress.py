@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from benchmark.cards import Job
-from benchmark.events import Decoded, EpochEnded, Event, Finished, Hashing, Noticed, Started
+from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.faults import of_environment
@@ -121,6 +121,7 @@ class Live:
         self.weights: dict[str, float] = {}  # expected seconds, of jobs that have not ended
         self.share: dict[str, float] = {}  # done of a running job, 0..1
         self.n_done = self.n_failed = 0
+        self._noticed: set[str] = set()
         self._weight_done, self._started = 0.0, time.monotonic()
         self._states = ""  # as of the last event: the screen is drawn by another thread, which must not count what changes
         self._gpus: tuple[GpuUse, ...] = ()
@@ -164,14 +165,16 @@ class Live:
                 self.hashing.event(event)
         elif isinstance(event, Started):
             self._start(event.key)
-        elif isinstance(event, Decoded):
+        elif isinstance(event, Decoded | Encoded):
+            what = "images" if isinstance(event, Decoded) else "features"
             for key in self.lines.keys() & event.keys:
-                self.running.update(self.lines[key], description=f"{self._name(key)} · images", completed=event.done, total=event.total)
+                self.running.update(self.lines[key], description=f"{self._name(key)} · {what}", completed=event.done, total=event.total)
         elif isinstance(event, EpochEnded):
             self._epoch(event)
         elif isinstance(event, Finished):
             self._finish(event)
-        elif isinstance(event, Noticed) and not self.quiet:
+        elif isinstance(event, Noticed) and not self.quiet and event.sentence not in self._noticed:
+            self._noticed.add(event.sentence)  # every unit of a node may notice the same
             self.console.print(event.sentence, style="yellow", soft_wrap=True, markup=False)
         self._states = self.states()
 

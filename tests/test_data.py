@@ -115,8 +115,11 @@ def test_prepare_lists_unreadable_images_and_goes_on(corpora: Path, tmp_path: Pa
 def test_caches_are_listed_and_removed_and_nothing_else_is(corpora: Path, tmp_path: Path):
     data.prepare(["rsna"], [str(corpora)], tmp_path, 1, no_bar)
     (tmp_path / "digests.json").write_text("{}")
+    (tmp_path / "features" / "0123" / "deeper").mkdir(parents=True)
+    (tmp_path / "features" / "0123" / "used").write_text("")
+    (tmp_path / "features" / "0123" / "recipe.json").write_text('{"dataset": "rsna"}')
     rows = data.caches(tmp_path)
-    assert [(row["dataset"], row["bytes"] > 0) for row in rows] == [("rsna", True)]
+    assert [(row["dataset"], row["bytes"] > 0) for row in rows] == [("rsna", True), ("rsna, features", True)]
     data.remove_caches(rows)
     assert data.caches(tmp_path) == []
     assert (tmp_path / "digests.json").exists()

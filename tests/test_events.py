@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from benchmark.cards import Epoch
-from benchmark.events import Decoded, EpochEnded, Event, Hashing, Noticed, Started, Steps
+from benchmark.events import Decoded, Encoded, EpochEnded, Event, Hashing, Noticed, Started, Steps
 
 LINE = Epoch(epoch=0, step=3, train_loss=0.5, validation_loss=0.5, learning_rate=0.1, metrics={})
 
@@ -43,7 +43,14 @@ def test_what_fails_in_a_generator_fails_its_steps():
 
 @pytest.mark.parametrize(
     "event",
-    [Hashing("rsna", 1, 2), Started("a"), Decoded(("a", "b"), 5, 35), EpochEnded("a", LINE), Noticed("Node x is not used.")],
+    [
+        Hashing("rsna", 1, 2),
+        Started("a"),
+        Decoded(("a", "b"), 5, 35),
+        Encoded(("a",), 16, 35),
+        EpochEnded("a", LINE),
+        Noticed("Node x is not used."),
+    ],
     ids=lambda event: type(event).__name__,
 )
 def test_an_event_is_the_same_in_another_process(event: Event):

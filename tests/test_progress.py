@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.cards import Epoch
-from benchmark.events import Decoded, EpochEnded, Finished, Hashing, Noticed, Started
+from benchmark.events import Decoded, Encoded, EpochEnded, Finished, Hashing, Noticed, Started
 from benchmark.execute import nodes
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.nodes import GpuUse
@@ -49,7 +49,7 @@ def events(planned):
         Started(second.key),
         EpochEnded(second.key, LINE),
         Finished(lost),
-        Noticed("Node [abcd] is not used: torch is 1.0 there."),
+        *[Noticed("Node [abcd] is not used: torch is 1.0 there.")] * 2,
     ]
 
 
@@ -66,6 +66,19 @@ def test_what_will_happen_is_said_once_and_a_failure_keeps_its_sentence(planned,
     assert "2 images [odd] are left out" in shown
     assert "a [bold] reason" in shown
     assert shown.count("Node [abcd] is not used: torch is 1.0 there.") == 1
+
+
+@pytest.mark.parametrize(("event", "what"), [(Decoded, "images"), (Encoded, "features")])
+def test_a_running_job_says_what_it_prepares_and_how_far_it_is(planned, event, what):
+    screen, _ = console(terminal=True)
+    shown = Live(screen)
+    shown.planned(planned)
+    key = planned.jobs[0].key
+    shown.event(Started(key))
+    shown.event(event((key,), 16, 35))
+    (line,) = shown.running.tasks
+    assert line.description.endswith(f"· {what}")
+    assert (line.completed, line.total) == (16, 35)
 
 
 def test_without_a_terminal_every_job_is_one_line_with_its_value(planned):

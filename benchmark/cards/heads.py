@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmark.cards.base import Card, Target
 
@@ -23,6 +24,8 @@ class HeadFacts(Card):
         step_s: rough seconds of a training step for one image on one CPU core, on features of a frozen encoder, until it was measured.
         memory_bytes: rough memory of a process that trains it, until it was measured; of a head whose module says no `size`.
         library_bytes: memory of libraries that its code imports, beside those of every process.
+        reads: levels of a frozen encoder that it reads: its deepest one, its pooled embedding, every one above stride 1, or these strides.
+            None = not said: its features are computed when its own jobs start, and not with those of other heads.
         later_switches: those of `Switches.came_later` that it reads. Jobs of other heads keep such a switch at its default.
     """
 
@@ -34,6 +37,7 @@ class HeadFacts(Card):
     step_s: float = 0.1
     memory_bytes: int = 2 * 2**30
     library_bytes: int = 0
+    reads: Literal["deepest", "pooled", "every"] | tuple[int, ...] | None = None
     later_switches: frozenset[str] = frozenset()
 
 

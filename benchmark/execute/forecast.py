@@ -70,7 +70,7 @@ def _decoding(todo: Sequence[WorkUnit], costs: Costs) -> dict[str, float]:
     """
     alike: dict[str, list[WorkUnit]] = {}
     for unit in todo:
-        alike.setdefault(near(unit), []).append(unit)
+        alike.setdefault(near(unit)[0], []).append(unit)
     return {
         group[0].jobs[0].key: max(decoding_seconds(job, unit.inputs) for unit in group for job in unit.jobs)
         for group in alike.values()

@@ -6,7 +6,7 @@ A GPU is shared in eighths by memory; a unit whose memory is unknown gets a whol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.execute.costs import Needs
@@ -69,19 +69,19 @@ class Placer:
         """The node is gone with everything on it; releasing its slots later does nothing."""
         self._nodes.pop(node, None)
 
-    def place(self, needs: Needs, near: str = "") -> Slot | None:
-        """Takes room for a unit, preferably on a node where a unit of that name ran before; None when there is none now.
+    def place(self, needs: Needs, near: Sequence[str] = ()) -> Slot | None:
+        """Takes room for a unit, preferably on a node where units ran that read the same; None when there is none now.
 
         Args:
-            near: name of what the unit reads; units of one name share a node's caches.
+            near: names of what the unit reads; units of one name share a node's cache of it. The more of them a node has, the better.
         """
         best, rank = None, None
         for free in self._nodes.values():
             slot = _fit(free, needs)
             if slot is None:
                 continue
-            # Near its cache, then on the GPU that is left fullest, then on the emptiest node.
-            here = (near in free.near, -sum(free.eighths[g] for g in slot.gpus), free.cpus)
+            # Near its caches, then on the GPU that is left fullest, then on the emptiest node.
+            here = (sum(name in free.near for name in near), -sum(free.eighths[g] for g in slot.gpus), free.cpus)
             if rank is None or here > rank:
                 best, rank = slot, here
         if best is not None:
@@ -109,14 +109,13 @@ class Placer:
         cores = sum(f.node.cpus - f.cpus for f in self._nodes.values())
         return cores, sum(EIGHTHS - left for f in self._nodes.values() for left in f.eighths) / EIGHTHS
 
-    def _take(self, slot: Slot, near: str) -> None:
+    def _take(self, slot: Slot, near: Sequence[str]) -> None:
         free = self._nodes[slot.node]
         free.cpus -= slot.cpus
         free.memory_bytes -= slot.memory_bytes
         for gpu in slot.gpus:
             free.eighths[gpu] -= slot.eighths
-        if near:
-            free.near.add(near)
+        free.near.update(near)
 
 
 def _fit(free: _Free, needs: Needs) -> Slot | None:

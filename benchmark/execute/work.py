@@ -39,6 +39,7 @@ class WorkUnit:
         store_id: whose spool keeps finished records on this node until the driver has them; empty keeps none.
         growth: how often its memory was not enough.
         workers: processes, each with a device of its own, that share the batches of each job.
+        heads: of all units of the plan that read the same features (`features_read`), so that whoever comes first computes for all.
         gpu_share: of one device, 0..1: what this process may take of its memory, so that it cannot push its neighbours out; 0 sees no GPU.
     """
 
@@ -50,6 +51,7 @@ class WorkUnit:
     store_id: str = ""
     growth: int = 0
     workers: int = 1
+    heads: tuple[str, ...] = ()
     gpu_share: float = 0.0
 
 
@@ -79,7 +81,16 @@ def units(jobs: Iterable[Job], inputs: Mapping[str, Inputs]) -> list[WorkUnit]:
         shared = (inputs[job.key], job.experiment.head, job.labels.protocol)
         frozen = job.experiment.encoder is EncoderMode.FROZEN
         groups.setdefault(shared if frozen else (*shared, job.key), []).append(job)
-    return [WorkUnit(name=_name(group[0]), jobs=tuple(group), inputs=inputs[group[0].key]) for group in groups.values()]
+    heads: dict[str, set[str]] = {}
+    for group in groups.values():
+        if (read := features_read(group[0])) is not None:
+            heads.setdefault(read, set()).add(group[0].experiment.head)
+    made = []
+    for group in groups.values():
+        read = features_read(group[0])
+        also = () if read is None else tuple(sorted(heads[read]))
+        made.append(WorkUnit(name=_name(group[0]), jobs=tuple(group), inputs=inputs[group[0].key], heads=also))
+    return made
 
 
 def with_share_of_memory(unit: WorkUnit, n_at_once: int) -> WorkUnit:
@@ -104,7 +115,7 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
     prepare_process(unit.jobs[0].experiment.threads)
     if unit.gpu_share > 0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
-    shared = SharedWork()
+    shared = SharedWork(heads=unit.heads)
     groups: dict[str, list[Job]] = {}
     for job in unit.jobs:
         groups.setdefault(group_key(job) or job.key, []).append(job)
@@ -223,10 +234,24 @@ def _name(job: Job) -> str:
     return f"{job.labels.task} · {job.labels.backbone}"
 
 
-def near(unit: WorkUnit) -> str:
-    """What units share a node's caches by: dataset and image size."""
-    data = unit.jobs[0].experiment.dataset
-    return f"{data.name}|{data.frame_size}"
+def near(unit: WorkUnit) -> tuple[str, ...]:
+    """What units share a node's caches by: images of a dataset and size and, of a frozen encoder, their features."""
+    data, read = unit.jobs[0].experiment.dataset, features_read(unit.jobs[0])
+    images = f"{data.name}|{data.frame_size}"
+    return (images,) if read is None else (images, read)
+
+
+def features_read(job: Job) -> str | None:
+    """Name of the features that a job reads, the same for all jobs that may share a pass; None where the encoder trains.
+
+    It says which units are better kept together, and decides no result: what may be shared, the features' own key decides.
+    """
+    e = job.experiment
+    if e.encoder is not EncoderMode.FROZEN:
+        return None
+    backbone = (e.backbone.family, e.backbone.model, e.backbone.container, e.backbone.digest, e.backbone.init_seed)
+    data = (e.dataset.name, e.dataset.frame_size, e.dataset.intensity, e.dataset.normalised_by)
+    return "|".join(map(str, (*backbone, *data, e.precision, e.device_type, e.threads)))
 
 
 def outcome_of(record: Record) -> Outcome:

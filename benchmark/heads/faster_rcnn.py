@@ -10,7 +10,15 @@ from benchmark.heads.yolov3 import LIBRARY_BYTES
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="Faster R-CNN", target="boxes", smoke_steps=10, step_s=1.8, memory_bytes=4 * 2**30, library_bytes=LIBRARY_BYTES)
+FACTS = HeadFacts(
+    title="Faster R-CNN",
+    target="boxes",
+    smoke_steps=10,
+    step_s=1.8,
+    memory_bytes=4 * 2**30,
+    library_bytes=LIBRARY_BYTES,
+    reads=(4, 8, 16, 32),
+)
 
 
 def build(request: HeadRequest) -> Head:

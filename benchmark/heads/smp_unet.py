@@ -11,7 +11,7 @@ from benchmark.heads._sizes import LOSS_MAPS, SMP_WIDTHS, Tally
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="smp U-Net", target="masks", smoke_steps=30, step_s=0.1)
+FACTS = HeadFacts(title="smp U-Net", target="masks", smoke_steps=30, step_s=0.1, reads="every")
 
 
 def build(request: HeadRequest) -> Head:

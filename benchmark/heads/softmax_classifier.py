@@ -10,7 +10,7 @@ from benchmark.cards import POOLED, HeadFacts, HeadSize
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="softmax_classifier", target="labels", exclusive=True, smoke_steps=100, step_s=0.1)
+FACTS = HeadFacts(title="softmax_classifier", target="labels", exclusive=True, smoke_steps=100, step_s=0.1, reads="pooled")
 
 
 def build(request: HeadRequest) -> Head:

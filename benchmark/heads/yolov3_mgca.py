@@ -18,6 +18,7 @@ FACTS = HeadFacts(
     smoke_steps=40,
     step_s=0.1,
     library_bytes=LIBRARY_BYTES,
+    reads=(8, 16, 32),
     later_switches=frozenset({"loss_at_extremes"}),
 )
 

@@ -95,6 +95,10 @@ class ImageCache:
                     lay_out(path, shapes_of(recipe, len(ids)), content)
         return cls(path, recipe, ids)
 
+    def __len__(self) -> int:
+        """Rows, filled or not: one for each id."""
+        return len(self._ids)
+
     def row_of(self, sample_id: str) -> int:
         """Row of an id. Raises DataError for an id the cache was not opened with."""
         if sample_id not in self._row:

@@ -19,7 +19,7 @@ from benchmark import parallel
 from benchmark.cards import EncoderMode, Epoch, Experiment, Job
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError, LobeError, TrainingError
-from benchmark.events import Decoded, EpochEnded, Event, Finished, Steps
+from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
 from benchmark.kinds.base import Part, Predicted
@@ -27,12 +27,13 @@ from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.metrics import spec
 from benchmark.registry import plugin
-from benchmark.training import evaluate, features, record
+from benchmark.training import evaluate, record
 from benchmark.training.background import Background
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.compiled import compile_network
 from benchmark.training.data import JobData, load, load_untrained
 from benchmark.training.determinism import required_device
+from benchmark.training.embeddings import Embedder
 from benchmark.training.features import FeatureBank
 from benchmark.training.inputs import Inputs
 from benchmark.training.loop import Precision, Selected, train
@@ -154,20 +155,9 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     clock.lap("encoder")
     bank, most = None, options.most_at_once(data.batch_size)
     if not finetune:
-        bank = shared.bank if shared.bank is not None and set(heads[0].strides) <= set(shared.bank.strides) else None
-        bank = bank or FeatureBank(
-            encoder,
-            heads[0].strides,
-            options.feature_budget_bytes,
-            _autocast(experiment),
-            folder=inputs.cache.parent / "features",
-            batch=features.BATCH if most is None else min(features.BATCH, most),
-        )
-        shared.bank = bank
-        encoder.set_mode("frozen")
-        for part in parts:
-            if part.augmentation is None:
-                bank.prepare(part)
+        bank = shared.bank_of(experiment, heads[0], inputs, options, data.train.cache, data.batch_size, _autocast(experiment))
+        yield from _encoded(jobs, bank, [part for part in parts if part.augmentation is None])
+        data = replace(data, warnings=(*data.warnings, *bank.mended()))
     clock.lap("features")
     for module in (*heads, encoder):
         parallel.with_global_batchnorm(module)
@@ -247,8 +237,13 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     clock.lap("encoder")
     _forget_peak_memory(device)
     most = options.most_at_once(experiment.recipe.batch_size)
-    result = evaluate.answer(UntrainedJob(job, encoder, by_name, device, _autocast(experiment), most or experiment.recipe.batch_size))
+    at_once, autocast = most or experiment.recipe.batch_size, _autocast(experiment)
+    embedder = shared.embedder_of(job, inputs, by_name["test"].cache, at_once, autocast)
+    yield from _encoded([job], embedder, parts)
+    clock.lap("features")
+    result = evaluate.answer(UntrainedJob(job, encoder, by_name, device, autocast, at_once, embedder))
     clock.lap("test")
+    reader.warnings += embedder.mended()
     _require_possible(result.metrics)
     shared.require_unchanged()
     _require_same_files(digests, parts, inputs)
@@ -279,6 +274,15 @@ def _decoded(jobs: Sequence[Job], loading: Generator[tuple[int, int], None, Load
     for done, total in steps:
         yield Decoded(keys, done, total)
     return steps.result
+
+
+def _encoded(jobs: Sequence[Job], by: FeatureBank | Embedder, parts: Sequence[Part]) -> Iterator[Event]:
+    """Computes or reads what a frozen encoder makes of the parts; tells how far it is, and what a person should know of it."""
+    for part in parts:
+        for done, total in by.prepare_in_steps(part):
+            yield Encoded(tuple(job.key for job in jobs), done, total)
+    yield from map(Noticed, by.notices)
+    by.notices.clear()
 
 
 @contextlib.contextmanager

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from benchmark.cards import BackboneRef, Experiment, Normalisation
+from benchmark import registry
+from benchmark.cards import BackboneRef, Experiment, Job, Normalisation
 from benchmark.encoders import conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
 from benchmark.encoders.sealed import SealedEncoder
+from benchmark.encoders.text_contract import require_text_side
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.heads.base import Head
+from benchmark.heads.networks.pyramid import levels_read
+from benchmark.imaging.cache import ImageCache
 from benchmark.kinds.base import Part
+from benchmark.training import feature_folders, feature_key, features
+from benchmark.training.embeddings import Embedder
+from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 from benchmark.training.inputs import Inputs
+from benchmark.training.options import RunOptions
 
 
 @dataclass
@@ -25,11 +35,13 @@ class SharedWork:
     """Cache for the jobs of one work unit: the frozen encoder, its features, and model-free baseline scores.
 
     Attributes:
+        heads: of all jobs of the plan that read the features of this encoder; those of other units too.
         encoder: of the last job, None before the first.
         bank: features of that encoder.
         account: of the encoder's tensors (`Record.account`).
     """
 
+    heads: tuple[str, ...] = ()
     encoder: SealedEncoder | None = None
     bank: FeatureBank | None = None
     account: dict[str, int] = field(default_factory=dict)
@@ -61,6 +73,60 @@ class SharedWork:
             self._state = {name: tensor.clone() for name, tensor in self.encoder.state_dict().items()}
             self.account, self.bank, self._key = account.counts, None, key
         return self.encoder
+
+    def bank_of(
+        self,
+        experiment: Experiment,
+        head: Head,
+        inputs: Inputs,
+        options: RunOptions,
+        cache: ImageCache,
+        batch_size: int,
+        autocast: Callable[[], AbstractContextManager],
+    ) -> FeatureBank:
+        """Frozen features for a head: those that are there if they hold its levels, else new ones, on the node's disk where that can be.
+
+        Args:
+            cache: of the images.
+            batch_size: of the job.
+        """
+        if self.bank is not None and set(head.strides) <= set(self.bank.strides):
+            return self.bank
+        assert self.encoder is not None
+        self.encoder.set_mode("frozen")
+        most = options.most_at_once(batch_size)
+        batch, folder = features.BATCH if most is None else min(features.BATCH, most), inputs.cache.parent / feature_folders.FOLDER
+        what, also = "pyramid", self._levels_of_others()
+        if experiment.backbone.family == "python_file" and not _levels_come_alone(self.encoder, experiment.dataset.frame_size):
+            what, also = f"pyramid {sorted(head.strides)} alone", ()
+        stored, problem = _stored(folder, what, self.encoder, experiment, cache, batch)
+        budget = options.feature_budget_bytes
+        self.bank = FeatureBank(self.encoder, head.strides, budget, autocast, folder=folder, batch=batch, stored=stored, also=also)
+        self.bank.notices += problem
+        return self.bank
+
+    def embedder_of(
+        self, job: Job, inputs: Inputs, cache: ImageCache, most: int, autocast: Callable[[], AbstractContextManager]
+    ) -> Embedder:
+        """The joint space's embeddings of images, shared with every job that asks the same of them.
+
+        Args:
+            most: images that pass at once.
+
+        Raises:
+            ConformanceError: the backbone has no text side.
+        """
+        assert self.encoder is not None
+        require_text_side(self.encoder.backbone, job.labels.task)
+        self.encoder.set_mode("frozen")
+        stored, problem = _stored(inputs.cache.parent / feature_folders.FOLDER, "embeddings", self.encoder, job.experiment, cache, most)
+        return Embedder(self.encoder, most, autocast, stored, problem)
+
+    def _levels_of_others(self) -> tuple[int, ...]:
+        """Levels that any job of the plan reads of this encoder, fine to coarse."""
+        assert self.encoder is not None
+        offered = self.encoder.backbone.spec.strides
+        return tuple(sorted({stride for name in self.heads for stride in levels_read(registry.head(name), offered)}))
 
     def require_unchanged(self) -> None:
         """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""
@@ -110,3 +176,22 @@ def _require_planned(ref: BackboneRef, backbone: Backbone, inputs: Inputs) -> No
             f"{Path(inputs.backbone_model).name} builds other weights than those the job was planned with. Run the same command again to "
             "plan with what is there now."
         )
+
+
+def _stored(
+    folder: Path, what: str, encoder: SealedEncoder, experiment: Experiment, cache: ImageCache, batch: int
+) -> tuple[FeatureSet | None, list[str]]:
+    """The set on the node's disk, or a sentence on why there is none."""
+    try:
+        return FeatureSet.open(folder, feature_key.recipe(what, encoder, experiment, cache, batch), len(cache)), []
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return None, [f"Features are not shared with other processes and later runs: {folder} cannot hold them ({why})."]
+
+
+def _levels_come_alone(encoder: SealedEncoder, frame_size: int) -> bool:
+    """Whether a level has the same bits when it is asked for alone: an author's backbone may take another way to it."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2, frame_size, frame_size), generator=generator).to(torch.uint8).to(encoder.mean.device)
+    together = encoder.pyramid(images)
+    return all(torch.equal(encoder.pyramid(images, (stride,))[stride], level) for stride, level in together.items())

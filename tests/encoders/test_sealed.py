@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.cards import IMAGENET, Normalisation
+from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.encoders import torchvision as family
+from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import UsageError
 
@@ -162,3 +163,27 @@ def test_images_are_fitted_to_the_patch_and_maps_brought_back_to_the_frame(encod
 def test_normalisation_of_two_values_is_refused():
     with pytest.raises(UsageError, match="one value or three"):
         SealedEncoder(family.build("resnet18"), Normalisation(mean=(0.1, 0.2), std=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision:resnet18",
+        "torchvision:densenet121",
+        "torchvision:convnext_tiny",
+        "torchvision:swin_t",
+        "timm:resnet10t",
+        "timm:convnext_atto",
+        "timm:vit_tiny_patch16_224",
+        "timm:efficientnet_b0",
+    ],
+)
+def test_a_level_asked_for_alone_has_the_bits_it_has_among_others(images, name):
+    """Stored features are those of whoever came first, who may have asked for other levels as well."""
+    kind, _, model = name.partition(":")
+    backbone, _ = build_backbone(BackboneRef(family=kind, model=model, digest=None), None, init_seed=0)
+    encoder = SealedEncoder(backbone, GREY)
+    together = encoder.pyramid(images)
+    assert set(together) == set(backbone.spec.strides)
+    for stride, level in together.items():
+        assert torch.equal(encoder.pyramid(images, (stride,))[stride], level)

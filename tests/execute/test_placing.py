@@ -58,10 +58,19 @@ def test_a_job_of_two_devices_has_both_to_itself():
 
 def test_units_of_one_cache_meet_on_one_node_while_there_is_room():
     placer = Placer([Node("a", cpus=2), Node("b", cpus=4)])
-    first = placer.place(Needs(), near="rsna")
+    first = placer.place(Needs(), near=("rsna",))
     assert first.node == "b"  # the emptiest
-    placer.place(Needs(cpus=2), near="siim")
-    assert placer.place(Needs(), near="rsna").node == first.node
+    placer.place(Needs(cpus=2), near=("siim",))
+    assert placer.place(Needs(), near=("rsna",)).node == first.node
+
+
+def test_units_of_one_encoder_meet_where_its_features_are():
+    placer = Placer([Node("a", cpus=8), Node("b", cpus=4), Node("c", cpus=9)])
+    assert placer.place(Needs(cpus=8), near=("rsna", "one on rsna")).node == "c"
+    assert placer.place(Needs(cpus=5), near=("rsna", "two on rsna")).node == "a"
+    assert placer.place(Needs(), near=("rsna", "two on rsna")).node == "a"
+    assert placer.place(Needs(), near=("rsna", "one on rsna")).node == "c"  # emptier or not: the features are there
+    assert placer.place(Needs(), near=("siim",)).node == "b"
 
 
 def test_what_a_node_can_never_hold_is_cut_to_all_of_it():

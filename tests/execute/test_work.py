@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from benchmark.cards import EncoderMode
-from benchmark.events import Decoded, EpochEnded, Finished, Started
+import pytest
+
+from benchmark.cards import VOLATILE_FIELDS, EncoderMode
+from benchmark.events import Decoded, Encoded, EpochEnded, Finished, Started
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import WorkUnit, run_unit, units, with_share_of_memory
+from benchmark.execute.work import WorkUnit, near, run_unit, units, with_share_of_memory
 
-LINEAR = "rsna-linear-frozen-100"
+LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"
 
 
 def records(events) -> list:
@@ -52,7 +55,9 @@ def test_shares_of_one_datasets_labels_share_a_unit_and_its_features(small, tiny
     jobs = [*whole, *tenth]
     (unit,) = units(jobs, dict.fromkeys((job.key for job in jobs), places[whole[0].key]))
     compute = FeatureBank._compute
-    monkeypatch.setattr(FeatureBank, "_compute", lambda self, part, index: seen.extend(part.rows[index]) or compute(self, part, index))
+    monkeypatch.setattr(
+        FeatureBank, "_compute", lambda self, part, index, *more: seen.extend(part.rows[index]) or compute(self, part, index, *more)
+    )
     assert [r.status for r in records(run_unit(unit))] == ["ok", "ok"]
     assert len(seen) == len(set(seen))
 
@@ -69,7 +74,7 @@ def test_events_tell_of_decoding_start_epochs_and_end_in_this_order(small, tiny)
         assert isinstance(mine[-1], Finished)
         assert tuple(e.epoch for e in mine[1:-1]) == mine[-1].record.curve
         assert mine[-1].files.keys() >= {"masks.parquet", "statistics.parquet"}
-    assert all(isinstance(e, Started | Decoded | EpochEnded | Finished) for e in events)
+    assert all(isinstance(e, Started | Decoded | Encoded | EpochEnded | Finished) for e in events)
     last = [e for e in events if isinstance(e, Decoded)][-1]
     assert last.done == last.total > 0
 
@@ -112,3 +117,78 @@ def test_inline_executor_runs_everything_that_can_run(small, tiny):
     found = records(InlineExecutor().run(Schedule(units(jobs, places))))
     assert {r.key for r in found} == {job.key for job in jobs}
     assert all(r.status == "ok" for r in found)
+
+
+# ------------------------------------------------------------------------------------------------------- one pass of features
+
+
+@pytest.fixture
+def of_two_heads(small, tiny, tmp_path: Path) -> list[WorkUnit]:
+    """Units of a linear and of a detection task on one backbone, with a cache of their own."""
+    file, jobs, places = tiny(), [], {}
+    for task in (LINEAR, DETECTION):
+        planned, inputs = small.plan(task, [file], runs=2)
+        jobs, places = [*jobs, *planned], places | inputs
+    return [replace(unit, inputs=replace(unit.inputs, cache=tmp_path / "cache" / "images")) for unit in units(jobs, places)]
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[tuple[int, tuple[int, ...]]]:
+    """(row, levels) of all features that are computed; no disk is ever too slow."""
+    from benchmark.training import features
+
+    seen: list[tuple[int, tuple[int, ...]]] = []
+    compute = features.FeatureBank._compute
+
+    def noted(self, part, index, strides=None):
+        seen.extend((int(row), tuple(strides or self.strides)) for row in part.rows[index])
+        return compute(self, part, index, strides)
+
+    monkeypatch.setattr(features.FeatureBank, "_compute", noted)
+    monkeypatch.setattr(features, "is_slower", lambda reading_s, compute_s: False)
+    return seen
+
+
+def content(events) -> list[tuple]:
+    return [(e.record.model_dump(exclude=VOLATILE_FIELDS), e.files) for e in events if isinstance(e, Finished)]
+
+
+def test_units_say_which_heads_read_their_features_and_are_kept_near_them(of_two_heads, small, tiny):
+    linear, detection = of_two_heads
+    assert linear.heads == detection.heads == ("linear", "yolov3")
+    assert near(linear) == near(detection)
+    other, places = small.plan(LINEAR, [tiny("other", at_build="torch.manual_seed(6)")])
+    (unit,) = units([*other], places)
+    assert unit.heads == ("linear",)
+    assert near(unit)[0] == near(linear)[0]
+    assert near(unit)[1] != near(linear)[1]
+    tuned, places = small.plan(LINEAR, [tiny("tuned")], card={"encoder": EncoderMode.FINETUNE})
+    (unit,) = units(tuned, places)
+    assert (unit.heads, len(near(unit))) == ((), 1)
+
+
+def test_one_pass_serves_all_heads_and_seeds_and_the_next_run_and_changes_nothing(of_two_heads, computed, monkeypatch):
+    found = [content(run_unit(unit)) for unit in of_two_heads]
+    assert [record["status"] for unit in found for record, _ in unit] == ["ok"] * 4
+    assert {levels for _, levels in computed} == {(32, 8, 16)}
+    assert len(computed) == len({row for row, _ in computed})
+    computed.clear()
+    assert [content(run_unit(unit)) for unit in of_two_heads] == found
+    assert computed == []
+    # As before there was such a store: every unit in its own memory.
+    from benchmark.training import shared_work
+
+    monkeypatch.setattr(shared_work, "_stored", lambda *_: (None, []))
+    assert [content(run_unit(unit)) for unit in of_two_heads] == found
+    assert {levels for _, levels in computed} == {(32,), (8, 16, 32)}
+
+
+def test_a_backbone_with_another_way_to_a_level_alone_shares_no_pass_of_several(small, tiny, tmp_path: Path, computed):
+    file, found = tiny(at_pyramid="images = images * (1 + 1e-6 * (strides is None or len(strides) > 1))"), []
+    for task in (LINEAR, DETECTION):
+        jobs, places = small.plan(task, [file])
+        (unit,) = units(jobs, places)
+        unit = replace(unit, heads=("linear", "yolov3"), inputs=replace(unit.inputs, cache=tmp_path / "cache" / "images"))
+        found += records(run_unit(unit))
+    assert [record.status for record in found] == ["ok", "ok"]
+    assert {levels for _, levels in computed} == {(32,), (8, 16, 32)}

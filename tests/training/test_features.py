@@ -11,7 +11,9 @@ import torch
 
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.training import data, features
+from benchmark.imaging.cache import ImageCache
+from benchmark.training import data, feature_folders, feature_store, features
+from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 
 STRIDES = (8, 32)
@@ -63,7 +65,9 @@ def test_an_image_gets_the_same_bits_whoever_asks_first(encoder, parts):
 def test_every_image_is_computed_once(encoder, parts, monkeypatch):
     seen = []
     compute = FeatureBank._compute
-    monkeypatch.setattr(FeatureBank, "_compute", lambda self, part, index: seen.extend(part.rows[index]) or compute(self, part, index))
+    monkeypatch.setattr(
+        FeatureBank, "_compute", lambda self, part, index, *more: seen.extend(part.rows[index]) or compute(self, part, index, *more)
+    )
     bank = FeatureBank(encoder, STRIDES, UNLIMITED)
     for part in (*parts, *parts):
         bank.prepare(part)
@@ -158,3 +162,172 @@ def test_features_carry_no_gradient(encoder, parts):
     bank = FeatureBank(encoder, STRIDES, UNLIMITED)
     bank.prepare(parts[0])
     assert not any(level.requires_grad for level in bank.pyramid(parts[0], np.array([0])).values())
+
+
+# -------------------------------------------------------------------------------------------------------- on the node's disk
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[tuple[int, tuple[int, ...]]]:
+    """(row, levels) of everything that is computed, and no disk is ever too slow."""
+    seen: list[tuple[int, tuple[int, ...]]] = []
+    compute = FeatureBank._compute
+
+    def noted(self, part, index, strides=None):
+        seen.extend((int(row), tuple(strides or self.strides)) for row in part.rows[index])
+        return compute(self, part, index, strides)
+
+    monkeypatch.setattr(FeatureBank, "_compute", noted)
+    monkeypatch.setattr(features, "is_slower", lambda reading_s, compute_s: False)
+    return seen
+
+
+@pytest.fixture
+def bank_on_disk(encoder, parts, tmp_path: Path):
+    """A bank as a process of its own would open it."""
+
+    def made(strides=STRIDES, also=(), what="pyramid") -> FeatureBank:
+        stored = FeatureSet.open(tmp_path / "features", {"what": what}, len(parts[0].cache))
+        return FeatureBank(encoder, strides, 0, stored=stored, also=also)
+
+    return made
+
+
+def prepared(bank: FeatureBank, parts) -> FeatureBank:
+    for part in parts:
+        bank.prepare(part)
+    return bank
+
+
+def same(one: FeatureBank, other: FeatureBank, parts, strides=STRIDES) -> bool:
+    found = [
+        (a.pyramid(p, np.arange(len(p))[::-1].copy()), b.pyramid(p, np.arange(len(p))[::-1].copy()))
+        for p in parts
+        for a, b in [(one, other)]
+    ]
+    return all(torch.equal(a[stride], b[stride]) for a, b in found for stride in strides)
+
+
+def test_stored_features_are_those_in_memory_and_a_second_bank_computes_none(encoder, parts, bank_on_disk, computed):
+    memory = prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts)
+    computed.clear()
+    first = prepared(bank_on_disk(), parts)
+    assert sorted(row for row, _ in computed) == sorted(int(row) for part in parts for row in part.rows)
+    assert same(first, memory, parts)
+    computed.clear()
+    assert same(prepared(bank_on_disk(), reversed(parts)), memory, parts)
+    assert computed == []
+    assert (first.memory_bytes, first.disk_bytes, first.notices, first.mended()) == (0, 0, [], [])
+
+
+def test_levels_that_others_read_are_computed_in_the_same_pass_and_are_the_same_bits(parts, bank_on_disk, computed):
+    apart = [prepared(bank_on_disk((stride,), what=f"only {stride}"), parts) for stride in STRIDES]
+    computed.clear()
+    prepared(bank_on_disk((32,), also=(4, 8, 32)), parts)
+    assert {levels for _, levels in computed} == {(32, 4, 8)}
+    computed.clear()
+    for stride, alone in zip(STRIDES, apart, strict=True):
+        assert same(prepared(bank_on_disk((stride,)), parts), alone, parts, (stride,))
+    assert computed == []
+
+
+def test_a_level_that_is_missing_is_computed_alone_and_the_others_stay(parts, bank_on_disk, computed):
+    prepared(bank_on_disk((32,)), parts)
+    computed.clear()
+    both = prepared(bank_on_disk((8,)), parts)
+    assert {levels for _, levels in computed} == {(8,)}
+    whole = prepared(bank_on_disk((8,), what="another set"), parts)
+    assert same(both, whole, parts, (8,))
+
+
+def damage(folder: Path, name: str, row: int) -> None:
+    (path,) = folder.glob(f"features/*/{name}.data")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        (table,) = folder.glob(f"features/*/{name}.rows")
+        file.seek(row * (size // (table.stat().st_size // feature_store.ENTRY.itemsize)) + 3)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+
+
+def test_a_damaged_row_is_computed_again_and_said(encoder, parts, bank_on_disk, computed, tmp_path: Path):
+    prepared(bank_on_disk(), parts)
+    computed.clear()
+    row = int(parts[0].rows[3])
+    damage(tmp_path, "8", row)
+    bank = prepared(bank_on_disk(), parts)
+    assert [row for row, _ in computed] == [row]
+    assert "1 rows of stored features were damaged" in bank.mended()[0]
+    assert same(bank, prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts), parts)
+    computed.clear()
+    assert prepared(bank_on_disk(), parts).mended() == []
+    assert computed == []
+
+
+def test_a_row_damaged_while_a_job_trains_is_never_used(encoder, parts, bank_on_disk, computed, tmp_path: Path):
+    bank, memory = prepared(bank_on_disk(), parts), prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts)
+    damage(tmp_path, "32", int(parts[1].rows[0]))
+    assert same(bank, memory, parts)
+    assert len(bank.mended()) == 1
+    computed.clear()
+    assert same(bank, memory, parts)  # it was written again
+    assert computed == []
+
+
+def test_a_replaced_image_never_gets_the_features_of_the_old_one(parts, bank_on_disk, computed, monkeypatch):
+    prepared(bank_on_disk(), parts)
+    computed.clear()
+    replaced, digests = int(parts[2].rows[5]), ImageCache.source_digests
+    monkeypatch.setattr(
+        ImageCache,
+        "source_digests",
+        lambda self, rows: ["ab" * 32 if int(row) == replaced else d for row, d in zip(rows, digests(self, rows), strict=True)],
+    )
+    prepared(bank_on_disk(), parts)
+    assert [row for row, _ in computed] == [replaced]
+
+
+def test_stored_features_that_are_slower_to_read_are_computed_and_it_is_said(encoder, parts, bank_on_disk, computed, monkeypatch):
+    monkeypatch.setattr(features, "PACED_BATCHES", 1)
+    first = prepared(bank_on_disk(), parts[:1])
+    first.stored.note_pace(0.01)
+    monkeypatch.setattr(features, "is_slower", lambda reading_s, compute_s: compute_s < reading_s + 1)
+    computed.clear()
+    bank = bank_on_disk()
+    assert bank.prepare(parts[0]) == len(parts[0])  # no memory was given
+    (said,) = bank.notices
+    assert "computing them 10.0 ms" in said
+    assert same(bank, first, parts[:1])
+    fresh = bank_on_disk(what="another set")
+    fresh.prepare(parts[0])
+    assert len(fresh.notices) == 1
+    assert np.fromfile(fresh.stored.path / "8.rows", feature_store.ENTRY)["image"].any(axis=1).sum() == features.BATCH
+    assert same(fresh, first, parts[:1])
+
+
+@pytest.mark.parametrize("fault", ["full", "too full", "full for others"])
+def test_a_full_disk_costs_time_and_no_result(encoder, parts, bank_on_disk, computed, monkeypatch, fault):
+    bank = bank_on_disk(also=(2,))
+    if fault == "full":
+        monkeypatch.setattr(feature_store, "write_at", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    elif fault == "too full":
+        monkeypatch.setattr(feature_folders, "LEAST_FREE_BYTES", 10**18)
+    else:
+        own = per_image_bytes(encoder, parts[0]) * features.BATCH
+        monkeypatch.setattr(FeatureSet, "make_room", lambda self, n_bytes: n_bytes <= own)
+    prepared(bank, parts)
+    if fault == "full for others":
+        assert (bank.notices, bank.also) == ([], ())
+        assert not list(bank.stored.path.glob("2.*"))
+    else:
+        assert len(bank.notices) == len(parts)
+        assert "Features are not kept on the disk of" in bank.notices[0]
+    assert same(bank, prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts), parts)
+
+
+def test_steps_tell_how_far_it_is(parts, bank_on_disk, monkeypatch):
+    monkeypatch.setattr(features, "STEP_S", 0.0)
+    told = list(bank_on_disk().prepare_in_steps(parts[0]))
+    assert told[-1] == (len(parts[0]), len(parts[0]))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)

@@ -115,8 +115,8 @@ def test_a_frozen_encoder_sees_the_augmented_images_and_not_features_of_others(s
     file = tiny()
     job, place = small.one(SIIM, file, root=siim, limit=12)
     prepared = []
-    prepare = FeatureBank.prepare
-    monkeypatch.setattr(FeatureBank, "prepare", lambda self, part: prepared.append(part.name) or prepare(self, part))
+    prepare = FeatureBank.prepare_in_steps
+    monkeypatch.setattr(FeatureBank, "prepare_in_steps", lambda self, part: prepared.append(part.name) or prepare(self, part))
     seen = []
     draw = Augmentation.images
     monkeypatch.setattr(Augmentation, "images", lambda self, frames, index: seen.append(self.epoch) or draw(self, frames, index))

@@ -8,15 +8,16 @@ the last map alone, by transposed convolutions or pooling, then a 1 x 1 and a 3 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.cards import HeadFacts
 from benchmark.errors import ConformanceError
-from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets
+from benchmark.heads.base import POOLED, Head, HeadRequest, ImageDetections, Targets
 
 LEVELS = (4, 8, 16, 32)
 WIDTH = 256  # ViTDet's
@@ -36,6 +37,22 @@ def on_one_grid(request: HeadRequest, build: Callable[[HeadRequest], Head], taps
         return build(request)
     ((stride, channels),) = request.channels.items()
     return WithPyramid(SimpleFeaturePyramid(channels, stride, request.frame_size, taps, wanted=inner.strides), inner, stride)
+
+
+def levels_read(facts: HeadFacts, channels: Collection[int]) -> tuple[int, ...]:
+    """Strides of the head that `on_one_grid` would build, without building it; none where it says nothing or the encoder lacks one.
+
+    Args:
+        channels: strides that the encoder offers.
+    """
+    if facts.reads is None:
+        return ()
+    if facts.reads == "pooled":
+        return (POOLED,)
+    if facts.reads == "deepest" or len(channels) == 1:
+        return (max(channels),)
+    wanted = tuple(sorted(s for s in channels if s > 1)) if facts.reads == "every" else facts.reads
+    return wanted if set(wanted) <= set(channels) else ()
 
 
 class SimpleFeaturePyramid(nn.Module):

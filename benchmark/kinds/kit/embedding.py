@@ -33,6 +33,7 @@ class UntrainedJob:
     Attributes:
         parts: split -> images; "test", and "validation" where the rule has one.
         most: images that pass at once.
+        embed: embeds the given images of a part, or reads what it kept of them; None embeds whenever it is asked.
     """
 
     job: Job
@@ -41,6 +42,7 @@ class UntrainedJob:
     device: torch.device
     autocast: Callable[[], AbstractContextManager[object]]
     most: int
+    embed: Callable[[Part, np.ndarray], ImageEmbedding] | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -66,10 +68,8 @@ class UntrainedJob:
 
     def images(self, part: Part) -> Iterator[tuple[np.ndarray, ImageEmbedding]]:
         """Indices and embeddings of consecutive images."""
-        for start in range(0, len(part), self.most):
-            index = np.arange(start, min(start + self.most, len(part)))
-            with self.autocast():
-                found = self.encoder.embed_images(part.images(index).to(self.device))
+        for index in consecutive(len(part), self.most):
+            found = (self.embed or self._embed)(part, index)
             require_image_embedding(found, len(index), self.backbone)
             yield index, found
 
@@ -98,6 +98,10 @@ class UntrainedJob:
         local = best_words(image.local, text.local, text.mask)
         return local if kind == "local" else combined(whole, local)
 
+    def _embed(self, part: Part, index: np.ndarray) -> ImageEmbedding:
+        with self.autocast():
+            return self.encoder.embed_images(part.images(index).to(self.device))
+
     def _blocks(self, texts: Sequence[str], read: Callable[[list[str]], TextEmbedding]) -> Iterator[tuple[slice, TextEmbedding]]:
         for start in range(0, len(texts), TEXT_BATCH):
             yield slice(start, min(start + TEXT_BATCH, len(texts))), self._block(texts[start : start + TEXT_BATCH], read)
@@ -107,6 +111,12 @@ class UntrainedJob:
             found = read(list(texts))
         require_text_embedding(found, len(texts), self.backbone)
         return found
+
+
+def consecutive(n_images: int, most: int) -> Iterator[np.ndarray]:
+    """Indices of images that pass together."""
+    for start in range(0, n_images, most):
+        yield np.arange(start, min(start + most, n_images))
 
 
 def _joined(blocks: Sequence[TextEmbedding]) -> TextEmbedding:

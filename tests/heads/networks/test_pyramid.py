@@ -8,8 +8,8 @@ import torch
 from benchmark.cards import Switches
 from benchmark.errors import ConformanceError
 from benchmark.heads.base import HeadRequest
-from benchmark.heads.networks.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, on_one_grid
-from benchmark.registry import plugin
+from benchmark.heads.networks.pyramid import LEVELS, WIDTH, SimpleFeaturePyramid, WithPyramid, levels_read, on_one_grid
+from benchmark.registry import head, heads, plugin
 
 SIZE = 112
 
@@ -72,3 +72,23 @@ def test_each_tap_feeds_its_own_level():
 def test_taps_that_do_not_divide_the_channels_are_refused():
     with pytest.raises(ConformanceError, match="30 channels"):
         SimpleFeaturePyramid(30, 16, 64, taps=4)
+
+
+STAGES = {2: 8, 4: 8, 8: 8, 16: 16, 32: 16}
+
+
+@pytest.mark.parametrize("channels", [STAGES, {1: 4} | STAGES, {16: 24}, {14: 24}], ids=["stages", "with the frame", "ViT", "patch 14"])
+@pytest.mark.parametrize("name", sorted(heads()))
+def test_a_head_says_the_levels_that_it_reads_once_it_is_built(name, channels):
+    facts = head(name)
+    if not facts.trains:
+        assert levels_read(facts, channels) == ()
+        return
+    request = HeadRequest(channels=channels, n_classes=2, frame_size=224, switches=Switches(), embed_dim=16)
+    assert levels_read(facts, channels) == on_one_grid(request, plugin("heads", name).build).strides
+
+
+def test_levels_that_the_encoder_lacks_or_nobody_named_are_nobodys():
+    assert levels_read(head("yolov3"), {8: 4, 32: 4}) == ()
+    assert levels_read(head("yolov3").model_copy(update={"reads": None}), STAGES) == ()
+    assert sum(facts.reads is not None for facts in heads().values()) >= 8
