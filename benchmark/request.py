@@ -20,6 +20,7 @@ from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.work import WorkUnit, units
 from benchmark.plan import About, Settings, plan
+from benchmark.readers.kit.chosen_split import rule_of_card
 from benchmark.store import Store
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
@@ -246,27 +247,36 @@ def _datasets(
     hashing: bool,
 ) -> Datasets:
     """Every dataset that a task needs and that can be used; what cannot is added to `problems`."""
+    wanted = tuple(dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards))
     datasets: dict[tuple[str, str, bool], resolve.ResolvedDataset] = {}
-    for name, split, trains in dict.fromkeys((card.dataset, request.split or card.split, card.words is None) for card in cards):
-        with _collected(problems, f"dataset {name}"):
-            card = registry.dataset(name)
-            lists = None if request.splits is None else request.splits / name
-            found = resolve.dataset(
-                card,
-                resolve.dataset_root(card, roots),
-                protocol,
-                split,
-                lists,
-                trains=trains,
-                limit=request.limit,
-                cache=cache,
-                hashing=hashing,
-                progress=functools.partial(_hashing, watcher, name),
-            )
-            if request.limit is None:
-                found.require_known()
-            datasets[name, split, trains] = found
-    return datasets
+    for name in dict.fromkeys(name for name, _, _ in wanted):
+        # Opened once for all of its splits and then let go of: a release may list hundreds of thousands of images.
+        opened: resolve.OpenedRelease | None = None
+        for split, trains in ((split, trains) for other, split, trains in wanted if other == name):
+            with _collected(problems, f"dataset {name}"):
+                card = registry.dataset(name)
+                root = resolve.dataset_root(card, roots)
+                lists = None if request.splits is None else request.splits / name
+                if lists is None:
+                    rule_of_card(card, split)  # told before the folder is read
+                opened = opened or resolve.opened_release(card, root, protocol)
+                found = resolve.dataset(
+                    card,
+                    root,
+                    protocol,
+                    split,
+                    lists,
+                    opened=opened,
+                    trains=trains,
+                    limit=request.limit,
+                    cache=cache,
+                    hashing=hashing,
+                    progress=functools.partial(_hashing, watcher, name),
+                )
+                if request.limit is None:
+                    found.require_known()
+                datasets[name, split, trains] = found
+    return {seen: datasets[seen] for seen in wanted if seen in datasets}
 
 
 def _jobs(

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import stat
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, SplitRule
-from benchmark.errors import DataError
-from benchmark.files import open_regular, read_bytes
+from benchmark.errors import DataError, PartialRelease
+from benchmark.files import open_regular
 from benchmark.readers.kit.text import open_text
 from benchmark.readers.kit.walk import first_folder_with, holds_nothing
 
 SPLITS = ("train", "validation", "test")
 PHANTOM_FILE = "PHANTOM.json"
 PHANTOM_REPORTS = "phantom_reports.csv"
+_PIECE_BYTES = 2**20
 Verdict = Literal["ok", "warning", "error", "unknown"]
 
 
@@ -143,6 +147,9 @@ class Reader(ABC):
     """What a known partial release holds, where the folder is one: its jobs run whole, are never ranked, and stand beside nothing."""
     images: Mapping[str, Path]
     """The image file of every usable id, in the order the split rules start from."""
+    listed_files: ClassVar[str] = "image files"
+    """What `image_files` names, and what to ask where some are not there: for sentences."""
+    completeness: ClassVar[str] = "Is the download complete, and do all links lead somewhere?"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -158,8 +165,12 @@ class Reader(ABC):
         """Files that decide ids, boxes, masks and splits."""
 
     def image_files(self) -> tuple[Path, ...]:
-        """The image file of every id."""
+        """The image file of every id. Whether each is there, `image_sizes` tells."""
         return tuple(self.images.values())
+
+    def image_sizes(self) -> array[int]:
+        """Bytes of each of `image_files`, in their order; -1 where no file is. One look at each, which is what costs on a disk far away."""
+        return array("q", map(_size, self.image_files()))
 
     def path_of(self, sample_id: str) -> Path:
         """The image file of an id. Raises DataError for an id that is none of `images`."""
@@ -262,22 +273,35 @@ class Reader(ABC):
                 sha.update(f"{self.named(path)}\t{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return sha.hexdigest()
 
-    def outline_digest(self) -> str:
+    def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         """SHA-256 over the label files' bytes and the sorted list of (relative image path, size).
 
         It sees no content of an image: two folders of equal outline may hold other pixels. The first release took it for the identity of
         a dataset (`benchmark.adopt`); now it only tells caches of different folders apart. Identity is `benchmark.readers.kit.identity`.
+
+        Args:
+            sizes: `image_sizes`, where they are known already.
+
+        Raises:
+            PartialRelease: image files are not there.
         """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
-            sha.update(self.named(path).encode() + b"\0" + read_bytes(path))
-        for line in sorted(f"{self.named(p)}\t{p.stat().st_size}" for p in self.image_files()):
+            sha.update(self.named(path).encode() + b"\0")
+            with open_regular(path) as handle:
+                while piece := handle.read(_PIECE_BYTES):
+                    sha.update(piece)
+        files = self.image_files()
+        sizes = self.image_sizes() if sizes is None else sizes
+        if missing := sum(size < 0 for size in sizes):
+            raise PartialRelease(f"{self.card.name}: {missing:,} of {len(files):,} {self.listed_files} are not there. {self.completeness}")
+        for line in sorted(f"{self.named(path)}\t{size}" for path, size in zip(files, sizes, strict=True)):
             sha.update(line.encode() + b"\n")
         return sha.hexdigest()
 
     def named(self, path: Path) -> str:
         """A file as the digest names it: by its place in the release, wherever the release lies."""
-        return path.relative_to(self.root).as_posix()
+        return place_below(self.root, path)
 
     def verify(self) -> Verification:
         return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()), self.partial)
@@ -292,6 +316,20 @@ def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true
 
     reader = registry.plugin("readers", card.reader).DatasetReader
     return (reader if card.redistribution != "none" else discreet(reader))(card, root, shapes)
+
+
+def place_below(folder: Path, path: Path) -> str:
+    """As `path.relative_to(folder).as_posix()`, a tenth as dear: releases name hundreds of thousands of files."""
+    base, text = os.path.join(folder, ""), str(path)
+    return text[len(base) :].replace(os.sep, "/") if text.startswith(base) else path.relative_to(folder).as_posix()
+
+
+def _size(path: Path) -> int:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # nothing there, a link to nowhere, or a name that no file can have
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:

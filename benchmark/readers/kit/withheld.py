@@ -8,10 +8,10 @@ when it leaves the reader. What looks like an id is withheld as well, since an i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -39,8 +39,16 @@ def without_names(sentence: str, root: Path | None = None, words: Iterable[str] 
         root: the dataset's own folder, which may be told; what follows it may not, unless it looks like no id.
         words: ids, patients and file names that are known.
     """
-    words = set(words)
-    known = words | {PurePosixPath(word).stem for word in words if "/" not in word}
+    return _without(sentence, root, _known(words))
+
+
+def _known(words: Iterable[str]) -> frozenset[str]:
+    """Names that are withheld: the words, and those of files without their endings."""
+    words = frozenset(words)
+    return words | {word[: word.rfind(".")] for word in words if "/" not in word and 0 < word.rfind(".") < len(word) - 1}
+
+
+def _without(sentence: str, root: Path | None, known: frozenset[str]) -> str:
     parts = sentence.split(str(root)) if root is not None else [sentence]
     told = [_withheld_in(parts[0], known, below=False), *(_withheld_in(part, known, below=True) for part in parts[1:])]
     return str(root).join(told)
@@ -105,8 +113,11 @@ class _Discreet(Reader):
         with self._withholding():
             for check in self._behind.checks(self):
                 digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
-                found = check.found if digest else self._quiet(check.found)
-                yield check if check.verdict == "ok" else replace(check, found=found, hint=self._quiet(check.hint))
+                if check.verdict == "ok":
+                    yield check
+                else:
+                    found = check.found if digest else self._quiet(check.found)
+                    yield replace(check, found=found, hint=self._quiet(check.hint))
 
     def split(self, *arguments: Any) -> Any:
         with self._withholding():
@@ -128,15 +139,20 @@ class _Discreet(Reader):
         with self._withholding():
             return super().label_digest()
 
-    def outline_digest(self) -> str:
+    def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         with self._withholding():
-            return super().outline_digest()
+            return super().outline_digest(sizes)
 
     def _withholding(self):
         return withholding(self.card, self.root, lambda: self.ids)
 
     def _quiet(self, sentence: str) -> str:
-        return without_names(sentence, self.root, self.ids)
+        return _without(sentence, self.root, self._known)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        """Of a release with a hundred thousand images: made once, and where there is something to say."""
+        return _known(self.ids)
 
 
 @cache
@@ -145,7 +161,7 @@ def discreet(reader: type[Reader]) -> type[Reader]:
     return type(reader.__name__, (_Discreet, reader), {"__module__": reader.__module__, "__doc__": reader.__doc__, "_behind": reader})
 
 
-def _withheld_in(text: str, known: set[str], *, below: bool) -> str:
+def _withheld_in(text: str, known: frozenset[str], *, below: bool) -> str:
     """A piece of a sentence; `below`: it follows the dataset's folder, so that its first token may be the rest of a path."""
 
     def shown(found: re.Match[str]) -> str:
