@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmark import planned as planned_jobs
 from benchmark import resolve
 from benchmark.cards import Record
 from benchmark.errors import DamagedResult, UsageError
@@ -19,7 +21,8 @@ from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
-from benchmark.store import Refused, Store
+from benchmark.shelf import Refused, Shelf
+from benchmark.store import Store
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
@@ -29,25 +32,48 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluation:
-    """What came of a request: the records of its jobs, in plan order, failed ones included.
+    """What came of a request.
 
     Attributes:
-        computed: jobs whose result was stored now. A job that a fault of the environment stopped has a record here and none in the store.
+        computed: jobs whose result was stored now.
+        unstored: records of jobs that a fault of the environment stopped, by key: they have a record here and none in the store.
     """
 
     planned: Planned
-    records: list[Record] = field(default_factory=list)
     computed: int = 0
     tracking_problem: str | None = None
+    unstored: dict[str, Record] = field(default_factory=dict)
 
     @property
+    def records(self) -> list[Record]:
+        """The records of its jobs, whole, in plan order, failed ones included: read from the output folder whenever asked for."""
+        return [self._shelf.whole(record.key) if record.key not in self.unstored else record for record in self.results]
+
+    @property
+    def results(self) -> Iterator[Record]:
+        """As `records`, one by one and without their curves."""
+        for key in self.planned.jobs.keys:
+            record = self.unstored.get(key) or self._shelf.get(key)
+            if record is not None:
+                yield record
+        self._shelf.save()
+
+    @cached_property
     def failures(self) -> list[Record]:
-        return [r for r in self.records if r.status == "failed"]
+        stored = (key for key in self.planned.jobs.keys if (facts := self._shelf.facts(key)) is not None and facts.status == "failed")
+        failed = dict.fromkeys((*stored, *self.unstored))
+        found = (self.unstored.get(key) or self._shelf.get(key) for key in self.planned.jobs.keys if key in failed)
+        return [record for record in found if record is not None]
 
     @property
     def not_computed(self) -> list[Record]:
         """Failures that are the environment's: the same command computes these jobs again."""
         return [r for r in self.failures if of_environment(r.failure)]
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        """What the output folder holds when the evaluation is over."""
+        return Shelf(self.planned.request.out)
 
 
 @dataclass(frozen=True)
@@ -99,7 +125,6 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
-        found = dict(planned.done)
         if planned.todo:
             tracker = _tracker(planned) if request.tracking else None
             costs = costs_of(request)
@@ -107,19 +132,25 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
             try:
                 todo = [replace(unit, store_id=store.identity()) for unit in planned.todo]
-                schedule = Schedule(todo, planned.done.values(), costs, store.identity())
+                awaited = dict.fromkeys(key for job in jobs.values() for key in job.depends_on)
+                schedule = Schedule(todo, [planned.done[key] for key in awaited if key in planned.done], costs, store.identity())
+                any_failed = any(planned.done.status(key) == "failed" for key in planned.done)
                 for event in executor.run(schedule):
                     held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
-                        found[record.key] = record
-                        evaluation.computed += not of_environment(record.failure)
+                        any_failed |= record.status == "failed"
+                        if of_environment(record.failure):
+                            evaluation.unstored[record.key] = record
+                        else:
+                            evaluation.computed += 1
+                            evaluation.unstored.pop(record.key, None)
                         if tracker is not None:
                             tracker.record(record)
                     elif isinstance(event, EpochEnded) and tracker is not None:
                         tracker.epoch(jobs[event.key], event.epoch)
                     watcher.event(event)
-                ended = "FAILED" if any(r.status == "failed" for r in found.values()) else "FINISHED"
+                ended = "FAILED" if any_failed else "FINISHED"
             finally:
                 costs.save()
                 if tracker is not None:
@@ -129,7 +160,6 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             tracker = _tracker(planned)  # nothing to compute, but the server missed something
             tracker.close("FINISHED")
             evaluation.tracking_problem = tracker.problem
-        evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
 
 
@@ -164,7 +194,7 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
             outs[0],
             title=title,
             overlays=overlays,
-            planned=list({job.key: job for each in outs if each.is_dir() for job in Store(each).planned()}.values()),
+            planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
             resampled=functools.partial(resampling.of_record, out=where),
             p_value_of=functools.partial(exchange.p_value, out=where),
             refused=refused,
@@ -192,7 +222,7 @@ def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
     from benchmark.kinds.kit.stored import STATISTICS_FILE
 
-    return Store(out).believable([STATISTICS_FILE]) if (out / "records").is_dir() else ([], [])
+    return Shelf(out).believable([STATISTICS_FILE])
 
 
 def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[str, Path]]:
@@ -228,7 +258,7 @@ def _tracker(planned: Planned):
     parameters = {
         "backbones": ", ".join(request.backbones),
         "suite": str(request.suite),
-        "tasks": ", ".join(dict.fromkeys(job.labels.task for job in planned.jobs)),
+        "tasks": ", ".join(planned.tasks),
         "protocol": planned.protocol.name,
         "runs": str(request.runs),
         "limit": str(request.limit),

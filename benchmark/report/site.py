@@ -31,7 +31,7 @@ from benchmark.report.pages import environment, write_page
 from benchmark.report.row_warnings import sentence_of, warnings_of
 from benchmark.report.rows import ResampledOf, rows_of
 from benchmark.report.tables import Board, Column
-from benchmark.store import Refused
+from benchmark.shelf import Refused
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
 
