@@ -20,6 +20,7 @@ from benchmark.execute.costs import Costs
 from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
+from benchmark.plan import no_garbage
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
@@ -173,32 +174,41 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
     Raises:
         UsageError: there is no record to report on, or two folders hold other results of one job.
     """
-    from benchmark.report import exchange, gallery, resampling
-    from benchmark.report.site import write_site
+    from benchmark.report import exchange, gallery, resampling, unchanged
+    from benchmark.report.site import REPORT, write_site
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
-    records, refused, where = _together(outs)
-    if not records and not refused:
-        named = " and ".join(map(str, outs))
-        raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
-    with tempfile.TemporaryDirectory() as folder:
-        while True:
-            try:
-                overlays = gallery.draw(records, where, Path(folder))
-                break
-            except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
-                refused.append(Refused(error.key, str(error)))
-                records = [record for record in records if record.key != error.key]
-        page = write_site(
-            records,
-            outs[0],
-            title=title,
-            overlays=overlays,
-            planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
-            resampled=functools.partial(resampling.of_record, out=where),
-            p_value_of=functools.partial(exchange.p_value, out=where),
-            refused=refused,
-        )
+    shelves = [Shelf(each) for each in outs]
+    report, made_of = outs[0] / REPORT, unchanged.made_of(title, shelves)
+    if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
+        return Reported(report / "index.html", ())
+    with no_garbage():
+        records, refused, of = _together(shelves)
+        where = {key: shelf.out for key, shelf in of.items()}
+        if not records and not refused:
+            named = " and ".join(map(str, outs))
+            raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
+        with tempfile.TemporaryDirectory() as folder:
+            while True:
+                try:
+                    overlays = gallery.draw(records, where, Path(folder))
+                    break
+                except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
+                    refused.append(Refused(error.key, str(error)))
+                    records = [record for record in records if record.key != error.key]
+            page = write_site(
+                records,
+                outs[0],
+                title=title,
+                overlays=overlays,
+                planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
+                resampled=functools.partial(resampling.of_record, out=where),
+                p_value_of=functools.partial(exchange.p_value, out=where),
+                refused=refused,
+                curve_of=lambda record: of[record.key].curve(record.key),
+            )
+    if made_of is not None and not refused:
+        shelves[0].keep_page(REPORT, unchanged.written(report, made_of))
     return Reported(page, tuple(refused))
 
 
@@ -213,41 +223,42 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
 
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper)
-    records, damaged = _believable(out)
+    records, damaged = _believable(Shelf(out))
     found = reproducing.reproduce(paper, records, resampled=functools.partial(resampling.of_record, out=out))
     return replace(found, refused=(*found.refused, *((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)))
 
 
-def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
+def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
     from benchmark.kinds.kit.stored import STATISTICS_FILE
 
-    return Shelf(out).believable([STATISTICS_FILE])
+    return shelf.believable([STATISTICS_FILE])
 
 
-def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[str, Path]]:
+def _together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
     """What several folders hold: records by key, what is not believed, and the folder of each record.
 
     Raises:
         UsageError: one job has other results in two of them.
     """
     found: dict[str, Record] = {}
-    where: dict[str, Path] = {}
+    of: dict[str, Shelf] = {}
     refused: list[Refused] = []
-    for out in outs:
-        records, damaged = _believable(out)
+    for shelf in shelves:
+        records, damaged = _believable(shelf)
         refused += damaged
         for record in records:
             known = found.get(record.key)
             if known is not None and (known.status, record.status) == ("ok", "ok") and known.metrics != record.metrics:
                 labels = record.job.labels
                 raise UsageError(
-                    f"{where[record.key]} and {out} hold different results of one job ({record.key}: {labels.task}, {labels.backbone}, run "
-                    f"{labels.run_number}). One of them is not what this job gives: report them apart, and compute it anew."
+                    f"{of[record.key].out} and {shelf.out} hold different results of one job ({record.key}: {labels.task}, "
+                    f"{labels.backbone}, run {labels.run_number}). One of them is not what this job gives: report them apart, and compute "
+                    "it anew."
                 )
             if known is None or (known.status == "failed" and record.status == "ok"):
-                found[record.key], where[record.key] = record, out
-    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], where
+                found[record.key], of[record.key] = record, shelf
+    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], of
 
 
 def _tracker(planned: Planned):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def read(out: Path) -> list[Job]:
         StoreError: a file was damaged.
     """
     path = out / PLANNED
-    jobs = {job.key: job for job in _earlier(out)}
     last = {name: number for number, (kind, name, _) in enumerate(_lines(path)) if kind == _JOBS}
+    jobs = {job.key: job for job in _earlier(out) if _name_of(job) not in last}
     known: dict[str, Card] = {}
     try:
         for number, (kind, name, line) in enumerate(_lines(path)):
@@ -74,15 +74,17 @@ def write(out: Path, jobs: Iterable[Job]) -> None:
         elif kind == _MORE:
             known[name] = "", known[name][1] + len(line)
     earlier = _earlier(out)
-    written: set[str] = set()
+    moved = sorted((job for job in earlier if _name_of(job) not in known), key=_name_of)
+    replaced: set[str] = set()  # evaluations of this plan, as far as it was written
     try:
         with _appending(path, n_bytes) as handle:
-            for name, group in groupby(chain(sorted(earlier, key=_name_of), jobs), _name_of):
+            for is_moved, name, group in _grouped(moved, jobs):
                 listed = list(group)
                 content = canonical_json([_without_parts(job) for job in listed])
-                kind, digest = (_MORE if name in written else _JOBS), parts.digest(content)
+                kind, digest = (_MORE if name in replaced else _JOBS), parts.digest(content)
+                if not is_moved:
+                    replaced.add(name)
                 if kind == _JOBS and known.get(name, ("", 0))[0] == digest:
-                    written.add(name)
                     continue
                 for part, text in (pair for job in listed for pair in parts.of_experiment(job.experiment).items()):
                     if (part_name := parts.digest(text)) not in stored_parts:
@@ -90,10 +92,8 @@ def write(out: Path, jobs: Iterable[Job]) -> None:
                         handle.write(f'{_PART}{part_name}","{part}",{text}]\n'.encode())
                 n_spare += known.get(name, ("", 0))[1] if kind == _JOBS else 0
                 handle.write(f'{kind}{name}","{digest}",{content}]\n'.encode())
-                written.add(name)
             n_bytes = handle.tell()
-        if earlier:
-            (out / EARLIER).unlink()
+        (out / EARLIER).unlink(missing_ok=True)
         if n_spare > max(SPARE_BYTES, n_bytes / 2):
             _write_anew(path)
     except OSError as error:
@@ -109,6 +109,12 @@ def stamps(out: Path) -> list[str]:
         except OSError:
             found.append("")
     return found
+
+
+def _grouped(moved: Iterable[Job], jobs: Iterable[Job]) -> Iterator[tuple[bool, str, Iterator[Job]]]:
+    """Jobs of one evaluation that follow each other: whether they come from `planned.json`, their evaluation, and themselves."""
+    for is_moved, listed in ((True, moved), (False, jobs)):
+        yield from ((is_moved, name, group) for name, group in groupby(listed, _name_of))
 
 
 def _earlier(out: Path) -> list[Job]:

@@ -95,7 +95,9 @@ class RecordIndex:
                 return None
             raw = from_json(content)
             parts.put_back(raw["job"]["experiment"], self._part)
-            return Record.model_validate(raw)
+            record = Record.model_validate(raw)
+            record.job.__dict__["key"] = record.key  # as its cached property would: the entry was made of a record whose key is its job's
+            return record
         except (ValueError, KeyError, TypeError, zlib.error):  # of a part, which has a name for a checksum
             return None
 

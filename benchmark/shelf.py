@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark import json_files
 from benchmark.cards import SCHEMA_VERSION, Epoch, Record
@@ -131,6 +132,14 @@ class Shelf:
         self.save()
         adopted = {record.adopted_from for record in records}
         return [record for record in records if record.key not in adopted], refused
+
+    def kept_page(self, name: str) -> dict[str, Any] | None:
+        """What `keep_page` kept; None where it could not."""
+        return self._index.page(name)
+
+    def keep_page(self, name: str, content: dict[str, Any]) -> None:
+        """Keeps in the index what a page was made of."""
+        self._index.keep_page(name, content)
 
     def save(self) -> None:
         """Indexes what was read from files since the last time; does nothing where the folder may not be written."""

@@ -24,8 +24,8 @@ ENVIRONMENT = {"python": "3.11.7", "torch": "2.9.0", "numpy": "2.3.0", "device":
 TIMINGS = {"loading": 1.5, "features": 60.0, "training": 240.0, "testing": 30.0}
 
 
-def make_store(folder: Path, n_records: int) -> Path:
-    """Writes an output folder of so many records, with its plan, and returns it. The same number gives the same records.
+def make_store(folder: Path, n_records: int, n_epochs: int = N_EPOCHS) -> Path:
+    """Writes an output folder of so many records, with its plan, and returns it. The same numbers give the same records.
 
     Backbones follow one another, the untrained one first, each with all of its selection and final runs.
     """
@@ -34,7 +34,9 @@ def make_store(folder: Path, n_records: int) -> Path:
     with store.lock():
         store.plan(jobs)
     for job in jobs:
-        store.path(job.key).write_text(sealed(_record(job)).model_dump_json(indent=1))  # not put: a disk would be waited for twice a record
+        store.path(job.key).write_text(
+            sealed(record_of(job, n_epochs)).model_dump_json(indent=1)
+        )  # not put: a disk would be waited for twice a record
     return folder
 
 
@@ -62,9 +64,10 @@ def _dataset(card: DatasetCard, task: TaskCard) -> DatasetRef:
     )
 
 
-def _record(job: Job) -> Record:
+def record_of(job: Job, n_epochs: int = N_EPOCHS) -> Record:
+    """What a job that went well might have stored."""
     rng, e = np.random.default_rng(int(job.key[:12], 16)), job.experiment
-    losses, scores = np.sort(rng.random(N_EPOCHS))[::-1], np.sort(rng.random(N_EPOCHS)) * 0.4
+    losses, scores = np.sort(rng.random(n_epochs))[::-1], np.sort(rng.random(n_epochs)) * 0.4
     curve = tuple(
         Epoch(epoch=k, step=250 * (k + 1), train_loss=loss, validation_loss=1.1 * loss, learning_rate=1e-3, metrics={e.select: score})
         for k, (loss, score) in enumerate(zip(losses.tolist(), scores.tolist(), strict=True))
@@ -81,8 +84,8 @@ def _record(job: Job) -> Record:
         counts=COUNTS,
         sample_digests={name: f"{number:064x}" for number, name in enumerate((*COUNTS, *(f"{split} files" for split in COUNTS)))},
         learning_rate=e.learning_rate or 1e-3,
-        selected_epoch=N_EPOCHS - 1,
-        steps=250 * N_EPOCHS,
+        selected_epoch=n_epochs - 1,
+        steps=250 * n_epochs,
         curve=curve,
         parameters={"trained": 2_049, "frozen": 23_508_032},
         account={"loaded": 318, "missing": 0, "unexpected": 0},
