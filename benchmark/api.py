@@ -73,8 +73,8 @@ class Evaluation:
 
     @cached_property
     def _shelf(self) -> Shelf:
-        """What the output folder holds when the evaluation is over."""
-        return Shelf(self.planned.request.out)
+        """What the output folder holds when the evaluation is over: listed anew where something was stored."""
+        return Shelf(self.planned.request.out) if self.computed else self.planned.done.shelf
 
 
 @dataclass(frozen=True)

@@ -127,10 +127,14 @@ class Jobs(Sequence[Job]):
 
 
 class Done(Mapping[str, Record]):
-    """Stored results of jobs of a plan that need not be computed again: known by key, read without their curves when asked for."""
+    """Stored results of jobs of a plan that need not be computed again: known by key, read without their curves when asked for.
+
+    Attributes:
+        shelf: the listing that they are of.
+    """
 
     def __init__(self, shelf: Shelf, statuses: Mapping[str, str]):
-        self._shelf, self._statuses = shelf, statuses
+        self.shelf, self._statuses = shelf, statuses
 
     def __len__(self) -> int:
         return len(self._statuses)
@@ -144,7 +148,7 @@ class Done(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         if key not in self._statuses:
             raise KeyError(key)
-        return self._shelf.read(key)
+        return self.shelf.read(key)
 
     def status(self, key: str) -> str:
         """ok or failed. Reads no record."""
