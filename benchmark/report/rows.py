@@ -132,10 +132,13 @@ def rows_of(
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
         refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
     """
-    records, planned = list(records), list(planned)
-    on_record, is_planned = {r.key for r in records}, {job.key for job in planned}
+    records = list(records)
+    on_record, is_planned = {r.key for r in records}, set()
     entries: list[Entry] = [(r.job, r) for r in records]
-    entries += [(job, None) for job in planned if job.key not in on_record]
+    for job in planned:  # one by one: a plan makes its jobs as they are asked for, and those on record are not needed
+        is_planned.add(job.key)
+        if job.key not in on_record:
+            entries.append((job, None))
     phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
     searched_for = {key: identity(job.experiment) for job, _ in entries for key in job.depends_on}
 
