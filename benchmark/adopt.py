@@ -3,7 +3,7 @@
 Until a dataset's digest saw the content of images it saw their names and sizes, so every key changed when it learned to. What decided a
 stored result did not: label files, names and sizes stand in its old key, weights too, and its record holds digests of the image files it
 read. Where all of that is today's, the result is today's, and is stored under the new key as well, numbers and files to the byte.
-The old record stays as it is; listings then leave it out (`Store.all`).
+The old record stays as it is; listings then leave it out (`Shelf.believable`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmark.errors import LobeError
 from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.resolve import ResolvedBackbone, ResolvedDataset
+from benchmark.shelf import Shelf
 from benchmark.store import Store
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ class Candidate:
 
 
 def candidates(
-    jobs: Iterable[Job], store: Store, backbones: Sequence[ResolvedBackbone], datasets: Iterable[ResolvedDataset]
+    jobs: Iterable[Job], shelf: Shelf, backbones: Sequence[ResolvedBackbone], datasets: Iterable[ResolvedDataset]
 ) -> list[Candidate]:
-    """Jobs without a record whose record of an earlier release lies in the store. Reads no image and no record."""
-    if not any(store.records_folder.glob("*.json")):
+    """Jobs without a record whose record of an earlier release lies on the shelf. Reads no image and no record."""
+    if not shelf:
         return []
     earlier = {_unseeded(b.named.ref): b.earlier or b.named.ref for b in backbones}
     by_ref = {(d.card.name, d.ref.split, d.ref.digest): d for d in datasets}
     found = []
     for job in jobs:
-        if store.path(job.key).exists():
+        if job.key in shelf:
             continue
         data, backbone = job.experiment.dataset, job.experiment.backbone
         dataset = by_ref[data.name, data.split, data.digest]
@@ -57,7 +58,7 @@ def candidates(
             "backbone": earlier[_unseeded(backbone)].model_copy(update={"init_seed": backbone.init_seed}),
         }
         key = job.model_copy(update={"experiment": job.experiment.model_copy(update=changes)}).key
-        if store.path(key).exists():
+        if key in shelf:
             found.append(Candidate(job, dataset, key))
     return found
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmark import planned as planned_jobs
 from benchmark import resolve
 from benchmark.cards import Record
 from benchmark.errors import DamagedResult, UsageError
@@ -18,8 +20,10 @@ from benchmark.execute.costs import Costs
 from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
+from benchmark.plan import no_garbage
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
-from benchmark.store import Refused, Store
+from benchmark.shelf import Refused, Shelf
+from benchmark.store import Store
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
@@ -29,25 +33,48 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evaluation:
-    """What came of a request: the records of its jobs, in plan order, failed ones included.
+    """What came of a request.
 
     Attributes:
-        computed: jobs whose result was stored now. A job that a fault of the environment stopped has a record here and none in the store.
+        computed: jobs whose result was stored now.
+        unstored: records of jobs that a fault of the environment stopped, by key: they have a record here and none in the store.
     """
 
     planned: Planned
-    records: list[Record] = field(default_factory=list)
     computed: int = 0
     tracking_problem: str | None = None
+    unstored: dict[str, Record] = field(default_factory=dict)
 
     @property
+    def records(self) -> list[Record]:
+        """The records of its jobs, whole, in plan order, failed ones included: read from the output folder whenever asked for."""
+        return [self._shelf.whole(record.key) if record.key not in self.unstored else record for record in self.results]
+
+    @property
+    def results(self) -> Iterator[Record]:
+        """As `records`, one by one and without their curves."""
+        for key in self.planned.jobs.keys:
+            record = self.unstored.get(key) or self._shelf.get(key)
+            if record is not None:
+                yield record
+        self._shelf.save()
+
+    @cached_property
     def failures(self) -> list[Record]:
-        return [r for r in self.records if r.status == "failed"]
+        stored = (key for key in self.planned.jobs.keys if (facts := self._shelf.facts(key)) is not None and facts.status == "failed")
+        failed = dict.fromkeys((*stored, *self.unstored))
+        found = (self.unstored.get(key) or self._shelf.get(key) for key in self.planned.jobs.keys if key in failed)
+        return [record for record in found if record is not None]
 
     @property
     def not_computed(self) -> list[Record]:
         """Failures that are the environment's: the same command computes these jobs again."""
         return [r for r in self.failures if of_environment(r.failure)]
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        """What the output folder holds when the evaluation is over: listed anew where something was stored."""
+        return Shelf(self.planned.request.out) if self.computed else self.planned.done.shelf
 
 
 @dataclass(frozen=True)
@@ -99,7 +126,6 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
         store.plan(planned.jobs)
         watcher.planned(planned)
         evaluation = Evaluation(planned)
-        found = dict(planned.done)
         if planned.todo:
             tracker = _tracker(planned) if request.tracking else None
             costs = costs_of(request)
@@ -107,19 +133,25 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             ended: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
             try:
                 todo = [replace(unit, store_id=store.identity()) for unit in planned.todo]
-                schedule = Schedule(todo, planned.done.values(), costs, store.identity())
+                awaited = dict.fromkeys(key for job in jobs.values() for key in job.depends_on)
+                schedule = Schedule(todo, [planned.done[key] for key in awaited if key in planned.done], costs, store.identity())
+                any_failed = any(planned.done.status(key) == "failed" for key in planned.done)
                 for event in executor.run(schedule):
                     held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
-                        found[record.key] = record
-                        evaluation.computed += not of_environment(record.failure)
+                        any_failed |= record.status == "failed"
+                        if of_environment(record.failure):
+                            evaluation.unstored[record.key] = record
+                        else:
+                            evaluation.computed += 1
+                            evaluation.unstored.pop(record.key, None)
                         if tracker is not None:
                             tracker.record(record)
                     elif isinstance(event, EpochEnded) and tracker is not None:
                         tracker.epoch(jobs[event.key], event.epoch)
                     watcher.event(event)
-                ended = "FAILED" if any(r.status == "failed" for r in found.values()) else "FINISHED"
+                ended = "FAILED" if any_failed else "FINISHED"
             finally:
                 costs.save()
                 if tracker is not None:
@@ -129,7 +161,6 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
             tracker = _tracker(planned)  # nothing to compute, but the server missed something
             tracker.close("FINISHED")
             evaluation.tracking_problem = tracker.problem
-        evaluation.records = [found[job.key] for job in planned.jobs if job.key in found]
     return evaluation
 
 
@@ -143,32 +174,41 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
     Raises:
         UsageError: there is no record to report on, or two folders hold other results of one job.
     """
-    from benchmark.report import exchange, gallery, resampling
-    from benchmark.report.site import write_site
+    from benchmark.report import exchange, gallery, resampling, unchanged
+    from benchmark.report.site import REPORT, write_site
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
-    records, refused, where = _together(outs)
-    if not records and not refused:
-        named = " and ".join(map(str, outs))
-        raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
-    with tempfile.TemporaryDirectory() as folder:
-        while True:
-            try:
-                overlays = gallery.draw(records, where, Path(folder))
-                break
-            except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
-                refused.append(Refused(error.key, str(error)))
-                records = [record for record in records if record.key != error.key]
-        page = write_site(
-            records,
-            outs[0],
-            title=title,
-            overlays=overlays,
-            planned=list({job.key: job for each in outs if each.is_dir() for job in Store(each).planned()}.values()),
-            resampled=functools.partial(resampling.of_record, out=where),
-            p_value_of=functools.partial(exchange.p_value, out=where),
-            refused=refused,
-        )
+    shelves = [Shelf(each) for each in outs]
+    report, made_of = outs[0] / REPORT, unchanged.made_of(title, shelves)
+    if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
+        return WrittenReport(report / "index.html", ())
+    with no_garbage():
+        records, refused, of = _together(shelves)
+        where = {key: shelf.out for key, shelf in of.items()}
+        if not records and not refused:
+            named = " and ".join(map(str, outs))
+            raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
+        with tempfile.TemporaryDirectory() as folder:
+            while True:
+                try:
+                    overlays = gallery.draw(records, where, Path(folder))
+                    break
+                except DamagedResult as error:  # found when its predictions are drawn: another run of its row takes its place
+                    refused.append(Refused(error.key, str(error)))
+                    records = [record for record in records if record.key != error.key]
+            page = write_site(
+                records,
+                outs[0],
+                title=title,
+                overlays=overlays,
+                planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
+                resampled=functools.partial(resampling.of_record, out=where),
+                p_value_of=functools.partial(exchange.p_value, out=where),
+                refused=refused,
+                curve_of=lambda record: of[record.key].curve(record.key),
+            )
+    if made_of is not None and not refused:
+        shelves[0].keep_page(REPORT, unchanged.written(report, made_of))
     return WrittenReport(page, tuple(refused))
 
 
@@ -183,41 +223,42 @@ def reproduce(paper: str, out: Path | None = None) -> Reproduction:
 
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper)
-    records, damaged = _believable(out)
+    records, damaged = _believable(Shelf(out))
     found = reproducing.reproduce(paper, records, resampled=functools.partial(resampling.of_record, out=out))
     return replace(found, refused=(*found.refused, *((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)))
 
 
-def _believable(out: Path) -> tuple[list[Record], list[Refused]]:
+def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
     from benchmark.kinds.kit.stored import STATISTICS_FILES
 
-    return Store(out).believable(STATISTICS_FILES) if (out / "records").is_dir() else ([], [])
+    return shelf.believable(STATISTICS_FILES)
 
 
-def _together(outs: Sequence[Path]) -> tuple[list[Record], list[Refused], dict[str, Path]]:
+def _together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
     """What several folders hold: records by key, what is not believed, and the folder of each record.
 
     Raises:
         UsageError: one job has other results in two of them.
     """
     found: dict[str, Record] = {}
-    where: dict[str, Path] = {}
+    of: dict[str, Shelf] = {}
     refused: list[Refused] = []
-    for out in outs:
-        records, damaged = _believable(out)
+    for shelf in shelves:
+        records, damaged = _believable(shelf)
         refused += damaged
         for record in records:
             known = found.get(record.key)
             if known is not None and (known.status, record.status) == ("ok", "ok") and known.metrics != record.metrics:
                 labels = record.job.labels
                 raise UsageError(
-                    f"{where[record.key]} and {out} hold different results of one job ({record.key}: {labels.task}, {labels.backbone}, run "
-                    f"{labels.run_number}). One of them is not what this job gives: report them apart, and compute it anew."
+                    f"{of[record.key].out} and {shelf.out} hold different results of one job ({record.key}: {labels.task}, "
+                    f"{labels.backbone}, run {labels.run_number}). One of them is not what this job gives: report them apart, and compute "
+                    "it anew."
                 )
             if known is None or (known.status == "failed" and record.status == "ok"):
-                found[record.key], where[record.key] = record, out
-    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], where
+                found[record.key], of[record.key] = record, shelf
+    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], of
 
 
 def _tracker(planned: Planned):
@@ -228,7 +269,7 @@ def _tracker(planned: Planned):
     parameters = {
         "backbones": ", ".join(request.backbones),
         "suite": str(request.suite),
-        "tasks": ", ".join(dict.fromkeys(job.labels.task for job in planned.jobs)),
+        "tasks": ", ".join(planned.tasks),
         "protocol": planned.protocol.name,
         "runs": str(request.runs),
         "limit": str(request.limit),

@@ -39,8 +39,19 @@ Progress = Callable[[int, int], None]
 
 def stamp_of(path: Path) -> bytes:
     """40 bytes that change whenever the file does: size, modification time, change time, inode."""
-    status = os.stat(path)
+    return stamp_in(os.stat(path))
+
+
+def stamp_in(status: os.stat_result) -> bytes:
+    """`stamp_of` a file that was looked at."""
     return struct.pack("<QqqQ8x", status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (2**64 - 1))
+
+
+def is_recent(stamp: bytes, now_ns: int) -> bool:
+    """Whether a file was changed so shortly before a look at it that a later change might not show in its stamp."""
+    _, mtime_ns, ctime_ns, _ = struct.unpack("<QqqQ8x", stamp)
+    newest: int = max(mtime_ns, ctime_ns)
+    return now_ns - newest < RECENT_NS
 
 
 def size_in(stamp: bytes) -> int:
@@ -137,7 +148,7 @@ class Memory:
     def remember(self, found: Iterable[tuple[Path, bytes, str]]) -> None:
         """Keeps (path, stamp before reading, SHA-256 hex). What cannot be kept is hashed again."""
         now = time.time_ns()
-        rows = [(_name(path), stamp, bytes.fromhex(digest)) for path, stamp, digest in found if not _is_recent(stamp, now)]
+        rows = [(_name(path), stamp, bytes.fromhex(digest)) for path, stamp, digest in found if not is_recent(stamp, now)]
         if self.path is None or not rows:
             return
         try:
@@ -244,12 +255,6 @@ def _stamp(path: Path) -> bytes:
         return stamp_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Is it there, and may you read it?") from None
-
-
-def _is_recent(stamp: bytes, now_ns: int) -> bool:
-    _, mtime_ns, ctime_ns, _ = struct.unpack("<QqqQ8x", stamp)
-    newest: int = max(mtime_ns, ctime_ns)
-    return now_ns - newest < RECENT_NS
 
 
 def _name(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Files of others are opened as regular files alone.
+"""How files are opened and written: those of others as regular files alone, our own whole or not at all.
 
 A named pipe, a device or a socket in place of a file makes whoever opens it wait for ever, or read for ever. Every file of a data folder,
 an output folder, a cache, a card or weights is therefore opened here; libraries that open by path get a path that was looked at first.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, overload
@@ -51,6 +52,28 @@ def read_text(path: Path | str, encoding: str = "utf-8") -> str:
     """As `Path.read_text`, of a regular file."""
     with open_regular(path, "r", encoding=encoding) as handle:
         return handle.read()
+
+
+def write_atomically(path: Path, content: bytes, opener: Callable[[str, int], int] | None = None) -> None:
+    """Writes under a temporary name, syncs, renames: a reader sees the old file, the new one, or none, never a part.
+
+    Args:
+        opener: as of `open`; `private.opener` for a file that only the user may read.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb", opener=opener) as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def require_regular(path: Path | str) -> None:

@@ -6,7 +6,7 @@ Every rule about runs, seeds and grids lives here; what a job does with them liv
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +37,7 @@ from benchmark.metrics import spec
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
+_Refs = Callable[[int], BackboneRef]  # by the run's seed
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 
@@ -106,20 +107,67 @@ def plan(
         UsageError: a task does not offer the protocol.
         CardError: a task asks with prompts that do not exist, or for a metric whose highest value is the worst.
     """
-    jobs: list[Job] = []
-    with _no_garbage():
-        for backbone in backbones:
-            for task in tasks:
-                if protocol.name not in task.protocols:
-                    raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
-                _require_rising(task)
-                if task.words is None:
-                    found = _task_jobs(task, backbone, datasets[task.dataset], protocol, settings)
-                else:
-                    found = _untrained_jobs(task, backbone, datasets[task.dataset], protocol, settings, prompts or {})
-                known = _known(about or About(), task, backbone, protocol)
-                jobs.extend(job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job for job in found)
-    return jobs
+    prepared = prepare(tasks, datasets, protocol, settings, prompts, about)
+    with no_garbage():
+        return [job for backbone in backbones for job in prepared.jobs(backbone)]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the jobs of an evaluation share, whatever the backbone: they hold it, and no copies of it."""
+
+    tasks: tuple[_PreparedTask, ...]
+    protocol: Protocol
+    settings: Settings
+    about: About
+
+    def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
+        """All jobs of a backbone, as `plan` gives them."""
+        refs = _refs(backbone)
+        for one in self.tasks:
+            known = _known(self.about, one.task, backbone, self.protocol)
+            for job in (_task_jobs if one.task.words is None else _untrained_jobs)(one, backbone, self, refs):
+                yield job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job
+
+
+@dataclass(frozen=True)
+class _PreparedTask:
+    """
+    Attributes:
+        dataset: with the task's target and frame.
+        recipe: of final runs; `alone` is the same without its grid.
+        words, asked: of a task that trains nothing.
+    """
+
+    task: TaskCard
+    dataset: DatasetRef
+    recipe: Recipe
+    alone: Recipe
+    words: Words | None = None
+    asked: AskedPrompts | None = None
+
+
+def prepare(
+    tasks: Sequence[TaskCard],
+    datasets: Mapping[str, DatasetRef],
+    protocol: Protocol,
+    settings: Settings,
+    prompts: Mapping[str, PromptCard] | None = None,
+    about: About | None = None,
+) -> Prepared:
+    """Everything of a plan but its backbones. Arguments and errors are those of `plan`."""
+    found = []
+    for task in tasks:
+        if protocol.name not in task.protocols:
+            raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
+        _require_rising(task)
+        dataset, recipe = datasets[task.dataset], _recipe(task, settings) if task.words is None else task.recipe
+        words = None if task.words is None else (task.words_as_released if protocol.name == RELEASED else None) or task.words
+        asked = None if words is None else _asked(task, words, dataset, prompts or {})
+        # The prompt set's name changes no digit, its texts do.
+        words = None if words is None else words.model_copy(update={"prompts": None})
+        found.append(_PreparedTask(task, _targeted(dataset, task), recipe, recipe.model_copy(update={"grid": ()}), words, asked))
+    return Prepared(tuple(found), protocol, settings, about or About())
 
 
 def _known(about: About, task: TaskCard, backbone: NamedBackbone, protocol: Protocol) -> dict[str, Any]:
@@ -134,7 +182,7 @@ def _known(about: About, task: TaskCard, backbone: NamedBackbone, protocol: Prot
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
+def no_garbage() -> Iterator[None]:
     """Nothing made here is ever let go of, but the collector would look through all of it again and again: half of the time."""
     collecting = gc.isenabled()
     gc.disable()
@@ -162,34 +210,30 @@ def _require_rising(task: TaskCard) -> None:
             raise CardError(f"Task {task.id}: `{key}` is {metric}, whose lowest value is the best; a task is judged by one that rises.")
 
 
-def _task_jobs(task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings) -> Iterable[Job]:
-    dataset = _targeted(dataset, task)
-    recipe = _recipe(task, settings)
-    grid = recipe.grid
+def _task_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepared, refs: _Refs) -> Iterator[Job]:
+    task, settings = one.task, prepared.settings
+    grid = one.recipe.grid
     searched = len(grid) > 1
-    alone = recipe.model_copy(update={"grid": ()})
-    selection = [_job(task, backbone, dataset, protocol, settings, alone, Role.SELECTION, rate, run=0) for rate in grid] if searched else []
-    yield from selection
-    keys = tuple(job.key for job in selection)
-    fixed = None if searched else (grid[0] if grid else recipe.learning_rate)
+    keys = []
+    for rate in grid if searched else ():
+        job = _job(one, backbone, prepared, refs, one.alone, Role.SELECTION, rate, run=0)
+        keys.append(job.key)
+        yield job
+    fixed = None if searched else (grid[0] if grid else one.recipe.learning_rate)
+    waits_for = tuple(keys)
     for run in range(settings.runs if settings.runs is not None else task.runs):
-        final = _job(task, backbone, dataset, protocol, settings, recipe if searched else alone, Role.FINAL, fixed, run)
-        yield final.model_copy(update={"depends_on": keys}) if keys else final
+        final = _job(one, backbone, prepared, refs, one.recipe if searched else one.alone, Role.FINAL, fixed, run)
+        yield final.model_copy(update={"depends_on": waits_for}) if waits_for else final
 
 
-def _untrained_jobs(
-    task: TaskCard, backbone: NamedBackbone, dataset: DatasetRef, protocol: Protocol, settings: Settings, prompts: Mapping[str, PromptCard]
-) -> Iterable[Job]:
+def _untrained_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepared, refs: _Refs) -> Iterator[Job]:
     """One evaluation and no search. Only a random backbone can give another result in another run, so only it has several."""
-    words = (task.words_as_released if protocol.name == RELEASED else None) or task.words
-    assert words is not None
-    asked = _asked(task, words, dataset, prompts)
-    dataset = _targeted(dataset, task)
+    task, settings = one.task, prepared.settings
     runs = (settings.runs if settings.runs is not None else task.runs) if backbone.ref.digest is None else 1
     for run in range(runs):
-        job = _job(task, backbone, dataset, protocol, settings, task.recipe, Role.FINAL, None, run)
-        # The prompt set's name changes no digit, its texts do; neither does a head's seed where no head is drawn.
-        update = {"words": words.model_copy(update={"prompts": None}), "asked": asked, "head_seed": BASE_SEED, "order_seed": BASE_SEED}
+        job = _job(one, backbone, prepared, refs, one.recipe, Role.FINAL, None, run)
+        # A head's seed changes no digit where no head is drawn.
+        update = {"words": one.words, "asked": one.asked, "head_seed": BASE_SEED, "order_seed": BASE_SEED}
         yield job.model_copy(update={"experiment": job.experiment.model_copy(update=update)})
 
 
@@ -224,25 +268,21 @@ def _targeted(dataset: DatasetRef, task: TaskCard) -> DatasetRef:
 
 
 def _job(
-    task: TaskCard,
+    one: _PreparedTask,
     backbone: NamedBackbone,
-    dataset: DatasetRef,
-    protocol: Protocol,
-    settings: Settings,
+    prepared: Prepared,
+    refs: _Refs,
     recipe: Recipe,
     role: Role,
     learning_rate: float | None,
     run: int,
 ) -> Job:
+    task, protocol, settings = one.task, prepared.protocol, prepared.settings
     seed = BASE_SEED + run
-    ref = backbone.ref
-    if ref.digest is None:
-        # A random backbone is drawn anew for every run, so that its interval includes the draw.
-        ref = ref.model_copy(update={"init_seed": seed})
     experiment = Experiment(
         task_version=task.version,
-        backbone=ref,
-        dataset=dataset,
+        backbone=refs(seed),
+        dataset=one.dataset,
         head=task.head,
         encoder=task.encoder,
         fraction=task.fraction,
@@ -270,9 +310,16 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=spec.title_of(task.report, task.target),
-        contamination=Contamination.NONE if ref.digest is None else _contamination(backbone, dataset),
+        contamination=Contamination.NONE if backbone.ref.digest is None else _contamination(backbone, one.dataset),
     )
     return Job(experiment=experiment, labels=labels)
+
+
+def _refs(backbone: NamedBackbone) -> _Refs:
+    """The reference of each run. A random backbone is drawn anew for every run, so that its interval includes the draw."""
+    if backbone.ref.digest is not None:
+        return lambda seed: backbone.ref
+    return cache(lambda seed: backbone.ref.model_copy(update={"init_seed": seed}))
 
 
 @cache

@@ -25,7 +25,7 @@ from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, UsageError
 from benchmark.plan import NamedBackbone
-from benchmark.readers.base import open_reader
+from benchmark.readers.base import Reader, Verification, open_reader
 from benchmark.readers.kit.chosen_split import chosen_split, rule_of_card
 from benchmark.readers.kit.identity import identify, look, used
 from benchmark.readers.kit.image_files import require_image_files
@@ -127,6 +127,31 @@ def is_there(card: DatasetCard, root: Path) -> bool:
     return all((root / registry.dataset(name).folder).is_dir() for name in card.parts.values()) if card.parts else root.is_dir()
 
 
+@dataclass(frozen=True)
+class OpenedRelease:
+    """A dataset folder, opened and checked: what all of its splits have in common.
+
+    Attributes:
+        outline: as of `ResolvedDataset`.
+    """
+
+    reader: Reader
+    verification: Verification
+    outline: str
+
+
+def opened_release(card: DatasetCard, root: Path, protocol: Protocol) -> OpenedRelease:
+    """Opens a dataset folder and checks it against its card.
+
+    Raises:
+        DataError: label files or folder are not what the card says.
+        PartialRelease: image files are missing or empty.
+    """
+    reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
+    sizes = require_image_files(reader)
+    return OpenedRelease(reader, reader.verify(), reader.outline_digest(sizes))
+
+
 def dataset(
     card: DatasetCard,
     root: Path,
@@ -134,6 +159,7 @@ def dataset(
     split: str = "lovt",
     lists: Path | None = None,
     *,
+    opened: OpenedRelease | None = None,
     trains: bool = True,
     limit: int | None = None,
     cache: Path | None = None,
@@ -145,6 +171,7 @@ def dataset(
     Args:
         split: a split of the card.
         lists: folder of the dataset's split lists; they take the place of `split`.
+        opened: the folder, where another split of it was resolved just now.
         trains: False for jobs that train nothing: training images are then no part of the identity (`readers.kit.identity`).
         limit: of the jobs that are planned on it: a limited job is of the images that its limit can reach.
         cache: folder of all caches, where digests of files are remembered; None remembers none.
@@ -158,11 +185,11 @@ def dataset(
     """
     if lists is None:
         rule_of_card(card, split)
-    reader = open_reader(card, root, shapes=protocol.switches.object_cxr_shapes)
-    require_image_files(reader)
-    verification = reader.verify()
+    opened = opened or opened_release(card, root, protocol)
+    reader, verification = opened.reader, opened.verification
     split, rule, lists = chosen_split(reader, split, lists)
-    splits, memory = used(splits_of(reader, rule, lists), trains=trains), Memory(cache)
+    all_splits, memory = splits_of(reader, rule, lists), Memory(cache)
+    splits = used(all_splits, trains=trains)
     identity = drained(identify(reader, splits, limit, memory), progress) if hashing else look(reader, splits, limit, memory)
     ref = DatasetRef(
         name=card.name,
@@ -186,9 +213,9 @@ def dataset(
         phantom=verification.phantom,
         known_release=verification.ok,
         warnings=tuple(reader.warnings),
-        sizes=SplitSizes(**{name: len(ids) for name, ids in splits_of(reader, rule, lists).items()}),
+        sizes=SplitSizes(**{name: len(ids) for name, ids in all_splits.items()}),
         lists=lists,
-        outline=reader.outline_digest(),
+        outline=opened.outline,
         n_unhashed=len(identity.unhashed),
         unhashed_bytes=sum(identity.unhashed.values()),
     )

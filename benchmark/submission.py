@@ -17,7 +17,7 @@ from benchmark.kinds.base import Part
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
-from benchmark.store import read_record
+from benchmark.shelf import read_record
 from benchmark.training.data import load_part
 from benchmark.training.inputs import Inputs
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
 from benchmark.report.rows import rows_of
+from benchmark.shelf import Shelf
 from benchmark.store import Store
 
 LINEAR = "rsna-linear-frozen-100"
@@ -71,7 +71,7 @@ def earlier(computed, tmp_path: Path):
         keys[record.key] = write_as_earlier(tmp_path / "out", record, files, dataset.outline, keys)
     store = Store(tmp_path / "out")
     assert {record.key for record in store.all()} == set(keys.values())
-    return store, keys, partial(adopt.candidates, jobs, store, [backbone], [dataset])
+    return store, keys, lambda: adopt.candidates(jobs, Shelf(store.out), [backbone], [dataset])
 
 
 def test_results_on_the_same_images_are_taken_over_to_the_digit(computed, earlier) -> None:
@@ -136,7 +136,7 @@ def test_an_image_replaced_since_is_no_reason_to_take_anything_over(computed, ea
         )
         for job in jobs
     ]
-    found = adopt.candidates(planned, store, [backbone], [now])
+    found = adopt.candidates(planned, Shelf(store.out), [backbone], [now])
     assert len(found) == len(jobs)
     assert adopt.adopt(found, store) == []
 
@@ -178,7 +178,7 @@ def test_other_weights_are_another_backbone(computed, earlier, tmp_path: Path) -
     fixed = jobs[0].experiment.backbone.model_copy(update={"digest": "1" * 64})
     other = resolve.ResolvedBackbone(plan.NamedBackbone("other", fixed.model_copy(update={"init_seed": None})), "resnet18", None)
     planned = [job.model_copy(update={"experiment": job.experiment.model_copy(update={"backbone": fixed})}) for job in jobs]
-    assert adopt.candidates(planned, store, [other], [dataset]) == []
+    assert adopt.candidates(planned, Shelf(store.out), [other], [dataset]) == []
 
 
 def test_a_backbone_that_was_named_otherwise_is_found_by_its_earlier_reference(computed, earlier) -> None:
@@ -196,11 +196,11 @@ def test_a_backbone_that_was_named_otherwise_is_found_by_its_earlier_reference(c
         )
         for job in jobs
     ]
-    found = adopt.candidates(planned, store, [now], [dataset])
+    found = adopt.candidates(planned, Shelf(store.out), [now], [dataset])
     assert [c.earlier_key for c in found] == list(keys.values())
     assert len(adopt.adopt(found, store)) == len(jobs)
     unknown = resolve.ResolvedBackbone(plan.NamedBackbone("r", renamed), backbone.model, None)
-    assert adopt.candidates(planned, store, [unknown], [dataset]) == []
+    assert adopt.candidates(planned, Shelf(store.out), [unknown], [dataset]) == []
 
 
 def test_an_evaluation_takes_over_what_it_finds_and_computes_only_the_rest(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):

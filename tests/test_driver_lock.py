@@ -181,8 +181,8 @@ def test_a_driver_that_lost_its_lock_stops_before_it_writes_more(tmp_path: Path,
     with store.lock() as held:
         held.require()
         store.plan([])
-        before = (tmp_path / "planned.json").read_bytes()
-        (tmp_path / "planned.json").unlink()
+        before = (tmp_path / "planned.jsonl").read_bytes()
+        (tmp_path / "planned.jsonl").unlink()
         if how != "overwritten":
             path.unlink()
         if how != "removed":
@@ -193,7 +193,7 @@ def test_a_driver_that_lost_its_lock_stops_before_it_writes_more(tmp_path: Path,
         with pytest.raises(StoreError, match=said):
             store.plan([])
     assert before
-    assert not (tmp_path / "planned.json").exists()
+    assert not (tmp_path / "planned.jsonl").exists()
     assert path.exists() == (how != "removed")  # another's lock is not given back by who lost it
     if how != "removed":
         assert path.read_text() == another

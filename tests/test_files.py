@@ -29,7 +29,8 @@ from benchmark.readers import covidx, open_i, rsna
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit import chexpert_5x200, nih_tables, splits, tables, voc
 from benchmark.report import stored
-from benchmark.store import Store, read_record
+from benchmark.shelf import Shelf, read_record
+from benchmark.store import Store
 from benchmark.tracking.spool import Spool
 
 LONGEST_S = 20  # far more than any of these takes
@@ -182,12 +183,12 @@ def test_a_pipe_in_a_folder_of_transformers_ends_in_a_sentence(tmp_path: Path):
 
 def test_pipes_in_an_output_folder_end_in_sentences(tmp_path: Path):
     store = Store(tmp_path)
-    for name in ("store.id", "planned.json", "records/0.json"):
+    for name in ("store.id", "planned.json", "planned.jsonl", "index.sqlite", "records/0.json"):
         os.mkfifo(tmp_path / name)
     for reading in (store.identity, store.planned, lambda: store.get("0"), store.all):
         with pytest.raises(LobeError):
             reading()
-    assert [refused.key for refused in store.believable()[1]] == ["0"]
+    assert [refused.key for refused in Shelf(tmp_path).believable()[1]] == ["0"]
     (tmp_path / "predictions" / "1").mkdir()
     os.mkfifo(tmp_path / "predictions" / "1" / "statistics.json")
     with pytest.raises(LobeError):

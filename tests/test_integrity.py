@@ -14,7 +14,8 @@ from benchmark.cards import BackboneRef, DatasetRef, Epoch, Failure, Normalisati
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.integrity import file_of, sealed
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.store import Store, read_record
+from benchmark.shelf import Shelf, read_record
+from benchmark.store import Store
 
 FILES = {"statistics.json": b'{"kind": "none"}', "masks.json": b"{}"}
 # Every top-level field of a record -> another value that a reader of records would take.
@@ -151,7 +152,7 @@ def test_another_byte_in_a_file_of_predictions_or_statistics_is_seen(tmp_path: P
     with pytest.raises(DamagedResult, match="is not the file that was stored") as found:
         file_of(stored, name, tmp_path)
     assert str(path) in str(found.value)
-    records, refused = store.believable([name])
+    records, refused = Shelf(store.out).believable([name])
     assert (records, [one.key for one in refused]) == ([], [record.key])
 
 
@@ -241,7 +242,7 @@ def test_one_damaged_record_costs_no_other(tmp_path: Path, record: Record):
     other = store.put(record.model_copy(update={"job": job, "key": job.key}))
     for damage in ("[]", "{", "nonsense", '{"schema_version": "x"}', "[" * 100_000, '{"schema_version": 99}'):
         store.path(record.key).write_text(damage)
-        records, refused = store.believable()
+        records, refused = Shelf(store.out).believable()
         assert ([r.key for r in records], [r.key for r in refused]) == ([other.key], [record.key])
         assert str(store.path(record.key)) in refused[0].sentence
 

@@ -26,7 +26,8 @@ from benchmark.readers.base import Reader
 from benchmark.readers.kit import chexpert_5x200
 from benchmark.readers.kit.text import read_json
 from benchmark.report import stored
-from benchmark.store import Store, read_record
+from benchmark.shelf import Shelf, read_record
+from benchmark.store import Store
 from benchmark.tracking.spool import Spool
 from tests import perf
 
@@ -58,7 +59,7 @@ def test_a_record_of_any_shape_is_named_as_damaged(tmp_path: Path, content: byte
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"a{32}\.json"):
         read_record(path)
-    records, refused = Store(tmp_path).believable()
+    records, refused = Shelf(tmp_path).believable()
     assert (records, [one.key for one in refused]) == ([], ["a" * 32])
 
 

@@ -16,6 +16,7 @@ import torch
 from benchmark import json_files, private
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.execute import spool
+from benchmark.shelf import Shelf
 from benchmark.store import Store, write_atomically
 from benchmark.training.checkpoint import Checkpoint, TrainingState
 
@@ -158,4 +159,4 @@ def test_a_record_of_somebody_else_is_said_to_be_private_and_not_damaged(tmp_pat
     with pytest.raises(StoreError, match="may be read by its owner alone") as refused:
         store.get("0" * 32)
     assert not isinstance(refused.value, DamagedResult)
-    assert [one.key for one in store.believable()[1]] == ["0" * 32]
+    assert [one.key for one in Shelf(store.out).believable()[1]] == ["0" * 32]

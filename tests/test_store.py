@@ -56,10 +56,12 @@ def test_a_plan_with_fewer_runs_forgets_the_others_and_nothing_else(tmp_path: Pa
     assert {j.key for j in store.planned()} == {j.key for j in kept + elsewhere}
 
 
-def test_a_damaged_plan_is_named(tmp_path: Path):
-    (tmp_path / "planned.json").write_text("[{}")
-    with pytest.raises(StoreError, match=r"planned.json is damaged"):
-        Store(tmp_path).planned()
+@pytest.mark.parametrize("name", ["planned.json", "planned.jsonl"])
+def test_a_damaged_plan_is_named(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("[{}\n")
+    for work in (Store(tmp_path).planned, lambda: Store(tmp_path).plan([])):
+        with pytest.raises(StoreError, match=rf"{name} is damaged"):
+            work()
 
 
 def record(job, **changes) -> Record:

@@ -67,6 +67,11 @@ def canonical_json(value: Any) -> str:
     return _canonical.encode(value)
 
 
+def canonical_object(texts: Mapping[str, str]) -> str:
+    """`canonical_json` of an object whose values are given as such texts."""
+    return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

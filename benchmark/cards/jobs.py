@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from benchmark.cards.backbones import Contamination, EncoderMode, Normalisation
-from benchmark.cards.base import Card, Later, Target, canonical_json
+from benchmark.cards.base import Card, Later, Target, canonical_json, canonical_object
 from benchmark.cards.datasets import SplitRule
 from benchmark.cards.prompts import AskedPrompts
 from benchmark.cards.protocols import Switches
@@ -110,7 +110,7 @@ class Experiment(Card):
         """As of any card, put together from the texts of the parts that other jobs share."""
         texts = {name: getattr(self, name).canonical for name in SHARED_PARTS}
         texts |= {name: canonical_json(value) for name, value in self.model_dump(mode="json", exclude=set(SHARED_PARTS)).items()}
-        return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
+        return canonical_object(texts)
 
 
 SHARED_PARTS = ("backbone", "dataset", "recipe", "switches")  # of an experiment: cards of their own, the same object in many jobs

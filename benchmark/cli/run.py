@@ -133,7 +133,7 @@ def _job_row(job, planned) -> dict[str, Any]:
     """Without a key where the images that it depends on were not read yet; nobody knows then whether the job is stored."""
     e = job.experiment
     is_known = job.key not in planned.provisional
-    state = planned.done[job.key].status if job.key in planned.done else "to compute" if is_known else "not known before hashing"
+    state = planned.done.status(job.key) if job.key in planned.done else "to compute" if is_known else "not known before hashing"
     if job.key in planned.earlier:
         state = "to take over"
     return {
@@ -197,7 +197,7 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
     from benchmark.report.rows import rows_of
     from benchmark.report.tables import to_dicts, to_rich
 
-    rows = rows_of(evaluation.records, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
+    rows = rows_of(evaluation.results, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
     if as_json:
         counts = {"computed": evaluation.computed, "stored": len(planned.done), "not_computed": [r.key for r in not_computed]}
         print_json({**counts, **to_dicts(rows)})

@@ -14,7 +14,7 @@ from benchmark.errors import EnvironmentProblem, UsageError
 from benchmark.execute.nodes import gpus_here
 from benchmark.execute.placing import Node
 from benchmark.machine import usable_cores, usable_memory_bytes
-from benchmark.store import Store
+from benchmark.shelf import Shelf
 
 DeviceType = Literal["cpu", "cuda"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -101,7 +101,7 @@ def equip(asked: DeviceChoice, nodes: Sequence[Node], where: str, may_grow: bool
     return Equipment("cuda" if asked == "cuda" or (asked == "auto" and with_gpu) else "cpu", tuple(nodes), where)
 
 
-def stored_otherwise(jobs: Iterable[Job], done: Container[str], store: Store, asked: DeviceChoice, equipment: Equipment) -> list[str]:
+def stored_otherwise(jobs: Iterable[Job], done: Container[str], shelf: Shelf, asked: DeviceChoice, equipment: Equipment) -> list[str]:
     """A sentence when jobs of a plan are stored as the other device type's: another key, and other numbers.
 
     Args:
@@ -110,15 +110,15 @@ def stored_otherwise(jobs: Iterable[Job], done: Container[str], store: Store, as
     Raises:
         UsageError: there are some and nobody asked for this device type, so that it may be a mistake.
     """
-    if next(store.records_folder.glob("*.json"), None) is None:  # thousands of keys need not be made
+    if not shelf:  # thousands of keys need not be made
         return []
     planned, other = equipment.device_type, _OTHER[equipment.device_type]
     update = {"device_type": other, "precision": PRECISION[other]}
     twins = (job.model_copy(update={"experiment": job.experiment.model_copy(update=update)}) for job in jobs if job.key not in done)
-    found = sum(record is not None and record.status == "ok" for record in (store.get(twin.key) for twin in twins))
+    found = sum(facts is not None and facts.status == "ok" for facts in (shelf.facts(twin.key) for twin in twins))
     if not found:
         return []
-    said = f"{found} of these jobs are stored in {store.out} as {in_words(other)}; this plan is {in_words(planned)}"
+    said = f"{found} of these jobs are stored in {shelf.out} as {in_words(other)}; this plan is {in_words(planned)}"
     if asked == "auto":
         raise UsageError(
             f"{said} and would compute them again, with other numbers. Name the machines they ran on with --address, or say "

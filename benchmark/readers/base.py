@@ -7,8 +7,11 @@ it never writes into the data folder and never resizes. What readers share is in
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -20,13 +23,14 @@ import numpy as np
 
 from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule
-from benchmark.errors import DataError
-from benchmark.files import open_regular, read_bytes
+from benchmark.errors import DataError, PartialRelease
+from benchmark.files import open_regular
 from benchmark.readers.kit.generated import manifest_in, patients_in
 from benchmark.readers.kit.walk import first_folder_with, holds_nothing
-from benchmark.readers.kit.withheld import Quiet, withholding, without_names
+from benchmark.readers.kit.withheld import Quiet, known_names, withholding, without_known
 
 SPLITS = ("train", "validation", "test")
+_PIECE_BYTES = 2**20
 Verdict = Literal["ok", "warning", "error", "unknown"]
 
 _SHOWN_DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -145,6 +149,9 @@ class Reader(ABC):
     """What a known partial release holds, where the folder is one: its jobs run whole, are never ranked, and stand beside nothing."""
     images: Mapping[str, Path]
     """The image file of every usable id, in the order the split rules start from."""
+    listed_files: ClassVar[str] = "image files"
+    """What `image_files` names, and what to ask where some are not there: for sentences."""
+    completeness: ClassVar[str] = "Is the download complete, and do all links lead somewhere?"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -160,8 +167,12 @@ class Reader(ABC):
         """Files that decide ids, boxes, masks and splits."""
 
     def image_files(self) -> tuple[Path, ...]:
-        """The image file of every id."""
+        """The image file of every id. Whether each is there, `image_sizes` tells."""
         return tuple(self.images.values())
+
+    def image_sizes(self) -> array[int]:
+        """Bytes of each of `image_files`, in their order; -1 where no file is. One look at each, which is what costs on a disk far away."""
+        return array("q", map(_size, self.image_files()))
 
     def path_of(self, sample_id: str) -> Path:
         """The image file of an id. Raises DataError for an id that is none of `images`."""
@@ -245,22 +256,35 @@ class Reader(ABC):
                 sha.update(f"{self.named(path)}\t{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return sha.hexdigest()
 
-    def outline_digest(self) -> str:
+    def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         """SHA-256 over the label files' bytes and the sorted list of (relative image path, size).
 
         It sees no content of an image: two folders of equal outline may hold other pixels. The first release took it for the identity of
         a dataset (`benchmark.adopt`); now it only tells caches of different folders apart. Identity is `benchmark.readers.kit.identity`.
+
+        Args:
+            sizes: `image_sizes`, where they are known already.
+
+        Raises:
+            PartialRelease: image files are not there.
         """
         sha = hashlib.sha256()
         for path in sorted(self.label_files()):
-            sha.update(self.named(path).encode() + b"\0" + read_bytes(path))
-        for line in sorted(f"{self.named(p)}\t{p.stat().st_size}" for p in self.image_files()):
+            sha.update(self.named(path).encode() + b"\0")
+            with open_regular(path) as handle:
+                while piece := handle.read(_PIECE_BYTES):
+                    sha.update(piece)
+        files = self.image_files()
+        sizes = self.image_sizes() if sizes is None else sizes
+        if missing := sum(size < 0 for size in sizes):
+            raise PartialRelease(f"{self.card.name}: {missing:,} of {len(files):,} {self.listed_files} are not there. {self.completeness}")
+        for line in sorted(f"{self.named(path)}\t{size}" for path, size in zip(files, sizes, strict=True)):
             sha.update(line.encode() + b"\n")
         return sha.hexdigest()
 
     def named(self, path: Path) -> str:
         """A file as the digest names it: by its place in the release, wherever the release lies."""
-        return path.relative_to(self.root).as_posix()
+        return place_below(self.root, path)
 
     def verify(self) -> Verification:
         return Verification(self.card.name, self.release, self.phantom is not None, tuple(self.checks()), self.partial)
@@ -273,6 +297,20 @@ def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true
     """
     reader = registry.plugin("readers", card.reader).DatasetReader
     return (reader if card.redistribution != "none" else _discreet(reader))(card, root, shapes)
+
+
+def place_below(folder: Path, path: Path) -> str:
+    """As `path.relative_to(folder).as_posix()`, a tenth as dear: releases name hundreds of thousands of files."""
+    base, text = os.path.join(folder, ""), str(path)
+    return text[len(base) :].replace(os.sep, "/") if text.startswith(base) else path.relative_to(folder).as_posix()
+
+
+def _size(path: Path) -> int:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # nothing there, a link to nowhere, or a name that no file can have
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def ids_digest(ids: Sequence[str], *, ordered: bool = False) -> str:
@@ -306,8 +344,11 @@ class _Discreet(Reader):
         with self._withholding():
             for check in self._behind.checks(self):
                 digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
-                found = check.found if digest else self._quiet(check.found)
-                yield check if check.verdict == "ok" else replace(check, found=found, hint=self._quiet(check.hint))
+                if check.verdict == "ok":
+                    yield check
+                else:
+                    found = check.found if digest else self._quiet(check.found)
+                    yield replace(check, found=found, hint=self._quiet(check.hint))
 
     def split(self, *arguments: Any) -> Any:
         with self._withholding():
@@ -329,15 +370,20 @@ class _Discreet(Reader):
         with self._withholding():
             return super().label_digest()
 
-    def outline_digest(self) -> str:
+    def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         with self._withholding():
-            return super().outline_digest()
+            return super().outline_digest(sizes)
 
     def _withholding(self) -> AbstractContextManager[None]:
         return withholding(self.card, self.root, lambda: self.ids)
 
     def _quiet(self, sentence: str) -> str:
-        return without_names(sentence, self.root, self.ids)
+        return without_known(sentence, self.root, self._known)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        """Of a release with a hundred thousand images: made once, and where there is something to say."""
+        return known_names(self.ids)
 
 
 @cache

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, PartialRelease, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.observations import CHEXPERT_OBSERVATIONS
@@ -42,21 +44,27 @@ _VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0
 _FRONTAL = re.compile(r"view.*_frontal\.jpg")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Study:
     """One row of a label table.
 
     Attributes:
         path: without its first component, which names the archive: the image's id.
-        values: finding -> POSITIVE, NEGATIVE, UNCERTAIN or BLANK.
-        where: table and line, which sentences name in place of the image.
+        values: finding -> POSITIVE, NEGATIVE, UNCERTAIN or BLANK; one object for all rows that say the same.
+        table, number: which sentences name in place of the image; the number is of a line, or of a study.
     """
 
     path: str
     frontal: bool
     view: str | None
     values: Mapping[str, int]
-    where: str = ""
+    table: str = ""
+    number: int = 0
+    counted: Literal["line", "study"] = "line"
+
+    @property
+    def where(self) -> str:
+        return f"{self.table} {self.counted} {self.number:,}"
 
     @property
     def patient(self) -> str:
@@ -65,6 +73,8 @@ class Study:
 
 class DatasetReader(Reader):
     """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
+
+    listed_files = "frontal images"
 
     def open(self) -> None:
         self._base = base = self.folder_with(TRAIN_TABLE)
@@ -89,16 +99,12 @@ class DatasetReader(Reader):
             labels=labels,
         )
 
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        return (self.path_of(sample_id),)
+
     def label_files(self) -> tuple[Path, ...]:
         optional = (self._base / name for name in (PRIOR_LIST, TEST_TABLE))
         return (self._base / TRAIN_TABLE, self._base / VALID_TABLE, *(path for path in optional if path.is_file()))
-
-    def image_files(self) -> tuple[Path, ...]:
-        paths = super().image_files()
-        missing = [p for p in paths if not p.is_file()]
-        if missing:
-            raise PartialRelease(f"{self.card.name}: {len(missing):,} of {len(paths):,} frontal images are not in {self._base}.")
-        return paths
 
     def split(self, rule: SplitRule) -> Splits:
         if rule.rule in DRAWN:
@@ -172,20 +178,29 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
     """
     table = read_table(path, dataset)
     require_columns(table, COLUMNS, dataset)
-    studies, archives = [], set()
+    studies: list[Study] = []
+    archives: set[str] = set()
+    known: dict[tuple[str, ...], Mapping[str, int]] = {}  # of 223,414 rows there are few that say something else
     for line, cells in cells_of(table, len(COLUMNS), dataset):
         archive, _, rest = cells[0].strip().partition("/")
         if archive not in ARCHIVES or rest.count("/") < 3:
             raise DataError(f"{dataset}: {path.name} line {line:,}: the path does not start with {' or '.join(ARCHIVES)}.")
         require_inside(rest, f"{dataset}: {path.name} line {line:,}")
         archives.add(archive)
-        values = {}
-        for name, cell in zip(CHEXPERT_OBSERVATIONS, cells[5:], strict=True):
-            if cell.strip() not in _VALUES:
-                raise DataError(f"{dataset}: {path.name} line {line:,}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
-            values[name] = _VALUES[cell.strip()]
-        studies.append(Study(rest, cells[3].strip() == "Frontal", cells[4].strip() or None, values, f"{path.name} line {line:,}"))
+        if cells[5:] not in known:
+            known[cells[5:]] = _values_of(cells[5:], f"{dataset}: {path.name} line {line:,}")
+        frontal, view = cells[3].strip() == "Frontal", sys.intern(cells[4].strip()) or None
+        studies.append(Study(rest, frontal, view, known[cells[5:]], path.name, line))
     return tuple(studies), " and ".join(sorted(archives))
+
+
+def _values_of(cells: Sequence[str], where: str) -> dict[str, int]:
+    values = {}
+    for name, cell in zip(CHEXPERT_OBSERVATIONS, cells, strict=True):
+        if cell.strip() not in _VALUES:
+            raise DataError(f"{where}: {name} is {cell!r}; expected 1.0, 0.0, -1.0 or nothing.")
+        values[name] = _VALUES[cell.strip()]
+    return values
 
 
 def read_test_studies(path: Path, dataset: str) -> dict[str, dict[str, int]]:
@@ -212,7 +227,7 @@ def images_of_test(base: Path, tested: Mapping[str, Mapping[str, int]]) -> tuple
     found = []
     for number, (study, values) in enumerate(tested.items(), start=1):
         names = sorted((path.name for path in files_in(base / study) if _FRONTAL.fullmatch(path.name)), key=lambda name: (len(name), name))
-        found += [Study(f"{study}/{names[0]}", True, None, values, f"{TEST_TABLE} study {number:,}")] if names else []
+        found += [Study(f"{study}/{names[0]}", True, None, values, TEST_TABLE, number, "study")] if names else []
     return tuple(found)
 
 

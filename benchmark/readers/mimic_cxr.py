@@ -6,17 +6,21 @@ Tables are read when opened, reports one at a time when asked. No text, id or pa
 from __future__ import annotations
 
 import csv
+import re
+import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, PartialRelease, SplitError
+from benchmark.errors import DataError, SplitError
 from benchmark.files import read_bytes, require_regular
 from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
@@ -36,16 +40,21 @@ REPORTS_ZIP = "mimic-cxr-reports.zip"
 IMAGE_FOLDERS = ("", "mimic-cxr-jpg", "mimic-cxr-jpg/2.0.0", "mimic-cxr-jpg/2.1.0", "2.0.0", "2.1.0")
 REPORT_FOLDERS = ("", "mimic-cxr", "mimic-cxr/2.0.0", "mimic-cxr/2.1.0")
 SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
+VIEW_COLUMNS = ("dicom_id", "ViewPosition")
 TEST_REPORTS, PER_CLASS_RULE = "test reports", "5x200"
 PER_CLASS = 200
 
 _VALUES = {"1.0": 1, "1": 1, "0.0": 0, "0": 0, "-1.0": UNKNOWN, "-1": UNKNOWN, "": 0}
 
 
-@dataclass(frozen=True)
-class Image:
-    """One frontal image: the tables' row of it."""
+_SUSPECT = re.compile(r"[/\\\0]|(?:^|\n)\.{0,2}(?:\n|$)")  # of names below each other: any that may be more than a part of a path
 
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One frontal image: the tables' row of it, and its place among such rows, from 1."""
+
+    place: int
     dicom: str
     study: str
     subject: str
@@ -66,25 +75,36 @@ class Image:
 class DatasetReader(Reader):
     """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
 
+    listed_files = "frontal images and reports"
+
     def open(self) -> None:
         self._base = self._image_base()
         self._tables = {name: self._table(name) for name in TABLES}
-        views = {row["dicom_id"]: row["ViewPosition"] for row in self._read("metadata", ("dicom_id", "ViewPosition"))}
+        views = {dicom: sys.intern(view) for dicom, view in self._read("metadata", VIEW_COLUMNS)}
         self._rows: dict[str, Image] = {}
-        for line, row in enumerate(self._read("split", SPLIT_COLUMNS), start=2):
-            for name in ("dicom_id", "study_id", "subject_id"):  # parts of a path; none is a path itself
-                where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
-                require_inside(row[name], where)
-                if "/" in row[name]:
-                    raise DataError(f"{where}: {name} holds a slash. Are the columns shifted?")
-            if views.get(row["dicom_id"]) in FRONTAL:
-                one = Image(row["dicom_id"], row["study_id"], row["subject_id"], row["split"], views[row["dicom_id"]])
-                self._rows[one.dicom] = one
+        patients: set[str] = set()
+        studies: set[str] = set()
+        parts: Counter[str] = Counter()
+        for line, cells in enumerate(self._read("split", SPLIT_COLUMNS), start=2):
+            if _SUSPECT.search("\n".join(cells[:3])):
+                self._require_names(line, cells)
+            dicom, study, subject, part = cells[0], *map(sys.intern, cells[1:])
+            studies.add(study)
+            patients.add(subject)
+            parts[part] += 1
+            if views.get(dicom) in FRONTAL:
+                known = self._rows.get(dicom)
+                place = len(self._rows) + 1 if known is None else known.place
+                self._rows[dicom] = Image(place, dicom, study, subject, part, views[dicom])
         if not self._rows:
             raise DataError(f"{self.card.name}: no frontal image (view {' or '.join(FRONTAL)}) in the tables of {self._base}.")
-        self.images = {dicom: self._base / one.folder / f"{dicom}.jpg" for dicom, one in self._rows.items()}
-        self._place = {dicom: place for place, dicom in enumerate(self._rows, start=1)}
-        self._labels = {row["study_id"]: row for row in self._read("chexpert", ("study_id", *self.card.classes))}
+        self.images = {dicom: Path(f"{self._base}/{one.folder}/{dicom}.jpg") for dicom, one in self._rows.items()}
+        said: dict[tuple[str, ...], tuple[str, ...]] = {}  # of 227,827 studies there are few that say something else
+        labels = self._read("chexpert", ("study_id", *self.card.classes))
+        self._labels = {sys.intern(study): said.setdefault(tuple(cells), tuple(cells)) for study, *cells in labels}
+        self._counts = {"images": parts.total(), "frontal_images": len(self._rows)}
+        self._counts |= {f"{part}_images": parts[part] for part in ("train", "validate", "test")}
+        self._counts |= {"studies": len(studies), "patients": len(patients), "labelled_studies": len(self._labels)}
         self._reports = self._report_source()
         self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
 
@@ -124,9 +144,6 @@ class DatasetReader(Reader):
         paths = list(self.images.values())
         if self._reports.suffix != ".zip":
             paths += [self._reports / report for report in dict.fromkeys(one.report for one in self._rows.values())]
-        missing = sum(not path.is_file() for path in paths)
-        if missing:
-            raise PartialRelease(f"{self.card.name}: {missing:,} of {len(paths):,} frontal images and reports are not in {self.root}.")
         return tuple(paths)
 
     def split(self, rule: SplitRule) -> Splits:
@@ -141,13 +158,7 @@ class DatasetReader(Reader):
         return {"train": (), "validation": (), "test": self._five_by_two_hundred(numbers.seed)}
 
     def checks(self) -> Iterable[Check]:
-        everything = list(self._read("split", SPLIT_COLUMNS))
-        counts = {"images": len(everything), "frontal_images": len(self._rows)}
-        counts |= {f"{part}_images": sum(row["split"] == part for row in everything) for part in ("train", "validate", "test")}
-        counts["studies"] = len({row["study_id"] for row in everything})
-        counts["patients"] = len({row["subject_id"] for row in everything})
-        counts["labelled_studies"] = len(self._labels)
-        yield from release_checks(self, counts, "Is this the complete release 2.0.0 or 2.1.0?")
+        yield from release_checks(self, self._counts, "Is this the complete release 2.0.0 or 2.1.0?")
         yield first_image_check(self)
 
     @cached_property
@@ -190,7 +201,7 @@ class DatasetReader(Reader):
         row = self._labels.get(one.study)
         if row is None:
             return np.full(len(self.card.classes), UNKNOWN, np.int8)
-        values = [row[name].strip() for name in self.card.classes]
+        values = [cell.strip() for cell in row]
         if any(value not in _VALUES for value in values):
             raise DataError(f"{self.card.name}: a label of the table {self._tables['chexpert'].name} is none of 1.0, 0.0, -1.0 and blank.")
         return np.array([_VALUES[value] for value in values], np.int8)
@@ -213,7 +224,7 @@ class DatasetReader(Reader):
 
     def _where(self, sample_id: str) -> str:
         """The image by its place: no id leaves."""
-        return f"{self.card.name}: frontal image {self._place[sample_id]:,} of {self._tables['split'].name}"
+        return f"{self.card.name}: frontal image {self._rows[sample_id].place:,} of {self._tables['split'].name}"
 
     def _image_base(self) -> Path:
         folders = [self.root / folder for folder in IMAGE_FOLDERS]
@@ -245,17 +256,29 @@ class DatasetReader(Reader):
                 return self._base / f"{PREFIX}{name}.csv{end}"
         raise DataError(f"{self.card.name}: {PREFIX}{name}.csv.gz is missing in {self._base}. It is part of MIMIC-CXR-JPG.")
 
-    def _read(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    def _require_names(self, line: int, cells: Sequence[str]) -> None:
+        """Raises DataError for the first of a row's names that is no part of a path, but a path itself."""
+        where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
+        for name, cell in zip(SPLIT_COLUMNS[:3], cells, strict=False):
+            require_inside(cell, where)
+            if "/" in cell:
+                raise DataError(f"{where}: {name} holds a slash. Are the columns shifted?")
+
+    def _read(self, name: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Cells of these columns, row by row; blank lines are passed over."""
         path = self._tables[name]
         try:
             with open_text(path, self.card.name) as handle:
-                rows = csv.DictReader(handle)
-                missing = sorted(set(columns) - set(rows.fieldnames or ()))
+                rows = csv.reader(handle)
+                header = next(rows, [])
+                missing = sorted(set(columns) - set(header))
                 if missing:
                     raise DataError(f"{self.card.name}: {path.name} has no column {missing[0]}. Is this the table of the release?")
-                for line, row in enumerate(rows, start=2):
-                    if any(row[column] is None for column in columns):
+                places = {column: place for place, column in enumerate(header)}  # of two columns of one name the last
+                cells_of, last = itemgetter(*(places[column] for column in columns)), max(places[column] for column in columns)
+                for line, row in enumerate(filter(None, rows), start=2):
+                    if len(row) <= last:
                         raise DataError(f"{self.card.name}: {path.name} line {line:,} is cut off.")
-                    yield row
+                    yield cells_of(row)
         except (OSError, EOFError, zlib.error, csv.Error) as error:
             raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None

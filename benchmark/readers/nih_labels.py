@@ -51,7 +51,12 @@ class DatasetReader(Reader):
         self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
         self._require_lists()
         listed = (*self._lists[TRAIN_VAL_LIST], *self._lists[TEST_LIST])
-        self._labels = {i: self._labels_of(i, self._entries[i]) for i in listed}
+        known: dict[tuple[str, ...], np.ndarray] = {}  # of 112,120 rows few say something else
+        for i in listed:
+            if self._entries[i].findings not in known:
+                known[self._entries[i].findings] = labels = self._labels_of(i, self._entries[i])
+                labels.setflags(write=False)
+        self._labels = {i: known[self._entries[i].findings] for i in listed}
         self.images = locate(listed, find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
         unlisted = len(self._entries) - len(listed)
         if unlisted:
@@ -70,6 +75,9 @@ class DatasetReader(Reader):
             view=self._entries[sample_id].view,
             labels=labels,
         )
+
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        return (self.path_of(sample_id),)
 
     def label_files(self) -> tuple[Path, ...]:
         return (self._entry_path, self._base / TRAIN_VAL_LIST, self._base / TEST_LIST)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -78,6 +79,9 @@ class DatasetReader(Reader):
     def image_files(self) -> tuple[Path, ...]:
         return tuple(path for reader in self._releases.values() for path in reader.image_files())
 
+    def image_sizes(self) -> array[int]:
+        return array("q", (size for reader in self._parts.values() for size in reader.image_sizes()))
+
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
         reader, own_id = self._release_of(sample_id)
         return reader.files_of(own_id)
@@ -94,8 +98,8 @@ class DatasetReader(Reader):
         """What the releases' cards decide here: their split rules, and which classes are one."""
         return canonical_json(self._decided())
 
-    def outline_digest(self) -> str:
-        """SHA-256 over both releases' outlines and `decided`."""
+    def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
+        """SHA-256 over both releases' outlines, each by its own look at its files, and `decided`."""
         decided = self._decided()
         for role, reader in self._releases.items():
             decided[role]["digest"] = reader.outline_digest()

@@ -48,16 +48,18 @@ def gain_forest(gains: Sequence[Gain], styles: dict[str, dict[str, Any]]) -> Fig
     for gain in gains:
         by_metric.setdefault(gain.trained.metric_title, {}).setdefault(gain.trained.task_title, []).append(gain)
     backbones = list(dict.fromkeys(gain.trained.label for gain in gains))
+    offsets = {backbone: _offset(backbones, backbone) for backbone in backbones}
     figure = _stacked([(f"difference in {title}, percentage points", len(tasks)) for title, tasks in by_metric.items()], len(backbones))
     for number, tasks in enumerate(by_metric.values(), start=1):
         axes = {"xaxis": _axis("x", number), "yaxis": _axis("y", number)}
         _task_axis(figure, number, [_text(task) for task in tasks])
         key = "xaxis" if number == 1 else f"xaxis{number}"
         figure["layout"][key] |= {"zeroline": True, "zerolinewidth": 2}
-        for backbone in backbones:
-            offset = _offset(backbones, backbone)
+        placed: dict[str, list[tuple[float, Gain]]] = {backbone: [] for backbone in backbones}
+        for i, gain in ((i, gain) for i, task in enumerate(tasks.values()) for gain in task):
+            placed[gain.trained.label].append((i + offsets[gain.trained.label], gain))
+        for backbone, mine in placed.items():
             marker: dict[str, Any] = {**styles[backbone], "size": 9}
-            mine = [(i + offset, g) for i, task in enumerate(tasks.values()) for g in task if g.trained.label == backbone]
             figure["data"].append(
                 {
                     "type": "scatter",

@@ -6,6 +6,7 @@ How rows look on paper or screen is `tables`; nothing is recomputed from predict
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmark import kinds, registry
-from benchmark.cards import Experiment, Job, Record, Role, digest_of
+from benchmark.cards import SHARED_PARTS, Experiment, Job, Record, Role, canonical_json
+from benchmark.cards.base import canonical_object
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
@@ -130,10 +132,13 @@ def rows_of(
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
         refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
     """
-    records, planned = list(records), list(planned)
-    on_record, is_planned = {r.key for r in records}, {job.key for job in planned}
+    records = list(records)
+    on_record, is_planned = {r.key for r in records}, set()
     entries: list[Entry] = [(r.job, r) for r in records]
-    entries += [(job, None) for job in planned if job.key not in on_record]
+    for job in planned:  # one by one: a plan makes its jobs as they are asked for, and those on record are not needed
+        is_planned.add(job.key)
+        if job.key not in on_record:
+            entries.append((job, None))
     phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
     searched_for = {key: identity(job.experiment) for job, _ in entries for key in job.depends_on}
 
@@ -161,9 +166,12 @@ def rows_of(
 
 def identity(experiment: Experiment) -> str:
     """Digest of everything but the seeds and the place in the search: equal for runs that may be averaged."""
-    values = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate"})
-    values["backbone"].pop("init_seed")
-    return digest_of(values)
+    backbone = experiment.backbone.model_dump(mode="json", exclude={"init_seed"})
+    # Put together from the texts of what other runs share, as a job's key is.
+    texts = {name: getattr(experiment, name).canonical for name in SHARED_PARTS} | {"backbone": canonical_json(backbone)}
+    own = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate", *SHARED_PARTS})
+    text = canonical_object(texts | {name: canonical_json(value) for name, value in own.items()})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_random(experiment: Experiment) -> bool:

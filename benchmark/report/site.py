@@ -12,14 +12,14 @@ import io
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from benchmark.cards import Job, Record, Role
+from benchmark.cards import Epoch, Job, Record, Role
 from benchmark.errors import UsageError
 from benchmark.files import read_bytes
 from benchmark.readers.base import SPLITS
@@ -31,10 +31,12 @@ from benchmark.report.pages import environment, write_page
 from benchmark.report.row_warnings import sentence_of, warnings_of
 from benchmark.report.rows import ResampledOf, rows_of
 from benchmark.report.tables import Board, Column
-from benchmark.store import Refused
+from benchmark.shelf import Refused
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
+CurveOf = Callable[[Record], Sequence[Epoch]]
 
+REPORT = "report"  # folder of the pages, in the output folder
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -73,6 +75,7 @@ def write_site(
     resampled: ResampledOf | None = None,
     p_value_of: PValueOf | None = None,
     refused: Sequence[Refused] = (),
+    curve_of: CurveOf | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv) and returns index.html.
 
@@ -83,12 +86,13 @@ def write_site(
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
         p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
+        curve_of: gives a record's training curve, where records were read without; None takes the record's own.
 
     Raises:
         UsageError: an overlay is no PNG file.
     """
     records, planned = list(records), list(planned)
-    report = out / "report"
+    report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
     rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused])
     boards = tables.boards(rows)
@@ -96,7 +100,9 @@ def write_site(
 
     plots: dict[str, Any] = {}
     views = [_view(board, number, plots, p_value_of) for number, board in enumerate(boards)]
-    curve_ids = _curves(records, plots)
+    curve_of = curve_of or (lambda record: record.curve)
+    curves, with_curves = _curve_table(records, curve_of)
+    curve_ids = _curves([record for record in records if record.key in with_curves], plots, figures.curve_styles(records), curve_of)
     page = (
         environment()
         .get_template("index.html.j2")
@@ -126,13 +132,14 @@ def write_site(
     write_page(report / "leaderboard.md", typeset.to_markdown(rows, title=title))
     write_page(report / "leaderboard.tex", typeset.to_latex(rows))
     write_page(report / "metrics.csv", beside.to_csv(values))
-    write_page(report / "curves.csv", curves_csv(records))
+    write_page(report / "curves.csv", curves)
     _copy_plotly(report)
     return write_page(report / "index.html", page)
 
 
-def curves_csv(records: Iterable[Record]) -> str:
-    """Every epoch of every job, one line each."""
+def _curve_table(records: Iterable[Record], curve_of: CurveOf) -> tuple[str, set[str]]:
+    """Every epoch of every job as CSV, one line each, and the keys of jobs that have some."""
+    found: set[str] = set()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -155,11 +162,13 @@ def curves_csv(records: Iterable[Record]) -> str:
     for record in sorted(records, key=_job_order):
         labels, experiment = record.job.labels, record.job.experiment
         names = (record.key, labels.task, labels.backbone, labels.protocol, experiment.role.value, labels.run_number)
-        for point in record.curve:
+        names, select = [escape.csv_cell(name) for name in names], escape.csv_cell(experiment.select)
+        for point in curve_of(record):
+            found.add(record.key)
             scores = (point.epoch, point.step, point.train_loss, point.validation_loss, point.learning_rate)
             value = point.metrics.get(experiment.select, "")
-            writer.writerow([escape.csv_cell(cell) for cell in (*names, *scores, experiment.select, value)])
-    return buffer.getvalue()
+            writer.writerow((*names, *scores, select, value))
+    return buffer.getvalue(), found
 
 
 def _view(board: Board, number: int, plots: dict[str, Any], p_value_of: PValueOf | None) -> BoardView:
@@ -168,22 +177,27 @@ def _view(board: Board, number: int, plots: dict[str, Any], p_value_of: PValueOf
     plots[forest_id] = figures.forest(board)
     if found:
         plots[gains_id] = figures.gain_forest(found, figures.styles_of(board))
-    whys = list(dict.fromkeys(why for _, _, why in board.gaps()))
-    reasons = {(b, c): whys.index(why) + 1 for b, c, why in board.gaps()}
+    gaps = board.gaps()
+    numbers = {why: number for number, why in enumerate(dict.fromkeys(why for _, _, why in gaps), start=1)}
+    reasons = {(b, c): numbers[why] for b, c, why in gaps}
     return BoardView(board, found, leaks(board.rows), forest_id, gains_id, reasons)
 
 
-def _curves(records: Sequence[Record], plots: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Adds one figure per task, split and protocol; returns (id, heading, number of jobs)."""
+def _curves(
+    records: Sequence[Record], plots: dict[str, Any], styles: dict[str, dict[str, Any]], curve_of: CurveOf
+) -> list[tuple[str, str, int]]:
+    """Adds one figure per task, split and protocol; returns (id, heading, number of jobs). Holds the curves of one figure at a time.
+
+    Args:
+        records: those with a curve.
+    """
     grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=_job_order):
-        if record.curve:
-            grouped[record.job.labels.task, record.job.experiment.dataset.split, record.job.labels.protocol].append(record)
-    styles = figures.curve_styles(records)
+        grouped[record.job.labels.task, record.job.experiment.dataset.split, record.job.labels.protocol].append(record)
     found = []
     for number, ((_, split, protocol), members) in enumerate(grouped.items()):
         name = f"curves-{number}"
-        plots[name] = figures.curves(members, styles)
+        plots[name] = figures.curves([record.model_copy(update={"curve": curve_of(record)}) for record in members], styles)
         heading = " · ".join(filter(None, (members[0].job.labels.task_title, tables.split_text(split), protocol)))
         found.append((name, heading, len(members)))
     return found

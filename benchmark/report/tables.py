@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from benchmark import registry
@@ -117,7 +118,7 @@ class Board:
     def rows(self) -> list[Row]:
         return list(self.cells.values())
 
-    @property
+    @cached_property
     def random_backbones(self) -> set[str]:
         return {row.label for row in self.rows if row.random}
 
@@ -131,7 +132,7 @@ class Board:
     def cell(self, backbone: str, column: Column) -> Row | None:
         return self.cells.get((backbone, column))
 
-    @property
+    @cached_property
     def anchors(self) -> list[str]:
         """Names of anchor lines, trivial predictor first."""
         return list(dict.fromkeys(name for row in self.rows for name, _ in row.anchors))

@@ -19,6 +19,7 @@ from benchmark.execute.nodes import difference
 from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.placing import Node
 from benchmark.execute.work import run_unit, units
+from benchmark.shelf import Shelf
 from benchmark.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.training.record import failed
@@ -127,13 +128,13 @@ def test_jobs_stored_as_another_devices_are_not_computed_again_unasked(small, ti
     jobs, places = small.plan(LINEAR, [tiny()], runs=2)
     place = places[jobs[0].key]
     store, here = Store(tmp_path / "out"), equip("auto", [CPU], "this machine", False)
-    assert stored_otherwise(jobs, {}, store, "auto", here) == []
+    assert stored_otherwise(jobs, {}, Shelf(store.out), "auto", here) == []
     stored_as("cuda", jobs[0], place, store)
     with pytest.raises(UsageError, match=r"1 of these jobs are stored in .* as cuda, float16; this plan is cpu, float32 .* --device cpu"):
-        stored_otherwise(jobs, {}, store, "auto", here)
-    (said,) = stored_otherwise(jobs, {}, store, "cpu", here)
+        stored_otherwise(jobs, {}, Shelf(store.out), "auto", here)
+    (said,) = stored_otherwise(jobs, {}, Shelf(store.out), "cpu", here)
     assert "computes them again, with other numbers" in said
-    assert stored_otherwise(jobs, {jobs[0].key}, store, "auto", here) == []  # both are there
+    assert stored_otherwise(jobs, {jobs[0].key}, Shelf(store.out), "auto", here) == []  # both are there
 
 
 def test_a_plan_warns_of_what_it_mixes_when_that_was_asked_for(request_for, monkeypatch, small, tiny):

@@ -14,7 +14,7 @@ from benchmark.phantom import mimic_cxr
 from benchmark.phantom.base import Plan, Shot, Written
 from benchmark.phantom.corpus import write_corpus
 from benchmark.phantom.mimic_cxr import JPG, place_of
-from benchmark.readers.base import PHANTOM_FILE
+from benchmark.readers.kit.generated import PHANTOM_FILE
 
 IMAGES_A_LIMIT = 1.9  # of RSNA for each training image: 60 % of 6,080 fill a limit of 3,200 and leave 1,216 to test on
 # MIMIC-CXR-JPG 2.0.0: 377,110 images, 5,159 of them in the official test split (datasets/mimic-cxr.yaml).

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pathlib import Path
 from benchmark.contents import Contents, Memory
 from benchmark.errors import DataError
 from benchmark.files import open_regular
-from benchmark.readers.base import SPLITS, Reader
+from benchmark.readers.base import SPLITS, Reader, place_below
 
 UNTRAINED = ("validation", "test")  # the splits of a job that trains nothing
 MINIMUM_POSITIVES = 4  # of a limited split
@@ -144,7 +145,8 @@ def _listed(reader: Reader, wanted: Mapping[Path, None]) -> dict[Path, tuple[str
     for folder in dict.fromkeys(reader.checksum_folders):
         if not (folder / CHECKSUMS).is_file():
             continue
-        names = {path.relative_to(folder).as_posix().encode(): path for path in wanted if path.is_relative_to(folder)}
+        below = os.path.join(folder, "")
+        names = {place_below(folder, path).encode(): path for path in wanted if str(path).startswith(below)}
         with open_regular(folder / CHECKSUMS) as lines:
             for number, line in enumerate(lines, start=1):
                 parsed = _LINE.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip())

@@ -24,7 +24,7 @@ _ID = re.compile(r"[0-9]{8}_[0-9]{3}")
 _N_ENTRY_CELLS = 11
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A row of the whole-image labels.
 
@@ -51,6 +51,7 @@ def read_entries(base: Path, dataset: str) -> tuple[dict[str, Entry], Path]:
     if [name.strip() for name in table.header[:2]] != ["Image Index", "Finding Labels"]:
         raise header_error(table, "Image Index, Finding Labels", dataset)
     entries: dict[str, Entry] = {}
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for line, cells in table.rows:
         where = f"{dataset}: {path.name} line {line:,}"
         # The 2017 file ends each line with a comma, the 2020 one does not.
@@ -60,7 +61,8 @@ def read_entries(base: Path, dataset: str) -> tuple[dict[str, Entry], Path]:
         if sample_id in entries:
             raise DataError(f"{where}: image {sample_id} is listed a second time. Each image has one row.")
         view = cells[6].strip()
-        entries[sample_id] = Entry(tuple(cells[1].strip().split("|")), view if view in ("PA", "AP") else None, line)
+        findings = tuple(cells[1].strip().split("|"))
+        entries[sample_id] = Entry(known.setdefault(findings, findings), view if view in ("PA", "AP") else None, line)
     return entries, path
 
 

@@ -36,8 +36,17 @@ def without_names(sentence: str, root: Path | None = None, words: Iterable[str] 
         root: the dataset's own folder, which may be told; what follows it may not, unless it looks like no id.
         words: ids, patients and file names that are known.
     """
-    words = set(words)
-    known = words | {PurePosixPath(word).stem for word in words if "/" not in word}
+    return without_known(sentence, root, known_names(words))
+
+
+def known_names(words: Iterable[str]) -> frozenset[str]:
+    """Names that are withheld: the words, and those of files without their endings."""
+    words = frozenset(words)
+    return words | {word[: word.rfind(".")] for word in words if "/" not in word and 0 < word.rfind(".") < len(word) - 1}
+
+
+def without_known(sentence: str, root: Path | None, known: frozenset[str]) -> str:
+    """As `without_names`, for `known_names` made before."""
     parts = sentence.split(str(root)) if root is not None else [sentence]
     told = [_withheld_in(parts[0], known, below=False), *(_withheld_in(part, known, below=True) for part in parts[1:])]
     return str(root).join(told)
@@ -77,7 +86,7 @@ class Quiet:
             return self.call(*arguments)
 
 
-def _withheld_in(text: str, known: set[str], *, below: bool) -> str:
+def _withheld_in(text: str, known: frozenset[str], *, below: bool) -> str:
     """A piece of a sentence; `below`: it follows the dataset's folder, so that its first token may be the rest of a path."""
 
     def shown(found: re.Match[str]) -> str:
