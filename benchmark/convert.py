@@ -19,7 +19,8 @@ from benchmark.errors import DamagedResult, FrameMismatch, StoreError, UsageErro
 from benchmark.files import read_bytes
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_of
 from benchmark.kinds.kit import stored
-from benchmark.store import Store, read_record
+from benchmark.shelf import read_record
+from benchmark.store import Store
 
 Progress = Callable[[int, int], None]
 

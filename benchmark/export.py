@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 from benchmark import kinds, private
 from benchmark.cards import Record
 from benchmark.errors import LobeError, StoreError, UnknownName, UsageError
+from benchmark.files import write_atomically
 from benchmark.integrity import PREDICTIONS, file_of
 from benchmark.kinds.base import Frames
 from benchmark.kinds.kit import stored
-from benchmark.store import read_record, write_atomically
+from benchmark.shelf import read_record
 
 Progress = Callable[[int, int], None]
 _SHORTEST_KEY = 6

@@ -16,8 +16,9 @@ import torch
 from benchmark import json_files, private
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.execute import spool
+from benchmark.files import write_atomically
 from benchmark.shelf import Shelf
-from benchmark.store import Store, write_atomically
+from benchmark.store import Store
 from benchmark.training.checkpoint import Checkpoint, TrainingState
 
 

@@ -11,8 +11,9 @@ import pytest
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Epoch, Job, Normalisation, Record, SplitRule
 from benchmark.errors import StoreError
+from benchmark.files import write_atomically
 from benchmark.plan import NamedBackbone, Settings, plan
-from benchmark.store import Store, write_atomically
+from benchmark.store import Store
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from benchmark import json_files, private, registry
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.execute import memory
 from benchmark.execute.work import WorkUnit
+from benchmark.files import write_atomically
 from benchmark.readers.base import SPLITS
-from benchmark.store import write_atomically
 from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import SplitSizes, batch_size, chosen
 

@@ -80,7 +80,7 @@ class DatasetReader(Reader):
         return tuple(path for reader in self._releases.values() for path in reader.image_files())
 
     def image_sizes(self) -> array[int]:
-        return array("q", (size for reader in self._parts.values() for size in reader.image_sizes()))
+        return array("q", (size for reader in self._releases.values() for size in reader.image_sizes()))
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
         reader, own_id = self._release_of(sample_id)

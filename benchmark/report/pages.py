@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.cards import DISCLAIMER
-from benchmark.store import write_atomically
+from benchmark.files import write_atomically
 
 
 @cache

@@ -161,8 +161,8 @@ def _curve_table(records: Iterable[Record], curve_of: CurveOf) -> tuple[str, set
     )
     for record in sorted(records, key=_job_order):
         labels, experiment = record.job.labels, record.job.experiment
-        names = (record.key, labels.task, labels.backbone, labels.protocol, experiment.role.value, labels.run_number)
-        names, select = [escape.csv_cell(name) for name in names], escape.csv_cell(experiment.select)
+        of_job = (record.key, labels.task, labels.backbone, labels.protocol, experiment.role.value, labels.run_number)
+        names, select = [escape.csv_cell(name) for name in of_job], escape.csv_cell(experiment.select)
         for point in curve_of(record):
             found.add(record.key)
             scores = (point.epoch, point.step, point.train_loss, point.validation_loss, point.learning_rate)

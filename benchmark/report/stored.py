@@ -15,10 +15,11 @@ from typing import Any
 
 from benchmark import json_files, private
 from benchmark.cards import digest_of
+from benchmark.files import write_atomically
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, read_statistics
 from benchmark.metrics.statistics import Statistics, reduced_to
-from benchmark.store import read_record, write_atomically
+from benchmark.shelf import read_record
 
 FOLDER = "resamples"
 Where = Path | Mapping[str, Path]

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark import json_files, private
 from benchmark.errors import NotRegular
-from benchmark.store import write_atomically
+from benchmark.files import write_atomically
 
 FOLDER = "tracking"  # in the output folder
 SUFFIX = ".json"

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmark import json_files
 from benchmark.errors import UsageError
-from benchmark.store import write_atomically
+from benchmark.files import write_atomically
 from tests.perf import page
 from tests.perf.measure import BenchReport
 

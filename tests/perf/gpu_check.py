@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark import json_files
-from benchmark.store import write_atomically
+from benchmark.files import write_atomically
 from tests.perf.gpu_report import GpuReport, Line, Step, markdown
 
 BUDGET_S = 540.0  # of all steps together; ten minutes with what is around them

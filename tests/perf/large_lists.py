@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.phantom.mimic_cxr import CLASSES, JPG, PREFIX, TEXT
-from benchmark.readers.base import PHANTOM_FILE
+from benchmark.readers.kit.generated import PHANTOM_FILE
 from benchmark.readers.kit.identity import CHECKSUMS
 
 N_IMAGES = 377_110  # MIMIC-CXR-JPG 2.0.0

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.cards import HeadFacts
+from benchmark.cards import POOLED, HeadFacts
 from benchmark.errors import ConformanceError
-from benchmark.heads.base import POOLED, Head, HeadRequest, ImageDetections, Targets
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets
 
 LEVELS = (4, 8, 16, 32)
 WIDTH = 256  # ViTDet's

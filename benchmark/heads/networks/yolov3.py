@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -156,13 +157,14 @@ class LovtYOLOV3Head(YOLOV3Head):
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
         """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""
         with torch.autocast(pred_maps[0].device.type, enabled=False):
-            decoded = list(zip(*self._decode(pred_maps), strict=True))
+            survivors = partial(_survivors, threshold=self.nms_threshold)
+            decoded = self._decode(pred_maps)
             # On a CPU the operator keeps to one thread, and takes 20 ms for the boxes that a barely trained head leaves in an image.
             at_once = torch.get_num_threads() if pred_maps[0].device.type == "cpu" else 1
             if at_once == 1:
-                return [_survivors(*image, self.nms_threshold) for image in decoded]
+                return list(map(survivors, *decoded))
             with ThreadPoolExecutor(at_once, thread_name_prefix="suppress") as pool:
-                return list(pool.map(lambda image: _survivors(*image, self.nms_threshold), decoded))
+                return list(pool.map(survivors, *decoded))
 
     def _decode(self, pred_maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes xyxy (B, N, 4) in frame pixels, confidence (B, N), labels (B, N); scale, then anchor, row, column.
