@@ -45,8 +45,7 @@ class Request:
         splits: folder with one sub-folder of split lists per dataset, instead of a rule.
         runs: final runs per task; None takes each card's number.
         device: device type of every job, part of its key; `auto` takes GPUs where a node that computes has one, not the driver.
-        cache_budget: memory of a node for features of frozen encoders that its disk does not take, such as 4GB; None takes the default.
-            Changes no result.
+        cache_budget: memory of a node for the features of frozen encoders, such as 4GB; None takes the default. Changes no result.
         verbose: say which files of the user's own travel to a cluster, beside how many.
     """
 

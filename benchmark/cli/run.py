@@ -38,7 +38,7 @@ def run(
     cache: CacheOption = None,
     cache_budget: Annotated[
         str | None,
-        typer.Option("--cache-budget", help="Memory of a node for frozen features beside its disk, like 4GB. Default: 2GiB."),
+        typer.Option("--cache-budget", help="Memory of a node for frozen features, like 4GB; beyond it disk. Default: 2GiB."),
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray or inline.")] = "ray",
     address: Annotated[

@@ -21,7 +21,7 @@ from benchmark.encoders.text_contract import require_image_embedding
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit.embedding import consecutive
 from benchmark.training.feature_store import FeatureSet
-from benchmark.training.features import PACED_BATCHES, is_slower
+from benchmark.training.features import PACED_BATCHES, STEP_S, is_slower
 
 LEVELS = ("global", "local")
 
@@ -55,7 +55,10 @@ class Embedder:
         return found if found is not None else self._embed(part, index)[0]
 
     def prepare_in_steps(self, part: Part) -> Iterator[tuple[int, int]]:
-        """Embeds and stores what is missing, with every other process that wants the same; yields (done, total) images."""
+        """Embeds and stores what is missing, with every other process that wants the same.
+
+        Yields (done, total) images about once a second, also while another process embeds.
+        """
         blocks, done = list(consecutive(len(part), self.most)), 0
         damaged = {int(block[0]) for block in blocks if self._is_there(part, block) and self._read(part, block) is None}
         if self.stored is None:  # from the start, or given up because it reads too slowly
@@ -64,6 +67,7 @@ class Embedder:
         def is_there(index: np.ndarray) -> bool:
             return int(index[0]) not in damaged and self._is_there(part, index)
 
+        told = time.monotonic()
         for mine in self.stored.in_turn(blocks, lambda index: int(part.rows[index[0]]), is_there, most=1):
             for index in mine:
                 levels = self._embed(part, index)[1]
@@ -71,7 +75,9 @@ class Embedder:
                     return
                 damaged.discard(int(index[0]))
                 done += len(index)
-            yield done, len(part)
+            if time.monotonic() - told >= STEP_S:
+                told = time.monotonic()
+                yield done, len(part)
         if self._computing_s:
             self.stored.note_pace(min(self._computing_s))
 

@@ -1,9 +1,9 @@
 """Features of a frozen encoder, computed once per image and shared by every job that reads them.
 
 No LoVT task augments, so the features are constants. They are computed in batches of one fixed size, the last one padded, so that an image
-gets the same bits in any order of jobs. With a `FeatureSet` they lie on the node's disk, for every process and later run; a GPU keeps them
-as well, up to a budget. Without one they lie in memory up to the budget, and beyond it on disk until the process ends. What takes longer to
-read than to compute is computed for every batch.
+gets the same bits in any order of jobs. They lie in memory up to a budget, up to five times as fast as when they are read. With a
+`FeatureSet` all of them lie on the node's disk as well, for every process and later run; without one, what is beyond the budget lies there
+until the process ends. What takes longer to read than to compute is computed for every batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FeatureBank:
     Args:
         encoder: in frozen mode.
         strides: pyramid levels that are read.
-        budget_bytes: of memory for features. What does not fit goes to `folder`.
+        budget_bytes: of memory for features, on the encoder's device. What does not fit is read from `stored`, or goes to `folder`.
         autocast: the job's precision, under which the plain path would run the encoder as well (LoVT 1.2: all but the loss in fp16).
         folder: where features beyond the budget are written, in files without a name that vanish with the process; None = nowhere.
         batch: images computed at once, always so many.
@@ -103,11 +103,12 @@ class FeatureBank:
         return found
 
     def mended(self) -> list[str]:
-        """A sentence where stored features were damaged and computed again by this bank; else nothing."""
-        if self.stored is None or not self._n_damaged:
+        """A sentence where stored features were damaged and computed again since it was last asked; else nothing."""
+        n_damaged, self._n_damaged = self._n_damaged, 0
+        if self.stored is None or not n_damaged:
             return []
         return [
-            f"{self._n_damaged:,} rows of stored features were damaged on the disk ({self.stored.path.name}) and were computed again. "
+            f"{n_damaged:,} rows of stored features were damaged on the disk ({self.stored.path.name}) and were computed again. "
             "Does the disk of --cache fail?"
         ]
 
@@ -196,7 +197,7 @@ class FeatureBank:
             for i in some[sound]:
                 self._images[int(part.rows[i])] = images[i]
             if sound.all():
-                self._keep_on_device(part.rows[some], levels)
+                self._keep(part.rows[some], levels)
             yield len(some)
         return True
 
@@ -219,7 +220,7 @@ class FeatureBank:
                 self.notices.append(f"Features are not kept on the disk of {stored.path.parent} any more: it would get too full.")
         if not written:
             return False
-        self._keep_on_device(rows, {stride: levels[stride] for stride in self.strides})
+        self._keep(rows, {stride: levels[stride] for stride in self.strides})
         for i in index:
             self._images[int(part.rows[i])] = images[i]
         if len(paces) < PACED_BATCHES:
@@ -259,11 +260,6 @@ class FeatureBank:
         for k, row in enumerate(rows):
             self._kept[int(row)] = {stride: level[k] for stride, level in levels.items()}
         return True
-
-    def _keep_on_device(self, rows: np.ndarray, levels: Mapping[int, torch.Tensor]) -> None:
-        """What is stored is read as fast as memory on a CPU, and would lie there twice."""
-        if self._device.type != "cpu":
-            self._keep(rows, levels)
 
     def _gathered(self, stride: int, rows: np.ndarray) -> torch.Tensor | None:
         """(b, C, h, w) of rows that are ready, or None where one on the disk is not sound."""

@@ -243,6 +243,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     clock.lap("features")
     result = evaluate.answer(UntrainedJob(job, encoder, by_name, device, autocast, at_once, embedder))
     clock.lap("test")
+    yield from _encoded([job], embedder, ())  # what it noticed while it answered
     reader.warnings += embedder.mended()
     _require_possible(result.metrics)
     shared.require_unchanged()

@@ -12,7 +12,7 @@ class RunOptions:
     """
     Attributes:
         feature_budget_bytes: memory for the features of frozen encoders, of a node until an executor divides it between the units it runs
-            there at once: on a GPU, and where the node's disk does not take them; what does not fit is recomputed.
+            there at once; what does not fit is read from disk, or is recomputed.
         checkpoints: folder for mid-training checkpoints that every node sees; None = a job whose process is lost starts again.
         checkpoint_every_s: least time between two of them.
         micro_batches: pieces in which each batch passes, on a device with too little memory for all of it.
