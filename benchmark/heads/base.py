@@ -3,7 +3,8 @@
 A head reads levels of a feature pyramid (and perhaps the image), gives the sums its loss is made of, and turns its outputs into
 predictions. The loss of a batch is a function of these sums alone, so a batch may be split over micro-batches and processes: the training
 step adds the sums (`training.micro_batches`), and no head knows of it.
-Module `benchmark/heads/<name>.py` states the head's facts and offers `build(request) -> Head`.
+Module `benchmark/heads/<name>.py` states the head's facts and offers `build(request) -> Head`; with `size` it says what the head holds in
+memory, for a forecast.
 """
 
 from __future__ import annotations
