@@ -31,7 +31,8 @@ def test_the_demo_suite_has_every_head_and_a_budget_for_each():
     assert all(card.recipe.max_steps and not card.recipe.grid and card.runs == 1 for card in cards)
 
 
-def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path):
+def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "PROCESSES", 1)  # to start one takes longer than it has to draw
     # Too little to say which backbone is ahead: the whole demo says it, and tests/training/test_text_pretraining.py that words are learnt.
     journey = demo.Journey(
         {"rsna": 24, "covid-rural": 16}, pretraining_patients=24, pretraining_images=32, pretraining_s=math.inf, tasks=LINEAR

@@ -96,7 +96,7 @@ def test_fewer_images_than_a_batch_are_told_with_the_plan_in_the_words_of_the_fa
 
 
 def test_a_release_that_may_not_be_passed_on_names_no_image(tmp_path: Path):
-    write_corpus(Plan(dataset="padchest", n_patients=6, seed=1), tmp_path / "padchest")
+    write_corpus(Plan(dataset="padchest", n_patients=6, seed=3, images_per_patient=(1, 1), positive_share=0.5), tmp_path / "padchest")
     card = registry.dataset("padchest")
     assert card.redistribution == "none"
     image = open_reader(card, tmp_path / "padchest").image_files()[0]

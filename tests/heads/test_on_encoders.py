@@ -33,6 +33,12 @@ def encoder(request):
     return SealedEncoder(seeded_init(lambda: family.build(request.param), 0), IMAGENET)
 
 
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two layers of Faster R-CNN read a thousand proposals an image and take most of the time at their full width."""
+    monkeypatch.setattr("benchmark.heads.networks.faster_rcnn.HIDDEN", 64)
+
+
 @pytest.mark.parametrize("name", ["linear", "unet", "smp_unet", "yolov3", "faster_rcnn"])
 @pytest.mark.parametrize("mode", ["frozen", "training"])
 def test_head_trains_on_the_encoder(encoder, name, mode):

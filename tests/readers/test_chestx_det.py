@@ -221,7 +221,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("head", ["linear", "unet", "yolov3", "faster-rcnn"])
-def test_every_head_gives_its_number_on_a_generated_folder(small, tiny, generated, head):
+def test_every_head_gives_its_number_on_a_generated_folder(small, tiny, generated, head, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmark.heads.networks.faster_rcnn.HIDDEN", 64)  # of 1,024, over a thousand proposals an image
     task = registry.task(f"chestx-det-{head}-frozen-100-lobe")
     job, place = small.one(task.id, tiny(), root=generated, limit=8, max_steps=1, max_epochs=1, patience=1)
     record = small.fit(job, place)
