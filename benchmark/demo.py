@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmark import registry
 from benchmark.api import Request, costs_of, evaluate, write_report
 from benchmark.cards import Record
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.progress import Live, bar
 from benchmark.report.numbers import mean
 from benchmark.report.rows import metric_title
@@ -61,14 +61,14 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     for name, patients in journey.patients.items():
         share = journey.positive_share if name == "rsna" else None
         _corpus(
-            Plan(name, patients, EVALUATION_SEED, journey.images_per_patient, share),
+            CorpusPlan(name, patients, EVALUATION_SEED, journey.images_per_patient, share),
             folder / "data" / registry.dataset(name).folder,
             console,
         )
     weights = folder / "resnet18-text-pretrained.safetensors"
     if not weights.exists():
         corpus = folder / "pretraining-data" / "rsna"
-        plan = Plan("rsna", journey.pretraining_patients, PRETRAINING_SEED, journey.images_per_patient, journey.positive_share)
+        plan = CorpusPlan("rsna", journey.pretraining_patients, PRETRAINING_SEED, journey.images_per_patient, journey.positive_share)
         _corpus(plan, corpus, console)
         from benchmark.training.text_pretraining import pretrain
 
@@ -141,7 +141,7 @@ def _comparison_lines(records: list[Record]) -> list[str]:
     return lines
 
 
-def _corpus(plan: Plan, folder: Path, console: Console) -> None:
+def _corpus(plan: CorpusPlan, folder: Path, console: Console) -> None:
     if (folder / "PHANTOM.json").exists():
         return
     with bar(console, f"phantom radiographs · {plan.dataset}") as step:

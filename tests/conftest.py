@@ -30,7 +30,7 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
-    RAY_worker_niceness="0",  # Ray's workers start at nice 15 and starve beside whatever else a busy machine runs
+    RAY_worker_niceness="0",  # Ray's workers start at nice 15 and starve beside other work of a busy machine
 )
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("LOBE_DATA", None)
@@ -102,11 +102,11 @@ def migrated_once(kept_once: None) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small phantom corpora of RSNA and COVID Rural for all tests of a process; those that damage files copy them first."""
-    from tests.corpora import Plan, write_corpus
+    from tests.corpora import CorpusPlan, write_corpus
 
     root = tmp_path_factory.mktemp("corpora")
-    write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
-    write_corpus(Plan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
+    write_corpus(CorpusPlan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
+    write_corpus(CorpusPlan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
     return root
 
 

@@ -10,13 +10,13 @@ import shutil
 from pathlib import Path
 
 from benchmark.phantom import corpus
-from benchmark.phantom.base import Plan
+from benchmark.phantom.base import CorpusPlan
 from tests.made_once import made_once
 
-__all__ = ["Plan", "write_corpus"]
+__all__ = ["CorpusPlan", "write_corpus"]
 
 
-def write_corpus(plan: Plan, out: Path) -> None:
+def write_corpus(plan: CorpusPlan, out: Path) -> None:
     """Puts the corpus of `plan` into the folder `out`, which must not exist: the bytes that `corpus.write_corpus` writes there."""
     name = f"{plan.dataset}-{hashlib.sha256(repr(plan).encode()).hexdigest()[:16]}"
     kept = made_once(name, lambda path: corpus.write_corpus(plan, path))

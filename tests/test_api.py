@@ -20,7 +20,7 @@ from benchmark.errors import LobeError, StoreError, TrainingError, UsageError
 from benchmark.events import Finished, Hashing
 from benchmark.readers.base import open_reader
 from benchmark.store import Store
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 LINEAR = "rsna-linear-frozen-100"
 LATE = "from net.late import act; self.stages['2'][2] = act"
@@ -315,7 +315,7 @@ def test_code_below_the_folder_that_changed_is_computed_anew(request_for, tiny, 
 
 
 def test_tasks_on_two_splits_of_a_dataset_have_the_inputs_of_their_own_split(request_for, tmp_path: Path):
-    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
+    write_corpus(CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
     tasks = ["ms-cxr-grounding-lobe", "ms-cxr-grounding-test-lobe"]
     planned = plan_jobs(request_for(tasks=tasks, data=[f"ms-cxr={tmp_path / 'ms-cxr'}"], profile="full", protocol="corrected"))
     assert planned.problems == ()

@@ -15,7 +15,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_plan_is_drawn_once_and_what_a_caller_does_to_his_copy_reaches_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = corpora.Plan("rsna", 1, seed=4242, images_per_patient=(1, 1))
+    plan = corpora.CorpusPlan("rsna", 1, seed=4242, images_per_patient=(1, 1))
     drawn, write = [], corpus.write_corpus
     monkeypatch.setattr(corpus, "write_corpus", lambda plan, out: drawn.append(plan) or write(plan, out))
     corpora.write_corpus(plan, tmp_path / "first")
@@ -29,5 +29,5 @@ def test_a_plan_is_drawn_once_and_what_a_caller_does_to_his_copy_reaches_nobody(
 
 def test_another_plan_is_another_corpus(tmp_path: Path) -> None:
     for name, share in (("none", 0.0), ("all", 1.0)):
-        corpora.write_corpus(corpora.Plan("rsna", 1, seed=4242, images_per_patient=(1, 1), positive_share=share), tmp_path / name)
+        corpora.write_corpus(corpora.CorpusPlan("rsna", 1, seed=4242, images_per_patient=(1, 1), positive_share=share), tmp_path / name)
     assert contents(tmp_path / "none") != contents(tmp_path / "all")

@@ -11,7 +11,7 @@ import pytest
 from benchmark import data, registry, resolve
 from benchmark.errors import DataError, UsageError
 from benchmark.readers.base import open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 
 def no_bar(title):
@@ -164,7 +164,7 @@ def test_when_no_dataset_can_be_opened_nothing_is_verified_or_prepared(corpora: 
 
 
 def test_what_was_checked_before_an_error_stays_in_the_verification(corpora: Path, tmp_path: Path):
-    write_corpus(Plan(dataset="nih-cxr", n_patients=14, seed=3), tmp_path / "nih-cxr")
+    write_corpus(CorpusPlan(dataset="nih-cxr", n_patients=14, seed=3), tmp_path / "nih-cxr")
     reader = open_reader(registry.dataset("nih-cxr"), tmp_path / "nih-cxr")
     drawn = [i for ids in reader.split(reader.card.splits["lovt"]).values() for i in ids]
     normal = next(i for i in drawn if not reader.sample(i).positive)

@@ -24,7 +24,7 @@ from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE, read_stat
 from benchmark.phantom.corpus import REPORTS_FILE
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.withheld import without_names
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 pytestmark = pytest.mark.long(30)
 
@@ -35,7 +35,7 @@ OWN = {"records", "predictions"}  # of the output folder: these stay with whoeve
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("agreement")
-    write_corpus(Plan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
+    write_corpus(CorpusPlan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
     return root
 
 
@@ -80,8 +80,8 @@ def write_whole_and_damaged(root: Path) -> tuple[list[str], list[bytes]]:
     Returns:
         A task of each, and every word that must not be told.
     """
-    write_corpus(Plan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
-    write_corpus(Plan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    write_corpus(CorpusPlan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
+    write_corpus(CorpusPlan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
     both = [planted(root, name) for name in ("chexpert", "candid-ptx")]
     assert all(len(found) >= 5 for words in both for what, found in words.items() if what != "patients")
     cut(root / "candid-ptx")
@@ -113,7 +113,7 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
 
 def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    plan = Plan(dataset="vindr-cxr", n_patients=10, seed=3, images_per_patient=(2, 2), positive_share=0.6)
+    plan = CorpusPlan(dataset="vindr-cxr", n_patients=10, seed=3, images_per_patient=(2, 2), positive_share=0.6)
     write_corpus(plan, root / "vindr-cxr")
     words = planted(root, "vindr-cxr")
     assert min(len(words["ids"]), len(words["sentences"])) >= 5
@@ -138,7 +138,7 @@ def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(
 ) -> None:
     assert registry.dataset(dataset).redistribution == "none"
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset=dataset, n_patients=patients, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    write_corpus(CorpusPlan(dataset=dataset, n_patients=patients, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
     words = planted(root, dataset)
     assert min(len(words["ids"]), len(words["sentences"])) >= 10
     code, stdout, stderr = lobe(*run(root, out, tiny(), task))
@@ -162,7 +162,7 @@ def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(
 def test_where_ids_may_leave_reports_may_not(lobe, tiny, tiny_words, tmp_path: Path, dataset: str, task: str) -> None:
     assert registry.dataset(dataset).redistribution == "ids"
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset=dataset, n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    write_corpus(CorpusPlan(dataset=dataset, n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
     words = planted(root, dataset)
     assert len(words["sentences"]) >= 10
     code, stdout, stderr = lobe(*run(root, out, tiny_words() if dataset == "open-i" else tiny(), task))
@@ -181,11 +181,13 @@ def test_every_dataset_whose_agreement_forbids_it_has_planted_words_in_a_test_he
 
 def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, tiny, tmp_path: Path) -> None:
     root, out, task = tmp_path / "data", tmp_path / "out", "siim-to-candid-ptx-linear-frozen-100-lobe"
-    write_corpus(Plan(dataset="siim", n_patients=14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
+    write_corpus(CorpusPlan(dataset="siim", n_patients=14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
     code, stdout, stderr = lobe(*run(root, out, tiny(), task))
     assert code == 2
     assert "it needs siim and candid-ptx, and there is no folder 'candid-ptx'" in " ".join((stdout + stderr).split())
-    write_corpus(Plan(dataset="candid-ptx", n_patients=10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
+    write_corpus(
+        CorpusPlan(dataset="candid-ptx", n_patients=10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx"
+    )
     both = [planted(root, name) for name in ("siim", "candid-ptx")]
     words = {what: both[0][what] + both[1][what] for what in both[0]}
     assert min(len(words["ids"]), len(words["sentences"])) >= 20
@@ -201,7 +203,7 @@ def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, 
 
 def test_reports_that_are_read_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "mimic-cxr")
+    write_corpus(CorpusPlan(dataset="mimic-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "mimic-cxr")
     words = planted(root, "mimic-cxr")
     assert all(len(found) >= 5 for found in words.values())
     code, stdout, stderr = lobe(*run(root, out, tiny_words(), "mimic-cxr-retrieval-rerank-lobe"))
@@ -226,7 +228,7 @@ def phrases(root: Path, dataset: str) -> list[bytes]:
 
 def test_phrases_that_are_grounded_stay_where_they_are(lobe, tiny_words, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    write_corpus(CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
     words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
     assert all(len(found) >= 4 for found in words.values())
     code, stdout, stderr = lobe(*run(root, out, tiny_words(), "ms-cxr-grounding-lobe"))
@@ -241,7 +243,7 @@ def test_phrases_that_are_grounded_stay_where_they_are(lobe, tiny_words, tmp_pat
 def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_words, tmp_path: Path, damage: str) -> None:
     """Neither a cut-off image nor a tokeniser that chokes on a phrase and says which: not on the terminal, not even in the record."""
     root, out, file = tmp_path / "data", tmp_path / "out", tiny_words()
-    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
+    write_corpus(CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), root / "ms-cxr")
     words = planted(root, "ms-cxr") | {"phrases": phrases(root, "ms-cxr")}
     if damage == "image":
         for path in open_reader(registry.dataset("ms-cxr"), root / "ms-cxr").image_files():
@@ -265,7 +267,7 @@ def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_
 
 def test_a_damaged_file_of_candid_ptx_is_named_by_its_line_alone(lobe, tiny, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(Plan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    write_corpus(CorpusPlan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
     words = planted(root, "candid-ptx")
     for path in open_reader(registry.dataset("candid-ptx"), root / "candid-ptx").image_files():
         path.write_bytes(path.read_bytes()[:20_000])
@@ -390,7 +392,7 @@ def restricted(tmp_path_factory: pytest.TempPathFactory):
             names = tuple(card.parts.values()) or (dataset,)
             for name in names:
                 n = 8 if name == "padchest" else 5
-                write_corpus(Plan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 2), positive_share=0.6), root / name)
+                write_corpus(CorpusPlan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 2), positive_share=0.6), root / name)
             found = [planted(root, name) for name in names]
             made[dataset] = root, {what: [w for one in found for w in one[what]] for what in found[0]}
         return made[dataset]
@@ -479,7 +481,7 @@ WRONG_FILES = {
 def test_a_wrong_file_to_score_names_nobody(lobe, tmp_path: Path, dataset: str, task: str) -> None:
     """Boxes and masks; names like JPCLN001 look like no id, so they are withheld only where they are known."""
     card, root, file = registry.dataset(dataset), tmp_path / "data", tmp_path / "predictions.json"
-    write_corpus(Plan(dataset=dataset, n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
+    write_corpus(CorpusPlan(dataset=dataset, n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
     words = planted(root, dataset)
     names = [word.decode() for word in words["ids"]]
     score = [
@@ -508,7 +510,7 @@ def test_a_wrong_file_to_score_names_nobody(lobe, tmp_path: Path, dataset: str, 
 
 def test_a_wrong_file_of_columns_to_score_names_nobody(lobe, tmp_path: Path) -> None:
     task, root, file = "jsrt-linear-frozen-100-lobe", tmp_path / "data", tmp_path / "predictions.parquet"
-    write_corpus(Plan(dataset="jsrt", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
+    write_corpus(CorpusPlan(dataset="jsrt", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
     words, card = planted(root, "jsrt"), registry.task(task)
     names, classes = [word.decode() for word in words["ids"]], registry.dataset("jsrt").classes
     code = [b"PPh1"] * len(classes)
@@ -538,7 +540,7 @@ def test_a_wrong_file_of_columns_to_score_names_nobody(lobe, tmp_path: Path) -> 
 @pytest.mark.parametrize("verb", ["verify", "prepare"])
 def test_a_pipe_in_place_of_an_image_is_not_named(lobe, tmp_path: Path, verb: str) -> None:
     root = tmp_path / "data"
-    write_corpus(Plan(dataset="jsrt", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
+    write_corpus(CorpusPlan(dataset="jsrt", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "jsrt")
     words = planted(root, "jsrt")
     for path in images(root):
         path.unlink()

@@ -21,7 +21,7 @@ from benchmark.kinds.detection import DETECTIONS_FILE, DETECTIONS_JSON
 from benchmark.kinds.kit.class_scores import SCORES_FILE
 from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON
 from benchmark.store import Store
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 EARLIER = Path(__file__).parent / "earlier"
 COMMITS = sorted(path.name.partition(".")[0] for path in EARLIER.glob("*.tar.xz"))
@@ -37,8 +37,8 @@ TASKS = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_corpus(Plan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
-    write_corpus(Plan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
+    write_corpus(CorpusPlan(dataset="rsna", n_patients=24, seed=3), root / "rsna")
+    write_corpus(CorpusPlan(dataset="covid-rural", n_patients=14, seed=3), root / "covid-rural")
     return root
 
 

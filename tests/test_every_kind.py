@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 from tests.towers import write_towers
 
 pytestmark = pytest.mark.long(30)
@@ -29,11 +29,11 @@ KINDS = {
     "grounding": "ms-cxr-grounding-lobe",
 }
 PLANS = (  # those that other tests have drawn
-    Plan(dataset="covid-rural", n_patients=14, seed=3),
-    Plan(dataset="rsna", n_patients=24, seed=3),
-    Plan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)),
-    Plan(dataset="open-i", n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6),
-    Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)),
+    CorpusPlan(dataset="covid-rural", n_patients=14, seed=3),
+    CorpusPlan(dataset="rsna", n_patients=24, seed=3),
+    CorpusPlan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)),
+    CorpusPlan(dataset="open-i", n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6),
+    CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)),
 )
 
 

@@ -128,11 +128,11 @@ def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tiny, tmp_pa
 
 
 def test_the_other_datasets_run_from_their_own_formats(lobe, tiny, tmp_path: Path):
-    from tests.corpora import Plan, write_corpus
+    from tests.corpora import CorpusPlan, write_corpus
 
     tasks = ["siim-unet-frozen-100", "object-cxr-linear-frozen-100", "nih-cxr-linear-frozen-100"]
     for name in ("siim", "object-cxr", "nih-cxr"):
-        write_corpus(Plan(dataset=name, n_patients=14, seed=3), tmp_path / "data" / name)
+        write_corpus(CorpusPlan(dataset=name, n_patients=14, seed=3), tmp_path / "data" / name)
     named = [word for task in tasks for word in ("--task", task)]
     code, _, err = lobe(
         *run(tmp_path / "data", tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, backbone=f"{tiny()}:build")

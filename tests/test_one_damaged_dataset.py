@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark import data, plan
 from benchmark.api import Request, evaluate, plan_jobs
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 HEALTHY = "rsna-linear-frozen-100"
 TASKS = {
@@ -30,7 +30,7 @@ def five(corpora: Path, tmp_path_factory) -> Path:
     for name in ("rsna", "covid-rural"):
         shutil.copytree(corpora / name, root / name)
     for name in ("siim", "object-cxr", "nih-cxr"):
-        write_corpus(Plan(dataset=name, n_patients=14, seed=3), root / name)
+        write_corpus(CorpusPlan(dataset=name, n_patients=14, seed=3), root / name)
     return root
 
 

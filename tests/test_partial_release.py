@@ -14,7 +14,7 @@ from benchmark.api import Request, evaluate, plan_jobs
 from benchmark.errors import DataError, LobeError, PartialRelease
 from benchmark.phantom.corpus import writers
 from benchmark.readers.base import open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 PUBLISHED = registry.protocol("published")
 LINEAR, OTHER = "rsna-linear-frozen-100", "covid-rural-linear-frozen-100"
@@ -96,7 +96,7 @@ def test_fewer_images_than_a_batch_are_told_with_the_plan_in_the_words_of_the_fa
 
 
 def test_a_release_that_may_not_be_passed_on_names_no_image(tmp_path: Path):
-    write_corpus(Plan(dataset="padchest", n_patients=6, seed=3, images_per_patient=(1, 1), positive_share=0.5), tmp_path / "padchest")
+    write_corpus(CorpusPlan(dataset="padchest", n_patients=6, seed=3, images_per_patient=(1, 1), positive_share=0.5), tmp_path / "padchest")
     card = registry.dataset("padchest")
     assert card.redistribution == "none"
     image = open_reader(card, tmp_path / "padchest").image_files()[0]
@@ -112,7 +112,7 @@ def test_no_reader_promises_an_image_that_is_not_there(name: str, tmp_path: Path
     """A release that takes any images it finds is then no known one, and no unlimited job may use it."""
     card = registry.dataset(name)
     root = tmp_path / card.folder
-    write_corpus(Plan(dataset=name, n_patients=20, seed=1), root)
+    write_corpus(CorpusPlan(dataset=name, n_patients=20, seed=1), root)
     images = sorted(open_reader(card, root).image_files())
     image = images[len(images) // 2]
     content = image.read_bytes()

@@ -46,7 +46,7 @@ from benchmark.training import data
 from benchmark.training import fit as fitting
 from benchmark.training.options import RunOptions
 from benchmark.training.shared_work import SharedWork
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 LINEAR, DETECTION, MASKS = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
 
@@ -361,7 +361,7 @@ def test_images_inverted_in_place_are_another_dataset_with_results_of_its_own(sm
     import pydicom
 
     root, file, task = tmp_path / "data", tiny(), "vindr-cxr-linear-frozen-100-lobe"
-    write_corpus(Plan("vindr-cxr", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "vindr-cxr")
+    write_corpus(CorpusPlan("vindr-cxr", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "vindr-cxr")
 
     def evaluated(cache: str):
         jobs, places = small.plan(task, [file], root=root)

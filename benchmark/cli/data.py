@@ -27,14 +27,16 @@ def data_sample(
     as_json: AsJson = False,
 ) -> None:
     """Writes phantom corpora: generated radiographs in exactly the public on-disk formats."""
-    from benchmark.phantom.corpus import Plan, write_corpus, writers
+    from benchmark.phantom.corpus import CorpusPlan, write_corpus, writers
 
     names = dataset or writers()
     rows = []
     for name in names:
         card = registry.dataset(name)
         with progress_bar(f"{name} phantom", as_json) as step:
-            summary = write_corpus(Plan(dataset=name, n_patients=patients, seed=seed), folder / card.folder, progress=step, workers=workers)
+            summary = write_corpus(
+                CorpusPlan(dataset=name, n_patients=patients, seed=seed), folder / card.folder, progress=step, workers=workers
+            )
         rows.append({"dataset": name, "folder": str(folder / card.folder), **summary.counts})
     show_rows(rows, as_json, tuple(rows[0]))
     if not as_json:

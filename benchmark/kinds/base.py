@@ -257,7 +257,7 @@ class Kind(ABC):
         return self.target
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
-        """Parts of the statistics of a task on this dataset; they decide which metrics it has (`metrics.spec`).
+        """Fields of the statistics of a task on this dataset; they decide which metrics it has (`metrics.spec`).
 
         Args:
             exclusive: of the head: each image has exactly one class.
@@ -266,9 +266,9 @@ class Kind(ABC):
 
     def metric_names(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> Names:
         """Every metric that a task on this dataset computes; arguments as of `measured`."""
-        parts = self.measured(task, dataset, prompts, exclusive)
-        chosen = spec.names_with(self.target, dataset.classes, parts, selects=True) if self.trains else frozenset[str]()
-        return Names(chosen, spec.names_with(self.target, dataset.classes, parts))
+        fields = self.measured(task, dataset, prompts, exclusive)
+        chosen = spec.names_with(self.target, dataset.classes, fields, selects=True) if self.trains else frozenset[str]()
+        return Names(chosen, spec.names_with(self.target, dataset.classes, fields))
 
     # -- load
 

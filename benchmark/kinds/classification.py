@@ -13,7 +13,7 @@ from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.kinds.base import Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.metrics import scores
-from benchmark.metrics.label_statistics import class_parts
+from benchmark.metrics.label_statistics import class_fields
 from benchmark.metrics.scores import Scores
 from benchmark.readers.base import Sample
 
@@ -31,7 +31,7 @@ class Classification(TrainedKind):
     stored_as: ClassVar[StoredForm] = parquet
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
-        return class_parts(len(dataset.classes), exclusive, calibrated=True, thresholds=False)
+        return class_fields(len(dataset.classes), exclusive, calibrated=True, thresholds=False)
 
     def annotations(self, samples: Sequence[Sample]) -> np.ndarray:
         return class_scores.labels_of(samples)

@@ -50,7 +50,7 @@ class Detection(TrainedKind):
     draws_by_epoch = True
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
-        return box_statistics.PARTS
+        return box_statistics.FIELDS
 
     def prepare(self, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n, M, 4) float32 boxes, (n, M) int64 labels and (n, M) bool, padded to the part's largest count."""

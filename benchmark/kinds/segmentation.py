@@ -49,7 +49,7 @@ class Segmentation(TrainedKind):
     moves_with_images = True
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
-        return mask_statistics.PARTS - (frozenset() if dataset.mask_source == "masks" else {"surfaces"})
+        return mask_statistics.FIELDS - (frozenset() if dataset.mask_source == "masks" else {"surfaces"})
 
     def n_positive(self, part: Part) -> int:
         return sum(int(part.masks(np.array([i])).any()) for i in range(len(part)))

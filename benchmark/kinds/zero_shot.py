@@ -17,7 +17,7 @@ from benchmark.kinds.kit import class_scores, parquet
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings, words_of
 from benchmark.metrics import scores
 from benchmark.metrics.classification import SEVERAL_PROMPT_SETS, best_f1_thresholds
-from benchmark.metrics.label_statistics import class_parts
+from benchmark.metrics.label_statistics import class_fields
 from benchmark.metrics.scores import Scores
 from benchmark.readers.base import Sample
 
@@ -43,8 +43,8 @@ class ZeroShot(UntrainedKind):
         templates = () if asked is None else asked.templates
         calibrated = bool(templates) and all(one.negative is not None for one in templates)
         highest = words is not None and words.decision == "highest"
-        parts = class_parts(len(dataset.classes), highest, calibrated, thresholds=not highest)
-        return parts | {SEVERAL_PROMPT_SETS} if len(templates) > 1 else parts
+        fields = class_fields(len(dataset.classes), highest, calibrated, thresholds=not highest)
+        return fields | {SEVERAL_PROMPT_SETS} if len(templates) > 1 else fields
 
     def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
         return [] if words.prompts is not None else ["prompts` names none, and zero-shot classification asks with prompts."]

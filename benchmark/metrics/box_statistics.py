@@ -19,7 +19,7 @@ from benchmark.metrics.matching import FULL_CONFIDENCE, FULL_PER_IMAGE, LOVT_CON
 from benchmark.metrics.overlaps import Overlaps, rank_within_image, stack
 from benchmark.metrics.spec import SEVERAL_CLASSES
 
-PARTS = frozenset({"lovt_pool", "full_pool", "coco", "mgca"})
+FIELDS = frozenset({"lovt_pool", "full_pool", "coco", "mgca"})
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class DetectionStatistics:
         return self.table.n_images
 
     @property
-    def parts(self) -> frozenset[str]:
+    def fields(self) -> frozenset[str]:
         kept = {"coco": self.coco is not None, "mgca": self.mgca is not None, SEVERAL_CLASSES: len(self.class_names) > 1}
-        return frozenset({"lovt_pool", "full_pool", *(part for part, there in kept.items() if there)})
+        return frozenset({"lovt_pool", "full_pool", *(field for field, there in kept.items() if there)})
 
     def view(self) -> BoxView:
         return BoxView(self)

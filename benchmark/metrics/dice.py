@@ -102,9 +102,9 @@ def count_overlap(predicted: np.ndarray, masks: np.ndarray) -> DiceCounts:
     return DiceCounts(n_both, n_predicted - n_both, n_true - n_both)
 
 
-def join(parts: Sequence[DiceCounts]) -> DiceCounts:
+def join(chunks: Sequence[DiceCounts]) -> DiceCounts:
     """Counts of consecutive chunks as one split."""
-    return DiceCounts(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("tp", "fp", "fn")))
+    return DiceCounts(*(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("tp", "fp", "fn")))
 
 
 def micro_dice(counts: DiceCounts, weights: np.ndarray | None = None) -> np.ndarray:

@@ -52,8 +52,8 @@ class ClassificationStatistics:
         return len(self.scores)
 
     @property
-    def parts(self) -> frozenset[str]:
-        return class_parts(len(self.class_names), self.exclusive, self.calibrated, self.thresholds is not None)
+    def fields(self) -> frozenset[str]:
+        return class_fields(len(self.class_names), self.exclusive, self.calibrated, self.thresholds is not None)
 
     def view(self) -> ClassView:
         return ClassView(self)
@@ -260,7 +260,7 @@ class MeanStatistics:
         return float((copies * np.nan_to_num(values)).sum() / copies.sum()) if copies.sum() > 0 else None
 
 
-def class_parts(n_classes: int, exclusive: bool, calibrated: bool, thresholds: bool) -> frozenset[str]:
+def class_fields(n_classes: int, exclusive: bool, calibrated: bool, thresholds: bool) -> frozenset[str]:
     """What metrics of class scores may need: see `ClassificationStatistics` for the three flags."""
     there = {
         "scores": True,
@@ -270,7 +270,7 @@ def class_parts(n_classes: int, exclusive: bool, calibrated: bool, thresholds: b
         "thresholds": thresholds,
         SEVERAL_CLASSES: n_classes > 1,
     }
-    return frozenset(part for part, given in there.items() if given)
+    return frozenset(field for field, given in there.items() if given)
 
 
 def undefined_classes(truth: np.ndarray, class_names: Sequence[str]) -> dict[str, str]:

@@ -51,9 +51,9 @@ def find_lesions(predicted: np.ndarray, masks: np.ndarray, first_image: int = 0)
     return Lesions(*table)
 
 
-def join(parts: list[Lesions]) -> Lesions:
+def join(chunks: list[Lesions]) -> Lesions:
     """Lesions of consecutive chunks as one split."""
-    return Lesions(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("image", "label", "area", "covered")))
+    return Lesions(*(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("image", "label", "area", "covered")))
 
 
 def size_third(lesions: Lesions) -> np.ndarray:

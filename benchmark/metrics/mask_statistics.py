@@ -18,7 +18,7 @@ from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.pixels import PixelCounts
 from benchmark.metrics.surface import Surfaces
 
-PARTS = frozenset({"counts", "lesions", "surfaces", "pixels", "frame_pixels", "batch_sizes"})
+FIELDS = frozenset({"counts", "lesions", "surfaces", "pixels", "frame_pixels", "batch_sizes"})
 
 _SURFACE_LISTS = {"image": np.int64, "label": np.int64, "nsd": np.float64}
 
@@ -57,21 +57,21 @@ class SegmentationStatistics:
         return len(self.counts.tp)
 
     @property
-    def parts(self) -> frozenset[str]:
-        return frozenset(part for part in PARTS if getattr(self, part) is not None)
+    def fields(self) -> frozenset[str]:
+        return frozenset(field for field in FIELDS if getattr(self, field) is not None)
 
     def view(self) -> SegmentationStatistics:
         return self
 
     def only(self, needs: Collection[str]) -> SegmentationStatistics:
-        """Without the parts that are not needed; the counts stay."""
-        unread: dict[str, Any] = dict.fromkeys(PARTS - {"counts"} - set(needs))
+        """Without the fields that are not needed; the counts stay."""
+        unread: dict[str, Any] = dict.fromkeys(FIELDS - {"counts"} - set(needs))
         return replace(self, **unread)
 
     def stacked(self, second: SegmentationStatistics) -> SegmentationStatistics:
         """Both as one split of twice the length."""
         n = self.n_images
-        both: dict[str, Any] = dict.fromkeys(PARTS)
+        both: dict[str, Any] = dict.fromkeys(FIELDS)
         both["counts"] = dice.join([self.counts, second.counts])
         if self.lesions is not None and second.lesions is not None:
             later = second.lesions
@@ -116,7 +116,7 @@ class SegmentationStatistics:
         return cls._consistent(classes, counts, found, surfaces, counted, stored.get("frame_pixels"), batch_sizes)
 
     def to_columns(self) -> Columns:
-        """A row per image; a part that there is none of has no column.
+        """A row per image; a field that there is none of has no column.
 
         Raises:
             ValueError: lesions or surfaces do not stand in the order of their images.
@@ -138,7 +138,7 @@ class SegmentationStatistics:
 
     @classmethod
     def from_columns(cls, about: Mapping[str, Any], columns: Mapping[str, Column]) -> SegmentationStatistics:
-        """Raises KeyError, TypeError or ValueError for what `to_columns` did not write; columns of single parts may be left out."""
+        """Raises KeyError, TypeError or ValueError for what `to_columns` did not write; columns of single fields may be left out."""
         classes = tuple(about["classes"])
         lists = {name: found for name, found in columns.items() if isinstance(found, Lists)}
         for beside in (("lesion_label", "lesion_area", "lesion_covered"), ("surface_label", "surface_nsd")):
@@ -147,8 +147,8 @@ class SegmentationStatistics:
         counts = DiceCounts(*(lists[name].rows(len(classes)).astype(np.int64) for name in ("tp", "fp", "fn")))
         found, outlines = None, None
         if "lesion_label" in lists:
-            parts = (lists[f"lesion_{name}"].values.astype(np.int64) for name in ("label", "area", "covered"))
-            found = Lesions(lists["lesion_label"].image, *parts)
+            fields = (lists[f"lesion_{name}"].values.astype(np.int64) for name in ("label", "area", "covered"))
+            found = Lesions(lists["lesion_label"].image, *fields)
         if "surface_label" in lists:
             label, nsd = lists["surface_label"], lists["surface_nsd"]
             outlines = Surfaces(label.image, label.values.astype(np.int64), nsd.values.astype(np.float64))
@@ -168,7 +168,7 @@ class SegmentationStatistics:
         frame_pixels: Any,
         batch_sizes: np.ndarray | None,
     ) -> SegmentationStatistics:
-        """Raises ValueError for parts that contradict each other."""
+        """Raises ValueError for fields that contradict each other."""
         if counted is not None and counted.seen.shape[:2] != counts.tp.shape:
             raise ValueError("pixel counts of other images or classes")
         if frame_pixels is not None and (type(frame_pixels) is not int or frame_pixels < 1):

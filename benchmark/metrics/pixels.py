@@ -50,9 +50,9 @@ def count_pixels(probabilities: np.ndarray, masks: np.ndarray) -> PixelCounts:
     return PixelCounts(*(c.reshape(n_images, n_classes, N_BINS) for c in counts))
 
 
-def join(parts: Sequence[PixelCounts]) -> PixelCounts:
+def join(chunks: Sequence[PixelCounts]) -> PixelCounts:
     """Counts of consecutive chunks of images as one."""
-    return PixelCounts(np.concatenate([p.seen for p in parts]), np.concatenate([p.true for p in parts]))
+    return PixelCounts(np.concatenate([p.seen for p in chunks]), np.concatenate([p.true for p in chunks]))
 
 
 def average_precision(counts: PixelCounts, weights: np.ndarray | None = None) -> np.ndarray:
@@ -95,7 +95,7 @@ def from_json(stored: dict[str, Any]) -> PixelCounts:
     n_bytes = 4 * int(np.prod(shape))
     if len(shape) != 3 or shape[2] != N_BINS:
         raise ValueError(f"pixel counts of shape {shape}, expected {N_BINS} bins")
-    parts = []
+    chunks = []
     for name in ("seen", "true"):
         decoder = zlib.decompressobj()
         try:
@@ -104,8 +104,8 @@ def from_json(stored: dict[str, Any]) -> PixelCounts:
             raise ValueError(str(error)) from None
         if len(raw) != n_bytes:
             raise ValueError(f"pixel counts {name!r} do not fill their shape {shape}")
-        parts.append(np.frombuffer(raw, "<i4").astype(np.int32).reshape(shape))
-    return PixelCounts(*parts)
+        chunks.append(np.frombuffer(raw, "<i4").astype(np.int32).reshape(shape))
+    return PixelCounts(*chunks)
 
 
 def to_columns(counts: PixelCounts) -> dict[str, Lists]:
@@ -125,12 +125,12 @@ def from_columns(lists: Mapping[str, Lists], n_classes: int) -> PixelCounts:
         raise ValueError("lists of different length")
     if np.any((cell < 0) | (cell >= n_classes * N_BINS)):
         raise ValueError(f"a pixel outside {n_classes} x {N_BINS} bins")
-    parts = []
+    chunks = []
     for one in counted:
         part = np.zeros((shape[0], n_classes * N_BINS), np.int32)
         part[image, cell] = one.values
-        parts.append(part.reshape(shape))
-    return PixelCounts(*parts)
+        chunks.append(part.reshape(shape))
+    return PixelCounts(*chunks)
 
 
 def _pooled(part: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

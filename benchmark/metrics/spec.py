@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 CLASS = "class"  # the field of a name that stands for a class
-SEVERAL_CLASSES = "several_classes"  # a part of every split with more than one
+SEVERAL_CLASSES = "several_classes"  # a field of the statistics of every split with more than one
 VALIDATION_LOSS = "validation_loss"  # what training alone knows
 INFINITE = math.inf
 _ROUNDING = 1e-9  # a mean of ones may come out above one
@@ -45,7 +45,7 @@ class MetricSpec:
         name: as records store it. `{class}` stands for a class's name, any other field for the keys of `values`.
         title: as people see it, with the same fields.
         target: ground truth that it scores predictions against, as in a task card.
-        needs: parts of a split's statistics that it reads (`Statistics.parts`); a split without one of them does not have the metric.
+        needs: fields of a split's statistics that it reads (`Statistics.fields`); a split without one of them does not have the metric.
         compute: view of the statistics (`Statistics.view`), then one argument per field of the name (a class's index, a key of `values`)
             -> the metric as a function of image weights. None where a job computes it and records only the value.
         undefined: why a split may have no value of it; may hold the fields of the name.
@@ -71,9 +71,9 @@ class MetricSpec:
     values: Mapping[Any, str] = field(default_factory=dict)
     family: str = ""
 
-    def reads_only(self, parts: Collection[str]) -> bool:
-        """Whether these parts are all it needs."""
-        return set(self.needs) <= set(parts)
+    def reads_only(self, fields: Collection[str]) -> bool:
+        """Whether these fields are all it needs."""
+        return set(self.needs) <= set(fields)
 
     def names(self, class_names: Sequence[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Every name it stands for on these classes, with the arguments of `compute`."""
@@ -156,9 +156,9 @@ def rises(metric: str) -> bool:
     return all(spec.better == "higher" for spec in _named(metric))
 
 
-def names_with(target: str, class_names: Sequence[str], parts: Collection[str], *, selects: bool = False) -> frozenset[str]:
-    """Names of all metrics of a split whose statistics have these parts, or only of those known after every epoch."""
-    there = {*parts, *((SEVERAL_CLASSES,) if len(class_names) > 1 else ()), *((VALIDATION_LOSS,) if selects else ())}
+def names_with(target: str, class_names: Sequence[str], fields: Collection[str], *, selects: bool = False) -> frozenset[str]:
+    """Names of all metrics of a split whose statistics have these fields, or only of those known after every epoch."""
+    there = {*fields, *((SEVERAL_CLASSES,) if len(class_names) > 1 else ()), *((VALIDATION_LOSS,) if selects else ())}
     chosen = (spec for spec in specs_of(target) if spec.reads_only(there) and (spec.selects or not selects))
     return frozenset(name for spec in chosen for name, _ in spec.names(class_names))
 

@@ -120,11 +120,11 @@ def columns_for(about: Mapping[str, Any], there: Collection[str], name: str) -> 
 
 
 def json_for(stored: dict[str, Any], name: str) -> dict[str, Any]:
-    """Stored statistics without the large parts that one metric does not read, so that they need not be decoded."""
+    """Stored statistics without the large fields that one metric does not read, so that they need not be decoded."""
     kind = _KINDS.get(str(stored.get("kind")))
     found = None if kind is None else spec.find(name, kind.target)
     unread = set() if kind is None else kind.large - set(() if found is None else found.spec.needs)
-    return {part: None if part in unread else value for part, value in stored.items()}
+    return {name: None if name in unread else value for name, value in stored.items()}
 
 
 def to_json(statistics: Statistics) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _makers(statistics: Statistics) -> Iterator[tuple[str, MetricSpec | None, Ca
     if isinstance(statistics, MeanStatistics):  # its columns are metrics already, by name
         yield from ((name, None, partial(statistics.mean_of, name)) for name in statistics.names)
         return
-    view, parts = statistics.view(), statistics.parts
+    view, fields = statistics.view(), statistics.fields
     for one in spec.specs_of(statistics.target):
-        if one.compute is not None and one.reads_only(parts):
+        if one.compute is not None and one.reads_only(fields):
             yield from ((name, one, partial(one.compute, view, *arguments)) for name, arguments in one.names(statistics.class_names))

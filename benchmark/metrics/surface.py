@@ -33,9 +33,9 @@ def surface_distances(predicted: np.ndarray, masks: np.ndarray, first_image: int
     return Surfaces(first_image + cells[:, 0], cells[:, 1], np.array(values, np.float64))
 
 
-def join(parts: list[Surfaces]) -> Surfaces:
+def join(chunks: list[Surfaces]) -> Surfaces:
     """Values of consecutive chunks as one split."""
-    return Surfaces(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("image", "label", "nsd")))
+    return Surfaces(*(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("image", "label", "nsd")))
 
 
 def mean_nsd(surfaces: Surfaces, weights: np.ndarray | None = None) -> float | None:

@@ -21,7 +21,7 @@ IMAGES_PER_PATIENT = (1, 4)  # uniform; RSNA's mean is 26,663 / 11,439 = 2.3 (do
 
 
 @dataclass(frozen=True)
-class Plan:
+class CorpusPlan:
     """Decides every byte of a corpus.
 
     Attributes:
@@ -89,25 +89,25 @@ class Listing:
     counts: dict[str, int]
 
 
-def patient_key(plan: Plan, patient: int) -> str:
+def patient_key(plan: CorpusPlan, patient: int) -> str:
     """Names the patient's anatomy: other seeds and other datasets have other patients."""
     return f"{plan.dataset}/{plan.seed}/{patient}"
 
 
-def patient_of(plan: Plan, shot: Shot) -> Patient:
+def patient_of(plan: CorpusPlan, shot: Shot) -> Patient:
     return draw_patient(patient_key(plan, shot.patient))
 
 
-def shot_stream(plan: Plan, shot: Shot) -> np.random.Generator:
+def shot_stream(plan: CorpusPlan, shot: Shot) -> np.random.Generator:
     return stream("image", patient_key(plan, shot.patient), shot.index)
 
 
-def patient_id(plan: Plan, shot: Shot) -> str:
+def patient_id(plan: CorpusPlan, shot: Shot) -> str:
     """For releases without patient ids: a number of ten digits that depends on seed and patient."""
     return f"P{number_of('patient id', patient_key(plan, shot.patient), below=10**10):010d}"
 
 
-def plan_shots(plan: Plan, default_share: float) -> list[Shot]:
+def plan_shots(plan: CorpusPlan, default_share: float) -> list[Shot]:
     """All images of all patients. Exactly round(share x images) are positive (at least one if the share is above 0); some patients
     are sicker than others, so the positives of a patient come together.
     """

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -24,12 +24,12 @@ COLUMNS = ("filename", "SOPInstanceUID", "EncodedPixels", "Report")
 SHARED = "of two patients"
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, and one more that the table gives to two patients."""
     return [*plan_shots(plan, DEFAULT_POSITIVE_SHARE), Shot(plan.n_patients, 0, False, SHARED)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     first = int(rng.integers(2))
@@ -49,7 +49,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, instance, f"P{number}", radiograph.report, (), {"codes": codes})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role != SHARED]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))
     with (root / TABLE).open("w", encoding="utf-8", newline="") as handle:

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
@@ -39,7 +39,7 @@ HEART = "Cardiomegaly"
 SMALLEST_SIDE = 4  # pixels of a polygon's extent; smaller pieces are not outlined
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are a part and the image's number, such as "train/36200"."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     first, end = NUMBERS
@@ -52,7 +52,7 @@ def shots(plan: Plan) -> list[Shot]:
     return [replace(one, role=f"{'test' if k in test else 'train'}/{numbers[k]}") for k, one in enumerate(planned)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     names = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
@@ -74,7 +74,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, f"{number}.png", patient_id(plan, shot), radiograph.report, (), {"entry": entry})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     listed = {subset: [one for one in written if one.shot.role.startswith(subset)] for subset in ("train", "test")}
     counts = {"images": len(written), "patients": len({one.patient_id for one in written})}
     for subset, ones in listed.items():

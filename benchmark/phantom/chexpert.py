@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, Side
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
 from benchmark.phantom.seeds import number_of
@@ -26,7 +26,7 @@ HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)
 DRAWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the tables: whole patients belong to "train" or "valid". Those of "test" come on top of the plan's."""
     n_valid, n_test = (max(1, round(share * plan.n_patients)) for share in (VALID_SHARE, TEST_SHARE))
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
@@ -35,7 +35,7 @@ def shots(plan: Plan) -> list[Shot]:
     return shown + [replace(one, patient=plan.n_patients + one.patient, role="test") for one in tested]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     patient, radiograph = draw_named(plan, shot, names, rng)
@@ -53,7 +53,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, path, f"patient{number:05d}", radiograph.report, (), {"row": row, "values": values})
 
 
-def draw_named(plan: Plan, shot: Shot, names: Sequence[str], rng: np.random.Generator) -> tuple[Patient, Radiograph]:
+def draw_named(plan: CorpusPlan, shot: Shot, names: Sequence[str], rng: np.random.Generator) -> tuple[Patient, Radiograph]:
     """The shot's patient, and the radiograph with the named findings."""
     patient = patient_of(plan, shot)
 
@@ -69,7 +69,7 @@ def draw_findings(names: Sequence[str], scene: Scene, rng: np.random.Generator) 
     return [finding for name in names if name in _DRAW for finding in _DRAW[name](scene, side, rng)]
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     tables = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "valid", "test")}
     for subset in ("train", "valid"):
         write_lines(root / f"{subset}.csv", [HEADER, *(one.label["row"] for one in tables[subset])])

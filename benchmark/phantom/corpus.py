@@ -21,13 +21,13 @@ from uuid import uuid4
 
 from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
-from benchmark.phantom.base import Plan, Shot, Written
+from benchmark.phantom.base import CorpusPlan, Shot, Written
 
 PHANTOM_VERSION = 4  # goes up whenever the same plan gives other bytes
 PHANTOM_FILE = "PHANTOM.json"
 REPORTS_FILE = "phantom_reports.csv"
 
-__all__ = ["PHANTOM_FILE", "PHANTOM_VERSION", "REPORTS_FILE", "Plan", "Summary", "write_corpus", "writers"]
+__all__ = ["PHANTOM_FILE", "PHANTOM_VERSION", "REPORTS_FILE", "CorpusPlan", "Summary", "write_corpus", "writers"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Summary:
     """What lies in `root`. `counts` and `digests` are those of PHANTOM.json."""
 
     root: Path
-    plan: Plan
+    plan: CorpusPlan
     counts: dict[str, int]
     digests: dict[str, str]
 
 
-def write_corpus(plan: Plan, out: Path, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> Summary:
+def write_corpus(plan: CorpusPlan, out: Path, progress: Callable[[int, int], None] | None = None, workers: int = 1) -> Summary:
     """Generates the corpus of `plan` in the folder `out`, which must not hold anything yet.
 
     Args:
@@ -97,7 +97,7 @@ def _writer(dataset: str) -> ModuleType:
     return registry.plugin("phantom", dataset)
 
 
-def _images(plan: Plan, shots: list[Shot], root: Path, workers: int) -> Iterator[Written]:
+def _images(plan: CorpusPlan, shots: list[Shot], root: Path, workers: int) -> Iterator[Written]:
     """Results in the order of `shots`."""
     jobs = [(plan, shot, root) for shot in shots]
     if workers <= 1 or len(shots) < 2:
@@ -107,7 +107,7 @@ def _images(plan: Plan, shots: list[Shot], root: Path, workers: int) -> Iterator
         yield from pool.map(_write_image, jobs, chunksize=4)
 
 
-def _write_image(job: tuple[Plan, Shot, Path]) -> Written:
+def _write_image(job: tuple[CorpusPlan, Shot, Path]) -> Written:
     plan, shot, root = job
     return _writer(plan.dataset).write_image(plan, shot, root)
 

@@ -21,7 +21,7 @@ from skimage.measure import approximate_polygon, find_contours
 from benchmark import registry
 from benchmark.errors import CardError, UsageError
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import OUTLINE, Finding, draw_count, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -45,7 +45,7 @@ NOTE_COLUMNS = (
 )
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Annotated images of the chosen patients, then JPEGs nobody annotated."""
     _numbers(plan)
     annotated = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
@@ -54,7 +54,7 @@ def shots(plan: Plan) -> list[Shot]:
     return annotated + extra
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
@@ -91,7 +91,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, name, radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     annotated = sorted((one for one in written if one.shot.role != "extra"), key=lambda one: one.id)
     names = sorted({one.patient_id: one.label["patient_index"] for one in written}.items())
     patients = [(name, draw_patient(patient_key(plan, index))) for name, index in names]
@@ -109,7 +109,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     return Listing(tuple(one.id for one in annotated), counts)
 
 
-def _numbers(plan: Plan) -> list[str]:
+def _numbers(plan: CorpusPlan) -> list[str]:
     """Names of the plan's patients: the three published lists in their proportions, at least one of each from three patients on."""
     lists = registry.dataset("covid-rural").splits["lovt"].patients
     if lists is None or set(lists) != set(SPLITS):
@@ -133,11 +133,11 @@ def _numbers(plan: Plan) -> list[str]:
     return [str(name) for name in rng.permutation(names)]
 
 
-def _patient_name(plan: Plan, patient: int) -> str:
+def _patient_name(plan: CorpusPlan, patient: int) -> str:
     return _numbers(plan)[patient]
 
 
-def _study_date(plan: Plan, shot: Shot) -> date:
+def _study_date(plan: CorpusPlan, shot: Shot) -> date:
     """Dates of one patient differ: each running number has its own stretch of days."""
     first = number_of("first study", patient_key(plan, shot.patient), below=2_000)
     extra, index = divmod(shot.index, 100)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.phantom.anatomy import Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.seeds import number_of
@@ -21,14 +21,14 @@ TEST_SHARE = 0.25  # of the patients; the release has 400 of 30,530 images, too 
 CLASSES = ("normal", "pneumonia", "COVID-19")
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the lists: whole patients belong to "train" or "test"."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     n_test = max(1, round(TEST_SHARE * plan.n_patients))
     return [Shot(one.patient, one.index, one.positive, "test" if one.patient < n_test else "train") for one in planned]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     label = "COVID-19" if shot.positive else "pneumonia" if rng.random() < PNEUMONIA_SHARE else "normal"
@@ -50,7 +50,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, str(number), radiograph.report, (), {"class": label})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     listed = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "test")}
     for subset, members in listed.items():
         lines = [f"{one.patient_id} {one.id} {one.label['class']} {'ricord' if one.shot.positive else 'rsna'}" for one in members]

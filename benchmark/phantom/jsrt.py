@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
 from benchmark.phantom.findings import Finding, nodule
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.seeds import number_of
@@ -25,14 +25,14 @@ NUMBERS = range(200, 1000)  # three digits; the release's end with 154
 IMAGE_FOLDER, OUTLINES = "All247images", "scr"
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """One image a patient: the plan's images per patient are ignored."""
     if plan.n_patients > len(NUMBERS):
         raise UsageError(f"JSRT's file names have three digits: at most {len(NUMBERS)} patients, not {plan.n_patients}.")
     return plan_shots(replace(plan, images_per_patient=(1, 1)), DEFAULT_POSITIVE_SHARE)
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
 
     def findings(scene: Scene) -> list[Finding]:
@@ -56,7 +56,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"fold": fold})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     """There is no table: files are the labels."""
     for fold in ("fold1", "fold2"):
         (root / OUTLINES / fold / "masks").mkdir(parents=True, exist_ok=True)

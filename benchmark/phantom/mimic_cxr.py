@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, plan_shots, shot_stream
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -43,7 +43,7 @@ class Place:
         return f"files/p{str(self.subject)[:2]}/p{self.subject}/s{self.study}/{self.dicom}.jpg"
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the official splits: whole patients belong to one."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     n_test, n_validate = max(1, round(TEST_SHARE * plan.n_patients)), round(VALIDATE_SHARE * plan.n_patients)
@@ -54,7 +54,7 @@ def shots(plan: Plan) -> list[Shot]:
     return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in planned]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.choice([1, 2], p=[0.8, 0.2])), replace=False)] if shot.positive else []
     _, radiograph = draw_named(plan, shot, names, rng)
@@ -74,7 +74,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, dicom, str(subject), radiograph.report, (), label)
 
 
-def place_of(plan: Plan, shot: Shot, word: str = "mimic") -> Place:
+def place_of(plan: CorpusPlan, shot: Shot, word: str = "mimic") -> Place:
     """Numbers in the release's form and outside its range; another `word` gives other numbers for the same shot."""
     subject = 30_000_000 + number_of(word, plan.seed, below=60_000_000) + shot.patient  # the release's numbers begin with 10 to 19
     study = 70_000_000 + number_of(f"{word} study", patient_key(plan, shot.patient), below=20_000_000) + shot.index
@@ -82,7 +82,7 @@ def place_of(plan: Plan, shot: Shot, word: str = "mimic") -> Place:
     return Place(subject, study, "-".join([number[:8], number[8:], number[4:12], number[2:10], f"{shot.index:08x}"]))
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     base = root / JPG
     rows = [f"{one.id},{one.label['study']},{one.label['subject']},{one.shot.role}" for one in written]
     _packed(base / f"{PREFIX}split.csv.gz", ["dicom_id,study_id,subject_id,split", *rows])

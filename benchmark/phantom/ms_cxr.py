@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, pneumothorax
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -60,7 +60,7 @@ class _Phrase(TypedDict):
     boxes: list[tuple[float, float, float, float]]
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the splits: whole patients belong to one."""
     n_test, n_val = max(1, round(TEST_SHARE * plan.n_patients)), round(VAL_SHARE * plan.n_patients)
 
@@ -70,7 +70,7 @@ def shots(plan: Plan) -> list[Shot]:
     return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = _draw_names(rng) if shot.positive else []
     drawn: dict[str, list[Finding]] = {}
@@ -97,7 +97,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, place.dicom, str(place.subject), radiograph.report, boxes, {"path": place.path, "phrases": phrases})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     (root / FOLDER).mkdir(parents=True)
     listed = [one for one in written if one.label["phrases"]]
     with (root / FOLDER / f"{NAME}.csv").open("w", encoding="utf-8", newline="") as handle:

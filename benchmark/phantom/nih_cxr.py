@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.boxed import LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -45,7 +45,7 @@ ENTRY_HEADER = (
 RGBA_EVERY = 200  # about 519 of 112,120 in the release
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles: "boxed", "unboxed" (a finding nobody outlined), "normal"; and of the other list "train", "train-unboxed"."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     if 2 * plan.n_patients + len(planned) > 10**6:
@@ -73,7 +73,7 @@ def shots(plan: Plan) -> list[Shot]:
     return shots + [Shot(first + k, 0, False, "train-unboxed" if k < n_positive else "train") for k in range(n_further)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role.endswith("boxed") else []
@@ -96,7 +96,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, f"{number:08d}", radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     order = stream("rows", plan.dataset, plan.seed).permutation(len(written))  # the release's rows are not in file-name order
     rows = [written[k] for k in order]
     write_lines(root / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *(one.label["row"] for one in rows)])
@@ -128,7 +128,7 @@ def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
     return Listing(tuple(one.id for one in rows), counts)
 
 
-def first_patient_number(plan: Plan) -> int:
+def first_patient_number(plan: CorpusPlan) -> int:
     """Patients count upwards from here; far above the release's 30,805, and another stretch for every seed."""
     return 100_000 + number_of("nih patients", plan.seed, below=98_000_000)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.devices import ForeignObject, draw_foreign_object
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -27,7 +27,7 @@ HEIGHTS, ASPECTS = (1_000, 1_500), (0.85, 1.25)  # the release has 2,000 to 5,00
 OPACITY_SHARE = 0.10  # images with an opacity, which nobody annotates here
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Images in the order of their numbers: train, then dev; both halves are balanced alike."""
     rng = stream("parts", plan.dataset, plan.seed)
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
@@ -48,7 +48,7 @@ def shots(plan: Plan) -> list[Shot]:
     return [replace(one, role=f"{subset}/{number:05d}") for one, subset, number in numbered]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
@@ -70,7 +70,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, path.stem, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     counts: dict[str, int] = {}
     for subset in ("train", "dev"):
         listed = [one for one in written if one.shot.role.startswith(subset)]

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, plan_shots, shot_stream
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -17,12 +17,12 @@ HEIGHT, WIDTH = 420, 512  # the release's PNG files are 512 wide
 SILENT_SHARE = 0.08  # reports whose findings and impression are empty
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """One report a shot; all are tested on."""
     return plan_shots(plan, DEFAULT_POSITIVE_SHARE)
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     _, radiograph = draw_named(plan, shot, names, rng)
@@ -35,7 +35,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, f"CXR{number}", patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     (root / "ecgen-radiology").mkdir()
     for one in written:
         (root / "ecgen-radiology" / f"{one.label['number']}.xml").write_text(_xml(one), encoding="utf-8", newline="\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.base import Listing, Plan, Shot, Written, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, plan_shots, shot_stream
 from benchmark.phantom.chexpert import draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of, stream
@@ -32,7 +32,7 @@ COLUMNS = (
 )
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are what an image is to the reader: "Physician" or "RNN_model" by who labels it, "lateral", or "silent" without labels."""
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     rng = stream("roles", plan.dataset, plan.seed)
@@ -45,7 +45,7 @@ def shots(plan: Plan) -> list[Shot]:
     return found
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     names = [str(name) for name in rng.choice(list(NAMES), int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     patient, radiograph = draw_named(plan, shot, names, rng)
@@ -73,7 +73,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id, radiograph.report, (), {"row": row, "names": [NAMES[n] for n in names]})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     with (root / TABLE).open("w", encoding="utf-8", newline="") as handle:
         table = csv.DictWriter(handle, COLUMNS, restval="", lineterminator="\n")
         table.writeheader()

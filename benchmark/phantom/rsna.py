@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import (
+    CorpusPlan,
+    Listing,
+    Shot,
+    Written,
+    patient_id,
+    patient_of,
+    plan_shots,
+    scaled_box,
+    shot_stream,
+    write_lines,
+)
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -24,14 +35,14 @@ UNLABELLED_SHARE = 0.02  # the release has 3,000 test images beside 26,684; nobo
 TRAIN_FOLDER, TEST_FOLDER = "stage_2_train_images", "stage_2_test_images"
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, then unlabelled test images of further patients."""
     labelled = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     n_unlabelled = max(1, round(UNLABELLED_SHARE * len(labelled)))
     return labelled + [Shot(plan.n_patients + k, 0, k % 3 == 0, "unlabelled") for k in range(n_unlabelled)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     image_class = "Lung Opacity" if shot.positive else "No Lung Opacity / Not Normal" if rng.random() < NOT_NORMAL_SHARE else "Normal"
@@ -55,7 +66,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes, {"class": image_class})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     labelled = {one.id: one for one in written if one.shot.role == "labelled"}
     ids = _two_runs(list(labelled))
     boxes, classes = ["patientId,x,y,width,height,Target"], ["patientId,class"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene, Side
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -27,7 +27,7 @@ SMALLEST_MASK = 55  # pixels, docs/sources.md, SIIM-ACR
 TRAIN_FOLDER, TEST_FOLDER = "dicom-images-train", "dicom-images-test"
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, then training files without a row, then test files, the last two of further patients."""
     labelled = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     n_bare = min(max(1, round(WITHOUT_ROW_SHARE * len(labelled))), MOST_WITHOUT_ROW)
@@ -36,7 +36,7 @@ def shots(plan: Plan) -> list[Shot]:
     return labelled + [Shot(plan.n_patients + k, 0, False, role) for k, role in enumerate(roles)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     n_instances = _draw_instances(rng) if shot.positive else 0
@@ -63,7 +63,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, instance, patient_id(plan, shot), radiograph.report, (), label)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     labelled = [one for one in written if one.shot.role == "labelled"]
     labelled.sort(key=lambda one: number_of("row", one.id, below=2**63))  # the release's rows follow no visible order
     lines = ["ImageId, EncodedPixels"]  # the blank is the release's

@@ -15,7 +15,18 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import (
+    CorpusPlan,
+    Listing,
+    Shot,
+    Written,
+    patient_id,
+    patient_of,
+    plan_shots,
+    scaled_box,
+    shot_stream,
+    write_lines,
+)
 from benchmark.phantom.boxed import Look, draw, large_enough, opacity, small_disc
 from benchmark.phantom.findings import Finding, effusion
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -38,7 +49,7 @@ FOLDERS = {"health": "h", "sick": "s", "tb": "tb", "test": "t"}  # folder -> let
 SUBSETS = ("train", "val")
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are `<subset>/<folder>/<file stem>`. Kinds are shared out evenly between the subsets."""
     rng = stream("parts", plan.dataset, plan.seed)
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
@@ -57,7 +68,7 @@ def shots(plan: Plan) -> list[Shot]:
     return shots + [Shot(plan.n_patients + k, 0, k % 5 == 0, f"test/test/{FOLDERS['test']}{k + 1:04d}") for k in range(n_test)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     subset, folder, stem = shot.role.split("/")
     patient = patient_of(plan, shot)
@@ -78,7 +89,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, stem, patient_id(plan, shot), radiograph.report, (), {"boxes": boxes if subset != "test" else []})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     listed = {subset: [one for one in written if one.shot.role.startswith(f"{subset}/")] for subset in (*SUBSETS, "test")}
     (root / "lists").mkdir()
     (root / "annotations" / "json").mkdir(parents=True)

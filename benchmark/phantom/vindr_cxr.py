@@ -14,7 +14,18 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import (
+    CorpusPlan,
+    Listing,
+    Shot,
+    Written,
+    patient_id,
+    patient_of,
+    plan_shots,
+    scaled_box,
+    shot_stream,
+    write_lines,
+)
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
@@ -52,13 +63,13 @@ class Pixels:
     window: tuple[float, float] | None
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the folders: whole patients belong to "train" or "test"."""
     n_test = max(1, round(TEST_SHARE * plan.n_patients))
     return [replace(one, role="test" if one.patient < n_test else "train") for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
     patient = patient_of(plan, shot)
     names = draw_names(ROWS_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
@@ -75,7 +86,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, (), {"rows": rows})
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     folder = root / "annotations"
     folder.mkdir()
     listed = {subset: [one for one in written if one.shot.role == subset] for subset in ("train", "test")}

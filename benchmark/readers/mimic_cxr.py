@@ -58,7 +58,7 @@ class Image:
     dicom: str
     study: str
     subject: str
-    part: str
+    split: str
     view: str
 
     @property
@@ -153,7 +153,7 @@ class DatasetReader(Reader):
         `5x200`: so of all studies, 200 that show one of the card's classes alone, drawn with the rule's seed; classes take turns.
         """
         if rule.rule == TEST_REPORTS:
-            return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.part == "test"])}
+            return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.split == "test"])}
         numbers = require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
         return {"train": (), "validation": (), "test": self._five_by_two_hundred(numbers.seed)}
 

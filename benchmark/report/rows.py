@@ -192,7 +192,7 @@ def has_box_masks(job: Job) -> bool:
     return card is not None and card.mask_source == "boxes"
 
 
-def reported_value(record: Record) -> float | None:
+def headline_value(record: Record) -> float | None:
     """The reported test metric as a fraction; None when it is absent or not finite."""
     value = record.metrics.get(record.job.experiment.report)
     return value if record.status == "ok" and value is not None and math.isfinite(value) else None
@@ -212,7 +212,7 @@ def _row(
     experiment, labels = job.experiment, job.labels
     finals = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
     runs = tuple(
-        Run(j.labels.run_number, r.key, j.experiment.head_seed, j.experiment.order_seed, reported_value(r))
+        Run(j.labels.run_number, r.key, j.experiment.head_seed, j.experiment.order_seed, headline_value(r))
         for j, r in finals
         if r is not None
     )
@@ -310,7 +310,7 @@ def _reason(members: list[Entry], n_ok: int, n_failed: int, n_expected: int, fai
     if n_expected - n_ok - n_failed:
         counts += f", {n_expected - n_ok - n_failed} missing"
     for job, record in members:
-        if record is not None and record.status == "ok" and job.experiment.role is Role.FINAL and reported_value(record) is None:
+        if record is not None and record.status == "ok" and job.experiment.role is Role.FINAL and headline_value(record) is None:
             return f"{counts}: {job.experiment.report} of run {job.labels.run_number} is absent or not finite"
     causes = [r for _, r in members if r is not None and r.status == "failed"]
     causes += [failures[key] for job, _ in members for key in job.depends_on if key in failures]

@@ -16,7 +16,7 @@ from benchmark.heads.base import HeadRequest, Targets
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.statistics import pooled_metrics
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
 PROBE = "rsna-labels-linear-frozen-100-gloria"
@@ -25,7 +25,7 @@ PROBE = "rsna-labels-linear-frozen-100-gloria"
 @pytest.fixture(scope="module")
 def covidx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("covidx")
-    write_corpus(Plan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)), root / "covidx")
+    write_corpus(CorpusPlan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)), root / "covidx")
     return root
 
 
@@ -86,7 +86,7 @@ def test_three_exclusive_classes_are_decided_by_the_highest_score(small, tiny, c
 @pytest.fixture(scope="module")
 def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("nih")
-    write_corpus(Plan(dataset="nih-cxr", n_patients=16, seed=4, images_per_patient=(1, 1)), root / "nih-cxr")
+    write_corpus(CorpusPlan(dataset="nih-cxr", n_patients=16, seed=4, images_per_patient=(1, 1)), root / "nih-cxr")
     return root
 
 

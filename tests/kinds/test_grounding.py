@@ -17,7 +17,7 @@ from benchmark.kinds.grounding import MAPS_FILE
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.training.data import load_part
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 
 def stored(produced: Path) -> MeanStatistics:
@@ -35,7 +35,7 @@ def test_grounding_scores_every_boxed_class_in_original_pixels(small, tiny_words
 
 
 def test_phrases_are_asked_in_their_own_words_and_scored_against_the_union_of_their_boxes(small, tiny_words, tmp_path: Path) -> None:
-    write_corpus(Plan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
+    write_corpus(CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)), tmp_path / "ms-cxr")
     file = tiny_words()
     job, place = small.one("ms-cxr-grounding-lobe", file, root=tmp_path, limit=6)
     record = small.fit(job, place, produced=tmp_path / "produced")

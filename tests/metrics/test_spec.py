@@ -10,7 +10,7 @@ import pytest
 from benchmark.heads import retrieval
 from benchmark.metrics import box_statistics, mask_statistics, spec
 from benchmark.metrics.grounding import COLUMNS
-from benchmark.metrics.label_statistics import class_parts
+from benchmark.metrics.label_statistics import class_fields
 from benchmark.metrics.spec import fault_of, range_of, rises
 
 TITLES = {  # of records that exist
@@ -56,7 +56,7 @@ def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
 
 
 def test_every_field_that_a_metric_needs_is_kept_by_some_statistics():
-    kept = {*mask_statistics.PARTS, *box_statistics.PARTS, *class_parts(2, True, True, True), spec.VALIDATION_LOSS}
+    kept = {*mask_statistics.FIELDS, *box_statistics.FIELDS, *class_fields(2, True, True, True), spec.VALIDATION_LOSS}
     kept |= {"text_matches", "class_matches", "several_prompt_sets", spec.SEVERAL_CLASSES}
     assert {part for one in spec.specs() for part in one.needs} == kept
 

@@ -1,6 +1,6 @@
 """`lobe bench`: the project's speed against the plain way, measured in the same run, with the numbers of both compared.
 
-Each bench is a module with `run(quick, folder) -> BenchReport`; `measure` holds what they share, `page` makes a page of their JSON files.
+Each bench is a module with `run(quick, folder) -> BenchResult`; `measure` holds what they share, `page` makes a page of their JSON files.
 `growth` is another matter: it measures one commit against another, at several sizes, and has a page of its own.
 """
 
@@ -19,7 +19,7 @@ from benchmark import json_files
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
 from tests.perf import page
-from tests.perf.measure import BenchReport
+from tests.perf.measure import BenchResult
 
 if TYPE_CHECKING:
     from tests.perf.growth_reach import GrowthReport
@@ -28,7 +28,7 @@ NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
 GROWTH = "growth"  # no part of `all`: it runs another commit as well
 
 
-def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> BenchReport:
+def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> BenchResult:
     """Runs one bench on data made for it, and writes `<out>/<name>.json`.
 
     Args:
@@ -41,7 +41,7 @@ def run(name: str, out: Path, *, quick: bool, folder: Path | None = None) -> Ben
     return report
 
 
-def read(out: Path) -> list[BenchReport]:
+def read(out: Path) -> list[BenchResult]:
     """The reports in a folder, in the order of `NAMES`; benches that were not run are left out.
 
     Raises:
@@ -50,15 +50,15 @@ def read(out: Path) -> list[BenchReport]:
     return [_report(file) for file in (out / f"{name}.json" for name in NAMES) if file.exists()]
 
 
-def _report(file: Path) -> BenchReport:
+def _report(file: Path) -> BenchResult:
     try:
-        return BenchReport.model_validate(json_files.read(file))
+        return BenchResult.model_validate(json_files.read(file))
     except (OSError, ValueError) as error:  # pydantic's own is a ValueError
         reason = str(error).splitlines()[0]
         raise UsageError(f"{file} is no report of a bench ({reason}). Move it away, or run `lobe bench {file.stem}` again.") from None
 
 
-def table(report: BenchReport) -> Table:
+def table(report: BenchResult) -> Table:
     """For the terminal."""
     shown = Table(title=f"bench {report.bench}{' (quick: times mean nothing)' if report.quick else ''}", box=None, header_style="bold")
     for column in page.COLUMNS:

@@ -21,7 +21,7 @@ from benchmark.errors import DataError
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
 from benchmark.machine import usable_cores
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.plan import Settings, plan
 from benchmark.readers.base import Sample
 from benchmark.training.inputs import Inputs
@@ -53,7 +53,7 @@ def corpus(folder: Path, dataset: str, n_patients: int, workers: int = 1, **plan
     root = folder / f"data-{n_patients}"
     where = root / registry.dataset(dataset).folder
     if not where.exists():
-        write_corpus(Plan(dataset=dataset, n_patients=n_patients, seed=1, **plan), where, workers=workers)
+        write_corpus(CorpusPlan(dataset=dataset, n_patients=n_patients, seed=1, **plan), where, workers=workers)
     return root
 
 

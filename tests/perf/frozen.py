@@ -18,7 +18,7 @@ from benchmark.training.sizes import batch_size
 from tests.perf import memory, plain_run, protocol
 from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
 from tests.perf.ingredients import gather, plain_model, png_files
-from tests.perf.measure import BenchReport, Compared, Measurement, Timed, alternate, report
+from tests.perf.measure import BenchResult, Compared, Measurement, Timed, alternate, report
 
 SIDES = (
     "plain: every epoch decodes 8-bit PNG files with the fastest installed decoder, resizes, and runs the encoder; one run after another, "
@@ -35,7 +35,7 @@ TARGETS = {
 TOLERANCE = 1e-5
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     started = time.monotonic()
     cores = n_cores(quick)
     epochs, images, batch, runs, rounds = (1, 8, 4, 1, 1) if quick else (2, 16, 8, None, 2)

@@ -23,7 +23,7 @@ from typing import Literal
 
 from benchmark import json_files
 from benchmark.files import write_atomically
-from tests.perf.gpu_report import GpuReport, Line, Step, markdown
+from tests.perf.gpu_report import GpuResult, Line, Step, markdown
 
 BUDGET_S = 540.0  # of all steps together; ten minutes with what is around them
 CPU_SLACK = 10  # times a step's own time, where other work may share the cores
@@ -40,7 +40,7 @@ STEPS = {  # name -> title, most seconds
 }
 
 
-def check(out: Path, names: Sequence[str] = tuple(STEPS), budget_s: float = BUDGET_S, commit: str | None = None) -> GpuReport:
+def check(out: Path, names: Sequence[str] = tuple(STEPS), budget_s: float = BUDGET_S, commit: str | None = None) -> GpuResult:
     """Runs the steps and writes `out/gpu.json` and `out/gpu.md`.
 
     Args:
@@ -72,7 +72,7 @@ def check(out: Path, names: Sequence[str] = tuple(STEPS), budget_s: float = BUDG
             if name == "machine" and step.lines:
                 device = {key: str(value) for key, value in step.lines[0].values.items()}
             print(f"{title}: {step.outcome}, {step.seconds:.1f} s", flush=True)
-    report = GpuReport(
+    report = GpuResult(
         device_type=device_type,
         steps=tuple(steps),
         seconds=round(time.monotonic() - started, 1),

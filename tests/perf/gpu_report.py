@@ -62,7 +62,7 @@ class Step(BaseModel):
         return "not run" if not found or set(found) == {"not run"} else "differs" if "differs" in found else "ok"
 
 
-class GpuReport(BaseModel):
+class GpuResult(BaseModel):
     """The whole check.
 
     Attributes:
@@ -87,7 +87,7 @@ class GpuReport(BaseModel):
         return any(step.outcome == "failed" for step in self.steps)
 
 
-def markdown(report: GpuReport | None) -> str:
+def markdown(report: GpuResult | None) -> str:
     """The page; without a report it says that nothing was measured."""
     lines = [
         "# On a GPU",
@@ -118,7 +118,7 @@ def markdown(report: GpuReport | None) -> str:
     return "\n".join(lines)
 
 
-def _measured(report: GpuReport) -> list[str]:
+def _measured(report: GpuResult) -> list[str]:
     small = report.device_type == "cpu"
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     lines = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark import registry
 from benchmark.machine import usable_cores
 from benchmark.phantom import mimic_cxr
-from benchmark.phantom.base import Plan, Shot, Written
+from benchmark.phantom.base import CorpusPlan, Shot, Written
 from benchmark.phantom.corpus import write_corpus
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.readers.kit.generated import PHANTOM_FILE
@@ -30,7 +30,7 @@ def rsna(folder: Path, limit: int, progress: Callable[[int, int], None] | None =
     root = folder / f"rsna-{limit}"
     where = root / registry.dataset("rsna").folder
     if not where.exists():
-        plan = Plan(dataset="rsna", n_patients=math.ceil(IMAGES_A_LIMIT * limit), seed=1, images_per_patient=(1, 1))
+        plan = CorpusPlan(dataset="rsna", n_patients=math.ceil(IMAGES_A_LIMIT * limit), seed=1, images_per_patient=(1, 1))
         write_corpus(plan, where, progress, workers=usable_cores() if limit >= WORTH_A_POOL else 1)
     return root
 
@@ -45,7 +45,7 @@ def mimic_list(folder: Path, n_images: int) -> Path:
     if where.exists():
         return root
     n_patients = max(4, round(n_images / IMAGES_A_PATIENT))
-    plan = Plan(dataset="mimic-cxr", n_patients=n_patients, seed=1)
+    plan = CorpusPlan(dataset="mimic-cxr", n_patients=n_patients, seed=1)
     n_test = max(2, round(TEST_SHARE * n_patients))
     written = [_named(plan, number, n_images, n_patients, n_test) for number in range(n_images)]
     listing = mimic_cxr.write_labels(plan, written, part)
@@ -55,7 +55,7 @@ def mimic_list(folder: Path, n_images: int) -> Path:
     return root
 
 
-def _named(plan: Plan, number: int, n_images: int, n_patients: int, n_test: int) -> Written:
+def _named(plan: CorpusPlan, number: int, n_images: int, n_patients: int, n_test: int) -> Written:
     """An image that nobody drew, in a study of its own; patients follow each other, with as many images each up to one."""
     patient = number * n_patients // n_images
     subject, study = place_of(plan, Shot(patient, 0, positive=False)).subject, FIRST_STUDY + number
@@ -72,7 +72,7 @@ def _named(plan: Plan, number: int, n_images: int, n_patients: int, n_test: int)
     return Written(Shot(patient, number, positive=False, role=role), dicom, str(subject), REPORT, (), label)
 
 
-def _name_one_picture(plan: Plan, names: list[Path], root: Path) -> None:
+def _name_one_picture(plan: CorpusPlan, names: list[Path], root: Path) -> None:
     drawn = mimic_cxr.write_image(plan, Shot(0, 0, positive=False), root / ".drawn")
     picture = root / ".drawn" / JPG / place_of(plan, drawn.shot).path
     for folder in {name.parent for name in names}:

@@ -88,7 +88,7 @@ class Measurement(BaseModel):
         return self.equal and (self.ratio >= self.target if self.goal == "faster" else self.ratio <= self.target)
 
 
-class BenchReport(BaseModel):
+class BenchResult(BaseModel):
     """One bench: its rows, what was measured on what, and on which machine."""
 
     model_config = ConfigDict(frozen=True)
@@ -108,9 +108,9 @@ class BenchReport(BaseModel):
         return all(row.equal for row in self.rows)
 
 
-def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> BenchReport:
+def report(bench: str, sides: str, quick: bool, sizes: dict[str, Any], rows: Sequence[Measurement], started: float) -> BenchResult:
     """Closes a bench begun at `started` (time.monotonic)."""
-    return BenchReport(
+    return BenchResult(
         bench=bench,
         sides=sides,
         quick=quick,

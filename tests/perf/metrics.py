@@ -10,14 +10,14 @@ import numpy as np
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_ap
 from benchmark.metrics.detection import lovt_map
-from tests.perf.measure import BenchReport, Measurement, alternate, report
+from tests.perf.measure import BenchResult, Measurement, alternate, report
 from tests.perf.plain_scores import package_lovt_map, pycocotools_ap
 
 SIDES = "plain: `mean-average-precision` fed image by image, and pycocotools; fast: `benchmark.metrics.detection` and `.coco`."
 PER_IMAGE = 40
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     started = time.monotonic()
     n_images, repeats = (40, 1) if quick else (5000, 3)
     detections, truth = split(n_images, seed=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.perf.measure import BenchReport, Measurement, Timed
+from tests.perf.measure import BenchResult, Measurement, Timed
 
 COLUMNS = ("what", "plain", "fast", "ratio (spread)", "target", "same numbers")
 FRAME, GRID, CHANNELS = 224, 7, 512  # a linear head on ResNet-18
@@ -36,9 +36,9 @@ def cells(row: Measurement) -> tuple[str, ...]:
     return row.what, _seconds(row.plain), _seconds(row.fast), f"{row.ratio:.3g}{spread}", target, _sameness(row)
 
 
-def markdown(reports: Sequence[BenchReport]) -> str:
+def markdown(results: Sequence[BenchResult]) -> str:
     """The whole page. A quick report is refused a place among measurements: its bench is listed as not measured."""
-    measured = {report.bench: report for report in reports if not report.quick}
+    measured = {report.bench: report for report in results if not report.quick}
     lines = [
         "# Performance",
         "",
@@ -66,11 +66,11 @@ def markdown(reports: Sequence[BenchReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _standing(report: BenchReport | None) -> str:
+def _standing(report: BenchResult | None) -> str:
     return NOT_MEASURED if report is None else f"measured on commit `{report.machine.get('commit', 'unknown')}`"
 
 
-def _section(report: BenchReport) -> list[str]:
+def _section(report: BenchResult) -> list[str]:
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     sizes = ", ".join(f"{name} {value}" for name, value in report.sizes.items())
     lines = [f"## {report.bench}", "", report.sides, "", f"Sizes: {sizes}. Took {report.seconds:.0f} s. Measured {report.finished_at} on:"]
@@ -83,7 +83,7 @@ def _section(report: BenchReport) -> list[str]:
     return [*lines, ""]
 
 
-def _floor_of_steps(step: BenchReport | None) -> list[str]:
+def _floor_of_steps(step: BenchResult | None) -> list[str]:
     """Counted operations of a step, the time they would take at the speed of a large matrix product, and the measured time."""
     lines = ["## The arithmetic floor of a step", ""]
     if step is None:
@@ -104,7 +104,7 @@ def _floor_of_steps(step: BenchReport | None) -> list[str]:
     return [*lines, ""]
 
 
-def _floor_of_linear(frozen: BenchReport | None) -> list[str]:
+def _floor_of_linear(frozen: BenchResult | None) -> list[str]:
     """Operations and bytes of one image, epoch and run of a linear head, and the measured time beside them."""
     pixels = FRAME * FRAME
     upsample = 2 * (GRID * GRID * FRAME + GRID * pixels)

@@ -18,7 +18,7 @@ from benchmark.readers.base import open_reader
 from benchmark.training.data import choose, load_part
 from benchmark.training.determinism import prepare_process
 from tests.perf.corpus import as_png, fastest_decoder, frame_size, jobs, n_cores, shared_corpus
-from tests.perf.measure import BenchReport, Measurement, Timed, alternate, report
+from tests.perf.measure import BenchResult, Measurement, Timed, alternate, report
 from tests.perf.plain_run import Images
 
 SIDES = (
@@ -32,7 +32,7 @@ TARGET = 100.0
 TASK = "rsna-linear-frozen-100"
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     started = time.monotonic()
     cores = n_cores(quick)
     repeats = 1 if quick else 5

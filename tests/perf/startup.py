@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmark.errors import EnvironmentProblem
-from tests.perf.measure import BenchReport, Measurement, Timed, alternate, report
+from tests.perf.measure import BenchResult, Measurement, Timed, alternate, report
 
 SIDES = "plain: `import torch`, fast: `lobe list tasks`, each in a fresh process. Planning has no plain side: it is held to a time."
 JOB_MS = 0.2  # planning and key of one job
@@ -38,7 +38,7 @@ print(json.dumps({"rows": rows, "torch": "torch" in sys.modules}))
 """
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     """Raises EnvironmentProblem when a child process fails."""
     started = time.monotonic()
     repeats, counts = (1, [2, 4]) if quick else (7, [250, 500, 1000])

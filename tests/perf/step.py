@@ -20,7 +20,7 @@ from benchmark.training.determinism import prepare_process
 from tests.perf import alternatives, bare, gpu, protocol
 from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
 from tests.perf.ingredients import Ingredients, gather
-from tests.perf.measure import BenchReport, Compared, Measurement, Timed, alternate, report
+from tests.perf.measure import BenchResult, Compared, Measurement, Timed, alternate, report
 from tests.perf.page import FLOPS, PER_IMAGE, PRODUCT
 from tests.perf.stepping import bare_loop, compare_steps
 
@@ -51,7 +51,7 @@ FORMATS = ("rsna-yolov3-finetune-100", "siim-unet-finetune-100")  # measured in 
 COMPILED = ("rsna-yolov3-finetune-100",)  # compiling takes longer than all its steps here
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, repeats, rounds = (4, 2, 1, 1, 1) if quick else (16, 8, 2, 7, 2)

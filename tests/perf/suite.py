@@ -20,7 +20,7 @@ from benchmark.training.inputs import Inputs
 from tests.perf import bare, plain_run, protocol
 from tests.perf.corpus import frame_size, jobs, n_cores, shared_corpus
 from tests.perf.ingredients import gather, plain_model, png_files
-from tests.perf.measure import BenchReport, Compared, Measurement, Timed, report
+from tests.perf.measure import BenchResult, Compared, Measurement, Timed, report
 
 SIDES = (
     "fast: the suite as `lobe run` executes it inline, from raw files and an empty cache to stored records, everything counted. plain: "
@@ -46,7 +46,7 @@ class _Ways:
     floor: dict[str, bare.BareRun] = field(default_factory=dict)
 
 
-def run(quick: bool, folder: Path) -> BenchReport:
+def run(quick: bool, folder: Path) -> BenchResult:
     started = time.monotonic()
     cores = n_cores(quick)
     limit, batch, epochs, rounds = (4, 2, 1, 1) if quick else (16, 8, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from tests import perf as bench
 from tests.perf import alternatives, page
-from tests.perf.measure import BenchReport, Measurement, Timed, alternate
+from tests.perf.measure import BenchResult, Measurement, Timed, alternate
 
 pytestmark = pytest.mark.long(25)
 
@@ -70,7 +70,7 @@ def test_a_bench_runs_and_its_two_sides_agree(name: str, folder: Path, tmp_path:
     assert (report.bench, report.quick) == (name, True)
     stored = json.loads((tmp_path / f"{name}.json").read_text())
     assert {"schema_version", "bench", "sides", "quick", "sizes", "rows", "seconds", "machine", "finished_at"} <= stored.keys()
-    assert BenchReport.model_validate(stored) == report
+    assert BenchResult.model_validate(stored) == report
     assert bench.table(report).row_count == len(report.rows)
 
 
@@ -113,7 +113,7 @@ def test_the_page_says_of_every_bench_what_it_measures():
 
 def test_the_page_computes_floor_and_distance_from_a_report():
     counted = row(what="a step", details={page.FLOPS: 6.0, page.PER_IMAGE: 90.0})
-    found = BenchReport(
+    found = BenchResult(
         bench="step",
         sides="",
         quick=False,

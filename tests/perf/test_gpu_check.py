@@ -17,7 +17,7 @@ import pytest
 
 from benchmark import registry
 from tests.perf import gpu_check, gpu_steps
-from tests.perf.gpu_report import NEEDS, GpuReport, Line, Step, markdown
+from tests.perf.gpu_report import NEEDS, GpuResult, Line, Step, markdown
 
 pytestmark = pytest.mark.long(30)
 
@@ -30,7 +30,7 @@ def names_of(step: Step) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def miniature(tmp_path_factory) -> tuple[GpuReport, Path]:
+def miniature(tmp_path_factory) -> tuple[GpuResult, Path]:
     out = tmp_path_factory.mktemp("gpu")
     return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING], budget_s=3600.0), out
 
@@ -48,7 +48,7 @@ def test_every_step_runs_small_on_the_cpu_and_says_so(miniature):
     assert [line.detail.partition(":")[0] for line in (*found["twice"], *found["sharing"])] == ["equal to the bit"] * 3
     assert found["memory"][0].values["pieces"] == 2
     assert found["several"][0].detail == "two processes by gloo"
-    assert GpuReport.model_validate_json((out / "gpu.json").read_text()) == report
+    assert GpuResult.model_validate_json((out / "gpu.json").read_text()) == report
     page = (out / "gpu.md").read_text()
     assert page == markdown(report)
     assert "**On the CPU, small: this shows that the script runs. Nothing was measured.**" in page
@@ -71,7 +71,7 @@ def test_the_page_of_the_project_is_the_scripts_own():
 
 
 def test_a_cpu_never_reaches_the_page(monkeypatch, tmp_path: Path, capsys):
-    report = GpuReport(device_type="cpu", steps=(), seconds=1.0, budget_s=1.0, machine={}, packages={}, finished_at="")
+    report = GpuResult(device_type="cpu", steps=(), seconds=1.0, budget_s=1.0, machine={}, packages={}, finished_at="")
     monkeypatch.setattr(gpu_check, "check", lambda *_: report)
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--out", str(tmp_path), "--page", str(tmp_path / "page.md")])
     assert gpu_check.main() == 0
@@ -183,7 +183,7 @@ def test_results_that_differ_are_named_and_are_no_failure():
 def test_the_page_shows_every_line_and_why_a_step_failed():
     good = Step(name="a", title="A", seconds=2.0, budget_s=9.0, lines=(Line(what="x|y", outcome="ok", values={"ms": 1.23456, "n": 1200}),))
     bad = Step(name="b", title="B", seconds=1.0, budget_s=9.0, error="Traceback\nRuntimeError: no such kernel")
-    report = GpuReport(
+    report = GpuResult(
         device_type="cuda", steps=(good, bad), seconds=3.0, budget_s=9.0, machine={"device": "D"}, packages={}, finished_at="today"
     )
     page = markdown(report)

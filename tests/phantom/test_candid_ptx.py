@@ -7,13 +7,13 @@ import csv
 import pydicom
 import pytest
 
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "candid-ptx"
-    return root, write_corpus(Plan("candid-ptx", 5, seed=4, images_per_patient=(2, 2), positive_share=0.6), root)
+    return root, write_corpus(CorpusPlan("candid-ptx", 5, seed=4, images_per_patient=(2, 2), positive_share=0.6), root)
 
 
 def rows_of(root) -> list[dict[str, str]]:

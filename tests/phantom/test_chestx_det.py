@@ -11,7 +11,7 @@ from PIL import Image
 from benchmark import registry
 from benchmark.phantom import chestx_det
 from benchmark.phantom.boxed import LOOKS
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 
 CARD = registry.dataset("chestx-det")
@@ -20,7 +20,7 @@ CARD = registry.dataset("chestx-det")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "chestx-det"
-    return root, write_corpus(Plan("chestx-det", 6, seed=2, images_per_patient=(1, 2)), root)
+    return root, write_corpus(CorpusPlan("chestx-det", 6, seed=2, images_per_patient=(1, 2)), root)
 
 
 def entries(root):
@@ -68,5 +68,5 @@ def test_findings_come_as_in_the_release_as_far_as_they_are_drawn():
 
 
 def test_seeds_share_few_numbers():
-    first, second = ({shot.role.split("/")[1] for shot in chestx_det.shots(Plan("chestx-det", 40, seed=seed))} for seed in (0, 1))
+    first, second = ({shot.role.split("/")[1] for shot in chestx_det.shots(CorpusPlan("chestx-det", 40, seed=seed))} for seed in (0, 1))
     assert len(first & second) < len(first) / 4

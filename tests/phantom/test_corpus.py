@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.phantom import rsna
 from benchmark.phantom.base import plan_shots
-from benchmark.phantom.corpus import PHANTOM_FILE, REPORTS_FILE, Plan, write_corpus, writers
+from benchmark.phantom.corpus import PHANTOM_FILE, REPORTS_FILE, CorpusPlan, write_corpus, writers
 from benchmark.readers.base import open_reader
 from tests import corpora
 
@@ -26,7 +26,7 @@ def digest(folder):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A corpus of two patients, its plan and summary."""
-    plan = Plan("rsna", 2, seed=5, images_per_patient=(1, 2), positive_share=0.5)
+    plan = CorpusPlan("rsna", 2, seed=5, images_per_patient=(1, 2), positive_share=0.5)
     folder = tmp_path_factory.mktemp("corpus") / "rsna"
     return plan, folder, write_corpus(plan, folder)
 
@@ -39,7 +39,7 @@ def test_same_plan_gives_the_same_bytes_for_any_number_of_workers(small, tmp_pat
 
 def test_another_seed_gives_other_ids_and_other_patients(small, tmp_path):
     _, folder, _ = small
-    write_corpus(Plan("rsna", 2, seed=6, images_per_patient=(1, 2)), tmp_path / "other")
+    write_corpus(CorpusPlan("rsna", 2, seed=6, images_per_patient=(1, 2)), tmp_path / "other")
     ids, patients = ([{row[name] for row in reports(root)} for root in (folder, tmp_path / "other")] for name in ("id", "patient_id"))
     assert not ids[0] & ids[1]
     assert not patients[0] & patients[1]
@@ -74,14 +74,14 @@ def test_every_labelled_image_has_a_report_and_a_patient(small):
 
 def test_progress_counts_every_image(tmp_path):
     seen = []
-    write_corpus(Plan("rsna", 1, seed=0, images_per_patient=(1, 1)), tmp_path / "out", lambda done, total: seen.append((done, total)))
+    write_corpus(CorpusPlan("rsna", 1, seed=0, images_per_patient=(1, 1)), tmp_path / "out", lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]  # one labelled, one test image
 
 
 def test_a_folder_with_content_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="new or empty folder"):
-        write_corpus(Plan("rsna", 1, seed=0), tmp_path)
+        write_corpus(CorpusPlan("rsna", 1, seed=0), tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
@@ -90,7 +90,7 @@ def test_interruption_leaves_no_folder_that_looks_like_a_corpus(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(rsna, "write_labels", full_disk)
-    plan = Plan("rsna", 1, seed=0, images_per_patient=(1, 1))
+    plan = CorpusPlan("rsna", 1, seed=0, images_per_patient=(1, 1))
     with pytest.raises(StoreError, match="No space left on device"):
         write_corpus(plan, tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -108,12 +108,12 @@ def test_interruption_leaves_no_folder_that_looks_like_a_corpus(tmp_path, monkey
 )
 def test_an_impossible_plan_is_refused(wrong, sentence):
     with pytest.raises(UsageError, match=sentence):
-        Plan("rsna", seed=0, **wrong)
+        CorpusPlan("rsna", seed=0, **wrong)
 
 
 def test_unknown_dataset_names_the_nearest(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean siim"):
-        write_corpus(Plan("sim", 1, seed=0), tmp_path / "out")
+        write_corpus(CorpusPlan("sim", 1, seed=0), tmp_path / "out")
 
 
 def test_every_published_dataset_has_a_writer():
@@ -122,7 +122,7 @@ def test_every_published_dataset_has_a_writer():
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
 def test_prevalence_is_exact_and_positives_of_a_patient_come_together(share):
-    shots = plan_shots(Plan("rsna", 400, seed=1, positive_share=share), rsna.DEFAULT_POSITIVE_SHARE)
+    shots = plan_shots(CorpusPlan("rsna", 400, seed=1, positive_share=share), rsna.DEFAULT_POSITIVE_SHARE)
     positive = sum(shot.positive for shot in shots)
     assert positive == round((6_012 / 26_684 if share is None else share) * len(shots))
     if share == 0.5:
@@ -134,7 +134,7 @@ def test_prevalence_is_exact_and_positives_of_a_patient_come_together(share):
 
 
 def test_images_per_patient_are_drawn_between_least_and_most():
-    shots = plan_shots(Plan("rsna", 300, seed=2), rsna.DEFAULT_POSITIVE_SHARE)
+    shots = plan_shots(CorpusPlan("rsna", 300, seed=2), rsna.DEFAULT_POSITIVE_SHARE)
     counts = {}
     for shot in shots:
         counts[shot.patient] = counts.get(shot.patient, 0) + 1
@@ -145,7 +145,7 @@ def test_images_per_patient_are_drawn_between_least_and_most():
 @pytest.mark.parametrize("dataset", writers())
 def test_the_reader_counts_everything_the_manifest_states(dataset, tmp_path):
     n_patients = {"nih-cxr": 12, "padchest": 6}.get(dataset, 4)  # the corpora of tests/readers/test_as_people_have_them.py
-    corpora.write_corpus(Plan(dataset, n_patients, seed=3, images_per_patient=(1, 1), positive_share=0.5), tmp_path / dataset)
+    corpora.write_corpus(CorpusPlan(dataset, n_patients, seed=3, images_per_patient=(1, 1), positive_share=0.5), tmp_path / dataset)
     counts = json.loads((tmp_path / dataset / PHANTOM_FILE).read_text(encoding="utf-8"))["counts"]
     lines = [(c.what, c.expected, c.verdict) for c in open_reader(registry.dataset(dataset), tmp_path / dataset).verify().checks]
     assert {(name.replace("_", " "), f"{number:,}", "ok") for name, number in counts.items()} <= set(lines)

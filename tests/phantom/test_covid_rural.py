@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 from benchmark import registry
 from benchmark.errors import UsageError
 from benchmark.phantom import covid_rural
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "covid"
-    summary = write_corpus(Plan("covid-rural", 5, seed=1, images_per_patient=(1, 2), positive_share=0.7), root)
+    summary = write_corpus(CorpusPlan("covid-rural", 5, seed=1, images_per_patient=(1, 2), positive_share=0.7), root)
     return root / "covid_rural_annot", summary
 
 
@@ -87,7 +87,7 @@ def test_some_jpegs_have_no_annotation(corpus):
 
 @pytest.mark.parametrize("n_patients", [3, 26, 52, 104])
 def test_published_lists_split_the_patients_in_their_proportions(n_patients):
-    names = covid_rural._numbers(Plan("covid-rural", n_patients, seed=0))
+    names = covid_rural._numbers(CorpusPlan("covid-rural", n_patients, seed=0))
     assert len(set(names)) == n_patients
     for numbers in lists().values():
         share = len({name[-8:] for name in names} & numbers)
@@ -97,11 +97,11 @@ def test_published_lists_split_the_patients_in_their_proportions(n_patients):
 
 def test_more_patients_than_published_are_refused():
     with pytest.raises(UsageError, match="104 patients"):
-        covid_rural.shots(Plan("covid-rural", 105, seed=0))
+        covid_rural.shots(CorpusPlan("covid-rural", 105, seed=0))
 
 
 def test_no_two_images_of_a_patient_share_a_date():
-    plan = Plan("covid-rural", 104, seed=3)
+    plan = CorpusPlan("covid-rural", 104, seed=3)
     stems = [(shot.patient, covid_rural._study_date(plan, shot)) for shot in covid_rural.shots(plan)]
     assert len(set(stems)) == len(stems)
 

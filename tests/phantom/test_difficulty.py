@@ -7,13 +7,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import Plan, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, patient_key, plan_shots, shot_stream
 from benchmark.phantom.findings import draw_count, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.rsna import DEFAULT_POSITIVE_SHARE
 
 FRAME = 224
-PLAN = Plan("rsna", 44, seed=3)
+PLAN = CorpusPlan("rsna", 44, seed=3)
 
 
 @pytest.fixture(scope="module")

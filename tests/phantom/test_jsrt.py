@@ -8,13 +8,13 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom import jsrt
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "jsrt"
-    return root, write_corpus(Plan("jsrt", 4, seed=4, images_per_patient=(2, 3), positive_share=0.5), root)
+    return root, write_corpus(CorpusPlan("jsrt", 4, seed=4, images_per_patient=(2, 3), positive_share=0.5), root)
 
 
 def test_images_are_raw_big_endian_words_of_twelve_bits(corpus):
@@ -65,4 +65,4 @@ def test_the_right_lung_is_on_the_left_of_the_picture_and_dark_when_inverted(cor
 
 def test_more_patients_than_names_are_refused():
     with pytest.raises(UsageError, match="three digits"):
-        jsrt.shots(Plan("jsrt", 801, seed=0))
+        jsrt.shots(CorpusPlan("jsrt", 801, seed=0))

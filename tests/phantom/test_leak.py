@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.imaging.prepare import prepare_image
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 
 SIDE = 32
@@ -17,7 +17,7 @@ SIDE = 32
 
 @pytest.mark.parametrize("dataset", ["rsna", "covid-rural"])
 def test_the_nearest_image_knows_more_when_it_may_be_of_the_same_patient(dataset: str, tmp_path: Path):
-    write_corpus(Plan(dataset, n_patients=18, seed=9, images_per_patient=(3, 3), positive_share=0.5), tmp_path / dataset)
+    write_corpus(CorpusPlan(dataset, n_patients=18, seed=9, images_per_patient=(3, 3), positive_share=0.5), tmp_path / dataset)
     reader = open_reader(registry.dataset(dataset), tmp_path / dataset)
     samples = [reader.sample(i) for i in reader.ids]
     prepared = [prepare_image(sample, reader.card.intensity, SIDE) for sample in samples]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmark.phantom import ms_cxr
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 
 HEADER = "category_name,label_text,path,x,y,w,h,image_width,image_height,dicom_id,split"
@@ -20,7 +20,7 @@ HEADER = "category_name,label_text,path,x,y,w,h,image_width,image_height,dicom_i
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "ms-cxr"
-    return root, write_corpus(Plan("ms-cxr", 20, seed=4, images_per_patient=(1, 2)), root)
+    return root, write_corpus(CorpusPlan("ms-cxr", 20, seed=4, images_per_patient=(1, 2)), root)
 
 
 def rows_of(root) -> list[dict[str, str]]:
@@ -106,6 +106,6 @@ def test_boxes_lie_where_the_picture_changes(corpus):
 
 
 def test_images_without_a_finding_are_in_no_table(tmp_path):
-    summary = write_corpus(Plan("ms-cxr", 6, seed=1, images_per_patient=(2, 2), positive_share=0.5), tmp_path / "ms-cxr")
+    summary = write_corpus(CorpusPlan("ms-cxr", 6, seed=1, images_per_patient=(2, 2), positive_share=0.5), tmp_path / "ms-cxr")
     assert summary.counts["images"] <= 6
     assert len(list((tmp_path / "ms-cxr").rglob("*.jpg"))) == 12

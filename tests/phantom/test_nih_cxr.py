@@ -11,7 +11,7 @@ from PIL import Image
 from benchmark import registry
 from benchmark.phantom import nih_cxr
 from benchmark.phantom.boxed import draw_names
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
@@ -20,7 +20,7 @@ CLASSES = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nod
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "nih"
-    return root, write_corpus(Plan("nih-cxr", 6, seed=0, images_per_patient=(1, 3)), root)
+    return root, write_corpus(CorpusPlan("nih-cxr", 6, seed=0, images_per_patient=(1, 3)), root)
 
 
 def entries(root):
@@ -79,7 +79,7 @@ def test_images_are_png_of_1024_and_a_few_have_four_channels(corpus):
 
 @pytest.mark.parametrize("share", [0.2, 0.7, 1.0])
 def test_there_are_always_enough_normal_images_for_the_sample(share):
-    planned = nih_cxr.shots(Plan("nih-cxr", 60, seed=1, positive_share=share))
+    planned = nih_cxr.shots(CorpusPlan("nih-cxr", 60, seed=1, positive_share=share))
     n_boxed, n_normal = (sum(shot.role == role for shot in planned) for role in ("boxed", "normal"))
     assert n_boxed == sum(shot.positive for shot in planned)
     assert n_normal >= round(n_boxed * 100 / 880)
@@ -93,7 +93,7 @@ def test_classes_come_as_often_as_in_the_release():
 
 
 def test_seeds_do_not_share_patients():
-    first, second = (nih_cxr.first_patient_number(Plan("nih-cxr", 1, seed=seed)) for seed in (0, 1))
+    first, second = (nih_cxr.first_patient_number(CorpusPlan("nih-cxr", 1, seed=seed)) for seed in (0, 1))
     assert abs(first - second) > 10_000
 
 

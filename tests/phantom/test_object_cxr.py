@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from benchmark.phantom import object_cxr
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "object-cxr"
-    return root, write_corpus(Plan("object-cxr", 7, seed=2, images_per_patient=(2, 3)), root)
+    return root, write_corpus(CorpusPlan("object-cxr", 7, seed=2, images_per_patient=(2, 3)), root)
 
 
 def rows(root, part):
@@ -79,7 +79,7 @@ def test_objects_are_bright_where_the_annotation_says(corpus):
 
 
 def test_both_subsets_are_balanced_and_every_image_has_one_number():
-    planned = object_cxr.shots(Plan("object-cxr", 200, seed=0))
+    planned = object_cxr.shots(CorpusPlan("object-cxr", 200, seed=0))
     assert len({shot.role for shot in planned}) == len(planned)
     for part in ("train", "dev"):
         flags = [shot.positive for shot in planned if shot.role.startswith(part)]

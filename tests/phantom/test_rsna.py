@@ -8,13 +8,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "rsna"
-    return root, write_corpus(Plan("rsna", 4, seed=2, images_per_patient=(2, 3), positive_share=0.5), root)
+    return root, write_corpus(CorpusPlan("rsna", 4, seed=2, images_per_patient=(2, 3), positive_share=0.5), root)
 
 
 def lines(path):

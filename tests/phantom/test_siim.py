@@ -6,14 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.phantom.siim import relative_run_lengths
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "siim"
-    return root, write_corpus(Plan("siim", 4, seed=4, images_per_patient=(2, 2), positive_share=0.6), root)
+    return root, write_corpus(CorpusPlan("siim", 4, seed=4, images_per_patient=(2, 2), positive_share=0.6), root)
 
 
 def decode(text: str, height: int, width: int) -> np.ndarray:

@@ -10,14 +10,14 @@ from PIL import Image
 
 from benchmark import registry
 from benchmark.phantom import tbx11k
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "tbx11k"
-    return root, write_corpus(Plan("tbx11k", 12, seed=3, images_per_patient=(1, 2), positive_share=0.5), root)
+    return root, write_corpus(CorpusPlan("tbx11k", 12, seed=3, images_per_patient=(1, 2), positive_share=0.5), root)
 
 
 def listed(root, part):
@@ -65,7 +65,7 @@ def test_the_reader_finds_nothing_to_object_to(corpus):
 
 
 def test_kinds_are_as_frequent_as_in_the_release():
-    planned = [shot for shot in tbx11k.shots(Plan("tbx11k", 500, seed=1)) if not shot.role.startswith("test")]
+    planned = [shot for shot in tbx11k.shots(CorpusPlan("tbx11k", 500, seed=1)) if not shot.role.startswith("test")]
     kinds = [shot.role.split("/")[1] for shot in planned]
     assert kinds.count("tb") / len(kinds) == pytest.approx(600 / 6_600, abs=0.005)
     assert kinds.count("sick") == pytest.approx(kinds.count("health"), abs=1)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.phantom import vindr_cxr
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 
 COORDINATES = ("x_min", "y_min", "x_max", "y_max")
@@ -20,7 +20,7 @@ COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "vindr-cxr"
-    return root, write_corpus(Plan("vindr-cxr", 8, seed=3, images_per_patient=(1, 2), positive_share=0.5), root)
+    return root, write_corpus(CorpusPlan("vindr-cxr", 8, seed=3, images_per_patient=(1, 2), positive_share=0.5), root)
 
 
 def rows(root, part):
@@ -104,7 +104,7 @@ def test_the_reader_gets_fused_boxes_and_upright_grey_levels(corpus):
 
 
 def test_patients_stay_in_one_part():
-    planned = vindr_cxr.shots(Plan("vindr-cxr", 50, seed=1))
+    planned = vindr_cxr.shots(CorpusPlan("vindr-cxr", 50, seed=1))
     parts = {part: {shot.patient for shot in planned if shot.role == part} for part in ("train", "test")}
     assert not parts["train"] & parts["test"]
     assert np.mean([shot.positive for shot in planned]) == pytest.approx(0.293, abs=0.01)

@@ -20,7 +20,7 @@ from benchmark.errors import DataError
 from benchmark.phantom.corpus import writers
 from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.kit.identity import identify
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 TEXT = {".csv", ".json", ".txt", ".xml", ".gz"}
 PATIENTS = {"nih-cxr": 12, "padchest": 6}  # their splits need more than the four of the others
@@ -33,7 +33,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory):
     def of(dataset: str) -> Path:
         folder = root / dataset
         if not folder.exists():
-            plan = Plan(dataset, PATIENTS.get(dataset, 4), seed=3, images_per_patient=(1, 1), positive_share=0.5)
+            plan = CorpusPlan(dataset, PATIENTS.get(dataset, 4), seed=3, images_per_patient=(1, 1), positive_share=0.5)
             write_corpus(plan, folder)
         return folder
 

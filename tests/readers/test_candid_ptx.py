@@ -14,7 +14,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.phantom.secondary_capture import HeaderValues, write_secondary_capture
 from benchmark.phantom.siim import relative_run_lengths
 from benchmark.readers.base import open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("candid-ptx")
 RULE = CARD.splits["by-patient"]
@@ -192,7 +192,7 @@ def test_the_split_keeps_patients_apart_and_is_the_same_again(tmp_path: Path) ->
 
 def test_a_phantom_comes_back_as_it_was_drawn(tmp_path: Path) -> None:
     root = tmp_path / "candid-ptx"
-    write_corpus(Plan(dataset="candid-ptx", n_patients=5, seed=5, images_per_patient=(1, 2), positive_share=0.6), root)
+    write_corpus(CorpusPlan(dataset="candid-ptx", n_patients=5, seed=5, images_per_patient=(1, 2), positive_share=0.6), root)
     reader = open_reader(CARD, root)
     assert [check for check in reader.verify().checks if check.verdict != "ok"] == []
     positive = next(s for s in map(reader.sample, reader.ids) if s.positive)

@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("chestx-det")
 RULE = CARD.splits["official"]
@@ -216,7 +216,7 @@ def test_released_files_have_the_counts_and_digests_of_the_card(real_files: Path
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("chestx-det")
-    write_corpus(Plan("chestx-det", 24, seed=2, images_per_patient=(1, 1), positive_share=0.7), root / "chestx-det")
+    write_corpus(CorpusPlan("chestx-det", 24, seed=2, images_per_patient=(1, 1), positive_share=0.7), root / "chestx-det")
     return root
 
 

@@ -16,7 +16,7 @@ from benchmark.readers import chexpert
 from benchmark.readers.base import ids_digest, open_reader
 from benchmark.readers.chexpert import BLANK, Study, labels_of, mgca_split, read_studies
 from benchmark.readers.kit import chexpert_5x200 as sets
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("chexpert")
 HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)
@@ -25,7 +25,7 @@ HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT_OBSERVATIONS)
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("chexpert") / "chexpert"
-    write_corpus(Plan(dataset="chexpert", n_patients=6, seed=1, images_per_patient=(2, 2)), root)
+    write_corpus(CorpusPlan(dataset="chexpert", n_patients=6, seed=1, images_per_patient=(2, 2)), root)
     return root
 
 

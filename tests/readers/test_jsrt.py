@@ -13,7 +13,7 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import ids_digest, open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("jsrt")
 RULE = CARD.splits["train-fold1"]
@@ -194,7 +194,7 @@ def test_verify_counts_against_the_card_and_a_phantom_against_itself(release: Pa
 
 
 def test_a_phantom_comes_back_as_it_was_drawn(tmp_path: Path) -> None:
-    write_corpus(Plan(dataset="jsrt", n_patients=4, seed=5, positive_share=0.5), tmp_path / "jsrt")
+    write_corpus(CorpusPlan(dataset="jsrt", n_patients=4, seed=5, positive_share=0.5), tmp_path / "jsrt")
     reader = open_reader(CARD, tmp_path / "jsrt")
     assert [check for check in reader.verify().checks if check.verdict != "ok"] == []
     for sample_id in reader.ids[:2]:
@@ -252,7 +252,7 @@ def test_a_negative_copy_is_an_error_of_verify(tmp_path: Path) -> None:
 
 
 def test_a_copy_has_the_phantoms_masks_and_its_pixels_to_eight_bits(tmp_path: Path) -> None:
-    write_corpus(Plan(dataset="jsrt", n_patients=1, seed=5), tmp_path / "jsrt")
+    write_corpus(CorpusPlan(dataset="jsrt", n_patients=1, seed=5), tmp_path / "jsrt")
     release = open_reader(CARD, tmp_path / "jsrt")
     (name,) = release.ids
     copy = write_copy(tmp_path / "copy", (name,))

@@ -11,7 +11,7 @@ import pytest
 from benchmark import registry
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import open_reader
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("mimic-cxr")
 ARCHIVE = "mimic-cxr/2.0.0/mimic-cxr-reports.zip"
@@ -20,7 +20,7 @@ ARCHIVE = "mimic-cxr/2.0.0/mimic-cxr-reports.zip"
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mimic") / "mimic-cxr"
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=48, seed=5, images_per_patient=(1, 2), positive_share=0.9), root)
+    write_corpus(CorpusPlan(dataset="mimic-cxr", n_patients=48, seed=5, images_per_patient=(1, 2), positive_share=0.9), root)
     return root
 
 
@@ -37,7 +37,7 @@ def test_a_phantom_verifies_and_gives_images_words_and_labels(corpus: Path) -> N
 def test_the_test_set_has_one_image_of_each_study_of_the_official_split_that_says_something(corpus: Path) -> None:
     reader = open_reader(CARD, corpus)
     test = reader.split(CARD.splits["test-reports"])["test"]
-    official = [one for one in reader._rows.values() if one.part == "test"]
+    official = [one for one in reader._rows.values() if one.split == "test"]
     silent = [one for one in official if not reader.sample(one.dicom).report]
     assert silent, "the corpus holds reports without findings and impression"
     assert set(test) == {one.dicom for one in official} - {one.dicom for one in silent}

@@ -15,7 +15,7 @@ from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import open_reader
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.ms_cxr import COLUMNS
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("ms-cxr")
 NEWER, OLDER = "MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"
@@ -63,7 +63,7 @@ def says_nothing(error: BaseException) -> bool:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ms-cxr") / "ms-cxr"
-    write_corpus(Plan(dataset="ms-cxr", n_patients=6, seed=5, images_per_patient=(1, 2)), root)
+    write_corpus(CorpusPlan(dataset="ms-cxr", n_patients=6, seed=5, images_per_patient=(1, 2)), root)
     return root
 
 

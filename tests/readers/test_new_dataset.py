@@ -17,7 +17,7 @@ from benchmark import registry, task_rules
 from benchmark.cards import Contamination
 from benchmark.contamination import contamination_of
 from benchmark.phantom import corpus
-from benchmark.phantom.base import Plan
+from benchmark.phantom.base import CorpusPlan
 
 MADE_UP = Path(__file__).parent / "made_up"
 NAME, TASK = "made-up", "made-up-linear-frozen-100"
@@ -50,7 +50,7 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def data(added: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    corpus.write_corpus(Plan(NAME, 16, seed=3, images_per_patient=(1, 2)), root / NAME)
+    corpus.write_corpus(CorpusPlan(NAME, 16, seed=3, images_per_patient=(1, 2)), root / NAME)
     return root
 
 

@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.errors import DataError
 from benchmark.readers.base import open_reader
 from benchmark.readers.open_i import read_report
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("open-i")
 
@@ -18,7 +18,7 @@ CARD = registry.dataset("open-i")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("open-i") / "open-i"
-    write_corpus(Plan(dataset="open-i", n_patients=14, seed=5, images_per_patient=(1, 1)), root)
+    write_corpus(CorpusPlan(dataset="open-i", n_patients=14, seed=5, images_per_patient=(1, 1)), root)
     return root
 
 

@@ -13,7 +13,7 @@ from benchmark import registry
 from benchmark.errors import DataError, ImageError, SplitError
 from benchmark.readers.base import open_reader
 from benchmark.readers.padchest import COLUMNS, TABLE
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 CARD = registry.dataset("padchest")
 RULE = CARD.splits["by-patient"]
@@ -184,7 +184,7 @@ def test_the_agreement_lets_nothing_out():
 
 
 def test_a_generated_folder_is_learnt_from(small, tiny, tmp_path):
-    write_corpus(Plan("padchest", 20, seed=3, images_per_patient=(2, 2), positive_share=0.7), tmp_path / "padchest")
+    write_corpus(CorpusPlan("padchest", 20, seed=3, images_per_patient=(2, 2), positive_share=0.7), tmp_path / "padchest")
     job, place = small.one("padchest-linear-frozen-100-lobe", tiny(), root=tmp_path, limit=12)
     record = small.fit(job, place)
     assert (record.status, record.redistribution) == ("ok", "none")

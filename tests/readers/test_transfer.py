@@ -17,7 +17,7 @@ from benchmark.readers import transfer
 from benchmark.readers.base import Check, Sample, open_reader
 from benchmark.readers.kit import identity
 from benchmark.readers.transfer import STRICTEST
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 RSNA_VINDR, SIIM_CANDID = registry.dataset("rsna-to-vindr-cxr"), registry.dataset("siim-to-candid-ptx")
 CARDS = [card for card in registry.datasets().values() if card.parts]
@@ -296,8 +296,8 @@ def test_contamination_is_the_worse_of_both_datasets(said, expected):
 @pytest.fixture(scope="module")
 def corpora_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("transfer")
-    write_corpus(Plan("siim", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
-    write_corpus(Plan("candid-ptx", 10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
+    write_corpus(CorpusPlan("siim", 14, seed=3, images_per_patient=(1, 1), positive_share=0.5), root / "siim")
+    write_corpus(CorpusPlan("candid-ptx", 10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx")
     return root
 
 
@@ -349,7 +349,7 @@ def test_a_model_trained_on_one_dataset_is_tested_on_the_other(small, tiny, corp
 def test_rsna_and_vindr_meet_in_one_cache_and_one_class(small, tiny, corpora, tmp_path, head):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rsna").symlink_to(corpora / "rsna")
-    write_corpus(Plan("vindr-cxr", 10, seed=3, images_per_patient=(2, 2), positive_share=0.6), tmp_path / "data" / "vindr-cxr")
+    write_corpus(CorpusPlan("vindr-cxr", 10, seed=3, images_per_patient=(2, 2), positive_share=0.6), tmp_path / "data" / "vindr-cxr")
     task = registry.task(f"rsna-to-vindr-cxr-{head}-frozen-100-lobe")
     job, place = small.one(task.id, tiny(), root=tmp_path / "data", limit=8)
     record = small.fit(job, place)

@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.errors import DataError
 from benchmark.readers.base import Reader, open_reader
 from benchmark.readers.kit.walk import find_files, the_one
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 BELOW = ("candid-ptx", "chestx-det", "chexpert", "covid-rural", "object-cxr", "open-i", "padchest", "rsna", "siim", "tbx11k", "vindr-cxr")
 
@@ -21,7 +21,7 @@ BELOW = ("candid-ptx", "chestx-det", "chexpert", "covid-rural", "object-cxr", "o
 def written(tmp_path: Path):
     def write(dataset: str, place: str = "") -> Path:
         root = tmp_path / "release" / place
-        write_corpus(Plan(dataset, 6 if dataset == "padchest" else 4, seed=3, images_per_patient=(1, 1), positive_share=0.5), root)
+        write_corpus(CorpusPlan(dataset, 6 if dataset == "padchest" else 4, seed=3, images_per_patient=(1, 1), positive_share=0.5), root)
         return tmp_path / "release"
 
     return write

@@ -11,7 +11,7 @@ from PIL import Image
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
 from benchmark.report import gallery
 from benchmark.store import Store
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_two_rows_of_one_label_keep_their_own_pictures(make):
 
 
 def test_similarity_maps_are_drawn_over_the_boxes_they_are_scored_against(small, tiny_words, tmp_path: Path):
-    write_corpus(Plan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), tmp_path / "data" / "nih-cxr")
+    write_corpus(CorpusPlan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), tmp_path / "data" / "nih-cxr")
     job, place = small.one("nih-cxr-grounding-lobe", tiny_words(), root=tmp_path / "data", limit=8)
     record = small.fit(job, place, produced=tmp_path / "produced")
     stored = Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})

@@ -11,7 +11,7 @@ import pytest
 from benchmark.cards import VOLATILE_FIELDS
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.events import Finished, Noticed
-from benchmark.phantom.corpus import Plan
+from benchmark.phantom.corpus import CorpusPlan
 from benchmark.training import embeddings
 from benchmark.training import fit as fitting
 from benchmark.training.embeddings import Embedder
@@ -25,7 +25,7 @@ RETRIEVAL, RERANKED = "mimic-cxr-retrieval-lobe", "mimic-cxr-retrieval-rerank-lo
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("words")
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=20, seed=5), root / "mimic-cxr")
+    write_corpus(CorpusPlan(dataset="mimic-cxr", n_patients=20, seed=5), root / "mimic-cxr")
     return root
 
 

@@ -19,7 +19,7 @@ from benchmark.phantom.reports import hard_negatives
 from benchmark.readers import mimic_cxr
 from benchmark.training import pair_pretraining
 from benchmark.training.pair_pretraining import SIDE, Pairs, TwoTowers, grams, sentence_targets, shuffled, vocabulary
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 REPORTS = ("No opacity. Heart normal.", "Opacity in the left lung. Heart normal.", "Opacity in the right lung.")
 
@@ -27,7 +27,7 @@ REPORTS = ("No opacity. Heart normal.", "Opacity in the left lung. Heart normal.
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pairs") / "mimic-cxr"
-    write_corpus(Plan(dataset="mimic-cxr", n_patients=24, seed=5, images_per_patient=(1, 1), positive_share=0.9), root)
+    write_corpus(CorpusPlan(dataset="mimic-cxr", n_patients=24, seed=5, images_per_patient=(1, 1), positive_share=0.9), root)
     return root
 
 

@@ -21,7 +21,7 @@ from benchmark.training import together
 from benchmark.training.data import load
 from benchmark.training.features import FeatureBank
 from benchmark.training.shared_work import SharedWork
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 SIIM, RSNA, GLORIA = "siim-smp-unet-frozen-100-mgca", "rsna-smp-unet-frozen-100-mgca", "siim-smp-unet-finetune-100-gloria"
 
@@ -29,7 +29,7 @@ SIIM, RSNA, GLORIA = "siim-smp-unet-frozen-100-mgca", "rsna-smp-unet-frozen-100-
 @pytest.fixture(scope="module")
 def siim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("siim")
-    write_corpus(Plan(dataset="siim", n_patients=40, seed=4), root / "siim")
+    write_corpus(CorpusPlan(dataset="siim", n_patients=40, seed=4), root / "siim")
     return root
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from tests.peaks import forecast_and_peak
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ BATCH = 16
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("forecast")
     for dataset in ("rsna", "covid-rural"):
-        write_corpus(Plan(dataset=dataset, n_patients=80, seed=3), made / dataset)
+        write_corpus(CorpusPlan(dataset=dataset, n_patients=80, seed=3), made / dataset)
     return made
 
 

@@ -30,7 +30,7 @@ from benchmark.execute.work import units
 from benchmark.heads.networks import yolov3, yolov3_targets
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.detection import lovt_map
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.plan import Settings, plan
 from benchmark.readers.base import open_reader
 from benchmark.report import numbers
@@ -208,9 +208,9 @@ class Laboratory:
     def __init__(self, folder: Path):
         self.data, self.cache = folder / "data", folder / "cache"
         for name, n_patients in PATIENTS.items():
-            write_corpus(Plan(dataset=name, n_patients=n_patients, seed=11), self.data / registry.dataset(name).folder, workers=CORES)
+            write_corpus(CorpusPlan(dataset=name, n_patients=n_patients, seed=11), self.data / registry.dataset(name).folder, workers=CORES)
         corpus = folder / "pretraining"
-        write_corpus(Plan("rsna", PRETRAINING_PATIENTS, 2002, positive_share=0.5), corpus, workers=CORES)
+        write_corpus(CorpusPlan("rsna", PRETRAINING_PATIENTS, 2002, positive_share=0.5), corpus, workers=CORES)
         self.encoders = {}
         for name, images in ENCODERS.items():
             weights = folder / f"{name}.safetensors"

@@ -33,7 +33,7 @@ from benchmark.execute.placing import Node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.simulate import Simulation, simulate
 from benchmark.execute.work import WorkUnit
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.store import Store
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.training.record import failed
@@ -223,7 +223,7 @@ def test_a_suite_under_fire_gives_the_bytes_of_a_quiet_one(tmp_path: Path, monke
     seed = int(os.environ.get("LOBE_CHAOS_SEED") or int.from_bytes(os.urandom(4)))
     record_property("LOBE_CHAOS_SEED", seed)
     for name in ("rsna", "covid-rural"):
-        write_corpus(Plan(dataset=name, n_patients=24, seed=5), tmp_path / "data" / registry.dataset(name).folder)
+        write_corpus(CorpusPlan(dataset=name, n_patients=24, seed=5), tmp_path / "data" / registry.dataset(name).folder)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))  # the raylets' workers inherit it
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # nobody kills but us
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))

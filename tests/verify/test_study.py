@@ -36,7 +36,7 @@ from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.imaging.prepare import prepare_image
 from benchmark.kinds.base import Part
 from benchmark.metrics.grid_oracle import grid_oracle
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.readers.base import open_reader
 from benchmark.report import differences, resampling
 from benchmark.report.rows import Row, metric_title, rows_of
@@ -154,10 +154,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     workers = os.cpu_count() or 1
     for name, patients in PATIENTS.items():
         share = 0.5 if name == "rsna" else None
-        plan = Plan(name, patients, EVALUATION_SEED, IMAGES_PER_PATIENT, share)
+        plan = CorpusPlan(name, patients, EVALUATION_SEED, IMAGES_PER_PATIENT, share)
         corpus_at(root / "data" / registry.dataset(name).folder, plan, workers)
     corpus = root / "pretraining"
-    corpus_at(corpus, Plan("rsna", PRETRAINING_PATIENTS, PRETRAINING_SEED, IMAGES_PER_PATIENT, 0.5), workers)
+    corpus_at(corpus, CorpusPlan("rsna", PRETRAINING_PATIENTS, PRETRAINING_SEED, IMAGES_PER_PATIENT, 0.5), workers)
     weights = {rung: root / f"{rung}.safetensors" for rung in RUNGS[1:]}
     for rung, images in (("short", SHORT), ("long", LONG)):
         if weights[rung].exists():
@@ -186,7 +186,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
 def as_released(study: Study) -> Study:
     """RSNA at the release's prevalence, where guessing costs what it costs there, with the encoders of the study."""
     root = study.root / "as-released"
-    corpus_at(root / "data" / "rsna", Plan("rsna", PREVALENCE_PATIENTS, EVALUATION_SEED + 1, IMAGES_PER_PATIENT), os.cpu_count() or 1)
+    corpus_at(root / "data" / "rsna", CorpusPlan("rsna", PREVALENCE_PATIENTS, EVALUATION_SEED + 1, IMAGES_PER_PATIENT), os.cpu_count() or 1)
     backbones = [f"torchvision:resnet18@{study.weights[rung]}" for rung in ("long", "oracle")]
     data, out, cache = [str(root / "data")], root / "out", root / "cache"
     evaluate(Request(backbones=backbones, tasks=(LINEAR,), data=data, out=out, cache=cache, tracking=False))
@@ -203,7 +203,7 @@ def stored(root: Path, weights: dict[str, Path]) -> Study:
     return Study(root, records, rows, weights)
 
 
-def corpus_at(folder: Path, plan: Plan, workers: int) -> None:
+def corpus_at(folder: Path, plan: CorpusPlan, workers: int) -> None:
     if not (folder / "PHANTOM.json").exists():
         write_corpus(plan, folder, workers=workers)
 

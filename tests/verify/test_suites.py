@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from tests.towers import OWN, write_towers
 
 pytestmark = pytest.mark.slow
@@ -39,9 +39,9 @@ MORE = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("suites") / "data"
     for name, patients in PATIENTS.items():
-        write_corpus(Plan(dataset=name, n_patients=patients, seed=5), root / registry.dataset(name).folder)
+        write_corpus(CorpusPlan(dataset=name, n_patients=patients, seed=5), root / registry.dataset(name).folder)
     for name, (patients, images) in MORE.items():
-        plan = Plan(dataset=name, n_patients=patients, seed=5, images_per_patient=(images, images), positive_share=0.8)
+        plan = CorpusPlan(dataset=name, n_patients=patients, seed=5, images_per_patient=(images, images), positive_share=0.8)
         write_corpus(plan, root / registry.dataset(name).folder)
     write_towers(root.parent / "towers", root)
     return root

@@ -35,7 +35,7 @@ from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.metrics import retrieval
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.phantom.reports import hard_negatives
 from benchmark.readers.base import open_reader
 from benchmark.report import resampling
@@ -115,10 +115,10 @@ def controls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controls]:
     registry.include(CARDS)
     root = tmp_path_factory.mktemp("text-controls")
     for name, patients in EVALUATION.items():
-        plan = Plan(name, patients, EVALUATION_SEED, (1, 1), positive_share=0.9)
+        plan = CorpusPlan(name, patients, EVALUATION_SEED, (1, 1), positive_share=0.9)
         write_corpus(plan, root / "data" / registry.dataset(name).folder, workers=CORES)
     corpus = root / "pretraining"
-    write_corpus(Plan("mimic-cxr", PRETRAINING_PATIENTS, PRETRAINING_SEED, (1, 1), positive_share=0.9), corpus, workers=CORES)
+    write_corpus(CorpusPlan("mimic-cxr", PRETRAINING_PATIENTS, PRETRAINING_SEED, (1, 1), positive_share=0.9), corpus, workers=CORES)
     pairs = pair_pretraining.load_pairs("mimic-cxr", corpus)
     given = {"true": pairs, "shuffled": pair_pretraining.shuffled(pairs, PRETRAINING_SEED)}
     towers = root / "towers"

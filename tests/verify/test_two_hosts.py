@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.phantom.corpus import Plan, write_corpus
+from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.store import Store
 from tests.verify.test_scale import DRIVER, _content, raylets
 
@@ -49,7 +49,7 @@ def test_two_hosts_run_one_suite_together(tmp_path: Path, monkeypatch, record_pr
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     monkeypatch.setenv("LOBE_TEST_STARTS", str(tmp_path / "starts"))
     for name in ("rsna", "covid-rural"):
-        write_corpus(Plan(dataset=name, n_patients=24, seed=5), tmp_path / "data" / registry.dataset(name).folder)
+        write_corpus(CorpusPlan(dataset=name, n_patients=24, seed=5), tmp_path / "data" / registry.dataset(name).folder)
 
     def command(out: str, *more: str) -> list[str]:
         words = ["run", "--backbone", "torchvision:resnet18", "--data", str(tmp_path / "data"), "--out", str(tmp_path / out)]

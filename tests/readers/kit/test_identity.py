@@ -19,7 +19,7 @@ from benchmark.readers.kit import identity
 from benchmark.readers.kit.splits import prefix
 from benchmark.training.data import limit_samples
 from benchmark.training.sizes import MINIMUM_LIMITED
-from tests.corpora import Plan, write_corpus
+from tests.corpora import CorpusPlan, write_corpus
 
 SPLIT = {"train": ("a", "b", "c", "d"), "validation": ("e",), "test": ("f", "g")}
 
@@ -199,7 +199,7 @@ def test_a_listed_report_is_read_all_the_same_since_nothing_else_would_hold_it_t
 @pytest.mark.parametrize("dataset", ["vindr-cxr", "mimic-cxr", "ms-cxr"])
 def test_releases_of_physionet_are_known_by_their_own_list(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / dataset
-    write_corpus(Plan(dataset=dataset, n_patients=5, seed=5, images_per_patient=(1, 1)), root)
+    write_corpus(CorpusPlan(dataset=dataset, n_patients=5, seed=5, images_per_patient=(1, 1)), root)
     reader = open_reader(registry.dataset(dataset), root)
     splits = {"train": (), "validation": (), "test": reader.ids[:4]}
     hashed = drained(identity.identify(reader, splits, None, Memory(None)))

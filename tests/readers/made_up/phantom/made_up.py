@@ -7,7 +7,18 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.phantom.anatomy import Scene
-from benchmark.phantom.base import Listing, Plan, Shot, Written, patient_id, patient_of, plan_shots, scaled_box, shot_stream, write_lines
+from benchmark.phantom.base import (
+    CorpusPlan,
+    Listing,
+    Shot,
+    Written,
+    patient_id,
+    patient_of,
+    plan_shots,
+    scaled_box,
+    shot_stream,
+    write_lines,
+)
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 
@@ -15,12 +26,12 @@ DEFAULT_POSITIVE_SHARE = 0.5
 SIDE = 512
 
 
-def shots(plan: Plan) -> list[Shot]:
+def shots(plan: CorpusPlan) -> list[Shot]:
     planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
     return [Shot(one.patient, one.index, one.positive, "test" if one.patient % 4 == 0 else "train") for one in planned]
 
 
-def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
+def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = shot_stream(plan, shot)
 
     def findings(scene: Scene) -> list[Finding]:
@@ -33,7 +44,7 @@ def write_image(plan: Plan, shot: Shot, root: Path) -> Written:
     return Written(shot, name, patient_id(plan, shot), radiograph.report, boxes)
 
 
-def write_labels(plan: Plan, written: list[Written], root: Path) -> Listing:
+def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     lines = ["image,patient,part,x,y,width,height"]
     for one in written:
         about = f"{one.id},{one.patient_id},{one.shot.role}"
