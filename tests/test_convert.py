@@ -21,6 +21,7 @@ from benchmark.kinds.kit import coco_json
 from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_JSON, read_statistics
 from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON
 from benchmark.metrics.columns import identical
+from benchmark.shelf import Shelf
 from benchmark.store import Store
 from tests.test_earlier_store import COMMITS, EARLIER, digits, shown_by
 
@@ -138,7 +139,7 @@ def test_wherever_it_is_stopped_the_store_is_whole_and_a_second_time_ends_in_the
             steps[0] = 0
             with pytest.raises(Stopped):
                 convert(out)
-            records, refused = Store(out).believable((*OLD, DETECTIONS_FILE, MASKS_FILE, STATISTICS_FILE))
+            records, refused = Shelf(out).believable((*OLD, DETECTIONS_FILE, MASKS_FILE, STATISTICS_FILE))
             assert (len(records), refused) == (5, [])
     convert(out)
     assert digests(out) == at_once

@@ -24,8 +24,9 @@ OFFERED = {
     "reproduce_pages": set(),
     "resampling": set(),
     "rows": {"metric_title", "rows_of"},
-    "site": {"write_site"},
+    "site": {"REPORT", "write_site"},
     "tables": {"to_dicts", "to_rich"},
+    "unchanged": set(),
 }
 
 

@@ -113,7 +113,9 @@ def forget_the_index(out: Path) -> None:
         forget_the_index,
     ],
 )
-def test_whatever_may_change_a_page_has_all_written_again(out: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch):
+def test_each_change_that_may_show_on_a_page_has_all_written_again(
+    out: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(registry, "_included", list(registry._included))
     before = pages(out)
     change(out)

@@ -56,7 +56,7 @@ def test_another_statistic_of_batchnorm_gives_another_key(given):
 
 
 @pytest.mark.parametrize("changed", ["what", "normalisation", "memory format", "precision", "batch", "images", "backbone"])
-def test_whatever_else_decides_bits_gives_another_key(given, changed):
+def test_each_thing_that_decides_bits_gives_another_key(given, changed):
     experiment = given.experiment
     other = {
         "what": lambda: given.key(what="embeddings"),
