@@ -78,6 +78,15 @@ def make_room(folder: Path, n_bytes: int) -> bool:
             return False
 
 
+def free_bytes(folder: Path) -> int:
+    """Of the disk of a folder, which is made; 0 where it cannot be."""
+    try:
+        private.folder(folder)
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
     """A reader sees the old file, the new one, or none; what a power cut leaves of it counts as none."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

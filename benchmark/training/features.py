@@ -66,7 +66,7 @@ class FeatureBank:
         also: tuple[int, ...] = (),
     ):
         self.encoder, self.strides, self.budget_bytes, self.autocast = encoder, strides, budget_bytes, autocast
-        self.folder, self.batch, self.stored, self.also = folder, batch, stored, tuple(s for s in also if s not in strides)
+        self.folder, self.batch, self.stored, self.also = folder, batch, stored, tuple(sorted(set(also) - set(strides)))
         self.memory_bytes = self.disk_bytes = 0
         self.notices: list[str] = []
         self._kept: dict[int, Mapping[int, torch.Tensor]] = {}  # row -> stride -> (C, h, w); views of a map for those on disk

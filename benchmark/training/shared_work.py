@@ -29,6 +29,10 @@ from benchmark.training.features import FeatureBank
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 
+LATER_STRIDE = 8  # finer levels take several times as much as all others together
+LATER_SHARE = 0.1  # of what is free on the disk
+FLOAT_BYTES = 4
+
 
 @dataclass
 class SharedWork:
@@ -96,7 +100,7 @@ class SharedWork:
         self.encoder.set_mode("frozen")
         most = options.most_at_once(batch_size)
         batch, folder = features.BATCH if most is None else min(features.BATCH, most), inputs.cache.parent / feature_folders.FOLDER
-        what, also = "pyramid", self._levels_of_others()
+        what, also = "pyramid", self._levels_of_others() + self._levels_of_later(experiment, inputs, len(cache), folder)
         if experiment.backbone.family == "python_file" and not _levels_come_alone(self.encoder, experiment.dataset.frame_size):
             what, also = f"pyramid {sorted(head.strides)} alone", ()
         stored, problem = _stored(folder, what, self.encoder, experiment, cache, batch)
@@ -127,6 +131,15 @@ class SharedWork:
         assert self.encoder is not None
         offered = self.encoder.backbone.spec.strides
         return tuple(sorted({stride for name in self.heads for stride in levels_read(registry.head(name), offered)}))
+
+    def _levels_of_later(self, experiment: Experiment, inputs: Inputs, n_images: int, folder: Path) -> tuple[int, ...]:
+        """Levels that a head of a later run may read on this dataset, where they are small and the disk has room: they come with the pass."""
+        assert self.encoder is not None
+        offered, side = self.encoder.backbone.spec.strides, experiment.dataset.frame_size
+        heads = (facts for facts in registry.heads().values() if facts.target in inputs.card.targets)
+        wanted = {stride for facts in heads for stride in levels_read(facts, offered) if stride >= LATER_STRIDE}
+        size = sum(offered[stride] * (side // stride) ** 2 for stride in wanted) * FLOAT_BYTES * n_images
+        return tuple(sorted(wanted)) if size <= LATER_SHARE * feature_folders.free_bytes(folder) else ()
 
     def require_unchanged(self) -> None:
         """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""

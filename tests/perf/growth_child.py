@@ -122,7 +122,8 @@ def floor(given: Given) -> dict[str, Any]:
         for _ in training:
             pass
         model.restore(training.result.state, False)
-        evaluate.test(model, data.test, data.batch_size, inputs.card, Precision(experiment, ingredients.device).autocast)
+        predicted = evaluate.predictions(model, data.test, data.batch_size, Precision(experiment, ingredients.device).autocast)
+        evaluate.test(predicted, data.test, data.batch_size, inputs.card, head)
         heads_s += time.perf_counter() - began
     return {"pass_s": pass_s, "heads_s": heads_s, "images": len(kept)}
 

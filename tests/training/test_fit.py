@@ -13,6 +13,8 @@ from benchmark.encoders.python_file import build
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.kinds import segmentation
 from benchmark.training import fit as fitting
+from benchmark.training import shared_work
+from benchmark.training.features import FeatureBank
 from benchmark.training.options import RunOptions
 from benchmark.training.shared_work import SharedWork
 
@@ -121,6 +123,21 @@ def test_fast_path_and_plain_path_give_the_same_numbers(small, tiny, task, monke
     for one, other in zip(fast.curve, slow.curve, strict=True):
         assert np.allclose([one.train_loss, one.validation_loss], [other.train_loss, other.validation_loss], atol=1e-5, rtol=1e-5)
     assert fast.metrics == pytest.approx(slow.metrics, abs=1e-4)
+
+
+def test_a_detector_of_a_later_run_finds_its_levels_where_a_linear_head_passed(small, tiny, monkeypatch):
+    backbone = tiny()
+    small.fit(*small.one(LINEAR, backbone))
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureBank, "_compute", None)
+        found = small.fit(*small.one(DETECTION, backbone))
+    assert found.status == "ok"
+    monkeypatch.setattr(shared_work, "LATER_SHARE", 0.0)
+    other = tiny("other", at_build="torch.manual_seed(11)")
+    small.fit(*small.one(LINEAR, other))
+    monkeypatch.setattr(FeatureBank, "_compute", None)
+    with pytest.raises(TypeError):  # no room was taken for what nobody asked for
+        small.fit(*small.one(DETECTION, other))
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_bits(small, tiny):
