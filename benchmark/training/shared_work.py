@@ -133,7 +133,7 @@ class SharedWork:
         return tuple(sorted({stride for name in self.heads for stride in levels_read(registry.head(name), offered)}))
 
     def _levels_of_later(self, experiment: Experiment, inputs: Inputs, n_images: int, folder: Path) -> tuple[int, ...]:
-        """Levels that a head of a later run may read on this dataset, where they are small and the disk has room: they come with the pass."""
+        """Levels that a head of a later run may read on this dataset: they come with the pass where the disk has room."""
         assert self.encoder is not None
         offered, side = self.encoder.backbone.spec.strides, experiment.dataset.frame_size
         heads = (facts for facts in registry.heads().values() if facts.target in inputs.card.targets)
