@@ -57,7 +57,7 @@ def test_common_and_rare_words_are_left_out():
 
 
 def test_pretraining_writes_a_file_that_fills_the_encoder_and_reads_no_box(corpora: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("benchmark.readers.rsna.box_masks", lambda *_: (_ for _ in ()).throw(AssertionError("masks were read")))
+    monkeypatch.setattr("benchmark.readers.kit.boxed.box_masks", lambda *_: (_ for _ in ()).throw(AssertionError("masks were read")))
     weights = tmp_path / "weights.safetensors"
     steps, found = pretrain(corpora, weights, images=24)
     assert found["images"] == 24
