@@ -316,7 +316,7 @@ def _job(
 
 
 def _refs(backbone: NamedBackbone) -> _Refs:
-    """The reference of each run. A random backbone is drawn anew for every run, so that its interval includes the draw."""
+    """What each run takes for its backbone. A random backbone is drawn anew for every run, so that its interval includes the draw."""
     if backbone.ref.digest is not None:
         return lambda seed: backbone.ref
     return cache(lambda seed: backbone.ref.model_copy(update={"init_seed": seed}))

@@ -52,6 +52,8 @@ CALLED: dict[str, dict[str, set[str]]] = {
         "plan.py": {"?Call"},
         "execute/costs.py": {"?Call"},
         "submission.py": {"?Call"},
+        "execute/memory.py": {"facts"},
+        "heads/networks/pyramid.py": {"facts"},
         "grid.py": {"facts"},
         "task_rules.py": {"rule"},
     },

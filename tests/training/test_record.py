@@ -38,7 +38,7 @@ def test_a_job_that_trains_nothing_tells_of_its_splits_as_one_that_trains(small,
     assert record.leakage["test_images"] == record.counts["test"]["images"]
     validation, test = ({*load_part(job.experiment, inputs, name).patients} for name in ("validation", "test"))
     assert record.leakage["shared_patients_validation_test"] == len(validation & test) > 0  # thresholds see patients of the test
-    assert set(record.timings_s) == {"data", "encoder", "test", "storing"}
+    assert set(record.timings_s) == {"data", "encoder", "features", "test", "storing"}
     assert record.parameters == {"trained": 0, "frozen": record.parameters["encoder"], "head": 0, "encoder": record.parameters["encoder"]}
 
 
