@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal
 from typing import Protocol as TypingProtocol
 
-from benchmark import adopt, registry, resolve
-from benchmark.cards import EncoderMode, Job, Protocol, Record, TaskCard
+from benchmark import adopt, registry, requested_jobs, resolve
+from benchmark.cards import EncoderMode, Job, Protocol, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.events import Event, Hashing
 from benchmark.execute import addresses
@@ -19,16 +19,13 @@ from benchmark.execute.equipment import DeviceChoice, Equipment, stored_otherwis
 from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.work import WorkUnit, units
-from benchmark.plan import About, Settings, no_garbage, prepare
+from benchmark.plan import Settings
 from benchmark.readers.kit.chosen_split import rule_of_card
+from benchmark.requested_jobs import Datasets, Done, Jobs
 from benchmark.shelf import Shelf
 from benchmark.store import Store
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
-from benchmark.training.sizes import SplitSizes, chosen, no_images, too_few
-
-Datasets = Mapping[tuple[str, str, bool], resolve.ResolvedDataset]
-"""By name, split and whether jobs train on it."""
 
 
 @dataclass(frozen=True)
@@ -90,69 +87,6 @@ class Unhashed:
     dataset: str
     n_files: int
     n_bytes: int
-
-
-class Jobs(Sequence[Job]):
-    """The jobs of a request in plan order, each once. Of a job that is done nothing but its key is kept: jobs are made anew when asked for.
-
-    Args:
-        make: gives the jobs, the same every time.
-        keys: of the jobs that `make` gives; None where a job's key came before.
-        twins: jobs whose key came before, by key: the last of them stands in the first one's place.
-    """
-
-    def __init__(self, make: Callable[[], Iterable[Job]], keys: Sequence[str | None], twins: Mapping[str, Job]):
-        self._make, self._keys, self._twins = make, keys, twins
-        self._n = sum(key is not None for key in keys)
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __iter__(self) -> Iterator[Job]:
-        for key, job in zip(self._keys, self._make(), strict=True):
-            if key is not None:
-                job.__dict__["key"] = key  # as its cached property would
-                yield self._twins.get(key, job)
-
-    @overload
-    def __getitem__(self, place: int) -> Job: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Job]: ...
-    def __getitem__(self, place: int | slice) -> Job | list[Job]:
-        return list(self)[place]
-
-    @property
-    def keys(self) -> Iterator[str]:
-        return (key for key in self._keys if key is not None)
-
-
-class Done(Mapping[str, Record]):
-    """Stored results of jobs of a plan that need not be computed again: known by key, read without their curves when asked for.
-
-    Attributes:
-        shelf: the listing that they are of.
-    """
-
-    def __init__(self, shelf: Shelf, statuses: Mapping[str, str]):
-        self.shelf, self._statuses = shelf, statuses
-
-    def __len__(self) -> int:
-        return len(self._statuses)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._statuses)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._statuses
-
-    def __getitem__(self, key: str) -> Record:
-        if key not in self._statuses:
-            raise KeyError(key)
-        return self.shelf.read(key)
-
-    def status(self, key: str) -> str:
-        """ok or failed. Reads no record."""
-        return self._statuses[key]
 
 
 @dataclass(frozen=True)
@@ -240,12 +174,12 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
         suite=request.suite,
     )
     store, shelf = Store(request.out), Shelf(request.out)
-    listed = _jobs(cards, backbones, datasets, request, protocol, settings, shelf)
+    listed = requested_jobs.listed(cards, backbones, datasets, request.split, protocol, settings, shelf)
     earlier = adopt.candidates(listed.pending.values(), shelf, backbones, list(datasets.values()))
     adopted = adopt.adopt(earlier, store, functools.partial(_hashing, watcher, "earlier results")) if adopting and earlier else []
     if adopted:
         shelf = Shelf(request.out)
-    done = _done(listed.jobs.keys, shelf, retry_failed=request.retry_failed)
+    done = requested_jobs.done_of(listed.jobs.keys, shelf, retry_failed=request.retry_failed)
     shelf.save()
     pending = [job for key, job in listed.pending.items() if key not in done]
     inputs = _inputs(pending, listed.backbones, datasets, cache)
@@ -351,72 +285,6 @@ def _datasets(
     return {seen: datasets[seen] for seen in wanted if seen in datasets}
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """What one pass over the jobs of a request finds.
-
-    Attributes:
-        tasks: names of their tasks.
-        pending: those without a result, or with a failed one, by key.
-        backbones: of the pending jobs, by key.
-        will_fail: a sentence for every task that has too few images to train or test on: each of its jobs will end with the same one.
-    """
-
-    jobs: Jobs
-    tasks: tuple[str, ...]
-    pending: dict[str, Job]
-    backbones: dict[str, resolve.ResolvedBackbone]
-    will_fail: tuple[str, ...]
-
-
-def _jobs(
-    cards: Sequence[TaskCard],
-    backbones: Sequence[resolve.ResolvedBackbone],
-    datasets: Datasets,
-    request: Request,
-    protocol: Protocol,
-    settings: Settings,
-    shelf: Shelf,
-) -> _Listed:
-    """Jobs of every task whose dataset can be used, each once. Those that are done are let go of as they come.
-
-    Tasks that see the same images of a split are planned together.
-    """
-    about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
-    prepared = []
-    for seen in dict.fromkeys((request.split or card.split, card.words is None) for card in cards):
-        refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
-        usable = [card for card in cards if (request.split or card.split, card.words is None) == seen and card.dataset in refs]
-        prepared.append(prepare(usable, refs, protocol, settings, registry.prompts(), about))
-
-    def made() -> Iterator[tuple[resolve.ResolvedBackbone, Job]]:
-        return ((backbone, job) for one in prepared for backbone in backbones for job in one.jobs(backbone.named))
-
-    keys: list[str | None] = []
-    known: set[str] = set()
-    twins: dict[str, Job] = {}
-    tasks: dict[str, None] = {}
-    will_fail: dict[str, None] = {}
-    pending: dict[str, Job] = {}
-    lie: dict[str, resolve.ResolvedBackbone] = {}
-    sizes = {(d.card.name, d.ref.split): d.sizes for d in datasets.values()}
-    with no_garbage():
-        for backbone, job in made():
-            key = job.key
-            if key in known:
-                twins[key] = job
-            keys.append(None if key in known else key)
-            known.add(key)
-            tasks[job.labels.task] = None
-            if (why := _why_it_fails(job, sizes)) is not None:
-                will_fail[f"{job.labels.task} will fail: {why}"] = None
-            facts = shelf.facts(key)
-            if facts is None or facts.status != "ok":
-                pending[key], lie[key] = job, backbone
-    jobs = Jobs(lambda: (job for _, job in made()), keys, twins)
-    return _Listed(jobs, tuple(tasks), pending, lie, tuple(will_fail))
-
-
 def _inputs(jobs: Iterable[Job], backbones: Mapping[str, resolve.ResolvedBackbone], datasets: Datasets, cache: Path) -> dict[str, Inputs]:
     """Where the inputs of jobs lie, by key: one object for all jobs of a backbone on a dataset."""
     by_ref = {(d.card.name, d.ref.split, trains): d for (_, _, trains), d in datasets.items()}
@@ -430,22 +298,6 @@ def _inputs(jobs: Iterable[Job], backbones: Mapping[str, resolve.ResolvedBackbon
             lie[place] = resolve.inputs(backbone, dataset, cache)
         found[job.key] = lie[place]
     return found
-
-
-def _why_it_fails(job: Job, sizes: Mapping[tuple[str, str], SplitSizes]) -> str | None:
-    e = job.experiment
-    used = chosen(e, sizes[e.dataset.name, e.dataset.split])
-    return no_images(e, used) or too_few(e, used)
-
-
-def _done(keys: Iterable[str], shelf: Shelf, *, retry_failed: bool) -> Done:
-    """Stored records of these jobs that need not be computed again."""
-    stored = {key: facts.status for key in keys if (facts := shelf.facts(key)) is not None and not facts.environment}
-    done = {key: status for key, status in stored.items() if status == "ok" or not retry_failed}
-    failed = [key for key, status in done.items() if status != "ok"]
-    # A job that failed for want of a selection run is tried again when that run is computed again.
-    again = [key for key in failed if not all(needed in done for needed in shelf.read(key).job.depends_on)]
-    return Done(shelf, {key: status for key, status in done.items() if key not in again})
 
 
 @contextlib.contextmanager

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmark.cards import HeadFacts
-from benchmark.heads.yolov3 import LIBRARY_BYTES, size
+from benchmark.heads import yolov3
+from benchmark.heads.yolov3 import size
 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
 __all__ = ["FACTS", "build", "size"]
 
-FACTS = HeadFacts(
-    title="YOLOv3 (MGCA)",
-    target="boxes",
-    smoke_steps=40,
-    step_s=0.1,
-    library_bytes=LIBRARY_BYTES,
-    reads=(8, 16, 32),
-    later_switches=frozenset({"loss_at_extremes"}),
-)
+FACTS = yolov3.FACTS.model_copy(update={"title": "YOLOv3 (MGCA)"})
 
 
 def build(request: HeadRequest) -> Head:

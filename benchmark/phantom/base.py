@@ -98,7 +98,7 @@ def patient_of(plan: CorpusPlan, shot: Shot) -> Patient:
     return draw_patient(patient_key(plan, shot.patient))
 
 
-def shot_stream(plan: CorpusPlan, shot: Shot) -> np.random.Generator:
+def stream_of(plan: CorpusPlan, shot: Shot) -> np.random.Generator:
     return stream("image", patient_key(plan, shot.patient), shot.index)
 
 
@@ -107,7 +107,7 @@ def patient_id(plan: CorpusPlan, shot: Shot) -> str:
     return f"P{number_of('patient id', patient_key(plan, shot.patient), below=10**10):010d}"
 
 
-def plan_shots(plan: CorpusPlan, default_share: float) -> list[Shot]:
+def shots_of(plan: CorpusPlan, default_share: float) -> list[Shot]:
     """All images of all patients. Exactly round(share x images) are positive (at least one if the share is above 0); some patients
     are sicker than others, so the positives of a patient come together.
     """

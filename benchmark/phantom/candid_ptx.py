@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, shots_of, stream_of
 from benchmark.phantom.findings import OUTLINE, Finding
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -26,11 +26,11 @@ SHARED = "of two patients"
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, and one more that the table gives to two patients."""
-    return [*plan_shots(plan, DEFAULT_POSITIVE_SHARE), Shot(plan.n_patients, 0, False, SHARED)]
+    return [*shots_of(plan, DEFAULT_POSITIVE_SHARE), Shot(plan.n_patients, 0, False, SHARED)]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     first = int(rng.integers(2))
     sides = [SIDES[first], SIDES[1 - first]] if rng.random() < BOTH_SIDES_SHARE else [SIDES[first]]

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, shots_of, stream_of
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.findings import OUTLINE
 from benchmark.phantom.radiograph import GRID, develop
@@ -41,7 +41,7 @@ SMALLEST_SIDE = 4  # pixels of a polygon's extent; smaller pieces are not outlin
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are a part and the image's number, such as "train/36200"."""
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     first, end = NUMBERS
     if len(planned) > end - first:
         raise UsageError(f"chestx-det: a phantom holds at most {end - first:,} images, because their numbers have five digits.")
@@ -53,7 +53,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     names = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     radiograph, drawn = draw(patient, names, LOOKS, HEART, rng)

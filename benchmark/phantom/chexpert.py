@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, Side
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial
 from benchmark.phantom.radiograph import Radiograph, compose, develop
 from benchmark.phantom.seeds import number_of
@@ -29,14 +29,14 @@ DRAWN = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effus
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the tables: whole patients belong to "train" or "valid". Those of "test" come on top of the plan's."""
     n_valid, n_test = (max(1, round(share * plan.n_patients)) for share in (VALID_SHARE, TEST_SHARE))
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
-    tested = plan_shots(replace(plan, n_patients=n_test), DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
+    tested = shots_of(replace(plan, n_patients=n_test), DEFAULT_POSITIVE_SHARE)
     shown = [replace(one, role="valid" if one.patient < n_valid else "train") for one in planned]
     return shown + [replace(one, patient=plan.n_patients + one.patient, role="test") for one in tested]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     patient, radiograph = draw_named(plan, shot, names, rng)
     # Patient numbers differ between corpora of different seeds, and leave the release's range free.

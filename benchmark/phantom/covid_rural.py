@@ -21,7 +21,7 @@ from skimage.measure import approximate_polygon, find_contours
 from benchmark import registry
 from benchmark.errors import CardError, UsageError
 from benchmark.phantom.anatomy import SIDES, Patient, Scene, draw_patient
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, shots_of, stream_of
 from benchmark.phantom.findings import OUTLINE, Finding, draw_count, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -48,14 +48,14 @@ NOTE_COLUMNS = (
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Annotated images of the chosen patients, then JPEGs nobody annotated."""
     _numbers(plan)
-    annotated = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    annotated = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     rng = stream("extra", plan.dataset, plan.seed)
     extra = [Shot(one.patient, one.index + 100, one.positive, "extra") for one in annotated if rng.random() < EXTRA_SHARE]
     return annotated + extra
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.phantom.anatomy import Scene
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.seeds import number_of
@@ -23,13 +23,13 @@ CLASSES = ("normal", "pneumonia", "COVID-19")
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the lists: whole patients belong to "train" or "test"."""
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     n_test = max(1, round(TEST_SHARE * plan.n_patients))
     return [Shot(one.patient, one.index, one.positive, "test" if one.patient < n_test else "train") for one in planned]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     label = "COVID-19" if shot.positive else "pneumonia" if rng.random() < PNEUMONIA_SHARE else "normal"
 

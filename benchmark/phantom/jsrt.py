@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, shots_of, stream_of
 from benchmark.phantom.findings import Finding, nodule
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.seeds import number_of
@@ -29,11 +29,11 @@ def shots(plan: CorpusPlan) -> list[Shot]:
     """One image a patient: the plan's images per patient are ignored."""
     if plan.n_patients > len(NUMBERS):
         raise UsageError(f"JSRT's file names have three digits: at most {len(NUMBERS)} patients, not {plan.n_patients}.")
-    return plan_shots(replace(plan, images_per_patient=(1, 1)), DEFAULT_POSITIVE_SHARE)
+    return shots_of(replace(plan, images_per_patient=(1, 1)), DEFAULT_POSITIVE_SHARE)
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
 
     def findings(scene: Scene) -> list[Finding]:
         return [nodule(scene, SIDES[int(rng.integers(2))], rng, NODULE_RADIUS)] if shot.positive else []

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.observations import CHEXPERT_OBSERVATIONS
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_key, shots_of, stream_of
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -45,7 +45,7 @@ class Place:
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the official splits: whole patients belong to one."""
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     n_test, n_validate = max(1, round(TEST_SHARE * plan.n_patients)), round(VALIDATE_SHARE * plan.n_patients)
 
     def subset(patient: int) -> str:
@@ -55,7 +55,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.choice([1, 2], p=[0.8, 0.2])), replace=False)] if shot.positive else []
     _, radiograph = draw_named(plan, shot, names, rng)
     place = place_of(plan, shot)

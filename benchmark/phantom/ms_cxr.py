@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, scaled_box, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, scaled_box, shots_of, stream_of
 from benchmark.phantom.findings import Finding, atelectasis, draw_opacities, effusion, interstitial, pneumothorax
 from benchmark.phantom.mimic_cxr import JPG, place_of
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -67,11 +67,11 @@ def shots(plan: CorpusPlan) -> list[Shot]:
     def subset(patient: int) -> str:
         return SPLITS[int(patient >= n_test) + int(patient >= n_test + n_val)]
 
-    return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
+    return [Shot(one.patient, one.index, one.positive, subset(one.patient)) for one in shots_of(plan, DEFAULT_POSITIVE_SHARE)]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     names = _draw_names(rng) if shot.positive else []
     drawn: dict[str, list[Finding]] = {}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.errors import UsageError
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.boxed import LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.seeds import number_of, stream
@@ -47,7 +47,7 @@ RGBA_EVERY = 200  # about 519 of 112,120 in the release
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles: "boxed", "unboxed" (a finding nobody outlined), "normal"; and of the other list "train", "train-unboxed"."""
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     if 2 * plan.n_patients + len(planned) > 10**6:
         raise UsageError("nih-cxr: a phantom holds at most about a million patients, because patient numbers have eight digits.")
     rng = stream("roles", plan.dataset, plan.seed)
@@ -74,7 +74,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     classes = draw_names(BOXES_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.role.endswith("boxed") else []
     radiograph, drawn = draw(patient, classes, LOOKS, "Cardiomegaly", rng)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.devices import ForeignObject, draw_foreign_object
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -30,7 +30,7 @@ OPACITY_SHARE = 0.10  # images with an opacity, which nobody annotates here
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Images in the order of their numbers: train, then dev; both halves are balanced alike."""
     rng = stream("parts", plan.dataset, plan.seed)
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     train, dev = [], []
     for positive in (True, False):
         group = [one for one in planned if one.positive == positive]
@@ -49,7 +49,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     height = int(rng.integers(*HEIGHTS))
     width = round(height * rng.uniform(*ASPECTS))

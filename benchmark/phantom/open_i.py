@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, shots_of, stream_of
 from benchmark.phantom.chexpert import DRAWN, draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of
@@ -19,11 +19,11 @@ SILENT_SHARE = 0.08  # reports whose findings and impression are empty
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """One report a shot; all are tested on."""
-    return plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    return shots_of(plan, DEFAULT_POSITIVE_SHARE)
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     names = [str(name) for name in rng.choice(DRAWN, int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     _, radiograph = draw_named(plan, shot, names, rng)
     # The release's reports are CXR1 to CXR3999.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, shots_of, stream_of
 from benchmark.phantom.chexpert import draw_named
 from benchmark.phantom.radiograph import develop
 from benchmark.phantom.seeds import number_of, stream
@@ -34,7 +34,7 @@ COLUMNS = (
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are what an image is to the reader: "Physician" or "RNN_model" by who labels it, "lateral", or "silent" without labels."""
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     rng = stream("roles", plan.dataset, plan.seed)
     found = []
     for one in planned:
@@ -46,7 +46,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     names = [str(name) for name in rng.choice(list(NAMES), int(rng.integers(1, 3)), replace=False)] if shot.positive else []
     patient, radiograph = draw_named(plan, shot, names, rng)
     number = number_of("padchest", plan.seed, shot.patient, shot.index, below=10**18)

@@ -10,18 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import (
-    CorpusPlan,
-    Listing,
-    Shot,
-    Written,
-    patient_id,
-    patient_of,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, scaled_box, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import POSITIVE_SHARE, Finding, atelectasis, draw_count, draw_opacities, nodule, pneumothorax
 from benchmark.phantom.radiograph import GRID, compose, develop
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -37,13 +26,13 @@ TRAIN_FOLDER, TEST_FOLDER = "stage_2_train_images", "stage_2_test_images"
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, then unlabelled test images of further patients."""
-    labelled = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    labelled = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     n_unlabelled = max(1, round(UNLABELLED_SHARE * len(labelled)))
     return labelled + [Shot(plan.n_patients + k, 0, k % 3 == 0, "unlabelled") for k in range(n_unlabelled)]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     image_class = "Lung Opacity" if shot.positive else "No Lung Opacity / Not Normal" if rng.random() < NOT_NORMAL_SHARE else "Normal"
     heart_enlarged = image_class != "Normal" and rng.random() < 0.35

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.phantom.anatomy import SIDES, Scene, Side
-from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, plan_shots, shot_stream, write_lines
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import OUTLINE, Finding, pneumothorax
 from benchmark.phantom.radiograph import compose, develop, enlarge
 from benchmark.phantom.secondary_capture import HeaderValues, uids, write_secondary_capture
@@ -29,7 +29,7 @@ TRAIN_FOLDER, TEST_FOLDER = "dicom-images-train", "dicom-images-test"
 
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Labelled images, then training files without a row, then test files, the last two of further patients."""
-    labelled = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    labelled = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     n_bare = min(max(1, round(WITHOUT_ROW_SHARE * len(labelled))), MOST_WITHOUT_ROW)
     n_test = max(1, round(UNLABELLED_SHARE * len(labelled)))
     roles = ["without row"] * n_bare + ["test"] * n_test
@@ -37,7 +37,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     n_instances = _draw_instances(rng) if shot.positive else 0
     on_both_sides = n_instances > 1 and rng.random() < 0.25

@@ -15,18 +15,7 @@ from PIL import Image
 
 from benchmark.errors import UsageError
 from benchmark.phantom.anatomy import SIDES, Scene
-from benchmark.phantom.base import (
-    CorpusPlan,
-    Listing,
-    Shot,
-    Written,
-    patient_id,
-    patient_of,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, scaled_box, shots_of, stream_of, write_lines
 from benchmark.phantom.boxed import Look, draw, large_enough, opacity, small_disc
 from benchmark.phantom.findings import Finding, effusion
 from benchmark.phantom.radiograph import GRID, compose, develop
@@ -52,7 +41,7 @@ SUBSETS = ("train", "val")
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are `<subset>/<folder>/<file stem>`. Kinds are shared out evenly between the subsets."""
     rng = stream("parts", plan.dataset, plan.seed)
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     well = [one for one in planned if not one.positive]
     well = [well[k] for k in rng.permutation(len(well))]
     n_sick = round(SICK_SHARE * len(well))
@@ -69,7 +58,7 @@ def shots(plan: CorpusPlan) -> list[Shot]:
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     subset, folder, stem = shot.role.split("/")
     patient = patient_of(plan, shot)
     boxes: list[tuple[str, tuple[float, ...]]] = []

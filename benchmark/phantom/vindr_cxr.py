@@ -14,18 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from benchmark.phantom.base import (
-    CorpusPlan,
-    Listing,
-    Shot,
-    Written,
-    patient_id,
-    patient_of,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, scaled_box, shots_of, stream_of, write_lines
 from benchmark.phantom.boxed import CLASSES_PER_IMAGE, LOOKS, draw, draw_names
 from benchmark.phantom.radiograph import GRID, develop
 from benchmark.phantom.secondary_capture import uids
@@ -66,11 +55,11 @@ class Pixels:
 def shots(plan: CorpusPlan) -> list[Shot]:
     """Roles are the folders: whole patients belong to "train" or "test"."""
     n_test = max(1, round(TEST_SHARE * plan.n_patients))
-    return [replace(one, role="test" if one.patient < n_test else "train") for one in plan_shots(plan, DEFAULT_POSITIVE_SHARE)]
+    return [replace(one, role="test" if one.patient < n_test else "train") for one in shots_of(plan, DEFAULT_POSITIVE_SHARE)]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
     patient = patient_of(plan, shot)
     names = draw_names(ROWS_PER_CLASS, CLASSES_PER_IMAGE, rng) if shot.positive else []
     height = int(rng.integers(*HEIGHTS))

@@ -9,7 +9,7 @@ import pytest
 from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.phantom import rsna
-from benchmark.phantom.base import plan_shots
+from benchmark.phantom.base import shots_of
 from benchmark.phantom.corpus import PHANTOM_FILE, REPORTS_FILE, CorpusPlan, write_corpus, writers
 from benchmark.readers.base import open_reader
 from tests import corpora
@@ -122,7 +122,7 @@ def test_every_published_dataset_has_a_writer():
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
 def test_prevalence_is_exact_and_positives_of_a_patient_come_together(share):
-    shots = plan_shots(CorpusPlan("rsna", 400, seed=1, positive_share=share), rsna.DEFAULT_POSITIVE_SHARE)
+    shots = shots_of(CorpusPlan("rsna", 400, seed=1, positive_share=share), rsna.DEFAULT_POSITIVE_SHARE)
     positive = sum(shot.positive for shot in shots)
     assert positive == round((6_012 / 26_684 if share is None else share) * len(shots))
     if share == 0.5:
@@ -134,7 +134,7 @@ def test_prevalence_is_exact_and_positives_of_a_patient_come_together(share):
 
 
 def test_images_per_patient_are_drawn_between_least_and_most():
-    shots = plan_shots(CorpusPlan("rsna", 300, seed=2), rsna.DEFAULT_POSITIVE_SHARE)
+    shots = shots_of(CorpusPlan("rsna", 300, seed=2), rsna.DEFAULT_POSITIVE_SHARE)
     counts = {}
     for shot in shots:
         counts[shot.patient] = counts.get(shot.patient, 0) + 1

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from benchmark.phantom.anatomy import draw_patient
-from benchmark.phantom.base import CorpusPlan, patient_key, plan_shots, shot_stream
+from benchmark.phantom.base import CorpusPlan, patient_key, shots_of, stream_of
 from benchmark.phantom.findings import draw_count, draw_opacities
 from benchmark.phantom.radiograph import compose, develop
 from benchmark.phantom.rsna import DEFAULT_POSITIVE_SHARE
@@ -20,8 +20,8 @@ PLAN = CorpusPlan("rsna", 44, seed=3)
 def frames():
     """Pictures (n, 224, 224) float32 and filled boxes (n, 224, 224) bool of about 110 images at the real prevalence."""
     pictures, masks = [], []
-    for shot in plan_shots(PLAN, DEFAULT_POSITIVE_SHARE):
-        rng = shot_stream(PLAN, shot)
+    for shot in shots_of(PLAN, DEFAULT_POSITIVE_SHARE):
+        rng = stream_of(PLAN, shot)
         n = draw_count(rng) if shot.positive else 0
         make = (lambda scene, n=n, rng=rng: draw_opacities(scene, n, rng)) if n else (lambda scene: [])
         radiograph = compose(draw_patient(patient_key(PLAN, shot.patient)), rng, make)

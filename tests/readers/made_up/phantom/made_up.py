@@ -7,18 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.phantom.anatomy import Scene
-from benchmark.phantom.base import (
-    CorpusPlan,
-    Listing,
-    Shot,
-    Written,
-    patient_id,
-    patient_of,
-    plan_shots,
-    scaled_box,
-    shot_stream,
-    write_lines,
-)
+from benchmark.phantom.base import CorpusPlan, Listing, Shot, Written, patient_id, patient_of, scaled_box, shots_of, stream_of, write_lines
 from benchmark.phantom.findings import Finding, draw_opacities
 from benchmark.phantom.radiograph import GRID, compose, develop
 
@@ -27,12 +16,12 @@ SIDE = 512
 
 
 def shots(plan: CorpusPlan) -> list[Shot]:
-    planned = plan_shots(plan, DEFAULT_POSITIVE_SHARE)
+    planned = shots_of(plan, DEFAULT_POSITIVE_SHARE)
     return [Shot(one.patient, one.index, one.positive, "test" if one.patient % 4 == 0 else "train") for one in planned]
 
 
 def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
-    rng = shot_stream(plan, shot)
+    rng = stream_of(plan, shot)
 
     def findings(scene: Scene) -> list[Finding]:
         return draw_opacities(scene, 2, rng) if shot.positive else []

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import registry, request
+from benchmark import registry, requested_jobs
 from benchmark.cards import BackboneRef, Record
 from benchmark.plan import NamedBackbone, Settings
 from benchmark.record_index import OK, Facts
-from benchmark.request import Done, Request
+from benchmark.requested_jobs import Done
 from benchmark.training.sizes import SplitSizes
 from tests.test_plan import DATASETS
 
@@ -32,7 +32,7 @@ class AllDone:
         raise AssertionError("a plan reads no record of a job that went well")
 
 
-def listed(n_backbones: int, shelf: AllDone) -> request._Listed:
+def listed(n_backbones: int, shelf: AllDone) -> requested_jobs.Listed:
     cards = [registry.task(name) for name in registry.suite("lovt-18").tasks]
     backbones = [
         SimpleNamespace(named=NamedBackbone(f"number {k}", BackboneRef(family="torchvision", model="resnet50", digest=f"{k:064x}")))
@@ -40,8 +40,7 @@ def listed(n_backbones: int, shelf: AllDone) -> request._Listed:
     ]
     sizes = SplitSizes(20_000, 5_000, 5_000)
     datasets = {(name, "lovt", True): SimpleNamespace(card=registry.dataset(name), ref=ref, sizes=sizes) for name, ref in DATASETS.items()}
-    asked = Request(backbones=(), suite="lovt-18")
-    return request._jobs(cards, backbones, datasets, asked, registry.protocol("published"), Settings(), shelf)
+    return requested_jobs.listed(cards, backbones, datasets, None, registry.protocol("published"), Settings(), shelf)
 
 
 def test_jobs_that_are_done_are_forgotten_and_made_anew_when_asked_for():
@@ -77,7 +76,7 @@ def test_memory_of_a_plan_grows_by_a_key_a_job_that_is_done():
     def held(n_backbones: int) -> tuple[int, int, int]:
         tracemalloc.start()
         found = listed(n_backbones, shelf)
-        done = request._done(found.jobs.keys, shelf, retry_failed=False)
+        done = requested_jobs.done_of(found.jobs.keys, shelf, retry_failed=False)
         n, (now, peak) = len(done), tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return n, now, peak
