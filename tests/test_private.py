@@ -138,10 +138,10 @@ def test_a_checkpoint_is_private(tmp_path: Path):
 
 @pytest.mark.usefixtures("open_umask")
 def test_features_on_disk_are_private(tmp_path: Path):
-    from benchmark.training.features import _Spill
+    from benchmark.training.feature_spill import Spill
 
     example = {32: torch.from_numpy(np.zeros((2, 3, 4, 4), np.float32))}
-    assert _Spill.open(tmp_path / "cache" / "features", example, 2) is not None
+    assert Spill.open(tmp_path / "cache" / "features", example, 2) is not None
     assert open_to_others(tmp_path / "cache") == []  # the files have no name
 
 

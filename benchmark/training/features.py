@@ -9,28 +9,23 @@ until the process ends. What takes longer to read than to compute is computed fo
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmark import private
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.kinds.base import Part
 from benchmark.machine import usable_memory_bytes
+from benchmark.training import feature_spill
+from benchmark.training.feature_spill import Spill
 from benchmark.training.feature_store import FeatureSet
 
 BATCH = 16
-LEAST_FREE_BYTES = 2**30  # of the disk, left to others
 PACED_BATCHES = 5  # measured before it is decided whether reading is worth it
 CACHED_SHARE = 0.5  # of memory: what the system may be taken to hold of files that are read again and again
 STEP_S = 1.0  # between two signs of life
@@ -128,16 +123,16 @@ class FeatureBank:
 
     def _by_itself(self, part: Part, missing: np.ndarray) -> Iterator[int]:
         """Into memory and, beyond the budget, into files of this process."""
-        spill: _Spill | None = None
+        spill: Spill | None = None
         for start in range(0, len(missing), self.batch):
             index = missing[start : start + self.batch]
             levels, compute_s = self._timed(part, index, self.strides)
             if not self._keep(part.rows[index], levels):
                 if self.folder is None or not self._spilling:
                     break
-                spill = spill or _Spill.open(self.folder, levels, len(missing) - start)
+                spill = spill or Spill.open(self.folder, levels, len(missing) - start)
                 stored = spill.store(levels) if spill is not None else None
-                if stored is None or _reading_s(stored) > compute_s:
+                if stored is None or feature_spill.reading_s(stored) > compute_s:
                     self._spilling = False
                     break
                 self.disk_bytes += sum(level.nbytes for level in levels.values())
@@ -312,74 +307,6 @@ class FeatureBank:
         return {stride: pyramid[stride][: len(index)].contiguous().clone() for stride in wanted}
 
 
-@dataclass
-class _Level:
-    """Features of one stride on disk: a file without a name, and the map through which it is read."""
-
-    file: int
-    mapped: torch.Tensor
-
-
-class _Spill:
-    """Room on disk for the features of so many images.
-
-    Written with `pwrite` and read through maps: a full disk is then an error to catch, and the pages read count as the system's, to be
-    dropped when memory is short.
-    """
-
-    def __init__(self, levels: dict[int, _Level]):
-        self._levels, self._filled = levels, 0
-
-    @classmethod
-    def open(cls, folder: Path, example: Mapping[int, torch.Tensor], n_images: int) -> _Spill | None:
-        """Room for `n_images` like those of `example`; None when the folder cannot be written or its disk would get too full."""
-        needed = sum(level[0].nbytes for level in example.values()) * n_images
-        try:
-            private.folder(folder)
-            if shutil.disk_usage(folder).free - needed < LEAST_FREE_BYTES:
-                return None
-            return cls({stride: _level(folder, level, n_images) for stride, level in example.items()})
-        except OSError:
-            return None
-
-    def store(self, levels: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Writes the features of some images; returns views of the file, or None when the disk refuses."""
-        n = len(next(iter(levels.values())))
-        stored = {}
-        for stride, level in levels.items():
-            room = self._levels[stride]
-            raw = level.cpu().view(torch.uint8).numpy()
-            offset = self._filled * level[0].nbytes
-            try:
-                written = 0
-                while written < raw.nbytes:
-                    written += os.pwrite(room.file, raw.reshape(-1).data[written:], offset + written)
-            except OSError:
-                return None
-            stored[stride] = room.mapped[self._filled : self._filled + n]
-        self._filled += n
-        return stored
-
-    def __del__(self) -> None:
-        for level in self._levels.values():
-            os.close(level.file)  # the maps keep the bytes
-
-
-def _level(folder: Path, level: torch.Tensor, n_images: int) -> _Level:
-    size = level[0].nbytes * n_images
-    with tempfile.TemporaryFile(dir=folder) as unnamed:
-        unnamed.truncate(size)
-        mapped = torch.frombuffer(mmap.mmap(unnamed.fileno(), size), dtype=level.dtype).view(n_images, *level.shape[1:])
-        return _Level(os.dup(unnamed.fileno()), mapped)
-
-
 def is_slower(reading_s: float, compute_s: float) -> bool:
     """Whether reading an image's features is not worth it."""
     return reading_s > compute_s
-
-
-def _reading_s(levels: Mapping[int, torch.Tensor]) -> float:
-    began = time.perf_counter()
-    for level in levels.values():
-        level.clone()
-    return time.perf_counter() - began

@@ -12,7 +12,7 @@ import torch
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.imaging.cache import ImageCache
-from benchmark.training import data, feature_folders, feature_store, features
+from benchmark.training import data, feature_folders, feature_spill, feature_store, features
 from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 
@@ -80,7 +80,7 @@ def per_image_bytes(encoder, part) -> int:
 
 
 def test_memory_disk_and_recomputing_give_the_same_bits(encoder, parts, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(features, "_reading_s", lambda stored: 0.0)
+    monkeypatch.setattr(feature_spill, "reading_s", lambda stored: 0.0)
     train = parts[0]
     index = np.arange(len(train))[::-1].copy()
     memory, disk, nowhere = (FeatureBank(encoder, STRIDES, budget, folder=tmp_path) for budget in (UNLIMITED, 0, 0))
@@ -97,7 +97,7 @@ def test_memory_disk_and_recomputing_give_the_same_bits(encoder, parts, tmp_path
 
 @pytest.mark.parametrize("images", [0, 5, 16, 25])
 def test_memory_stays_under_the_budget_for_a_corpus_larger_than_it(encoder, parts, tmp_path: Path, images, monkeypatch):
-    monkeypatch.setattr(features, "_reading_s", lambda stored: 0.0)
+    monkeypatch.setattr(feature_spill, "reading_s", lambda stored: 0.0)
     budget = images * per_image_bytes(encoder, parts[0])
     bank, whole = FeatureBank(encoder, STRIDES, budget, folder=tmp_path), FeatureBank(encoder, STRIDES, UNLIMITED)
     for part in parts:
@@ -111,7 +111,7 @@ def test_memory_stays_under_the_budget_for_a_corpus_larger_than_it(encoder, part
 
 
 def test_features_on_disk_have_no_name_and_leave_nothing_behind(encoder, parts, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(features, "_reading_s", lambda stored: 0.0)
+    monkeypatch.setattr(feature_spill, "reading_s", lambda stored: 0.0)
     bank = FeatureBank(encoder, STRIDES, 0, folder=tmp_path / "features")
     bank.prepare(parts[0])
     assert bank.disk_bytes > 0
@@ -119,7 +119,7 @@ def test_features_on_disk_have_no_name_and_leave_nothing_behind(encoder, parts, 
 
 
 def test_features_slower_to_read_than_to_compute_are_computed_again(encoder, parts, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(features, "_reading_s", lambda stored: 1e9)
+    monkeypatch.setattr(feature_spill, "reading_s", lambda stored: 1e9)
     bank = FeatureBank(encoder, STRIDES, 0, folder=tmp_path)
     assert bank.prepare(parts[0]) == len(parts[0])
     assert bank.prepare(parts[1]) == len(parts[1])
@@ -130,7 +130,7 @@ def test_features_slower_to_read_than_to_compute_are_computed_again(encoder, par
 def test_a_disk_that_refuses_costs_time_and_no_result(encoder, parts, tmp_path: Path, monkeypatch, fault):
     folder = tmp_path / "features"
     if fault == "full":
-        monkeypatch.setattr(features, "LEAST_FREE_BYTES", 10**18)
+        monkeypatch.setattr(feature_spill, "LEAST_FREE_BYTES", 10**18)
     else:
         folder.write_text("a file where a folder should be")
     bank, whole = FeatureBank(encoder, STRIDES, 0, folder=folder), FeatureBank(encoder, STRIDES, UNLIMITED)
@@ -141,8 +141,8 @@ def test_a_disk_that_refuses_costs_time_and_no_result(encoder, parts, tmp_path: 
 
 
 def test_a_write_that_fails_half_way_keeps_what_was_stored(encoder, parts, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(features, "_reading_s", lambda stored: 0.0)
-    write, calls = features.os.pwrite, []
+    monkeypatch.setattr(feature_spill, "reading_s", lambda stored: 0.0)
+    write, calls = feature_spill.os.pwrite, []
 
     def fails_later(*arguments):
         calls.append(1)
@@ -150,7 +150,7 @@ def test_a_write_that_fails_half_way_keeps_what_was_stored(encoder, parts, tmp_p
             raise OSError(28, "No space left on device")
         return write(*arguments)
 
-    monkeypatch.setattr(features.os, "pwrite", fails_later)
+    monkeypatch.setattr(feature_spill.os, "pwrite", fails_later)
     bank, whole = FeatureBank(encoder, STRIDES, 0, folder=tmp_path), FeatureBank(encoder, STRIDES, UNLIMITED)
     assert bank.prepare(parts[0]) == len(parts[0]) - features.BATCH
     whole.prepare(parts[0])
