@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmark import json_files, parts
+from benchmark import json_files, shared_cards
 from benchmark.cards import Job, canonical_json
 from benchmark.cards.base import Card
 from benchmark.contents import stamp_of
@@ -26,7 +26,7 @@ PLANNED, EARLIER = "planned.jsonl", "planned.json"
 SPARE_BYTES = 2**20  # of lines that no longer count; above it, and where they are the larger half, the file is written anew
 
 _HEADER = '["lobe","plans",1]\n'
-_JOBS, _MORE, _PART = '["jobs","', '["more","', '["part","'  # how a line begins; then a name of 32 digits
+_JOBS, _MORE, _CARD = '["jobs","', '["more","', '["card","'  # how a line begins; then a name of 32 digits
 
 
 def read(out: Path) -> list[Job]:
@@ -41,9 +41,9 @@ def read(out: Path) -> list[Job]:
     known: dict[str, Card] = {}
     try:
         for number, (kind, name, line) in enumerate(_lines(path)):
-            if kind == _PART:
-                _, digest, part, content = json_files.parse(line, list)
-                known[digest] = parts.KINDS[part].model_validate(content)
+            if kind == _CARD:
+                _, digest, which, content = json_files.parse(line, list)
+                known[digest] = shared_cards.KINDS[which].model_validate(content)
             elif kind != _HEADER and number >= last[name]:
                 jobs |= {job.key: job for job in (_job(raw, known) for raw in json_files.parse(line, list)[-1])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -62,12 +62,12 @@ def write(out: Path, jobs: Iterable[Job]) -> None:
     """
     path = out / PLANNED
     known: dict[str, tuple[str, int]] = {}  # evaluation -> digest of its jobs, and bytes of its lines
-    stored_parts: set[str] = set()
+    stored_cards: set[str] = set()
     n_bytes = n_spare = 0
     for kind, name, line in _lines(path):
         n_bytes += len(line)
-        if kind == _PART:
-            stored_parts.add(name)
+        if kind == _CARD:
+            stored_cards.add(name)
         elif kind == _JOBS:
             n_spare += known.get(name, ("", 0))[1]
             known[name] = _content_name(line), len(line)
@@ -80,16 +80,16 @@ def write(out: Path, jobs: Iterable[Job]) -> None:
         with _appending(path, n_bytes) as handle:
             for is_moved, name, group in _grouped(moved, jobs):
                 listed = list(group)
-                content = canonical_json([_without_parts(job) for job in listed])
-                kind, digest = (_MORE if name in replaced else _JOBS), parts.digest(content)
+                content = canonical_json([_without_cards(job) for job in listed])
+                kind, digest = (_MORE if name in replaced else _JOBS), shared_cards.digest(content)
                 if not is_moved:
                     replaced.add(name)
                 if kind == _JOBS and known.get(name, ("", 0))[0] == digest:
                     continue
-                for part, text in (pair for job in listed for pair in parts.of_experiment(job.experiment).items()):
-                    if (part_name := parts.digest(text)) not in stored_parts:
-                        stored_parts.add(part_name)
-                        handle.write(f'{_PART}{part_name}","{part}",{text}]\n'.encode())
+                for which, text in (pair for job in listed for pair in shared_cards.of_experiment(job.experiment).items()):
+                    if (card_name := shared_cards.digest(text)) not in stored_cards:
+                        stored_cards.add(card_name)
+                        handle.write(f'{_CARD}{card_name}","{which}",{text}]\n'.encode())
                 n_spare += known.get(name, ("", 0))[1] if kind == _JOBS else 0
                 handle.write(f'{kind}{name}","{digest}",{content}]\n'.encode())
             n_bytes = handle.tell()
@@ -141,11 +141,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:
                     return
                 kind, name = (
                     line[: len(_JOBS)].decode(errors="replace"),
-                    line[len(_JOBS) : len(_JOBS) + parts.DIGITS].decode(errors="replace"),
+                    line[len(_JOBS) : len(_JOBS) + shared_cards.DIGITS].decode(errors="replace"),
                 )
                 if number == 0 and line == _HEADER.encode():
                     yield _HEADER, "", line
-                elif number > 0 and kind in (_JOBS, _MORE, _PART):
+                elif number > 0 and kind in (_JOBS, _MORE, _CARD):
                     yield kind, name, line
                 else:
                     raise ValueError(f"line {number + 1:,} is none of a plan")
@@ -169,17 +169,17 @@ def _appending(path: Path, n_bytes: int) -> Iterator[BufferedRandom]:
 
 
 def _write_anew(path: Path) -> None:
-    """Without the lines that no longer count, and parts that only those had."""
+    """Without the lines that no longer count, and cards that only those had."""
     lines = list(_lines_that_count(path))
-    jobs = (raw for kind, _, line in lines if kind != _PART for raw in json_files.parse(line, list)[-1])
-    used = {raw["experiment"][part] for raw in jobs for part in parts.KINDS}
-    write_atomically(path, b"".join([_HEADER.encode(), *(line for kind, name, line in lines if kind != _PART or name in used)]))
+    jobs = (raw for kind, _, line in lines if kind != _CARD for raw in json_files.parse(line, list)[-1])
+    used = {raw["experiment"][name] for raw in jobs for name in shared_cards.KINDS}
+    write_atomically(path, b"".join([_HEADER.encode(), *(line for kind, name, line in lines if kind != _CARD or name in used)]))
 
 
 def _lines_that_count(path: Path) -> Iterator[tuple[str, str, bytes]]:
     last = {name: number for number, (kind, name, _) in enumerate(_lines(path)) if kind == _JOBS}
     for number, (kind, name, line) in enumerate(_lines(path)):
-        if kind == _PART or (kind != _HEADER and number >= last[name]):
+        if kind == _CARD or (kind != _HEADER and number >= last[name]):
             yield kind, name, line
 
 
@@ -187,23 +187,23 @@ def _name_of(job: Job) -> str:
     """Of the evaluation of a job. One limit is one scale: a plan for 16 images says nothing of one for 32."""
     experiment, labels = job.experiment, job.labels
     scale = (experiment.dataset.split, experiment.limit, experiment.profile)
-    return parts.digest(canonical_json([labels.backbone, labels.task, labels.protocol, *scale]))
+    return shared_cards.digest(canonical_json([labels.backbone, labels.task, labels.protocol, *scale]))
 
 
-def _without_parts(job: Job) -> dict[str, Any]:
-    raw = job.model_dump(mode="json", exclude={"experiment": set(parts.KINDS)})
-    raw["experiment"] |= {name: parts.digest(text) for name, text in parts.of_experiment(job.experiment).items()}
+def _without_cards(job: Job) -> dict[str, Any]:
+    raw = job.model_dump(mode="json", exclude={"experiment": set(shared_cards.KINDS)})
+    raw["experiment"] |= {name: shared_cards.digest(text) for name, text in shared_cards.of_experiment(job.experiment).items()}
     return raw
 
 
 def _job(raw: dict[str, Any], known: dict[str, Card]) -> Job:
-    parts.put_back(raw["experiment"], lambda _, digest: known[digest])
+    shared_cards.put_back(raw["experiment"], lambda _, digest: known[digest])
     return Job.model_validate(raw)
 
 
 def _content_name(line: bytes) -> str:
-    start = len(_JOBS) + parts.DIGITS + len('","')
-    return line[start : start + parts.DIGITS].decode(errors="replace")
+    start = len(_JOBS) + shared_cards.DIGITS + len('","')
+    return line[start : start + shared_cards.DIGITS].decode(errors="replace")
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from benchmark import json_files, parts, private
+from benchmark import json_files, private, shared_cards
 from benchmark.cards import SCHEMA_VERSION, Epoch, Record
 from benchmark.cards.base import Card
 from benchmark.faults import of_environment
@@ -36,7 +36,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, stamp BLOB, facts BLOB, checksum BLOB) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, stamp BLOB, content BLOB, checksum BLOB)",
     "CREATE TABLE IF NOT EXISTS curves (key TEXT PRIMARY KEY, stamp BLOB, content BLOB, checksum BLOB)",
-    "CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, content BLOB)",
+    "CREATE TABLE IF NOT EXISTS cards (name TEXT PRIMARY KEY, content BLOB)",
     "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp BLOB, sha256 BLOB, checksum BLOB) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS pages (name TEXT PRIMARY KEY, content BLOB, checksum BLOB) WITHOUT ROWID",
 )
@@ -74,7 +74,7 @@ class RecordIndex:
 
     def __init__(self, out: Path):
         self.path = out / INDEX
-        self._parts: dict[str, Card] = {}  # shared by all records that are read, as by the jobs of a plan
+        self._cards: dict[str, Card] = {}  # shared by all records that are read, as by the jobs of a plan
         self._reading: sqlite3.Connection | None = None
         self._usable = True
 
@@ -88,17 +88,17 @@ class RecordIndex:
         return found
 
     def record(self, key: str, stamp: bytes) -> Record | None:
-        """The record whose file has this stamp, without its curve; its large parts are shared with others of this index."""
+        """The record whose file has this stamp, without its curve; its large cards are shared with others of this index."""
         content = self._content("records", key, stamp)
         try:
             if content is None:
                 return None
             raw = from_json(content)
-            parts.put_back(raw["job"]["experiment"], self._part)
+            shared_cards.put_back(raw["job"]["experiment"], self._card)
             record = Record.model_validate(raw)
             record.job.__dict__["key"] = record.key  # as its cached property would: the entry was made of a record whose key is its job's
             return record
-        except (ValueError, KeyError, TypeError, zlib.error):  # of a part, which has a name for a checksum
+        except (ValueError, KeyError, TypeError, zlib.error):  # of a card, which has a name for a checksum
             return None
 
     def curve(self, key: str, stamp: bytes) -> tuple[Epoch, ...] | None:
@@ -150,14 +150,14 @@ class RecordIndex:
                 return zlib.decompress(content)
         return None
 
-    def _part(self, name: str, digest: str) -> Card:
-        if digest not in self._parts:
-            ((content,),) = self._ask("SELECT content FROM parts WHERE name = ?", digest)
+    def _card(self, name: str, digest: str) -> Card:
+        if digest not in self._cards:
+            ((content,),) = self._ask("SELECT content FROM cards WHERE name = ?", digest)
             content = zlib.decompress(content)
-            if parts.digest(content.decode()) != digest:
+            if shared_cards.digest(content.decode()) != digest:
                 raise ValueError(digest)
-            self._parts[digest] = parts.KINDS[name].model_validate_json(content)
-        return self._parts[digest]
+            self._cards[digest] = shared_cards.KINDS[name].model_validate_json(content)
+        return self._cards[digest]
 
     def _ask(self, query: str, *given: str | bytes) -> list[tuple[Any, ...]]:
         """All rows of an answer: none is left open, which would keep others from writing."""
@@ -215,22 +215,22 @@ class RecordIndex:
 
 
 def _insert(database: sqlite3.Connection, found: list[tuple[Record, bytes]]) -> None:
-    found_parts: dict[str, str] = {}
+    found_cards: dict[str, str] = {}
     for record, stamp in found:
         key, facts = record.key, facts_of(record)
-        raw = record.model_dump(mode="json", exclude={"curve": True, "job": {"experiment": set(parts.KINDS)}})
-        texts = parts.of_experiment(record.job.experiment)
-        digests = {name: parts.digest(text) for name, text in texts.items()}
+        raw = record.model_dump(mode="json", exclude={"curve": True, "job": {"experiment": set(shared_cards.KINDS)}})
+        texts = shared_cards.of_experiment(record.job.experiment)
+        digests = {name: shared_cards.digest(text) for name, text in texts.items()}
         raw["job"]["experiment"] |= digests
-        found_parts |= {digests[name]: text for name, text in texts.items()}
+        found_cards |= {digests[name]: text for name, text in texts.items()}
         said = json.dumps([facts.status, facts.environment, facts.adopted_from]).encode()
         database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (key, stamp, said, _checksum(key, stamp, said)))
         for table, content in (("records", json.dumps(raw).encode()), ("curves", _EPOCHS.dump_json(record.curve))):
             packed = zlib.compress(content, 1)
             row = (key, stamp, packed, _checksum(key, stamp, packed))
             database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?)", row)
-    rows = ((digest, zlib.compress(text.encode(), 1)) for digest, text in found_parts.items())
-    database.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", rows)
+    rows = ((digest, zlib.compress(text.encode(), 1)) for digest, text in found_cards.items())
+    database.executemany("INSERT OR IGNORE INTO cards VALUES (?, ?)", rows)
 
 
 def _checksum(name: str, stamp: bytes, content: bytes) -> bytes:

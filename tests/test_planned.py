@@ -23,7 +23,7 @@ def keys(jobs: list[Job]) -> list[str]:
     return sorted(job.key for job in jobs)
 
 
-def test_plans_come_back_and_share_their_parts(tmp_path: Path, jobs: list[Job]):
+def test_plans_come_back_and_share_their_cards(tmp_path: Path, jobs: list[Job]):
     planned.write(tmp_path, iter(jobs))
     found = planned.read(tmp_path)
     assert found == sorted(jobs, key=lambda job: job.key)

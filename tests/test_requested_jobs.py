@@ -61,7 +61,7 @@ def test_what_is_not_done_is_held_with_its_backbone():
     assert [found.backbones[key].named.label for key in found.pending] == ["number 0"] * 6 + ["number 1"] * 4
 
 
-def test_jobs_of_a_plan_share_their_parts_over_all_backbones():
+def test_jobs_of_a_plan_share_their_cards_over_all_backbones():
     jobs = list(listed(3, AllDone()).jobs)
     for part in ("dataset", "recipe", "switches", "backbone"):
         made, different = ({value(getattr(job.experiment, part)) for job in jobs} for value in (id, lambda card: card.canonical))

@@ -8,7 +8,7 @@ from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Cont
 from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
-from benchmark.cards.jobs import SHARED_PARTS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import Protocol, Switches
@@ -20,7 +20,7 @@ __all__ = [
     "IMAGENET",
     "POOLED",
     "SCHEMA_VERSION",
-    "SHARED_PARTS",
+    "SHARED_CARDS",
     "VOLATILE_FIELDS",
     "AskedPrompts",
     "BackboneCard",

@@ -107,13 +107,13 @@ class Experiment(Card):
 
     @property
     def canonical(self) -> str:  # not kept: only its digest is, and jobs are many
-        """As of any card, put together from the texts of the parts that other jobs share."""
-        texts = {name: getattr(self, name).canonical for name in SHARED_PARTS}
-        texts |= {name: canonical_json(value) for name, value in self.model_dump(mode="json", exclude=set(SHARED_PARTS)).items()}
+        """As of any card, put together from the texts of the cards that other jobs share."""
+        texts = {name: getattr(self, name).canonical for name in SHARED_CARDS}
+        texts |= {name: canonical_json(value) for name, value in self.model_dump(mode="json", exclude=set(SHARED_CARDS)).items()}
         return canonical_object(texts)
 
 
-SHARED_PARTS = ("backbone", "dataset", "recipe", "switches")  # of an experiment: cards of their own, the same object in many jobs
+SHARED_CARDS = ("backbone", "dataset", "recipe", "switches")  # of an experiment: cards of their own, the same object in many jobs
 
 
 class Labels(Card):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmark import kinds, registry
-from benchmark.cards import SHARED_PARTS, Experiment, Job, Record, Role, canonical_json
+from benchmark.cards import SHARED_CARDS, Experiment, Job, Record, Role, canonical_json
 from benchmark.cards.base import canonical_object
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
@@ -168,8 +168,8 @@ def identity(experiment: Experiment) -> str:
     """Digest of everything but the seeds and the place in the search: equal for runs that may be averaged."""
     backbone = experiment.backbone.model_dump(mode="json", exclude={"init_seed"})
     # Put together from the texts of what other runs share, as a job's key is.
-    texts = {name: getattr(experiment, name).canonical for name in SHARED_PARTS} | {"backbone": canonical_json(backbone)}
-    own = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate", *SHARED_PARTS})
+    texts = {name: getattr(experiment, name).canonical for name in SHARED_CARDS} | {"backbone": canonical_json(backbone)}
+    own = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate", *SHARED_CARDS})
     text = canonical_object(texts | {name: canonical_json(value) for name, value in own.items()})
     return hashlib.sha256(text.encode()).hexdigest()
 
