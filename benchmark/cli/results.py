@@ -106,7 +106,7 @@ def export(
         private = (
             f" {found.n_private:,} records are of data that may not be passed on; only you may open their files." if found.n_private else ""
         )
-        out.print(f"{len(found.files):,} files in {plain(str(to))}.{private}", soft_wrap=True)
+        out.print(f"Files in {plain(str(to))}: {len(found.files):,}.{private}", soft_wrap=True)
     if not found.files:
         raise typer.Exit(1)
 
