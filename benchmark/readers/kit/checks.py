@@ -33,17 +33,24 @@ def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: S
             yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
 
 
-def release_checks(reader: Reader, counts: Mapping[str, int], hint: str, expected: Mapping[str, int] | None = None) -> Iterator[Check]:
+def release_checks(
+    reader: Reader,
+    counts: Mapping[str, int],
+    hint: str,
+    expected: Mapping[str, int] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Iterator[Check]:
     """Counts of a phantom against its PHANTOM.json, those of a release against its card.
 
     A phantom names its patients, also where the release does not; they are counted here unless the reader counted them.
 
     Args:
         expected: of a release; None: all that its card states.
+        ids: whose digests a phantom states; None: the reader's.
     """
     if reader.phantom is not None:
         patients = {} if "patients" in counts else {"patients": len(set(reader.phantom_patients().values()))}
-        yield from phantom_checks(reader.phantom, {**counts, **patients}, reader.ids)
+        yield from phantom_checks(reader.phantom, {**counts, **patients}, reader.ids if ids is None else ids)
     else:
         yield from count_checks(reader.card.expected if expected is None else expected, counts, hint)
 
