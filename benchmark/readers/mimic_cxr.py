@@ -30,7 +30,7 @@ from benchmark.readers.kit.sections import report_text
 from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import open_text
-from benchmark.readers.kit.walk import the_one
+from benchmark.readers.kit.walk import the_one, the_one_needed
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -208,10 +208,8 @@ class DatasetReader(UnnamedReader):
     def _image_base(self) -> Path:
         folders = [self.root / folder for folder in IMAGE_FOLDERS]
         holding = [folder for folder in folders if any((folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz"))]
-        found = the_one(self.card.name, f"{PREFIX}split.csv", holding)
-        if found is not None:
-            return found
-        raise DataError(f"{self.card.name}: {PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0.")
+        otherwise = f"{PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0."
+        return the_one_needed(self.card.name, f"{PREFIX}split.csv", holding, otherwise)
 
     def _report_source(self) -> Path:
         archives = [self.root / folder / REPORTS_ZIP for folder in REPORT_FOLDERS if (self.root / folder / REPORTS_ZIP).is_file()]
@@ -222,12 +220,8 @@ class DatasetReader(UnnamedReader):
             return archive
         first = next(iter(self._rows.values()))
         holding = [self.root / folder for folder in REPORT_FOLDERS if (self.root / folder / first.report).is_file()]
-        unpacked = the_one(self.card.name, "the folder files of MIMIC-CXR's reports", holding)
-        if unpacked is not None:
-            return unpacked
-        raise DataError(
-            f"{self.card.name}: no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
-        )
+        otherwise = f"no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
+        return the_one_needed(self.card.name, "the folder files of MIMIC-CXR's reports", holding, otherwise)
 
     def _table(self, name: str) -> Path:
         for end in (".gz", ""):

@@ -18,7 +18,7 @@ from benchmark.errors import DataError, ImageError, TooFewImages
 from benchmark.imaging.picture import size_of
 from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.boxed import BoxedReader
-from benchmark.readers.kit.checks import first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.checks import check_of, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.shapes import Shape, parse_annotation, released_boxes, released_masks, true_boxes, true_masks
 from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
 from benchmark.readers.kit.tables import Table, cells_of, read_table
@@ -74,7 +74,7 @@ class DatasetReader(BoxedReader):
         yield from release_checks(self, counts, hint, expected)
         yield from split_checks(self, self.n_boxes, self.is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
-        yield self._check_frames()
+        yield check_of("boxes that end outside the image", f"under {MOST_OUTSIDE:.0%} of boxes", self._look_at_frames)
         yield first_sample_check(self)
         yield tolerated(self.card, "images without a label row", self.n_unlisted)
 
@@ -114,22 +114,18 @@ class DatasetReader(BoxedReader):
                 )
         return released_masks(row.shapes, shape) if self.shapes == "released" else true_masks(row.shapes, shape)
 
-    def _check_frames(self) -> Check:
+    def _look_at_frames(self) -> tuple[str, Verdict, str]:
         """Boxes against the sizes in the image headers. Images come in every size, so a resized copy shows nowhere else."""
-        what, expected = "boxes that end outside the image", f"under {MOST_OUTSIDE:.0%} of boxes"
         n_outside = n_boxes = 0
-        try:
-            for sample_id, row in self._rows.items():
-                if row.shapes:
-                    height, width = size_of(self.images[sample_id], sample_id)
-                    n_boxes += len(row.shapes)
-                    n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
-        except ImageError as error:
-            return Check(what, expected, str(error), "error", "Unpack the images again.")
+        for sample_id, row in self._rows.items():
+            if row.shapes:
+                height, width = size_of(self.images[sample_id], sample_id)
+                n_boxes += len(row.shapes)
+                n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
         if n_outside == 0:
-            return Check(what, expected, "0", "ok")
+            return "0", "ok", ""
         verdict: Verdict = "warning" if n_outside < MOST_OUTSIDE * n_boxes else "error"
-        return Check(what, expected, f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes.")
+        return f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes."
 
     def _all_shapes(self) -> Iterator[Shape]:
         return (s for row in self._rows.values() if row.subset != "test" for s in row.shapes)

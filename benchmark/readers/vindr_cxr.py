@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
-from benchmark.readers.base import Check
+from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.boxed import BoxedReader
 from benchmark.readers.kit.boxes import numbers_of, xywh_of
-from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.checks import as_warning, check_of, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.fusion import fuse
 from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
@@ -98,7 +98,7 @@ class DatasetReader(BoxedReader):
         yield Check("label rows that repeat another", "0", f"{self._n_repeated:,}", "warning" if self._n_repeated else "ok")
         yield tolerated(self.card, "images without a label row", self.n_unlisted)
         yield Check("boxes of classes that are not scored", "left out", f"{self._n_left_out:,}", "ok")
-        yield self._check_frames()
+        yield check_of("images with a box that leaves them", "0", self._look_at_frames)
         yield first_sample_check(self)
 
     # ------------------------------------------------------------------------------------------------------------ reading
@@ -162,20 +162,13 @@ class DatasetReader(BoxedReader):
                 "Boxes are in native pixels: was the image resized, or the table edited?"
             )
 
-    def _check_frames(self) -> Check:
+    def _look_at_frames(self) -> tuple[str, Verdict, str]:
         """Boxes against the sizes in the DICOM headers. Images come in every size, so a resized copy shows nowhere else."""
-        what, n_outside, n_boxed = "images with a box that leaves them", 0, 0
-        try:
-            for sample_id, image in self._rows.items():
-                if any(corners for _, _, corners in image.rows):
-                    n_boxed += 1
-                    n_outside += (
-                        _first_outside(image, read_unnamed(size_of_dicom, self.images[sample_id], self.where_of(sample_id))) is not None
-                    )
-        except ImageError as error:
-            return Check(what, "0", str(error), "error", "Unpack the images again.")
+        boxed = {i: image for i, image in self._rows.items() if any(corners for _, _, corners in image.rows)}
+        sizes = ((image, read_unnamed(size_of_dicom, self.images[i], self.where_of(i))) for i, image in boxed.items())
+        n_outside = sum(_first_outside(image, size) is not None for image, size in sizes)
         hint = "Are the images resized? LOBE needs the original sizes." if n_outside else ""
-        return Check(what, "0", f"{n_outside:,} of {n_boxed:,}", "error" if n_outside else "ok", hint)
+        return f"{n_outside:,} of {len(boxed):,}", "error" if n_outside else "ok", hint
 
     # ------------------------------------------------------------------------------------------------------------- counts
 

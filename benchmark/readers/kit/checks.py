@@ -15,6 +15,8 @@ from benchmark.errors import LobeError, SplitError, TooFewImages
 from benchmark.readers.base import Check, Reader, Verdict, ids_digest
 from benchmark.readers.kit.splits import PatientOf, Splits, check_digests, compare
 
+UNPACK = "Unpack the images again."
+
 
 def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:
     """Every expected count against what was found; a count the reader does not know is `unknown`, never ok."""
@@ -95,13 +97,26 @@ def tolerated(card: DatasetCard, what: str, found: int) -> Check:
     return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
 
 
+def check_of(what: str, expected: str, look: Callable[[], tuple[str, Verdict, str]], hint: str = UNPACK) -> Check:
+    """A line about files that are opened for it. An error of one of them is what was found, and `hint` what to do then.
+
+    Args:
+        look: gives what was found, the verdict, and what to do about it.
+    """
+    try:
+        return Check(what, expected, *look())
+    except LobeError as error:
+        return Check(what, expected, str(error), "error", hint)
+
+
 def first_image_check(reader: Reader) -> Check:
     """Decodes the first image, for datasets without masks."""
-    try:
+
+    def look() -> tuple[str, Verdict, str]:
         reader.sample(reader.ids[0]).image()
-    except LobeError as error:
-        return Check("first image", "readable", str(error), "error", "Unpack the images again.")
-    return Check("first image", "readable", "readable", "ok")
+        return "readable", "ok", ""
+
+    return check_of("first image", "readable", look)
 
 
 def first_sample_check(reader: Reader) -> Check:
@@ -113,7 +128,7 @@ def first_sample_check(reader: Reader) -> Check:
         image = sample.image()
         filled = sample.masks(image.shape).any()
     except LobeError as error:
-        return Check("first image with a finding", "readable", str(error), "error", "Unpack the images again.")
+        return Check("first image with a finding", "readable", str(error), "error", UNPACK)
     # Not an error: LoVT's exchanged coordinates may put an object outside its image.
     found = f"readable, mask {'filled' if filled else 'empty'}"
     return Check("first image with a finding", "readable, mask filled", found, "ok" if filled else "warning")
