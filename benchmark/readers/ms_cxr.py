@@ -74,10 +74,10 @@ class DatasetReader(UnnamedReader):
         self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
 
     def sample(self, sample_id: str) -> Sample:
-        phrases = self._rows[sample_id].phrases
+        sample, phrases = super().sample(sample_id), self._rows[sample_id].phrases
         boxes, labels = [np.array(listed, np.float64) for listed in phrases.values()], [label for label, _ in phrases]
         return replace(
-            super().sample(sample_id),
+            sample,
             boxes_xywh=np.concatenate(boxes),
             box_labels=np.repeat(np.array(labels, np.int64), [len(b) for b in boxes]),
             phrases=tuple(Phrase(text, b, self.card.classes[label]) for b, (label, text) in zip(boxes, phrases, strict=True)),

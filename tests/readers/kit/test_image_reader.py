@@ -84,6 +84,12 @@ def test_image_and_masks_have_the_size_that_labels_are_drawn_on(root: Path):
         sample.masks((9, 8))
 
 
+def test_a_reader_that_promises_masks_draws_them(root: Path):
+    promised = type("Promised", (Plain,), {"masked": True})(CARD, root).sample("a")
+    with pytest.raises(NotImplementedError, match="Promised is masked and draws no masks"):
+        promised.masks((8, 8))
+
+
 def test_errors_of_an_unnamed_reader_tell_the_row_and_not_the_image(root: Path):
     (root / "b.png").write_bytes(b"no picture")
     reader = Unnamed(CARD, root)
