@@ -142,13 +142,15 @@ class Reader(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Reads label files and lists images; sets `release` and `images`."""
+        """Reads label files and lists images; sets `release`, `images` and `tables`."""
 
     release: str
     partial: str = ""
     """What a known partial release holds, where the folder is one: its jobs run whole, are never ranked, and stand beside nothing."""
     images: Mapping[str, Path]
     """The image file of every usable id, in the order the split rules start from."""
+    tables: tuple[Path, ...]
+    """Files that decide ids, boxes, masks and splits."""
     listed_files: ClassVar[str] = "image files"
     """What `image_files` names, and what to ask where some are not there: for sentences."""
     completeness: ClassVar[str] = "Is the download complete, and do all links lead somewhere?"
@@ -162,9 +164,9 @@ class Reader(ABC):
     def sample(self, sample_id: str) -> Sample:
         """The image of that id with its ground truth. Raises DataError for an id that is none of `ids`."""
 
-    @abstractmethod
     def label_files(self) -> tuple[Path, ...]:
-        """Files that decide ids, boxes, masks and splits."""
+        """`tables`."""
+        return self.tables
 
     def image_files(self) -> tuple[Path, ...]:
         """The image file of every id. Whether each is there, `image_sizes` tells."""
@@ -239,10 +241,13 @@ class Reader(ABC):
         """Files of a sample that are neither label files nor decoded: reports, each in a file of its own."""
         return ()
 
+    published_in: Path | None = None
+    """The folder of a release that publishes checksums, where it need not be `root`."""
+
     @property
     def checksum_folders(self) -> tuple[Path, ...]:
         """Where the release's own list of checksums may lie; its names start there."""
-        return (self.root,)
+        return (self.published_in or self.root,)
 
     def decided(self) -> str:
         """What else than files decides samples and is not in a job's reference to the dataset; text that only equal decisions share."""

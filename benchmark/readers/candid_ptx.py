@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,14 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, PartialRelease
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import Check, Reader, Sample, Verdict
-from benchmark.readers.kit.boxes import require_size
+from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.checks import first_sample_check, release_checks
-from benchmark.readers.kit.rle import EMPTY, code_check, union_of
-from benchmark.readers.kit.splits import Splits, permutation_split, require_rule
+from benchmark.readers.kit.coded import CodedReader
+from benchmark.readers.kit.rle import EMPTY
+from benchmark.readers.kit.splits import Splits, by_patient, permutation_split, require_rule
 from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import files_in, the_one
+from benchmark.readers.kit.walk import files_in, the_one_needed
 
 SIDE = 1024  # rows and columns of every image and mask
 TABLE = "Pneumothorax_reports.csv"
@@ -49,16 +48,19 @@ class _Label:
     codes: tuple[tuple[int, str], ...]
 
 
-class DatasetReader(Reader):
+class DatasetReader(CodedReader):
     """Images with a row, ids are SOP instance ids. The patient is the part of `filename` before the first underscore."""
+
+    side = SIDE
 
     def open(self) -> None:
         base = self.folder_with(TABLE)
-        self._table = base / TABLE
-        folder = the_one(self.card.name, "the folder of images", [base / name for name in IMAGE_FOLDERS if (base / name).is_dir()])
-        if folder is None:
-            raise DataError(f"{self.card.name}: no folder {' or '.join(IMAGE_FOLDERS)} beside {TABLE}. Unpack the images there.")
-        self._labels = self._read(read_table(self._table, self.card.name))
+        self.tables = (base / TABLE,)
+        there = [base / name for name in IMAGE_FOLDERS if (base / name).is_dir()]
+        otherwise = f"no folder {' or '.join(IMAGE_FOLDERS)} beside {TABLE}. Unpack the images there."
+        folder = the_one_needed(self.card.name, "the folder of images", there, otherwise)
+        self._labels = self._read(read_table(base / TABLE, self.card.name))
+        self.codes = {sample_id: label.codes for sample_id, label in self._labels.items()}
         present = {path.name for path in files_in(folder)}
         missing = sum(i not in present for i in self._labels)
         if missing:
@@ -74,19 +76,17 @@ class DatasetReader(Reader):
         if self._two_patients:
             self.warnings.append(f"{self.card.name}: {len(self._two_patients):,} images stand under two patients and are left out.")
 
-    def sample(self, sample_id: str) -> Sample:
-        path, label = self.path_of(sample_id), self._labels[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=label.patient,
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id),
-            files=(path,),
-            positive=bool(label.codes),
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return self._labels[sample_id].patient
 
-    def label_files(self) -> tuple[Path, ...]:
-        return (self._table,)
+    def where_of(self, sample_id: str) -> str:
+        return self._where(self._labels[sample_id].line)
+
+    def row_of(self, line: int, sample_id: str) -> str:
+        return self._where(line)
+
+    def decode(self, sample_id: str) -> np.ndarray:
+        return read_unnamed(read_dicom, self.images[sample_id], self.where_of(sample_id)).pixels
 
     def split(self, rule: SplitRule) -> Splits:
         """LOBE's own, the release has none: sorted patients in random order, test first, then validation, then train.
@@ -94,9 +94,7 @@ class DatasetReader(Reader):
         Shares are of patients; a patient's images keep the order of the table.
         """
         numbers = require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
-        images: dict[str, list[str]] = {}
-        for sample_id, label in self._labels.items():
-            images.setdefault(label.patient, []).append(sample_id)
+        images = by_patient(self._labels, self.patient_of)
         members = permutation_split(sorted(images), numbers.seed, numbers.validation_share, numbers.test_share)
         return {split: tuple(i for patient in chosen for i in images[patient]) for split, chosen in members.items()}
 
@@ -118,7 +116,7 @@ class DatasetReader(Reader):
             yield Check("variant of the run-length codes", "relative, down the columns", "not verified", "unknown", "Look at some masks.")
             verdict: Verdict = "warning" if self._two_patients else "ok"
             yield Check(TWO_PATIENTS, "at least 1 is known", f"{len(self._two_patients):,}", verdict)
-        yield code_check([code for label in labels for code in self._codes(label)], SIDE)
+        yield self.check_codes()
         yield first_sample_check(self)
 
     def _read(self, table: Table) -> dict[str, _Label]:
@@ -149,21 +147,6 @@ class DatasetReader(Reader):
             raise DataError(f"{self._where(seen[EMPTY])}: {EMPTY} here and a mask of the same image in line {other:,}.")
         codes = () if EMPTY in seen else tuple((line, code) for line, _, code in rows)
         return _Label(rows[0][0], rows[0][1], codes)
-
-    def _image(self, sample_id: str) -> np.ndarray:
-        where = self._where(self._labels[sample_id].line)
-        pixels = read_unnamed(read_dicom, self.images[sample_id], where).pixels
-        require_size(pixels.shape, (SIDE, SIDE), where, of="masks")
-        return pixels
-
-    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
-        """(1, 1024, 1024) bool: the union of the image's masks."""
-        label = self._labels[sample_id]
-        require_size(shape, (SIDE, SIDE), self._where(label.line), of="masks")
-        return union_of(self._codes(label), SIDE)[None]
-
-    def _codes(self, label: _Label) -> list[tuple[str, str]]:
-        return [(self._where(line), code) for line, code in label.codes]
 
     def _where(self, line: int) -> str:
         return f"{self.card.name}: {TABLE} line {line:,}"

@@ -22,14 +22,12 @@ from benchmark.readers.base import Check
 from benchmark.readers.kit.boxed import BoxedReader
 from benchmark.readers.kit.boxes import xywh_of
 from benchmark.readers.kit.checks import first_sample_check, release_checks, split_checks, tolerated
-from benchmark.readers.kit.holdout import official_test_and_holdout
 from benchmark.readers.kit.splits import Splits
-from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.tables import class_index, locate, released
 from benchmark.readers.kit.text import read_json
 from benchmark.readers.kit.walk import find_files
 
 FILES = {"train": "ChestX_Det_train.json", "test": "ChestX_Det_test.json"}
-RULE = "official test, stratified holdout"
 SIDE = 1024  # rows and columns of every image; boxes and polygons are in these pixels
 FIELDS = ("file_name", "syms", "boxes", "polygons")
 # The released polygons end at most 9 pixels from their box (all 9,639 compared); x and y exchanged are further off.
@@ -62,24 +60,12 @@ class DatasetReader(BoxedReader):
     def open(self) -> None:
         self._base = base = self.folder_with(FILES["train"])
         self._annotated: dict[str, Annotated] = {}
-        for subset in FILES:
-            self._read(subset)
+        self.tables = tuple(map(self._read, FILES))
         self.subset = {i: one.subset for i, one in self._annotated.items()}
         self.boxes = {i: (xywh_of(one.xyxy.astype(np.float64)), one.labels) for i, one in self._annotated.items()}
         found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
         self.images = locate(self._annotated, found, self.card.name, " and ".join(FILES.values()))
         self.release = "training and test file with polygons"
-
-    def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / name for name in FILES.values())
-
-    def split(self, rule: SplitRule) -> Splits:
-        """The official test file, and a validation share of the training file held out by whether an image has a finding.
-
-        Raises:
-            SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
-        """
-        return official_test_and_holdout(self.ids_of("train"), self.ids_of("test"), self.kind_of, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
@@ -89,12 +75,10 @@ class DatasetReader(BoxedReader):
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _read(self, subset: str) -> None:
-        path = self._base / FILES[subset]
+    def _read(self, subset: str) -> Path:
+        path = released(self._base, FILES[subset], self.card.name)
         try:
             entries = read_json(path, self.card.name, list)
-        except FileNotFoundError:
-            raise DataError(f"{self.card.name}: {path.name} is missing in {self._base}. It is part of the public release.") from None
         except ValueError as error:
             raise DataError(f"{self.card.name}: {path.name} is no readable JSON ({error}). Fetch the file again.") from None
         if not entries:
@@ -110,16 +94,13 @@ class DatasetReader(BoxedReader):
             if name in self._annotated:
                 raise DataError(f"{where}: {name} is listed a second time, first in {FILES[self._annotated[name].subset]}.")
             self._annotated[name] = self._parse(subset, entry, f"{where} ({name})")
+        return path
 
     def _parse(self, subset: str, entry: dict[str, Any], where: str) -> Annotated:
         names, boxes, polygons = (entry[field] for field in FIELDS[1:])
         if not all(isinstance(listed, list) for listed in (names, boxes, polygons)) or not len(names) == len(boxes) == len(polygons):
             raise DataError(f"{where}: syms, boxes and polygons are not three lists of one length.")
-        labels = []
-        for name in names:
-            if name not in self.card.classes:
-                raise DataError(f"{where}: finding {name!r}; expected one of {', '.join(self.card.classes)}.")
-            labels.append(self.card.classes.index(name))
+        labels = [class_index(name, self.card.classes, where, "finding") for name in names]
         corners = [_corners(box, f"{where}, box {k}") for k, box in enumerate(boxes, start=1)]
         outlines = [
             _outline(points, box, f"{where}, polygon {k}") for k, (points, box) in enumerate(zip(polygons, corners, strict=True), start=1)

@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,16 +18,15 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
-from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.observations import CHEXPERT_OBSERVATIONS
-from benchmark.readers.base import Check, Reader, Sample
-from benchmark.readers.kit.checks import count_checks, first_image_check, phantom_checks, split_checks
+from benchmark.readers.base import Check
+from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.chexpert_5x200 import PER_CLASS, fewest_candidates, gloria_set, interleaved, mgca_set, prior_set
 from benchmark.readers.kit.holdout import hold_out, sampled
-from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.image_reader import UnnamedReader
+from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import cells_of, read_table, require_columns, require_inside, rows_by_name
-from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import files_in
 
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT_OBSERVATIONS)
@@ -71,7 +69,7 @@ class Study:
         return self.path.split("/")[1]
 
 
-class DatasetReader(Reader):
+class DatasetReader(UnnamedReader):
     """CheXpert's frontal images. Ids are paths below the archive; patients are known."""
 
     listed_files = "frontal images"
@@ -84,34 +82,28 @@ class DatasetReader(Reader):
         self._test = images_of_test(base, self._tested)
         self._studies = {study.path: study for study in (*self._train, *self._valid, *self._test) if study.frontal}
         self.images = {path: base / path for path in self._studies}
+        optional = (base / name for name in (PRIOR_LIST, TEST_TABLE))
+        self.tables = (base / TRAIN_TABLE, base / VALID_TABLE, *(path for path in optional if path.is_file()))
         self.release = f"{archive}, labels of train.csv and valid.csv" + (f" and {TEST_TABLE}" if self._tested else "")
 
-    def sample(self, sample_id: str) -> Sample:
-        path, study = self.path_of(sample_id), self._studies[sample_id]
-        labels = labels_of(study, self.card.classes, self.card.uncertain)
-        return Sample(
-            id=sample_id,
-            patient_id=study.patient,
-            image=partial(read_unnamed, read_grey, path, f"{self.card.name}: {study.where}"),
-            files=(path,),
-            positive=bool((labels == 1).any()),
-            view=study.view,
-            labels=labels,
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return self._studies[sample_id].patient
 
-    def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self.path_of(sample_id),)
+    def view_of(self, sample_id: str) -> str | None:
+        return self._studies[sample_id].view
 
-    def label_files(self) -> tuple[Path, ...]:
-        optional = (self._base / name for name in (PRIOR_LIST, TEST_TABLE))
-        return (self._base / TRAIN_TABLE, self._base / VALID_TABLE, *(path for path in optional if path.is_file()))
+    def labels_of(self, sample_id: str) -> np.ndarray:
+        return labels_of(self._studies[sample_id], self.card.classes, self.card.uncertain)
+
+    def where_of(self, sample_id: str) -> str:
+        return f"{self.card.name}: {self._studies[sample_id].where}"
 
     def split(self, rule: SplitRule) -> Splits:
         if rule.rule in DRAWN:
             most = PER_CLASS if self.phantom is None else min(PER_CLASS, max(fewest_candidates(self._train), 1))
-            return _test_only(interleaved(DRAWN[rule.rule](self._train, most)))
+            return only_tested(interleaved(DRAWN[rule.rule](self._train, most)))
         if rule.rule == PRIOR_RULE:
-            return _test_only(interleaved(tuple(self._prior_list())))
+            return only_tested(interleaved(tuple(self._prior_list())))
         numbers = require_rule(rule, (RULE, TEST_RULE, *DRAWN, PRIOR_RULE), "seed", dataset=self.card.name)
         drawn = mgca_split(self._train, self._valid, numbers.seed)
         return drawn if rule.rule == RULE else drawn | {"test": self._official_test()}
@@ -133,12 +125,9 @@ class DatasetReader(Reader):
             counts |= {"test_studies": len(self._tested), "test_studies with an image": len(self._test)}
             for name in self.card.classes:
                 counts[f"{name} test positive"] = sum(values[name] == POSITIVE for values in self._tested.values())
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, self.ids)
-        else:
-            expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
-            yield from count_checks(expected, counts, "Is this the complete, unedited v1.0?")
-            yield from split_checks(self, patient_of=lambda i: self._studies[i].patient)
+        expected = {what: n for what, n in self.card.expected.items() if "test" not in what or self._tested}
+        yield from release_checks(self, counts, "Is this the complete, unedited v1.0?", expected)
+        yield from split_checks(self, patient_of=self.patient_of)
         yield first_image_check(self)
 
     def _official_test(self) -> tuple[str, ...]:
@@ -164,10 +153,6 @@ class DatasetReader(Reader):
         if foreign:
             raise SplitError(f"{self.card.name}: {len(foreign):,} of {len(listed):,} images of {PRIOR_LIST} are not in {TRAIN_TABLE}.")
         return listed
-
-
-def _test_only(ids: Sequence[str]) -> Splits:
-    return {"train": (), "validation": (), "test": tuple(ids)}
 
 
 def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:

@@ -6,21 +6,22 @@ Lists have no header, and ids of some sources contain blanks: lines are read fro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, PartialRelease
-from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import one_hot
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check, Sample
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.holdout import hold_out, sampled
+from benchmark.readers.kit.image_reader import ImageReader
 from benchmark.readers.kit.splits import Numbers, Splits, require_rule
 from benchmark.readers.kit.tables import require_inside
-from benchmark.readers.kit.text import read_lines
-from benchmark.readers.kit.walk import names_in, the_one
+from benchmark.readers.kit.text import numbered_lines
+from benchmark.readers.kit.walk import names_in, the_one_needed
 
 LISTS = {"train": ("train.txt", "train_COVIDx9A.txt"), "test": ("test.txt", "test_COVIDx9A.txt")}
 RULE = "covidx"
@@ -36,12 +37,13 @@ class ListedImage:
     label: str
 
 
-class DatasetReader(Reader):
+class DatasetReader(ImageReader):
     """COVIDx 9A. An image's id is its file name; patients are those of the lists."""
 
     def open(self) -> None:
-        self._files = {subset: self._list_file(subset) for subset in LISTS}
-        self._lists = {subset: read_list(path, self.card.name, self.card.classes) for subset, path in self._files.items()}
+        self.tables = tuple(map(self._list_file, LISTS))
+        listed = (read_list(path, self.card.name, self.card.classes) for path in self.tables)
+        self._lists = dict(zip(LISTS, listed, strict=True))
         self._lines = {line.name: line for subset in LISTS for line in self._lists[subset]}
         n_listed = sum(map(len, self._lists.values()))
         if len(self._lines) < n_listed:
@@ -57,18 +59,17 @@ class DatasetReader(Reader):
         self.release = "lists 9A (three classes)"
 
     def sample(self, sample_id: str) -> Sample:
-        path, line = self.path_of(sample_id), self._lines[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=line.patient_id,
-            image=partial(read_grey, path, sample_id),
-            files=(path,),
-            positive=self._is_positive(sample_id),
-            labels=one_hot([self.card.classes.index(line.label)], len(self.card.classes))[0],
-        )
+        """Of the three classes one is the finding."""
+        return replace(super().sample(sample_id), positive=self.is_positive(sample_id))
 
-    def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._files.values())
+    def patient_of(self, sample_id: str) -> str:
+        return self._lines[sample_id].patient_id
+
+    def labels_of(self, sample_id: str) -> np.ndarray:
+        return one_hot([self.card.classes.index(self._lines[sample_id].label)], len(self.card.classes))[0]
+
+    def is_positive(self, sample_id: str) -> bool:
+        return self._lines[sample_id].label == COVID
 
     def split(self, rule: SplitRule) -> Splits:
         """MGCA's: the official train list cut by image, without regard to patients; the official test list."""
@@ -80,22 +81,17 @@ class DatasetReader(Reader):
             "images": len(self._lines),
             "train_list": len(self._lists["train"]),
             "test_list": len(self._lists["test"]),
-            "positives": sum(map(self._is_positive, self._lines)),
+            "positives": sum(map(self.is_positive, self._lines)),
         }
         counts |= {f"train_{name.lower()}": sum(line.label == name for line in self._lists["train"]) for name in self.card.classes}
         yield from release_checks(self, counts, "Are these the lists 9A of COVID-Net?")
-        yield from split_checks(self, positive=self._is_positive, patient_of=lambda i: self._lines[i].patient_id)
+        yield from split_checks(self, positive=self.is_positive, patient_of=self.patient_of)
         yield first_image_check(self)
-
-    def _is_positive(self, sample_id: str) -> bool:
-        return self._lines[sample_id].label == COVID
 
     def _list_file(self, subset: str) -> Path:
         there = [self.root / name for name in LISTS[subset] if (self.root / name).is_file()]
-        found = the_one(self.card.name, f"the {subset} list", there)
-        if found is None:
-            raise DataError(f"{self.card.name}: neither {' nor '.join(LISTS[subset])} is in {self.root}. It is part of COVID-Net's labels.")
-        return found
+        otherwise = f"neither {' nor '.join(LISTS[subset])} is in {self.root}. It is part of COVID-Net's labels."
+        return the_one_needed(self.card.name, f"the {subset} list", there, otherwise)
 
 
 def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[ListedImage, ...]:
@@ -105,17 +101,14 @@ def read_list(path: Path, dataset: str, classes: Iterable[str]) -> tuple[ListedI
         DataError: fewer than four fields, or another class, with the line.
     """
     known, lines = tuple(classes), []
-    for number, text in enumerate(read_lines(path, dataset), start=1):
-        if not text.strip():
-            continue
+    for number, text in numbered_lines(path, dataset):
+        where = f"{dataset}: {path.name} line {number:,}"
         fields = text.rstrip().rsplit(" ", 3)
         if len(fields) < 4:
-            raise DataError(f"{dataset}: {path.name} line {number:,} has {len(fields)} fields, expected patient, file, class and source.")
+            raise DataError(f"{where} has {len(fields)} fields, expected patient, file, class and source.")
         if fields[2] not in known:
-            raise DataError(
-                f"{dataset}: {path.name} line {number:,}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?"
-            )
-        require_inside(fields[1], f"{dataset}: {path.name} line {number:,}")
+            raise DataError(f"{where}: class {fields[2]!r}, expected {', '.join(known)}: are these lists 9A?")
+        require_inside(fields[1], where)
         lines.append(ListedImage(fields[0], fields[1], fields[2]))
     if not lines:
         raise DataError(f"{dataset}: {path.name} is empty.")

@@ -8,20 +8,21 @@ are not read. SCR may not be passed on, so no error names a file: an image is to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, ImageError, LobeError, PartialRelease
+from benchmark.errors import DataError, ImageError, PartialRelease
 from benchmark.files import read_bytes
-from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
-from benchmark.readers.base import Check, Reader, Sample, Verdict
+from benchmark.imaging.picture import read_mask, size_of
+from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.boxes import require_size
-from benchmark.readers.kit.checks import release_checks
+from benchmark.readers.kit.checks import check_of, release_checks
 from benchmark.readers.kit.holdout import hold_out
+from benchmark.readers.kit.image_reader import UnnamedReader
 from benchmark.readers.kit.outlines import FOLDS, STRUCTURES, find_outlines, fold_by_number, structure_of
 from benchmark.readers.kit.splits import Splits, require_rule
 from benchmark.readers.kit.unnamed import read_unnamed
@@ -32,14 +33,17 @@ N_BYTES = 2 * SIDE * SIDE  # 16-bit big-endian, no header
 WHITEST = 4095  # 12 bits
 MASK_SIDE = 1024
 N_LOOKED_AT = 3  # images whose polarity `verify` looks at
+AGAIN = "Fetch this file again."
 RULE = "train on fold 1", "train on fold 2"
 
 _ID = re.compile(r"JPC(LN|NN)\d{3}")
 _PNG_STEM = re.compile(r"(JPC(?:LN|NN)\d{3})(?:\.IMG)?", re.IGNORECASE)  # JPCLN001.png and JPCLN001.IMG.png
 
 
-class DatasetReader(Reader):
+class DatasetReader(UnnamedReader):
     """JSRT's .IMG files, or PNG copies of them, and SCR's outlines, anywhere in the folder. Patients are unknown."""
+
+    side, drawn, masked = SIDE, "outlines", True
 
     def open(self) -> None:
         unknown = [name for name in self.card.classes if name not in STRUCTURES]
@@ -60,19 +64,14 @@ class DatasetReader(Reader):
         if not self._raw:
             self.warnings.append(f"{self.card.name}: images are PNG copies; JSRT's own have 12 bits.")
 
-    def sample(self, sample_id: str) -> Sample:
-        image = self.path_of(sample_id)
-        return Sample(
-            id=sample_id,
-            patient_id=None,
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id),
-            files=(image, *(path for paths in self._mask_files[sample_id].values() for path in paths)),
-            positive=True,
-        )
+    def files_of(self, sample_id: str) -> tuple[Path, ...]:
+        return (self.path_of(sample_id), *(path for paths in self._mask_files[sample_id].values() for path in paths))
 
-    def label_files(self) -> tuple[Path, ...]:
-        return tuple(path for masks in self._mask_files.values() for paths in masks.values() for path in paths)
+    def is_positive(self, sample_id: str) -> bool:
+        return True
+
+    def where_of(self, sample_id: str) -> str:
+        return f"{self.card.name}: image {self._place[sample_id]:,} of {len(self.images):,} in the order of names"
 
     def split(self, rule: SplitRule) -> Splits:
         """SCR's two-fold cross-validation, one direction: one fold trains, the other tests; of the training fold a share validates.
@@ -99,62 +98,52 @@ class DatasetReader(Reader):
         yield Check("odd file numbers in fold1, even in fold2", f"{len(self.images):,}", f"{odd:,}", verdict)
         if not self._outlines.split_on_disk:
             yield Check("folds", "fold1 and fold2 as folders", "none, file numbers decide", "warning", "SCR's zip has the folders.")
-        yield self._check_polarity()
-        yield self._check_files()
-
-    def _check_files(self) -> Check:
-        """Sizes of all files by their headers or lengths, then one image and its masks whole."""
-        size = f"{N_BYTES:,} bytes" if self._raw else f"{SIDE} x {SIDE} pixels"
-        expected = f"{size} an image, masks of {MASK_SIDE} x {MASK_SIDE}"
-        try:
-            for sample_id, path in self.images.items():
-                if self._raw:
-                    self._require_bytes(sample_id, path.stat().st_size)
-                else:
-                    self._require_image(sample_id, read_unnamed(size_of, path, self._where(sample_id)))
-                for structure, paths in self._mask_files[sample_id].items():
-                    for mask in paths:
-                        where = self._where(sample_id, structure)
-                        require_size(read_unnamed(size_of, mask, where), (MASK_SIDE, MASK_SIDE), where, "mask", "outlines")
-            first = self.ids[0]
-            filled = self._masks(first, self._image(first).shape).any(axis=(1, 2)).all()
-        except LobeError as error:
-            return Check("files", expected, str(error), "error", "Fetch this file again.")
-        if not filled:
-            return Check("files", expected, "a mask of the first image is empty", "error", "Every image shows lungs and a heart.")
-        return Check("files", expected, f"all {len(self.images):,} agree, the first is readable", "ok")
-
-    def _check_polarity(self) -> Check:
-        """Whether air is darker than the heart, in the first, the middle and the last image: a negative copy would train and score."""
         chosen = sorted({round(k * (len(self.images) - 1) / (N_LOOKED_AT - 1)) for k in range(N_LOOKED_AT)})
-        what, expected = "lungs darker than the heart", f"in {len(chosen)} images"
-        try:
-            negative = sum(self._is_negative(self.ids[k]) for k in chosen)
-        except LobeError as error:
-            return Check(what, expected, str(error), "error", "Fetch this file again.")
+        look = partial(self._look_at_polarity, [self.ids[k] for k in chosen])
+        yield check_of("lungs darker than the heart", f"in {len(chosen)} images", look, AGAIN)
+        size = f"{N_BYTES:,} bytes" if self._raw else f"{SIDE} x {SIDE} pixels"
+        yield check_of("files", f"{size} an image, masks of {MASK_SIDE} x {MASK_SIDE}", self._look_at_files, AGAIN)
+
+    def _look_at_files(self) -> tuple[str, Verdict, str]:
+        """Sizes of all files by their headers or lengths, then one image and its masks whole."""
+        for sample_id, path in self.images.items():
+            if self._raw:
+                self._require_bytes(sample_id, path.stat().st_size)
+            else:
+                self.require_frame(sample_id, read_unnamed(size_of, path, self.where_of(sample_id)))
+            for structure, paths in self._mask_files[sample_id].items():
+                for mask in paths:
+                    where = f"{self.where_of(sample_id)}, {structure}"
+                    require_size(read_unnamed(size_of, mask, where), (MASK_SIDE, MASK_SIDE), where, "mask", self.drawn)
+        first = self.ids[0]
+        if not self.masks(first, self.image(first).shape).any(axis=(1, 2)).all():
+            return "a mask of the first image is empty", "error", "Every image shows lungs and a heart."
+        return f"all {len(self.images):,} agree, the first is readable", "ok", ""
+
+    def _look_at_polarity(self, ids: Sequence[str]) -> tuple[str, Verdict, str]:
+        """Whether air is darker than the heart, in the first, the middle and the last image: a negative copy would train and score."""
+        negative = sum(map(self._is_negative, ids))
         hint = "These are negatives: bone must come out bright. Invert the copy, or use JSRT's .IMG files."
-        return Check(what, expected, f"in {len(chosen) - negative}", "error" if negative else "ok", hint if negative else "")
+        return f"in {len(ids) - negative}", "error" if negative else "ok", hint if negative else ""
 
     def _is_negative(self, sample_id: str) -> bool:
-        image = self._image(sample_id)
-        masks = dict(zip(self.card.classes, self._masks(sample_id, image.shape), strict=True))
+        image = self.image(sample_id)
+        masks = dict(zip(self.card.classes, self.masks(sample_id, image.shape), strict=True))
         if not all(name in masks and masks[name].any() for name in STRUCTURES):
             return False  # emptiness is told with the files
         return bool(image[masks["lungs"]].mean() > image[masks["heart"]].mean())
 
-    def _image(self, sample_id: str) -> np.ndarray:
+    def decode(self, sample_id: str) -> np.ndarray:
         """(2048, 2048), larger is brighter: uint16 of 12 bits from the release's files, uint8 or uint16 from PNG.
 
         The release stores large values where film is blackest, so they are inverted. A PNG is taken as it is displayed: the known copy
         keeps the stored values as indices into an inverted palette.
         """
-        where, path = self._where(sample_id), self.images[sample_id]
         if not self._raw:
-            pixels = read_unnamed(partial(read_grey, rule=GreyRule.LUMA), path, where)
-            self._require_image(sample_id, pixels.shape)
-            return pixels
+            return super().decode(sample_id)
+        where = self.where_of(sample_id)
         try:
-            raw = read_bytes(path)
+            raw = read_bytes(self.images[sample_id])
         except OSError as error:
             raise ImageError(f"{where}: the file cannot be read ({error.strerror}). Is the image folder complete?") from None
         self._require_bytes(sample_id, len(raw))
@@ -166,15 +155,15 @@ class DatasetReader(Reader):
             )
         return (WHITEST - stored).astype(np.uint16)
 
-    def _masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
+    def masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
         """(C, 2048, 2048) bool: each pixel of SCR's masks is a square of two by two of the image."""
-        self._require_image(sample_id, shape)
+        self.require_frame(sample_id, shape)
         masks = np.zeros((len(self.card.classes), MASK_SIDE, MASK_SIDE), bool)
         for channel, name in enumerate(self.card.classes):
             for path in self._mask_files[sample_id][name]:
-                where = self._where(sample_id, name)
+                where = f"{self.where_of(sample_id)}, {name}"
                 mask = read_unnamed(read_mask, path, where)
-                require_size(mask.shape, (MASK_SIDE, MASK_SIDE), where, "mask", "outlines")
+                require_size(mask.shape, (MASK_SIDE, MASK_SIDE), where, "mask", self.drawn)
                 masks[channel] |= mask
         factor = SIDE // MASK_SIDE
         return masks.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -214,25 +203,19 @@ class DatasetReader(Reader):
         for sample_id in self.images:
             folds = outlines.files.get(sample_id, {})
             if len(folds) > 1:
-                raise DataError(f"{self._where(sample_id)}: masks in both folds. It would train and test; remove one copy.")
+                raise DataError(f"{self.where_of(sample_id)}: masks in both folds. It would train and test; remove one copy.")
             by_structure = next(iter(folds.values()), {})
             missing = [s for structures in STRUCTURES.values() for s in structures if s not in by_structure]
             if missing:
                 places = " or ".join(f"{folder}/{missing[0]}" for folder in outlines.folders)
-                raise DataError(f"{self._where(sample_id)}: no mask in {places}.")
+                raise DataError(f"{self.where_of(sample_id)}: no mask in {places}.")
             self._fold[sample_id] = next(iter(folds))
             self._mask_files[sample_id] = {n: tuple(by_structure[s] for s in STRUCTURES[n]) for n in self.card.classes}
+        self.tables = tuple(path for masks in self._mask_files.values() for paths in masks.values() for path in paths)
 
     def _require_bytes(self, sample_id: str, n_bytes: int) -> None:
         if n_bytes != N_BYTES:
             raise ImageError(
-                f"{self._where(sample_id)}: {n_bytes:,} bytes, expected {N_BYTES:,} ({SIDE} x {SIDE} of 16 bits, no header). "
+                f"{self.where_of(sample_id)}: {n_bytes:,} bytes, expected {N_BYTES:,} ({SIDE} x {SIDE} of 16 bits, no header). "
                 "Is the file cut off or converted?"
             )
-
-    def _require_image(self, sample_id: str, shape: tuple[int, ...]) -> None:
-        require_size(shape, (SIDE, SIDE), self._where(sample_id), of="outlines")
-
-    def _where(self, sample_id: str, structure: str = "") -> str:
-        of = f", {structure}" if structure else ""
-        return f"{self.card.name}: image {self._place[sample_id]:,} of {len(self.images):,} in the order of names{of}"

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
@@ -22,16 +22,15 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.files import read_bytes, require_regular
-from benchmark.imaging.picture import read_grey
 from benchmark.metrics.classification import UNKNOWN
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check
 from benchmark.readers.kit.checks import first_image_check, release_checks
+from benchmark.readers.kit.image_reader import UnnamedReader
 from benchmark.readers.kit.sections import report_text
-from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import open_text
-from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import the_one
+from benchmark.readers.kit.walk import the_one, the_one_needed
 
 FRONTAL = ("PA", "AP")
 TABLES = ("split", "metadata", "chexpert")
@@ -72,14 +71,14 @@ class Image:
         return f"{self.folder}.txt"
 
 
-class DatasetReader(Reader):
+class DatasetReader(UnnamedReader):
     """Frontal images of MIMIC-CXR-JPG. Ids are DICOM ids; patients are known."""
 
     listed_files = "frontal images and reports"
 
     def open(self) -> None:
-        self._base = self._image_base()
-        self._tables = {name: self._table(name) for name in TABLES}
+        self.published_in = self._base = self._image_base()
+        self._paths = {name: self._table(name) for name in TABLES}
         views = {dicom: sys.intern(view) for dicom, view in self._read("metadata", VIEW_COLUMNS)}
         self._rows: dict[str, Image] = {}
         patients: set[str] = set()
@@ -106,38 +105,24 @@ class DatasetReader(Reader):
         self._counts |= {f"{part}_images": parts[part] for part in ("train", "validate", "test")}
         self._counts |= {"studies": len(studies), "patients": len(patients), "labelled_studies": len(self._labels)}
         self._reports = self._report_source()
+        # The archive of reports decides as tables do; unpacked reports are files of their samples.
+        self.tables = (*self._paths.values(), *((self._reports,) if self._reports.suffix == ".zip" else ()))
         self.release = f"tables {PREFIX}*, reports {'in the archive' if self._reports.suffix == '.zip' else 'unpacked'}"
 
-    def sample(self, sample_id: str) -> Sample:
-        path, one = self.path_of(sample_id), self._rows[sample_id]
-        labels = self._labels_of(one)
-        return Sample(
-            id=sample_id,
-            patient_id=one.subject,
-            image=partial(read_unnamed, read_grey, path, self._where(sample_id)),
-            files=(path,),
-            positive=bool((labels == 1).any()),
-            report=self._text(one),
-            view=one.view,
-            labels=labels,
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return self._rows[sample_id].subject
 
-    def label_files(self) -> tuple[Path, ...]:
-        """The tables, and the archive of reports where they are not unpacked."""
-        archive = (self._reports,) if self._reports.suffix == ".zip" else ()
-        return (*self._tables.values(), *archive)
+    def view_of(self, sample_id: str) -> str:
+        return self._rows[sample_id].view
 
-    def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self.images[sample_id],)
+    def where_of(self, sample_id: str) -> str:
+        """The image by its place: no id leaves."""
+        return f"{self.card.name}: frontal image {self._rows[sample_id].place:,} of {self._paths['split'].name}"
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
         """The report, where reports are unpacked and there is one; the archive of all is a label file."""
         report = self._reports / self._rows[sample_id].report
         return (report,) if self._reports.suffix != ".zip" and report.is_file() else ()
-
-    @property
-    def checksum_folders(self) -> tuple[Path, ...]:
-        return (self._base,)
 
     def image_files(self) -> tuple[Path, ...]:
         """Frontal images; with them unpacked reports, whose sizes then enter the digest."""
@@ -153,9 +138,9 @@ class DatasetReader(Reader):
         `5x200`: so of all studies, 200 that show one of the card's classes alone, drawn with the rule's seed; classes take turns.
         """
         if rule.rule == TEST_REPORTS:
-            return {"train": (), "validation": (), "test": self._with_text([one for one in self._first if one.split == "test"])}
+            return only_tested(self._with_text([one for one in self._first if one.split == "test"]))
         numbers = require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
-        return {"train": (), "validation": (), "test": self._five_by_two_hundred(numbers.seed)}
+        return only_tested(self._five_by_two_hundred(numbers.seed))
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts, "Is this the complete release 2.0.0 or 2.1.0?")
@@ -173,7 +158,7 @@ class DatasetReader(Reader):
         n_classes, drawn = len(self.card.classes), []
         alone: list[list[Image]] = [[] for _ in range(n_classes)]
         for one in self._first:
-            labels = self._labels_of(one)
+            labels = self.labels_of(one.dicom)
             if one.study in self._labels and (labels == 1).sum() == 1 and not (labels == UNKNOWN).any():
                 alone[int(labels.argmax())].append(one)
         random = np.random.RandomState(seed)
@@ -192,27 +177,25 @@ class DatasetReader(Reader):
         for one in images:
             if at_most is not None and len(kept) >= at_most:
                 break
-            if self._text(one):
+            if self.report_of(one.dicom):
                 kept.append(one.dicom)
         return tuple(kept)
 
-    def _labels_of(self, one: Image) -> np.ndarray:
+    def labels_of(self, sample_id: str) -> np.ndarray:
         """(C,) int8; a blank is negative, an uncertain label unknown, and so is every label of a study without a row."""
-        row = self._labels.get(one.study)
+        row = self._labels.get(self._rows[sample_id].study)
         if row is None:
             return np.full(len(self.card.classes), UNKNOWN, np.int8)
         values = [cell.strip() for cell in row]
         if any(value not in _VALUES for value in values):
-            raise DataError(f"{self.card.name}: a label of the table {self._tables['chexpert'].name} is none of 1.0, 0.0, -1.0 and blank.")
+            raise DataError(f"{self.card.name}: a label of the table {self._paths['chexpert'].name} is none of 1.0, 0.0, -1.0 and blank.")
         return np.array([_VALUES[value] for value in values], np.int8)
 
-    def _text(self, one: Image) -> str:
+    def report_of(self, sample_id: str) -> str:
         """Findings and impression of the image's study; empty where its report has neither, or is missing."""
+        report = self._rows[sample_id].report
         try:
-            if self._reports.suffix == ".zip":
-                raw = self._archive.read(one.report)
-            else:
-                raw = read_bytes(self._reports / one.report)
+            raw = self._archive.read(report) if self._reports.suffix == ".zip" else read_bytes(self._reports / report)
         except (KeyError, OSError):
             return ""
         return report_text(raw.decode("utf-8-sig", errors="replace"))
@@ -222,17 +205,11 @@ class DatasetReader(Reader):
         require_regular(self._reports)
         return zipfile.ZipFile(self._reports)
 
-    def _where(self, sample_id: str) -> str:
-        """The image by its place: no id leaves."""
-        return f"{self.card.name}: frontal image {self._rows[sample_id].place:,} of {self._tables['split'].name}"
-
     def _image_base(self) -> Path:
         folders = [self.root / folder for folder in IMAGE_FOLDERS]
         holding = [folder for folder in folders if any((folder / f"{PREFIX}split.csv{end}").is_file() for end in ("", ".gz"))]
-        found = the_one(self.card.name, f"{PREFIX}split.csv", holding)
-        if found is not None:
-            return found
-        raise DataError(f"{self.card.name}: {PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0.")
+        otherwise = f"{PREFIX}split.csv.gz is neither in {self.root} nor in its mimic-cxr-jpg/2.0.0."
+        return the_one_needed(self.card.name, f"{PREFIX}split.csv", holding, otherwise)
 
     def _report_source(self) -> Path:
         archives = [self.root / folder / REPORTS_ZIP for folder in REPORT_FOLDERS if (self.root / folder / REPORTS_ZIP).is_file()]
@@ -243,12 +220,8 @@ class DatasetReader(Reader):
             return archive
         first = next(iter(self._rows.values()))
         holding = [self.root / folder for folder in REPORT_FOLDERS if (self.root / folder / first.report).is_file()]
-        unpacked = the_one(self.card.name, "the folder files of MIMIC-CXR's reports", holding)
-        if unpacked is not None:
-            return unpacked
-        raise DataError(
-            f"{self.card.name}: no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
-        )
+        otherwise = f"no reports. Expected {REPORTS_ZIP} of MIMIC-CXR in {self.root} or its mimic-cxr/2.0.0, or unpacked."
+        return the_one_needed(self.card.name, "the folder files of MIMIC-CXR's reports", holding, otherwise)
 
     def _table(self, name: str) -> Path:
         for end in (".gz", ""):
@@ -258,7 +231,7 @@ class DatasetReader(Reader):
 
     def _require_names(self, line: int, cells: Sequence[str]) -> None:
         """Raises DataError for the first of a row's names that is no part of a path, but a path itself."""
-        where = f"{self.card.name}: {self._tables['split'].name} line {line:,}"
+        where = f"{self.card.name}: {self._paths['split'].name} line {line:,}"
         for name, cell in zip(SPLIT_COLUMNS[:3], cells, strict=False):
             require_inside(cell, where)
             if "/" in cell:
@@ -266,7 +239,7 @@ class DatasetReader(Reader):
 
     def _read(self, name: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """Cells of these columns, row by row; blank lines are passed over."""
-        path = self._tables[name]
+        path = self._paths[name]
         try:
             with open_text(path, self.card.name) as handle:
                 rows = csv.reader(handle)

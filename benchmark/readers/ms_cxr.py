@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, LobeError, SplitError
-from benchmark.imaging.picture import read_grey, size_of
-from benchmark.readers.base import SPLITS, Check, Phrase, Reader, Sample
+from benchmark.errors import DataError, SplitError
+from benchmark.imaging.picture import size_of
+from benchmark.readers.base import SPLITS, Check, Phrase, Sample, Verdict
 from benchmark.readers.kit.boxes import require_size
-from benchmark.readers.kit.checks import as_warning, release_checks
-from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.checks import as_warning, check_of, release_checks
+from benchmark.readers.kit.image_reader import UnnamedReader
+from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import not_read, the_one
@@ -52,7 +52,7 @@ class _Image:
     phrases: dict[tuple[int, str], list[tuple[float, ...]]] = field(default_factory=dict)
 
 
-class DatasetReader(Reader):
+class DatasetReader(UnnamedReader):
     """The table of either release over MIMIC-CXR-JPG's files. Ids are DICOM ids; patients are known."""
 
     listed_files = "images of the table"
@@ -67,32 +67,34 @@ class DatasetReader(Reader):
         self._table = found[0]
         if len(found) > 1:
             self.warnings += [not_read(self.card.name, self._place(other), self._place(found[0])) for other in found[1:]]
+        self.tables = (self._table,)
         self._rows = self._read(read_table(self._table, self.card.name))
-        self._base = self._image_base()
+        self.published_in = self._base = self._image_base()
         self.images = {i: self._base / one.path for i, one in self._rows.items()}
         self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
 
     def sample(self, sample_id: str) -> Sample:
-        path, one = self.path_of(sample_id), self._rows[sample_id]
-        boxes = [np.array(listed, np.float64) for listed in one.phrases.values()]
-        names = self.card.classes
-        return Sample(
-            id=sample_id,
-            patient_id=one.subject,
-            image=partial(self._image, one),
+        sample, phrases = super().sample(sample_id), self._rows[sample_id].phrases
+        boxes, labels = [np.array(listed, np.float64) for listed in phrases.values()], [label for label, _ in phrases]
+        return replace(
+            sample,
             boxes_xywh=np.concatenate(boxes),
-            box_labels=np.concatenate([np.full(len(b), label, np.int64) for b, (label, _) in zip(boxes, one.phrases, strict=True)]),
-            files=(path,),
-            positive=True,
-            phrases=tuple(Phrase(text, b, names[label]) for b, (label, text) in zip(boxes, one.phrases, strict=True)),
+            box_labels=np.repeat(np.array(labels, np.int64), [len(b) for b in boxes]),
+            phrases=tuple(Phrase(text, b, self.card.classes[label]) for b, (label, text) in zip(boxes, phrases, strict=True)),
         )
 
-    def label_files(self) -> tuple[Path, ...]:
-        return (self._table,)
+    def patient_of(self, sample_id: str) -> str:
+        return self._rows[sample_id].subject
 
-    @property
-    def checksum_folders(self) -> tuple[Path, ...]:
-        return (self._base,)
+    def is_positive(self, sample_id: str) -> bool:
+        return True
+
+    def where_of(self, sample_id: str) -> str:
+        return self._where(self._rows[sample_id].line)
+
+    def require_frame(self, sample_id: str, shape: tuple[int, ...]) -> None:
+        one = self._rows[sample_id]
+        require_size(shape, (one.height, one.width), self.where_of(sample_id))
 
     def named(self, path: Path) -> str:
         """Tables by name, images by their place in MIMIC-CXR-JPG: the same digest wherever both lie."""
@@ -101,7 +103,7 @@ class DatasetReader(Reader):
     def split(self, rule: SplitRule) -> Splits:
         """`all phrases`: everything is tested on, as before release 1.1.0. `split column`: the release's own, from 1.1.0 on."""
         if rule.rule == ALL_RULE:
-            return {"train": (), "validation": (), "test": self.ids}
+            return only_tested(self.ids)
         require_rule(rule, (ALL_RULE, COLUMN_RULE), dataset=self.card.name)
         if not self._has_split:
             raise SplitError(
@@ -123,26 +125,14 @@ class DatasetReader(Reader):
             # Rows become phrases by equal image, finding and words, which nobody compared with the release's own count.
             counted_otherwise = self.phantom is None and check.what == "phrases"
             yield as_warning(check, "The release's page counts its pairs in its own way.") if counted_otherwise else check
-        yield self._check_sizes()
+        yield check_of("image sizes", "the sizes in the table", self._look_at_sizes, "Unpack MIMIC-CXR-JPG again.")
 
-    def _check_sizes(self) -> Check:
+    def _look_at_sizes(self) -> tuple[str, Verdict, str]:
         """Every file's header against the table, then one image whole."""
-        expected = "the sizes in the table"
-        try:
-            for one in self._rows.values():
-                self._require_size(one, read_unnamed(size_of, self._base / one.path, self._where(one.line)))
-            self.sample(self.ids[0]).image()
-        except LobeError as error:
-            return Check("image sizes", expected, str(error), "error", "Unpack MIMIC-CXR-JPG again.")
-        return Check("image sizes", expected, f"all {len(self._rows):,} agree, the first is readable", "ok")
-
-    def _image(self, one: _Image) -> np.ndarray:
-        pixels = read_unnamed(read_grey, self._base / one.path, self._where(one.line))
-        self._require_size(one, pixels.shape)
-        return pixels
-
-    def _require_size(self, one: _Image, shape: tuple[int, ...]) -> None:
-        require_size(shape, (one.height, one.width), self._where(one.line))
+        for sample_id, path in self.images.items():
+            self.require_frame(sample_id, read_unnamed(size_of, path, self.where_of(sample_id)))
+        self.image(self.ids[0])
+        return f"all {len(self.images):,} agree, the first is readable", "ok", ""
 
     def _read(self, table: Table) -> dict[str, _Image]:
         self._has_split = SPLIT in map(str.strip, table.header)

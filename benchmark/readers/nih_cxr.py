@@ -8,34 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
-from benchmark.imaging.picture import GreyRule, read_grey
-from benchmark.readers.base import SPLITS, Check, Reader, Sample
-from benchmark.readers.kit.boxes import box_masks, require_box, require_size
-from benchmark.readers.kit.checks import count_checks, first_sample_check, made_splits, phantom_checks, split_checks, tolerated
-from benchmark.readers.kit.nih_tables import (
-    NORMAL,
-    TEST_LIST,
-    TRAIN_VAL_LIST,
-    earlier_table,
-    find_images,
-    header_error,
-    id_of,
-    label_counts,
-    layout,
-    patient_of,
-    read_entries,
-    read_list,
-)
-from benchmark.readers.kit.splits import Splits, require_rule, shared_patients, variant_of
-from benchmark.readers.kit.tables import Table, locate, read_table
+from benchmark.readers.base import SPLITS, Check
+from benchmark.readers.kit import nih_tables as nih
+from benchmark.readers.kit.boxed import BoxedReader, boxes_of
+from benchmark.readers.kit.boxes import require_box
+from benchmark.readers.kit.checks import first_sample_check, made_splits, release_checks, split_checks, tolerated
+from benchmark.readers.kit.nih_tables import NORMAL, TEST_LIST, TRAIN_VAL_LIST, patient_of
+from benchmark.readers.kit.splits import Splits, by_patient, require_rule, shared_patients, variant_of
+from benchmark.readers.kit.tables import Table, class_index, locate, read_table
 
 SIDE = 1024  # boxes are in pixels of the released 1024 x 1024 images
 RULE = "patients-and-normals"
@@ -49,31 +35,24 @@ OTHER_NAMES = {"Infiltration": "Infiltrate"}  # label table -> box list
 _N_BOX_CELLS = 6
 
 
-@dataclass(frozen=True)
-class _Boxed:
-    """Boxes of one image in file order: xywh, (n, 4) float64 in pixels; class index, (n,) int64."""
-
-    line: int
-    xywh: np.ndarray
-    labels: np.ndarray
-
-
-class DatasetReader(Reader):
+class DatasetReader(BoxedReader):
     """The box part of ChestX-ray14, however its image archives were unpacked. Patients are known: the number before the underscore."""
+
+    side = SIDE
 
     def open(self) -> None:
         self._base = self.folder_with(BOX_TABLE)
-        self._entries, entry_path = read_entries(self._base, self.card.name)
-        self.warnings += earlier_table(entry_path, self.card.name)
+        self._entries, entry_path = nih.read_entries(self._base, self.card.name)
+        self.warnings += nih.earlier_table(entry_path, self.card.name)
         self._boxed = self._read_boxes(read_table(self._base / BOX_TABLE, self.card.name))
-        self._test_list = read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
+        self._test_list = nih.read_list(self._base / TEST_LIST, self.card.name, "LoVT's normal images are drawn from it.")
         listed = set(self._test_list)
         self._normal = tuple(i for i, e in self._entries.items() if e.findings == (NORMAL,) and i in listed)
+        self.boxes = dict.fromkeys(self._normal, boxes_of([])) | self._boxed
         self.images = self._find_images()
-        self._label_files = tuple(
-            p for p in (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST) if p.exists()
-        )
-        self.release = f"labels of {'2020' if 'v2020' in entry_path.name else '2017'}, images {layout(self._base, self.images)}"
+        paths = (self._base / BOX_TABLE, entry_path, self._base / TEST_LIST, self._base / TRAIN_VAL_LIST)
+        self.tables = tuple(path for path in paths if path.exists())
+        self.release = f"labels of {nih.year_of(entry_path)}, images {nih.layout(self._base, self.images)}"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -83,24 +62,11 @@ class DatasetReader(Reader):
         """
         return (*self._boxed, *self._normal)
 
-    def sample(self, sample_id: str) -> Sample:
-        path, boxed = self.path_of(sample_id), self._boxed.get(sample_id)
-        boxes = boxed.xywh if boxed else np.zeros((0, 4))
-        labels = boxed.labels if boxed else np.zeros(0, dtype=np.int64)
-        return Sample(
-            id=sample_id,
-            patient_id=patient_of(sample_id),
-            image=partial(self._image, sample_id),
-            masks=partial(self._masks, sample_id, boxes, labels),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=(path,),
-            positive=boxed is not None,
-            view=self._entries[sample_id].view,
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return patient_of(sample_id)
 
-    def label_files(self) -> tuple[Path, ...]:
-        return self._label_files
+    def view_of(self, sample_id: str) -> str | None:
+        return self._entries[sample_id].view
 
     def split(self, rule: SplitRule) -> Splits:
         """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched"."""
@@ -112,12 +78,9 @@ class DatasetReader(Reader):
         return variant_of(splits, rule, patient_of)
 
     def checks(self) -> Iterable[Check]:
-        counts = self._counts()
-        if self.phantom is not None:
-            yield from phantom_checks(self.phantom, counts, tuple(self._entries))
-        else:
-            yield from count_checks(self.card.expected, counts, "The file was edited or cut; fetch it again from the NIH.")
-        yield from split_checks(self, self._n_boxes, self._boxed.__contains__, patient_of)
+        hint = "The file was edited or cut; fetch it again from the NIH."
+        yield from release_checks(self, self._counts(), hint, ids=tuple(self._entries))
+        yield from split_checks(self, self.n_boxes, self.is_positive, patient_of)
         for name, _, splits in made_splits(self):
             if name == "lovt":
                 for (one, other), n_shared in shared_patients(splits, patient_of).items():
@@ -126,18 +89,19 @@ class DatasetReader(Reader):
         yield tolerated(self.card, "boxes whose class is not among the image's labels", sum(self._contradictions()))
         yield tolerated(self.card, "images with boxes outside the official test list", len(set(self._boxed) - set(self._test_list)))
 
-    def _read_boxes(self, table: Table) -> dict[str, _Boxed]:
+    def _read_boxes(self, table: Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         header = [name.strip().lower() for name in table.header]
         if header[:2] != ["image index", "finding label"] or not header[2:] or not header[2].startswith("bbox"):
-            raise header_error(table, "Image Index, Finding Label, Bbox [x", self.card.name)
+            raise nih.header_error(table, "Image Index, Finding Label, Bbox [x", self.card.name)
         boxes: dict[str, dict[int, tuple[float, ...]]] = {}
         lines: dict[str, int] = {}
         for line, cells in table.rows:
             where = f"{self.card.name}: {table.path.name} line {line:,}"
             if len(cells) < _N_BOX_CELLS or any(cell.strip() for cell in cells[_N_BOX_CELLS:]):
                 raise DataError(f"{where} has {len(cells)} cells, expected {_N_BOX_CELLS}: image, class, x, y, width, height.")
-            sample_id = id_of(cells[0], where)
-            label = self._class_of(cells[1].strip(), where)
+            sample_id = nih.id_of(cells[0], where)
+            finding = cells[1].strip()
+            label = class_index(OTHER_NAMES.get(finding, finding), self.card.classes, where)
             if label in boxes.setdefault(sample_id, {}):
                 raise DataError(f"{where} ({sample_id}): a second {self.card.classes[label]} box. The release has one per image and class.")
             boxes[sample_id][label] = _box(cells[2:_N_BOX_CELLS], f"{where} ({sample_id})")
@@ -148,49 +112,25 @@ class DatasetReader(Reader):
                 raise DataError(f"{where}: the image has no row in the Data_Entry table. Do the two files belong together?")
             if NORMAL in self._entries[sample_id].findings:
                 raise DataError(f"{where}: the image has a box and the label {NORMAL!r}. Do the two files belong together?")
-        return {
-            i: _Boxed(lines[i], np.array(list(found.values()), dtype=np.float64), np.array(list(found), dtype=np.int64))
-            for i, found in boxes.items()
-        }
+        return {sample_id: boxes_of(list(found.items())) for sample_id, found in boxes.items()}
 
     def _find_images(self) -> dict[str, Path]:
-        found = find_images(self._base)
+        found = nih.find_images(self._base)
         images = locate(self._boxed, found, self.card.name, BOX_TABLE)
         # Normal images outside the drawn sample may be missing: the split asks for those it draws.
         return images | locate([i for i in self._normal if i in found], found, self.card.name, TEST_LIST)
 
-    def _image(self, sample_id: str) -> np.ndarray:
-        pixels = read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
-        self._require_size(pixels.shape, sample_id)
-        return pixels
-
-    def _masks(self, sample_id: str, boxes: np.ndarray, labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        self._require_size(shape, sample_id)
-        return box_masks(boxes, labels, len(self.card.classes), shape)
-
-    def _require_size(self, shape: tuple[int, ...], sample_id: str) -> None:
-        require_size(shape, (SIDE, SIDE), f"{self.images[sample_id]} (id {sample_id})")
-
-    def _class_of(self, name: str, where: str) -> int:
-        name = OTHER_NAMES.get(name, name)
-        if name not in self.card.classes:
-            raise DataError(f"{where}: class {name!r}; expected one of {', '.join(self.card.classes)}.")
-        return self.card.classes.index(name)
-
     def _contradictions(self) -> Iterator[int]:
         """Boxes per image whose class its whole-image labels do not name."""
-        for sample_id, boxed in self._boxed.items():
+        for sample_id, (_, labels) in self._boxed.items():
             findings = {OTHER_NAMES.get(f, f) for f in self._entries[sample_id].findings}
-            yield sum(self.card.classes[label] not in findings for label in boxed.labels)
-
-    def _n_boxes(self, sample_id: str) -> int:
-        return len(self._boxed[sample_id].labels) if sample_id in self._boxed else 0
+            yield sum(self.card.classes[label] not in findings for label in labels)
 
     def _counts(self) -> dict[str, int]:
         counts = {
             "images": len(self._entries),
             "patients": len({patient_of(i) for i in self._entries}),
-            "boxes": sum(map(self._n_boxes, self._boxed)),
+            "boxes": sum(map(self.n_boxes, self._boxed)),
             "boxed_images": len(self._boxed),
             "positives": len(self._boxed),
             "boxed_patients": len({patient_of(i) for i in self._boxed}),
@@ -198,10 +138,10 @@ class DatasetReader(Reader):
             "test_list": len(self._test_list),
         }
         if (self._base / TRAIN_VAL_LIST).exists():
-            counts["train_val_list"] = len(read_list(self._base / TRAIN_VAL_LIST, self.card.name))
-        per_class = Counter(int(label) for boxed in self._boxed.values() for label in boxed.labels)
+            counts["train_val_list"] = len(nih.read_list(self._base / TRAIN_VAL_LIST, self.card.name))
+        per_class = Counter(int(label) for _, labels in self._boxed.values() for label in labels)
         counts |= {f"boxes_{name.lower()}": per_class[k] for k, name in enumerate(self.card.classes)}
-        return counts | label_counts(self._entries.values())
+        return counts | nih.label_counts(self._entries.values())
 
 
 def split_with_normals(
@@ -236,9 +176,7 @@ def split_with_normals(
 
 def _by_patient(ids: Sequence[str], random: np.random.RandomState, validation_share: float, test_share: float) -> Mapping[str, tuple]:
     """Whole patients in random order: test until it has its share of images, then validation, then train."""
-    images: dict[str, list[str]] = {}
-    for sample_id in ids:
-        images.setdefault(patient_of(sample_id), []).append(sample_id)
+    images = by_patient(ids, patient_of)
     patients = list(images)
     filled: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
     full_at = {"test": round(test_share * len(ids)), "validation": round(validation_share * len(ids)), "train": len(ids)}

@@ -8,79 +8,56 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
-from benchmark.imaging.picture import GreyRule, read_grey
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check
+from benchmark.readers.kit import nih_tables as nih
 from benchmark.readers.kit.checks import count_checks, first_image_check, phantom_checks, split_checks, tolerated
 from benchmark.readers.kit.holdout import sampled
-from benchmark.readers.kit.nih_tables import (
-    ENTRY_TABLES,
-    NORMAL,
-    TEST_LIST,
-    TRAIN_VAL_LIST,
-    Entry,
-    earlier_table,
-    find_images,
-    label_counts,
-    layout,
-    patient_of,
-    read_entries,
-    read_list,
-)
-from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
+from benchmark.readers.kit.image_reader import ImageReader
+from benchmark.readers.kit.nih_tables import ENTRY_TABLES, NORMAL, TEST_LIST, TRAIN_VAL_LIST, patient_of
+from benchmark.readers.kit.splits import Splits, by_patient, check_disjoint, require_rule
 from benchmark.readers.kit.tables import locate
 
 RULE = "official test, validation by patient"
 SMALLEST_VALIDATION = 32  # of a corpus large enough for it; the release's tenth is 8,652
 
 
-class DatasetReader(Reader):
+class DatasetReader(ImageReader):
     """Every image of the two official lists. Patients are known: the number before the underscore."""
 
     def open(self) -> None:
-        self._base = base = self.folder_with(*ENTRY_TABLES)
-        self._entries, self._entry_path = read_entries(base, self.card.name)
-        self.warnings += earlier_table(self._entry_path, self.card.name)
+        base = self.folder_with(*ENTRY_TABLES)
+        self._entries, self._entry_path = nih.read_entries(base, self.card.name)
+        self.warnings += nih.earlier_table(self._entry_path, self.card.name)
         needed_for = "The official split is made of the two lists."
-        self._lists = {name: read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
+        self._lists = {name: nih.read_list(base / name, self.card.name, needed_for) for name in (TRAIN_VAL_LIST, TEST_LIST)}
         self._require_lists()
         listed = (*self._lists[TRAIN_VAL_LIST], *self._lists[TEST_LIST])
         known: dict[tuple[str, ...], np.ndarray] = {}  # of 112,120 rows few say something else
         for i in listed:
             if self._entries[i].findings not in known:
-                known[self._entries[i].findings] = labels = self._labels_of(i, self._entries[i])
+                known[self._entries[i].findings] = labels = self._parsed(i, self._entries[i])
                 labels.setflags(write=False)
         self._labels = {i: known[self._entries[i].findings] for i in listed}
-        self.images = locate(listed, find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
+        self.images = locate(listed, nih.find_images(base), self.card.name, f"{TRAIN_VAL_LIST} and {TEST_LIST}")
         unlisted = len(self._entries) - len(listed)
         if unlisted:
             self.warnings.append(f"{self.card.name}: {unlisted:,} images of {self._entry_path.name} are in no official list and left out.")
-        year = "2020" if "v2020" in self._entry_path.name else "2017"
-        self.release = f"labels of {year}, images {layout(base, self.images)}"
+        self.tables = (self._entry_path, base / TRAIN_VAL_LIST, base / TEST_LIST)
+        self.release = f"labels of {nih.year_of(self._entry_path)}, images {nih.layout(base, self.images)}"
 
-    def sample(self, sample_id: str) -> Sample:
-        path, labels = self.path_of(sample_id), self._labels[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=patient_of(sample_id),
-            image=partial(read_grey, path, sample_id, GreyRule.LUMA),
-            files=(path,),
-            positive=bool((labels == 1).any()),
-            view=self._entries[sample_id].view,
-            labels=labels,
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return patient_of(sample_id)
 
-    def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self.path_of(sample_id),)
+    def view_of(self, sample_id: str) -> str | None:
+        return self._entries[sample_id].view
 
-    def label_files(self) -> tuple[Path, ...]:
-        return (self._entry_path, self._base / TRAIN_VAL_LIST, self._base / TEST_LIST)
+    def labels_of(self, sample_id: str) -> np.ndarray:
+        return self._labels[sample_id]
 
     def split(self, rule: SplitRule) -> Splits:
         numbers = require_rule(rule, (RULE,), "seed", "validation_share", dataset=self.card.name)
@@ -120,7 +97,7 @@ class DatasetReader(Reader):
                     f"for example {', '.join(unknown[:3])}. Do the files belong together?"
                 )
 
-    def _labels_of(self, sample_id: str, entry: Entry) -> np.ndarray:
+    def _parsed(self, sample_id: str, entry: nih.Entry) -> np.ndarray:
         """(C,) int8 of 1 and 0: the table names what is there, and a finding it does not name counts as absent."""
         where = f"{self.card.name}: {self._entry_path.name} line {entry.line:,} ({sample_id})"
         if entry.findings == (NORMAL,):
@@ -142,7 +119,7 @@ class DatasetReader(Reader):
             "view_ap": views["AP"],
         }
         absent = {f"labels_{name.lower()}": 0 for name in self.card.classes}
-        return counts | absent | label_counts(self._entries[i] for i in self.ids)
+        return counts | absent | nih.label_counts(self._entries[i] for i in self.ids)
 
 
 def official_split(train_val: Sequence[str], test: Sequence[str], seed: int, validation_share: float) -> Splits:
@@ -155,9 +132,7 @@ def official_split(train_val: Sequence[str], test: Sequence[str], seed: int, val
     Raises:
         SplitError: a share that leaves nothing to train with, or nothing to validate with.
     """
-    images: dict[str, list[str]] = {}
-    for sample_id in train_val:
-        images.setdefault(patient_of(sample_id), []).append(sample_id)
+    images = by_patient(train_val, patient_of)
     patients = list(images)
     n_validation = max(round(validation_share * len(train_val)), min(SMALLEST_VALIDATION, len(train_val) // 3))
     held: list[str] = []

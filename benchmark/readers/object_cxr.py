@@ -18,11 +18,10 @@ from benchmark.errors import DataError, ImageError, TooFewImages
 from benchmark.imaging.picture import size_of
 from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.boxed import BoxedReader
-from benchmark.readers.kit.checks import first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.checks import check_of, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.shapes import Shape, parse_annotation, released_boxes, released_masks, true_boxes, true_masks
 from benchmark.readers.kit.splits import Splits, check_disjoint, require_rule
-from benchmark.readers.kit.tables import Table, cells_of, locate, read_table
-from benchmark.readers.kit.walk import find_files
+from benchmark.readers.kit.tables import Table, cells_of, read_table
 
 RULE = "train-file-holdout"
 SUBSETS = ("train", "dev", "test")  # files of the release; `test` exists only in the Kaggle mirror
@@ -49,16 +48,13 @@ class DatasetReader(BoxedReader):
         subsets = [subset for subset in SUBSETS if subset != "test" or (self._base / "test.csv").exists()]
         self._rows: dict[str, _Row] = {}
         self.images: dict[str, Path] = {}
-        self._n_unlisted = 0
         for subset in subsets:
             self._add(subset)
         self.subset = {i: row.subset for i, row in self._rows.items()}
+        self.tables = tuple(self._base / f"{subset}.csv" for subset in subsets)
         drawn = released_boxes if self.shapes == "released" else true_boxes
         self.boxes = {i: (drawn(row.shapes), np.zeros(len(row.shapes), np.int64)) for i, row in self._rows.items()}
         self.release = self._name_release(subsets)
-
-    def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / f"{subset}.csv" for subset in SUBSETS if (self._base / f"{subset}.csv").exists())
 
     def split(self, rule: SplitRule) -> Splits:
         """Training and validation from train.csv by scikit-learn's `train_test_split`; test is the official dev set in file order."""
@@ -78,20 +74,15 @@ class DatasetReader(BoxedReader):
         yield from release_checks(self, counts, hint, expected)
         yield from split_checks(self, self.n_boxes, self.is_positive)
         yield tolerated(self.card, "boxes that start outside the image", sum(min(s.xyxy[:2]) < 0 for s in self._all_shapes()))
-        yield self._check_frames()
+        yield check_of("boxes that end outside the image", f"under {MOST_OUTSIDE:.0%} of boxes", self._look_at_frames)
         yield first_sample_check(self)
-        yield tolerated(self.card, "images without a label row", self._n_unlisted)
+        yield tolerated(self.card, "images without a label row", self.n_unlisted)
 
     def _add(self, subset: str) -> None:
         table = read_table(self._base / f"{subset}.csv", self.card.name)
         rows = self._parse(subset, table)
-        found = find_files(self._base / subset, ".jpg")
-        self.images.update(locate(rows, found, self.card.name, table.path.name))
-        self._rows.update(rows)
-        unlisted = sorted(found.keys() - rows.keys())
-        self._n_unlisted += len(unlisted)
-        if unlisted:
-            self.warnings.append(f"{self.card.name}: {len(unlisted)} images in {subset} have no row in {subset}.csv and are left out.")
+        self.images |= self.find_listed(self._base / subset, ".jpg", rows, table.path.name)
+        self._rows |= rows
 
     def _parse(self, subset: str, table: Table) -> dict[str, _Row]:
         header = tuple(name.strip() for name in table.header)
@@ -123,22 +114,18 @@ class DatasetReader(BoxedReader):
                 )
         return released_masks(row.shapes, shape) if self.shapes == "released" else true_masks(row.shapes, shape)
 
-    def _check_frames(self) -> Check:
+    def _look_at_frames(self) -> tuple[str, Verdict, str]:
         """Boxes against the sizes in the image headers. Images come in every size, so a resized copy shows nowhere else."""
-        what, expected = "boxes that end outside the image", f"under {MOST_OUTSIDE:.0%} of boxes"
         n_outside = n_boxes = 0
-        try:
-            for sample_id, row in self._rows.items():
-                if row.shapes:
-                    height, width = size_of(self.images[sample_id], sample_id)
-                    n_boxes += len(row.shapes)
-                    n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
-        except ImageError as error:
-            return Check(what, expected, str(error), "error", "Unpack the images again.")
+        for sample_id, row in self._rows.items():
+            if row.shapes:
+                height, width = size_of(self.images[sample_id], sample_id)
+                n_boxes += len(row.shapes)
+                n_outside += sum(s.xyxy[2] > width + EDGE or s.xyxy[3] > height + EDGE for s in row.shapes)
         if n_outside == 0:
-            return Check(what, expected, "0", "ok")
+            return "0", "ok", ""
         verdict: Verdict = "warning" if n_outside < MOST_OUTSIDE * n_boxes else "error"
-        return Check(what, expected, f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes.")
+        return f"{n_outside:,} of {n_boxes:,}", verdict, "Are the images resized? LOBE needs the original sizes."
 
     def _all_shapes(self) -> Iterator[Shape]:
         return (s for row in self._rows.values() if row.subset != "test" for s in row.shapes)

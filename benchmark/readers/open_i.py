@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError
-from benchmark.imaging.picture import read_grey
-from benchmark.readers.base import Check, Reader, Sample
+from benchmark.readers.base import Check
 from benchmark.readers.kit.checks import first_image_check, release_checks
-from benchmark.readers.kit.splits import Splits, require_rule
+from benchmark.readers.kit.image_reader import ImageReader
+from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import locate
 from benchmark.readers.kit.text import read_xml
 from benchmark.readers.kit.walk import files_in, find_files
@@ -34,15 +33,15 @@ class ReportFile:
     text: str
 
 
-class DatasetReader(Reader):
+class DatasetReader(ImageReader):
     """Open-I's reports with a picture. Ids are report ids such as CXR10; patients are unknown."""
 
     def open(self) -> None:
         folder = self.folder_with(REPORTS) / REPORTS
-        self._files = tuple(sorted(files_in(folder, ".xml"), key=lambda path: (len(path.stem), path.stem)))
-        if not self._files:
+        self.tables = tuple(sorted(files_in(folder, ".xml"), key=lambda path: (len(path.stem), path.stem)))
+        if not self.tables:
             raise DataError(f"{self.card.name}: {folder} holds no XML file. Unpack NLMCXR_reports.tgz again.")
-        self._reports = {report.id: report for report in (read_report(path, self.card.name) for path in self._files)}
+        self._reports = {report.id: report for report in (read_report(path, self.card.name) for path in self.tables)}
         pictures = find_files(self.root, ".png")
         first = {r.id: r.images[0] for r in self._reports.values() if r.images and r.images[0] in pictures}
         paths = locate(first.values(), pictures, self.card.name, REPORTS)
@@ -51,23 +50,13 @@ class DatasetReader(Reader):
             raise DataError(f"{self.card.name}: no picture of any report is in {self.root}. Unpack NLMCXR_png.tgz there.")
         self.release = "XML reports and PNG images"
 
-    def sample(self, sample_id: str) -> Sample:
-        path = self.path_of(sample_id)
-        return Sample(
-            id=sample_id,
-            patient_id=None,
-            image=partial(read_grey, path, sample_id),
-            files=(path,),
-            report=self._reports[sample_id].text,
-        )
-
-    def label_files(self) -> tuple[Path, ...]:
-        return self._files
+    def report_of(self, sample_id: str) -> str:
+        return self._reports[sample_id].text
 
     def split(self, rule: SplitRule) -> Splits:
         """Every report with a picture and findings or an impression is tested on: the release has no split."""
         require_rule(rule, (RULE,), dataset=self.card.name)
-        return {"train": (), "validation": (), "test": tuple(i for i in self.images if self._reports[i].text)}
+        return only_tested(i for i in self.images if self._reports[i].text)
 
     def checks(self) -> Iterable[Check]:
         counts = {

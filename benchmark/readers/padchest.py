@@ -10,20 +10,17 @@ import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
-from benchmark.imaging.picture import read_grey
-from benchmark.readers.base import Check, Reader, Sample, Verdict
+from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.checks import as_warning, first_image_check, release_checks, tolerated
 from benchmark.readers.kit.holdout import sampled
-from benchmark.readers.kit.splits import Splits, check_disjoint, permutation_split, require_rule
-from benchmark.readers.kit.tables import read_table, rows_by_name
-from benchmark.readers.kit.unnamed import read_unnamed
+from benchmark.readers.kit.image_reader import UnnamedReader
+from benchmark.readers.kit.splits import Splits, by_patient, check_disjoint, permutation_split, require_rule
+from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.walk import names_in
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
@@ -51,14 +48,15 @@ class FrontalImage:
     names: frozenset[str]
 
 
-class DatasetReader(Reader):
+class DatasetReader(UnnamedReader):
     """Frontal images with a label list and a file. An id is an ImageID; patients are known."""
 
     def open(self) -> None:
-        self._base = base = self.folder_with(TABLE)
+        base = self.folder_with(TABLE)
+        self.tables = (base / TABLE,)
         self._totals = {"rows": 0, "studies": 0, "patients": 0, "frontal": 0, "frontal_without_labels": 0}
         self._n_other_methods = 0
-        rows = self._read()
+        rows = self._read(read_table(base / TABLE, self.card.name))
         present = {place: names_in(base / place) for place in {row.place for row in rows.values()}}
         self._rows = {i: row for i, row in rows.items() if i in present.get(row.place, ())}
         self.images = {i: base / row.place / i for i, row in self._rows.items()}
@@ -75,24 +73,17 @@ class DatasetReader(Reader):
             self.warnings.append(f"{self.card.name}: {self._n_missing:,} of {len(rows):,} frontal images have no file and are left out.")
         self.release = "labels of 2019-02-01"
 
-    def sample(self, sample_id: str) -> Sample:
-        path, row = self.path_of(sample_id), self._rows[sample_id]
-        labels = np.array([name in row.names for name in self.card.classes], np.int8)
-        return Sample(
-            id=sample_id,
-            patient_id=row.patient,
-            image=partial(read_unnamed, read_grey, path, self._where(row.line)),
-            files=(path,),
-            positive=bool(labels.any()),
-            view="PA" if row.view == "PA" else "AP",
-            labels=labels,
-        )
+    def patient_of(self, sample_id: str) -> str:
+        return self._rows[sample_id].patient
 
-    def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self.path_of(sample_id),)
+    def view_of(self, sample_id: str) -> str:
+        return "PA" if self._rows[sample_id].view == "PA" else "AP"
 
-    def label_files(self) -> tuple[Path, ...]:
-        return (self._base / TABLE,)
+    def labels_of(self, sample_id: str) -> np.ndarray:
+        return np.array([name in self._rows[sample_id].names for name in self.card.classes], np.int8)
+
+    def where_of(self, sample_id: str) -> str:
+        return self._where(self._rows[sample_id].line)
 
     def split(self, rule: SplitRule) -> Splits:
         """LOBE's own, the release has none: sorted patients in random order, test first, then validation; all others train.
@@ -104,9 +95,7 @@ class DatasetReader(Reader):
             SplitError: another rule, one without its numbers, or a part that is left without an image.
         """
         numbers = require_rule(rule, (RULE,), "seed", "validation_share", "test_share", dataset=self.card.name)
-        images: dict[str, list[str]] = {}
-        for sample_id, row in self._rows.items():
-            images.setdefault(row.patient, []).append(sample_id)
+        images = by_patient(self._rows, self.patient_of)
         seen = sorted(patient for patient, ids in images.items() if any(self._rows[i].physician for i in ids))
         drawn = permutation_split(seen, numbers.seed, numbers.validation_share, numbers.test_share)
         held = {"test": drawn["test"], "validation": drawn["validation"]}
@@ -140,13 +129,13 @@ class DatasetReader(Reader):
         counts = self._totals | {"images": len(self._rows), "physician": sum(row.physician for row in self._rows.values())}
         return counts | {f"positive_{c.replace(' ', '_')}": sum(c in row.names for row in self._rows.values()) for c in self.card.classes}
 
-    def _read(self) -> dict[str, FrontalImage]:
+    def _read(self, table: Table) -> dict[str, FrontalImage]:
         """Frontal rows with labels by ImageID; totals are of all rows."""
         rows: dict[str, FrontalImage] = {}
         lines: dict[str, int] = {}
         known: dict[str, frozenset[str] | None] = {}  # of 110,000 cells far fewer say something else
         studies, patients = set(), set()
-        for line, row in rows_by_name(read_table(self._base / TABLE, self.card.name), COLUMNS, self.card.name):
+        for line, row in rows_by_name(table, COLUMNS, self.card.name):
             name, place, study, patient, projection, method, labels = (row[column] for column in COLUMNS)
             if not _IMAGE.fullmatch(name) or not _PLACE.fullmatch(place):
                 raise DataError(f"{self._where(line)}: ImageID is no name of a PNG file or ImageDir no number. Are the columns shifted?")

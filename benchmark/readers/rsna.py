@@ -7,9 +7,8 @@ in its report table.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ import numpy as np
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.dicom import read_dicom
-from benchmark.readers.base import Check, Sample
+from benchmark.readers.base import Check
 from benchmark.readers.kit.boxed import BoxedReader
+from benchmark.readers.kit.boxes import numbers_of
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
 from benchmark.readers.kit.generated import PHANTOM_REPORTS
 from benchmark.readers.kit.holdout import SORTED, sorted_holdout
@@ -61,7 +61,10 @@ class RsnaLabels:
 
 
 class DatasetReader(BoxedReader):
-    """RSNA stage 2 with its label file as released or re-saved with semicolons."""
+    """RSNA stage 2 with its label file as released or re-saved with semicolons.
+
+    The view is in the DICOM header, which is read with the pixels: samples have none.
+    """
 
     side = SIDE
 
@@ -78,18 +81,14 @@ class DatasetReader(BoxedReader):
             self.warnings.append(f"{self.card.name}: {STAGE_1_LABELS} beside {LABELS} is not read; stage 1 has other boxes.")
         self.boxes = {i: (boxes, np.zeros(len(boxes), np.int64)) for i, boxes in self._labels.boxes_xywh.items()}
         self._find_images()
-        self._patients_file, self._patients = self._read_patients()
+        patients_file, self._patients = self._read_patients()
+        self.tables = (self._base / LABELS, *([patients_file] if patients_file is not None else []))
 
-    def sample(self, sample_id: str) -> Sample:
-        """The view is in the DICOM header, which is read with the pixels, not here."""
-        sample = super().sample(sample_id)
-        return replace(sample, labels=np.array([sample.positive], np.int8))
+    def labels_of(self, sample_id: str) -> np.ndarray:
+        return np.array([self.is_positive(sample_id)], np.int8)
 
     def patient_of(self, sample_id: str) -> str | None:
         return self._patients.get(sample_id)
-
-    def label_files(self) -> tuple[Path, ...]:
-        return (self._base / LABELS, *([self._patients_file] if self._patients_file is not None else []))
 
     def split(self, rule: SplitRule) -> Splits:
         """LoVT's permutation, or the hold-out of sorted ids; variants that need patients need RSNA's mapping file."""
@@ -213,12 +212,7 @@ def _box(cells: list[str], target: str, where: str) -> tuple[float, ...] | None:
         raise DataError(f"{where}: {found}; expected all four with 1, none with 0.")
     if _TARGETS[target] == 0:
         raise DataError(f"{where}: a box, but Target is 0.")
-    try:
-        box = tuple(float(cell) for cell in cells)
-    except ValueError:
-        raise DataError(f"{where}: x, y, width, height are {', '.join(cells)}; expected four numbers.") from None
-    if not all(math.isfinite(value) for value in box):
-        raise DataError(f"{where}: x, y, width, height are {', '.join(cells)}; expected four finite numbers.")
+    box = numbers_of(cells, "x, y, width, height", where)
     if box[2] <= 0 or box[3] <= 0:
         raise DataError(f"{where}: a box of {box[2]:g} x {box[3]:g} pixels is empty.")
     return box

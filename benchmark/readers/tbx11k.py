@@ -19,15 +19,13 @@ from benchmark.readers.base import Check
 from benchmark.readers.kit.boxed import BoxedReader, boxes_of
 from benchmark.readers.kit.boxes import require_box
 from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
-from benchmark.readers.kit.holdout import official_test_and_holdout
 from benchmark.readers.kit.splits import Splits
-from benchmark.readers.kit.tables import locate
-from benchmark.readers.kit.text import read_json, read_lines
+from benchmark.readers.kit.tables import locate, released
+from benchmark.readers.kit.text import numbered_lines, read_json
 from benchmark.readers.kit.voc import read_voc
 from benchmark.readers.kit.walk import files_in, find_files
 
 SIDE = 512  # rows and columns of every image; boxes of the COCO files are in these pixels
-RULE = "official validation as test, stratified holdout"
 SUBSETS = ("train", "val")
 LIST, BOXES, XML = "lists/TBX11K_{}.txt", "annotations/json/TBX11K_{}.json", "annotations/xml"
 KINDS = ("health", "sick", "tb")  # folders of labelled images
@@ -41,28 +39,22 @@ KAGGLE_TABLE = "data.csv"
 class DatasetReader(BoxedReader):
     """TBX11K with its lists, and COCO files or XML annotations. The release carries no patients."""
 
-    side = SIDE
+    side, rule, tested = SIDE, "official validation as test, stratified holdout", "val"
 
     def open(self) -> None:
         self._base = self.folder_with(LIST.format("train"), look_alikes={KAGGLE_TABLE: "This looks like the simplified Kaggle version."})
         self._files: dict[str, str] = {}
         self.subset = {}
         self._listed: dict[str, list[tuple[int, tuple[float, ...]]]] = {}
+        lists = tuple(map(self._read_list, SUBSETS))
         from_xml = not any((self._base / BOXES.format(subset)).exists() for subset in SUBSETS) and (self._base / XML).is_dir()
-        self._xml: tuple[Path, ...] = ()
-        for subset in SUBSETS:
-            self._read_list(subset)
-        if from_xml:
-            self._read_xml()
-        else:
-            for subset in SUBSETS:
-                self._read_boxes(subset)
+        self.tables = lists + (self._read_xml() if from_xml else tuple(map(self._read_boxes, SUBSETS)))
         self.boxes = {i: boxes_of(listed) for i, listed in self._listed.items()}
         found = self._find_images()
         wanted = self._files
-        if {self._kind(i) for i in found} == {"tb"} and {self._kind(i) for i in self._files} > {"tb"}:
+        if {self.kind_of(i) for i in found} == {"tb"} and {self.kind_of(i) for i in self._files} > {"tb"}:
             self.partial = PARTIAL
-            wanted = {i: name for i, name in self._files.items() if self._kind(i) not in LEFT_OUT}
+            wanted = {i: name for i, name in self._files.items() if self.kind_of(i) not in LEFT_OUT}
         self.images = locate(wanted, found, self.card.name, " and ".join(LIST.format(subset) for subset in SUBSETS))
         self.release = f"lists and {'XML annotations' if from_xml else 'COCO files'}"
         if self.partial:
@@ -72,10 +64,6 @@ class DatasetReader(BoxedReader):
                 "Never ranked, never beside numbers of the whole release."
             )
 
-    def label_files(self) -> tuple[Path, ...]:
-        lists = tuple(self._base / LIST.format(subset) for subset in SUBSETS)
-        return lists + (self._xml or tuple(self._base / BOXES.format(subset) for subset in SUBSETS))
-
     def split(self, rule: SplitRule) -> Splits:
         """The official validation list as test set; a validation share of the training list held out by the kind of image.
 
@@ -84,16 +72,13 @@ class DatasetReader(BoxedReader):
         Raises:
             SplitError: another rule, or one without its numbers; too few training images of a kind.
         """
-        return {name: tuple(i for i in ids if i in self.images) for name, ids in self._split_of_lists(rule).items()}
-
-    def _split_of_lists(self, rule: SplitRule) -> Splits:
-        return official_test_and_holdout(self.ids_of("train"), self.ids_of("val"), self._kind, rule, RULE, self.card.name)
+        return {name: tuple(i for i in ids if i in self.images) for name, ids in super().split(rule).items()}
 
     def checks(self) -> Iterable[Check]:
         lines = release_checks(self, self._counts(), "The file was edited or cut; fetch it again from the source in the card.")
         yield from map(self._excused, lines)
-        yield from split_checks(self, positive=self.is_positive, split=self._split_of_lists)
-        without = sum(not self.is_positive(i) for i in self.images if self._kind(i) == "tb")
+        yield from split_checks(self, positive=self.is_positive, split=super().split)
+        without = sum(not self.is_positive(i) for i in self.images if self.kind_of(i) == "tb")
         yield tolerated(self.card, "images of tuberculosis without a box", without)
         yield first_sample_check(self)
 
@@ -106,13 +91,9 @@ class DatasetReader(BoxedReader):
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    def _read_list(self, subset: str) -> None:
-        path = self._base / LIST.format(subset)
-        if not path.is_file():
-            raise DataError(f"{self.card.name}: {LIST.format(subset)} is missing in {self._base}. It is part of the public release.")
-        for line, text in enumerate(read_lines(path, self.card.name), start=1):
-            if not text.strip():
-                continue
+    def _read_list(self, subset: str) -> Path:
+        path = released(self._base, LIST.format(subset), self.card.name)
+        for line, text in numbered_lines(path, self.card.name):
             name = PurePosixPath(text.strip())
             where = f"{self.card.name}: {LIST.format(subset)} line {line:,}"
             if len(name.parts) != 2 or name.parts[0] not in KINDS or name.suffix != ".png":
@@ -121,17 +102,16 @@ class DatasetReader(BoxedReader):
                 first = LIST.format(self.subset[name.stem])
                 raise DataError(f"{where}: {name.stem} is already listed in {first}; each image stands once.")
             self._files[name.stem], self.subset[name.stem], self._listed[name.stem] = str(name), subset, []
+        return path
 
-    def _read_boxes(self, subset: str) -> None:
-        path = self._base / BOXES.format(subset)
+    def _read_boxes(self, subset: str) -> Path:
+        path = released(self._base, BOXES.format(subset), self.card.name)
         where = f"{self.card.name}: {BOXES.format(subset)}"
         try:
             content = read_json(path, self.card.name, dict)
             images, annotations = content["images"], content["annotations"]
             names = {category["id"]: category["name"] for category in content.get("categories", ())}
             files = [(image["id"], image["file_name"], (image["height"], image["width"])) for image in images]
-        except FileNotFoundError:
-            raise DataError(f"{where} is missing in {self._base}. It is part of the public release.") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{where} is no COCO file of images and annotations ({type(error).__name__}: {error}). Fetch it again."
@@ -153,6 +133,7 @@ class DatasetReader(BoxedReader):
         seen: set[Any] = set()
         for annotation in annotations:
             self._add(annotation, known, seen, where)
+        return path
 
     def _add(self, annotation: dict[str, Any], known: dict[int, str], seen: set[Any], where: str) -> None:
         try:
@@ -170,18 +151,17 @@ class DatasetReader(BoxedReader):
         where = f"{where} ({known[image]})"
         if category not in CATEGORIES or CATEGORIES[category] not in self.card.classes:
             raise DataError(f"{where}: category {category}; expected one of {', '.join(f'{k} {name}' for k, name in CATEGORIES.items())}.")
-        if self._kind(known[image]) != "tb":
-            raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self._kind(known[image])}.")
+        if self.kind_of(known[image]) != "tb":
+            raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self.kind_of(known[image])}.")
         self._keep(known[image], CATEGORIES[category], (x, y, width, height), where)
 
-    def _read_xml(self) -> None:
+    def _read_xml(self) -> tuple[Path, ...]:
         """Boxes of listed images by the release's own script: corners scaled to 512, less one pixel, in float32."""
         paths = {path.stem: path for path in files_in(self._base / XML, ".xml") if path.stem in self._files}
-        self._xml = tuple(paths.values())
         for stem, path in paths.items():
             annotation, where = read_voc(path, self.card.name), f"{self.card.name}: {XML}/{path.name}"
-            if annotation.objects and self._kind(stem) != "tb":
-                raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self._kind(stem)}.")
+            if annotation.objects and self.kind_of(stem) != "tb":
+                raise DataError(f"{where}: a box of tuberculosis in an image of the folder {self.kind_of(stem)}.")
             for number, found in enumerate(annotation.objects, start=1):
                 if found.name not in CATEGORIES.values() or found.name not in self.card.classes:
                     raise DataError(f"{where}: object {number} is called {found.name!r}; expected one of {', '.join(CATEGORIES.values())}.")
@@ -192,6 +172,7 @@ class DatasetReader(BoxedReader):
                 if large and not found.difficult:
                     box = tuple(map(float, (x_min, y_min, width, height)))
                     self._keep(stem, found.name, box, f"{where}: object {number} ({stem})")
+        return tuple(paths.values())
 
     def _keep(self, stem: str, category: str, box: tuple[float, ...], where: str) -> None:
         """Adds a box (xywh in pixels of 512) to its image. Raises DataError if it has no area, leaves the image, or stands twice."""
@@ -210,7 +191,7 @@ class DatasetReader(BoxedReader):
             return {i: (folder / name,) for i, name in self._files.items() if (folder / name).is_file()}
         return {i: paths for i, paths in find_files(self.root, ".png").items() if i in self._files}
 
-    def _kind(self, sample_id: str) -> str:
+    def kind_of(self, sample_id: str) -> str:
         """The folder: health, sick or tb."""
         return self._files[sample_id].partition("/")[0]
 
@@ -220,6 +201,6 @@ class DatasetReader(BoxedReader):
         for subset in SUBSETS:
             ids = [i for i in self.images if self.subset[i] == subset]
             counts[f"{subset}_images"] = len(ids)
-            counts |= {f"{subset}_{kind}": sum(self._kind(i) == kind for i in ids) for kind in KINDS}
+            counts |= {f"{subset}_{kind}": sum(self.kind_of(i) == kind for i in ids) for kind in KINDS}
         counts["unlabelled_images"] = len(files_in(self._base / "imgs" / "test", ".png"))
         return counts

@@ -133,7 +133,8 @@ class DatasetReader(Reader):
         name, _, own_id = sample_id.partition("/")
         reader = next((reader for reader in self._releases.values() if reader.card.name == name), None)
         if reader is None or not own_id:
-            raise DataError(f"{self.card.name}: no image {sample_id!r}; ids start with {' or '.join(self._prefixes())}.")
+            starts = " or ".join(f"{release.card.name}/" for release in self._releases.values())
+            raise DataError(f"{self.card.name}: no image {sample_id!r}; ids start with {starts}.")
         return reader, own_id
 
     def _decided(self) -> dict[str, dict[str, Any]]:
@@ -214,9 +215,6 @@ class DatasetReader(Reader):
         assert sample.masks is not None
         masks = sample.masks(shape)
         return np.stack([masks[list(indices)].any(axis=0) for indices in self._names[role]])
-
-    def _prefixes(self) -> list[str]:
-        return [f"{reader.card.name}/" for reader in self._releases.values()]
 
 
 def _marked(reader: Reader, name: str) -> str:

@@ -6,7 +6,6 @@ Kaggle variant has no labelled test images and is refused by name.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.cards import SplitRule
 from benchmark.errors import DataError, ImageError
 from benchmark.imaging.dicom import read_windowed_dicom, size_of_dicom
-from benchmark.readers.base import Check
+from benchmark.readers.base import Check, Verdict
 from benchmark.readers.kit.boxed import BoxedReader
-from benchmark.readers.kit.boxes import xywh_of
-from benchmark.readers.kit.checks import as_warning, first_sample_check, release_checks, split_checks, tolerated
+from benchmark.readers.kit.boxes import numbers_of, xywh_of
+from benchmark.readers.kit.checks import as_warning, check_of, first_sample_check, release_checks, split_checks, tolerated
 from benchmark.readers.kit.fusion import fuse
-from benchmark.readers.kit.holdout import official_test_and_holdout
-from benchmark.readers.kit.splits import Splits
-from benchmark.readers.kit.tables import Table, locate, read_table, rows_by_name
+from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import find_files
 
-RULE = "official test, stratified holdout"
 SUBSETS = ("train", "test")
 TABLES = {"train": "annotations/annotations_train.csv", "test": "annotations/annotations_test.csv"}
 KAGGLE_TABLE = "train.csv"
@@ -78,33 +72,19 @@ class DatasetReader(BoxedReader):
 
     def open(self) -> None:
         kaggle = f"It looks like the Kaggle variant ({KAGGLE_TABLE}), whose test images have no labels."
-        self._base = self.folder_with(*TABLES.values(), look_alikes={KAGGLE_TABLE: kaggle})
+        self.published_in = base = self.folder_with(*TABLES.values(), look_alikes={KAGGLE_TABLE: kaggle})
+        self.tables = tuple(base / TABLES[subset] for subset in SUBSETS)
         self._n_repeated = 0
         self._rows: dict[str, _Image] = {}
-        for subset in SUBSETS:
-            self._read(subset, read_table(self._base / TABLES[subset], self.card.name))
+        for subset, path in zip(SUBSETS, self.tables, strict=True):
+            self._read(subset, read_table(path, self.card.name))
         self.subset = {i: image.subset for i, image in self._rows.items()}
         self.images: dict[str, Path] = {}
-        self._n_unlisted = 0
         for subset in SUBSETS:
-            self._find_images(subset)
+            listed_in = f"{TABLES[subset]} (folder {subset}, files ending in .dicom)"
+            self.images |= self.find_listed(base / subset, ".dicom", self.ids_of(subset), TABLES[subset], listed_in)
         self.boxes = {i: self._fused(image) for i, image in self._rows.items()}
         self.release = "PhysioNet's layout"
-
-    def label_files(self) -> tuple[Path, ...]:
-        return tuple(self._base / TABLES[subset] for subset in SUBSETS)
-
-    @property
-    def checksum_folders(self) -> tuple[Path, ...]:
-        return (self._base,)
-
-    def split(self, rule: SplitRule) -> Splits:
-        """The official test set, and a validation share of the training images held out by whether an image has a finding.
-
-        Raises:
-            SplitError: another rule, or one without its numbers; fewer than two training images with, or without, a finding.
-        """
-        return official_test_and_holdout(self.ids_of("train"), self.ids_of("test"), self.kind_of, rule, RULE, self.card.name)
 
     def checks(self) -> Iterable[Check]:
         yield from release_checks(self, self._counts(), "The file was edited or cut; fetch it again from PhysioNet.")
@@ -116,9 +96,9 @@ class DatasetReader(BoxedReader):
         yield tolerated(self.card, f"training images not read by {READERS_PER_IMAGE} readers", strange)
         # Whether the release has any is not known; they change nothing.
         yield Check("label rows that repeat another", "0", f"{self._n_repeated:,}", "warning" if self._n_repeated else "ok")
-        yield tolerated(self.card, "images without a label row", self._n_unlisted)
+        yield tolerated(self.card, "images without a label row", self.n_unlisted)
         yield Check("boxes of classes that are not scored", "left out", f"{self._n_left_out:,}", "ok")
-        yield self._check_frames()
+        yield check_of("images with a box that leaves them", "0", self._look_at_frames)
         yield first_sample_check(self)
 
     # ------------------------------------------------------------------------------------------------------------ reading
@@ -148,17 +128,6 @@ class DatasetReader(BoxedReader):
             raise DataError(f"{where}: {who} says {NORMAL!r} and a finding of the same image, first in line {min(image.rows.values()):,}.")
         image.rows[entry] = line
 
-    def _find_images(self, subset: str) -> None:
-        listed = self.ids_of(subset)
-        found = find_files(self._base / subset, ".dicom")
-        self.images.update(
-            locate(listed, found, self.card.name, f"{TABLES[subset]} (folder {subset}, files ending in .dicom)", named=self.names_files)
-        )
-        n_unlisted = len(found.keys() - set(listed))
-        self._n_unlisted += n_unlisted
-        if n_unlisted:
-            self.warnings.append(f"{self.card.name}: {n_unlisted:,} images in {subset} have no row in {TABLES[subset]} and are left out.")
-
     def _fused(self, image: _Image) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4) float64 xywh and labels (n,) int64, by class."""
         boxes, labels = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)]
@@ -175,9 +144,9 @@ class DatasetReader(BoxedReader):
     # ------------------------------------------------------------------------------------------------------------- images
 
     def decode(self, sample_id: str) -> np.ndarray:
-        return read_unnamed(read_windowed_dicom, self.images[sample_id], self._where(sample_id)).pixels
+        return read_unnamed(read_windowed_dicom, self.images[sample_id], self.where_of(sample_id)).pixels
 
-    def _where(self, sample_id: str) -> str:
+    def where_of(self, sample_id: str) -> str:
         """The image by its first row: the agreement lets no id leave."""
         image = self._rows[sample_id]
         return f"{self.card.name}: {TABLES[image.subset]} line {image.line:,}"
@@ -193,20 +162,13 @@ class DatasetReader(BoxedReader):
                 "Boxes are in native pixels: was the image resized, or the table edited?"
             )
 
-    def _check_frames(self) -> Check:
+    def _look_at_frames(self) -> tuple[str, Verdict, str]:
         """Boxes against the sizes in the DICOM headers. Images come in every size, so a resized copy shows nowhere else."""
-        what, n_outside, n_boxed = "images with a box that leaves them", 0, 0
-        try:
-            for sample_id, image in self._rows.items():
-                if any(corners for _, _, corners in image.rows):
-                    n_boxed += 1
-                    n_outside += (
-                        _first_outside(image, read_unnamed(size_of_dicom, self.images[sample_id], self._where(sample_id))) is not None
-                    )
-        except ImageError as error:
-            return Check(what, "0", str(error), "error", "Unpack the images again.")
+        boxed = {i: image for i, image in self._rows.items() if any(corners for _, _, corners in image.rows)}
+        sizes = ((image, read_unnamed(size_of_dicom, self.images[i], self.where_of(i))) for i, image in boxed.items())
+        n_outside = sum(_first_outside(image, size) is not None for image, size in sizes)
         hint = "Are the images resized? LOBE needs the original sizes." if n_outside else ""
-        return Check(what, "0", f"{n_outside:,} of {n_boxed:,}", "error" if n_outside else "ok", hint)
+        return f"{n_outside:,} of {len(boxed):,}", "error" if n_outside else "ok", hint
 
     # ------------------------------------------------------------------------------------------------------------- counts
 
@@ -247,12 +209,7 @@ def _corners(cells: Sequence[str], name: str, where: str) -> tuple[float, ...] |
         if filled:
             raise DataError(f"{where}: {NORMAL!r} with coordinates {', '.join(cells)}; expected four empty cells.")
         return None
-    try:
-        corners = tuple(float(cell) for cell in cells)
-    except ValueError:
-        raise DataError(f"{where}: x_min, y_min, x_max, y_max of {name} are {', '.join(cells)!r}; expected four numbers.") from None
-    if not all(map(math.isfinite, corners)):
-        raise DataError(f"{where}: x_min, y_min, x_max, y_max of {name} are {', '.join(cells)}; expected four finite numbers.")
+    corners = numbers_of(cells, f"x_min, y_min, x_max, y_max of {name}", where)
     if not (corners[0] < corners[2] and corners[1] < corners[3]):
         raise DataError(f"{where}: the {name} box {', '.join(cells)} is not x_min < x_max and y_min < y_max.")
     if min(corners) < 0:

@@ -267,3 +267,9 @@ def test_an_edited_phantom_does_not_verify(corpus: Path, tmp_path: Path) -> None
     table = tmp_path / "ms-cxr" / "ms-cxr/1.1.0" / NEWER
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
     assert not open_reader(CARD, tmp_path / "ms-cxr").verify().ok
+
+
+def test_an_id_of_no_image_is_refused_and_not_repeated(tmp_path: Path):
+    with pytest.raises(DataError, match="an id was asked for that is not among the 2 images") as caught:
+        open_reader(CARD, release(tmp_path)).sample("p30000009")
+    assert "p30000009" not in str(caught.value)

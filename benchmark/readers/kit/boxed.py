@@ -5,61 +5,45 @@ A reader of such a release derives from `BoxedReader`, sets `boxes` and `subset`
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from benchmark.imaging.picture import GreyRule, read_grey
-from benchmark.readers.base import Reader, Sample
-from benchmark.readers.kit.boxes import box_masks, require_size
+from benchmark.cards import SplitRule
+from benchmark.readers.base import Sample
+from benchmark.readers.kit.boxes import box_masks
+from benchmark.readers.kit.holdout import official_test_and_holdout
+from benchmark.readers.kit.image_reader import ImageReader
+from benchmark.readers.kit.splits import Splits
+from benchmark.readers.kit.tables import locate
+from benchmark.readers.kit.walk import find_files
 
 
-class BoxedReader(Reader):
+class BoxedReader(ImageReader):
     """Base of readers whose images have boxes.
 
     Attributes:
-        side: rows and columns of every image, in pixels; None where images come in every size.
-        drawn: what of the labels is in pixels of that size, for sentences.
-        view: of every image, where the release has one only.
         boxes: id -> (n, 4) float64 xywh in pixels of the original image, and (n,) int64 index into the card's classes.
         subset: id -> the release's own list that the image stands in, in label-file order; of releases without lists, empty.
+        rule: name of the split rule, for `split`.
+        tested: the list that is the test set, for `split`.
+        n_unlisted: image files that no list names, as `find_listed` counts them.
     """
 
-    side: ClassVar[int | None] = None
-    drawn: ClassVar[str] = "boxes"
-    view: ClassVar[str | None] = None
+    masked = True
     boxes: dict[str, tuple[np.ndarray, np.ndarray]]
     subset: dict[str, str]
+    rule: ClassVar[str] = "official test, stratified holdout"
+    tested: ClassVar[str] = "test"
+    n_unlisted: int = 0
 
     def sample(self, sample_id: str) -> Sample:
-        path = self.path_of(sample_id)
+        sample = super().sample(sample_id)
         boxes, labels = self.boxes[sample_id]
-        return Sample(
-            id=sample_id,
-            patient_id=self.patient_of(sample_id),
-            image=partial(self.image, sample_id),
-            masks=partial(self.masks, sample_id),
-            boxes_xywh=boxes,
-            box_labels=labels,
-            files=(path,),
-            positive=self.is_positive(sample_id),
-            view=self.view,
-        )
-
-    def patient_of(self, sample_id: str) -> str | None:
-        """None where the release carries no patients."""
-        return None
-
-    def decode(self, sample_id: str) -> np.ndarray:
-        """(H, W) uint8 or uint16 as the file has it; of coloured pictures the luma."""
-        return read_grey(self.images[sample_id], sample_id, GreyRule.LUMA)
-
-    def image(self, sample_id: str) -> np.ndarray:
-        """`decode`, of the size that the labels are drawn on. Raises ImageError where it is not."""
-        pixels = self.decode(sample_id)
-        self.require_frame(sample_id, pixels.shape)
-        return pixels
+        return replace(sample, boxes_xywh=boxes, box_labels=labels)
 
     def masks(self, sample_id: str, shape: tuple[int, int]) -> np.ndarray:
         """(C, H, W) bool: filled boxes, united by class. Raises ImageError for a shape that the labels are not drawn on."""
@@ -67,10 +51,31 @@ class BoxedReader(Reader):
         boxes, labels = self.boxes[sample_id]
         return box_masks(boxes, labels, len(self.card.classes), shape)
 
-    def require_frame(self, sample_id: str, shape: tuple[int, ...]) -> None:
-        """Raises ImageError for a shape (H, W, in pixels) that is not `side`."""
-        if self.side is not None:
-            require_size(shape, (self.side, self.side), f"{self.images[sample_id]} (id {sample_id})", of=self.drawn)
+    def split(self, rule: SplitRule) -> Splits:
+        """The official test list, and a validation share of the official training list held out by kind, for releases with such lists.
+
+        Raises:
+            SplitError: another rule, or one without its numbers; fewer than two training images of a kind.
+        """
+        return official_test_and_holdout(self.ids_of("train"), self.ids_of(self.tested), self.kind_of, rule, self.rule, self.card.name)
+
+    def find_listed(self, folder: Path, suffix: str, listed: Collection[str], table: str, listed_in: str = "") -> dict[str, Path]:
+        """The image file of each listed id. Other files of the folder are counted and left out, with a warning.
+
+        Args:
+            suffix: of image files, in small letters.
+            table: that lists the images, for sentences; `listed_in` where a missing image asks for more words.
+
+        Raises:
+            DataError, PartialRelease: as `locate`.
+        """
+        found = find_files(folder, suffix)
+        located = locate(listed, found, self.card.name, listed_in or table, named=self.names_files)
+        n_unlisted = len(found.keys() - located.keys())
+        self.n_unlisted += n_unlisted
+        if n_unlisted:
+            self.warnings.append(f"{self.card.name}: {n_unlisted:,} images in {folder.name} have no row in {table} and are left out.")
+        return located
 
     def n_boxes(self, sample_id: str) -> int:
         return len(self.boxes[sample_id][1])

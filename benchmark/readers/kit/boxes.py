@@ -6,6 +6,7 @@ Masks are filled boxes, rounded as LoVT's conversion did. Their score is box-mas
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +21,21 @@ def xywh_of(corners_xyxy: np.ndarray) -> np.ndarray:
 def xyxy_of(boxes_xywh: np.ndarray) -> np.ndarray:
     """(n, 4) left, top, right, bottom of (n, 4) left, top, width, height."""
     return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+
+
+def numbers_of(cells: Sequence[str], names: str, where: str) -> tuple[float, ...]:
+    """The finite numbers of a box's cells. Raises DataError where one is none, with the names of the columns.
+
+    Args:
+        where: dataset, file and line.
+    """
+    try:
+        numbers = tuple(float(cell) for cell in cells)
+    except ValueError:
+        raise DataError(f"{where}: {names} are {', '.join(cells)}; expected four numbers.") from None
+    if not all(map(math.isfinite, numbers)):
+        raise DataError(f"{where}: {names} are {', '.join(cells)}; expected four finite numbers.")
+    return numbers
 
 
 def require_box(box_xywh: tuple[float, ...], side: int, where: str) -> None:

@@ -15,6 +15,8 @@ from benchmark.errors import LobeError, SplitError, TooFewImages
 from benchmark.readers.base import Check, Reader, Verdict, ids_digest
 from benchmark.readers.kit.splits import PatientOf, Splits, check_digests, compare
 
+UNPACK = "Unpack the images again."
+
 
 def count_checks(expected: Mapping[str, int], found: Mapping[str, int], hint: str = "") -> Iterator[Check]:
     """Every expected count against what was found; a count the reader does not know is `unknown`, never ok."""
@@ -33,17 +35,24 @@ def phantom_checks(manifest: Mapping[str, Any], found: Mapping[str, int], ids: S
             yield compare(f"ids, {'in label-file order' if ordered else 'sorted'}", digests[name], ids_digest(ids, ordered=ordered), hint)
 
 
-def release_checks(reader: Reader, counts: Mapping[str, int], hint: str, expected: Mapping[str, int] | None = None) -> Iterator[Check]:
+def release_checks(
+    reader: Reader,
+    counts: Mapping[str, int],
+    hint: str,
+    expected: Mapping[str, int] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Iterator[Check]:
     """Counts of a phantom against its PHANTOM.json, those of a release against its card.
 
     A phantom names its patients, also where the release does not; they are counted here unless the reader counted them.
 
     Args:
         expected: of a release; None: all that its card states.
+        ids: whose digests a phantom states; None: the reader's.
     """
     if reader.phantom is not None:
         patients = {} if "patients" in counts else {"patients": len(set(reader.phantom_patients().values()))}
-        yield from phantom_checks(reader.phantom, {**counts, **patients}, reader.ids)
+        yield from phantom_checks(reader.phantom, {**counts, **patients}, reader.ids if ids is None else ids)
     else:
         yield from count_checks(reader.card.expected if expected is None else expected, counts, hint)
 
@@ -88,13 +97,26 @@ def tolerated(card: DatasetCard, what: str, found: int) -> Check:
     return Check(what, f"at most {at_most:,}", f"{found:,}", verdict, why if found else "")
 
 
+def check_of(what: str, expected: str, look: Callable[[], tuple[str, Verdict, str]], hint: str = UNPACK) -> Check:
+    """A line about files that are opened for it. An error of one of them is what was found, and `hint` what to do then.
+
+    Args:
+        look: gives what was found, the verdict, and what to do about it.
+    """
+    try:
+        return Check(what, expected, *look())
+    except LobeError as error:
+        return Check(what, expected, str(error), "error", hint)
+
+
 def first_image_check(reader: Reader) -> Check:
     """Decodes the first image, for datasets without masks."""
-    try:
+
+    def look() -> tuple[str, Verdict, str]:
         reader.sample(reader.ids[0]).image()
-    except LobeError as error:
-        return Check("first image", "readable", str(error), "error", "Unpack the images again.")
-    return Check("first image", "readable", "readable", "ok")
+        return "readable", "ok", ""
+
+    return check_of("first image", "readable", look)
 
 
 def first_sample_check(reader: Reader) -> Check:
@@ -106,7 +128,7 @@ def first_sample_check(reader: Reader) -> Check:
         image = sample.image()
         filled = sample.masks(image.shape).any()
     except LobeError as error:
-        return Check("first image with a finding", "readable", str(error), "error", "Unpack the images again.")
+        return Check("first image with a finding", "readable", str(error), "error", UNPACK)
     # Not an error: LoVT's exchanged coordinates may put an object outside its image.
     found = f"readable, mask {'filled' if filled else 'empty'}"
     return Check("first image with a finding", "readable, mask filled", found, "ok" if filled else "warning")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmark.errors import DataError
 from benchmark.readers.kit.tables import Table, read_table
-from benchmark.readers.kit.text import read_lines
+from benchmark.readers.kit.text import numbered_lines
 from benchmark.readers.kit.walk import files_in, find_files, folders_in, not_read
 
 TEST_LIST, TRAIN_VAL_LIST = "test_list.txt", "train_val_list.txt"
@@ -80,8 +80,7 @@ def read_list(path: Path, dataset: str, needed_for: str = "It is part of the pub
     """
     if not path.exists():
         raise DataError(f"{dataset}: {path.name} is missing in {path.parent}. {needed_for}")
-    lines = [(k, line.strip()) for k, line in enumerate(read_lines(path, dataset), start=1)]
-    listed = [id_of(line, f"{dataset}: {path.name} line {k:,}") for k, line in lines if line]
+    listed = [id_of(line, f"{dataset}: {path.name} line {k:,}") for k, line in numbered_lines(path, dataset)]
     twice = [i for i, n in Counter(listed).items() if n > 1]
     if twice:
         raise DataError(f"{dataset}: {path.name} lists {twice[0]} twice. The official list names each image once.")
@@ -108,6 +107,11 @@ def find_images(base: Path) -> dict[str, tuple[Path, ...]]:
         for stem, paths in find_files(folder, ".png").items():
             found[stem] = (*found.get(stem, ()), *paths)
     return found
+
+
+def year_of(path: Path) -> str:
+    """Of a label table, by its name."""
+    return "2020" if "v2020" in path.name else "2017"
 
 
 def layout(base: Path, images: Mapping[str, Path]) -> str:

@@ -164,6 +164,19 @@ def patient_lists(ids: Sequence[str], patient_of: PatientOf, patients: Mapping[s
     return splits
 
 
+def by_patient(ids: Iterable[str], patient_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """Patient -> images in the order of `ids`; patients in the order of their first image."""
+    images: dict[str, list[str]] = {}
+    for sample_id in ids:
+        images.setdefault(patient_of(sample_id), []).append(sample_id)
+    return images
+
+
+def only_tested(ids: Iterable[str]) -> Splits:
+    """Of releases that nothing trains on."""
+    return {"train": (), "validation": (), "test": tuple(ids)}
+
+
 def prefix(ids: Sequence[str], fraction: float) -> tuple[str, ...]:
     """The first round(n * fraction) ids: LoVT's 1 % and 10 % subsets, nested and in list order."""
     if not 0 < fraction <= 1:

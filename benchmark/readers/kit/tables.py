@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -96,6 +96,29 @@ def rows_by_name(table: Table, names: Iterable[str], dataset: str) -> Iterator[t
         )
     for line, cells in cells_of(table, len(header), dataset):
         yield line, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+
+
+def released(base: Path, name: str, dataset: str) -> Path:
+    """A label file of the release, by its place below `base`. Raises DataError where it is missing."""
+    path = base / name
+    if not path.exists():
+        raise DataError(f"{dataset}: {name} is missing in {base}. It is part of the public release.")
+    return path
+
+
+def class_index(name: str, classes: Sequence[str], where: str, what: str = "class") -> int:
+    """The place of a name among the card's classes.
+
+    Args:
+        where: dataset, file and line.
+        what: the release's word for it.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    if name not in classes:
+        raise DataError(f"{where}: {what} {name!r}; expected one of {', '.join(classes)}.")
+    return classes.index(name)
 
 
 def require_inside(name: str, where: str) -> None:

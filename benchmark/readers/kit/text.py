@@ -50,6 +50,11 @@ def read_lines(path: Path, dataset: str) -> list[str]:
     return read_text(path, dataset).splitlines()
 
 
+def numbered_lines(path: Path, dataset: str) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of lines that are not blank. Raises as `open_text` does."""
+    return ((number, line) for number, line in enumerate(read_lines(path, dataset), start=1) if line.strip())
+
+
 def read_json(path: Path, dataset: str, shape: type) -> Any:
     """What a JSON file holds, packed or not. Raises as `open_text` does, and ValueError as `json_files.read`."""
     return json_files.parse(read_text(path, dataset), shape)

@@ -101,6 +101,14 @@ def the_one(dataset: str, what: str, found: Iterable[Path]) -> Path | None:
     return places[0] if places else None
 
 
+def the_one_needed(dataset: str, what: str, found: Iterable[Path], otherwise: str) -> Path:
+    """As `the_one`, of something that has to be there. Raises DataError with `dataset: otherwise` where no place holds it."""
+    place = the_one(dataset, what, found)
+    if place is None:
+        raise DataError(f"{dataset}: {otherwise}")
+    return place
+
+
 def not_read(dataset: str, left: str, read: str) -> str:
     """The warning for a second release beside the one that is read: both, and how to choose the other."""
     return (
