@@ -30,7 +30,7 @@ from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 
 LATER_STRIDE = 8  # finer levels take several times as much as all others together
-LATER_SHARE = 0.1  # of what is free on the disk
+LATER_SHARE = 0.25  # of what is free on the disk
 FLOAT_BYTES = 4
 
 
