@@ -84,10 +84,10 @@ def peak_bytes(job: Job, options: RunOptions, sizes: SplitSizes, workers: int = 
 
 
 def features_bytes(experiment: Experiment, n_images: int, budget_bytes: int) -> int:
-    """Memory for the features of so many images; 0 where they are not kept, or nothing is known of head or encoder."""
+    """Memory for the features of so many images; 0 where they are not kept, as on a CPU, or nothing is known of head or encoder."""
     encoder, head, side = encoder_facts(experiment), head_size(experiment), experiment.dataset.frame_size
-    if encoder is None or head is None or experiment.encoder is EncoderMode.FINETUNE:
-        return 0
+    if encoder is None or head is None or experiment.encoder is EncoderMode.FINETUNE or experiment.device_type == "cpu":
+        return 0  # of a CPU they are read from the disk, whose files the system holds
     channels = encoder.channels
     numbers = (channels[max(channels)] if stride == POOLED else channels[stride] * (side // stride) ** 2 for stride in head.strides)
     return min(budget_bytes, FLOAT_BYTES * sum(numbers) * n_images)

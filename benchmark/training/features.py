@@ -1,9 +1,10 @@
 """Features of a frozen encoder, computed once per image and shared by every job that reads them.
 
 No LoVT task augments, so the features are constants. They are computed in batches of one fixed size, the last one padded, so that an image
-gets the same bits in any order of jobs. They lie in memory up to a budget, up to five times as fast as when they are read. With a
-`FeatureSet` all of them lie on the node's disk as well, for every process and later run; without one, what is beyond the budget lies there
-until the process ends. What takes longer to read than to compute is computed for every batch.
+gets the same bits in any order of jobs. With a `FeatureSet` they lie on the node's disk, for every process and later run; a GPU keeps them
+in its memory up to a budget as well. A process on a CPU need not: files lie in the system's memory, and reading an image takes a hundredth of
+a step. Without a set they lie in memory up to the budget, and beyond it on the disk until the process ends. What takes longer to read than
+to compute is computed for every batch.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class FeatureBank:
     Args:
         encoder: in frozen mode.
         strides: pyramid levels that are read.
-        budget_bytes: of memory for features, on the encoder's device. What does not fit is read from `stored`, or goes to `folder`.
+        budget_bytes: of memory for features, on the encoder's device. What does not fit is read from `stored`, or goes to `folder`. A CPU keeps
+            nothing that can be read from `stored`.
         autocast: the job's precision, under which the plain path would run the encoder as well (LoVT 1.2: all but the loss in fp16).
         folder: where features beyond the budget are written, in files without a name that vanish with the process; None = nowhere.
         batch: images computed at once, always so many.
@@ -247,7 +249,9 @@ class FeatureBank:
         )
 
     def _keep(self, rows: np.ndarray, levels: Mapping[int, torch.Tensor]) -> bool:
-        """In memory, if they fit."""
+        """In memory, if they fit and belong there."""
+        if self.stored is not None and not self._given_up and self._device.type == "cpu":
+            return False
         size = sum(level.nbytes for level in levels.values())
         if self.memory_bytes + size > self.budget_bytes:
             return False

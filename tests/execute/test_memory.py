@@ -44,14 +44,13 @@ def test_what_is_said_of_an_encoder_is_what_it_holds(name: str):
     assert kept_for_backward(backbone, lambda: backbone.pyramid(images)) == pytest.approx(8 * facts.kept, rel=0.01)
 
 
-def test_features_count_as_far_as_there_are_some_and_their_budget_goes(job):
-    given = job(DETECTION)
-    side = given.experiment.dataset.frame_size
+def test_features_count_on_a_gpu_as_far_as_there_are_some_and_their_budget_goes(job):
+    given = job(DETECTION).experiment
+    side = given.dataset.frame_size
     each = 4 * (128 * (side // 8) ** 2 + 256 * (side // 16) ** 2 + 512 * (side // 32) ** 2)
-    used = sum((1000, 20, 300))  # a tenth of the validation list
-    bare = peak_bytes(given, RunOptions(feature_budget_bytes=0), SIZES)
-    assert peak_bytes(given, RunOptions(feature_budget_bytes=2**40), SIZES) == bare + used * each
-    assert peak_bytes(given, RunOptions(feature_budget_bytes=5000), SIZES) == bare + 5000
+    on_gpu = given.model_copy(update={"device_type": "cuda"})
+    assert [memory.features_bytes(on_gpu, 1320, budget) for budget in (0, 5000, 2**40)] == [0, 5000, 1320 * each]
+    assert memory.features_bytes(given, 1320, 2**40) == 0  # read from the disk, which the system holds in memory that is to spare
 
 
 def test_a_larger_batch_a_trained_encoder_and_a_larger_one_take_more(job):

@@ -186,9 +186,9 @@ def computed(monkeypatch) -> list[tuple[int, tuple[int, ...]]]:
 def bank_on_disk(encoder, parts, tmp_path: Path):
     """A bank as a process of its own would open it."""
 
-    def made(strides=STRIDES, also=(), what="pyramid") -> FeatureBank:
+    def made(strides=STRIDES, also=(), what="pyramid", budget=0) -> FeatureBank:
         stored = FeatureSet.open(tmp_path / "features", {"what": what}, len(parts[0].cache))
-        return FeatureBank(encoder, strides, 0, stored=stored, also=also)
+        return FeatureBank(encoder, strides, budget, stored=stored, also=also)
 
     return made
 
@@ -218,6 +218,11 @@ def test_stored_features_are_those_in_memory_and_a_second_bank_computes_none(enc
     assert same(prepared(bank_on_disk(), reversed(parts)), memory, parts)
     assert computed == []
     assert (first.memory_bytes, first.disk_bytes, first.notices, first.mended()) == (0, 0, [], [])
+
+
+def test_a_cpu_holds_nothing_in_memory_that_the_disk_has(parts, bank_on_disk):
+    bank = prepared(bank_on_disk(budget=UNLIMITED), parts)
+    assert (bank.memory_bytes, bank.disk_bytes, bank.notices) == (0, 0, [])
 
 
 def test_levels_that_others_read_are_computed_in_the_same_pass_and_are_the_same_bits(parts, bank_on_disk, computed):
