@@ -44,8 +44,8 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     monkeypatch.setattr(demo, "PROCESSES", 1)  # to start one takes longer than it has to draw
     # Too little to say which backbone is ahead: the whole demo says it, and tests/training/test_text_pretraining.py that words are learnt.
     journey = demo.Journey(
-        {"rsna": 24, "covid-rural": 16},
-        pretraining_patients=24,
+        {"rsna": 16, "covid-rural": 16},
+        pretraining_patients=16,
         images_per_patient=(1, 1),
         pretraining_images=32,
         pretraining_s=math.inf,
