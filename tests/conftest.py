@@ -21,6 +21,8 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+from tests.describing import Describing
+
 pytest_plugins = ("tests.verification",)
 
 # Before any import of torch, Ray or Hugging Face, and inherited by every child process and Ray worker.
@@ -321,9 +323,23 @@ def plain_fit():
     return fit
 
 
+@pytest.fixture(scope="session")
+def describing() -> Iterator[Describing]:
+    """One process of this test process that describes backbones, each in a fork of it."""
+    server = Describing()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def described_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the two backbones above are is found out once in a test run where nothing was changed in them: each time takes seconds.
+def described_quickly(describing: Describing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a backbone is, is found out without starting Python. That it is found out alike is tested in tests/encoders/test_describe.py."""
+    monkeypatch.setattr("benchmark.encoders.describe.subprocess", describing)
+
+
+@pytest.fixture
+def described_once(described_quickly: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the two backbones above are is found out once in a test run where nothing was changed in them.
 
     They read nothing beside their own file. What is found out, and how, is tested in tests/encoders/test_describe.py.
     """
@@ -344,6 +360,15 @@ def described_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return FactoryDigest.of(json.loads(kept.read_text(encoding="utf-8")))
 
     monkeypatch.setattr(resolve, "describe", described)
+
+
+@pytest.fixture
+def small_frames() -> Iterator[None]:
+    """Frames of 64 pixels in every task: for tests of what a run does, whatever it computes on."""
+    from tests.frames import small_frames
+
+    with small_frames():
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,14 @@ from benchmark.cards import Normalisation
 from benchmark.check_backbone import FRAME, check, features_as_colours, sample_radiograph
 from benchmark.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("described_once")
+
+
+@pytest.fixture(autouse=True)
+def few_timed_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long an image takes is of no interest here."""
+    monkeypatch.setattr("benchmark.check_backbone.TIMED_IMAGES", 1)
+
 
 def test_cost_and_levels_are_those_of_the_layers(tiny, tmp_path: Path):
     found = check(f"{tiny()}:build", tmp_path / "cache", tmp_path / "maps.png")
@@ -97,8 +105,8 @@ def test_own_card_is_not_called_unverified_and_says_where_nobody_speaks_for_the_
 
     torch.manual_seed(7)
     for name in ("mine.pth", "other.pth"):
-        torch.save(build("resnet18").network.state_dict(), tmp_path / name)
-    card = "name: mine\nfamily: torchvision\nmodel: resnet18\nweights: mine.pth\n"
+        torch.save(build("mobilenet_v3_small").network.state_dict(), tmp_path / name)
+    card = "name: mine\nfamily: torchvision\nmodel: mobilenet_v3_small\nweights: mine.pth\n"
     (tmp_path / "silent.yaml").write_text(card)
     (tmp_path / "mine.yaml").write_text(card + "contamination: {rsna: none, siim: images}\n")
     silent, own, other = (
@@ -113,7 +121,7 @@ def test_own_card_is_not_called_unverified_and_says_where_nobody_speaks_for_the_
     assert "siim: contamination" not in other
 
 
-def test_score_under_the_other_normalisation(tiny, corpora, tmp_path: Path, monkeypatch):
+def test_score_under_the_other_normalisation(tiny, corpora, small_frames, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("benchmark.plan.smoke_steps", lambda head: 12 if head == "linear" else 3)
     file = tiny()
     file.write_text(file.read_text().replace("embed_dim=WIDTHS[32])", "embed_dim=WIDTHS[32], normalisation=OWN)"))

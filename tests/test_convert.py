@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,15 +32,18 @@ COMMIT = COMMITS[0]
 OLD = (DETECTIONS_JSON, MASKS_JSON, STATISTICS_JSON)
 
 
-def unpacked(into: Path) -> Path:
-    with tarfile.open(EARLIER / f"{COMMIT}.tar.xz") as packed:
-        packed.extractall(into, filter="data")
-    return into
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store, for reading alone."""
+    out = tmp_path_factory.mktemp("earlier") / "out"
+    with tarfile.open(EARLIER / f"{COMMIT}.tar.xz") as archive:
+        archive.extractall(out, filter="data")
+    return out
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return unpacked(tmp_path / "out")
+def out(packed: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(packed, tmp_path / "out")
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -65,8 +69,8 @@ def edited(out: Path, record: Record, name: str, change: Callable[[dict], object
     return changed
 
 
-def test_every_file_becomes_columns_that_hold_the_same_and_records_keep_key_and_numbers(out: Path, tmp_path: Path) -> None:
-    earlier, before = unpacked(tmp_path / "earlier"), {record.key: record for record in Store(out).all()}
+def test_every_file_becomes_columns_that_hold_the_same_and_records_keep_key_and_numbers(out: Path, packed: Path) -> None:
+    before = {record.key: record for record in Store(out).all()}
     seen: list[tuple[int, int]] = []
     found = convert(out, lambda done, total: seen.append((done, total)))
     assert (found.n_records, found.n_converted, found.kept) == (len(before), len(before), ())
@@ -78,7 +82,7 @@ def test_every_file_becomes_columns_that_hold_the_same_and_records_keep_key_and_
         changed = {"predictions", "file_digests", "checksum", "schema_version"}
         assert record.model_dump(exclude=changed) == old.model_dump(exclude=changed)
         for name in (Path(each).name for each in old.predictions):
-            was = earlier / "predictions" / record.key / name
+            was = packed / "predictions" / record.key / name
             if name == STATISTICS_JSON:
                 kept, given = read_statistics(out / "predictions" / record.key / STATISTICS_FILE), read_statistics(was)
                 assert identical(kept, given)
@@ -108,8 +112,10 @@ def test_a_second_time_nothing_changes(out: Path) -> None:
     assert (found.n_converted, found.kept, digests(out)) == (0, (), before)
 
 
-def test_wherever_it_is_stopped_the_store_is_whole_and_a_second_time_ends_in_the_same_bytes(out: Path, tmp_path: Path, monkeypatch) -> None:
-    convert(unpacked(tmp_path / "at once"))
+def test_wherever_it_is_stopped_the_store_is_whole_and_a_second_time_ends_in_the_same_bytes(
+    out: Path, packed: Path, tmp_path: Path, monkeypatch
+) -> None:
+    convert(shutil.copytree(packed, tmp_path / "at once"))
     at_once, real = digests(tmp_path / "at once"), store.write_atomically
     real_unlink = Path.unlink
 

@@ -29,6 +29,8 @@ from tests.corpora import CorpusPlan, write_corpus
 pytestmark = pytest.mark.long(30)
 
 PROBE = "chexpert-linear-frozen-100-mgca"
+# Drawn once for all that damage it, `restricted` included.
+CANDID_PTX = CorpusPlan(dataset="candid-ptx", n_patients=5, seed=5, images_per_patient=(1, 2), positive_share=0.6)
 OWN = {"records", "predictions"}  # of the output folder: these stay with whoever holds the licence
 
 
@@ -81,7 +83,7 @@ def write_whole_and_damaged(root: Path) -> tuple[list[str], list[bytes]]:
         A task of each, and every word that must not be told.
     """
     write_corpus(CorpusPlan(dataset="chexpert", n_patients=10, seed=5, images_per_patient=(3, 3), positive_share=0.8), root / "chexpert")
-    write_corpus(CorpusPlan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    write_corpus(CANDID_PTX, root / "candid-ptx")
     both = [planted(root, name) for name in ("chexpert", "candid-ptx")]
     assert all(len(found) >= 5 for words in both for what, found in words.items() if what != "patients")
     cut(root / "candid-ptx")
@@ -113,7 +115,7 @@ def test_planted_ids_and_sentences_reach_neither_site_nor_tracking_nor_terminal(
 
 def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    plan = CorpusPlan(dataset="vindr-cxr", n_patients=10, seed=3, images_per_patient=(2, 2), positive_share=0.6)
+    plan = CorpusPlan(dataset="vindr-cxr", n_patients=12, seed=3, images_per_patient=(1, 1), positive_share=0.6)
     write_corpus(plan, root / "vindr-cxr")
     words = planted(root, "vindr-cxr")
     assert min(len(words["ids"]), len(words["sentences"])) >= 5
@@ -128,7 +130,7 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
 @pytest.mark.parametrize(
     ("dataset", "task", "patients"),
     [
-        ("padchest", "padchest-linear-frozen-100-lobe", 48),
+        ("padchest", "padchest-linear-frozen-100-lobe", 30),
         ("jsrt", "jsrt-linear-frozen-100-lobe", 14),
         ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
     ],
@@ -186,7 +188,7 @@ def test_ids_of_both_datasets_of_a_transfer_stay_and_their_names_are_told(lobe, 
     assert code == 2
     assert "it needs siim and candid-ptx, and there is no folder 'candid-ptx'" in " ".join((stdout + stderr).split())
     write_corpus(
-        CorpusPlan(dataset="candid-ptx", n_patients=10, seed=3, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx"
+        CorpusPlan(dataset="candid-ptx", n_patients=14, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / "candid-ptx"
     )
     both = [planted(root, name) for name in ("siim", "candid-ptx")]
     words = {what: both[0][what] + both[1][what] for what in both[0]}
@@ -267,7 +269,7 @@ def test_a_failed_grounding_names_nobody_and_quotes_nothing_anywhere(lobe, tiny_
 
 def test_a_damaged_file_of_candid_ptx_is_named_by_its_line_alone(lobe, tiny, tmp_path: Path) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
-    write_corpus(CorpusPlan(dataset="candid-ptx", n_patients=6, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / "candid-ptx")
+    write_corpus(CANDID_PTX, root / "candid-ptx")
     words = planted(root, "candid-ptx")
     for path in open_reader(registry.dataset("candid-ptx"), root / "candid-ptx").image_files():
         path.write_bytes(path.read_bytes()[:20_000])

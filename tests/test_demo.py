@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from benchmark import demo, registry
 from benchmark.cards import Role
 from benchmark.store import Store
+from tests.frames import small_frames
 
 pytestmark = pytest.mark.long(20)
 
@@ -25,17 +27,29 @@ def run(folder: Path, executor: str, journey: demo.Journey | None = None) -> tup
     return code, printed.getvalue()
 
 
+@pytest.fixture
+def few_steps_on_small_frames() -> Iterator[None]:
+    with small_frames(max_steps=8):
+        yield
+
+
 def test_the_demo_suite_has_every_head_and_a_budget_for_each():
     cards = [registry.task(name) for name in registry.suite("demo").tasks]
     assert {card.head for card in cards} == {"linear", "unet", "yolov3"}
     assert all(card.recipe.max_steps and not card.recipe.grid and card.runs == 1 for card in cards)
 
 
+@pytest.mark.usefixtures("few_steps_on_small_frames")
 def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(demo, "PROCESSES", 1)  # to start one takes longer than it has to draw
     # Too little to say which backbone is ahead: the whole demo says it, and tests/training/test_text_pretraining.py that words are learnt.
     journey = demo.Journey(
-        {"rsna": 24, "covid-rural": 16}, pretraining_patients=24, pretraining_images=32, pretraining_s=math.inf, tasks=LINEAR
+        {"rsna": 16, "covid-rural": 16},
+        pretraining_patients=16,
+        images_per_patient=(1, 1),
+        pretraining_images=32,
+        pretraining_s=math.inf,
+        tasks=LINEAR,
     )
     code, printed = run(tmp_path, "inline", journey)
     assert code == 0, printed

@@ -101,6 +101,7 @@ def test_a_random_backbone_has_no_digest_and_says_so(tmp_path: Path):
     assert (found.named.ref.digest, found.named.label, found.weights) == (None, "resnet18 (random)", None)
 
 
+@pytest.mark.usefixtures("described_quickly")
 def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corpora: Path):
     fixed, drawn = tiny("fixed"), tiny("drawn", at_build="pass")
     known = resolve.backbone(f"{fixed}:build", tmp_path)
@@ -136,6 +137,7 @@ def test_a_factory_can_say_which_datasets_it_saw(tmp_path: Path, monkeypatch):
         said(contamination={"rsnaa": Contamination.NONE})
 
 
+@pytest.mark.usefixtures("described_quickly")
 def test_what_the_spec_says_is_what_planning_reads(tiny, tmp_path: Path):
     said = "{'pretraining': ('mimic-cxr', 'our own'), 'contamination': {'rsna': 'images'}}"
     changed = f"torch.manual_seed(5)\n    made = Tiny()\n    made.spec = made.spec.model_copy(update={said})\n    return made"

@@ -21,7 +21,7 @@ from benchmark.store import Store
 from tests.opens import below, listings, opened
 from tests.perf.many_records import make_store
 
-N_MANY, N_FEW = 2_000, 12
+N_MANY, N_FEW = 500, 12
 
 
 @pytest.fixture(autouse=True)

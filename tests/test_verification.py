@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def test_rows_are_the_same_from_one_process_and_from_two_workers(workers: list[s
 
     def run(marked: str, *more: str) -> int:
         words = ["-m", "pytest", "-q", "--rootdir", tmp_path, "-c", tmp_path / "pytest.ini", "-p", "no:cacheprovider", "-m", marked]
-        command = [sys.executable, *words, *more, tmp_path]
-        return subprocess.run(command, cwd=verification.ROOT, capture_output=True, check=False).returncode
+        command = [sys.executable, *words, "-p", "xdist.plugin", *more, tmp_path]
+        alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take longer to load than all of this
+        return subprocess.run(command, cwd=verification.ROOT, env=alone, capture_output=True, check=False).returncode
 
     assert run("slow and not alone", *workers) == 1
     noted = {f"test_long.py::test_noted[{address}]": "passed a number of NumPy's: 0.5" for address in ("plain", "a@b")}

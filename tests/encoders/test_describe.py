@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from benchmark.encoders import describe, python_file, sources
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, UsageError
 
 
 def names(found: dict) -> list[str]:
@@ -78,8 +78,10 @@ def test_every_file_that_is_imported_or_opened_counts_and_no_other(everything: P
     assert digest(describe.observe(f"{everything}:build")) == digest(first)
 
 
-def test_a_copy_is_the_same_backbone_from_any_working_directory(everything: Path, tmp_path: Path, monkeypatch) -> None:
-    """Asked in a process of its own, as a plan does; `python -m` would look into the working directory first."""
+def test_a_copy_is_the_same_backbone_from_any_working_directory(everything: Path, describing, tmp_path: Path, monkeypatch) -> None:
+    """Asked in a process of its own, as a plan does; `python -m` would look into the working directory first. What other tests ask in its
+    place finds the same, and says the same of a factory that fails.
+    """
     here = FactoryDigest.of(describe.observe(f"{everything}:build"))
     copied = shutil.copytree(everything.parent, tmp_path / "far" / "away")
     write(tmp_path / "cwd", {"net/__init__.py": "raise RuntimeError\n", "late.py": "raise RuntimeError\n"})
@@ -87,6 +89,17 @@ def test_a_copy_is_the_same_backbone_from_any_working_directory(everything: Path
     there = describe.describe(f"{copied / 'mine.py'}:build")
     assert (there.weights, there.sources, there.files) == (here.weights, here.sources, here.files)
     assert [file.name for file in here.files] == COUNTED
+    (tmp_path / "broken.py").write_text("def build():\n    raise ValueError('no such layer')\n")
+
+    def fault() -> str:
+        with pytest.raises(ConformanceError) as told:
+            describe.describe(f"{tmp_path / 'broken.py'}:build")
+        return str(told.value)
+
+    slowly = fault()
+    monkeypatch.setattr(describe, "subprocess", describing)
+    assert describe.describe(f"{copied / 'mine.py'}:build") == there
+    assert fault() == slowly == "broken.py:build could not be built: ValueError: no such layer"
 
 
 SIBLING = "import sys; sys.path.insert(0, str(Path(__file__).parent.parent / 'lab')); import parts; "

@@ -19,9 +19,9 @@ from tests.corpora import CorpusPlan, write_corpus
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("words")
-    write_corpus(CorpusPlan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(2, 2), positive_share=0.9), root / "chexpert")
+    write_corpus(CorpusPlan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(1, 1), positive_share=0.9), root / "chexpert")
     write_corpus(CorpusPlan(dataset="mimic-cxr", n_patients=48, seed=5, images_per_patient=(1, 2), positive_share=0.9), root / "mimic-cxr")
-    for name, n in (("rsna", 24), ("siim", 48), ("open-i", 24)):
+    for name, n in (("rsna", 24), ("siim", 30), ("open-i", 24)):
         write_corpus(CorpusPlan(dataset=name, n_patients=n, seed=5, images_per_patient=(1, 1), positive_share=0.5), root / name)
     write_corpus(CorpusPlan(dataset="nih-cxr", n_patients=10, seed=5, images_per_patient=(1, 1)), root / "nih-cxr")
     return root

@@ -1,7 +1,7 @@
 """The steps of `make gpu`, each in a process of its own: what the product does on this device, and what it found.
 
 Jobs are those of `lobe run` on generated images, limited so that a batch is the protocol's, with a budget of steps. Without a GPU the same
-runs with a smaller backbone, a few images and steps: every line then says so.
+runs with a smaller backbone, small frames, a few images and steps: every line then says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from benchmark.training.determinism import prepare_process
 from benchmark.training.model import Model
 from benchmark.training.shared_work import SharedWork
 from benchmark.training.sizes import batch_size
+from tests.frames import small_frames
 from tests.perf import gpu
 from tests.perf.alternatives import tracing
 from tests.perf.corpus import corpus
@@ -84,8 +85,12 @@ class Scale:
         )
 
     def steps(self) -> AbstractContextManager:
-        """The smoke budget, cut on a CPU."""
-        return mock.patch.object(plan, "smoke_steps", return_value=STEPS_SMALL) if self.small else nullcontext()
+        """The smoke budget; on a CPU it is cut, and so are the frames."""
+        cut = ExitStack()
+        if self.small:
+            cut.enter_context(mock.patch.object(plan, "smoke_steps", return_value=STEPS_SMALL))
+            cut.enter_context(small_frames())
+        return cut
 
     def evaluated(self, task: str, out: str, backbone: str | None = None, **more: Any) -> Record:
         """The record of the task's one job.

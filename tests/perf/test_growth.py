@@ -235,6 +235,7 @@ class Here(Side):
 MINIATURE = growth.Sizes((8,), (10, 20), (50, 100), {"linear": 2, "yolov3": 1}, {"linear": 2, "yolov3": 1}, boxes=20, boxes_of_a_record=3)
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
