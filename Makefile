@@ -45,8 +45,9 @@ types: install  ## mypy over the package, without an error
 check: lint types  ## before each commit, under two minutes: linters, types, and the tests that need no torch
 	$(BIN)/python -m tests.torch_free -q -n 2 --dist loadfile
 
+# Three at a time, also on two cores: tests that wait, for Ray or a server, leave theirs to the others.
 test: lint  ## what CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: install  ## the tests once more, and which lines none of them runs: pages in build/coverage, and with reasons docs/coverage.md
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=html --cov-report=json:build/coverage.json

@@ -76,7 +76,7 @@ def kept_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def migrated_once(kept_once: None) -> Iterator[None]:
     """A new SQLite database of MLflow's begins as a copy of one that MLflow made: its seventy migrations take seconds each time."""
     from benchmark.tracking.runs import Runs
-    from tests.made_once import made_once
+    from tests.made_once import empty_mlflow
 
     connect = Runs.__init__
 
@@ -90,8 +90,7 @@ def migrated_once(kept_once: None) -> Iterator[None]:
         def copy_tables(engine: sqlalchemy.Engine) -> None:
             if engine.dialect.name != "sqlite" or sqlalchemy.inspect(engine).get_table_names():
                 return migrate(engine)
-            kept = made_once("mlflow.db", lambda path: migrate(sqlalchemy.create_engine(f"sqlite:///{path}")))
-            with contextlib.closing(sqlite3.connect(kept)) as tables, contextlib.closing(engine.raw_connection()) as database:
+            with contextlib.closing(sqlite3.connect(empty_mlflow())) as tables, contextlib.closing(engine.raw_connection()) as database:
                 tables.backup(database.driver_connection)
 
         with mock.patch.object(utils, "_initialize_tables", copy_tables):
@@ -286,6 +285,17 @@ def small(corpora: Path, image_cache: Path):
         return finished.record
 
     return SimpleNamespace(backbone=backbone, plan=planned, one=one, fit=fit)
+
+
+@pytest.fixture
+def narrow_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads with a hundredth of their weights, for what does not depend on how wide they are; a forked process keeps it."""
+    from benchmark.heads.networks import faster_rcnn, smp_unet, yolov3
+
+    monkeypatch.setattr(yolov3, "WIDTHS", (64, 32, 16))
+    monkeypatch.setattr(faster_rcnn, "WIDTH", 16)
+    monkeypatch.setattr(faster_rcnn, "HIDDEN", 32)
+    monkeypatch.setattr(smp_unet, "SMP_WIDTHS", {16: 32, 8: 16, 4: 8, 2: 8, 1: 8})
 
 
 @pytest.fixture

@@ -92,9 +92,10 @@ def test_real_dicom_inline_and_ray_give_the_same_bits(rsna: Path, real_files: Pa
             assert (outs[0] / file).read_bytes() == (outs[1] / file).read_bytes(), file
 
 
-def test_same_command_again_computes_nothing_and_a_removed_record_comes_back_to_the_digit(corpora: Path, lobe, tmp_path: Path):
+def test_same_command_again_computes_nothing_and_a_removed_record_comes_back_to_the_digit(corpora: Path, lobe, tiny, tmp_path: Path):
     out = tmp_path / "out"
-    command = (*run(corpora, out, "--task", LINEAR, "--task", "rsna-linear-frozen-10", "--executor", "inline", "--no-tracking", "--json"),)
+    named = ("--task", LINEAR, "--task", "rsna-linear-frozen-10")
+    command = run(corpora, out, *named, "--executor", "inline", "--no-tracking", "--json", backbone=f"{tiny()}:build")
     code, text, _ = lobe(*command)
     assert (code, json.loads(text)["computed"]) == (0, 2)
     before = {r.key: r for r in Store(out).all()}
@@ -106,6 +107,7 @@ def test_same_command_again_computes_nothing_and_a_removed_record_comes_back_to_
     assert (after.metrics, after.curve, after.predictions) == (before[gone].metrics, before[gone].curve, before[gone].predictions)
 
 
+@pytest.mark.usefixtures("narrow_heads")
 def test_every_head_runs_frozen_and_fine_tuned(corpora: Path, lobe, tiny, tmp_path: Path):
     tasks = [
         "rsna-yolov3-finetune-1",
@@ -132,7 +134,8 @@ def test_the_other_datasets_run_from_their_own_formats(lobe, tiny, tmp_path: Pat
 
     tasks = ["siim-unet-frozen-100", "object-cxr-linear-frozen-100", "nih-cxr-linear-frozen-100"]
     for name in ("siim", "object-cxr", "nih-cxr"):
-        write_corpus(CorpusPlan(dataset=name, n_patients=14, seed=3), tmp_path / "data" / name)
+        plan = CorpusPlan(dataset=name, n_patients=14, seed=3, images_per_patient=(1, 1), positive_share=0.5)
+        write_corpus(plan, tmp_path / "data" / name)
     named = [word for task in tasks for word in ("--task", task)]
     code, _, err = lobe(
         *run(tmp_path / "data", tmp_path / "out", *named, "--executor", "inline", "--no-tracking", "--limit", 8, backbone=f"{tiny()}:build")

@@ -17,7 +17,6 @@ from benchmark import parallel, registry
 from benchmark.cards import POOLED
 from benchmark.errors import TrainingError
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
-from benchmark.heads.networks import faster_rcnn, yolov3
 from benchmark.registry import plugin
 from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
@@ -26,13 +25,7 @@ SIZE, CLASSES = 64, 2
 CHANNELS = {2: 4, 4: 8, 8: 8, 16: 8, 32: 16}
 EVERY = ["unet", "smp_unet", "yolov3", "faster_rcnn", "classifier", "softmax_classifier"]
 
-
-@pytest.fixture(autouse=True)
-def narrow_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundredth of the weights; processes are forked and keep it."""
-    monkeypatch.setattr(yolov3, "WIDTHS", (64, 32, 16))
-    monkeypatch.setattr(faster_rcnn, "WIDTH", 16)
-    monkeypatch.setattr(faster_rcnn, "HIDDEN", 32)
+pytestmark = pytest.mark.usefixtures("narrow_heads")
 
 
 class Encoder(nn.Module):

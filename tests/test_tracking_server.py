@@ -26,6 +26,7 @@ from mlflow import MlflowClient
 
 from benchmark.tracking.runs import EXPERIMENT
 from benchmark.tracking.tracker import Tracker
+from tests.made_once import empty_mlflow
 
 pytestmark = pytest.mark.long(10)
 
@@ -116,6 +117,7 @@ def lost_and_found(record, out: Path, backend: str, artifacts: Path, monkeypatch
 
 def test_a_server_that_was_away_has_everything_when_it_is_back(record, tmp_path: Path, monkeypatch):
     (tmp_path / "server").mkdir()
+    shutil.copyfile(empty_mlflow(), tmp_path / "server.db")
     lost_and_found(record, tmp_path / "out", f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "server" / "artifacts", monkeypatch)
 
 
