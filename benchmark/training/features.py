@@ -2,9 +2,9 @@
 
 No LoVT task augments, so the features are constants. They are computed in batches of one fixed size, the last one padded, so that an image
 gets the same bits in any order of jobs. With a `FeatureSet` they lie on the node's disk, for every process and later run; a GPU keeps them
-in its memory up to a budget as well. A process on a CPU need not: files lie in the system's memory, and reading an image takes a hundredth of
-a step. Without a set they lie in memory up to the budget, and beyond it on the disk until the process ends. What takes longer to read than
-to compute is computed for every batch.
+in its memory up to a budget as well. A process on a CPU need not: files lie in the system's memory, and reading an image takes a hundredth
+of a step. Without a set they lie in memory up to the budget, and beyond it on the disk until the process ends. What takes longer to read
+than to compute is computed for every batch.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class FeatureBank:
     Args:
         encoder: in frozen mode.
         strides: pyramid levels that are read.
-        budget_bytes: of memory for features, on the encoder's device. What does not fit is read from `stored`, or goes to `folder`. A CPU keeps
-            nothing that can be read from `stored`.
+        budget_bytes: of memory for features, on the encoder's device. What does not fit is read from `stored`, or goes to `folder`. On a
+            CPU nothing is kept that can be read from `stored`.
         autocast: the job's precision, under which the plain path would run the encoder as well (LoVT 1.2: all but the loss in fp16).
         folder: where features beyond the budget are written, in files without a name that vanish with the process; None = nowhere.
         batch: images computed at once, always so many.
