@@ -241,7 +241,8 @@ class OwnModules:
         """Whether a module under its plain name came from the author's folders: a library found it there."""
         module = sys.modules.get(name)
         top = name.partition(".")[0]
-        if name.startswith(NAME) or top in NEVER or not isinstance(module, ModuleType):
+        # By its true type: what a library registers in a module's place may only claim to be one, and have nothing of it.
+        if name.startswith(NAME) or top in NEVER or not issubclass(type(module), ModuleType):
             return False
         spec = object.__getattribute__(module, "__dict__").get("__spec__")  # asked otherwise, some modules load what they put off
         origin = getattr(spec, "origin", None) or ""

@@ -106,6 +106,22 @@ def test_each_of_two_folders_is_built_from_its_own_modules(write, files, how) ->
     assert not {name for name in set(sys.modules) - before if name.partition(".")[0] in ("model", "net", "late")}
 
 
+def test_what_a_library_registers_in_the_place_of_a_module_is_left_alone(write, monkeypatch) -> None:
+    class Proxy:
+        """Claims to be a module, and has no `__dict__`."""
+
+        __slots__ = ()
+        __class__ = type(sys)
+
+    monkeypatch.setitem(sys.modules, "stands_in", None)
+    code = "sys.modules['stands_in'] = sys.made_here()\n    factor = 2"
+    monkeypatch.setattr(sys, "made_here", Proxy, raising=False)
+    del sys.modules["stands_in"]
+    built = python_file.build(write("a", {}, top="factor = 2", build=code)).eval()
+    assert result(built) == 2
+    assert isinstance(sys.modules["stands_in"], type(sys))
+
+
 def test_what_the_process_imported_under_that_name_is_another_module(write, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "model.py").write_text("factor = 7\n")
