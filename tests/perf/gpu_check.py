@@ -98,6 +98,7 @@ def _run(server, name: str, title: str, most: float, folder: Path) -> tuple[Step
     late = process.is_alive()
     with contextlib.suppress(ProcessLookupError, PermissionError):  # its own children may outlive it
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # of a busy machine it may not have come to its own group yet
     process.join()
     lines: list[Line] = []
     modules: set[str] = set()

@@ -132,6 +132,13 @@ def test_a_step_that_ends_badly_keeps_its_lines_and_names_what_ended_it(monkeypa
     assert (step.log == "said before") == (then is fails)
 
 
+def test_a_step_whose_time_is_up_before_it_has_its_own_group_is_ended_too(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(os, "setsid", threading.Event().wait)
+    step = run(monkeypatch, tmp_path, first_and(hangs), 0.5)
+    assert (step.lines, step.outcome) == ((), "failed")
+    assert "Its 0 s were over." in step.error
+
+
 def test_on_one_device_the_step_for_two_is_not_run_and_says_so(monkeypatch, tmp_path: Path):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     (line,) = gpu_steps.several(gpu_steps.Scale("cuda", tmp_path))
