@@ -118,7 +118,7 @@ def hangs(scale):
 
 @pytest.mark.parametrize(
     ("then", "most", "said"),
-    [(fails, 30.0, "RuntimeError: no such kernel"), (dies, 30.0, "ended with 3"), (hangs, 1.0, "Its 1 s were over.")],
+    [(fails, 30.0, "RuntimeError: no such kernel"), (dies, 30.0, "ended with 3"), (hangs, 4.0, "Its 4 s were over.")],
 )
 def test_a_step_that_ends_badly_keeps_its_lines_and_names_what_ended_it(monkeypatch, tmp_path: Path, then, most, said):
     held, end = os.pipe()  # the other end is open while any process of the step lives
