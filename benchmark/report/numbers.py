@@ -12,23 +12,17 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from benchmark.statistics.interval import WithInterval
+
 DASH = "–"
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(WithInterval):
     """A difference of two means (same unit as the values) with the half width of its 95 % interval; None without a spread."""
 
     value: float
     half_width: float | None
-
-    @property
-    def low(self) -> float | None:
-        return None if self.half_width is None else self.value - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        return None if self.half_width is None else self.value + self.half_width
 
 
 def mean(values: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.statistics.interval import WithInterval
 from benchmark.statistics.levels import (
     CHECKPOINTS,
     PATIENTS,
@@ -85,7 +86,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(WithInterval):
     """First method minus second on one task.
 
     Attributes:
@@ -110,14 +111,6 @@ class Difference:
     half_width: float | None
     p_value: float | None
     untested: str
-
-    @property
-    def low(self) -> float | None:
-        return None if self.half_width is None else self.value - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        return None if self.half_width is None else self.value + self.half_width
 
     @property
     def low_power(self) -> bool:

@@ -17,6 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.metrics.spec import PooledMetric
 from benchmark.metrics.statistics import values_in
 from benchmark.statistics.families import holm as holm
+from benchmark.statistics.interval import WithInterval
 from benchmark.statistics.levels import Seeds, seed_components
 from benchmark.statistics.testable import FEWEST_CLUSTERS, has_low_power, why_untested
 from benchmark.statistics.two_part import Component, satterthwaite, two_part_half_width, two_part_p
@@ -27,7 +28,7 @@ Weighted = Callable[[np.ndarray], float | None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(WithInterval):
     """First method minus second on one task, in the metric's unit.
 
     Attributes:
@@ -49,14 +50,6 @@ class Comparison:
     n_clusters: int | None
     seeds: Seeds
     p_value: float | None
-
-    @property
-    def low(self) -> float | None:
-        return None if self.half_width is None else self.value - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        return None if self.half_width is None else self.value + self.half_width
 
     @property
     def least_told_apart(self) -> float | None:

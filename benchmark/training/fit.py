@@ -5,7 +5,6 @@ Built elsewhere: the encoder and what else a unit's jobs share (`shared_work`), 
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from benchmark.errors import DataError, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
-from benchmark.kinds.base import Part, Predicted
+from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.metrics import spec
@@ -197,9 +196,7 @@ def _tested(
         _require_possible(result.metrics)
         clock.lap("test")
         _require_same_files(digests, parts, inputs)
-        with _folder(job) as produced:
-            stored.write(produced, job, data.test, result, with_examples=inputs.card.redistribution != "none")
-            files = _files(produced)
+        files = _files_of(job, data.test, result, inputs)
         clock.lap("storing")
         made = record.succeeded(
             job,
@@ -248,9 +245,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     _require_possible(result.metrics)
     shared.require_unchanged()
     _require_same_files(digests, parts, inputs)
-    with _folder(job) as produced:
-        stored.write(produced, job, by_name["test"], result, with_examples=inputs.card.redistribution != "none")
-        files = _files(produced)
+    files = _files_of(job, by_name["test"], result, inputs)
     clock.lap("storing")
     pieces = (f"embedded at most {most} images at once: equal to whole batches up to rounding",) if most is not None else ()
     made = record.succeeded(
@@ -286,15 +281,11 @@ def _encoded(jobs: Sequence[Job], by: FeatureBank | Embedder, parts: Sequence[Pa
     by.notices.clear()
 
 
-@contextlib.contextmanager
-def _folder(job: Job) -> Iterator[Path]:
-    """An empty folder for the files that a job makes."""
+def _files_of(job: Job, part: Part, result: ScoredSplit, inputs: Inputs) -> dict[str, bytes]:
+    """What a tested job stores, by name."""
     with tempfile.TemporaryDirectory(prefix=f"lobe-{job.key}-") as folder:
-        yield Path(folder)
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        stored.write(Path(folder), job, part, result, with_examples=inputs.card.redistribution != "none")
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) -> Head:
