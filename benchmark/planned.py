@@ -1,7 +1,7 @@
 """What was to run in an output folder, so that a report can name what is missing: `<out>/planned.jsonl`, one line an evaluation.
 
 An evaluation is of one backbone (by its name), task, protocol, split and scale. Its last line counts: a plan adds lines for what it changes
-and reads of the others only where they begin, so that its cost is that of its own jobs. Parts that many jobs share, such as a dataset,
+and reads of the others only where they begin, so that its cost is that of its own jobs. Cards that many jobs share, such as a dataset,
 stand once, on lines of their own. Folders of earlier releases have one list of whole jobs, `planned.json`; it is read, and moved here.
 """
 
