@@ -73,6 +73,15 @@ def kept_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session", autouse=True)
+def room_on_the_disk() -> Iterator[None]:
+    """Features of tests are stored however full the machine's disk is; what happens on a full one, its tests decide themselves."""
+    from benchmark.training import feature_folders
+
+    with mock.patch.multiple(feature_folders, LEAST_FREE_BYTES=0, LEAST_FREE_SHARE=0.0):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def migrated_once(kept_once: None) -> Iterator[None]:
     """A new SQLite database of MLflow's begins as a copy of one that MLflow made: its seventy migrations take seconds each time."""
     from benchmark.tracking.runs import Runs

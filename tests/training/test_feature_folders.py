@@ -73,6 +73,7 @@ def test_a_removal_that_was_cut_short_is_ended_by_the_next_one(tmp_path: Path, m
 
 def test_a_large_disk_keeps_a_share_free(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(10**13, 0, 10**12))
+    monkeypatch.setattr(feature_folders, "LEAST_FREE_SHARE", 0.05)
     stored = opened(tmp_path)
     assert stored.make_room(10**11)
     assert not stored.make_room(6 * 10**11)
