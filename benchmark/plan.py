@@ -6,6 +6,7 @@ Every rule about runs, seeds and grids lives here; what a job does with them liv
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from benchmark import registry
 from benchmark.cards import (
+    READ_BY_TRAINING,
     AskedPrompts,
     BackboneRef,
     Contamination,
@@ -34,8 +36,8 @@ from benchmark.cards import (
 from benchmark.errors import CardError, UsageError
 from benchmark.heads.prompts import prompt_sets
 from benchmark.metrics import spec
+from benchmark.rate_search import BASE_SEED, seeds
 
-BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 _Refs = Callable[[int], BackboneRef]  # by the run's seed
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
@@ -161,7 +163,7 @@ def prepare(
         if protocol.name not in task.protocols:
             raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
         _require_rising(task)
-        dataset, recipe = datasets[task.dataset], _recipe(task, settings) if task.words is None else task.recipe
+        dataset, recipe = datasets[task.dataset], _recipe(task, protocol, settings) if task.words is None else task.recipe
         words = None if task.words is None else (task.words_as_released if protocol.name == RELEASED else None) or task.words
         asked = None if words is None else _asked(task, words, dataset, prompts or {})
         # The prompt set's name changes no digit, its texts do.
@@ -193,11 +195,6 @@ def no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
-    """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
-    return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
-
-
 def smoke_steps(head: str) -> int:
     """Training steps of a smoke run."""
     return registry.head(head).smoke_steps
@@ -211,16 +208,23 @@ def _require_rising(task: TaskCard) -> None:
 
 
 def _task_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepared, refs: _Refs) -> Iterator[Job]:
-    task, settings = one.task, prepared.settings
+    task, settings, switches = one.task, prepared.settings, prepared.protocol.switches
     grid = one.recipe.grid
     searched = len(grid) > 1
-    keys = []
-    for rate in grid if searched else ():
-        job = _job(one, backbone, prepared, refs, one.alone, Role.SELECTION, rate, run=0)
-        keys.append(job.key)
-        yield job
+    waits_for: tuple[str, ...] = ()
+    if searched:
+        tries = [
+            _job(one, backbone, prepared, refs, one.alone, Role.SELECTION, rate, seed - BASE_SEED)
+            for rate in grid
+            for seed in seeds(switches)
+        ]
+        waits_for = tuple(job.key for job in tries)
+        yield from tries
+        if switches.grid_edge == "extended":
+            beyond = [_job(one, backbone, prepared, refs, one.recipe, Role.SELECTION, None, seed - BASE_SEED) for seed in seeds(switches)]
+            yield from (job.model_copy(update={"depends_on": waits_for}) for job in beyond)
+            waits_for += tuple(job.key for job in beyond)
     fixed = None if searched else (grid[0] if grid else one.recipe.learning_rate)
-    waits_for = tuple(keys)
     for run in range(settings.runs if settings.runs is not None else task.runs):
         final = _job(one, backbone, prepared, refs, one.recipe if searched else one.alone, Role.FINAL, fixed, run)
         yield final.model_copy(update={"depends_on": waits_for}) if waits_for else final
@@ -254,13 +258,16 @@ def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[s
     return AskedPrompts(sets=tuple(sets), combine=card.combine)
 
 
-def _recipe(task: TaskCard, settings: Settings) -> Recipe:
+def _recipe(task: TaskCard, protocol: Protocol, settings: Settings) -> Recipe:
+    grid = protocol.grid_of(task.head, task.encoder)
+    recipe = task.recipe.model_copy(update={"grid": grid}) if grid else task.recipe
     if settings.profile == "full":
-        return task.recipe
+        return recipe
     steps = smoke_steps(task.head)
+    one = (min(grid, key=lambda rate: abs(math.log(rate / recipe.learning_rate))),) if grid else recipe.grid[:1]
     # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first. At least half of it fine-tunes.
-    update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": task.recipe.grid[:1]}
-    return task.recipe.model_copy(update=update | {"warmup_steps": min(task.recipe.warmup_steps, steps // 2)})
+    update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": one}
+    return recipe.model_copy(update=update | {"warmup_steps": min(recipe.warmup_steps, steps // 2)})
 
 
 def _targeted(dataset: DatasetRef, task: TaskCard) -> DatasetRef:
@@ -289,7 +296,7 @@ def _job(
         recipe=recipe,
         select=task.select,
         report=task.report,
-        switches=_switches_of(task.head, protocol.switches),
+        switches=_switches_of(task.head, protocol.switches, _unread(role, learning_rate)),
         role=role,
         learning_rate=learning_rate,
         head_seed=seed,
@@ -306,7 +313,7 @@ def _job(
         suite=settings.suite,
         protocol=protocol.name,
         backbone=backbone.label,
-        run=run,
+        run=run if role is Role.FINAL else run % len(seeds(protocol.switches)),  # of a search: which of its runs
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=spec.title_of(task.report, task.target),
@@ -323,14 +330,21 @@ def _refs(backbone: NamedBackbone) -> _Refs:
 
 
 @cache
-def _switches_of(head: str, switches: Switches) -> Switches:
-    """Switches of a job: those that came later are left at their default where the head does not read them.
+def _switches_of(head: str, switches: Switches, unread: frozenset[str]) -> Switches:
+    """Switches of a job: those that came later are left at their default where neither its head nor its training reads them.
 
     They can change no digit there, and a key holds nothing else.
     """
-    read = registry.head(head).later_switches
-    unread = {name: default for name, default in Switches.came_later().items() if name not in read}
-    return switches.model_copy(update=unread) if unread else switches
+    facts = registry.head(head)
+    read = (facts.later_switches | (READ_BY_TRAINING if facts.trains else frozenset())) - unread
+    return switches.model_copy(update={name: default for name, default in Switches.came_later().items() if name not in read})
+
+
+def _unread(role: Role, learning_rate: float | None) -> frozenset[str]:
+    """Switches of a search that say nothing of this job: it tries a rate of its own, or none was searched for."""
+    if learning_rate is None:
+        return frozenset()
+    return frozenset({"grid_edge"}) if role is Role.SELECTION else frozenset({"selection", "grid_edge"})
 
 
 def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:

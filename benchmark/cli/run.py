@@ -142,7 +142,7 @@ def _job_row(job, planned) -> dict[str, Any]:
         "backbone": job.labels.backbone,
         "role": e.role.value,
         "run": job.labels.run_number,
-        "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
+        "learning_rate": e.learning_rate or (None if e.words else _searched_rate(e)),
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
@@ -150,6 +150,11 @@ def _job_row(job, planned) -> dict[str, Any]:
         "key": job.key if is_known else None,
         "custom": list(job.labels.custom),
     }
+
+
+def _searched_rate(experiment) -> str:
+    grid = ", ".join(f"{rate:g}" for rate in experiment.recipe.grid)
+    return f"one step beyond {grid}, if its edge wins" if experiment.extends_grid else f"winner of {grid}"
 
 
 def _dry_summary(planned) -> str:
