@@ -47,7 +47,9 @@ def run(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu or cuda; part of a job's identity. auto: cuda if a node of the cluster has a GPU.")
     ] = "auto",
-    protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="As in `lobe list protocols`: published, corrected, lobe, lobe-native.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
     split: SplitOption = None,
     splits: SplitsOption = None,
@@ -73,7 +75,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
-    from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
+    from benchmark.api import Request, by_arithmetic, costs_of, evaluate, forecast, plan_jobs
     from benchmark.encoders.naming import with_choices
 
     request = Request(
@@ -118,6 +120,7 @@ def run(
             _show_unhashed(planned)
             if planned.todo:
                 _show_forecast(forecast(planned))
+                out.print(by_arithmetic(planned).sentence, soft_wrap=True)
         raise typer.Exit(1 if planned.problems else 0)
 
     from benchmark.progress import Live
