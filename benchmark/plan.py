@@ -9,7 +9,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ from benchmark.cards import (
     Job,
     Labels,
     PromptCard,
-    PromptTexts,
     Protocol,
     Recipe,
     Role,
@@ -34,12 +33,13 @@ from benchmark.cards import (
     Words,
 )
 from benchmark.errors import CardError, UsageError
-from benchmark.heads.prompts import prompt_sets
+from benchmark.heads.prompts import asked_of
 from benchmark.metrics import spec
 from benchmark.rate_search import BASE_SEED, seeds
 
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 _Refs = Callable[[int], BackboneRef]  # by the run's seed
+FRAME_STEP = 32  # pixels: frames are multiples of it
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 
@@ -50,12 +50,14 @@ class NamedBackbone:
     Attributes:
         contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
         custom: the card is a user's own.
+        input_size: side of the square image it is made for, in pixels; None where nobody says.
     """
 
     label: str
     ref: BackboneRef
     contamination: Mapping[str, Contamination] = field(default_factory=dict)
     custom: bool = False
+    input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ class Prepared:
 
     def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
         """All jobs of a backbone, as `plan` gives them."""
-        refs = _refs(backbone)
-        for one in self.tasks:
+        refs, side = _refs(backbone), backbone.input_size if self.protocol.geometry == "native" else None
+        for task in self.tasks:
+            one = task if side is None else task.at_size(side)
             known = _known(self.about, one.task, backbone, self.protocol)
             for job in (_task_jobs if one.task.words is None else _untrained_jobs)(one, backbone, self, refs):
                 yield job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job
@@ -148,6 +151,11 @@ class _PreparedTask:
     words: Words | None = None
     asked: AskedPrompts | None = None
 
+    def at_size(self, side: int) -> _PreparedTask:
+        """The task in the frame nearest to a backbone's own input: heads need a multiple of 32."""
+        frame = max(round(side / FRAME_STEP), 1) * FRAME_STEP
+        return replace(self, dataset=self.dataset.model_copy(update={"frame_size": frame}))
+
 
 def prepare(
     tasks: Sequence[TaskCard],
@@ -165,7 +173,7 @@ def prepare(
         _require_rising(task)
         dataset, recipe = datasets[task.dataset], _recipe(task, protocol, settings) if task.words is None else task.recipe
         words = None if task.words is None else (task.words_as_released if protocol.name == RELEASED else None) or task.words
-        asked = None if words is None else _asked(task, words, dataset, prompts or {})
+        asked = None if words is None else asked_of(task, words, dataset, prompts or {})
         # The prompt set's name changes no digit, its texts do.
         words = None if words is None else words.model_copy(update={"prompts": None})
         found.append(_PreparedTask(task, _targeted(dataset, task), recipe, recipe.model_copy(update={"grid": ()}), words, asked))
@@ -239,23 +247,6 @@ def _untrained_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepa
         # A head's seed changes no digit where no head is drawn.
         update = {"words": one.words, "asked": one.asked, "head_seed": BASE_SEED, "order_seed": BASE_SEED}
         yield job.model_copy(update={"experiment": job.experiment.model_copy(update=update)})
-
-
-def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> AskedPrompts | None:
-    if words.prompts is None:
-        return None
-    if words.prompts not in prompts:
-        raise CardError(f"Task {task.id} asks with the prompts {words.prompts!r}, which no card in tasks/ defines.")
-    card = prompts[words.prompts]
-    missing = [name for name in dataset.classes if name not in card.classes]
-    if missing:
-        raise CardError(f"Prompts {card.name} have no words for {', '.join(missing)}, which task {task.id} asks for.")
-    sets = []
-    for found in prompt_sets(card):
-        # Only what is asked: words of other datasets' classes decide no digit here.
-        positives, negatives = ({c: side[c] for c in dataset.classes if c in side} for side in (found.positives, found.negatives))
-        sets.append(PromptTexts(positives=positives, negatives=negatives))
-    return AskedPrompts(sets=tuple(sets), combine=card.combine)
 
 
 def _recipe(task: TaskCard, protocol: Protocol, settings: Settings) -> Recipe:

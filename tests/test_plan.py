@@ -288,3 +288,16 @@ def test_both_geometries_follow_the_same_rules_and_never_share_a_row() -> None:
     assert (lobe.geometry, native.geometry, native.alongside) == ("controlled", "native", "lobe")
     differ = {name for name in Switches.model_fields if getattr(lobe.switches, name) != getattr(native.switches, name)}
     assert differ <= {"linear_grid"}
+
+
+def test_the_native_geometry_takes_the_frame_nearest_to_the_backbones_own_input_and_the_controlled_one_the_tasks() -> None:
+    task = registry.task("object-cxr-linear-frozen-100-lobe-v1")
+    backbones = [replace(named(f"at {side}", f"digest {side}"), input_size=side) for side in (480, 518, None)]
+    found = {}
+    for protocol in ("lobe", "lobe-native"):
+        jobs = plan([task], backbones, DATASETS, registry.protocol(protocol), Settings(runs=1))
+        found[protocol] = {job.labels.backbone: job.experiment.dataset.frame_size for job in jobs}
+    assert found == {
+        "lobe": {"at 480": 224, "at 518": 224, "at None": 224},
+        "lobe-native": {"at 480": 480, "at 518": 512, "at None": 224},
+    }

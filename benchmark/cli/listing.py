@@ -99,6 +99,7 @@ def list_backbones(as_json: AsJson = False) -> None:
             "paper": backbone.paper,
             "origin": backbone.origin,
             "licence": backbone.licence,
+            "input_size": backbone.input_size,
             "intensity": backbone.intensity,
         }
 
