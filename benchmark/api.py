@@ -27,6 +27,7 @@ from benchmark.store import Store
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
+    from benchmark.execute.arithmetic import Hours
     from benchmark.execute.forecast import Forecast
     from benchmark.report.reproduce import Reproduction
 
@@ -106,6 +107,13 @@ def forecast(planned: Planned) -> Forecast:
     from benchmark.execute import forecast as forecasting
 
     return forecasting.forecast(planned.todo, costs_of(planned.request), planned.equipment)
+
+
+def by_arithmetic(planned: Planned) -> Hours:
+    """Hours of one large GPU for the jobs still to compute, by arithmetic alone."""
+    from benchmark.execute import arithmetic
+
+    return arithmetic.hours(planned.todo)
 
 
 def costs_of(request: Request) -> Costs:

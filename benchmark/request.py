@@ -160,7 +160,9 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     backbones: list[resolve.ResolvedBackbone] = []
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
-            backbones.append(resolve.backbone(name, cache))
+            found = resolve.backbone(name, cache)
+            found.require_statistics(protocol)
+            backbones.append(found)
     equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
     datasets = _datasets(request, cards, protocol, roots, cache, watcher, problems, hashing=hashing)
     if not backbones or not datasets:

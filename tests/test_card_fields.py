@@ -49,7 +49,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "SuiteCard": {"cli/listing.py": {"s", "suite", "card"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "request.py": {"suite"}},
     "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
     "HeadFacts": {
-        "plan.py": {"?Call"},
+        "plan.py": {"?Call", "facts"},
         "execute/costs.py": {"?Call"},
         "submission.py": {"?Call"},
         "execute/memory.py": {"facts"},
@@ -66,11 +66,16 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "Labels": {ANYWHERE: {"labels", "names"}},
     "Job": {ANYWHERE: {"job", "j"}},
     "Epoch": {"report/": {"point", "p", "line"}, "tracking/": {"line"}, "execute/": {"epoch"}, "progress.py": {"epoch"}},
+    "Choice": {"rate_search.py": {"made"}},
     "Failure": {ANYWHERE: {"failure"}},
     "Record": {ANYWHERE: {"record", "r"}},
 }
 # Read by other means, each with its reason.
 OTHERWISE = {
+    "Choice.failed": "by whoever checks a search, beside the records of its runs",
+    "Record.choice": "as `Record.warnings` say it (`rate_search.sentences`); whole for whoever checks a search",
+    "DatasetCard.image_source": "as `DatasetCard.family`, in `lobe list datasets`",
+    "DatasetCard.patients_of": "as `DatasetCard.cluster`",
     "Record.schema_version": "of the raw JSON, before there is a record (`store`)",
     "Failure.traceback": "by whoever mends the code, in the record: it may hold paths, so no page shows it",
 }

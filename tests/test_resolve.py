@@ -14,7 +14,7 @@ from benchmark import contents, registry, resolve
 from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.describe import FactoryDigest, sources_digest
-from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, DataError, UnknownName, UsageError
 from benchmark.plan import NamedBackbone, Settings, plan
 
 TASK = "rsna-linear-frozen-100"
@@ -143,6 +143,25 @@ def test_what_the_spec_says_is_what_planning_reads(tiny, tmp_path: Path):
     changed = f"torch.manual_seed(5)\n    made = Tiny()\n    made.spec = made.spec.model_copy(update={said})\n    return made"
     found = resolve.backbone(f"{tiny(at_build=changed)}:build", tmp_path)
     assert found.named.contamination == {"rsna": Contamination.IMAGES}
+
+
+def test_a_backbone_that_states_no_statistics_is_refused_before_anything_runs_where_the_protocol_asks_for_them(
+    tiny, weights: Path, tmp_path: Path
+):
+    lobe, corrected = registry.protocol("lobe"), registry.protocol("corrected")
+    stating = "torch.manual_seed(5); from benchmark.cards import Normalisation; stated = Tiny(); "
+    stating += "stated.spec = stated.spec.model_copy(update={'normalisation': Normalisation(mean=(0.5,), std=(0.2,))}); return stated"
+    silent, told = (resolve.backbone(f"{file}:build", tmp_path) for file in (tiny("silent"), tiny("stating", at_build=stating)))
+    without = resolve.backbone(f"lovt@{weights}", tmp_path)  # its card says that none were published
+    for found in (silent, without):
+        found.require_statistics(corrected)
+        with pytest.raises(
+            ConformanceError, match=r"states no normalisation of its own, and the protocol asks for it: set `normalisation`"
+        ):
+            found.require_statistics(lobe)
+    told.require_statistics(lobe)
+    resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path).require_statistics(lobe)
+    assert (silent.named.input_size, resolve.backbone(f"g2d@{weights}", tmp_path).named.input_size) == (224, 256)
 
 
 def test_a_card_of_a_python_file_is_called_random_only_where_it_is(tmp_path: Path, monkeypatch):

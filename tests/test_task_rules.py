@@ -120,9 +120,37 @@ def test_every_other_shipped_card_passes() -> None:
     assert {card.name: found for card in registry.backbones().values() if (found := task_rules.backbone_faults(card))} == {}
     assert {card.name: found for card in registry.prompts().values() if (found := task_rules.prompt_faults(card))} == {}
     every = (registry.tasks(), registry.protocols())
-    assert {card.name: found for card in registry.suites().values() if (found := task_rules.suite_faults(card, *every))} == {}
+    assert {
+        card.name: found
+        for card in registry.suites().values()
+        if (found := task_rules.suite_faults(card, *every, registry.suites(), registry.backbones()))
+    } == {}
     every = (registry.suites(), registry.protocols())
     assert {card.name: found for card in registry.papers().values() if (found := task_rules.paper_faults(card, *every))} == {}
+
+
+def test_a_suite_may_only_name_suites_and_backbones_that_are_there() -> None:
+    card = registry.suite("lobe-v1").model_copy(update={"reference": "imagenet-resnet51", "extended": "lobe-v2"})
+    every = (registry.tasks(), registry.protocols(), registry.suites(), registry.backbones())
+    (extended, reference) = task_rules.suite_faults(card, *every)
+    assert extended.startswith("`extended` names 'lobe-v2', and there is no such suite.")
+    assert reference.startswith("`reference` names 'imagenet-resnet51', and there is no such backbone. Did you mean imagenet-resnet50")
+
+
+@pytest.mark.parametrize(
+    ("task", "track"),
+    [
+        ("rsna-linear-frozen-100", "linear-frozen"),
+        ("rsna-labels-linear-frozen-10-mgca", "linear-frozen"),
+        ("rsna-yolov3-frozen-100", "head-frozen"),
+        ("siim-unet-frozen-100", "head-frozen"),
+        ("siim-unet-finetune-100", "fine-tuned"),
+        ("nih-labels-linear-finetune-1-g2d", "fine-tuned"),
+        ("ms-cxr-grounding-lobe", "text"),
+    ],
+)
+def test_a_task_belongs_to_one_track(task: str, track: str) -> None:
+    assert task_rules.track_of(registry.task(task)) == track
 
 
 def test_refusal_names_the_file_and_everything_at_once(include) -> None:

@@ -11,14 +11,16 @@ from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
-from benchmark.cards.protocols import Protocol, Switches
-from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
+from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
+from benchmark.cards.records import VOLATILE_FIELDS, Choice, Epoch, Failure, Record
 from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
 
 __all__ = [
     "DISCLAIMER",
     "IMAGENET",
+    "OTHER_HEADS",
     "POOLED",
+    "READ_BY_TRAINING",
     "SCHEMA_VERSION",
     "SHARED_CARDS",
     "VOLATILE_FIELDS",
@@ -27,6 +29,7 @@ __all__ = [
     "BackboneRef",
     "BackboneSpec",
     "Card",
+    "Choice",
     "CollectionCard",
     "Contamination",
     "DatasetCard",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from benchmark import registry
-from benchmark.cards import BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard
+from benchmark.cards import BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard, Switches
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson
 from benchmark.cli.show import show_rows
@@ -54,7 +54,13 @@ def list_suites(as_json: AsJson = False) -> None:
     """Suites: named groups of tasks."""
 
     def facts(suite: SuiteCard) -> dict[str, Any]:
-        return {"tasks": len(suite.tasks), "protocol": suite.default_protocol, "description": suite.description}
+        return {
+            "tasks": len(suite.tasks),
+            "protocol": suite.default_protocol,
+            "reference": suite.reference or None,
+            "extended": suite.extended or None,
+            "description": suite.description,
+        }
 
     _show("suites", registry.suites(), facts, as_json, ("name", "title", "tasks", "protocol", "description"))
 
@@ -68,13 +74,15 @@ def list_datasets(as_json: AsJson = False) -> None:
             "images": dataset.expected.get("images"),
             "classes": list(dataset.classes),
             "targets": list(dataset.targets),
+            "terms": dataset.terms,
             "licence": dataset.licence,
             "redistribution": dataset.redistribution,
+            "images_of": dataset.family,
             "source": dataset.source,
             "notes": dataset.notes,
         }
 
-    _show("datasets", registry.datasets(), facts, as_json, ("name", "title", "images", "targets", "licence"))
+    _show("datasets", registry.datasets(), facts, as_json, ("name", "title", "images", "targets", "terms", "licence"))
 
 
 @list_app.command("backbones")
@@ -91,6 +99,7 @@ def list_backbones(as_json: AsJson = False) -> None:
             "paper": backbone.paper,
             "origin": backbone.origin,
             "licence": backbone.licence,
+            "input_size": backbone.input_size,
             "intensity": backbone.intensity,
         }
 
@@ -116,9 +125,11 @@ def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
 
     def facts(rules: Protocol) -> dict[str, Any]:
-        return {"statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+        grids = {mode.value: {head: list(rates) for head, rates in by_head.items()} for mode, by_head in rules.grids.items()}
+        stated = {"version": rules.version, "geometry": rules.geometry, "statistics": rules.statistics, "equalise": rules.equalise}
+        return stated | {"grids": grids} | Switches.came_later() | rules.switches.model_dump()
 
-    _show("protocols", registry.protocols(), facts, as_json, ("name", "title", "statistics", "equalise"))
+    _show("protocols", registry.protocols(), facts, as_json, ("name", "version", "title", "geometry", "statistics", "equalise"))
 
 
 @list_app.command("prompts")

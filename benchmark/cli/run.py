@@ -47,7 +47,9 @@ def run(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu or cuda; part of a job's identity. auto: cuda if a node of the cluster has a GPU.")
     ] = "auto",
-    protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="As in `lobe list protocols`: published, corrected, lobe, lobe-native.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
     split: SplitOption = None,
     splits: SplitsOption = None,
@@ -73,7 +75,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
-    from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
+    from benchmark.api import Request, by_arithmetic, costs_of, evaluate, forecast, plan_jobs
     from benchmark.encoders.naming import with_choices
 
     request = Request(
@@ -118,6 +120,7 @@ def run(
             _show_unhashed(planned)
             if planned.todo:
                 _show_forecast(forecast(planned))
+                out.print(by_arithmetic(planned).sentence, soft_wrap=True)
         raise typer.Exit(1 if planned.problems else 0)
 
     from benchmark.progress import Live
@@ -142,7 +145,7 @@ def _job_row(job, planned) -> dict[str, Any]:
         "backbone": job.labels.backbone,
         "role": e.role.value,
         "run": job.labels.run_number,
-        "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
+        "learning_rate": e.learning_rate or (None if e.words else _searched_rate(e)),
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
@@ -150,6 +153,11 @@ def _job_row(job, planned) -> dict[str, Any]:
         "key": job.key if is_known else None,
         "custom": list(job.labels.custom),
     }
+
+
+def _searched_rate(experiment) -> str:
+    grid = ", ".join(f"{rate:g}" for rate in experiment.recipe.grid)
+    return f"one step beyond {grid}, if its edge wins" if experiment.extends_grid else f"winner of {grid}"
 
 
 def _dry_summary(planned) -> str:

@@ -97,6 +97,14 @@ def parse(name: str) -> ParsedName:
     return replace(named, label=label, container=container, layout=layout)
 
 
+def without_statistics(label: str) -> str:
+    """Why a backbone cannot run under a protocol of backbones' own statistics, as a sentence."""
+    return (
+        f"{label} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or card to the mean "
+        "and deviation it was trained with, or use a protocol that normalises by the dataset's."
+    )
+
+
 def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
     """The names with `container` and `layout` behind every one that names weights and does not say otherwise.
 

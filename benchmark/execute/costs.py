@@ -75,7 +75,7 @@ class Costs:
 
     def note(self, record: Record, disk_bytes: int = 0) -> None:
         """Learns from a finished job and the size of its files."""
-        if record.status != "ok":
+        if record.status != "ok" or record.not_needed:
             return
         job, total = record.job, sum(record.timings_s.values())
         training = record.timings_s.get("training", total)

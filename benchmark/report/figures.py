@@ -88,7 +88,7 @@ def curves(records: Sequence[Record], styles: dict[str, dict[str, Any]]) -> Figu
         labels, experiment = record.job.labels, record.job.experiment
         searching = experiment.role is Role.SELECTION
         backbone = _text(labels.backbone)
-        job = f"{backbone}, {f'search {experiment.learning_rate:g}' if searching else f'run {labels.run_number}'}"
+        job = f"{backbone}, {f'search {record.learning_rate or 0:g}' if searching else f'run {labels.run_number}'}"
         style = styles[labels.backbone]
         epochs = [point.epoch for point in record.curve]
         common = {"type": "scatter", "name": backbone, "legendgroup": backbone, "opacity": 0.4 if searching else 0.95, "x": epochs}

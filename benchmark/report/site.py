@@ -309,7 +309,7 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Checksum": record.checksum[:16] or "without checksum",
         "Task": labels.task,
         "Backbone": labels.backbone,
-        "Run": f"search {experiment.learning_rate:g}" if experiment.role is Role.SELECTION else str(labels.run_number),
+        "Run": _search_name(record) if experiment.role is Role.SELECTION else str(labels.run_number),
         "Status": record.status,
         "Finished": record.finished_at,
         "Suite": labels.suite or "",
@@ -333,6 +333,11 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Versions": ", ".join(f"{name} {version}" for name, version in record.environment.items() if version != "absent"),
         "Warnings": "; ".join(warnings_of(record)),
     }
+
+
+def _search_name(record: Record) -> str:
+    rate = record.job.experiment.learning_rate or record.learning_rate
+    return "search beyond the grid: not needed" if rate is None else f"search {rate:g}"
 
 
 def _job_order(record: Record) -> tuple:

@@ -1,4 +1,4 @@
-"""Fits jobs: data, model, loop, one test, a record. Generators of events, so that decoding and epochs are seen as they happen.
+"""Fits jobs: data, model, loop, one test at most, a record. Generators of events, so that decoding and epochs are seen as they happen.
 
 Built elsewhere: the encoder and what else a unit's jobs share (`shared_work`), and the record (`record`).
 """
@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import torch
 
 from benchmark import parallel
-from benchmark.cards import EncoderMode, Epoch, Experiment, Job
+from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
@@ -49,7 +49,7 @@ Loaded = TypeVar("Loaded")
 def fit(
     job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, shared: SharedWork, background: Background | None = None
 ) -> Iterator[Event]:
-    """Trains, selects on validation, tests once. A job that trains nothing is only tested.
+    """Trains, selects on validation, tests once. A job that trains nothing is only tested; a search may leave the test split closed.
 
     Args:
         learning_rate: the fixed or selected rate.
@@ -133,7 +133,7 @@ class _Ready:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return self.data.train, self.data.validation, self.data.test
+        return self.data.parts
 
 
 def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: SharedWork) -> Generator[Event, None, _Ready]:
@@ -142,7 +142,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     device, finetune = required_device(experiment.device_type), experiment.encoder is EncoderMode.FINETUNE
     clock = Clock()
     data = yield from _decoded(jobs, load(experiment, inputs))
-    parts = (data.train, data.validation, data.test)
+    parts = data.parts
     clock.lap("data")
     digests = record.sample_digests(parts)
     if data.validation.n_positive() == 0:
@@ -178,27 +178,19 @@ def _tested(
     path: Literal["plain", "fused"],
     notes: tuple[str, ...] = (),
 ) -> Iterator[Finished]:
-    """The one test of a trained model: predictions here, scores and files in the background where there is one."""
+    """The one test of a trained model: predictions here, scores and files in the background where there is one.
+
+    A search that leaves the test split closed ends with what it chose on validation.
+    """
     experiment, data, clock, head = job.experiment, ready.data, ready.clock, model.head
+    test = data.test
     finetune = experiment.encoder is EncoderMode.FINETUNE
     model.restore(selected.state, finetune)
     selected.state = {}  # it is in the model now
     parts, digests, account, parameters = ready.parts, ready.digests, ready.account, _parameters(model.encoder, head, finetune)
 
-    def predicted() -> Predicted:
-        yield from evaluate.predictions(model, data.test, data.batch_size, _autocast(experiment))
-        if not finetune:
-            shared.require_unchanged()
-
-    def scored(predictions: Predicted) -> Finished:
-        result = evaluate.test(predictions, data.test, data.batch_size, inputs.card, head)
-        anchors = shared.anchors_of(experiment, head, data.test)
-        _require_possible(result.metrics)
-        clock.lap("test")
-        _require_same_files(digests, parts, inputs)
-        files = _files_of(job, data.test, result, inputs)
-        clock.lap("storing")
-        made = record.succeeded(
+    def made(result: ScoredSplit | None, anchors: Mapping[str, Mapping[str, float]]) -> Record:
+        return record.succeeded(
             job,
             inputs,
             options,
@@ -208,13 +200,34 @@ def _tested(
             parameters=parameters,
             account=account,
             clock=clock,
-            warnings=(*data.warnings, *result.warnings, *notes),
+            warnings=(*data.warnings, *(() if result is None else result.warnings), *notes),
             learning_rate=learning_rate,
             selected=selected,
             anchors=anchors,
             path=path,
         )
-        return Finished(made, files)
+
+    if test is None:
+        if not finetune:
+            shared.require_unchanged()
+        _require_same_files(digests, parts, inputs)
+        yield Finished(made(None, {}), {})
+        return
+
+    def predicted() -> Predicted:
+        yield from evaluate.predictions(model, test, data.batch_size, _autocast(experiment))
+        if not finetune:
+            shared.require_unchanged()
+
+    def scored(predictions: Predicted) -> Finished:
+        result = evaluate.test(predictions, test, data.batch_size, inputs.card, head)
+        anchors = shared.anchors_of(experiment, head, test)
+        _require_possible(result.metrics)
+        clock.lap("test")
+        _require_same_files(digests, parts, inputs)
+        files = _files_of(job, test, result, inputs)
+        clock.lap("storing")
+        return Finished(made(result, anchors), files)
 
     if background is None:
         yield scored(predicted())

@@ -68,7 +68,7 @@ def succeeded(
     job: Job,
     inputs: Inputs,
     options: RunOptions,
-    result: ScoredSplit,
+    result: ScoredSplit | None,
     parts: Sequence[Part],
     *,
     digests: Mapping[str, str],
@@ -82,10 +82,10 @@ def succeeded(
     anchors: Mapping[str, Mapping[str, float]] | None = None,
     path: Literal["plain", "fused"] = "plain",
 ) -> Record:
-    """The record of a job that was tested.
+    """The record of a job that went well.
 
     Args:
-        result: metrics of the test split.
+        result: metrics of the test split; None for a search that left it closed.
         parts: the splits as used; a job that trains nothing has no `train`.
         digests: `sample_digests` of the parts, made before training.
         parameters: trained, frozen, and of each module.
@@ -113,7 +113,7 @@ def succeeded(
         options,
         status="ok",
         path=path,
-        metrics=result.metrics,
+        metrics={} if result is None else result.metrics,
         counts={part.name: _counts(part, classes, None if n_positive is None else n_positive[part.name]) for part in parts},
         sample_digests=dict(digests),
         leakage=_leakage(parts),
@@ -127,6 +127,15 @@ def succeeded(
         warnings=tuple(warnings),
         **training,
     )
+
+
+def not_needed(job: Job, inputs: Inputs, options: RunOptions, why: str) -> Record:
+    """The record of a search beyond the grid that nobody needs: nothing was computed.
+
+    Args:
+        why: a sentence without a full stop.
+    """
+    return _record(job, inputs, options, status="ok", not_needed=why)
 
 
 def failed(job: Job, inputs: Inputs, options: RunOptions, error: BaseException, seconds: float = 0.0) -> Record:

@@ -15,6 +15,7 @@ from benchmark.encoders import conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
+from benchmark.encoders.naming import without_statistics
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_text_side
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
@@ -166,10 +167,7 @@ def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
         return experiment.dataset.statistics
     own = backbone.spec.normalisation
     if own is None:
-        raise ConformanceError(
-            f"{backbone.spec.name} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or "
-            "card to the mean and deviation it was trained with, or use a protocol that normalises by the dataset's."
-        )
+        raise ConformanceError(without_statistics(backbone.spec.name))
     return own
 
 

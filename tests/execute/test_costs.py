@@ -23,7 +23,7 @@ from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.base import SPLITS, open_reader
 from benchmark.training import data
 from benchmark.training.inputs import Inputs
-from benchmark.training.record import failed
+from benchmark.training.record import failed, not_needed
 from benchmark.training.sizes import SplitSizes, chosen
 
 LINEAR = "rsna-linear-frozen-100"
@@ -47,6 +47,12 @@ def record(unit):
 
 def on(node: Node) -> Equipment:
     return Equipment("cpu", (node,), "this machine")
+
+
+def test_a_search_that_was_not_needed_is_no_measurement(unit, tmp_path: Path):
+    costs = Costs(tmp_path / "costs.json")
+    costs.note(not_needed(unit.jobs[0], unit.inputs, unit.options, "the winner lies inside"))
+    assert not costs.measured(unit.jobs[0])
 
 
 def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record, tmp_path: Path):

@@ -1,0 +1,91 @@
+"""The search for a learning rate: which seeds try it, which rate wins, whether the grid was wide enough, and how sure the choice is.
+
+Pure: planning asks for seeds, executors for winners. Validation alone decides, and nothing here ever sees a test metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from benchmark.cards import Choice, Switches
+
+BASE_SEED = 12345  # LoVT, configs/base_config.yaml; run r of any task has BASE_SEED + r
+N_SEEDS = {"one-seed": 1, "two-seeds": 2}
+STEP = math.sqrt(10)  # between two rates of a protocol's grid
+DIGITS = 3  # of a rate beyond the edge
+
+
+def seeds(switches: Switches) -> tuple[int, ...]:
+    """Seeds of the runs that try each rate. One: that of the first reported run, as LoVT. Two: below those of any reported run."""
+    if switches.selection == "one-seed":
+        return (BASE_SEED,)
+    return tuple(BASE_SEED - k for k in range(N_SEEDS[switches.selection], 0, -1))
+
+
+def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
+    """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
+    return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
+
+
+def winner(grid: Sequence[float], values: Mapping[float, Sequence[float]]) -> float:
+    """`select_learning_rate` by the mean over the selection runs of each rate."""
+    return select_learning_rate(grid, {rate: fmean(of_rate) for rate, of_rate in values.items()})
+
+
+def beyond(grid: Sequence[float], rate: float) -> float | None:
+    """The rate one step beyond the edge on which a rate lies; None for one inside."""
+    if rate == max(grid):
+        return _rounded(rate * STEP)
+    if rate == min(grid):
+        return _rounded(rate / STEP)
+    return None
+
+
+def choice(grid: Sequence[float], values: Mapping[float, Sequence[float]], failed: Sequence[float] = ()) -> Choice:
+    """What was tried, and how sure its winner is.
+
+    Another rate within one standard error of the winner leaves the choice uncertain. The standard error is that of the mean difference
+    over the selection runs, which are paired by seed; with two runs another rate is within it exactly where one of them is as good.
+
+    Args:
+        grid: of the protocol or the task, in the order tried.
+        values: rate -> selection metric of each run, in the order of their seeds; also of a rate beyond the grid's edge, if it was tried.
+        failed: rates at which the training of a run failed; they cannot win.
+    """
+    rates = (*(rate for rate in grid if rate in values), *(rate for rate in values if rate not in grid))
+    best = winner(rates, values)
+    return Choice(
+        rates=rates,
+        values=tuple(tuple(values[rate]) for rate in rates),
+        failed=tuple(failed),
+        beyond=next((rate for rate in (*values, *failed) if rate not in grid), None),
+        uncertain=any(_is_near(values[best], values[rate]) for rate in rates if rate != best),
+    )
+
+
+def chosen(made: Choice) -> float:
+    """The rate that a choice comes to."""
+    return winner(made.rates, dict(zip(made.rates, made.values, strict=True)))
+
+
+def sentences(made: Choice) -> tuple[str, ...]:
+    """What a reader of a row should know of the choice."""
+    said = []
+    if made.beyond is not None:
+        said.append(f"learning rate on the edge of the grid: one step beyond was tried, {made.beyond:g}, and {chosen(made):g} chosen")
+    if made.uncertain:
+        said.append("choice uncertain: another learning rate is within one standard error of the chosen one on validation")
+    return tuple(said)
+
+
+def _is_near(best: Sequence[float], other: Sequence[float]) -> bool:
+    differences = [b - o for b, o in zip(best, other, strict=True)]
+    n, mean = len(differences), fmean(differences)
+    # mean <= s / sqrt(n), in a form that is exact where two runs tie; one run has no standard error.
+    return n > 1 and mean**2 * n * (n - 1) <= sum((d - mean) ** 2 for d in differences)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.{DIGITS}g}")
