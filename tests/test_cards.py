@@ -189,6 +189,8 @@ OTHER: dict[str, Any] = {
     "switches.background_at_positives": "cleared",
     "switches.object_cxr_shapes": "true",
     "switches.loss_at_extremes": "from-probabilities",
+    "switches.linear_grid": "7x7",
+    "switches.dice_loss": "per-class",
     "role": "final",
     "learning_rate": None,
     "head_seed": 12346,

@@ -23,6 +23,8 @@ class Switches(Card):
     background_at_positives: Literal["kept", "cleared"] = "kept"  # [5] noobj not cleared at the positive anchor
     object_cxr_shapes: Literal["released", "true"] = "released"  # [3] swapped width and height, box ellipses, swapped polygons
     loss_at_extremes: Later[Literal["from-logits", "from-probabilities"]] = "from-logits"  # [24] released: probabilities that round to 1
+    dice_loss: Later[Literal["pooled", "per-class"]] = "pooled"  # of several classes: the pixels of all in one Dice, or the mean of each
+    linear_grid: Later[Literal["stride-32", "native", "7x7"]] = "stride-32"  # what a linear head averages the encoder's last map to
 
     @classmethod
     def came_later(cls) -> dict[str, Any]:

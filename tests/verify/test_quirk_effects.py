@@ -346,7 +346,8 @@ def ties(laboratory: Laboratory) -> Ties:
 
 
 def test_the_list_of_switches_is_closed():
-    assert set(ACTS_ON) == set(type(PUBLISHED.switches).model_fields)
+    fields = type(PUBLISHED.switches).model_fields
+    assert set(ACTS_ON) == {name for name in fields if getattr(PUBLISHED.switches, name) != getattr(CORRECTED.switches, name)}
 
 
 @pytest.mark.parametrize("switch", [name for name in ACTS_ON if name != "data_order"])
