@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import (
     AskedPrompts,
     BackboneRef,
@@ -324,11 +324,12 @@ def _refs(backbone: NamedBackbone) -> _Refs:
 
 @cache
 def _switches_of(head: str, switches: Switches) -> Switches:
-    """Switches of a job: those that came later are left at their default where the head does not read them.
+    """Switches of a job: those that came later are left at their default where neither the head nor the kind of task reads them.
 
     They can change no digit there, and a key holds nothing else.
     """
-    read = registry.head(head).later_switches
+    facts = registry.head(head)
+    read = facts.later_switches | kinds.find(facts.target, trains=facts.trains).later_switches
     unread = {name: default for name, default in Switches.came_later().items() if name not in read}
     return switches.model_copy(update=unread) if unread else switches
 

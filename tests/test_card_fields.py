@@ -49,7 +49,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "SuiteCard": {"cli/listing.py": {"s", "suite", "card"}, "registry.py": {"card"}, "resolve.py": {"suite"}, "request.py": {"suite"}},
     "GridCard": {"grid.py": {"grid"}, "registry.py": {"card", "grid"}},
     "HeadFacts": {
-        "plan.py": {"?Call"},
+        "plan.py": {"?Call", "facts"},
         "execute/costs.py": {"?Call"},
         "submission.py": {"?Call"},
         "execute/memory.py": {"facts"},

@@ -190,6 +190,7 @@ OTHER: dict[str, Any] = {
     "switches.object_cxr_shapes": "true",
     "switches.loss_at_extremes": "from-probabilities",
     "switches.linear_grid": "7x7",
+    "switches.scored_in": "original",
     "switches.dice_loss": "per-class",
     "role": "final",
     "learning_rate": None,

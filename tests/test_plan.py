@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
 from benchmark.plan import BASE_SEED, About, NamedBackbone, Settings, plan, select_learning_rate
@@ -210,5 +210,18 @@ def test_a_switch_that_came_later_is_in_the_keys_of_heads_that_read_it_alone() -
     assert all(job.experiment.switches.loss_at_extremes == "from-probabilities" for job in now if job.experiment.head == "yolov3")
 
 
-def test_every_later_switch_is_read_by_some_head_and_no_head_reads_another() -> None:
-    assert set(Switches.came_later()) == {name for facts in registry.heads().values() for name in facts.later_switches}
+def test_every_later_switch_is_read_by_some_head_or_kind_and_none_reads_another() -> None:
+    readers = [*registry.heads().values(), *kinds.every()]
+    assert set(Switches.came_later()) == {name for one in readers for name in one.later_switches}
+
+
+def test_a_switch_of_a_kind_is_in_the_keys_of_all_its_heads_and_of_no_other_kind() -> None:
+    corrected = registry.protocol("corrected")
+    other = corrected.model_copy(update={"switches": corrected.switches.model_copy(update={"scored_in": "original"})})
+    tasks = ("rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100", "rsna-labels-linear-frozen-1-gloria")
+    cards = [registry.task(name) for name in tasks]
+    refs = DATASETS | {"rsna-labels": dataset_ref("rsna-labels")}
+    now, then = (plan(cards, [named()], refs, protocol, Settings()) for protocol in (corrected, other))
+    changed = {job.experiment.head for job, before in zip(then, now, strict=True) if job.key != before.key}
+    assert changed == {"linear", "unet", "yolov3"}
+    assert any(job.key == before.key for job, before in zip(then, now, strict=True))

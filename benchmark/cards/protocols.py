@@ -10,9 +10,9 @@ from benchmark.cards.base import Card, Later
 class Switches(Card):
     """Each documented difference between what a paper's code did and what it meant, one named switch each.
 
-    The first five stand in every job. Switches that came later stand only in jobs whose head reads them (`HeadFacts.later_switches`);
-    elsewhere they keep their default, so that no other job's key changes. A later default is what earlier jobs of every
-    protocol did.
+    The first five stand in every job. Switches that came later stand only in jobs whose head or kind of task reads them
+    (`later_switches` of either); elsewhere they keep their default, so that no other job's key changes. A later default is what
+    earlier jobs of every protocol did.
 
     Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks.
     """
@@ -24,6 +24,7 @@ class Switches(Card):
     object_cxr_shapes: Literal["released", "true"] = "released"  # [3] swapped width and height, box ellipses, swapped polygons
     loss_at_extremes: Later[Literal["from-logits", "from-probabilities"]] = "from-logits"  # [24] released: probabilities that round to 1
     dice_loss: Later[Literal["pooled", "per-class"]] = "pooled"  # of several classes: the pixels of all in one Dice, or the mean of each
+    scored_in: Later[Literal["frame", "original"]] = "frame"  # pixels in which a test is scored: the task's frame, or the image's own
     linear_grid: Later[Literal["stride-32", "native", "7x7"]] = "stride-32"  # what a linear head averages the encoder's last map to
 
     @classmethod
