@@ -50,6 +50,9 @@ class Record(Card):
         leakage: images and patients shared between the splits as used (`benchmark.readers.kit.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+        input_size: side in pixels of the square that the encoder was given; None in older records, as the next two are empty there.
+        grids: cells per side of each map that the head read, coarse ones first.
+        macs: multiply-adds of "encoder" and "head" for one image (`benchmark.training.passage`); empty where they cannot be counted.
         checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.
         adopted_from: key under which an earlier release stored this result, where it was taken over (`benchmark.adopt`).
     """
@@ -84,6 +87,9 @@ class Record(Card):
     failure: Failure | None = None
     finished_at: str = ""
     adopted_from: Later[str | None] = None
+    input_size: Later[int | None] = None
+    grids: Later[tuple[int, ...]] = ()
+    macs: Later[dict[str, int]] = {}
     checksum: Later[str] = ""
 
 
