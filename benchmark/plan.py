@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import (
     READ_BY_TRAINING,
     AskedPrompts,
@@ -322,12 +322,13 @@ def _refs(backbone: NamedBackbone) -> _Refs:
 
 @cache
 def _switches_of(head: str, switches: Switches, unread: frozenset[str]) -> Switches:
-    """Switches of a job: those that came later are left at their default where neither its head nor its training reads them.
+    """Switches of a job: those that came later are left at their default where neither head, kind of task nor training reads them.
 
     They can change no digit there, and a key holds nothing else.
     """
     facts = registry.head(head)
-    read = (facts.later_switches | (READ_BY_TRAINING if facts.trains else frozenset())) - unread
+    read = facts.later_switches | kinds.find(facts.target, trains=facts.trains).later_switches
+    read = (read | (READ_BY_TRAINING if facts.trains else frozenset())) - unread
     return switches.model_copy(update={name: default for name, default in Switches.came_later().items() if name not in read})
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import READ_BY_TRAINING, BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
 from benchmark.plan import About, NamedBackbone, Settings, plan
@@ -211,11 +211,6 @@ def test_a_switch_that_came_later_is_in_the_keys_of_heads_that_read_it_alone() -
     assert all(job.experiment.switches.loss_at_extremes == "from-probabilities" for job in now if job.experiment.head == "yolov3")
 
 
-def test_every_later_switch_is_read_by_some_job_and_no_head_reads_another() -> None:
-    by_heads = {name for facts in registry.heads().values() for name in facts.later_switches}
-    assert set(Switches.came_later()) == by_heads | READ_BY_TRAINING
-
-
 # ------------------------------------------------------------------------------------------------- the leaderboard's protocol
 
 
@@ -277,7 +272,7 @@ def test_the_leaderboards_protocol_differs_from_corrected_in_a_closed_list_of_sw
     lobe, corrected = registry.protocol("lobe"), registry.protocol("corrected")
     differ = {name for name in Switches.model_fields if getattr(lobe.switches, name) != getattr(corrected.switches, name)}
     assert differ >= READ_BY_TRAINING
-    assert differ - READ_BY_TRAINING <= {"linear_grid", "scored_in"}
+    assert differ - READ_BY_TRAINING == {"linear_grid", "scored_in", "dice_loss"}
     assert (lobe.statistics, lobe.equalise, corrected.grids) == ("backbone", "never", {})
 
 
@@ -301,3 +296,20 @@ def test_the_native_geometry_takes_the_frame_nearest_to_the_backbones_own_input_
         "lobe": {"at 480": 224, "at 518": 224, "at None": 224},
         "lobe-native": {"at 480": 480, "at 518": 512, "at None": 224},
     }
+
+
+def test_every_later_switch_is_read_by_some_head_or_kind_and_none_reads_another() -> None:
+    readers = [*registry.heads().values(), *kinds.every()]
+    assert set(Switches.came_later()) == READ_BY_TRAINING | {name for one in readers for name in one.later_switches}
+
+
+def test_a_switch_of_a_kind_is_in_the_keys_of_all_its_heads_and_of_no_other_kind() -> None:
+    corrected = registry.protocol("corrected")
+    other = corrected.model_copy(update={"switches": corrected.switches.model_copy(update={"scored_in": "original"})})
+    tasks = ("rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100", "rsna-labels-linear-frozen-1-gloria")
+    cards = [registry.task(name) for name in tasks]
+    refs = DATASETS | {"rsna-labels": dataset_ref("rsna-labels")}
+    now, then = (plan(cards, [named()], refs, protocol, Settings()) for protocol in (corrected, other))
+    changed = {job.experiment.head for job, before in zip(then, now, strict=True) if job.key != before.key}
+    assert changed == {"linear", "unet", "yolov3"}
+    assert any(job.key == before.key for job, before in zip(then, now, strict=True))

@@ -16,8 +16,8 @@ class Switches(Card):
     """Each documented difference between what a paper's code did and what it meant, one named switch each.
 
     The first five stand in every job. Switches that came later stand only in jobs that read them: those of `READ_BY_TRAINING` in jobs
-    that train, all others where the head says so (`HeadFacts.later_switches`). Elsewhere they keep their default, so that no other job's
-    key changes. A later default is what earlier jobs of every protocol did.
+    that train, all others where the head or the kind of task says so (`later_switches` of either). Elsewhere they keep their default, so
+    that no other job's key changes. A later default is what earlier jobs of every protocol did.
 
     Source: `docs/protocols/lovt.md`; numbers in brackets are its quirks. From `label_draw` on: `docs/protocols/lobe.md`.
     """
@@ -32,6 +32,9 @@ class Switches(Card):
     validation_labels: Later[Literal["as-released", "at-most-training"]] = "as-released"  # validation images at a share of training images
     selection: Later[Literal["one-seed", "two-seeds"]] = "one-seed"  # two: seeds of no reported run, and the test split stays closed
     grid_edge: Later[Literal["kept", "extended"]] = "kept"  # a winning rate on the edge of the grid: taken, or one more step is tried
+    dice_loss: Later[Literal["pooled", "per-class"]] = "pooled"  # of several classes: the pixels of all in one Dice, or the mean of each
+    scored_in: Later[Literal["frame", "original"]] = "frame"  # pixels in which a test is scored: the task's frame, or the image's own
+    linear_grid: Later[Literal["stride-32", "native", "7x7"]] = "stride-32"  # what a linear head averages the encoder's last map to
 
     @classmethod
     def came_later(cls) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class Record(Card):
         leakage: images and patients shared between the splits as used (`benchmark.readers.kit.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+        input_size: side in pixels of the square that the encoder was given; None in older records, as the next two are empty there.
+        grids: cells per side of each map that the head read, coarse ones first.
+        macs: multiply-adds of "encoder" and "head" for one image (`benchmark.training.passage`); empty where they cannot be counted.
         checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.
         choice: how a final job's learning rate was chosen; None where one run a rate decides, nothing was searched, and in older records.
         not_needed: why nothing was computed, for a search beyond the edge of a grid whose winner lies inside; empty for all others.
@@ -106,6 +109,9 @@ class Record(Card):
     choice: Later[Choice | None] = None
     not_needed: Later[str] = ""
     adopted_from: Later[str | None] = None
+    input_size: Later[int | None] = None
+    grids: Later[tuple[int, ...]] = ()
+    macs: Later[dict[str, int]] = {}
     checksum: Later[str] = ""
 
 

@@ -11,7 +11,7 @@ from benchmark.heads._sizes import IMAGE_CHANNELS, LOSS_MAPS, UNET_LEAST_WIDTH, 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15, reads="every")
+FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15, reads="every", later_switches=frozenset({"dice_loss"}))
 
 
 def build(request: HeadRequest) -> Head:

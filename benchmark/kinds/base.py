@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from benchmark.heads.base import Head, Targets
     from benchmark.imaging.augment import Augmentation
     from benchmark.imaging.cache import ImageCache
+    from benchmark.imaging.originals import Originals
 
 NEGATIVE_LOSS = "negative_loss"  # what papers that stop by validation loss select: the highest is the best, as everywhere
 
@@ -46,6 +47,7 @@ class Part:
         annotations: what the kind reads of the samples beside boxes and masks (`Kind.annotations`).
         augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
         epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
+        originals: the ground truth in original pixels, of a part that is scored there (`Switches.scored_in`); else None.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Part:
     annotations: Any = None
     augmentation: Augmentation | None = None
     epoch: int = 0
+    originals: Originals | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -239,6 +242,7 @@ class Kind(ABC):
         asks_every_image: the same question is asked of every image, so that none counts as positive.
         shows_classes: metrics of single classes stand on a row's sheet; a list of whole-image labels is too long for one.
         moves_with_images: the ground truth is moved with augmented images; others would stay where they were.
+        later_switches: those of `Switches.came_later` that it reads, whatever the head.
     """
 
     name: ClassVar[str]
@@ -251,6 +255,7 @@ class Kind(ABC):
     asks_every_image: ClassVar[bool] = False
     shows_classes: ClassVar[bool] = False
     moves_with_images: ClassVar[bool] = False
+    later_switches: ClassVar[frozenset[str]] = frozenset()
 
     def needed(self, words: Words | None) -> str:
         """What a dataset must have (`targets` of its card)."""

@@ -321,6 +321,8 @@ def _provenance(record: Record) -> dict[str, Any]:
         "Epoch": "" if record.selected_epoch is None else f"{record.selected_epoch} ({record.steps} steps)",
         "Images": ", ".join(f"{split} {counts.get('images', 0)}" for split, counts in record.counts.items()),
         "Parameters": f"{parameters.get('trained', 0):,} trained, {parameters.get('frozen', 0):,} frozen" if parameters else "",
+        "Input": "" if record.input_size is None else ", ".join([f"{record.input_size} px", *(f"{n} x {n}" for n in record.grids)]),
+        "Multiply-adds": ", ".join(f"{n / 1e9:,.2f} G {part}" for part, n in record.macs.items()),
         "Tensors": ", ".join(f"{count:,} {fate}" for fate, count in record.account.items() if count),
         "Split": experiment.dataset.split,
         "Backbone digest": (experiment.backbone.digest or "random")[:16],

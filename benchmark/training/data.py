@@ -21,6 +21,7 @@ from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
+from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
 from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
 from benchmark.readers.kit.draws import drawn
@@ -252,4 +253,9 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         frame_name=frames[0].name,
         annotations=kind.annotations(samples),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
+        originals=_originals(samples, frames) if name == "test" and experiment.switches.scored_in == "original" else None,
     )
+
+
+def _originals(samples: Sequence[Sample], frames: Sequence[Frame]) -> Originals:
+    return Originals(frames, [np.asarray(s.boxes_xywh, np.float64).reshape(-1, 4) for s in samples], [s.masks for s in samples])

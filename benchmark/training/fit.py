@@ -39,6 +39,7 @@ from benchmark.training.loop import Precision, Selected, train
 from benchmark.training.micro_batches import require_same_result
 from benchmark.training.model import Model
 from benchmark.training.options import RunOptions
+from benchmark.training.passage import Passage, passage_of_embedding
 from benchmark.training.record import Clock
 from benchmark.training.shared_work import SharedWork
 from benchmark.training.together import train_together
@@ -129,6 +130,7 @@ class _Ready:
     digests: Mapping[str, str]
     models: Sequence[Model]
     account: Mapping[str, int]
+    passage: Passage
     clock: Clock
 
     @property
@@ -151,6 +153,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     owner = SharedWork() if finetune else shared  # a fine-tuned encoder is no other job's
     encoder = owner.encoder_of(experiment, inputs, device)
     heads = [_head(job.experiment, encoder, device) for job in jobs]
+    passed = owner.passage_of(experiment, heads[0])
     clock.lap("encoder")
     bank, most = None, options.most_at_once(data.batch_size)
     if not finetune:
@@ -161,7 +164,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     for module in (*heads, encoder):
         parallel.with_global_batchnorm(module)
     _forget_peak_memory(device)
-    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, clock)
+    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, passed, clock)
 
 
 def _tested(
@@ -200,6 +203,7 @@ def _tested(
             parameters=parameters,
             account=account,
             clock=clock,
+            passage=ready.passage,
             warnings=(*data.warnings, *(() if result is None else result.warnings), *notes),
             learning_rate=learning_rate,
             selected=selected,
@@ -246,6 +250,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     encoder = shared.encoder_of(experiment, inputs, device)
     clock.lap("encoder")
     _forget_peak_memory(device)
+    passed = passage_of_embedding(encoder, experiment.dataset.frame_size)
     most = options.most_at_once(experiment.recipe.batch_size)
     at_once, autocast = most or experiment.recipe.batch_size, _autocast(experiment)
     embedder = shared.embedder_of(job, inputs, by_name["test"].cache, at_once, autocast)
@@ -271,6 +276,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
         parameters=_parameters(encoder, None, finetune=False),
         account=shared.account,
         clock=clock,
+        passage=passed,
         warnings=(*reader.warnings, *result.warnings, *pieces),
         n_positive={name: sum(bool(sample.positive) for sample in listed) for name, listed in samples.items()},
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from benchmark.training.data import Part
     from benchmark.training.evaluate import ScoredSplit
     from benchmark.training.loop import Selected
+    from benchmark.training.passage import Passage
 
 RECORDED_PACKAGES = (
     "torch",
@@ -75,6 +76,7 @@ def succeeded(
     parameters: Mapping[str, int],
     account: Mapping[str, int],
     clock: Clock,
+    passage: Passage,
     warnings: Sequence[str] = (),
     n_positive: Mapping[str, int] | None = None,
     learning_rate: float | None = None,
@@ -91,6 +93,7 @@ def succeeded(
         parameters: trained, frozen, and of each module.
         account: of encoder tensors.
         clock: all phases have ended.
+        passage: of one image.
         n_positive: positives by split, where the parts cannot tell.
         learning_rate, selected: None for a job that trains nothing.
         anchors: scores of the test split that need no model.
@@ -121,6 +124,9 @@ def succeeded(
         learning_rate=learning_rate,
         parameters=dict(parameters),
         account=dict(account),
+        input_size=passage.input_size,
+        grids=passage.grids,
+        macs=passage.macs,
         timings_s={phase: round(seconds, 3) for phase, seconds in clock.seconds.items()},
         peak_memory_bytes=_peak_memory(device),
         environment=environment(device),

@@ -29,6 +29,7 @@ from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
+from benchmark.training.passage import Passage, passage_of_head
 
 LATER_STRIDE = 8  # finer levels take several times as much as all others together
 LATER_SHARE = 0.25  # of what is free on the disk
@@ -53,6 +54,7 @@ class SharedWork:
     _key: tuple | None = None
     _state: dict[str, torch.Tensor] = field(default_factory=dict)
     _anchors: dict[tuple, dict[str, dict[str, float]]] = field(default_factory=dict)
+    _passages: dict[tuple, Passage] = field(default_factory=dict)
 
     def encoder_of(self, experiment: Experiment, inputs: Inputs, device: torch.device) -> SealedEncoder:
         """The experiment's encoder on the device: the one that is there if it is the same, else a new one, without features.
@@ -77,6 +79,7 @@ class SharedWork:
                 conformance.check(self.encoder, experiment.dataset.frame_size)
             self._state = {name: tensor.clone() for name, tensor in self.encoder.state_dict().items()}
             self.account, self.bank, self._key = account.counts, None, key
+            self._passages.clear()
         return self.encoder
 
     def bank_of(
@@ -153,9 +156,17 @@ class SharedWork:
                 "Does the backbone switch itself to train mode, or update something in pyramid()?"
             )
 
+    def passage_of(self, experiment: Experiment, head: Head) -> Passage:
+        """What one image passes through in the encoder and such a head, measured once."""
+        assert self.encoder is not None
+        key = (experiment.head, experiment.switches.model_dump_json(), len(experiment.dataset.classes))
+        if key not in self._passages:
+            self._passages[key] = passage_of_head(self.encoder, head, experiment.dataset.frame_size)
+        return self._passages[key]
+
     def anchors_of(self, experiment: Experiment, head: Head, test: Part) -> dict[str, dict[str, float]]:
         """Scores of the test split that need no model, computed once per split and grid."""
-        key = (experiment.dataset.model_dump_json(), test.digest(), head.grid)
+        key = (experiment.dataset.model_dump_json(), test.digest(), experiment.switches.scored_in, head.grid)
         if key not in self._anchors:
             self._anchors[key] = test.trained_kind.anchors(test, experiment.dataset.classes, head)
         return self._anchors[key]

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from benchmark.metrics.pixels import N_BINS, average_precision, count_pixels, from_json, join, pixel_ap, probability_bins, to_json
+from benchmark.metrics.pixels import (
+    N_BINS,
+    average_precision,
+    count_image,
+    count_pixels,
+    from_json,
+    join,
+    pixel_ap,
+    probability_bins,
+    to_json,
+)
 
 
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.5, 3, 12]))
@@ -32,6 +42,14 @@ def test_bins_rise_with_the_probability_and_resolve_both_ends():
     assert np.all(np.diff(bins)[1:] > 0)
     assert bins[1] == bins[0] == 0
     assert probability_bins(np.array([-0.0, 1e-30, 1], np.float32)).tolist() == [0, 0, N_BINS - 1]
+
+
+def test_an_image_counted_band_by_band_has_the_counts_of_a_batch():
+    probabilities, masks = _logistic(3, 3, shape=(1, 2, 300, 500))  # bands of 65,536 pixels: three, the last one short
+    counts, expected = count_image(iter(probabilities[0]), masks[0]), count_pixels(probabilities, masks)
+    assert np.array_equal(counts.seen, expected.seen)
+    assert np.array_equal(counts.true, expected.true)
+    assert counts.seen.dtype == expected.seen.dtype
 
 
 def test_chunks_add_up_and_classes_are_kept_apart():
