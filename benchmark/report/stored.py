@@ -1,7 +1,7 @@
-"""Per-image statistics beside the records: what a report resamples and exchanges. Read once a run, and kept as small as its metric allows.
+"""Per-image statistics beside the records: what a report resamples. Read once a run, and kept as small as its metric allows.
 
-What follows from them lives in `resampling` and `exchange`; so that neither reads large files again, both keep what they computed in the
-output folder under a stamp of the files' sizes and times.
+What follows from them lives in `resampling`; so that no report reads large files again, it keeps what it computed in the output folder
+under a stamp of the files' sizes and times.
 """
 
 from __future__ import annotations

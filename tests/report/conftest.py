@@ -23,6 +23,7 @@ from benchmark.cards import (
     Role,
     SplitRule,
     Switches,
+    Words,
 )
 
 GREY = Normalisation(mean=(0.49,), std=(0.25,))
@@ -56,6 +57,7 @@ def make_job(
     split: str = "lovt",
     order_seed: int = 12345,
     depends_on: tuple[str, ...] = (),
+    words: Words | None = None,
 ) -> Job:
     dataset, head, encoder, fraction, metric, title = TASKS[task]
     seed = 12345 + run
@@ -85,6 +87,7 @@ def make_job(
         order_seed=order_seed,
         limit=limit,
         threads=threads,
+        words=words,
     )
     labels = Labels(
         task=task,
