@@ -18,7 +18,7 @@ from benchmark.statistics.levels import distinct_runs
 from benchmark.statistics.testable import FEWEST_CLUSTERS
 
 if TYPE_CHECKING:
-    from benchmark.report.rows import Run
+    from benchmark.report.gathering import Run
 
 LIMITED = "limited run: never ranked, never beside published numbers"
 PARTIAL = "partial release ({}): never ranked, never beside published numbers"

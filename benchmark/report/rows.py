@@ -6,40 +6,28 @@ How rows look on paper or screen is `tables`; nothing is recomputed from predict
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from benchmark import kinds, registry
-from benchmark.cards import SHARED_CARDS, Experiment, Job, Record, Role, canonical_json
-from benchmark.cards.base import canonical_object
+from benchmark.cards import Job, Record
 from benchmark.report import numbers
 from benchmark.report.covered import covered
 from benchmark.report.escape import one_line
-from benchmark.report.resampling import Resampled, together
-from benchmark.report.row_texts import variant_texts, why_no_mean
+from benchmark.report.gathering import Gathered, Run, gather, headline_value, scores_of
+from benchmark.report.gathering import ResampledOf as ResampledOf
+from benchmark.report.gathering import identity as identity
+from benchmark.report.gathering import is_random as is_random
+from benchmark.report.resampling import Resampled
+from benchmark.report.row_costs import Cost, cost_of
+from benchmark.report.row_texts import why_no_mean
 from benchmark.report.row_warnings import contamination_of, warnings_about
+from benchmark.report.tracks import geometry_of, track_of
 from benchmark.statistics.difference import Cell, Scores, cells
 
 LOVT_SPLIT = "lovt"
-ResampledOf = Callable[[Record], Resampled | None]
-Entry = tuple[Job, Record | None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One final run: its number from 1, its seeds and its test value as a fraction, None where there is none."""
-
-    run: int
-    key: str
-    head_seed: int
-    order_seed: int
-    value: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,9 @@ class Row:
         custom: what of it came from a user's own cards (`Labels.custom`).
         box_masks: its masks are filled boxes.
         n_with_finding: test images that show the finding; None where the records do not say.
+        suite: that its jobs were planned for; empty for tasks that were named one by one.
+        track, geometry: what it may be ranked with (`report.tracks`).
+        cost: what it took and how large the networks are; None without a record.
     """
 
     backbone: str
@@ -96,6 +87,10 @@ class Row:
     custom: tuple[str, ...] = ()
     box_masks: bool = False
     n_with_finding: int | None = None
+    suite: str = ""
+    track: str = ""
+    geometry: str = ""
+    cost: Cost | None = None
 
     @property
     def n_missing(self) -> int:
@@ -126,7 +121,7 @@ class Row:
     @property
     def scores(self) -> Scores:
         """What a complete row is compared by."""
-        return _scores(self.values, self.drawn, self.resampled, self.n_with_finding)
+        return scores_of(self.values, self.drawn, self.resampled, self.n_with_finding)
 
     @property
     def covers(self) -> str:
@@ -157,53 +152,13 @@ def rows_of(
         refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
     """
     records = list(records)
-    on_record, is_planned = {r.key for r in records}, set()
-    entries: list[Entry] = [(r.job, r) for r in records]
-    for job in planned:  # one by one: a plan makes its jobs as they are asked for, and those on record are not needed
-        is_planned.add(job.key)
-        if job.key not in on_record:
-            entries.append((job, None))
-    phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
-    searched_for = {key: identity(job.experiment) for job, _ in entries for key in job.depends_on}
-
-    groups: dict[tuple, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    for job, record in entries:
-        scale = record.scale if record else "limited" if job.limited else "full"
-        phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
-        names = (job.labels.backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
-        # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
-        groups[names][searched_for.get(job.key) or identity(job.experiment)].append((job, record))
-
-    fullest: dict[tuple, int] = defaultdict(int)
-    for names, variants in groups.items():
-        for members in variants.values():
-            fullest[names[1:]] = max(fullest[names[1:]], sum(job.experiment.role is Role.FINAL for job, _ in members))
-    failures = {r.key: r for r in records if r.status == "failed"}
-    gathered = []
-    for names, variants in groups.items():
-        texts = variant_texts([_representative(members).experiment for members in variants.values()])
-        for members, text in zip(variants.values(), texts, strict=True):
-            n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
-            gathered.append(_gather(names, members, text, n_expected, resampled or _no_resamples))
+    gathered = gather(records, planned, resampled)
+    failures = {record.key: record for record in records if record.status == "failed"}
     measured = [one for one in gathered if one.complete]
     # All intervals at once: one alone takes as long as a hundred.
-    found = cells([_scores(one.values, one.drawn, one.spread, one.n_with_finding) for one in measured])
+    found = cells([one.scores for one in measured])
     cell_of = {id(one): cell for one, cell in zip(measured, found, strict=True)}
     return sorted((_row(one, cell_of.get(id(one)), failures, refused) for one in gathered), key=_order)
-
-
-def identity(experiment: Experiment) -> str:
-    """Digest of everything but the seeds and the place in the search: equal for runs that may be averaged."""
-    backbone = experiment.backbone.model_dump(mode="json", exclude={"init_seed"})
-    # Put together from the texts of what other runs share, as a job's key is.
-    texts = {name: getattr(experiment, name).canonical for name in SHARED_CARDS} | {"backbone": canonical_json(backbone)}
-    own = experiment.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate", *SHARED_CARDS})
-    text = canonical_object(texts | {name: canonical_json(value) for name, value in own.items()})
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_random(experiment: Experiment) -> bool:
-    return experiment.backbone.digest is None
 
 
 def metric_title(job: Job) -> str:
@@ -220,52 +175,7 @@ def has_box_masks(job: Job) -> bool:
     return card is not None and card.mask_source == "boxes"
 
 
-def headline_value(record: Record) -> float | None:
-    """The reported test metric as a fraction; None when it is absent or not finite."""
-    value = record.metrics.get(record.job.experiment.report)
-    return value if record.status == "ok" and value is not None and math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class _Gathered:
-    """The jobs and records of a row, before its interval is known."""
-
-    names: tuple
-    members: list[Entry]
-    variant: str
-    job: Job
-    runs: tuple[Run, ...]
-    finals: list[Record]
-    n_expected: int
-    drawn: bool
-    spread: Resampled | None
-    n_with_finding: int | None
-
-    @property
-    def values(self) -> list[float]:
-        return [run.value for run in self.runs if run.value is not None]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.values) == self.n_expected
-
-
-def _gather(names: tuple, members: list[Entry], variant: str, fullest: int, resampled: ResampledOf) -> _Gathered:
-    job = _representative(members)
-    entries = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
-    finals = [record for _, record in entries if record is not None]
-    runs = tuple(
-        Run(r.job.labels.run_number, r.key, r.job.experiment.head_seed, r.job.experiment.order_seed, headline_value(r)) for r in finals
-    )
-    drawn = job.experiment.words is None or is_random(job.experiment)
-    # Fixed weights on a task that trains nothing are evaluated once, however many runs an untrained network has.
-    n_expected = max(fullest if drawn else 1, len(entries), 1)
-    whole = sum(run.value is not None for run in runs) == n_expected
-    spread = together([resampled(record) for record in finals]) if whole and (n_expected > 1 or not drawn) else None
-    return _Gathered(names, members, variant, job, runs, finals, n_expected, drawn, spread, _n_with_finding(finals))
-
-
-def _row(gathered: _Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str]) -> Row:
+def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str]) -> Row:
     backbone, task, split, protocol, scale, phantom = gathered.names
     members, runs = gathered.members, gathered.runs
     experiment, labels = gathered.job.experiment, gathered.job.labels
@@ -309,19 +219,11 @@ def _row(gathered: _Gathered, cell: Cell | None, failures: dict[str, Record], re
         custom=tuple(dict.fromkeys(part for job in jobs for part in job.labels.custom)),
         box_masks=has_box_masks(gathered.job),
         n_with_finding=gathered.n_with_finding,
+        suite=labels.suite or "",
+        track=track_of(experiment),
+        geometry=geometry_of(protocol),
+        cost=cost_of(records),
     )
-
-
-def _scores(values: Sequence[float], drawn: bool, spread: Resampled | None, n_with_finding: int | None) -> Scores:
-    resampled, n_clusters = (None, None) if spread is None else (spread.values, spread.n_clusters)
-    return Scores(np.array(values), resampled, n_clusters, n_with_finding, drawn)
-
-
-def _n_with_finding(records: Iterable[Record]) -> int | None:
-    """The fewest of any run, where some images show a finding and others do not."""
-    of_images = (r for r in records if (kind := kinds.known(r.job.experiment)) is not None and not kind.asks_every_image)
-    known = [record.counts["test"]["positives"] for record in of_images if "positives" in record.counts.get("test", {})]
-    return min(known, default=None)
 
 
 def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
@@ -331,15 +233,6 @@ def _anchors(records: Iterable[Record]) -> tuple[tuple[str, float], ...]:
         if found:
             return tuple((one_line(name), value) for name, value in found if value is not None and math.isfinite(value))
     return ()
-
-
-def _no_resamples(record: Record) -> Resampled | None:
-    return None
-
-
-def _representative(members: Sequence[Entry]) -> Job:
-    """A final job where there is one: it names recipe and grid; a search only names one rate of them."""
-    return min((job for job, _ in members), key=lambda job: (job.experiment.role is not Role.FINAL, job.labels.run, job.key))
 
 
 def _order(row: Row) -> tuple:
