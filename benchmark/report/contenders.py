@@ -69,7 +69,7 @@ def read(rows: Sequence[Row], panel: Panel | None) -> list[Contender]:
     splits: dict[str, Counter[str]] = {}
     for row in rows:
         splits.setdefault(row.task, Counter())[row.split] += 1
-    split_of = {task: min(found, key=lambda split, found=found: (-found[split], split)) for task, found in splits.items()}
+    split_of = {task: min((-count, split) for split, count in found.items())[1] for task, found in splits.items()}
     by_label: dict[str, list[Row]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
@@ -82,7 +82,7 @@ def comparable(contenders: Sequence[Contender]) -> set[str]:
     counted = Counter(kinds.values())
     if not counted:
         return set()
-    most = min(counted, key=lambda kind: (-counted[kind], kind))
+    most = min((-count, kind) for kind, count in counted.items())[1]
     return {label for label, kind in kinds.items() if kind == most}
 
 

@@ -6,8 +6,8 @@ was frozen for the same. What a headline is: `statistics.headline`; which of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -113,7 +113,7 @@ class Standings:
     sentence: str
     adjusted_p: list[list[float]]
     ranked: tuple[str, ...] = ()
-    pair_half_widths: list[list[float]] = ()  # type: ignore[assignment]
+    pair_half_widths: list[list[float]] = field(default_factory=list)
 
 
 def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[Standings]:
@@ -168,11 +168,11 @@ def _table(
     entrants = contenders.read(rows, panel)
     card = registry.suites().get(suite)
     reference = str(getattr(card, "reference", "") or "")
-    common = (suite, track, geometry, protocol, scale, phantom, tasks, "" if frozen is None or panel is None else frozen.version, reference)
-    if panel is None:
-        ordered = sorted((_standing(one, why) for one in entrants), key=_alphabetical)
-        return Standings(*common, tuple(ordered), (), f"No ranking yet: {why}.", [], (), [])
-    return _ranking(common, entrants)
+    version = "" if frozen is None or panel is None else frozen.version
+    ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
+    none = f"No ranking yet: {why}."
+    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [])
+    return table if panel is None else _ranked(table, entrants)
 
 
 def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
@@ -182,7 +182,8 @@ def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
     return panel.only(mine) if mine else None
 
 
-def _ranking(common: tuple, entrants: Sequence[Contender]) -> Standings:
+def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
+    """The table with its bands."""
     fits = contenders.comparable([one for one in entrants if one.headline is not None and not one.random and not one.unranked])
     ranked = sorted((one for one in entrants if one.label in fits), key=lambda one: (one.label.casefold(), one.label))
     headlines = [one.headline for one in ranked if one.headline is not None]
@@ -196,12 +197,17 @@ def _ranking(common: tuple, entrants: Sequence[Contender]) -> Standings:
         places.append(replace(_standing(one, why or (pairs.untested if bands.get(one.label) is None else "")), band=bands.get(one.label)))
     places.sort(key=lambda one: (one.headline is None, one.band is None, one.band and (one.band.best, one.band.worst), *_alphabetical(one)))
     order = [[one.label for one in ranked].index(place.label) for place in places if place.label in fits]
-    labels = tuple(ranked[i].label for i in order)
     known = {label: band for label, band in bands.items() if band is not None}
     tied = tuple(tied_for_best(list(known), list(known.values())))
-    adjusted = holm_all_pairs(pairs.p_values)[np.ix_(order, order)].tolist() if known else []
-    widths = pairs.half_widths[np.ix_(order, order)].tolist() if known else []
-    return Standings(*common, tuple(places), tied, _sentence(tied, len(known), pairs.untested), adjusted, labels if known else (), widths)
+    return replace(
+        table,
+        rows=tuple(places),
+        tied_for_best=tied,
+        sentence=_sentence(tied, len(known), pairs.untested),
+        adjusted_p=holm_all_pairs(pairs.p_values)[np.ix_(order, order)].tolist() if known else [],
+        ranked=tuple(ranked[i].label for i in order) if known else (),
+        pair_half_widths=pairs.half_widths[np.ix_(order, order)].tolist() if known else [],
+    )
 
 
 def _bands(headlines: Sequence[Headline], pairs: Pairs) -> Sequence[RankBand | None]:
@@ -248,7 +254,3 @@ def _standing(one: Contender, why: str) -> Standing:
 
 def _alphabetical(one: Standing) -> tuple:
     return (not one.random, one.label.casefold(), one.label)
-
-
-def by_label(table: Standings) -> Mapping[str, Standing]:
-    return {one.label: one for one in table.rows}

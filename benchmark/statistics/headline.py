@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.statistics.levels import PATIENTS, RUNS, Level, Seeds, two_parts
 from benchmark.statistics.panel import Panel
 from benchmark.statistics.testable import why_untested
-from benchmark.statistics.two_part import satterthwaite, satterthwaite_of_many, two_part_half_width, two_part_p
+from benchmark.statistics.two_part import Components, satterthwaite, satterthwaite_of_many, two_part_half_width, two_part_p
 
 Shape = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int, int], ...]]
 
@@ -104,16 +105,28 @@ class Pairs:
 
     Attributes:
         values: (K, K) row minus column.
-        half_widths: (K, K) of the 95 % intervals; NaN where there is no p, 0 on the diagonal.
         p_values: (K, K) two-part p, unadjusted, symmetric, 1 on the diagonal. 1 also for two rows off scale on one side: nothing is known
             of their order. NaN everywhere where nothing is tested.
         untested: why nothing is tested; empty where something is.
+        of_runs, of_patients: variance and degrees of freedom of each pair above the diagonal; None where nothing is tested.
     """
 
     values: np.ndarray
-    half_widths: np.ndarray
     p_values: np.ndarray
     untested: str
+    of_runs: Components | None = None
+    of_patients: Components | None = None
+
+    @cached_property
+    def half_widths(self) -> np.ndarray:
+        """(K, K) of the 95 % intervals; NaN where nothing is known, 0 on the diagonal. Takes ten times as long as the p-values."""
+        if self.of_runs is None or self.of_patients is None:
+            return np.full(self.values.shape, np.nan)
+        upper = np.triu_indices(len(self.values), k=1)
+        found = np.zeros(self.values.shape)
+        found[upper] = two_part_half_width(self.of_runs, self.of_patients)
+        found.T[upper] = found[upper]
+        return found
 
 
 def why_no_headline(measured: Collection[str], panel: Panel, seen: Mapping[str, Contamination] | None = None) -> str:
@@ -205,7 +218,7 @@ def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
     values = np.array([one.value for one in headlines])
     table = values[:, None] - values[None, :]
     if n_rows == 0:
-        return Pairs(table, table, table, "")
+        return Pairs(table, table, "")
     first = headlines[0]
     for one in headlines:
         if one.shape != first.shape:
@@ -216,23 +229,20 @@ def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
     n_runs = min(map(len, first.runs.values()), default=None)
     untested = why_untested(n_runs, min(first.n_patients.values()), None)
     if untested:
-        nothing = np.full(table.shape, np.nan)
-        return Pairs(table, nothing, nothing, untested)
+        return Pairs(table, np.full(table.shape, np.nan), untested)
 
     upper = np.triu_indices(n_rows, k=1)
     drawn = [component for dataset in first.runs for component in _run_parts(np.stack([one.runs[dataset] for one in headlines]), seeds)]
     patient = [(_variance_of_pairs(np.stack([one.resampled[name] for one in headlines])), n - 1) for name, n in first.n_patients.items()]
     nothing_drawn = (np.zeros(len(upper[0])), 1)
     of_runs, of_patients = satterthwaite_of_many(drawn or [nothing_drawn]), satterthwaite_of_many(patient)
-    p_values, half_widths = np.ones(table.shape), np.zeros(table.shape)
+    p_values = np.ones(table.shape)
     p_values[upper] = two_part_p(table[upper], of_runs, of_patients)
-    half_widths[upper] = two_part_half_width(of_runs, of_patients)
     off = np.array([np.sign(one.value) if one.off_scale else 0 for one in headlines])
     unknown = ((off[:, None] * off[None, :]) > 0)[upper]
     p_values[upper] = np.where(unknown, 1.0, p_values[upper])
-    half_widths[upper] = np.where(unknown, np.nan, half_widths[upper])
-    p_values.T[upper], half_widths.T[upper] = p_values[upper], half_widths[upper]
-    return Pairs(table, half_widths, p_values, "")
+    p_values.T[upper] = p_values[upper]
+    return Pairs(table, p_values, "", (np.where(unknown, np.nan, of_runs[0]), of_runs[1]), of_patients)
 
 
 def _weights(datasets: Sequence[str], sources: Mapping[str, str]) -> dict[str, float]:
