@@ -6,6 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from benchmark.errors import UsageError
 from benchmark.statistics.families import holm, holm_all_pairs, holm_by_family, holm_per_row
@@ -31,6 +32,15 @@ def test_holm_rejects_what_the_sequential_procedure_rejects() -> None:
                     break
                 rejected[i] = True
             assert (np.array(holm(p.tolist())) <= level).tolist() == rejected.tolist()
+
+
+def test_adjusted_p_is_statsmodels() -> None:
+    rng = np.random.default_rng(2)
+    for n in (1, 2, 19, 200):
+        p = rng.uniform(size=n) ** 3
+        reject, adjusted, *_ = multipletests(p, alpha=0.05, method="holm")
+        np.testing.assert_allclose(holm(p.tolist()), adjusted, rtol=1e-12)
+        assert (np.array(holm(p.tolist())) <= 0.05).tolist() == reject.tolist()
 
 
 def test_holm_forgets_the_order() -> None:
