@@ -7,8 +7,8 @@ How rows look on paper or screen is `tables`; nothing is recomputed from predict
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmark import kinds, registry
@@ -52,6 +52,7 @@ class Row:
         suite: that its jobs were planned for; empty for tasks that were named one by one.
         track, geometry: what it may be ranked with (`report.tracks`).
         cost: what it took and how large the networks are; None without a record.
+        n_images: split -> images as the first run used them; empty where the records do not say.
     """
 
     backbone: str
@@ -91,6 +92,7 @@ class Row:
     track: str = ""
     geometry: str = ""
     cost: Cost | None = None
+    n_images: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -223,6 +225,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         track=track_of(experiment),
         geometry=geometry_of(protocol),
         cost=cost_of(records),
+        n_images={split: counts.get("images", 0) for split, counts in next((r.counts for r in gathered.finals if r.counts), {}).items()},
     )
 
 
