@@ -17,7 +17,7 @@ def covered(levels: Sequence[Level], n_clusters: int | None, by_patient: bool, r
     """
     said = {
         RUNS: runs,
-        CHECKPOINTS: "pretraining seeds",
+        CHECKPOINTS: f"{1 + sum(level.freedom for level in levels if level.name == CHECKPOINTS):.0f} pretraining seeds",
         PATIENTS: f"{n_clusters} test {'patients' if by_patient else 'images'}",
     }
     return [said.get(level.name, level.name) for level in levels]

@@ -15,7 +15,7 @@ from benchmark.report.rows import Row
 from benchmark.statistics.difference import Difference, Scores
 from benchmark.statistics.difference import differences as differences_of
 from benchmark.statistics.families import holm_by_family
-from benchmark.statistics.levels import Seeds
+from benchmark.statistics.levels import RUNS, Seeds
 from benchmark.statistics.verdict import verdict
 
 TESTED = (
@@ -125,8 +125,9 @@ def leaks(rows: Iterable[Row]) -> list[Leak]:
 
 
 def seeds_of(first: Row, second: Row) -> Seeds:
-    """Whether the protocol gave run i of both the same label draw and seeds."""
-    return "shared" if first.drawn and second.drawn and len(first.runs) > 1 and first.seeds == second.seeds else "independent"
+    """Whether the protocol gave run i of both the same label draw and seeds. Checkpoints of two recipes share nothing."""
+    runs = all(row.drawn and row.unit == RUNS and len(row.runs) > 1 for row in (first, second))
+    return "shared" if runs and first.seeds == second.seeds else "independent"
 
 
 def _comparable(first: Row, second: Row) -> tuple[Scores, Scores, Seeds]:

@@ -16,6 +16,7 @@ from benchmark.cards.base import canonical_object
 from benchmark.report.resampling import Resampled, together
 from benchmark.report.row_texts import variant_texts
 from benchmark.statistics.difference import Scores
+from benchmark.statistics.levels import RUNS
 
 ResampledOf = Callable[[Record], Resampled | None]
 Entry = tuple[Job, Record | None]
@@ -120,9 +121,9 @@ def headline_value(record: Record) -> float | None:
     return value if record.status == "ok" and value is not None and math.isfinite(value) else None
 
 
-def scores_of(values: Sequence[float], drawn: bool, spread: Resampled | None, n_with_finding: int | None) -> Scores:
+def scores_of(values: Sequence[float], drawn: bool, spread: Resampled | None, n_with_finding: int | None, unit: str = RUNS) -> Scores:
     resampled, n_clusters = (None, None) if spread is None else (spread.values, spread.n_clusters)
-    return Scores(np.array(values), resampled, n_clusters, n_with_finding, drawn)
+    return Scores(np.array(values), resampled, n_clusters, n_with_finding, drawn, unit)
 
 
 def n_with_finding_in(records: Iterable[Record]) -> int | None:

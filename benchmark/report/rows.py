@@ -26,6 +26,7 @@ from benchmark.report.row_texts import why_no_mean
 from benchmark.report.row_warnings import contamination_of, warnings_about
 from benchmark.report.tracks import geometry_of, track_of
 from benchmark.statistics.difference import Cell, Scores, cells
+from benchmark.statistics.levels import RUNS
 
 LOVT_SPLIT = "lovt"
 
@@ -53,6 +54,7 @@ class Row:
         track, geometry: what it may be ranked with (`report.tracks`).
         cost: what it took and how large the networks are; None without a record.
         n_images: split -> images as the first run used them; empty where the records do not say.
+        unit: what `runs` are: runs, or checkpoints of a recipe (`report.recipes`).
     """
 
     backbone: str
@@ -93,6 +95,7 @@ class Row:
     geometry: str = ""
     cost: Cost | None = None
     n_images: Mapping[str, int] = field(default_factory=dict)
+    unit: str = RUNS
 
     @property
     def n_missing(self) -> int:
@@ -123,7 +126,7 @@ class Row:
     @property
     def scores(self) -> Scores:
         """What a complete row is compared by."""
-        return scores_of(self.values, self.drawn, self.resampled, self.n_with_finding)
+        return scores_of(self.values, self.drawn, self.resampled, self.n_with_finding, self.unit)
 
     @property
     def covers(self) -> str:

@@ -78,7 +78,8 @@ def to_csv(groups: Iterable[Subgroup]) -> str:
     writer.writerow(CSV_COLUMNS)
     for one in groups:
         row = one.row
-        values = [None if value is None else 100 * value for value in (one.cell and one.cell.value, one.cell and one.cell.half_width)]
+        known = (None, None) if one.cell is None else (one.cell.value, one.cell.half_width)
+        values = [None if value is None else 100 * value for value in known]
         names = (row.label, row.task, row.protocol, row.scale, row.phantom, row.metric, one.by, one.name)
         line = (*names, one.n_images, one.n_patients, *values, one.note)
         writer.writerow([escape.csv_cell("" if cell is None else cell) for cell in line])
