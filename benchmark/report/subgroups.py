@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.imaging.person import OLDEST_DECADE
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import defines, pooled_metric, values_in
 from benchmark.report import escape, stored
+from benchmark.report.escape import one_line
 from benchmark.report.rows import Row
 from benchmark.statistics.bootstrap import resamples
 from benchmark.statistics.difference import Cell, Scores, cells
 
 FEWEST_PATIENTS = 10
 SIZES = ("smallest third", "middle third", "largest third")
+FACTS = {"view": "view", "sex": "sex", "age_decade": "age"}
 SUPPRESSED = f"under {FEWEST_PATIENTS} patients"
 CSV_COLUMNS = ("backbone", "task", "protocol", "scale", "phantom", "metric", "by", "group", "images", "patients", "mean_percent",
                "half_width_95_percent", "note")  # fmt: skip
@@ -56,7 +59,8 @@ class Subgroup:
 def subgroups(rows: Iterable[Row], where: stored.Where) -> list[Subgroup]:
     """Groups of every complete row whose statistics are at hand and say what to group by, in the order of the rows.
 
-    Today that is the size of the finding, for masks: thirds of the test images that show one, by their pixels in the task's frame.
+    That is the size of the finding, for masks: thirds of the test images that show one, by their pixels; and, where the release says so,
+    the view, and the person's sex and decade of life.
     """
     found: list[tuple[Row, _Group, Scores | None]] = []
     for row in rows:
@@ -164,6 +168,16 @@ def _groups(images: stored.TestedImages) -> Iterable[tuple[str, str, np.ndarray]
         counts = images.statistics.counts
         third = thirds_by_size((counts.tp + counts.fn).sum(axis=1))
         yield from (("size of the finding", name, third == place) for place, name in enumerate(SIZES))
+    for fact, values in images.facts.items():
+        for name in sorted({value for value in values if value is not None}, key=lambda name: (len(name), name)):
+            yield FACTS[fact], _name_of(fact, name), np.array([value == name for value in values])
+
+
+def _name_of(fact: str, value: str) -> str:
+    """As a page says it: ages are decades, the last of which has no end."""
+    if fact != "age_decade" or not value.isdigit():
+        return one_line(value)
+    return f"{value} and above" if int(value) == OLDEST_DECADE else f"{value} to {int(value) + 9}"
 
 
 def _to_json(group: _Group) -> dict[str, Any]:

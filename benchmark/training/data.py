@@ -214,4 +214,15 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         frame_name=frames[0].name,
         annotations=kind.annotations(samples),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
+        facts=_facts(samples),
     )
+
+
+def _facts(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
+    """What is known of the images beside findings, as `Part.facts`."""
+    found: dict[str, list[str | None]] = {
+        "view": [s.view for s in samples],
+        "sex": [s.sex for s in samples],
+        "age_decade": [None if s.age_decade is None else str(s.age_decade) for s in samples],
+    }
+    return {name: tuple(values) for name, values in found.items() if any(value is not None for value in values)}

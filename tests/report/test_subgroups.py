@@ -36,14 +36,15 @@ def statistics(run: int) -> SegmentationStatistics:
 
 @pytest.fixture
 def row(make, tmp_path: Path):
-    def made(n_patients: int = N_IMAGES):
+    def made(n_patients: int = N_IMAGES, **facts):
         records = []
         for run in range(3):
             record = make.record(pooled_metric(statistics(run), METRIC)(None), task=TASK, run=run)
             folder = tmp_path / "predictions" / record.key
             folder.mkdir(parents=True, exist_ok=True)
             patients = tuple(f"P{i % n_patients}" for i in range(N_IMAGES))
-            write_statistics(folder / STATISTICS_FILE, ByImage(tuple(f"i{i}" for i in range(N_IMAGES)), patients, statistics(run)), {})
+            ids = tuple(f"i{i}" for i in range(N_IMAGES))
+            write_statistics(folder / STATISTICS_FILE, ByImage(ids, patients, statistics(run), facts), {})
             records.append(record)
         (one,) = rows_of(records)
         return one
@@ -75,6 +76,26 @@ def test_a_group_has_the_metric_of_its_images_alone(row, tmp_path: Path) -> None
         expected = two_part_half_width((np.var(runs, ddof=1) / 3, 2), (np.var(drawn, ddof=1), 29))
         assert group.cell.half_width == pytest.approx(float(expected), rel=1e-4)
     assert found[0].cell.value < found[1].cell.value < found[2].cell.value
+
+
+def test_views_sexes_and_ages_are_groups_where_the_release_says_them(row, tmp_path: Path) -> None:
+    facts = {
+        "view": tuple("PA" if i % 2 else "AP" for i in range(N_IMAGES)),
+        "sex": tuple("F" if i < 5 else None for i in range(N_IMAGES)),
+        "age_decade": tuple("60" if i < 60 else "90" for i in range(N_IMAGES)),
+    }
+    found = [group for group in subgroups.subgroups([row(**facts)], tmp_path) if group.by != "size of the finding"]
+    assert [(group.by, group.name, group.n_images) for group in found] == [
+        ("view", "AP", 60),
+        ("view", "PA", 60),
+        ("sex", "F", None),  # five people
+        ("age", "60 to 69", 60),
+        ("age", "90 and above", 60),
+    ]
+    assert [group.note for group in found] == ["", "", SUPPRESSED, "", ""]
+    odd = np.arange(N_IMAGES) % 2 == 1
+    expected = np.mean([micro_dice(statistics(run).counts, odd.astype(int))[0] for run in range(3)])
+    assert found[1].cell.value == pytest.approx(expected)
 
 
 def test_groups_of_few_patients_are_suppressed_with_their_counts(row, tmp_path: Path) -> None:
