@@ -182,7 +182,7 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
     Raises:
         UsageError: there is no record to report on, or two folders hold other results of one job.
     """
-    from benchmark.report import exchange, gallery, resampling, unchanged
+    from benchmark.report import gallery, resampling, unchanged
     from benchmark.report.site import REPORT, write_site
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
@@ -211,7 +211,6 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
                 overlays=overlays,
                 planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
                 resampled=functools.partial(resampling.of_record, out=where),
-                p_value_of=functools.partial(exchange.p_value, out=where),
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -44,6 +44,7 @@ class Part:
         boxes: per image (k, 4) float32 xywh in frame pixels.
         labels: per image (k,) int64.
         patients: patient id per image, None where unknown.
+        facts: "view", "sex", "age_decade" -> a text per image, None where unknown; without those that are known of no image.
         annotations: what the kind reads of the samples beside boxes and masks (`Kind.annotations`).
         augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
         epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
@@ -63,6 +64,7 @@ class Part:
     augmentation: Augmentation | None = None
     epoch: int = 0
     originals: Originals | None = None
+    facts: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -10,16 +10,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from benchmark import registry
 from benchmark.cards import PaperCard, PaperMethod, PaperTable, PrintedMetric, Record, Role
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.report import numbers, published
-from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
-from benchmark.statistics.uncertainty import half_width
+from benchmark.report.rows import ResampledOf, Row, rows_of
+from benchmark.statistics.levels import RUNS, Level, two_parts
+from benchmark.statistics.two_part import two_part_half_width
+from benchmark.statistics.verdict import ReproductionVerdict, reproduction_verdict
 
-Verdict = Literal["equivalent", "different", "undecided"]
 Method = tuple[str, str]
 """(method, pre-training): a line of a paper's tables."""
 
@@ -64,7 +65,7 @@ class Cell:
     source: str
     measured: Row | None = None
     difference: numbers.Difference | None = None
-    verdict: Verdict | None = None
+    verdict: ReproductionVerdict | None = None
     lower_bound: bool = False
     why_not: str = ""
 
@@ -157,25 +158,15 @@ def how_to_read(reproduction: Reproduction) -> list[str]:
         margins.setdefault(metric.margin, []).append(name)
     told = ", ".join(f"{margin:g} points {' or '.join(names)}" for margin, names in margins.items())
     return [
-        "Difference = measured - published, in percentage points, with its 95 % interval (Satterthwaite's t). It covers the runs of both "
+        "Difference = measured - published, in percentage points, with its 95 % interval (each part with its own t): the runs of both "
         "sides and, where per-image statistics are stored, how far the measured mean moves with other test patients. The paper tested on "
         "the same patients, so part of that cancels, by how much cannot be known without its predictions: the interval is rather too wide.",
-        f"Verdict: equivalent when the whole interval lies within the margin ({told}, fixed beforehand), "
-        "different when it lies wholly outside, undecided otherwise.",
+        f"Verdict: equivalent when the whole interval lies within the margin ({told}, fixed beforehand), covers test patients and is no "
+        "lower bound; different when it lies wholly outside; undecided otherwise.",
         "The published intervals are those the paper prints. Where the authors released single runs, the difference uses their distinct "
         "values, because released runs repeat exactly. Elsewhere the published spread, and with it the interval of the difference, is a "
         "lower bound (marked ≥).",
     ]
-
-
-def verdict(difference: numbers.Difference, margin: float) -> Verdict:
-    """Equivalent: the 95 % interval lies within ±margin. Different: it lies wholly outside. Undecided: all else, or no interval."""
-    low, high = difference.low, difference.high
-    if low is None or high is None:
-        return "undecided"
-    if -margin <= low and high <= margin:
-        return "equivalent"
-    return "different" if low > margin or high < -margin else "undecided"
 
 
 def on_published_images(record: Record) -> bool:
@@ -315,17 +306,25 @@ def _cell(line: published.PrintedValue, card: PaperCard, table: PaperTable, row:
     return Cell(
         **facts,
         difference=difference,
-        verdict=verdict(difference, metric.margin),
+        verdict=reproduction_verdict(
+            difference.value,
+            difference.half_width,
+            metric.margin,
+            covers_patients=row.cell is not None and row.cell.covers_patients,
+            lower_bound=spread.lower_bound,
+        ),
         lower_bound=spread.lower_bound,
         why_not="" if difference.half_width is not None else f"no interval: {no_interval}",
     )
 
 
 def _difference(row: Row, value: float, spread: Spread) -> numbers.Difference:
-    """Measured minus published, in points: variances of both sides with Satterthwaite's degrees of freedom; no interval when a side has no
-    spread. The patients' part is the measured side's, since the paper's per-image results are not known."""
-    difference = 100 * numbers.mean(row.values) - value
-    if len(row.values) < 2 or spread.deviation is None or spread.n < 2:
+    """Measured minus published, in points: the runs of both sides and the measured side's patients, since the paper's per-image results are
+    not known. No interval when a side has no spread."""
+    assert row.cell is not None  # an incomplete row is never compared
+    difference = 100 * row.cell.value - value
+    if row.cell.half_width is None or spread.deviation is None or spread.n < 2:
         return numbers.Difference(difference, None)
-    measured = [(100**2 * variance, freedom) for variance, freedom in variance_components(row.values, row.resampled)]
-    return numbers.Difference(difference, half_width([*measured, (spread.deviation**2 / spread.n, spread.n - 1)]))
+    measured = [Level(level.name, 100**2 * level.variance, level.freedom) for level in row.cell.levels]
+    published = Level(RUNS, spread.deviation**2 / spread.n, spread.n - 1)
+    return numbers.Difference(difference, float(two_part_half_width(*two_parts([*measured, published]))))

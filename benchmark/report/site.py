@@ -25,7 +25,7 @@ from benchmark.files import read_bytes
 from benchmark.readers.base import SPLITS
 from benchmark.readers.kit.audit import leak_sentence
 from benchmark.report import beside, escape, figures, tables, typeset
-from benchmark.report.differences import TESTED, Gain, Leak, PValueOf, gains, leaks
+from benchmark.report.differences import TESTED, Gain, Leak, gains, leaks
 from benchmark.report.gallery import refusal
 from benchmark.report.pages import environment, write_page
 from benchmark.report.row_warnings import sentence_of, warnings_of
@@ -73,7 +73,6 @@ def write_site(
     overlays: Overlays | None = None,
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
-    p_value_of: PValueOf | None = None,
     refused: Sequence[Refused] = (),
     curve_of: CurveOf | None = None,
 ) -> Path:
@@ -84,7 +83,6 @@ def write_site(
         overlays: task id -> name of a row -> PNG files, copied beside the page unless the dataset forbids it.
         planned: jobs that were to run; without a record they show as missing.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
-        p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
 
@@ -99,7 +97,7 @@ def write_site(
     values = beside.values_of(rows, records)
 
     plots: dict[str, Any] = {}
-    views = [_view(board, number, plots, p_value_of) for number, board in enumerate(boards)]
+    views = [_view(board, number, plots) for number, board in enumerate(boards)]
     curve_of = curve_of or (lambda record: record.curve)
     curves, with_curves = _curve_table(records, curve_of)
     curve_ids = _curves([record for record in records if record.key in with_curves], plots, figures.curve_styles(records), curve_of)
@@ -171,8 +169,8 @@ def _curve_table(records: Iterable[Record], curve_of: CurveOf) -> tuple[str, set
     return buffer.getvalue(), found
 
 
-def _view(board: Board, number: int, plots: dict[str, Any], p_value_of: PValueOf | None) -> BoardView:
-    found = gains(board.rows, p_value_of)
+def _view(board: Board, number: int, plots: dict[str, Any]) -> BoardView:
+    found = gains(board.rows)
     forest_id, gains_id = f"forest-{number}", f"gains-{number}" if found else ""
     plots[forest_id] = figures.forest(board)
     if found:

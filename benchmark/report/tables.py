@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NO_RANKING = "Backbones stand in alphabetical order, untrained ones first; the order is no ranking."
 INTERVAL = (
-    "Test score in per cent, mean ± half width of the 95 % t interval. It covers training runs and the choice of test patients; "
+    "Test score in per cent, mean ± half width of the 95 % interval. It covers training runs and the choice of test patients; "
     "a warning names the rows where it covers runs only or resamples images."
 )
 
@@ -60,12 +60,14 @@ _EXPORTED: dict[str, Callable[[Row], Any]] = {
     "mean_percent": lambda row: _percent(row.mean),
     "half_width_95_percent": lambda row: _percent(row.half_width),
     "interval_covers": lambda row: row.covers,
+    "interval_levels": lambda row: [] if row.cell is None else [level.name for level in row.cell.levels],
     "text": lambda row: row.text,
     "missing": lambda row: row.missing,
     "warnings": lambda row: list(row.warnings),
     "run_values_percent": lambda row: [_percent(run.value) for run in row.runs],
     "keys": lambda row: [run.key for run in row.runs],
     "custom": lambda row: list(row.custom),
+    "contamination": lambda row: row.contamination,
 }
 
 

@@ -254,8 +254,19 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         annotations=kind.annotations(samples),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
         originals=_originals(samples, frames) if name == "test" and experiment.switches.scored_in == "original" else None,
+        facts=_facts(samples),
     )
 
 
 def _originals(samples: Sequence[Sample], frames: Sequence[Frame]) -> Originals:
     return Originals(frames, [np.asarray(s.boxes_xywh, np.float64).reshape(-1, 4) for s in samples], [s.masks for s in samples])
+
+
+def _facts(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
+    """What is known of the images beside findings, as `Part.facts`."""
+    found: dict[str, list[str | None]] = {
+        "view": [s.view for s in samples],
+        "sex": [s.sex for s in samples],
+        "age_decade": [None if s.age_decade is None else str(s.age_decade) for s in samples],
+    }
+    return {name: tuple(values) for name, values in found.items() if any(value is not None for value in values)}

@@ -17,7 +17,7 @@ from pydicom.pixels import get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging import dicom, limits
-from benchmark.imaging.dicom import DECODERS, age_decade, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
+from benchmark.imaging.dicom import DECODERS, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
 
@@ -129,14 +129,6 @@ def test_only_view_sex_and_age_decade_leave_the_header(tmp_path: Path) -> None:
     assert (image.view, image.sex, image.age_decade) == ("PA", "F", 40)
     assert "secret-7" not in repr(image)
     assert "Doe" not in repr(image)
-
-
-@pytest.mark.parametrize(
-    ("text", "decade"),
-    [("062Y", 60), ("62", 60), ("018M", 0), ("013M", 0), ("95", 90), ("100Y", 90), ("155", None), ("", None), ("abc", None), ("003W", 0)],
-)
-def test_ages_become_decades_top_coded_at_90(text: str, decade: int | None) -> None:
-    assert age_decade(text) == decade
 
 
 def test_every_plugin_of_the_table_has_a_version_in_the_cache_key() -> None:

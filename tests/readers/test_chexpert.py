@@ -58,6 +58,8 @@ def test_a_phantom_verifies_and_gives_images_labels_and_patients(corpus: Path) -
     assert sample.image().shape == (320, 390)
     assert sample.labels.shape == (5,)
     assert sample.patient_id == sample.id.split("/")[1]
+    assert sample.sex in ("M", "F")
+    assert sample.age_decade in range(0, 100, 10)
     splits = reader.split(CARD.splits["mgca-disjoint"])
     assert all(i.startswith("valid/") for i in splits["test"])
     assert not set(splits["train"]) & set(splits["validation"])

@@ -98,7 +98,8 @@ def test_both_label_tables_are_read_by_position(tmp_path, year):
     reader = open_reader(CARD, release(tmp_path, year=year))
     assert f"labels of {year}" in reader.release
     assert reader.ids == (*BOXED, *NORMAL)
-    assert reader.sample("00000012_000").view == "PA"
+    sample = reader.sample("00000012_000")
+    assert (sample.view, sample.sex, sample.age_decade) == ("PA", "M", 60)
 
 
 def test_boxes_survive_the_header_that_has_more_names_than_cells(tmp_path):

@@ -77,6 +77,7 @@ def test_labels_are_the_named_findings_and_nothing_else(tmp_path, name, end):
     assert {CARD.classes[k] for k in np.flatnonzero(both.labels)} == {"Hernia", "Infiltration"}
     assert (both.labels.dtype, both.labels.shape, both.positive) == (np.int8, (14,), True)
     assert (both.patient_id, both.view, both.masks) == ("00000003", "PA", None)
+    assert (both.sex, both.age_decade) != (None, None)
     normal = reader.sample("00000004_000")
     assert not normal.labels.any()
     assert normal.positive is False

@@ -17,7 +17,6 @@ PACKAGE = Path(benchmark.__file__).parent
 ROOM = PACKAGE / "report"
 # What others may call: what makes rows of records, and what writes rows. None of them takes a colour, a column or an order.
 OFFERED = {
-    "exchange": set(),
     "gallery": set(),
     "numbers": {"mean"},
     "reproduce": {"Reproduction"},
