@@ -17,7 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.report.addresses import ASSETS
 from benchmark.report.pages import environment, write_page
 
-SCRIPTS = ("core.js", "tables.js", "figures.js", "jobs.js", "curves.js")
+SCRIPTS = ("core.js", "tables.js", "figures.js", "jobs.js", "curves.js", "compare.js")
 TABLES, PLOTLY, STYLE = "datatables.js", "plotly.min.js", "lobe.css"
 _EXPORT = re.compile(r"export\s*\{([^}]*)\}\s*;?")
 _DEFAULT = re.compile(r"([\w$]+)\s+as\s+default\b")

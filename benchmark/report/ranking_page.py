@@ -118,7 +118,7 @@ def write(shell: Shell, material: Material) -> None:
     for place, ranked in enumerate(material.tables):
         _write(shell, material, ranked, choices[place][0], everywhere, place)
     if not material.tables:
-        nothing = {"standings": None, "lines": [], "scores": None, "filters": {}, "board": None}
+        nothing: dict[str, Any] = {"standings": None, "lines": [], "scores": None, "filters": {}, "board": None}
         shell.render("index.html", "index.html.j2", heading=material.title, phantom=False, limited=False, **everywhere, **nothing)
 
 
@@ -159,7 +159,7 @@ def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhe
     lines = lines_of(standings, material)
     small = len(board.backbones) * len(board.columns) <= CELLS_ON_FIRST_PAGE
     scores_page = f"{addresses.TABLES}/scores-{place}.html"
-    shown = {
+    shown: dict[str, Any] = {
         "standings": standings,
         "table_title": title_of(standings),
         "lines": lines,
@@ -173,7 +173,7 @@ def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhe
         "score_figure": _score_figure(shell, board, place) if small else "",
         "warnings": board.warnings(),
     }
-    marks = {"phantom": board.phantom, "limited": board.scale == "limited"}
+    marks: dict[str, Any] = {"phantom": board.phantom, "limited": board.scale == "limited"}
     heading = material.title if place == 0 else f"{material.title}: {title_of(standings)}"
     shell.render(page, "index.html.j2", heading=heading, **marks, **everywhere, **shown)
     if not small:

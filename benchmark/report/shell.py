@@ -11,6 +11,7 @@ from benchmark.report.pages import environment, write_page
 PAGES = (
     ("index.html", "Leaderboard"),
     ("tasks.html", "Tasks"),
+    ("compare.html", "Compare"),
     ("gallery.html", "Predictions"),
     ("records.html", "Records"),
     ("index.html#reading", "How to read this"),

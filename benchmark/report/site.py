@@ -11,7 +11,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmark.cards import Job, Record
-from benchmark.report import assets, backbone_pages, beside, gallery_page, ranking_page, records_page, tables, task_pages, typeset
+from benchmark.report import (
+    assets,
+    backbone_pages,
+    beside,
+    compare_page,
+    gallery_page,
+    ranking_page,
+    records_page,
+    tables,
+    task_pages,
+    typeset,
+)
 from benchmark.report.curve_data import CurveOf
 from benchmark.report.gallery_page import Overlays
 from benchmark.report.material import gathered
@@ -55,6 +66,7 @@ def write_site(
     galleries = gallery_page.collect(shell, material, overlays or {})
     task_pages.write(shell, material, galleries)
     curves = backbone_pages.write(shell, material, curve_of or (lambda record: record.curve))
+    compare_page.write(shell, material)
     gallery_page.write(shell, material, galleries)
     records_page.write(shell, material)
     write_page(report / "leaderboard.csv", tables.to_csv(material.rows))
