@@ -13,6 +13,7 @@ PAGES = (
     ("tasks.html", "Tasks"),
     ("compare.html", "Compare"),
     ("gallery.html", "Predictions"),
+    ("papers.html", "Papers"),
     ("records.html", "Records"),
     ("index.html#reading", "How to read this"),
 )

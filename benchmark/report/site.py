@@ -17,6 +17,7 @@ from benchmark.report import (
     beside,
     compare_page,
     gallery_page,
+    papers_page,
     ranking_page,
     records_page,
     tables,
@@ -76,5 +77,6 @@ def write_site(
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
     ranking_page.write(shell, material)
+    papers_page.write(report)
     shell.prune()
     return report / "index.html"

@@ -89,7 +89,7 @@ def page(make, tmp_path) -> str:
 @pytest.mark.usefixtures("page")
 def test_text_from_records_is_never_markup(tmp_path):
     pages = pages_of(tmp_path / "report")
-    assert len(pages) == 5 + 2 + 3  # five of the site, two tasks, three backbones
+    assert len(pages) == 6 + 2 + 3  # six of the site, two tasks, three backbones
     for name, text in pages.items():
         tags = Elements(text).tags
         assert all(set(attrs) == {"src", "defer"} for tag, attrs in tags if tag == "script"), name
