@@ -67,7 +67,7 @@
   // Rows and columns as they are shown, numbers unrounded, half widths in columns of their own.
   function rowsOf(table) {
     const made = kept.get(table.id);
-    const columns = made ? made.columns(":visible").indexes().toArray() : [...table.rows[0].cells.keys()];
+    const columns = made ? made.columns(":visible").indexes().toArray() : [...table.rows[0].cells].map((_, i) => i);
     const headers = made ? columns.map(i => made.column(i).header()) : [...table.rows[0].cells];
     const nodes = made ? made.rows({ search: "applied", order: "applied" }).nodes().toArray() : [...table.tBodies[0].rows];
     const cells = nodes.map(row => [...row.cells]);
