@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cards import DISCLAIMER
-from benchmark.report import escape, numbers
+from benchmark.report import escape, numbers, papers_page
 from benchmark.report.pages import environment, write_page
 from benchmark.report.published import PrintedTable, printed
 from benchmark.report.reproduce import Cell, ComparedTable, Reproduction, how_to_read
@@ -250,7 +250,9 @@ def write(reproduction: Reproduction, out: Path) -> Path:
     stem = f"reproduce-{escape.slug(reproduction.card.name)}"
     for suffix, text in (("md", to_markdown), ("csv", to_csv), ("tex", to_latex)):
         write_page(out / "report" / f"{stem}.{suffix}", text(reproduction))
-    return write_page(out / "report" / f"{stem}.html", to_html(reproduction))
+    page = write_page(out / "report" / f"{stem}.html", to_html(reproduction))
+    papers_page.write(out / "report")
+    return page
 
 
 def _published(table: ComparedTable) -> Block:

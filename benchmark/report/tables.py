@@ -90,8 +90,16 @@ class Column:
         return f"{self.dataset} · {head_text(self.head)}"
 
     @property
+    def head_title(self) -> str:
+        return head_text(self.head)
+
+    @property
+    def encoder_title(self) -> str:
+        return encoder_text(self.encoder)
+
+    @property
     def short(self) -> str:
-        parts = (_ENCODERS.get(self.encoder, self.encoder), self.fraction_text, split_text(self.split))
+        parts = (encoder_text(self.encoder), self.fraction_text, split_text(self.split))
         return " · ".join(part for part in parts if part)
 
 
@@ -123,6 +131,24 @@ class Board:
     @cached_property
     def random_backbones(self) -> set[str]:
         return {row.label for row in self.rows if row.random}
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {row.label: row.backbone for row in self.rows}
+
+    def name_of(self, label: str) -> str:
+        """The backbone that a line is of, without what tells it from its variants."""
+        return self._names[label]
+
+    def choices(self) -> dict[str, list[str]]:
+        """What columns can be chosen by; what all of them share is left out."""
+        found = {
+            "dataset": [column.dataset for column in self.columns],
+            "head": [column.head_title for column in self.columns],
+            "encoder": [column.encoder_title for column in self.columns],
+            "labels": [column.fraction_text for column in self.columns],
+        }
+        return {name: list(dict.fromkeys(values)) for name, values in found.items() if len(set(values)) > 1}
 
     def groups(self) -> list[tuple[str, list[Column]]]:
         """Columns by dataset and head, in order."""
@@ -191,6 +217,10 @@ def boards(rows: Iterable[Row]) -> list[Board]:
 def split_text(split: str) -> str:
     """How a title names a split: not at all where it is LoVT's, as in the paper."""
     return "" if split == LOVT_SPLIT else f"{split} split"
+
+
+def encoder_text(encoder: str) -> str:
+    return _ENCODERS.get(encoder, encoder)
 
 
 def head_text(head: str) -> str:

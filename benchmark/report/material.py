@@ -1,0 +1,89 @@
+"""What a site is made of: everything its pages arrange, computed once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from benchmark.cards import Job, Record
+from benchmark.report import beside, tables
+from benchmark.report.backbone_facts import BackboneFacts, facts_of
+from benchmark.report.beside import Value
+from benchmark.report.differences import Gain, Leak, gains, leaks
+from benchmark.report.escape import one_line
+from benchmark.report.provenance import job_order
+from benchmark.report.rows import ResampledOf, Row, rows_of
+from benchmark.report.tables import Board
+from benchmark.report.unranked import Standings, unranked
+from benchmark.shelf import Refused
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A table of the front page: who stands where, and the scores behind it."""
+
+    standings: Standings
+    board: Board
+    gains: tuple[Gain, ...]
+    leaks: tuple[Leak, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that pages show.
+
+    Attributes:
+        records: by task and backbone.
+        tables: what may stand together, real and full results first.
+        facts: by the backbones' names.
+        values: every metric of complete rows.
+    """
+
+    title: str
+    records: tuple[Record, ...]
+    planned: tuple[Job, ...]
+    rows: tuple[Row, ...]
+    tables: tuple[Ranked, ...]
+    facts: dict[str, BackboneFacts]
+    values: tuple[Value, ...]
+    refused: tuple[Refused, ...]
+
+    @cached_property
+    def by_backbone(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = defaultdict(list)
+        for record in self.records:
+            found[one_line(record.job.labels.backbone)].append(record)
+        return found
+
+    @cached_property
+    def by_task(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = defaultdict(list)
+        for record in self.records:
+            found[record.job.labels.task].append(record)
+        return found
+
+    @cached_property
+    def failures(self) -> list[Record]:
+        return [record for record in self.records if record.status == "failed"]
+
+
+def gathered(
+    records: Iterable[Record],
+    *,
+    title: str,
+    planned: Sequence[Job],
+    resampled: ResampledOf | None,
+    refused: Sequence[Refused],
+) -> Material:
+    """Computes rows, differences and tables; arguments as of `site.write_site`."""
+    records = tuple(sorted(records, key=job_order))
+    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused])
+    facts = facts_of(records)
+    found = []
+    for board in tables.boards(rows):
+        standings = unranked(board, facts)
+        found.append(Ranked(standings, board, tuple(gains(board.rows)), tuple(leaks(board.rows))))
+    values = tuple(beside.values_of(rows, records))
+    return Material(title, records, tuple(planned), tuple(rows), tuple(found), facts, values, tuple(refused))
