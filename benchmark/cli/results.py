@@ -67,7 +67,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores saved predictions again; they must say in which frame they were measured."""
-    from benchmark.submission import score as rescore
+    from benchmark.submission.score import score as rescore
 
     found = rescore(task, predictions, data, cache, protocol, limit, split, splits)
     if as_json:
