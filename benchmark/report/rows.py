@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmark import kinds, registry
@@ -21,6 +21,7 @@ from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, mean_of
 from benchmark.report.row_warnings import sentence_of, warnings_about
 from benchmark.statistics.uncertainty import half_width
+from benchmark.submission.trust import Trust, lowest
 
 LOVT_SPLIT = "lovt"
 ResampledOf = Callable[[Record], Resampled | None]
@@ -55,6 +56,7 @@ class Row:
         custom: what of it came from a user's own cards (`Labels.custom`).
         box_masks: its masks are filled boxes.
         n_with_finding: test images that show the finding; None where the records do not say.
+        trust: the lowest level of its records.
     """
 
     backbone: str
@@ -89,6 +91,7 @@ class Row:
     custom: tuple[str, ...] = ()
     box_masks: bool = False
     n_with_finding: int | None = None
+    trust: Trust = Trust.LOCAL
 
     @property
     def n_missing(self) -> int:
@@ -123,6 +126,7 @@ def rows_of(
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
     refused: Collection[str] = (),
+    trust: Mapping[str, Trust] | None = None,
 ) -> list[Row]:
     """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
 
@@ -131,6 +135,7 @@ def rows_of(
             as many runs as the fullest row of its task.
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
         refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
+        trust: level of each record by key; those that it does not name are one's own.
     """
     records = list(records)
     on_record, is_planned = {r.key for r in records}, set()
@@ -160,7 +165,8 @@ def rows_of(
         texts = _variant_texts([_representative(members).experiment for members in variants.values()])
         for members, text in zip(variants.values(), texts, strict=True):
             n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
-            rows.append(_row(names, members, text, n_expected, failures, resampled or _no_resamples, refused))
+            row = _row(names, members, text, n_expected, failures, resampled or _no_resamples, refused)
+            rows.append(replace(row, trust=_trust_of(members, trust)) if trust else row)
     return sorted(rows, key=_order)
 
 
@@ -266,6 +272,10 @@ def _row(
         box_masks=has_box_masks(job),
         n_with_finding=_n_with_finding(record for _, record in finals if record is not None),
     )
+
+
+def _trust_of(members: Iterable[Entry], trust: Mapping[str, Trust]) -> Trust:
+    return lowest(trust.get(record.key, Trust.LOCAL) for _, record in members if record is not None)
 
 
 def _n_with_finding(records: Iterable[Record]) -> int | None:

@@ -32,6 +32,7 @@ from benchmark.report.row_warnings import sentence_of, warnings_of
 from benchmark.report.rows import ResampledOf, rows_of
 from benchmark.report.tables import Board, Column
 from benchmark.shelf import Refused
+from benchmark.submission.trust import Trust
 
 Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
 CurveOf = Callable[[Record], Sequence[Epoch]]
@@ -76,6 +77,7 @@ def write_site(
     p_value_of: PValueOf | None = None,
     refused: Sequence[Refused] = (),
     curve_of: CurveOf | None = None,
+    trust: Mapping[str, Trust] | None = None,
 ) -> Path:
     """Writes `<out>/report/` (index.html, plotly.min.js, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv) and returns index.html.
 
@@ -87,6 +89,7 @@ def write_site(
         p_value_of: of a pre-trained and an untrained row; None: nothing is tested.
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
+        trust: level of each record by key; those that it does not name are one's own.
 
     Raises:
         UsageError: an overlay is no PNG file.
@@ -94,7 +97,7 @@ def write_site(
     records, planned = list(records), list(planned)
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused])
+    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused], trust=trust)
     boards = tables.boards(rows)
     values = beside.values_of(rows, records)
 
