@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
@@ -111,8 +112,8 @@ def pack(
             environments=_environments(records),
             files=tuple(_listed(name, path) for name, path in sorted(files.items())),
         )
-        contents: dict[str, Callable[[], bytes]] = {name: (lambda path=path: read_bytes(path)) for name, path in files.items()}
-        contents[NAME] = lambda: _text_of(manifest)
+        contents: dict[str, Callable[[], bytes]] = {name: partial(read_bytes, path) for name, path in files.items()}
+        contents[NAME] = partial(_text_of, manifest)
         _write(to, contents)
     with archive.opened(to) as again:
         sha256, n_bytes = again.sha256, to.stat().st_size
