@@ -24,6 +24,9 @@ from benchmark.plan import no_garbage
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
+from benchmark.submission import shown as submitted
+from benchmark.submission.trust import PUBLIC, Trust
+from benchmark.submission.verified import STATISTICS
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
@@ -80,10 +83,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The page of a report, and the stored records that it does not believe."""
+    """The page of a report, and the stored records that it does not believe.
+
+    Attributes:
+        below: how many submitted results are not shown for their level of trust.
+    """
 
     page: Path
     refused: tuple[Refused, ...]
+    below: int = 0
 
 
 def plan_jobs(request: Request, watcher: Watcher | None = None, executor: Executor | None = None, *, hashing: bool = True) -> Planned:
@@ -172,12 +180,18 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
     return evaluation
 
 
-def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") -> WrittenReport:
-    """Writes the site, tables and plots of everything stored in `out`. Computes nothing.
+def write_report(
+    out: Path | Sequence[Path], title: str = "LOBE leaderboard", *, submissions: Path | None = None, least: Trust = PUBLIC
+) -> WrittenReport:
+    """Writes the site, tables and plots of everything stored in `out`, beside accepted submissions. Computes nothing.
 
     Several folders are reported together, in the first of them: a result that lies in more than one counts once.
 
     Records that may not be believed are named on the page, and all others are shown.
+
+    Args:
+        submissions: folder of accepted submissions; None takes LOBE's own.
+        least: level of trust from which a submission is shown.
 
     Raises:
         UsageError: there is no record to report on, or two folders hold other results of one job.
@@ -187,11 +201,15 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
-    report, made_of = outs[0] / REPORT, unchanged.made_of(title, shelves)
+    sent, left_out = submitted.shown(submissions or submitted.default_folder(), resolve.cache_folder())
+    of_whom = "\n".join([title, least, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
+    report, made_of = outs[0] / REPORT, unchanged.made_of(of_whom, [*shelves, *(one.shelf for one in sent)])
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
     with no_garbage():
         records, refused, of = _together(shelves)
+        trust, below = _beside(records, refused, of, sent, least)
+        refused += left_out
         where = {key: shelf.out for key, shelf in of.items()}
         if not records and not refused:
             named = " and ".join(map(str, outs))
@@ -213,10 +231,11 @@ def write_report(out: Path | Sequence[Path], title: str = "LOBE leaderboard") ->
                 resampled=functools.partial(resampling.of_record, out=where),
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
+                trust=trust,
             )
     if made_of is not None and not refused:
         shelves[0].keep_page(REPORT, unchanged.written(report, made_of))
-    return WrittenReport(page, tuple(refused))
+    return WrittenReport(page, tuple(refused), below)
 
 
 def reproduce(paper: str, out: Path | None = None) -> Reproduction:
@@ -239,7 +258,7 @@ def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
     from benchmark.kinds.kit.stored import STATISTICS_FILES
 
-    return shelf.believable(STATISTICS_FILES)
+    return shelf.believable(STATISTICS_FILES, STATISTICS)
 
 
 def _together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
@@ -266,6 +285,30 @@ def _together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], di
             if known is None or (known.status == "failed" and record.status == "ok"):
                 found[record.key], of[record.key] = record, shelf
     return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], of
+
+
+def _beside(
+    records: list[Record], refused: list[Refused], of: dict[str, Shelf], sent: Sequence[submitted.Submission], least: Trust
+) -> tuple[dict[str, Trust], int]:
+    """Adds what was submitted to what is one's own; a result that is one's own, or was submitted before, counts once.
+
+    Returns:
+        The level of each record that was added, and how many were not for their level.
+    """
+    trust: dict[str, Trust] = {}
+    below = 0
+    for one in sent:
+        theirs, not_believed = one.believable()
+        refused += not_believed
+        for record in theirs:
+            level = one.trust_of(record)
+            if not level.at_least(least):
+                below += 1
+            elif record.key not in of:
+                records.append(record)
+                of[record.key], trust[record.key] = one.shelf, level
+    records.sort(key=lambda record: record.key)
+    return trust, below
 
 
 def _tracker(planned: Planned):

@@ -2,7 +2,7 @@
 
 A checksum catches what happens to files: a flipped bit, a copy cut short, a number typed over in an editor. It is no signature: whoever
 edits and counts it anew is caught only where the value is impossible or a path leads out; the files' own scores are then the judge
-(`benchmark.submission`). Records of earlier releases carry no checksum and are held to the rest.
+(`benchmark.submission.score`). Records of earlier releases carry no checksum and are held to the rest.
 """
 
 from __future__ import annotations

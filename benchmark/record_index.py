@@ -28,7 +28,7 @@ from benchmark.faults import of_environment
 from benchmark.files import require_regular
 
 INDEX = "index.sqlite"
-FORMAT = 1  # goes up when entries, or the rules by which records are believed, change
+FORMAT = 2  # goes up when entries, or the rules by which records are believed, change
 READ_S, WRITE_S = 1.0, 10.0  # how long another process's writing is waited for
 
 _TABLES = (
@@ -38,6 +38,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS curves (key TEXT PRIMARY KEY, stamp BLOB, content BLOB, checksum BLOB)",
     "CREATE TABLE IF NOT EXISTS cards (name TEXT PRIMARY KEY, content BLOB)",
     "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp BLOB, sha256 BLOB, checksum BLOB) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS passed (name TEXT PRIMARY KEY, checksum BLOB) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS pages (name TEXT PRIMARY KEY, content BLOB, checksum BLOB) WITHOUT ROWID",
 )
 _EPOCHS = TypeAdapter(tuple[Epoch, ...])
@@ -132,6 +133,16 @@ class RecordIndex:
         rows = [(path, stamp, sha.encode(), _checksum(path, stamp, sha.encode())) for path, stamp, sha in found]
         if rows:
             self._write(lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows))
+
+    def passed(self) -> set[str]:
+        """What `keep_passed` kept."""
+        return {name for name, checksum in self._ask("SELECT name, checksum FROM passed") if _is_whole(name, b"", b"", checksum)}
+
+    def keep_passed(self, names: Iterable[str]) -> None:
+        """Keeps what records passed: names that a check gives to states of records."""
+        rows = [(name, _checksum(name, b"", b"")) for name in names]
+        if rows:
+            self._write(lambda database: database.executemany("INSERT OR REPLACE INTO passed VALUES (?, ?)", rows))
 
     def keep_page(self, name: str, content: dict[str, Any]) -> None:
         """Keeps what a page was made of: anything that JSON can say."""

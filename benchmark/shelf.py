@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmark.record_index import Facts, RecordIndex, facts_of
 
 RECORDS = "records"
 SUFFIX = ".json"
+_CURE = "Move it away to have the job computed again."
 AT_ONCE = 256  # records that are read and not yet indexed
 
 
@@ -31,6 +32,19 @@ class Refused:
 
     key: str
     sentence: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What records are held to beyond their checksums, once for each state of them.
+
+    Attributes:
+        name: of the rules; another name has every record looked at again.
+        fault_of: (record, output folder) -> what is wrong with it, as a clause; empty where nothing is.
+    """
+
+    name: str
+    fault_of: Callable[[Record, Path], str]
 
 
 class Shelf:
@@ -110,25 +124,37 @@ class Shelf:
         known = self._index.curve(key, self.stamps[key])
         return self._from_file(key).curve if known is None else known
 
-    def believable(self, files: Iterable[str] = ()) -> tuple[list[Record], list[Refused]]:
+    def believable(self, files: Iterable[str] = (), check: Check | None = None) -> tuple[list[Record], list[Refused]]:
         """Every record that may be believed, without its curve, and those that may not, both sorted by key: one damaged record costs no
         other. Of those that were taken over under another key only the new one.
 
         Args:
             files: names of files to hold to their digests as well, where a record has them.
+            check: what else to hold them to. One that passed is remembered by its checksum, and passes for as long as it and its files
+                stay what they were: `files` then has to name those that the check reads.
         """
         records, refused, files = [], [], tuple(files)
         digests = self._index.file_digests() if files else {}
+        passed = self._index.passed() if check is not None else set()
         held: list[tuple[str, bytes, str]] = []
+        passing: list[str] = []
         for key in self.stamps:
             try:
                 record = self.read(key)
                 for name in files:
                     held += self._held(record, name, digests)
+                if check is not None and (mark := f"{check.name} {record.checksum}") not in passed:
+                    if fault := check.fault_of(record, self.out):
+                        raise DamagedResult(
+                            key, f"The record {self.path(key)} does not agree with what is stored beside it: {fault}. {_CURE}"
+                        )
+                    if record.checksum:
+                        passing.append(mark)
                 records.append(record)
             except StoreError as error:
                 refused.append(Refused(key, str(error)))
         self._index.keep_file_digests(held)
+        self._index.keep_passed(passing)
         self.save()
         adopted = {record.adopted_from for record in records}
         return [record for record in records if record.key not in adopted], refused

@@ -51,7 +51,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "HeadFacts": {
         "plan.py": {"?Call", "facts"},
         "execute/costs.py": {"?Call"},
-        "submission.py": {"?Call"},
+        "submission/": {"?Call"},
         "execute/memory.py": {"facts"},
         "heads/networks/pyramid.py": {"facts"},
         "grid.py": {"facts"},

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark import json_files, registry, submission, yaml_files
+from benchmark import json_files, registry, yaml_files
 from benchmark.driver_lock import _named, _owner
 from benchmark.encoders import hf, hf_folder, shards
 from benchmark.errors import CheckpointError, DataError, FrameMismatch, LobeError, StoreError, UsageError
@@ -28,6 +28,7 @@ from benchmark.readers.kit.text import read_json
 from benchmark.report import stored
 from benchmark.shelf import Shelf, read_record
 from benchmark.store import Store
+from benchmark.submission.score import _names_in
 from benchmark.tracking.spool import Spool
 from tests import perf
 
@@ -249,7 +250,7 @@ def test_files_beside_weights_nested_without_end_are_a_sentence(tmp_path: Path, 
 @nested
 def test_a_file_to_score_that_is_nested_without_end_names_no_image(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "detections.json").write_bytes(content)
-    assert submission._names_in(registry.task("rsna-yolov3-frozen-100"), tmp_path / "detections.json") == set()
+    assert _names_in(registry.task("rsna-yolov3-frozen-100"), tmp_path / "detections.json") == set()
 
 
 @every_shape

@@ -536,7 +536,7 @@ def test_a_record_put_under_the_name_of_another_job_is_no_result(stored, tmp_pat
 
 
 def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, tmp_path: Path):
-    from benchmark.submission import score
+    from benchmark.submission.score import score
 
     file = tmp_path / "out" / "predictions" / stored.key / "masks.parquet"
     again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
@@ -547,7 +547,7 @@ def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, 
 
 def test_a_number_edited_in_a_record_is_no_result_and_its_predictions_score_to_their_own(stored, corpora: Path, tmp_path: Path):
     """Whoever counts the checksum anew changes the record's number; what its predictions score stays."""
-    from benchmark.submission import score
+    from benchmark.submission.score import score
 
     store = Store(tmp_path / "out")
     path, file = store.path(stored.key), tmp_path / "out" / stored.predictions[1]

@@ -20,6 +20,9 @@ ContainerOption = Annotated[
     str | None, typer.Option("--container", help="Which set of weights, in a file that holds several: state_dict_ema, teacher, ...")
 ]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="How the weights file names its tensors, like prefix:encoder_q.")]
+SubmissionsOption = Annotated[
+    Path | None, typer.Option("--submissions", help="Folder with accepted submissions. Default: those of LOBE itself.")
+]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder of caches. Default: $LOBE_CACHE or the user's cache folder.")]
 
 

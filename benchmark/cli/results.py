@@ -9,7 +9,7 @@ import typer
 
 from benchmark import registry
 from benchmark.cli.app import app
-from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, one_of
+from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, SubmissionsOption, one_of
 from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
 
 
@@ -18,17 +18,25 @@ def report(
     out_folders: Annotated[
         list[Path], typer.Option("--out", help="Output folder; several are reported together, on a page in the first.")
     ] = [Path("lobe-out")],  # noqa: B006
+    submissions: SubmissionsOption = None,
+    trust: Annotated[
+        str, typer.Option("--trust", help="Least level that a submission is shown from: reported, recomputed, re-scored or re-run.")
+    ] = "recomputed",
     as_json: AsJson = False,
 ) -> None:
-    """Writes the leaderboard page, tables and plots from stored records; computes nothing."""
+    """Writes the leaderboard page, tables and plots from stored records and accepted submissions; computes nothing."""
     from benchmark.api import write_report
+    from benchmark.submission.trust import Trust
 
-    written = write_report(out_folders)
+    levels = tuple(level.value for level in Trust if level is not Trust.LOCAL)
+    written = write_report(out_folders, submissions=submissions, least=Trust(one_of("--trust", trust, levels)))
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
     if as_json:
-        print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused]})
+        print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused], "below": written.below})
     else:
+        if written.below:
+            out.print(f"{written.below:,} submitted results are below the level {trust} and not shown; --trust reported shows all.")
         out.print(f"Leaderboard: {written.page}")
     if written.refused:
         raise typer.Exit(1)
@@ -67,7 +75,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores saved predictions again; they must say in which frame they were measured."""
-    from benchmark.submission import score as rescore
+    from benchmark.submission.score import score as rescore
 
     found = rescore(task, predictions, data, cache, protocol, limit, split, splits)
     if as_json:

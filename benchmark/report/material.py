@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from benchmark.report.rows import ResampledOf, Row, rows_of
 from benchmark.report.tables import Board
 from benchmark.report.unranked import Standings, unranked
 from benchmark.shelf import Refused
+from benchmark.submission.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def gathered(
     planned: Sequence[Job],
     resampled: ResampledOf | None,
     refused: Sequence[Refused],
+    trust: Mapping[str, Trust] | None = None,
 ) -> Material:
     """Computes rows, differences and tables; arguments as of `site.write_site`."""
     records = tuple(sorted(records, key=job_order))
-    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused])
+    rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused], trust=trust)
     facts = facts_of(records)
     found = []
     for board in tables.boards(rows):

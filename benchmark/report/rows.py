@@ -27,6 +27,7 @@ from benchmark.report.row_warnings import contamination_of, warnings_about
 from benchmark.report.tracks import geometry_of, track_of
 from benchmark.statistics.difference import Cell, Scores, cells
 from benchmark.statistics.levels import RUNS
+from benchmark.submission.trust import Trust, lowest
 
 LOVT_SPLIT = "lovt"
 
@@ -55,6 +56,7 @@ class Row:
         cost: what it took and how large the networks are; None without a record.
         n_images: split -> images as the first run used them; empty where the records do not say.
         unit: what `runs` are: runs, or checkpoints of a recipe (`report.recipes`).
+        trust: the lowest level of its records.
     """
 
     backbone: str
@@ -96,6 +98,7 @@ class Row:
     cost: Cost | None = None
     n_images: Mapping[str, int] = field(default_factory=dict)
     unit: str = RUNS
+    trust: Trust = Trust.LOCAL
 
     @property
     def n_missing(self) -> int:
@@ -147,6 +150,7 @@ def rows_of(
     planned: Iterable[Job] = (),
     resampled: ResampledOf | None = None,
     refused: Collection[str] = (),
+    trust: Mapping[str, Trust] | None = None,
 ) -> list[Row]:
     """Tidy rows in a stable order: by dataset, head, encoder mode, fraction, then backbone (random first, then by name).
 
@@ -155,6 +159,7 @@ def rows_of(
             as many runs as the fullest row of its task.
         resampled: record -> its test score in resamples of the patients. None: intervals cover runs only.
         refused: keys of stored records that may not be believed; where planned, they are gaps with that reason.
+        trust: level of each record by key; those that it does not name are one's own.
     """
     records = list(records)
     gathered = gather(records, planned, resampled)
@@ -163,7 +168,7 @@ def rows_of(
     # All intervals at once: one alone takes as long as a hundred.
     found = cells([one.scores for one in measured])
     cell_of = {id(one): cell for one, cell in zip(measured, found, strict=True)}
-    return sorted((_row(one, cell_of.get(id(one)), failures, refused) for one in gathered), key=_order)
+    return sorted((_row(one, cell_of.get(id(one)), failures, refused, trust or {}) for one in gathered), key=_order)
 
 
 def metric_title(job: Job) -> str:
@@ -180,7 +185,9 @@ def has_box_masks(job: Job) -> bool:
     return card is not None and card.mask_source == "boxes"
 
 
-def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str]) -> Row:
+def _row(
+    gathered: Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str], trust: Mapping[str, Trust]
+) -> Row:
     backbone, task, split, protocol, scale, phantom = gathered.names
     members, runs = gathered.members, gathered.runs
     experiment, labels = gathered.job.experiment, gathered.job.labels
@@ -229,6 +236,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         geometry=geometry_of(protocol),
         cost=cost_of(records),
         n_images={split: counts.get("images", 0) for split, counts in next((r.counts for r in gathered.finals if r.counts), {}).items()},
+        trust=lowest(trust.get(record.key, Trust.LOCAL) for record in records),
     )
 
 

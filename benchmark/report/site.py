@@ -7,7 +7,7 @@ somebody looks. Everything shown was computed in `material`; the modules of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.cards import Job, Record
@@ -31,6 +31,7 @@ from benchmark.report.pages import write_page
 from benchmark.report.rows import ResampledOf
 from benchmark.report.shell import Shell
 from benchmark.shelf import Refused
+from benchmark.submission.trust import Trust
 
 REPORT = "report"  # folder of the pages, in the output folder
 
@@ -45,6 +46,7 @@ def write_site(
     resampled: ResampledOf | None = None,
     refused: Sequence[Refused] = (),
     curve_of: CurveOf | None = None,
+    trust: Mapping[str, Trust] | None = None,
 ) -> Path:
     """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv); returns index.html.
 
@@ -55,13 +57,14 @@ def write_site(
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
+        trust: level of each record by key; those that it does not name are one's own.
 
     Raises:
         UsageError: an overlay is no PNG file.
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
-    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused)
+    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust)
     shell = Shell(report, title)
     shell.written.update(assets.write(report))
     galleries = gallery_page.collect(shell, material, overlays or {})

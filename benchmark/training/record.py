@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from benchmark import own_code
 from benchmark.cards import Failure, Job, Record
 from benchmark.errors import LobeError
 from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory
@@ -192,7 +193,13 @@ def environment(device: torch.device) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = "absent"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {**versions, "python": platform.python_version(), "platform": platform.platform(), "device": name}
+    return {
+        **versions,
+        "lobe-code": own_code.digest()[:16],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": name,
+    }
 
 
 def _record(job: Job, inputs: Inputs, options: RunOptions, **known: Any) -> Record:

@@ -13,10 +13,11 @@ import yaml
 from PIL import Image
 
 import benchmark
-from benchmark import heads, kinds, registry, submission, task_rules
+from benchmark import heads, kinds, registry, task_rules
 from benchmark.errors import CardError
 from benchmark.report import gallery
 from benchmark.store import Store
+from benchmark.submission.score import score
 
 PACKAGE = Path(benchmark.__file__).parent
 
@@ -179,9 +180,7 @@ def test_a_made_up_kind_is_planned_trained_stored_scored_again_and_drawn(made_up
     assert record.counts["test"]["positives"] > 0
     assert set(record.metrics) == {"agreement"}
     assert set(record.validation) == {"agreement", "negative_loss"}
-    found = submission.score(
-        "mine", tmp_path / "produced" / "presence.json", [str(corpora)], tmp_path / "scoring", job.labels.protocol, limit=12
-    )
+    found = score("mine", tmp_path / "produced" / "presence.json", [str(corpora)], tmp_path / "scoring", job.labels.protocol, limit=12)
     assert found.metrics == record.metrics
     stored = Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})
     ((pictures,),) = (rows.values() for rows in gallery.draw([stored], tmp_path / "out", tmp_path / "pictures").values())

@@ -16,7 +16,7 @@ from benchmark.kinds import retrieval
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.readers import open_i
 from benchmark.readers.base import open_reader
-from benchmark.submission import score
+from benchmark.submission.score import score
 
 
 def test_retrieval_ranks_reports_and_images_by_the_cosine_of_both_sides(small, tiny_words, corpus: Path, tmp_path: Path) -> None:

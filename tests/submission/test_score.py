@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import kinds, registry, submission
+from benchmark import kinds, registry
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.kinds.base import ScoredSplit
 from benchmark.kinds.detection import DETECTIONS_FILE, SIDES
@@ -19,6 +19,7 @@ from benchmark.kinds.kit.stored import write
 from benchmark.kinds.segmentation import MASKS_FILE, encode
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.readers.base import open_reader
+from benchmark.submission.score import score as scored
 from benchmark.training import data
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
@@ -57,7 +58,7 @@ def as_json(file: Path) -> dict:
 @pytest.fixture
 def score(corpora: Path, image_cache: Path):
     def call(task: str, file: Path, limit: int | None = 12, **more):
-        return submission.score(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit, **more)
+        return scored(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit, **more)
 
     return call
 
@@ -255,4 +256,4 @@ def test_scoring_against_an_edited_copy_of_the_data_still_needs_its_images(perfe
     header, *rows = labels.read_text().splitlines()
     labels.write_text("\n".join([header, *sorted(rows)]) + "\n")
     with pytest.raises(UsageError, match="foreign"):
-        submission.score(DETECTION, perfect(DETECTION), [str(tmp_path / "data")], tmp_path / "cache", "published", 12)
+        scored(DETECTION, perfect(DETECTION), [str(tmp_path / "data")], tmp_path / "cache", "published", 12)

@@ -27,6 +27,7 @@ class Rescored:
     """Metrics of a predictions file, fractions in [0, 1].
 
     Attributes:
+        digest: of the dataset that it was scored on.
         undefined: metrics that have no value on this split, with the reason.
     """
 
@@ -37,6 +38,7 @@ class Rescored:
     n_images: int
     metrics: dict[str, float]
     undefined: dict[str, str]
+    digest: str = ""
 
 
 def score(
@@ -94,7 +96,7 @@ def _scored(
     _require_same_split(file, dataset, kind.stored_as.made_for(file), given=split is not None or splits is not None)
     part = _test_part(job, dataset, folder)
     result = kind.rescore(file, job, part, dataset_card)
-    return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined)
+    return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined, dataset.ref.digest)
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:

@@ -1,0 +1,90 @@
+"""Whether a submission holds all that its suite asks for: every task, every run, every search. One lucky run is no result."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from benchmark import registry
+from benchmark.cards import Record, Role, TaskCard
+from benchmark.plan import BASE_SEED, select_learning_rate
+
+Group = tuple[str, str, str, str, int]  # backbone's label and digest, task, protocol, version of the task
+
+
+def missing_from(records: Sequence[Record], suite: str | None) -> list[str]:
+    """What is not there, a sentence each: tasks of the suite, runs of a task, searches that a run's learning rate comes from."""
+    groups = _groups(records)
+    there, found = {record.key for record in records}, []
+    if suite is not None and suite in registry.suites():
+        wanted = registry.suite(suite).tasks
+        for backbone in sorted({group[:2] for group in groups}):
+            done = {group[2] for group in groups if group[:2] == backbone}
+            if absent := [task for task in wanted if task not in done]:
+                found.append(f"{backbone[0]}: {len(absent)} of {len(wanted)} tasks of {suite} are missing: {_some(absent)}.")
+    for (label, _, task, *_), members in sorted(groups.items()):
+        runs = sorted(record.job.labels.run_number for record in members)
+        n_runs = _n_runs(registry.tasks().get(task), members)
+        if absent := [str(run) for run in range(1, n_runs + 1) if run not in runs]:
+            found.append(f"{label} on {task}: run {_some(absent)} of {n_runs} is missing.")
+        waits_for = {key for record in members for key in record.job.depends_on}
+        if lost := waits_for - there:
+            found.append(f"{label} on {task}: {len(lost)} of {len(waits_for)} runs of its learning-rate search are missing.")
+    return found
+
+
+def odd_runs(records: Sequence[Record]) -> list[str]:
+    """What no honest evaluation gives, a sentence each: a run twice, a seed of another run, a rate that is not the best of its search."""
+    by_key, found = {record.key: record for record in records}, []
+    for (label, _, task, *_), members in sorted(_groups(records).items()):
+        runs = [record.job.labels.run for record in members]
+        if len(set(runs)) != len(runs):
+            found.append(f"{label} on {task}: a run is there twice, with different jobs.")
+        for record in members:
+            experiment = record.job.experiment
+            if experiment.words is None and experiment.head_seed != BASE_SEED + record.job.labels.run:
+                found.append(f"{label} on {task}: run {record.job.labels.run_number} has the seed of another run.")
+            if (best := _best_rate(record, by_key)) is not None and record.learning_rate != best:
+                found.append(
+                    f"{label} on {task}: run {record.job.labels.run_number} trained with {record.learning_rate:g}, "
+                    f"the search gives {best:g}."
+                )
+    return found
+
+
+def _groups(records: Iterable[Record]) -> dict[Group, list[Record]]:
+    """Final runs that belong to one row."""
+    groups: dict[Group, list[Record]] = defaultdict(list)
+    for record in records:
+        experiment, labels = record.job.experiment, record.job.labels
+        if experiment.role is Role.FINAL:
+            group = (labels.backbone, experiment.backbone.digest or "random", labels.task, labels.protocol, experiment.task_version)
+            groups[group].append(record)
+    return groups
+
+
+def _n_runs(task: TaskCard | None, members: Sequence[Record]) -> int:
+    """Runs that the task asks for; a task that trains nothing is answered once by fixed weights."""
+    if task is None:
+        return len(members)
+    fixed = all(record.job.experiment.backbone.digest is not None for record in members)
+    return 1 if task.words is not None and fixed else task.runs
+
+
+def _best_rate(record: Record, by_key: Mapping[str, Record]) -> float | None:
+    """The rate that a whole search on record gives by the papers' rule; None where the search is not there or follows another rule."""
+    searched = [by_key[key] for key in record.job.depends_on if key in by_key]
+    experiment, grid = record.job.experiment, record.job.experiment.recipe.grid
+    plain = (
+        getattr(experiment.switches, "selection", "one-seed") == "one-seed" and getattr(experiment.switches, "grid_edge", "kept") == "kept"
+    )
+    values = {
+        one.job.experiment.learning_rate: one.validation[experiment.select] for one in searched if experiment.select in one.validation
+    }
+    if not plain or not grid or len(searched) != len(grid) or set(values) != set(grid):
+        return None
+    return select_learning_rate(grid, {rate: value for rate, value in values.items() if rate is not None})
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

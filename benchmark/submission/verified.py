@@ -1,0 +1,136 @@
+"""Numbers held to the statistics they are said to follow from: computed again before they are shown, once for each state of a record.
+
+Whoever edits a metric and counts the checksum anew is caught here, and whoever edits statistics so that they give another metric than the
+record has, other images, or other counts. Whoever edits both alike is caught only by scoring predictions again (`validate`), and who made
+the predictions up only by training again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.cards import Record
+from benchmark.errors import UsageError
+from benchmark.integrity import file_of
+from benchmark.kinds.kit.stored import STATISTICS_FILES, ByImage, read_statistics, told_of
+from benchmark.metrics import spec
+from benchmark.metrics.box_statistics import DetectionStatistics
+from benchmark.metrics.label_statistics import ClassificationStatistics
+from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.statistics import Statistics, pooled_metrics
+from benchmark.readers.base import ids_digest
+from benchmark.shelf import Check
+from benchmark.submission.pseudonyms import is_pseudonymised
+
+# Sums of another machine's NumPy differ in their last bits; a page shows a tenth of a per cent.
+RELATIVE, ABSOLUTE = 1e-7, 1e-9
+
+
+def statistics_of(record: Record, out: Path) -> ByImage | None:
+    """The stored statistics of a record, held to their digest; None where it has none.
+
+    Raises:
+        DamagedResult: the file is not what was stored.
+        UsageError: it is no statistics file.
+    """
+    for name in STATISTICS_FILES:
+        path = file_of(record, name, out)
+        if path is not None:
+            return read_statistics(path)
+    return None
+
+
+def fault_in(record: Record, out: Path) -> str:
+    """What a record says that its stored statistics contradict, as a clause; empty where nothing does, or nothing is stored.
+
+    Raises:
+        DamagedResult, UsageError: as `statistics_of`.
+    """
+    if record.status != "ok":
+        return ""
+    found = statistics_of(record, out)
+    if found is None:
+        return ""
+    return fault_of_metrics(record, found.statistics) or _fault_of_images(record, found) or _fault_of_counts(record, found.statistics)
+
+
+def fault_of_metrics(record: Record, statistics: Statistics) -> str:
+    """The first test metric that the statistics do not give."""
+    target, pooled = record.job.experiment.dataset.target, pooled_metrics(statistics)
+    for name, value in record.metrics.items():
+        if name not in pooled:
+            declared = spec.find(name, target)
+            if declared is not None and declared.spec.compute is None:
+                continue  # a job computes it, and keeps nothing that it could be computed from again
+            return f"it has {name}, which its statistics do not give"
+        again = pooled[name](None)
+        if again is None:
+            return f"its {name} is {value:g}, and its statistics leave it undefined"
+        if not agrees(value, again):
+            return f"its {name} is {value:.6g}, and its statistics give {again:.6g}"
+    return ""
+
+
+def agrees(value: float, again: float) -> bool:
+    """Whether two computations of one metric give the same number."""
+    return math.isclose(value, again, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def differing(first: Mapping[str, float], second: Mapping[str, float]) -> list[str]:
+    """Metrics that both have, with different values."""
+    return [name for name, value in first.items() if name in second and not agrees(value, second[name])]
+
+
+def _fault_of_images(record: Record, found: ByImage) -> str:
+    """The record's digests of the test images, against their names in the statistics."""
+    if len(set(found.ids)) != len(found.ids):
+        return "its statistics name an image twice"
+    if record.redistribution == "none" and is_pseudonymised(found):
+        return ""
+    for which, ordered in (("test", True), ("test sorted", False)):
+        expected = record.sample_digests.get(which)
+        if expected is not None and expected != ids_digest(found.ids, ordered=ordered):
+            return f"its digest of the test images ({which}) is not that of the images in its statistics"
+    return ""
+
+
+def _fault_of_counts(record: Record, statistics: Statistics) -> str:
+    experiment = record.job.experiment
+    said, there = record.counts.get("test", {}), {"images": statistics.n_images}
+    if experiment.words is None:
+        there |= _counted(statistics, in_frame=getattr(experiment.switches, "scored_in", "frame") == "frame")
+    for what, n in there.items():
+        if said.get(what, n) != n:
+            return f"it counts {said[what]:,} {what} of the test split, and its statistics hold {n:,}"
+    return ""
+
+
+def _counted(statistics: Statistics, *, in_frame: bool) -> dict[str, int]:
+    """What statistics of a trained task tell of its test split, as its record counts it.
+
+    Args:
+        in_frame: masks were scored in the frame in which they were counted; a small one may vanish in another.
+    """
+    if isinstance(statistics, DetectionStatistics):
+        table = statistics.table
+        return {"boxes": len(table.truth_label), "positives": len(np.unique(table.truth_image))}
+    if isinstance(statistics, SegmentationStatistics) and in_frame:
+        return {"positives": int(((statistics.counts.tp + statistics.counts.fn) > 0).any(axis=1).sum())}
+    if isinstance(statistics, ClassificationStatistics):
+        return {"positives": int((statistics.truth == 1).any(axis=1).sum())}
+    return {}
+
+
+def _fault(record: Record, out: Path) -> str:
+    try:
+        return fault_in(record, out)
+    except UsageError as error:  # of a file whose digest the record has: damaged before it was stored, or counted anew
+        return told_of(record, str(error).splitlines()[0], out).rstrip(".")
+
+
+STATISTICS = Check("statistics 1", _fault)
+"""For `Shelf.believable`. The number goes up when a record that passed before might not pass again."""

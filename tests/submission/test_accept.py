@@ -1,0 +1,190 @@
+"""Accepted submissions: kept as they came, shown beside one's own results, withdrawn and replaced without anything being lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark import api, registry
+from benchmark.errors import StoreError, UsageError
+from benchmark.report.rows import rows_of
+from benchmark.submission import shown as showing
+from benchmark.submission.accept import accept, withdraw
+from benchmark.submission.history import HISTORY, read, standing
+from benchmark.submission.pack import pack
+from benchmark.submission.shown import default_folder, shown
+from benchmark.submission.trust import Trust
+from tests.submission.forging import contents, packed, put, records_of
+
+MINE, RANDOM = "resnet18 (mine.pt)", "resnet18 (random)"
+
+
+@pytest.fixture
+def sent(out: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Packs the results of some backbones."""
+
+    def call(*backbones: str, name: str = "sent.zip") -> Path:
+        return pack(out, tmp_path / name, backbones=backbones, allow_phantom=True).file
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "submissions"
+
+
+def test_an_accepted_archive_is_kept_as_it_came_with_a_line_of_history(sent, folder: Path) -> None:
+    file = sent(MINE)
+    done = accept(file, folder, why="sent in by mail", allow_phantom=True)
+    assert done.file.read_bytes() == file.read_bytes()
+    (entry,) = read(folder)
+    assert (entry.what, entry.why, entry.trust, entry.phantom) == ("accepted", "sent in by mail", "recomputed", True)
+    assert (entry.id, entry.backbones, entry.suite, set(entry.levels)) == (
+        done.file.stem,
+        (MINE,),
+        "demo",
+        set(registry.suite("demo").tasks),
+    )
+    assert entry.checked == "4 of 4 recomputed, 0 of 4 re-scored, 0 of 4 re-run"
+
+
+def test_nothing_is_accepted_twice_and_nothing_without_a_reason_is_withdrawn(sent, folder: Path) -> None:
+    name = accept(sent(MINE, RANDOM), folder, why="x", allow_phantom=True).validated.id
+    for again in (sent(MINE, RANDOM), sent(MINE, name="part.zip")):
+        with pytest.raises(UsageError, match=f"holds nothing that submission {name} does not hold"):
+            accept(again, folder, why="x", allow_phantom=True)
+    with pytest.raises(UsageError, match="Say why"):
+        withdraw(name, folder, why=" ")
+    with pytest.raises(UsageError, match=r"no accepted submission '\.\./x'"):
+        withdraw("../x", folder, why="x")
+    assert [path.name for path in folder.glob("*.zip")] == [f"{name}.zip"]
+
+
+def test_generated_data_does_not_reach_the_leaderboards_own_folder(sent) -> None:
+    with pytest.raises(UsageError, match="Rehearse in a folder of its own"):
+        accept(sent(MINE), default_folder(), why="x", allow_phantom=True)
+    with pytest.raises(UsageError, match="is not accepted: It is of generated data"):
+        accept(sent(MINE), default_folder(), why="x")
+
+
+def test_a_tampered_copy_is_not_accepted_and_leaves_no_trace(sent, folder: Path, tmp_path: Path) -> None:
+    files, manifest = contents(sent(MINE))
+    raw = records_of(files)[0]
+    raw["metrics"][raw["job"]["experiment"]["report"]] = 0.99
+    put(files, raw)
+    with pytest.raises(UsageError, match=r"is not accepted: .* is 0\.99, and its statistics give"):
+        accept(packed(files, manifest, tmp_path / "forged.zip"), folder, why="x", allow_phantom=True)
+    assert not folder.exists()
+
+
+def test_an_incomplete_submission_names_what_is_missing_and_needs_a_word(sent, folder: Path, tmp_path: Path) -> None:
+    files, manifest = contents(sent(MINE))
+    raw = records_of(files, "rsna-yolov3-frozen-demo")[0]
+    kept = {name: content for name, content in files.items() if raw["key"] not in name}
+    manifest = manifest.model_copy(update={"tasks": tuple(task for task in manifest.tasks if task != "rsna-yolov3-frozen-demo")})
+    part = packed(kept, manifest, tmp_path / "part.zip")
+    with pytest.raises(UsageError, match="1 of 4 tasks of demo are missing: rsna-yolov3-frozen-demo"):
+        accept(part, folder, why="x", allow_phantom=True)
+    assert accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True).validated.missing
+
+
+@pytest.mark.parametrize("what", ["corrected", "superseded"])
+def test_another_takes_the_place_of_one_and_both_stay_on_record(sent, folder: Path, what) -> None:
+    first = accept(sent(MINE), folder, why="x", allow_phantom=True).validated.id
+    second = accept(sent(MINE, RANDOM, name="more.zip"), folder, why="more", replaces=(what, first[:6]), allow_phantom=True).validated.id
+    assert [(one.what, one.id, one.by) for one in read(folder)] == [
+        ("accepted", first, None),
+        ("accepted", second, None),
+        (what, first, second),
+    ]
+    assert list(standing(read(folder))) == [second]
+    assert len(list(folder.glob("*.zip"))) == 2
+
+
+def test_a_report_shows_submissions_beside_ones_own_rows_until_they_are_withdrawn(sent, folder: Path, out: Path, tmp_path: Path) -> None:
+    name = accept(sent(MINE), folder, why="x", allow_phantom=True).validated.id
+    own = tmp_path / "own"
+    for part in ("records", "predictions"):
+        (own / part).mkdir(parents=True)
+    for path in (out / "records").glob("*.json"):
+        raw = json.loads(path.read_text())
+        if raw["job"]["labels"]["backbone"] == RANDOM:
+            shutil.copy(path, own / "records")
+            shutil.copytree(out / "predictions" / path.stem, own / "predictions" / path.stem)
+
+    def backbones(**given) -> set[str]:
+        written = api.write_report(own, submissions=folder, **given)
+        assert written.refused == ()
+        return {row["backbone"] for row in json.loads((own / "report" / "leaderboard.json").read_text())["rows"]}
+
+    assert backbones() == {RANDOM, MINE}
+    assert backbones(least=Trust.RESCORED) == {RANDOM}
+    assert backbones() == {RANDOM, MINE}
+    withdraw(name, folder, why="the weights had seen the test images")
+    assert backbones() == {RANDOM}
+    assert (folder / f"{name}.zip").is_file()
+
+
+def test_a_row_has_the_lowest_level_of_its_records(sent, folder: Path, tmp_path: Path) -> None:
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    ((one,), refused) = shown(folder, tmp_path / "cache")
+    records, damaged = one.believable()
+    assert (refused, damaged, {one.trust_of(record) for record in records}) == ([], [], {Trust.RECOMPUTED})
+    levels = {record.key: Trust.RERUN for record in records} | {records[0].key: Trust.REPORTED}
+    rows = {row.task: row.trust for row in rows_of(records, trust=levels)}
+    assert rows.pop(records[0].job.labels.task) is Trust.REPORTED
+    assert set(rows.values()) == {Trust.RERUN}
+    assert {row.trust for row in rows_of(records)} == {Trust.LOCAL}
+
+
+def test_an_archive_that_is_not_the_accepted_one_is_left_out_with_a_sentence(sent, folder: Path, tmp_path: Path) -> None:
+    done = accept(sent(MINE), folder, why="x", allow_phantom=True)
+    other = sent(MINE, RANDOM, name="other.zip")
+    shutil.copy(other, done.file)
+    found, (refused,) = shown(folder, tmp_path / "cache")
+    assert (found, "is not the archive that was accepted" in refused.sentence) == ([], True)
+    with pytest.raises(StoreError, match="another lies there"):
+        accept(sent(MINE, name="again.zip"), folder, why="x", allow_phantom=True, replaces=("corrected", done.validated.id))
+
+
+def test_a_history_that_says_too_much_makes_no_edited_record_believed(sent, folder: Path, tmp_path: Path) -> None:
+    """A folder of submissions from anywhere: its history may claim what it likes, numbers are computed again."""
+    from benchmark.submission import history
+
+    files, manifest = contents(sent(MINE))
+    raw = records_of(files)[0]
+    raw["metrics"][raw["job"]["experiment"]["report"]] = 0.99
+    put(files, raw)
+    forged = packed(files, manifest, tmp_path / "forged.zip")
+    folder.mkdir()
+    sha256 = showing.archive.opened(forged).__enter__().sha256
+    shutil.copy(forged, folder / f"{sha256[:12]}.zip")
+    history.append(folder, [history.entry("accepted", sha256, "believe me", trust=Trust.RERUN, phantom=True)])
+    ((one,), _) = shown(folder, tmp_path / "cache")
+    records, (refused,) = one.believable()
+    assert (len(records), refused.key) == (3, raw["key"])
+
+
+def test_versions_of_a_task_stand_in_rows_of_their_own(sent, folder: Path, tmp_path: Path) -> None:
+    files, manifest = contents(sent(MINE))
+    for raw in records_of(files, "covid-rural-unet-frozen-demo"):
+        raw["job"]["experiment"]["task_version"] = 7
+        put(files, raw)
+    older = packed(files, manifest, tmp_path / "older.zip")
+    done = accept(older, folder, why="x", allow_phantom=True)
+    assert any("of version 7, and this LOBE has version 1" in note for note in done.validated.notes)
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    found, _ = shown(folder, tmp_path / "cache")
+    records = {record.key: record for one in found for record in one.believable()[0]}
+    rows = [row for row in rows_of(records.values()) if row.task == "covid-rural-unet-frozen-demo"]
+    assert sorted(row.variant for row in rows) == ["task_version=1", "task_version=7"]
+
+
+def test_history_is_all_that_a_folder_needs_beside_archives(sent, folder: Path) -> None:
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {HISTORY, next(folder.glob("*.zip")).name}

@@ -1,0 +1,73 @@
+"""The public history: lines are added, and nothing of what was said can be changed unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import StoreError, UsageError
+from benchmark.submission.history import HISTORY, append, entry, read, standing
+from benchmark.submission.trust import Trust
+
+ONE, TWO = "1" * 64, "2" * 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    append(tmp_path, [entry("accepted", ONE, "sent in", trust=Trust.RECOMPUTED, levels={"a-task": Trust.RECOMPUTED})])
+    append(tmp_path, [entry("accepted", TWO, "sent in"), entry("superseded", ONE, "more seeds", by=TWO[:12])])
+    return tmp_path
+
+
+def test_what_was_added_is_read_in_its_order(folder: Path) -> None:
+    found = read(folder)
+    assert [(one.what, one.id) for one in found] == [("accepted", ONE[:12]), ("accepted", TWO[:12]), ("superseded", ONE[:12])]
+    assert found[0].levels == {"a-task": Trust.RECOMPUTED}
+    assert set(standing(found)) == {TWO[:12]}
+
+
+def test_no_folder_has_no_history(tmp_path: Path) -> None:
+    assert read(tmp_path / "none") == []
+
+
+def test_a_withdrawn_submission_may_be_accepted_again(folder: Path) -> None:
+    append(folder, [entry("accepted", ONE, "was right after all")])
+    assert set(standing(read(folder))) == {ONE[:12], TWO[:12]}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda lines: [lines[0].replace("sent in", "sent on"), *lines[1:]], "line 2 does not follow"),
+        (lambda lines: lines[1:], "line 1 does not follow"),
+        (lambda lines: [lines[0], lines[2]], "line 2 does not follow"),
+        (lambda lines: [lines[1], lines[0], lines[2]], "line 1 does not follow"),
+        (lambda lines: [lines[0], lines[0], *lines[1:]], "line 2 does not follow"),
+        (lambda lines: [*lines, "{}"], "line 4 is none of a history"),
+        (lambda lines: [*lines, "[" * 10_000], "line 4 is none of a history"),
+        (lambda lines: ["", *lines], "line 1 is none of a history"),
+    ],
+    ids=["edited", "first dropped", "dropped", "swapped", "doubled", "other", "nested", "empty"],
+)
+def test_an_edited_history_is_refused_at_the_line(folder: Path, change, sentence: str) -> None:
+    path = folder / HISTORY
+    path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
+    with pytest.raises(StoreError, match=sentence):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (entry("accepted", TWO, "again"), "is accepted already"),
+        (entry("withdrawn", ONE, "again"), "is not among those that are accepted"),
+        (entry("withdrawn", "3" * 64, "never was there"), "is not among those that are accepted"),
+        (entry("accepted", "3" * 64, "x").model_copy(update={"id": "4" * 12}), "is not how its digest begins"),
+    ],
+)
+def test_what_cannot_be_is_not_written(folder: Path, line, sentence: str) -> None:
+    before = (folder / HISTORY).read_bytes()
+    with pytest.raises(UsageError, match=sentence):
+        append(folder, [line])
+    assert (folder / HISTORY).read_bytes() == before

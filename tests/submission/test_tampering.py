@@ -1,0 +1,209 @@
+"""Results edited by a forger who counts every checksum anew: what their content gives away, what only scoring or training again does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.kinds.kit.stored import ByImage
+from benchmark.metrics.statistics import pooled_metrics
+from benchmark.shelf import Shelf
+from benchmark.submission.pack import pack
+from benchmark.submission.validate import Validated, validate
+from benchmark.submission.verified import STATISTICS
+from tests.submission.forging import Files, contents, edit_statistics, packed, put, records_of
+
+MASKS, BOXES = "covid-rural-linear-frozen-demo", "rsna-yolov3-frozen-demo"
+Edit = Callable[[Files, dict[str, Any]], None]
+
+
+@pytest.fixture
+def judged(out: Path, tmp_path: Path):
+    """Validates a copy of the packed store in which one record was edited."""
+
+    def call(edit: Edit, task: str = MASKS, *, every: bool = False, allow_phantom: bool = True, **more: Any) -> Validated:
+        files, manifest = contents(pack(out, tmp_path / "honest.zip", allow_phantom=True).file)
+        for raw in records_of(files) if every else records_of(files, task)[:1]:
+            edit(files, raw)
+        forged = packed(files, manifest.model_copy(update={"phantom": allow_phantom}), tmp_path / "forged.zip")
+        return validate(forged, allow_phantom=allow_phantom, **more)
+
+    return call
+
+
+def setting(path: str, value: Any) -> Edit:
+    """Sets one value of a record, named by its keys."""
+
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        *folders, last = path.split(".")
+        at = raw
+        for name in folders:
+            at = at[name]
+        at[last] = value(at.get(last)) if callable(value) else value
+        put(files, raw)
+
+    return edit
+
+
+def test_a_record_that_nobody_edited_is_valid(judged) -> None:
+    assert judged(setting("finished_at", "2026-02-02T00:00:00+0000")).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "sentence"),
+    [
+        (MASKS, "opacity_dice", r"its opacity_dice is 0\.99, and its statistics give 0\."),
+        (BOXES, "AP40_75_full", r"its AP40_75_full is 0\.99, and its statistics give 0\."),
+        (BOXES, "mAP", r"its mAP is 0\.99"),
+        (MASKS, "mAP", "it has mAP, which its statistics do not give"),
+    ],
+)
+def test_an_edited_metric_is_refused(judged, task: str, metric: str, sentence: str) -> None:
+    found = judged(setting(f"metrics.{metric}", 0.99), task)
+    assert len(found.faults) == 1
+    _require(sentence, found.faults)
+
+
+def test_edited_statistics_are_refused(judged) -> None:
+    def better(found: ByImage) -> ByImage:
+        counts = found.statistics.counts
+        return replace(found, statistics=replace(found.statistics, counts=replace(counts, fp=counts.fp // 2)))
+
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        edit_statistics(files, raw, better)
+        put(files, raw)
+
+    _require("and its statistics give", judged(edit).faults)
+
+
+def test_statistics_of_another_record_are_refused(judged) -> None:
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        other = next(each for each in records_of(files, MASKS) if each["key"] != raw["key"])
+        files[f"predictions/{raw['key']}/statistics.parquet"] = files[f"predictions/{other['key']}/statistics.parquet"]
+        put(files, raw)
+
+    _require("and its statistics give", judged(edit).faults)
+
+
+def test_generated_data_called_real_is_refused(judged) -> None:
+    found = judged(setting("phantom", False), every=True, allow_phantom=False)
+    _require("its train images are not those of the public release of covid-rural: generated data", found.faults)
+    assert len(found.faults) == 8
+
+
+def test_a_manifest_alone_makes_no_data_real(judged) -> None:
+    _require("generated data, and its manifest says otherwise", judged(setting("steps", 1), allow_phantom=False).faults)
+
+
+def test_a_milder_contamination_than_is_known_is_refused(judged) -> None:
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        for each in records_of(files, MASKS):
+            if each["job"]["labels"]["backbone"] == "resnet18 (mine.pt)":
+                setting("job.labels.contamination", "none")(files, each)
+
+    found = judged(edit)
+    _require("it says that pretraining saw none of covid-rural, and what is known of its backbone says unknown", found.faults)
+
+
+def test_more_contamination_than_is_known_may_be_admitted(judged) -> None:
+    assert judged(setting("job.labels.contamination", "labels")).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "what", "sentence"),
+    [
+        (MASKS, "images", "it counts 99 images of the test split, and its statistics hold 7"),
+        (MASKS, "positives", "it counts 99 positives of the test split"),
+        (BOXES, "boxes", "it counts 99 boxes of the test split"),
+        (BOXES, "positives", "it counts 99 positives of the test split"),
+    ],
+)
+def test_edited_counts_are_refused(judged, task: str, what: str, sentence: str) -> None:
+    _require(sentence, judged(setting(f"counts.test.{what}", 99), task).faults)
+
+
+@pytest.mark.parametrize("which", ["test", "test sorted"])
+def test_an_edited_digest_of_the_test_images_is_refused(judged, which: str) -> None:
+    _require("its digest of the test images", judged(setting(f"sample_digests.{which}", "0" * 64)).faults)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("job.experiment.recipe.max_steps", 5000, "no card plans such a job"),
+        ("job.experiment.head_seed", 777, "no card plans such a job"),
+        ("job.experiment.switches.data_order", "per-run", "no card plans such a job"),
+        ("job.experiment.dataset.split_rule.rule", "permutation of mine", "its split lovt is none of the card"),
+        ("job.experiment.dataset.intensity", lambda old: "as-stored" if old == "equalised" else "equalised", "its images and classes"),
+        ("redistribution", "open", "it says its data may be passed on as open, and the card of covid-rural says ids"),
+        ("job.labels.protocol", "mine", "LOBE has no protocol mine"),
+        ("job.labels.task", "mine", "which are not LOBE's"),
+    ],
+)
+def test_a_recipe_that_is_not_the_cards_is_refused(judged, path: str, value: Any, sentence: str) -> None:
+    _require(sentence, judged(setting(path, value)).faults)
+
+
+def both_alike(files: Files, raw: dict[str, Any]) -> None:
+    """Statistics and metrics edited alike: nothing contradicts them but the predictions."""
+
+    def better(found: ByImage) -> ByImage:
+        counts = found.statistics.counts
+        found = replace(found, statistics=replace(found.statistics, counts=replace(counts, fp=counts.fp // 2)))
+        pooled = pooled_metrics(found.statistics)
+        raw["metrics"] = {name: value for name in raw["metrics"] if (value := pooled[name](None)) is not None}
+        return found
+
+    edit_statistics(files, raw, better)
+    put(files, raw)
+
+
+def test_statistics_and_metric_edited_alike_are_refused_by_who_scores_again(judged, corpora: Path, image_cache: Path) -> None:
+    assert judged(both_alike).faults == ()
+    found = judged(both_alike, data=[str(corpora)], cache=image_cache.parent / "validating")
+    _require("and its predictions score 0.", found.faults)
+    assert len(found.faults) == 1
+
+
+def test_who_scores_again_raises_the_level(judged, corpora: Path, image_cache: Path) -> None:
+    found = judged(setting("steps", 3), data=[str(corpora)], cache=image_cache.parent / "validating")
+    assert (found.faults, found.trust, found.n_rescored) == ((), "re-scored", 8)
+
+
+def test_made_up_predictions_are_noticed_by_nobody_but_who_trains_again(
+    judged, out: Path, corpora: Path, image_cache: Path, tmp_path: Path
+) -> None:
+    """What the docs say is not promised: predictions, statistics and metrics that fit each other, and no network."""
+
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        other = next(each for each in records_of(files, MASKS) if each["key"] != raw["key"])
+        for name in ("masks.parquet", "statistics.parquet"):
+            files[f"predictions/{raw['key']}/{name}"] = files[f"predictions/{other['key']}/{name}"]
+        raw["metrics"] = other["metrics"]
+        put(files, raw)
+
+    given = {"data": [str(corpora)], "cache": image_cache.parent / "validating"}
+    assert judged(edit, **given).trust == "re-scored"
+    found = judged(edit, **given, rerun=out)
+    assert (found.n_rerun, found.levels[MASKS], found.levels[BOXES]) == (7, "re-scored", "re-run")
+    _require("trained again it gives opacity_dice", found.notes)
+
+
+def test_an_edited_metric_of_ones_own_store_is_refused_with_any_checksum(out: Path) -> None:
+    files = {f"records/{path.name}": path.read_bytes() for path in (out / "records").glob("*.json")}
+    files |= {str(path.relative_to(out)): path.read_bytes() for path in (out / "predictions").rglob("*") if path.is_file()}
+    raw = records_of(files, BOXES)[0]
+    setting("metrics.AP40_75_full", 0.99)(files, raw)
+    (out / "records" / f"{raw['key']}.json").write_bytes(files[f"records/{raw['key']}.json"])
+    records, refused = Shelf(out).believable(("statistics.parquet",), STATISTICS)
+    assert (len(records), [one.key for one in refused]) == (7, [raw["key"]])
+    _require("its AP40_75_full is 0.99, and its statistics give", [refused[0].sentence])
+
+
+def _require(sentence: str, said: Sequence[str]) -> None:
+    assert any(sentence in one or re.search(sentence, one) for one in said), said

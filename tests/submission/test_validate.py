@@ -1,0 +1,145 @@
+"""What a stranger's archive may say: texts that can stand in a table, cards that are some, a whole suite and all of its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.submission.claims import contradictions
+from benchmark.submission.pack import pack
+from benchmark.submission.validate import Validated, validate
+from tests.submission.forging import Files, contents, packed, put, records_of
+
+
+@pytest.fixture
+def judged(out: Path, tmp_path: Path):
+    """Validates the packed store after a change to its files and its manifest."""
+
+    def call(change=None, **manifest) -> Validated:
+        files, given = contents(pack(out, tmp_path / "honest.zip", allow_phantom=True).file)
+        if change is not None:
+            change(files)
+        return validate(packed(files, given.model_copy(update=manifest), tmp_path / "forged.zip"), allow_phantom=True)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("=HYPERLINK(1)", "would run as a formula"),
+        ("+1", "would run as a formula"),
+        ("-1", "would run as a formula"),
+        ("@SUM(A1)", "would run as a formula"),
+        ("\t=1", "cannot be seen"),
+        ("resnet\u200b50", "cannot be seen"),
+        ("resnet\u202e05", "turn the text round"),
+        ("re\u0455net50", "several scripts"),
+        ("\uff52esnet50", "look like others"),
+        ("r" * 121, "longer than 120"),
+        ("re\x00snet", "cannot be seen"),
+    ],
+)
+def test_a_name_that_may_stand_in_no_table_is_refused(judged, text: str, why: str) -> None:
+    def rename(files: Files) -> None:
+        for raw in records_of(files):
+            if raw["job"]["labels"]["backbone"] == "resnet18 (mine.pt)":
+                raw["job"]["labels"]["backbone"] = text
+                put(files, raw)
+
+    found = judged(rename, backbones=(text, "resnet18 (random)"))
+    assert any(why in fault for fault in found.faults), found.faults
+    assert all(text not in fault or text.isascii() for fault in found.faults)
+
+
+def test_names_of_other_languages_may_stand_in_tables(judged) -> None:
+    def rename(files: Files) -> None:
+        for raw in records_of(files):
+            raw["job"]["labels"]["backbone"] = raw["job"]["labels"]["backbone"].replace("mine.pt", "Münchner Röntgen")
+            put(files, raw)
+
+    assert judged(rename, backbones=("resnet18 (Münchner Röntgen)", "resnet18 (random)")).faults == ()
+
+
+def test_a_file_beside_its_record_that_the_record_does_not_name_is_refused(judged) -> None:
+    def add(files: Files) -> None:
+        key = records_of(files)[0]["key"]
+        files[f"predictions/{key}/more.parquet"] = b"PAR1"
+
+    assert any("more.parquet is a file that its record does not name" in fault for fault in judged(add).faults)
+
+
+def test_predictions_without_their_record_are_refused(judged) -> None:
+    def add(files: Files) -> None:
+        files[f"predictions/{'a' * 32}/statistics.parquet"] = b"PAR1"
+
+    assert any("is of no record that the archive holds" in fault for fault in judged(add).faults)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"name": 7}', b"{" + b"[" * 5000])
+def test_a_card_that_is_none_is_refused(judged, content: bytes) -> None:
+    def add(files: Files) -> None:
+        files["cards/backbones/mine.json"] = content
+
+    assert any(fault.startswith("cards/backbones/mine.json is no card") for fault in judged(add).faults)
+
+
+def test_a_record_that_is_none_is_refused_and_the_others_are_looked_at(judged) -> None:
+    def damage(files: Files) -> None:
+        files[f"records/{records_of(files)[0]['key']}.json"] = b'{"key": 1}'
+
+    found = judged(damage)
+    assert (found.n_records, any("is damaged" in fault for fault in found.faults)) == (7, True)
+    assert not any(str(Path("/tmp")) in fault for fault in found.faults), "no folder that is gone when it is read"
+
+
+def test_a_manifest_that_names_other_backbones_than_the_records_is_refused(judged) -> None:
+    assert any("names other backbones" in fault for fault in judged(backbones=("resnet18 (random)",)).faults)
+    assert any("LOBE has no suite 'mine'" in fault for fault in judged(suite="mine").faults)
+
+
+def test_a_limited_or_failed_run_is_refused(judged) -> None:
+    def limit(files: Files) -> None:
+        raw = records_of(files)[0]
+        raw["job"]["experiment"]["limit"], raw["scale"] = 32, "limited"
+        put(files, raw)
+
+    def fail(files: Files) -> None:
+        raw = records_of(files)[0]
+        raw |= {"status": "failed", "failure": {"kind": "x", "sentence": "y", "traceback": ""}}
+        put(files, raw)
+
+    assert any("a limited run; neither is submitted" in fault for fault in judged(limit).faults)
+    assert any("it failed; neither is submitted" in fault for fault in judged(fail).faults)
+
+
+def test_a_run_that_is_left_out_is_named(judged) -> None:
+    def drop(files: Files) -> None:
+        raw = records_of(files, "rsna-linear-frozen-demo")[0]
+        for name in [name for name in files if raw["key"] in name]:
+            del files[name]
+
+    found = judged(drop)
+    assert found.faults == ()
+    (sentence,) = found.missing
+    assert "1 of 4 tasks of demo are missing: rsna-linear-frozen-demo" in sentence
+
+
+def test_two_marks_of_one_backbone_that_cannot_both_be_true_are_named(out: Path) -> None:
+    from benchmark.cards import Contamination
+    from benchmark.shelf import Shelf
+
+    def marked(**marks: Contamination):
+        records, _ = Shelf(out).believable()
+        mine = [record for record in records if record.job.experiment.backbone.digest]
+        for record in mine:
+            job = record.job
+            labels = job.labels.model_copy(update={"contamination": marks[job.experiment.dataset.name.replace("-", "_")]})
+            yield record.model_copy(update={"job": job.model_copy(update={"labels": labels})})
+
+    assert contradictions(marked(rsna=Contamination.NONE, covid_rural=Contamination.NONE)) == []
+    records = list(marked(rsna=Contamination.NONE, covid_rural=Contamination.NONE))
+    other = records[0].job.labels.model_copy(update={"contamination": Contamination.LABELS})
+    records[0] = records[0].model_copy(update={"job": records[0].job.model_copy(update={"labels": other})})
+    assert any("its records say both" in sentence for sentence in contradictions(records))
