@@ -9,6 +9,7 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.panels import LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
@@ -45,7 +46,13 @@ __all__ = [
     "Job",
     "Labels",
     "Later",
+    "LineupCard",
     "Normalisation",
+    "Panel",
+    "PanelCard",
+    "PanelRow",
+    "PanelScale",
+    "PanelTask",
     "PaperCard",
     "PaperMethod",
     "PaperTable",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from benchmark import registry
-from benchmark.cards import BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard, Switches
+from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, PromptCard, Protocol, SuiteCard, Switches
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson
 from benchmark.cli.show import show_rows
@@ -118,6 +118,50 @@ def list_papers(as_json: AsJson = False) -> None:
         return {"citation": paper.citation, "suite": paper.suite, "protocol": paper.protocol, "compared": compared}
 
     _show("papers", registry.papers(), facts, as_json, ("name", "title", "suite", "compared"))
+
+
+@list_app.command("panels")
+def list_panels(as_json: AsJson = False) -> None:
+    """Reference panels that are frozen, and line-ups to measure one from."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": panel.version,
+            "kind": "phantom panel" if panel.phantom else "panel",
+            "suite": panel.suite,
+            "protocol": panel.protocol,
+            "lineup": panel.lineup,
+            "backbones": [row.backbone for row in panel.rows],
+            "digests": {row.backbone: row.digest for row in panel.rows},
+            "scores": {row.backbone: row.scores for row in panel.rows},
+            "records": {row.backbone: row.records for row in panel.rows},
+            "tasks": list(panel.tasks),
+            "scales": {name: _scale_facts(scale) for name, scale in panel.tasks.items()},
+            "left_out": panel.left_out,
+            "made_by": panel.made_by,
+            "frozen_on": panel.frozen_on,
+            "checksum": panel.checksum,
+        }
+        for panel in registry.panels().values()
+    ]
+    rows += [
+        {
+            "name": card.name,
+            "kind": "line-up",
+            "title": card.title,
+            "suite": card.suite,
+            "backbones": list(card.backbones),
+            "anchors": card.anchors,
+            "custom": registry.is_custom(card.name, "lineups"),
+        }
+        for card in registry.lineups().values()
+    ]
+    show_rows(rows, as_json, ("name", "kind", "suite", "backbones", "tasks", "frozen_on"))
+
+
+def _scale_facts(scale: PanelTask) -> dict[str, Any]:
+    better = "higher" if scale.rises else "lower"
+    facts = {"metric": scale.metric, "better": better, "median": scale.median, "iqr": scale.iqr, "reliability": scale.reliability}
+    return facts | {"dataset_digest": scale.dataset_digest}
 
 
 @list_app.command("protocols")

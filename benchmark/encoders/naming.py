@@ -105,6 +105,11 @@ def without_statistics(label: str) -> str:
     )
 
 
+def file_asked_for(card: BackboneCard) -> str | None:
+    """Name of the weights file that whoever names the card gives with it; None where the card needs none."""
+    return card.weights if card.weights is not None and _looks_like_file(card.weights) else None
+
+
 def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
     """The names with `container` and `layout` behind every one that names weights and does not say otherwise.
 
@@ -201,7 +206,7 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
         return named(card.model, _existing(Path(file), f"{card.name}@{file}"))
     if card.weights is None:
         return named(card.model, None, f"{title} (random)")
-    if _looks_like_file(card.weights):
+    if file_asked_for(card):
         raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
     return named(card.model, card.weights)
 

@@ -185,9 +185,7 @@ def has_box_masks(job: Job) -> bool:
     return card is not None and card.mask_source == "boxes"
 
 
-def _row(
-    gathered: Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str], trust: Mapping[str, Trust]
-) -> Row:
+def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], refused: Collection[str], trust: Mapping[str, Trust]) -> Row:
     backbone, task, split, protocol, scale, phantom = gathered.names
     members, runs = gathered.members, gathered.runs
     experiment, labels = gathered.job.experiment, gathered.job.labels

@@ -22,7 +22,7 @@ OFFERED = {
     "reproduce": {"Reproduction"},
     "reproduce_pages": set(),
     "resampling": set(),
-    "rows": {"metric_title", "rows_of"},
+    "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
     "tables": {"to_dicts", "to_rich"},
     "unchanged": set(),
