@@ -113,6 +113,21 @@ def test_predictions_take_no_room_twice(earlier) -> None:
     assert first.predictions
 
 
+def test_where_files_have_one_name_only_predictions_are_there_twice(earlier, monkeypatch) -> None:
+    def none(*_) -> None:
+        raise OSError(1, "Operation not permitted")  # as file systems without hard links say
+
+    store, keys, candidates = earlier
+    monkeypatch.setattr(adopt.os, "link", none)
+    for record in adopt.adopt(candidates(), store):
+        names = [store.out / name for name in record.predictions]
+        old = [store.out / "predictions" / keys[record.key] / name.name for name in names]
+        assert names
+        assert [path.read_bytes() for path in names] == [path.read_bytes() for path in old]
+        assert {path.stat().st_nlink for path in names} == {1}
+    assert not list(store.out.rglob("*.tmp"))
+
+
 def test_an_image_replaced_since_is_no_reason_to_take_anything_over(computed, earlier, tmp_path: Path) -> None:
     """Its name and size are the same, so the earlier key is too."""
     root, backbone, dataset, jobs, _ = computed
@@ -137,6 +152,17 @@ def test_an_image_replaced_since_is_no_reason_to_take_anything_over(computed, ea
         for job in jobs
     ]
     found = adopt.candidates(planned, Shelf(store.out), [backbone], [now])
+    assert len(found) == len(jobs)
+    assert adopt.adopt(found, store) == []
+
+
+def test_a_dataset_that_broke_since_is_no_reason_to_take_anything_over(computed, earlier, tmp_path: Path) -> None:
+    """Nor to stop: the jobs are planned, and say it themselves."""
+    root, backbone, dataset, jobs, _ = computed
+    store, *_ = earlier
+    shutil.copytree(root / "rsna", tmp_path / "rsna")
+    (tmp_path / "rsna" / "stage_2_train_labels.csv").unlink()
+    found = adopt.candidates(jobs, Shelf(store.out), [backbone], [dataclasses.replace(dataset, root=tmp_path / "rsna")])
     assert len(found) == len(jobs)
     assert adopt.adopt(found, store) == []
 

@@ -139,6 +139,13 @@ def test_the_time_left_follows_what_jobs_are_expected_to_take(planned, monkeypat
     assert live.states().endswith("about 60 s left")
 
 
+def test_a_job_that_was_not_announced_is_called_by_its_key(planned):
+    screen, text = console(terminal=False)
+    with Live(screen) as live:
+        live.event(events(planned)[3])
+    assert planned.jobs[0].key in text.getvalue()
+
+
 def test_many_running_jobs_show_as_a_few_lines_and_a_number(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny()], runs=11)
     plan = {"jobs": jobs, "todo": units(jobs, places), "done": {}, "n_todo": len(jobs), "adopted": 0, "equipment": HERE}

@@ -263,6 +263,12 @@ def test_unknown_plugin_suggests_the_nearest_module() -> None:
         registry.plugin("heads", "yolov33")
 
 
+def test_a_module_that_is_not_there_defines_nothing() -> None:
+    assert registry.defines("heads", "linear", "build")
+    assert not registry.defines("heads", "linear", "built")
+    assert not registry.defines("heads", "no_such_head", "build")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
@@ -282,6 +288,13 @@ def test_mistake_in_a_card_is_named_with_file_card_and_key(own: Path, old: str, 
     assert "mine.yaml" in text
     assert "my-linear-frozen-100" in text
     assert any(f"'{key}'" in text for key in named)
+
+
+def test_cards_that_are_no_list_are_named(own: Path) -> None:
+    (own / "tasks" / "mine.yaml").write_text(TASK.replace("  - id", "    id"), encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError, match=r"mine\.yaml: `tasks` is a list of cards, one `- ` each, and here it is a dict"):
+        registry.tasks()
 
 
 def test_duplicate_id_is_named_with_both_files(own: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from benchmark import contents, registry, resolve
@@ -99,6 +102,30 @@ def test_a_weights_file_that_cannot_be_read_is_named(weights: Path, tmp_path: Pa
 def test_a_random_backbone_has_no_digest_and_says_so(tmp_path: Path):
     found = resolve.backbone("torchvision:resnet18", tmp_path)
     assert (found.named.ref.digest, found.named.label, found.weights) == (None, "resnet18 (random)", None)
+
+
+def test_a_librarys_weights_are_named_and_known_by_their_bytes(tmp_path: Path, monkeypatch):
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    cached = tmp_path / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    cached.parent.mkdir()
+    cached.write_bytes(b"weights")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    found = resolve.backbone("torchvision:resnet18@IMAGENET1K_V1", tmp_path / "cache")
+    assert (found.named.label, found.weights) == ("resnet18 (IMAGENET1K_V1)", cached)
+    assert found.named.ref.digest == hashlib.sha256(b"weights").hexdigest()
+    by_path = resolve.backbone(f"torchvision:resnet18@{cached}", tmp_path / "cache")
+    assert by_path.named.ref.digest == found.named.ref.digest
+
+
+def test_a_folder_of_transformers_is_known_by_its_configuration_and_not_by_its_place(tmp_path: Path):
+    models = []
+    for parent, layers in (("a", 2), ("b", 2), ("c", 3)):
+        folder = tmp_path / parent / "net"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"model_type": "dinov2", "num_hidden_layers": layers}))
+        models.append(resolve.backbone(f"hf:{folder}", tmp_path / "cache").named.ref.model)
+    assert models[0] == models[1] != models[2]
+    assert str(tmp_path) not in models[0]
 
 
 @pytest.mark.usefixtures("described_quickly")
