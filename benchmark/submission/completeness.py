@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark import registry
 from benchmark.cards import Record, Role, TaskCard
-from benchmark.plan import BASE_SEED, select_learning_rate
+from benchmark.rate_search import BASE_SEED, select_learning_rate
 
 Group = tuple[str, str, str, str, int]  # backbone's label and digest, task, protocol, version of the task
 
