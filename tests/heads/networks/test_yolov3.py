@@ -12,8 +12,6 @@ from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import yolov3
 
-from mmdet.models.dense_heads import YOLOV3Head  # isort: skip  after benchmark.heads.networks.yolov3, which installs mmcv's operators
-
 GRIDS = (7, 14, 28)
 ONE_BOX = Targets(
     boxes_xywh=torch.tensor([[[100.0, 60, 50, 80]]]),
@@ -230,7 +228,7 @@ def test_predictions_equal_mmdets_own_where_the_two_agree(head):
         min_bbox_size=-1,
         nms={"type": "nms", "iou_threshold": 0.4, "offset": 1},
     )
-    theirs = YOLOV3Head.predict_by_feat(head.bbox_head, maps, [{}, {}], cfg=test_cfg)
+    theirs = yolov3.YOLOV3Head.predict_by_feat(head.bbox_head, maps, [{}, {}], cfg=test_cfg)
     for one, other in zip(ours, theirs, strict=True):
         lovt = one.confidence >= yolov3.LOVT_CONFIDENCE
         assert int(lovt.sum()) == len(other.scores) > 100
