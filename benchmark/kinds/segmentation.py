@@ -77,14 +77,13 @@ class Segmentation(TrainedKind):
                 codes.extend(encode(dice.binarise(probabilities)))
                 yield probabilities
 
-        true_masks, predictions = card.mask_source == "masks", codes
+        true_masks = card.mask_source == "masks"
         if part.originals is None:
             scored = scores.score_segmentation(chunks(), part.true_masks, card.classes, true_masks, batch_size)
-        else:
-            predictions = BothCodes(codes, [])
-            images = original_masks.scored(chunks(), part, predictions.original)
-            scored = scores.score_masks(images, card.classes, true_masks, batch_size)
-        return ScoredSplit(scored.metrics, scored.statistics, predictions, warnings_of(scored))
+            return ScoredSplit(scored.metrics, scored.statistics, codes, warnings_of(scored))
+        both = BothCodes(codes, [])
+        scored = scores.score_masks(original_masks.scored(chunks(), part, both.original), card.classes, true_masks, batch_size)
+        return ScoredSplit(scored.metrics, scored.statistics, both, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
         if part.originals is not None:

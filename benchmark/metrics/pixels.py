@@ -51,15 +51,20 @@ def count_pixels(probabilities: np.ndarray, masks: np.ndarray) -> PixelCounts:
     return PixelCounts(*(c.reshape(n_images, n_classes, N_BINS) for c in counts))
 
 
-def count_image(probabilities: Iterable[np.ndarray], masks: np.ndarray) -> PixelCounts:
+def count_image(probabilities: Iterable[np.ndarray], masks: np.ndarray, apart: int = 1) -> PixelCounts:
     """As `count_pixels` for one image of any size, a band at a time.
 
     Args:
         probabilities: C maps (H, W) float32 in [0, 1], each asked for when the last is done with.
         masks: (C, H, W) bool.
+        apart: every so many pixels of a row and of a column one is looked at, and stands for its neighbours.
     """
-    rows = [_count_map(np.ascontiguousarray(p).reshape(-1), mask.reshape(-1)) for p, mask in zip(probabilities, masks, strict=True)]
-    return PixelCounts(*(np.stack([row[k] for row in rows])[None] for k in range(2)))
+    lattice = slice(apart // 2, None, apart)
+    rows = [
+        _count_map(np.ascontiguousarray(of_class[lattice, lattice]).reshape(-1), mask[lattice, lattice].reshape(-1))
+        for of_class, mask in zip(probabilities, masks, strict=True)
+    ]
+    return PixelCounts(*(np.stack([row[k] for row in rows])[None] * np.int32(apart**2) for k in range(2)))
 
 
 def join(chunks: Sequence[PixelCounts]) -> PixelCounts:

@@ -55,6 +55,15 @@ def test_an_image_counted_band_by_band_has_the_counts_of_a_batch():
     assert counts.seen.dtype == expected.seen.dtype
 
 
+def test_one_pixel_in_a_square_stands_for_all_of_it():
+    coarse, masks = _logistic(3, 3, shape=(1, 1, 20, 30))
+    fine, fine_masks = (np.repeat(np.repeat(values, 5, axis=2), 5, axis=3) for values in (coarse, masks))
+    counts, expected = count_image(iter(fine[0]), fine_masks[0], apart=5), count_pixels(fine, fine_masks)
+    assert np.array_equal(counts.seen, expected.seen)
+    assert np.array_equal(counts.true, expected.true)
+    assert counts.seen.dtype == expected.seen.dtype
+
+
 def test_chunks_add_up_and_classes_are_kept_apart():
     probabilities, masks = _logistic(1, 3, shape=(6, 2, 10, 10))
     masks[:, 1] = False

@@ -51,7 +51,7 @@ def scored(probabilities: Iterable[np.ndarray], part: Part, codes: Codes) -> Ite
             raise UsageError(f"Predictions cover more than the {n_images} images of the {part.name} part.")
         frame, true = _originals(part).frames[n_images], true_masks(part, n_images)
         predicted = np.zeros(true.shape, bool)
-        counts = pixels.count_image(_binarised(maps, frame, predicted), true)
+        counts = pixels.count_image(_binarised(maps, frame, predicted), true, pixels_apart(frame))
         codes.append(encode(predicted))
         yield ScoredMasks(predicted[None], true[None], counts, tolerance_px(frame))
         n_images += 1
@@ -108,6 +108,11 @@ def encode(masks: np.ndarray) -> list[bytes]:
 def tolerance_px(frame: Frame) -> float:
     """Distance between outlines that is forgiven, in pixels of the original image."""
     return TOLERANCE * max(frame.height, frame.width)
+
+
+def pixels_apart(frame: Frame) -> int:
+    """Of how many pixels of a row one is counted by its probability: half of those under a pixel of the frame, and no less is told."""
+    return max(int(0.5 / max(frame.scale_x, frame.scale_y)), 1)
 
 
 def _binarised(maps: np.ndarray, frame: Frame, predicted: np.ndarray) -> Iterator[np.ndarray]:

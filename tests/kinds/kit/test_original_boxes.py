@@ -65,6 +65,7 @@ def test_stored_boxes_score_to_the_same_digits_against_the_boxes_of_the_release(
     by_hand = np.stack([frames[i].to_original(box)[0] for i, box in zip(found.image, found.xywh, strict=True)])
     expected = scores.score_detection(replace(found, xywh=by_hand, frame="original"), truth, place.card.classes)
     assert again.metrics == expected.metrics
+    assert {"mAP", "AP40_75_full", "coco_AP", "froc", "froc_full", "calibration_error", "lost_at_0.2"} <= again.metrics.keys()
     assert again.statistics.table.frame == "original"
     assert (
         again.metrics != scores.score_detection(found, part.truth(), place.card.classes).metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,18 @@ from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit import original_masks
 from benchmark.kinds.segmentation import KIND, MASKS_FILE, encode, read_masks
-from benchmark.metrics import grid_oracle, scores
+from benchmark.metrics import grid_oracle, pixels, scores
 from benchmark.readers.base import Sample
 from benchmark.training.data import load_part
 
 SIDE = 32
 SHAPES = ((30, 47), (64, 64), (101, 50), (20, 20), (33, 32))  # wide, larger, high with an odd difference, smaller than the frame
 CLASSES = ("mass", "nodule")
+# What stands beside the Dice of every class (docs/protocols/lobe-scoring.md, Metrics).
+BESIDE_DICE = {
+    "avg_dice", "pooled_dice", "image_dice_positives", "negatives_empty", "pixel_ap", "nsd",
+    "lesion_sensitivity_small", "lesion_sensitivity_medium", "lesion_sensitivity_large",
+}  # fmt: skip
 CARD = registry.dataset("covid-rural").model_copy(update={"classes": CLASSES})
 
 
@@ -42,7 +48,7 @@ def blobs(shape: tuple[int, int], seed: int) -> np.ndarray:
 
 @pytest.fixture
 def part(tmp_path: Path) -> Callable[..., Part]:
-    def make(shapes: Sequence[tuple[int, int]] = SHAPES, side: int = SIDE, draw: Callable = blobs) -> Part:
+    def make(shapes: Sequence[tuple[int, int]] = SHAPES, side: int = SIDE, draw: Callable = blobs, n_classes: int = 2) -> Part:
         samples = [
             Sample(
                 id=f"image {i}",
@@ -54,7 +60,7 @@ def part(tmp_path: Path) -> Callable[..., Part]:
             for i, shape in enumerate(shapes)
         ]
         recipe = CacheRecipe(
-            dataset="made-up", dataset_digest="x", intensity="as-stored", size=side, n_classes=2, with_masks=True, decoders={}
+            dataset="made-up", dataset_digest="x", intensity="as-stored", size=side, n_classes=n_classes, with_masks=True, decoders={}
         )
         cache = ImageCache.open(tmp_path, recipe, [sample.id for sample in samples])
         assert cache.fill(samples) == []
@@ -118,6 +124,30 @@ def test_outlines_are_forgiven_the_same_distance_on_the_chest_in_every_image() -
         pytest.approx(2 * 1024 / 224),
         20.0,
     ]
+
+
+def test_probabilities_are_counted_at_twice_the_frames_resolution_and_no_finer(part) -> None:
+    sizes = ((224, 224), (895, 600), (896, 600), (1024, 1024), (2400, 3000))
+    assert [original_masks.pixels_apart(Frame.of(*shape, 224)) for shape in sizes] == [1, 1, 2, 2, 6]
+    of, given = part([(300, 260)] * 2), probabilities(2)
+    (first, _) = original_masks.scored([given], of, [])
+    assert original_masks.pixels_apart(of.originals.frames[0]) == 4
+    whole, true = by_hand(given[0], of.originals.frames[0]), blobs((300, 260), 0)
+    every = pixels.average_precision(pixels.count_pixels(whole[None], true[None]))
+    assert np.abs(first.pixels.seen.sum(axis=2) - 300 * 260).max() == 0
+    assert pixels.average_precision(first.pixels) == pytest.approx(every, abs=0.005)
+
+
+def test_no_map_lies_in_memory_beside_another(part) -> None:
+    """All maps of 24 classes at once would be twice as large as predicted and true masks together."""
+    n_classes, shape = 24, (600, 500)
+    of = part([shape], draw=lambda shape, i: np.zeros((n_classes, *shape), bool), n_classes=n_classes)
+    given, masks, one_map = np.random.default_rng(0).random((1, n_classes, SIDE, SIDE), np.float32), n_classes * 300_000, 4 * 300_000
+    tracemalloc.start()
+    for _ in original_masks.scored([given], of, []):
+        peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * masks + 6 * one_map
 
 
 def test_no_image_is_drawn_before_the_last_one_was_counted(part) -> None:
@@ -197,6 +227,7 @@ def test_a_job_is_scored_there_and_scores_to_the_same_digits_from_its_file(small
     assert load_part(job.experiment, place, "validation").originals is None
     record = small.fit(job, place, produced=tmp_path / "made")
     assert record.status == "ok", record.failure
+    assert record.metrics.keys() | {warning.split(" is ")[0] for warning in record.warnings} >= BESIDE_DICE
     file, card = tmp_path / "made" / MASKS_FILE, place.card
     again = KIND.rescore(file, job, of, card)
     assert again.metrics == {name: record.metrics[name] for name in record.metrics if name not in ("pixel_ap", "image_dice_batches")}
