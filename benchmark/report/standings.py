@@ -129,7 +129,8 @@ def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[S
     for (phantom, scale, protocol, geometry), members in sorted(boards.items()):
         suited: set[int] = set()
         for suite in dict.fromkeys([*(row.suite for row in members if row.suite), *(panel.suite for panel in panels)]):
-            mine = [row for row in members if row.task in _tasks_of(suite, members)]
+            tasks = _tasks_of(suite, members)
+            mine = [row for row in members if row.task in tasks]
             suited |= {id(row) for row in mine}
             found += [_table(suite, track, geometry, protocol, scale, phantom, each, panels) for track, each in _by_track(mine)]
         rest = [row for row in members if id(row) not in suited]
@@ -237,7 +238,7 @@ def _standing(one: Contender, why: str) -> Standing:
         random=one.random,
         custom=one.custom,
         headline=None if head is None else head.value,
-        half_width=None if head is None else head.half_width,
+        half_width=one.half_width,
         band=None,
         by_task=one.by_task,
         by_dataset=one.by_dataset,
