@@ -90,6 +90,7 @@ class Standings:
 
     Attributes:
         tasks: that a headline averages; without a panel, all of the track that were run.
+        shown: all of the suite's track that were run, those that got no scale included.
         panel: version of the reference panel; empty without one.
         reference: backbone that the suite names for differences task by task; empty without one.
         rows: by band, alphabetical inside a band; then anchors, then rows without a headline.
@@ -113,7 +114,13 @@ class Standings:
     sentence: str
     adjusted_p: list[list[float]]
     ranked: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     pair_half_widths: list[list[float]] = field(default_factory=list)
+
+    def rows_in(self, rows: Iterable[Row]) -> list[Row]:
+        """Those of a report's rows that the table shows."""
+        place = (self.phantom, self.scale, self.protocol, self.geometry, self.track)
+        return [row for row in rows if (row.phantom, row.scale, row.protocol, row.geometry, row.track) == place and row.task in self.shown]
 
 
 def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[Standings]:
@@ -172,7 +179,7 @@ def _table(
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
-    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [])
+    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [], shown=tuple(run))
     return table if panel is None else _ranked(table, entrants)
 
 
