@@ -11,7 +11,7 @@ from benchmark.report.rows import Row
 
 @dataclass(frozen=True)
 class Against(Compared):
-    """A backbone minus the reference on one task."""
+    """A backbone minus the reference, at one task."""
 
     row: Row
     reference: Row

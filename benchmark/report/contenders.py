@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmark import registry
 from benchmark.cards import Contamination
 from benchmark.report.rows import Row
-from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, headline, why_no_headline
+from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, why_no_headline
 from benchmark.statistics.panel import Panel
 
 OWN_RULES = (
@@ -32,6 +32,7 @@ class Contender:
 
     Attributes:
         headline: None where a task is missing, was seen, or has no statistics per image.
+        half_width: of the headline.
         unseen: over the tasks that pretraining did not see, where it saw some and not all.
         why_none: why there is no headline, a clause.
         unranked: why it has no rank although it has a headline, a clause; empty where it may have one.
@@ -45,6 +46,7 @@ class Contender:
     random: bool
     custom: tuple[str, ...]
     headline: Headline | None
+    half_width: float | None
     unseen: Headline | None
     why_none: str
     unranked: str
@@ -73,7 +75,11 @@ def read(rows: Sequence[Row], panel: Panel | None) -> list[Contender]:
     by_label: dict[str, list[Row]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
-    return [_contender(label, mine, split_of, panel) for label, mine in by_label.items()]
+    found = [_contender(label, mine, split_of, panel) for label, mine in by_label.items()]
+    # All intervals at once: one alone takes as long as a hundred.
+    known = [one.headline for one in found if one.headline is not None]
+    half_of = dict(zip(map(id, known), half_widths(known), strict=True))
+    return [one if one.headline is None else replace(one, half_width=half_of[id(one.headline)]) for one in found]
 
 
 def comparable(contenders: Sequence[Contender]) -> set[str]:
@@ -111,6 +117,7 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         random=any(row.random for row in rows),
         custom=tuple(dict.fromkeys(part for row in rows for part in row.custom)),
         headline=head,
+        half_width=None,
         unseen=unseen,
         why_none=why,
         unranked=f"not ranked: custom {', '.join(own)}" if own else "",

@@ -90,6 +90,7 @@ class Standings:
 
     Attributes:
         tasks: that a headline averages; without a panel, all of the track that were run.
+        shown: all of the suite's track that were run, those that got no scale included.
         panel: version of the reference panel; empty without one.
         reference: backbone that the suite names for differences task by task; empty without one.
         rows: by band, alphabetical inside a band; then anchors, then rows without a headline.
@@ -113,7 +114,13 @@ class Standings:
     sentence: str
     adjusted_p: list[list[float]]
     ranked: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     pair_half_widths: list[list[float]] = field(default_factory=list)
+
+    def rows_in(self, rows: Iterable[Row]) -> list[Row]:
+        """Those of a report's rows that the table shows."""
+        place = (self.phantom, self.scale, self.protocol, self.geometry, self.track)
+        return [row for row in rows if (row.phantom, row.scale, row.protocol, row.geometry, row.track) == place and row.task in self.shown]
 
 
 def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[Standings]:
@@ -129,7 +136,8 @@ def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[S
     for (phantom, scale, protocol, geometry), members in sorted(boards.items()):
         suited: set[int] = set()
         for suite in dict.fromkeys([*(row.suite for row in members if row.suite), *(panel.suite for panel in panels)]):
-            mine = [row for row in members if row.task in _tasks_of(suite, members)]
+            tasks = _tasks_of(suite, members)
+            mine = [row for row in members if row.task in tasks]
             suited |= {id(row) for row in mine}
             found += [_table(suite, track, geometry, protocol, scale, phantom, each, panels) for track, each in _by_track(mine)]
         rest = [row for row in members if id(row) not in suited]
@@ -171,7 +179,7 @@ def _table(
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
-    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [])
+    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [], shown=tuple(run))
     return table if panel is None else _ranked(table, entrants)
 
 
@@ -237,7 +245,7 @@ def _standing(one: Contender, why: str) -> Standing:
         random=one.random,
         custom=one.custom,
         headline=None if head is None else head.value,
-        half_width=None if head is None else head.half_width,
+        half_width=one.half_width,
         band=None,
         by_task=one.by_task,
         by_dataset=one.by_dataset,

@@ -264,6 +264,14 @@ def test_tracks_and_boards_are_never_ranked_together(rows) -> None:
         ("", "head-frozen", "limited"),
     ]
     assert [len(one.rows) for one in found] == [1, 1, 1]
+    everything = [*rows({"a": 0.42}), *linear, *rows({"a": 0.42}, suite=None, limit=8)]
+    assert [len(one.rows_in(everything)) for one in found] == [1, 5, 5]
+
+
+def test_a_task_without_a_scale_is_shown_and_in_no_headline(rows) -> None:
+    table = only(standings(rows({"a": 0.42}), [replace(PANEL, scales=dict.fromkeys(TASKS[:4], UNIT))]))
+    assert (table.tasks, set(table.shown)) == (TASKS[:4], set(TASKS))
+    assert set(table.rows[0].by_task) == set(TASKS[:4])
 
 
 def test_a_standing_says_what_its_cells_took_and_how_large_the_encoder_is(rows) -> None:
