@@ -238,20 +238,26 @@ def write_report(
     return WrittenReport(page, tuple(refused), below)
 
 
-def reproduce(paper: str, out: Path | None = None) -> Reproduction:
+def reproduce(paper: str, out: Path | None = None, table: str | None = None, method: str | None = None) -> Reproduction:
     """A paper's tables with what `out` holds beside them; without `out`, or without records in it, as published.
+
+    Args:
+        table, method: only tables whose title, only lines whose method holds that text.
 
     Raises:
         UnknownName: no such paper.
+        UsageError: no such table or method.
     """
     from benchmark.report import reproduce as reproducing
     from benchmark.report import resampling
 
     if out is None or not (out / "records").is_dir():
-        return reproducing.reproduce(paper)
+        return reproducing.reproduce(paper, table=table, method=method)
     records, damaged = _believable(Shelf(out))
-    found = reproducing.reproduce(paper, records, resampled=functools.partial(resampling.of_record, out=out))
-    return replace(found, refused=(*found.refused, *((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)))
+    resampled = functools.partial(resampling.of_record, out=out)
+    found = reproducing.reproduce(paper, records, resampled=resampled, table=table, method=method)
+    not_believed = reproducing.refusals((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)
+    return replace(found, refused=(*found.refused, *not_believed))
 
 
 def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:

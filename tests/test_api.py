@@ -276,8 +276,8 @@ def test_a_paper_beside_a_damaged_record_lists_it_and_goes_on(copied):
     path = copied.store.path(copied.record.key)
     path.write_text("{")
     (refused,) = api.reproduce("lovt", copied.out).refused
-    assert refused[0] == f"record {copied.record.key}"
-    assert str(path) in refused[1]
+    assert refused.first == f"record {copied.record.key}"
+    assert str(path) in refused.reason
 
 
 def test_two_folders_with_modules_of_one_name_give_together_what_each_gives_alone(request_for, tiny, tmp_path: Path, monkeypatch):

@@ -63,7 +63,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "PanelTask": {"panels.py": {"scale"}, "cli/listing.py": {"scale"}},
     "PaperCard": {"report/": {"card"}, "cli/listing.py": {"paper", "card"}},
     "PaperMethod": {"report/": {"method", "line"}},
-    "PaperTable": {"report/": {"table", "t", "card"}},
+    "PaperTable": {"report/": {"table", "t", "card", "one"}},
     "PrintedMetric": {"report/": {"metric"}},
     "PromptTemplate": {"heads/prompts.py": {"template"}},
     "PromptCard": {"heads/prompts.py": {"card"}, "plan.py": {"card"}, "cli/listing.py": {"prompts", "p", "card"}},

@@ -10,7 +10,7 @@ from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, Spl
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.panels import LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
-from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
+from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Choice, Epoch, Failure, Record
@@ -39,6 +39,7 @@ __all__ = [
     "EncoderMode",
     "Epoch",
     "Experiment",
+    "Fact",
     "Failure",
     "GridCard",
     "HeadFacts",

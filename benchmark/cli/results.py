@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, SubmissionsOption, one_of
-from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
+from benchmark.cli.show import err, out, paged, plain, print_json, progress_bar, show_rows
 
 
 @app.command()
@@ -46,20 +46,23 @@ def report(
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper that `lobe list papers` names.")],
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder with results; the pages are written to its report/.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only tables whose title holds this; * and ? as in a shell.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="Only lines of methods whose name holds this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints a paper's published numbers, beside what was measured where that is a fair comparison."""
+    """Prints a paper's own tables, and what was measured below each line where that is a fair comparison."""
     from benchmark.api import reproduce as reproduced
-    from benchmark.report import reproduce_pages
+    from benchmark.report import paper_text, reproduce_pages
 
-    found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder)
+    found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder, table, method)
     page = reproduce_pages.write(found, out_folder) if out_folder is not None else None
     if as_json:
         print_json({**reproduce_pages.to_dict(found), "page": None if page is None else str(page)})
         return
-    out.print(reproduce_pages.to_rich(found))
+    with paged() as console:
+        console.print(paper_text.to_text(found, out.width), soft_wrap=True)
     if page is not None:
-        out.print(f"Pages: {plain(str(page))}, and .md, .csv and .tex beside it.")
+        out.print(f"Pages: {plain(str(page))}, and .md, .csv and .tex beside it; each table as CSV in {plain(page.stem)}/.")
 
 
 @app.command()

@@ -26,6 +26,7 @@ NAMES: Mapping[str, str] = {
 }
 WIDEST = 8  # columns of a table of one line, which then stands upright
 PERCENT = "percent"
+_NAMED = re.compile(r"\w+(?:=|: )")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
 
 Line = Mapping[str, object]
@@ -72,8 +73,8 @@ class Grid:
 def grid_of(lines: Sequence[Line], rows: Sequence[Fact]) -> Grid:
     """The table of some printed numbers.
 
-    Lines and columns stand as they first appear, groups together, shares of labels rising. Numbers that nothing else tells apart stand
-    under the ids of their tasks.
+    Lines and columns stand as they first appear; columns of a group together, shares of labels rising, also where they head lines. Numbers
+    that nothing else tells apart stand under the ids of their tasks.
 
     Args:
         lines: one or more, each with all of `FACTS` and `task_id`.
@@ -89,7 +90,9 @@ def grid_of(lines: Sequence[Line], rows: Sequence[Fact]) -> Grid:
     if len({_pick(one, [*heading, *below]) for one in facts}) < len(facts):
         below.append("task_id")
     keys = [(_pick(one, heading), _pick(one, below)) for one in facts]
-    row_keys, column_keys = _ordered([row for row, _ in keys], heading), _ordered([column for _, column in keys], below)
+    row_keys, column_keys = list(dict.fromkeys(row for row, _ in keys)), _ordered([column for _, column in keys], below)
+    if heading[0] == "label_fraction":
+        row_keys = _ordered(row_keys, heading)
     if len(row_keys) == 1 and len(column_keys) > WIDEST:
         return grid_of(lines, [name for name in varying if name not in heading])
     n_row, n_column = ({key: i for i, key in enumerate(found)} for found in (row_keys, column_keys))
@@ -104,12 +107,14 @@ def grid_of(lines: Sequence[Line], rows: Sequence[Fact]) -> Grid:
 
 def _told_apart(facts: list[dict[str, str]]) -> tuple[list[dict[str, str]], dict[str, str]]:
     """Facts, and what all of them share. A setting says several things, separated by semicolons: what is shared of it goes out of it."""
-    shared = {name: facts[0][name] for name in FACTS if len({one[name] for one in facts}) == 1}
+    shared: dict[str, str] = {name: facts[0][name] for name in FACTS if len({one[name] for one in facts}) == 1}
     if "setting" in shared:
         return facts, shared
     parts = [one["setting"].split("; ") for one in facts]
     common = [part for part in parts[0] if all(part in other for other in parts)]
     own = ["; ".join(part for part in each if part not in common) for each in parts]
+    named = {text[: match.end()] if (match := _NAMED.match(text)) else "" for text in own}  # `class=Edema`, `recipe: plain`
+    own = [text.removeprefix(name) for name in named for text in own] if len(named) == 1 else own
     return [one | {"setting": text} for one, text in zip(facts, own, strict=True)], shared | {"setting": "; ".join(common)}
 
 

@@ -19,6 +19,7 @@ ROOM = PACKAGE / "report"
 OFFERED = {
     "gallery": set(),
     "numbers": {"mean"},
+    "paper_text": set(),
     "reproduce": {"Reproduction"},
     "reproduce_pages": set(),
     "resampling": set(),
