@@ -224,6 +224,15 @@ def test_what_pieces_of_a_batch_needed_is_not_taken_for_what_a_batch_needs(unit,
     assert costs.needs(unit).memory_bytes == registry.head("linear").memory_bytes
 
 
+def test_without_a_cache_nothing_is_remembered(unit, record, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    costs = Costs()
+    costs.note(record, disk_bytes=1000)
+    costs.save()
+    assert costs.seconds(unit.jobs[1]) == 9.0
+    assert list(tmp_path.glob("**/*.json")) == []
+
+
 def test_a_damaged_memory_is_no_memory(unit, tmp_path: Path):
     (tmp_path / "costs.json").write_text("{")
     assert not Costs(tmp_path / "costs.json").measured(unit.jobs[0])
