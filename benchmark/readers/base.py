@@ -230,9 +230,6 @@ class Reader(ABC):
         patients = {} if self.phantom is None else patients_in(self.root, self.card.name)
         return {i: patients[i] for i in self.ids if patients.get(i)}
 
-    def samples(self, rule: SplitRule, split: str) -> list[Sample]:
-        return [self.sample(i) for i in self.split(rule)[split]]
-
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
         """`Sample.files`, without the rest of the sample where that is dear."""
         return self.sample(sample_id).files

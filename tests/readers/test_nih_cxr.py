@@ -193,6 +193,16 @@ def test_a_missing_label_file_is_named(tmp_path, name):
         open_reader(CARD, tmp_path)
 
 
+def test_a_box_table_with_other_columns_is_named_with_them(tmp_path):
+    release(tmp_path)
+    table = tmp_path / "BBox_List_2017.csv"
+    table.write_text(table.read_text().replace(BOX_HEADER, "Image Index,Bbox [x,y,w,h],Finding Label"))
+    with pytest.raises(
+        DataError, match=r"BBox_List_2017\.csv starts with the columns Image Index, Bbox \[x, y; expected Image Index, Finding"
+    ):
+        open_reader(CARD, tmp_path)
+
+
 def test_a_list_with_a_repeated_or_foreign_line_is_refused(tmp_path):
     release(tmp_path)
     write_list(tmp_path, [*BOXED, BOXED[0]])

@@ -136,6 +136,15 @@ def test_a_missing_label_table_says_what_is_expected(tmp_path):
         opened(tmp_path)
 
 
+def test_a_label_table_with_other_columns_is_named_with_them(tmp_path):
+    table = write(tmp_path) / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace("Image Index,Finding Labels", "Image,Labels"))
+    with pytest.raises(
+        DataError, match=r"Data_Entry_2017_v2020\.csv starts with the columns Image, Labels; expected Image Index, Finding Labels"
+    ):
+        opened(tmp_path)
+
+
 def test_a_missing_image_is_named(tmp_path):
     write(tmp_path)
     next(tmp_path.rglob("00000004_000.png")).unlink()
