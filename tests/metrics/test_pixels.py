@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from benchmark.metrics.pixels import N_BINS, average_precision, count_pixels, from_json, join, pixel_ap, probability_bins, to_json
+from benchmark.metrics.columns import Lists
+from benchmark.metrics.pixels import (
+    N_BINS,
+    average_precision,
+    count_pixels,
+    from_columns,
+    from_json,
+    join,
+    pixel_ap,
+    probability_bins,
+    to_columns,
+    to_json,
+)
 
 
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.5, 3, 12]))
@@ -58,6 +70,15 @@ def test_damaged_counts_are_an_error(change):
     stored = to_json(count_pixels(*_logistic(0, 3, shape=(2, 1, 6, 6))))
     with pytest.raises(ValueError, match=r"."):
         from_json(stored | change)
+
+
+def test_lists_of_pixels_that_do_not_belong_together_are_refused():
+    counts = count_pixels(*_logistic(0, 3, shape=(3, 1, 6, 6)))
+    lists = to_columns(counts)
+    assert np.array_equal(from_columns(lists, 1).true, counts.true)
+    cut = lists["pixel_true"]
+    with pytest.raises(ValueError, match="lists of different length"):
+        from_columns({**lists, "pixel_true": Lists(cut.counts - np.array([0, 0, 1]), cut.values[:-1])}, 1)
 
 
 def test_constant_map_scores_the_share_of_positive_pixels():

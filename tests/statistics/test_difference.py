@@ -172,6 +172,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         difference(scores(1), scores(2, n_patients=61), "shared")
     with pytest.raises(UsageError, match="5 and 3"):
         difference(scores(1), scores(2, n_runs=3), "shared")
+    with pytest.raises(UsageError, match="A cell needs a run"):
+        cells([scores(1), Scores(np.zeros(0), None, None)])
     with pytest.raises(UsageError, match="a run of both"):
         difference(Scores(np.zeros(0), None, None), scores(2), "shared")
     with pytest.raises(UsageError, match="repetitions are not runs"):

@@ -165,6 +165,13 @@ def test_permutation_p_values_are_uniform_without_a_difference():
     assert min(p_values) >= 0.01
 
 
+def test_differences_over_fewer_than_thirty_patients_are_not_tested():
+    values = np.r_[np.zeros(30), np.ones(30)]
+    for n, tested in ((29, False), (30, True)):
+        p = paired_permutation([lambda w, n=n: w @ np.r_[values[:n], values[-n:]] / w.sum()], np.arange(n), n_permutations=9)
+        assert (p is not None) is tested
+
+
 def test_equal_predictions_have_a_p_value_of_one():
     values = np.tile(np.random.default_rng(0).normal(size=40), 2)
     assert paired_permutation([lambda w: w @ values / w.sum()], np.arange(40), n_permutations=50) == 1.0

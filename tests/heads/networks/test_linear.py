@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.cards import Switches
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
-from benchmark.heads.networks import linear
+from benchmark.heads.networks import linear, linear_stack
 
 
 def _request(channels, n_classes=1, frame_size=64):
@@ -52,6 +52,14 @@ def test_head_learns_to_point_at_the_marked_cell():
     found = head.predict(head({32: features})) >= 0.5
     corners = found[:, 0, 16::32, 16::32]
     assert corners.tolist() == [[[False, True], [False, False]], [[False, False], [True, False]]]
+
+
+def test_a_head_without_a_bias_is_not_stacked_with_others():
+    head = linear.Linear(_request({32: 4}))
+    assert linear_stack._bias(head) is head.classify.bias
+    head.classify.bias = None
+    with pytest.raises(TypeError, match="has no bias; a stack sums with one"):
+        linear_stack._bias(head)
 
 
 def test_initialisation_follows_the_seed_and_leaves_the_global_generator():
