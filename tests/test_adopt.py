@@ -12,6 +12,7 @@ import pytest
 
 from benchmark import adopt, api, plan, registry, resolve
 from benchmark.cards import Job, Record, Role
+from benchmark.cli.run import _job_row
 from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
@@ -240,6 +241,7 @@ def test_an_evaluation_takes_over_what_it_finds_and_computes_only_the_rest(corpo
     old = write_as_earlier(later.out, record, files, outline, {})
     dry = api.plan_jobs(later, hashing=False)
     assert (dry.earlier, dry.n_todo, dry.adopted) == ({record.key}, 2, 0)
+    assert [_job_row(job, dry)["state"] for job in dry.jobs] == ["to take over", "to compute"]
     again = api.evaluate(later)
     assert (again.computed, again.planned.adopted, len(again.planned.done)) == (1, 1, 1)
     (taken,) = [r for r in again.records if r.key == record.key]

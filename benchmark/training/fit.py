@@ -324,7 +324,7 @@ def _autocast(experiment: Experiment):
 
 
 def _forget_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.reset_peak_memory_stats()
 
 

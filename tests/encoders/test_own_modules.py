@@ -150,6 +150,9 @@ def test_copies_and_pickles_of_a_backbone_keep_its_modules(write) -> None:
     copies = [copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))]
     kept = python_file.modules_of(backbone)
     assert all(python_file.modules_of(one) is kept for one in copies)
+    keeper = own_modules._KEEPERS[kept.name]
+    assert copy.copy(keeper) is copy.deepcopy(keeper) is keeper
+    del keeper
     del backbone
     python_file.build(write("b", {}))  # an occasion to clear away
     assert [result(one) for one in copies] == [2, 2]
