@@ -142,17 +142,6 @@ def test_a_decoder_that_is_not_installed_is_absent_in_the_cache_key(monkeypatch:
     assert {there[name] for name in dicom._DISTRIBUTIONS} == {"absent"}
 
 
-def test_a_decoder_that_is_not_installed_is_absent_in_the_cache_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> str:
-        raise dicom.importlib.metadata.PackageNotFoundError(name)
-
-    here = dict(decoder_versions())
-    monkeypatch.setattr(dicom.importlib.metadata, "version", absent)
-    there = dict(dicom._decoder_versions.__wrapped__())
-    assert there.keys() == here.keys()
-    assert {there[name] for name in dicom._DISTRIBUTIONS} == {"absent"}
-
-
 def test_every_plugin_of_the_table_has_a_version_in_the_cache_key() -> None:
     versions = decoder_versions()
     assert {"pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pillow libjpeg"} == set(versions)
