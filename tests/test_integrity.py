@@ -50,6 +50,11 @@ EDITS = {
     "failure": {"kind": "x", "sentence": "y", "traceback": ""},
     "finished_at": "1999",
     "adopted_from": "3" * 32,
+    "choice": {"rates": [0.1], "values": [[0.9]]},
+    "not_needed": "the winner lies inside",
+    "input_size": 512,
+    "grids": [28],
+    "macs": {"encoder": 1},
     "checksum": "2" * 64,
 }
 

@@ -11,7 +11,7 @@ from benchmark.cards import BackboneCard
 from benchmark.report.commands import command_of
 
 
-def test_whatever_differs_from_a_plain_run_stands_in_the_command(make):
+def test_each_difference_from_a_plain_run_stands_in_the_command(make):
     job = make.job(run=2, split="patient-disjoint", limit=32, threads=4, protocol="corrected")
     said = command_of(make.record(0.1, job=job), None)
     assert said == (

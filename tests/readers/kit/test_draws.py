@@ -40,7 +40,7 @@ def test_a_draw_takes_every_image_once_and_its_shares_lie_inside_each_other() ->
     assert set(order[:4]) < set(order[:40]) < set(order)
 
 
-def test_seeds_draw_differently_and_the_same_seed_alike_whatever_came_before() -> None:
+def test_seeds_draw_differently_and_the_same_seed_draws_alike_after_other_draws() -> None:
     listed = [sample(i, positive=i % 5 == 0) for i in range(400)]
     draws = [ids(drawn(listed, CARD, seed))[:40] for seed in range(5)]
     assert len({tuple(sorted(draw)) for draw in draws}) == 5
