@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark.cards import Choice, Record, Role, Switches
+from benchmark.cards import Choice, Protocol, Record, Role, Switches, TaskCard
 from benchmark.errors import TrainingError
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml; run r of any task has BASE_SEED + r
@@ -24,6 +24,12 @@ def seeds(switches: Switches) -> tuple[int, ...]:
     if switches.selection == "one-seed":
         return (BASE_SEED,)
     return tuple(BASE_SEED - k for k in range(N_SEEDS[switches.selection], 0, -1))
+
+
+def n_runs(protocol: Protocol, task: TaskCard) -> int:
+    """Runs of a task's search, those beyond the edge of its grid included, which may not be needed; 0 where nothing is searched."""
+    grid, tries = protocol.grid_of(task.head, task.encoder) or task.recipe.grid, len(seeds(protocol.switches))
+    return tries * (len(grid) + (protocol.switches.grid_edge == "extended")) if len(grid) > 1 else 0
 
 
 def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
