@@ -315,3 +315,17 @@ def test_a_switch_of_a_kind_is_in_the_keys_of_all_its_heads_and_of_no_other_kind
     changed = {job.experiment.head for job, before in zip(then, now, strict=True) if job.key != before.key}
     assert changed == {"linear", "unet", "yolov3"}
     assert any(job.key == before.key for job, before in zip(then, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "read"),
+    [
+        ("rsna-linear-frozen-10", {"dice_loss": "per-class", "scored_in": "original", "linear_grid": "7x7"}),
+        ("covid-rural-unet-frozen-100", {"dice_loss": "per-class", "scored_in": "original"}),
+        ("rsna-yolov3-frozen-10", {"scored_in": "original"}),
+    ],
+)
+def test_rules_of_loss_and_scoring_reach_the_jobs_they_are_about_and_no_others(task: str, read: dict[str, str]) -> None:
+    names = {"dice_loss", "scored_in", "linear_grid"}
+    for job in lobe_jobs(task):
+        assert job.experiment.switches.model_dump(mode="json", include=names) == read
