@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,12 @@ def test_a_recipe_is_compared_as_independent_of_what_it_stands_beside(rows) -> N
     assert found.covers == "3 pretraining seeds, independent runs, 80 test patients"
     assert found.difference.value == pytest.approx(np.mean(MEANS) - 0.11)
     assert compare(row, row).difference.seeds == "independent"
+
+
+def test_without_resamples_of_every_checkpoint_a_recipe_covers_no_patients(rows) -> None:
+    blind = [replace(row, resampled=None) if row.label == "second" else row for row in rows]
+    (row,) = recipe_rows(blind, {"mine": NAMES})
+    assert (row.covers, row.resampled) == ("3 pretraining seeds", None)
 
 
 def test_a_checkpoint_with_a_gap_leaves_no_row_and_too_few_are_no_recipe(make, rows) -> None:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from benchmark.cards import Contamination, Record, Words
+from benchmark import registry
+from benchmark.cards import Contamination, Record, SuiteCard, Words
 from benchmark.report import contenders
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
@@ -274,6 +275,13 @@ def test_a_task_without_a_scale_is_shown_and_in_no_headline(rows) -> None:
     table = only(standings(rows({"a": 0.42}), [replace(PANEL, scales=dict.fromkeys(TASKS[:4], UNIT))]))
     assert (table.tasks, set(table.shown)) == (TASKS[:4], set(TASKS))
     assert set(table.rows[0].by_task) == set(TASKS[:4])
+
+
+def test_a_suites_card_says_which_tasks_count_and_in_which_order(rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SuiteCard(name="mine", title="T", description="D", tasks=(TASKS[3], TASKS[0], TASKS[2]))
+    monkeypatch.setattr(registry, "suites", lambda: {"mine": card})
+    found = standings(rows({"a": 0.42}))
+    assert [(one.suite, one.shown) for one in found] == [("mine", card.tasks), ("", (TASKS[4], TASKS[1]))]
 
 
 def test_a_standing_says_what_its_cells_took_and_how_large_the_encoder_is(rows) -> None:
