@@ -165,5 +165,6 @@ def _of_columns(path: Path, metric: str | None) -> tuple[tuple[str, ...], tuple[
         about = json_files.parse(file.header["statistics"])
         there: Sequence[str] = [name for name in file.names if name not in _OF_EVERY_IMAGE]
         read = there if metric is None else of_split.columns_for(about, there, metric)
+        file.load((*_OF_EVERY_IMAGE, *read))
         columns: dict[str, Column] = {name: file.column(name) for name in read}
         return file.ids, tuple(file.optional_texts("patient")), of_split.from_columns(about, columns)
