@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmark import kinds, registry, resolve
@@ -65,38 +66,72 @@ def score(
         UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
             another split: two splits may share their test images and differ in what was trained on.
     """
-    if split is not None and splits is not None:
-        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
-    _require_as_recorded(file)
-    card = registry.task(task)
-    with withholding(registry.dataset(card.dataset), words=lambda: _names_in(card, file)):
-        return _scored(task, file, data, cache, protocol, limit, split, splits)
+    return scorer(task, data, cache, protocol, limit, split, splits).score(file)
 
 
-def _scored(
+def scorer(
     task: str,
-    file: Path,
     data: Sequence[str],
     cache: Path | None,
     protocol: str,
-    limit: int | None,
-    split: str | None,
-    splits: Path | None,
-) -> Rescored:
+    limit: int | None = None,
+    split: str | None = None,
+    splits: Path | None = None,
+) -> Scorer:
+    """Opens the dataset of a task once, for any number of files. Arguments as of `score`.
+
+    Raises:
+        UsageError: a split and lists, or no folder of data.
+        DataError: the data is not there, or not what its card says.
+    """
+    if split is not None and splits is not None:
+        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     (card,) = resolve.tasks([task], None)
-    rules = registry.protocol(protocol)
-    folder = resolve.cache_folder(cache)
-    dataset_card = registry.dataset(card.dataset)
-    root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
-    lists = None if splits is None else splits / card.dataset
-    dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=card.words is None, limit=limit, cache=folder)
-    nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
-    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
-    kind = kinds.of_task(card)
-    _require_same_split(file, dataset, kind.stored_as.made_for(file), given=split is not None or splits is not None)
-    part = _test_part(job, dataset, folder)
-    result = kind.rescore(file, job, part, dataset_card)
-    return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined, dataset.ref.digest)
+    dataset_card, rules = registry.dataset(card.dataset), registry.protocol(protocol)
+    with withholding(dataset_card):
+        folder = resolve.cache_folder(cache)
+        root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
+        lists = None if splits is None else splits / card.dataset
+        trains = card.words is None
+        dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=trains, limit=limit, cache=folder)
+        nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
+        settings = Settings(runs=1, limit=limit)
+        job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, settings, registry.prompts())[-1]
+    return Scorer(card, protocol, dataset, job, folder, is_split_given=split is not None or splits is not None)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A task's test images, ready to score files of predictions.
+
+    Attributes:
+        cache: folder of all caches.
+        is_split_given: the user named the split, so that a file need not.
+    """
+
+    task: TaskCard
+    protocol: str
+    dataset: resolve.ResolvedDataset
+    job: Job
+    cache: Path
+    is_split_given: bool
+
+    def score(self, file: Path) -> Rescored:
+        """Scores a file; raises as `benchmark.submission.score.score`."""
+        _require_as_recorded(file)
+        card = self.dataset.card
+        with withholding(card, words=lambda: _names_in(self.task, file)):
+            kind = kinds.of_task(self.task)
+            _require_same_split(file, self.dataset, kind.stored_as.made_for(file), given=self.is_split_given)
+            result = kind.rescore(file, self.job, self.part, card)
+        ref = self.dataset.ref
+        return Rescored(
+            self.task.id, self.protocol, ref.split, self.task.report, len(self.part), result.metrics, result.undefined, ref.digest
+        )
+
+    @cached_property
+    def part(self) -> Part:
+        return _test_part(self.job, self.dataset, self.cache)
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:
