@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmark.cards import Job, Record
 from benchmark.report import (
+    anchor_rows,
     assets,
     backbone_pages,
     beside,
@@ -48,7 +49,7 @@ def write_site(
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
 ) -> Path:
-    """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv); returns index.html.
+    """Writes `<out>/report/` (pages with data and assets, leaderboard.{csv,json,md,tex}, {metrics,curves,anchors}.csv); returns index.html.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -79,6 +80,7 @@ def write_site(
     write_page(report / "leaderboard.tex", typeset.to_latex(material.rows))
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
+    write_page(report / "anchors.csv", anchor_rows.to_csv(material.rows))
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()
