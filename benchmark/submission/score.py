@@ -13,13 +13,16 @@ from benchmark import kinds, registry, resolve
 from benchmark.cards import BackboneRef, Job, TaskCard
 from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
-from benchmark.kinds.base import Part
+from benchmark.kinds.base import Kind, Part
+from benchmark.kinds.kit import columnar, heading
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
 from benchmark.shelf import read_record
 from benchmark.training.data import load_part
 from benchmark.training.inputs import Inputs
+
+MOST_NATIVE = 2048  # pixels a side of a frame that a file may ask for
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,29 @@ def _scored(
     root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
     lists = None if splits is None else splits / card.dataset
     dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=card.words is None, limit=limit, cache=folder)
-    nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
-    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
     kind = kinds.of_task(card)
+    side = _side_of(file, kind) if rules.geometry == "native" else None
+    nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"), input_size=side)
+    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
     _require_same_split(file, dataset, kind.stored_as.made_for(file), given=split is not None or splits is not None)
     part = _test_part(job, dataset, folder)
     result = kind.rescore(file, job, part, dataset_card)
     return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined, dataset.ref.digest)
+
+
+def _side_of(file: Path, kind: Kind) -> int | None:
+    """Pixels of the frame that predictions were made in, where the protocol leaves it to the backbone; None of class scores.
+
+    Raises:
+        FrameMismatch: the file names no square frame.
+        UsageError: one that is larger than any backbone's: images would be decoded in it.
+    """
+    if kind.stored_as is not columnar:
+        return None
+    side = heading.side_of(file, columnar.heading_of(file).frame)
+    if side > MOST_NATIVE:
+        raise UsageError(f"{file} was measured in a frame of {side:,} pixels; a backbone's own is taken up to {MOST_NATIVE:,}.")
+    return side
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:
