@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark import registry
 from benchmark.cards import Contamination
+from benchmark.report import tracks
 from benchmark.report.rows import Row
 from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, why_no_headline
 from benchmark.statistics.panel import Panel
@@ -143,7 +144,7 @@ def _in_order(cells: Mapping[str, Row], panel: Panel) -> list[tuple[str, Row]]:
 
 def _by_dataset(by_task: Mapping[str, float], cells: Mapping[str, Row], panel: Panel) -> dict[str, float]:
     """Of datasets on which every task of the panel was measured; what no row ran has the dataset of its card."""
-    cards, of = registry.tasks(), {task: row.dataset for task, row in cells.items()}
+    cards, of = tracks.tasks(), {task: row.dataset for task, row in cells.items()}
     dataset_of = {task: of.get(task) or (cards[task].dataset if task in cards else task) for task in panel.by_task}
     tasks_of: dict[str, list[str]] = {}
     for task, dataset in dataset_of.items():

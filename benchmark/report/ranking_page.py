@@ -16,7 +16,16 @@ from benchmark.report.shell import Shell
 from benchmark.report.tables import Board, Column
 from benchmark.report.unranked import Standing, Standings
 
-DOWNLOADS = ("leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "metrics.csv", "curves.csv")
+DOWNLOADS = (
+    "leaderboard.csv",
+    "leaderboard.json",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "metrics.csv",
+    "curves.csv",
+    "label_curves.csv",
+    "references.csv",
+)
 CELLS_ON_FIRST_PAGE = 1200  # a score with its link takes about 150 bytes
 BACKBONES_IN_ONE_PLOT = 12
 

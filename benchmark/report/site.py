@@ -12,11 +12,13 @@ from pathlib import Path
 
 from benchmark.cards import Job, Record
 from benchmark.report import (
+    against,
     assets,
     backbone_pages,
     beside,
     compare_page,
     gallery_page,
+    label_curves,
     papers_page,
     ranking_page,
     records_page,
@@ -48,7 +50,8 @@ def write_site(
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
 ) -> Path:
-    """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv); returns index.html.
+    """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv,
+        label_curves.csv, references.csv); returns index.html.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -79,6 +82,8 @@ def write_site(
     write_page(report / "leaderboard.tex", typeset.to_latex(material.rows))
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
+    write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
+    write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmark import registry, task_rules
+from benchmark import task_rules
 from benchmark.cards import PanelCard
-from benchmark.report import contenders
+from benchmark.report import contenders, tracks
+from benchmark.report.against import reference_label
 from benchmark.report.contenders import Contender
 from benchmark.report.rows import Row
 from benchmark.statistics.bands import RankBand, rank_bands, tied_for_best
@@ -148,7 +149,7 @@ def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[S
 
 def _tasks_of(suite: str, rows: Sequence[Row]) -> dict[str, None]:
     """Tasks that a suite ranks, in its order; of a suite that is not known here, those its rows were planned for."""
-    card = registry.suites().get(suite)
+    card = tracks.suites().get(suite)
     if card is None:
         return dict.fromkeys(row.task for row in rows if row.suite == suite)
     return dict.fromkeys(card.core)
@@ -175,8 +176,8 @@ def _table(
     )
     tasks = tuple(run) if panel is None else tuple(panel.by_task)
     entrants = contenders.read(rows, panel, _images_of(frozen))
-    card = registry.suites().get(suite)
-    reference = "" if card is None else _label_of(card.reference)
+    card = tracks.suites().get(suite)
+    reference = "" if card is None else reference_label(card.reference)
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
@@ -186,7 +187,7 @@ def _table(
 
 def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
     """The panel's scales for one track; None where it has none. What no card knows has the track of the rows that ran it."""
-    cards, run = registry.tasks(), {row.task for row in rows}
+    cards, run = tracks.tasks(), {row.task for row in rows}
     mine = [task for task in panel.by_task if (task_rules.track_of(cards[task]) == track if task in cards else task in run)]
     return panel.only(mine) if mine else None
 
@@ -194,12 +195,6 @@ def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
 def _images_of(frozen: FrozenPanel | None) -> dict[str, str]:
     """Task -> digest of the images and labels that a panel was measured on, where it says so."""
     return {task: one.dataset_digest for task, one in frozen.tasks.items()} if isinstance(frozen, PanelCard) else {}
-
-
-def _label_of(reference: str) -> str:
-    """What tables call a backbone that a suite names by its card."""
-    card = registry.backbones().get(reference)
-    return reference if card is None else card.title or card.name
 
 
 def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:

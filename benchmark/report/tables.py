@@ -68,6 +68,13 @@ _EXPORTED: dict[str, Callable[[Row], Any]] = {
     "keys": lambda row: [run.key for run in row.runs],
     "custom": lambda row: list(row.custom),
     "contamination": lambda row: row.contamination,
+    "track": lambda row: row.track,
+    "geometry": lambda row: row.geometry,
+    "train_images": lambda row: row.n_images.get("train"),
+    "seconds": lambda row: None if row.cost is None else row.cost.seconds,
+    "encoder_parameters": lambda row: None if row.cost is None else row.cost.encoder_parameters,
+    "trained_parameters": lambda row: None if row.cost is None else row.cost.trained_parameters,
+    "encoder_macs": lambda row: None if row.cost is None else row.cost.encoder_macs,
 }
 
 

@@ -22,6 +22,7 @@ from benchmark.report import ranking_page
 from benchmark.report.site import write_site
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+TABLES = ("metrics.csv", "curves.csv", "label_curves.csv", "references.csv")
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 
 
@@ -140,9 +141,7 @@ def test_folder_needs_no_network_and_every_link_has_its_target(make, tmp_path):
     front = write_site([*records, make.record(failure="No.", run=2)], tmp_path, title="T")
     folder = front.parent
     assert front == tmp_path / "report" / "index.html"
-    assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "metrics.csv", "curves.csv"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", *TABLES} <= {path.name for path in folder.iterdir()}
     pages = pages_of(folder)
     ids = {name: {attrs["id"] for _, attrs in Elements(text).tags if "id" in attrs} for name, text in pages.items()}
     for name, text in pages.items():
