@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark import planned as planned_jobs
-from benchmark import resolve
+from benchmark import registry, resolve
 from benchmark.cards import Record
 from benchmark.errors import DamagedResult, UsageError
 from benchmark.events import EpochEnded, Finished
@@ -21,6 +21,7 @@ from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
 from benchmark.plan import no_garbage
+from benchmark.rate_search import is_out
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
@@ -68,7 +69,7 @@ class Evaluation:
         stored = (key for key in self.planned.jobs.keys if (facts := self._shelf.facts(key)) is not None and facts.status == "failed")
         failed = dict.fromkeys((*stored, *self.unstored))
         found = (self.unstored.get(key) or self._shelf.get(key) for key in self.planned.jobs.keys if key in failed)
-        return [record for record in found if record is not None]
+        return [record for record in found if record is not None and not is_out(record)]
 
     @property
     def not_computed(self) -> list[Record]:
@@ -156,7 +157,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
                     held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
-                        any_failed |= record.status == "failed"
+                        any_failed |= record.status == "failed" and not is_out(record)
                         if of_environment(record.failure):
                             evaluation.unstored[record.key] = record
                         else:
@@ -232,6 +233,7 @@ def write_report(
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
+                panels=list(registry.panels().values()),
             )
     if made_of is not None and not refused:
         shelves[0].keep_page(REPORT, unchanged.written(report, made_of))

@@ -29,6 +29,7 @@ from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Hash
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.faults import of_environment
+from benchmark.rate_search import is_out
 from benchmark.report.rows import metric_title
 
 PLAIN_EVERY_S = 10.0
@@ -216,7 +217,7 @@ class Live:
             self.running.update(self.lines[event.key], description=text, completed=event.epoch.step, total=recipe.max_steps)
 
     def _finish(self, event: Finished) -> None:
-        key, failed = event.record.key, event.record.status == "failed"
+        key, failed = event.record.key, event.record.status == "failed" and not is_out(event.record)
         self._end(key)
         self._weight_done += self.weights.pop(key, 0.0)
         self.n_done, self.n_failed = self.n_done + (not failed), self.n_failed + failed

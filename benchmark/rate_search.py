@@ -6,10 +6,12 @@ Pure: planning asks for seeds, executors for winners. Validation alone decides, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark.cards import Choice, Switches
+from benchmark.cards import Choice, Protocol, Record, Role, Switches, TaskCard
+from benchmark.errors import TrainingError
 
 BASE_SEED = 12345  # LoVT, configs/base_config.yaml; run r of any task has BASE_SEED + r
 N_SEEDS = {"one-seed": 1, "two-seeds": 2}
@@ -22,6 +24,12 @@ def seeds(switches: Switches) -> tuple[int, ...]:
     if switches.selection == "one-seed":
         return (BASE_SEED,)
     return tuple(BASE_SEED - k for k in range(N_SEEDS[switches.selection], 0, -1))
+
+
+def n_runs(protocol: Protocol, task: TaskCard) -> int:
+    """Runs of a task's search, those beyond the edge of its grid included, which may not be needed; 0 where nothing is searched."""
+    grid, tries = protocol.grid_of(task.head, task.encoder) or task.recipe.grid, len(seeds(protocol.switches))
+    return tries * (len(grid) + (protocol.switches.grid_edge == "extended")) if len(grid) > 1 else 0
 
 
 def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
@@ -41,6 +49,58 @@ def beyond(grid: Sequence[float], rate: float) -> float | None:
     if rate == min(grid):
         return _rounded(rate / STEP)
     return None
+
+
+@dataclass(frozen=True)
+class Try:
+    """A selection run that ended.
+
+    Attributes:
+        rate: None for one beyond the edge of the grid, which follows from the others.
+        value: of the selection metric; None where training failed, as at a rate that is too high.
+    """
+
+    rate: float | None
+    value: float | None
+
+
+def failed_in_training(record: Record) -> bool:
+    """Whether the training of a selection run failed, and not something that says nothing of its rate."""
+    return record.failure is not None and record.failure.kind == TrainingError.__name__
+
+
+def is_out(record: Record) -> bool:
+    """True of a selection run whose rate cannot win because training failed there: the search goes on, and nothing is to be mended."""
+    experiment = record.job.experiment
+    return experiment.role is Role.SELECTION and experiment.switches.selection == "two-seeds" and failed_in_training(record)
+
+
+def try_of(record: Record) -> Try:
+    """A selection run on record, of those that were needed."""
+    experiment = record.job.experiment
+    return Try(experiment.learning_rate, record.validation.get(experiment.select) if record.status == "ok" else None)
+
+
+def choice_of(grid: Sequence[float], tries: Iterable[Try]) -> Choice | None:
+    """What selection runs come to, those of one rate in the order of their seeds; None where training failed at every rate of the grid.
+
+    A rate at which one run failed is out. Runs beyond the edge stand beside those of the grid where they were needed.
+    """
+    tried: dict[float | None, list[float | None]] = {}
+    for one in tries:
+        tried.setdefault(one.rate, []).append(one.value)
+    further = tried.pop(None, None)
+    values = {rate: [v for v in found if v is not None] for rate, found in tried.items() if rate is not None and None not in found}
+    failed = [rate for rate in tried if rate is not None and rate not in values]
+    if not values:
+        return None
+    edge = None if further is None else beyond(grid, winner(list(values), values))
+    if edge is not None and further is not None:
+        if None in further:
+            failed.append(edge)
+        else:
+            values[edge] = [v for v in further if v is not None]
+    return choice(grid, values, failed)
 
 
 def choice(grid: Sequence[float], values: Mapping[float, Sequence[float]], failed: Sequence[float] = ()) -> Choice:

@@ -79,7 +79,7 @@ OTHERWISE = {
     "Choice.failed": "by whoever checks a search, beside the records of its runs",
     "Record.choice": "as `Record.warnings` say it (`rate_search.sentences`); whole for whoever checks a search",
     "DatasetCard.image_source": "as `DatasetCard.family`, in `lobe list datasets`",
-    "DatasetCard.patients_of": "as `DatasetCard.cluster`",
+    "DatasetCard.patients_of": "by the headline, which resamples such patients together (`report.contenders`)",
     "Record.schema_version": "of the raw JSON, before there is a record (`store`)",
     "Failure.traceback": "by whoever mends the code, in the record: it may hold paths, so no page shows it",
 }

@@ -11,7 +11,7 @@ from benchmark import kinds, registry
 from benchmark.cards import READ_BY_TRAINING, BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
 from benchmark.plan import About, NamedBackbone, Settings, plan
-from benchmark.rate_search import BASE_SEED, select_learning_rate
+from benchmark.rate_search import BASE_SEED, n_runs, select_learning_rate
 
 
 def dataset_ref(name: str) -> DatasetRef:
@@ -43,6 +43,7 @@ def test_lovt_18_is_136_training_runs_46_for_selection_and_90_final():
     jobs = lovt_jobs()
     roles = [job.experiment.role for job in jobs]
     assert (roles.count(Role.SELECTION), roles.count(Role.FINAL), len({job.key for job in jobs})) == (46, 90, 136)
+    assert sum(n_runs(registry.protocol("published"), registry.task(name)) for name in registry.suite("lovt-18").tasks) == 46
 
 
 def test_final_jobs_wait_for_every_entry_of_their_grid():
@@ -231,6 +232,7 @@ def test_every_rate_of_the_protocols_grid_is_tried_twice_and_its_edge_is_waited_
     assert all(set(job.depends_on) == {one.key for one in tries} for job in beyond)
     assert all(set(job.depends_on) == {one.key for one in (*tries, *beyond)} for job in finals)
     assert {job.labels.run for job in (*tries, *beyond)} == {0, 1}
+    assert n_runs(registry.protocol("lobe"), registry.task(task)) == len(tries) + len(beyond)
 
 
 def test_no_reported_run_has_a_seed_that_chose_its_rate() -> None:
@@ -313,3 +315,17 @@ def test_a_switch_of_a_kind_is_in_the_keys_of_all_its_heads_and_of_no_other_kind
     changed = {job.experiment.head for job, before in zip(then, now, strict=True) if job.key != before.key}
     assert changed == {"linear", "unet", "yolov3"}
     assert any(job.key == before.key for job, before in zip(then, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "read"),
+    [
+        ("rsna-linear-frozen-10", {"dice_loss": "per-class", "scored_in": "original", "linear_grid": "7x7"}),
+        ("covid-rural-unet-frozen-100", {"dice_loss": "per-class", "scored_in": "original"}),
+        ("rsna-yolov3-frozen-10", {"scored_in": "original"}),
+    ],
+)
+def test_rules_of_loss_and_scoring_reach_the_jobs_they_are_about_and_no_others(task: str, read: dict[str, str]) -> None:
+    names = {"dice_loss", "scored_in", "linear_grid"}
+    for job in lobe_jobs(task):
+        assert job.experiment.switches.model_dump(mode="json", include=names) == read

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark import registry
-from benchmark.rate_search import BASE_SEED, STEP, beyond, choice, chosen, seeds, sentences, winner
+from benchmark.rate_search import BASE_SEED, STEP, Try, beyond, choice, choice_of, chosen, seeds, sentences, winner
 
 GRID = (1e-4, 1e-3, 1e-2)
 
@@ -83,3 +83,10 @@ def test_a_rate_at_which_training_failed_cannot_win_and_one_beyond_the_edge_is_s
     made = choice(GRID, {1e-4: (0.1, 0.1), 1e-3: (0.2, 0.2), 1e-2: (0.3, 0.3)}, failed=(3.16e-2,))
     assert (chosen(made), made.beyond, made.failed) == (1e-2, 3.16e-2, (3.16e-2,))
     assert math.isfinite(sum(value for of_rate in made.values for value in of_rate))
+
+
+def test_where_every_rate_of_the_grid_fails_nothing_is_chosen() -> None:
+    assert choice_of(GRID, [Try(rate, None) for rate in GRID for _ in range(2)]) is None
+    one_left = choice_of(GRID, [Try(rate, 0.1 if rate == 1e-3 else None) for rate in GRID for _ in range(2)])
+    assert one_left is not None
+    assert (chosen(one_left), one_left.failed, one_left.uncertain) == (1e-3, (1e-4, 1e-2), False)

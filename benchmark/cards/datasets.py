@@ -108,7 +108,3 @@ class DatasetCard(Card):
     def family(self) -> str:
         """Name of the source family of its images."""
         return self.image_source or self.folder
-
-    def cluster(self, patient: str) -> str:
-        """Name of a patient that is the same wherever a release names this person."""
-        return f"{self.patients_of or self.folder}/{patient}"

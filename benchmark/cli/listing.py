@@ -12,6 +12,7 @@ from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, Pro
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson
 from benchmark.cli.show import show_rows
+from benchmark.rate_search import n_runs
 
 list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
@@ -36,7 +37,7 @@ def list_tasks(
             "labels_percent": card.fraction * 100,
             "metric": card.report,
             "runs": card.runs,
-            "training_runs": card.runs + (len(card.recipe.grid) if len(card.recipe.grid) > 1 else 0),
+            "training_runs": card.runs + n_runs(registry.protocol(card.protocols[0]), card),
             "suites": suites[name],
             "protocols": list(card.protocols),
             "version": card.version,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmark import rate_search
 from benchmark.cards import Choice, EncoderMode, Job, Record, Role
-from benchmark.errors import LobeError, NotSelected, TrainingError
+from benchmark.errors import LobeError, NotSelected
 from benchmark.events import Event, Finished, Started
 from benchmark.execute import gang, spool
 from benchmark.faults import of_environment
@@ -279,10 +279,9 @@ def features_read(job: Job) -> str | None:
 
 
 def outcome_of(record: Record) -> Outcome:
-    job, failure = record.job.experiment, record.failure
-    value = record.validation.get(job.select) if record.status == "ok" else None
-    training = failure is not None and failure.kind == TrainingError.__name__
-    return Outcome(record.key, job.learning_rate or 0.0, value, of_environment(failure), training, needed=not record.not_needed)
+    rate, value = record.job.experiment.learning_rate or 0.0, rate_search.try_of(record).value
+    training = rate_search.failed_in_training(record)
+    return Outcome(record.key, rate, value, of_environment(record.failure), training, needed=not record.not_needed)
 
 
 def _learning_rate(job: Job, search: Search) -> float | None:
@@ -308,31 +307,13 @@ def _learning_rate(job: Job, search: Search) -> float | None:
 
 def _choice(job: Job, found: Sequence[Outcome]) -> Choice:
     """What the outcomes of selection runs come to. A rate at which training fails is out where a grid is the protocol's, wide for all."""
-    grid = job.experiment.recipe.grid
     tolerant = job.experiment.switches.selection == "two-seeds"
     lost = [o for o in found if o.value is None and o.needed and not (tolerant and o.training)]
-    if lost:
-        raise _not_selected(lost)
-    values: dict[float, list[float]] = {}
-    out: dict[float, None] = {}
-    for outcome in found:
-        if outcome.learning_rate and outcome.value is None:
-            out[outcome.learning_rate] = None
-        elif outcome.learning_rate and outcome.value is not None:
-            values.setdefault(outcome.learning_rate, []).append(outcome.value)
-    for rate in out:
-        values.pop(rate, None)
-    if not values:
-        raise _not_selected(found)
-    further = [o for o in found if not o.learning_rate and o.needed]
-    if further:
-        edge = rate_search.beyond(grid, rate_search.winner(list(values), values))
-        assert edge is not None
-        if any(o.value is None for o in further):
-            out[edge] = None
-        else:
-            values[edge] = [o.value for o in further if o.value is not None]
-    return rate_search.choice(grid, values, tuple(out))
+    tries = (rate_search.Try(o.learning_rate or None, o.value) for o in found if o.needed)
+    made = None if lost else rate_search.choice_of(job.experiment.recipe.grid, tries)
+    if made is None:
+        raise _not_selected(lost or found)
+    return made
 
 
 def _not_selected(lost: Sequence[Outcome]) -> LobeError:

@@ -32,6 +32,7 @@ from benchmark.report.material import gathered
 from benchmark.report.pages import write_page
 from benchmark.report.rows import ResampledOf
 from benchmark.report.shell import Shell
+from benchmark.report.standings import FrozenPanel
 from benchmark.shelf import Refused
 from benchmark.submission.trust import Trust
 
@@ -49,6 +50,7 @@ def write_site(
     refused: Sequence[Refused] = (),
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
+    panels: Sequence[FrozenPanel] = (),
 ) -> Path:
     """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv,
         label_curves.csv, references.csv); returns index.html.
@@ -61,13 +63,14 @@ def write_site(
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
+        panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
 
     Raises:
         UsageError: an overlay is no PNG file.
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
-    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust)
+    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust, panels=panels)
     shell = Shell(report, title)
     shell.written.update(assets.write(report))
     galleries = gallery_page.collect(shell, material, overlays or {})
