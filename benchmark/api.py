@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark import planned as planned_jobs
-from benchmark import resolve
+from benchmark import registry, resolve
 from benchmark.cards import Record
 from benchmark.errors import DamagedResult, UsageError
 from benchmark.events import EpochEnded, Finished
@@ -233,6 +233,7 @@ def write_report(
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
+                panels=list(registry.panels().values()),
             )
     if made_of is not None and not refused:
         shelves[0].keep_page(REPORT, unchanged.written(report, made_of))

@@ -25,6 +25,7 @@ class BackboneFacts:
     Attributes:
         name: as in the records.
         parameters: of the encoder; None where no job kept it frozen, and the records do not tell it from the head.
+        macs: of the encoder for one image, the most of any input side; None where not recorded.
         seconds: of all its jobs, searches included.
         account: how many tensors of the weights file met which fate, each set of counts that its jobs have.
         digests: of its weights; more than one where runs of one name had other weights.
@@ -35,6 +36,7 @@ class BackboneFacts:
     architecture: str
     random: bool
     parameters: int | None
+    macs: int | None
     seconds: float
     n_jobs: int
     account: tuple[tuple[tuple[str, int], ...], ...]
@@ -83,12 +85,14 @@ def millions(count: int | None) -> str:
 def _facts(name: str, records: list[Record]) -> BackboneFacts:
     first = records[0].job.experiment.backbone
     frozen = [record for record in records if record.job.experiment.encoder is EncoderMode.FROZEN and record.parameters.get("frozen")]
+    known = next((record.parameters["encoder"] for record in records if "encoder" in record.parameters), None)
     accounts = dict.fromkeys(tuple(sorted((fate, n) for fate, n in record.account.items())) for record in records if record.account)
     return BackboneFacts(
         name=name,
         architecture=f"{first.family}:{first.model}",
         random=all(is_random(record.job.experiment) for record in records),
-        parameters=max((record.parameters["frozen"] for record in frozen), default=None),
+        parameters=known or max((record.parameters["frozen"] for record in frozen), default=None),
+        macs=max((record.macs["encoder"] for record in records if "encoder" in record.macs), default=None),
         seconds=sum(sum(record.timings_s.values()) for record in records),
         n_jobs=len(records),
         account=tuple(accounts),

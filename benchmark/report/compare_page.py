@@ -62,17 +62,24 @@ def _table(shell: Shell, place: int, ranked: Ranked) -> dict[str, Any]:
             cells[label][number] = found
     for label, mine in cells.items():
         shell.add(data_files.write(shell.report, f"compare/{place}/{addresses.name_of(label)}", mine))
-    of_headline = [one for one in standings.rows if one.headline is not None]
-    shell.add(data_files.write(shell.report, f"compare/{place}/pairs", standings.adjusted_p))
+    pairs = {"p": _known(standings.adjusted_p), "half_widths": _known(standings.pair_half_widths)}
+    shell.add(data_files.write(shell.report, f"compare/{place}/pairs", pairs))
+    by_label = {one.label: one for one in standings.rows}
+    of_headline = [by_label[label] for label in standings.ranked]
     return {
         "title": title_of(standings),
-        "backbones": [[label, addresses.name_of(label), addresses.backbone_page(board.name_of(label))] for label in board.backbones],
+        "backbones": [[label, addresses.name_of(label), addresses.backbone_page(board.names[label])] for label in board.backbones],
         "columns": [
             {"task": column.title, "metric": column.metric_title, "page": addresses.task_page(column.task)} for column in board.columns
         ],
-        "headlines": [[one.label, one.headline, one.half_width, str(one.band or "")] for one in of_headline],
+        "headlines": [[one.label, one.headline, str(one.band or "")] for one in of_headline],
         "sentence": standings.sentence,
     }
+
+
+def _known(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]:
+    """In five digits; null where nothing is known."""
+    return [[float(f"{value:.5g}") if math.isfinite(value) else None for value in line] for line in matrix]
 
 
 def _cells(rows: dict[str, Row], labels: Sequence[str]) -> dict[str, dict[str, Any]]:

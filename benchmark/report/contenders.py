@@ -13,9 +13,11 @@ import numpy as np
 
 from benchmark import registry
 from benchmark.cards import Contamination
+from benchmark.report import tracks
 from benchmark.report.rows import Row
 from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, why_no_headline
 from benchmark.statistics.panel import Panel
+from benchmark.submission.trust import Trust, lowest
 
 OWN_RULES = (
     "task",
@@ -23,7 +25,6 @@ OWN_RULES = (
     "protocol",
     "prompts",
 )  # cards of one's own that make a number another one; a backbone of one's own does not
-TRUST = ("local", "reported", "recomputed", "re-scored", "re-run")  # rising
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Contender:
     by_task: dict[str, float]
     by_dataset: dict[str, float]
     contamination: dict[str, str]
-    trust: str
+    trust: Trust
     parameters: int | None
     macs: int | None
     cost_s: float | None
@@ -61,12 +62,13 @@ class Contender:
     tests: dict[str, str]
 
 
-def read(rows: Sequence[Row], panel: Panel | None) -> list[Contender]:
+def read(rows: Sequence[Row], panel: Panel | None, images: Mapping[str, str] | None = None) -> list[Contender]:
     """One for each label, in the order of their first rows.
 
     Args:
         rows: of one track, protocol, geometry, scale and kind of data.
         panel: of exactly the tasks that are averaged; None where nothing is.
+        images: task -> digest of the images and labels that the panel was measured on; rows of others are not measured by its scale.
     """
     splits: dict[str, Counter[str]] = {}
     for row in rows:
@@ -75,7 +77,7 @@ def read(rows: Sequence[Row], panel: Panel | None) -> list[Contender]:
     by_label: dict[str, list[Row]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
-    found = [_contender(label, mine, split_of, panel) for label, mine in by_label.items()]
+    found = [_contender(label, mine, split_of, panel, images or {}) for label, mine in by_label.items()]
     # All intervals at once: one alone takes as long as a hundred.
     known = [one.headline for one in found if one.headline is not None]
     half_of = dict(zip(map(id, known), half_widths(known), strict=True))
@@ -92,7 +94,7 @@ def comparable(contenders: Sequence[Contender]) -> set[str]:
     return {label for label, kind in kinds.items() if kind == most}
 
 
-def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], panel: Panel | None) -> Contender:
+def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], panel: Panel | None, images: Mapping[str, str]) -> Contender:
     cells = {row.task: row for row in rows if row.split == split_of[row.task] and (panel is None or row.task in panel.by_task)}
     shown = cells or {row.task: row for row in rows}
     head, unseen, why, by_task, by_dataset = None, None, "", {}, {}
@@ -104,6 +106,9 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         by_dataset = _by_dataset(by_task, cells, panel)
         seen = {task: Contamination(row.contamination) for task, row in cells.items()}
         why = _why_none(cells, measured, panel, seen)
+        strange = [task for task, row in cells.items() if row.dataset_digest != images.get(task, row.dataset_digest)]
+        if strange:
+            why = f"{why or 'no headline'}; on other images than the panel: {', '.join(strange)}"
         if not why:
             head = headline(measured, panel, sources=sources())
         clean = [task for task in panel.by_task if task not in seen or seen[task] not in SEEN]
@@ -124,9 +129,9 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         by_task=by_task,
         by_dataset=by_dataset,
         contamination={task: row.contamination for task, row in shown.items()},
-        trust=min((str(getattr(row, "trust", TRUST[0])) for row in shown.values()), key=TRUST.index),
+        trust=lowest(row.trust for row in shown.values()),
         parameters=next((cost.encoder_parameters for cost in costs if cost.encoder_parameters is not None), None),
-        macs=None,
+        macs=next((cost.encoder_macs for cost in costs if cost.encoder_macs is not None), None),
         cost_s=sum(cost.seconds for cost in costs) if costs else None,
         seeds={task: row.seeds for task, row in cells.items()},
         tests={task: row.resampled.test for task, row in cells.items() if row.resampled is not None},
@@ -139,7 +144,7 @@ def _in_order(cells: Mapping[str, Row], panel: Panel) -> list[tuple[str, Row]]:
 
 def _by_dataset(by_task: Mapping[str, float], cells: Mapping[str, Row], panel: Panel) -> dict[str, float]:
     """Of datasets on which every task of the panel was measured; what no row ran has the dataset of its card."""
-    cards, of = registry.tasks(), {task: row.dataset for task, row in cells.items()}
+    cards, of = tracks.tasks(), {task: row.dataset for task, row in cells.items()}
     dataset_of = {task: of.get(task) or (cards[task].dataset if task in cards else task) for task in panel.by_task}
     tasks_of: dict[str, list[str]] = {}
     for task, dataset in dataset_of.items():
@@ -173,10 +178,9 @@ def _measured(row: Row) -> Measured | None:
 def _patients_of(row: Row) -> str:
     """Name of the list of patients that several datasets have in common, where this one's patients are known."""
     card = registry.datasets().get(row.dataset)
-    known = row.resampled is not None and row.resampled.by_patient
-    return str(getattr(card, "patients_of", "") or "") if known else ""
+    return card.patients_of if card is not None and row.resampled is not None and row.resampled.by_patient else ""
 
 
 def sources() -> Mapping[str, str]:
     """Dataset -> family of releases that were drawn from one collection of images."""
-    return {name: family for name, card in registry.datasets().items() if (family := getattr(card, "image_source", ""))}
+    return {name: card.family for name, card in registry.datasets().items()}

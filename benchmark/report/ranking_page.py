@@ -13,13 +13,30 @@ from benchmark.report.figures import Dot, Panel
 from benchmark.report.material import Material, Ranked
 from benchmark.report.provenance import duration, summary
 from benchmark.report.shell import Shell
+from benchmark.report.standings import Standing, Standings
 from benchmark.report.tables import Board, Column
-from benchmark.report.unranked import Standing, Standings
+from benchmark.submission.trust import MEANINGS
 
-DOWNLOADS = ("leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "metrics.csv", "curves.csv", "anchors.csv")
+DOWNLOADS = (
+    "leaderboard.csv",
+    "leaderboard.json",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "metrics.csv",
+    "curves.csv",
+    "label_curves.csv",
+    "references.csv",
+    "anchors.csv",
+)
 CELLS_ON_FIRST_PAGE = 1200  # a score with its link takes about 150 bytes
 BACKBONES_IN_ONE_PLOT = 12
 
+TRACKS = {
+    "linear-frozen": "linear head, frozen encoder",
+    "head-frozen": "larger heads, frozen encoder",
+    "fine-tuned": "fine-tuned encoder",
+    "text": "text and image, nothing trained",
+}
 SEEN = {
     Contamination.NONE.value: "nothing of these images",
     Contamination.SOURCE.value: "other images of the same source",
@@ -53,6 +70,26 @@ class Line:
         return numbers.DASH if one.headline is None else signed(one.headline, one.half_width)
 
     @property
+    def band(self) -> str:
+        return numbers.DASH if self.standing.band is None else str(self.standing.band)
+
+    @property
+    def why_none(self) -> str:
+        """A clause that says that there is no headline, and why."""
+        why = self.standing.why_none
+        return why if why.startswith("no headline") else f"no headline: {why}"
+
+    @property
+    def unseen(self) -> str:
+        """Beside a missing headline: that over the datasets which pretraining did not see."""
+        one = self.standing
+        return "" if one.unseen is None else f"over what pretraining did not see: {signed(one.unseen, one.unseen_half_width)}"
+
+    def on_dataset(self, name: str) -> str:
+        value = self.standing.by_dataset.get(name)
+        return numbers.DASH if value is None else f"{value:+.2f}"
+
+    @property
     def seen(self) -> str:
         """The worst mark of its tasks."""
         return max(self.standing.contamination.values(), key=list(SEEN).index, default=Contamination.UNKNOWN.value)
@@ -63,12 +100,21 @@ class Line:
         return SEEN[self.seen] + (f" ({len(worst)} of {len(self.standing.contamination)} tasks)" if self.seen != "none" else "")
 
     @property
+    def n_parameters(self) -> int | None:
+        """Of the encoder; where no record says, of what was kept frozen."""
+        return self.standing.parameters if self.facts is None else self.standing.parameters or self.facts.parameters
+
+    @property
     def parameters(self) -> str:
-        return millions(self.standing.parameters)
+        return millions(self.n_parameters)
+
+    @property
+    def n_macs(self) -> int | None:
+        return self.standing.macs if self.facts is None else self.standing.macs or self.facts.macs
 
     @property
     def macs(self) -> str:
-        return numbers.DASH if self.standing.macs is None else f"{self.standing.macs / 1e9:,.1f} G"
+        return numbers.DASH if self.n_macs is None else f"{self.n_macs / 1e9:,.1f} G"
 
     @property
     def cost(self) -> str:
@@ -96,15 +142,32 @@ def page_of(place: int, standings: Standings) -> str:
 
 
 def title_of(standings: Standings) -> str:
-    """What tells one table from another, in words."""
-    marks = ["limited runs"] * (standings.scale == "limited") + ["phantom data"] * standings.phantom
-    parts = (standings.suite, standings.track, standings.geometry, f"protocol {standings.protocol}", *marks)
-    return " · ".join(filter(None, parts))
+    """What a table is of, in words."""
+    return " · ".join(filter(None, _parts(standings)))
+
+
+def short_titles(tables: Sequence[Standings]) -> list[str]:
+    """What tells each table from the others."""
+    parts = [_parts(one) for one in tables]
+    differs = [i for i in range(len(parts[0]) if parts else 0) if len({one[i] for one in parts}) > 1]
+    return [" · ".join(filter(None, (one[i] for i in differs))) or title_of(table) for one, table in zip(parts, tables, strict=True)]
+
+
+def _parts(standings: Standings) -> tuple[str, ...]:
+    return (
+        TRACKS.get(standings.track, standings.track),
+        f"suite {standings.suite}" if standings.suite else "",
+        f"protocol {standings.protocol}",
+        f"{standings.geometry} geometry" if standings.geometry else "",
+        "limited runs" * (standings.scale == "limited"),
+        "phantom data" * standings.phantom,
+    )
 
 
 def write(shell: Shell, material: Material) -> None:
     """Writes the front page and the other tables; an empty site has a front page that says so."""
-    choices = [(page_of(place, one.standings), title_of(one.standings)) for place, one in enumerate(material.tables)]
+    titles = short_titles([one.standings for one in material.tables])
+    choices = [(page_of(place, one.standings), title) for place, (one, title) in enumerate(zip(material.tables, titles, strict=True))]
     facts = summary(material.records, n_backbones=len({row.label for row in material.rows}), planned=material.planned)
     everywhere = {
         "choices": choices,
@@ -114,6 +177,7 @@ def write(shell: Shell, material: Material) -> None:
         "interval": tables.INTERVAL,
         "about_anchors": tables.ANCHORS,
         "downloads": DOWNLOADS,
+        "levels_of_trust": {level.value: meaning for level, meaning in MEANINGS.items()},
     }
     for place, ranked in enumerate(material.tables):
         _write(shell, material, ranked, choices[place][0], everywhere, place)
@@ -157,6 +221,7 @@ def score_table(board: Board) -> ScoreTable:
 def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhere: dict[str, Any], place: int) -> None:
     standings, board = ranked.standings, ranked.board
     lines = lines_of(standings, material)
+    z_datasets = list(dict.fromkeys(name for line in lines for name in line.standing.by_dataset))
     small = len(board.backbones) * len(board.columns) <= CELLS_ON_FIRST_PAGE
     scores_page = f"{addresses.TABLES}/scores-{place}.html"
     shown: dict[str, Any] = {
@@ -167,8 +232,9 @@ def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhe
         "board": board,
         "scores": score_table(board) if small else None,
         "scores_page": scores_page,
+        "z_datasets": z_datasets if len(z_datasets) > 1 else [],
         "has_headlines": any(line.standing.headline is not None for line in lines),
-        "has_macs": any(line.standing.macs is not None for line in lines),
+        "has_macs": any(line.n_macs is not None for line in lines),
         "headline_figure": _headline_figure(shell, lines, place),
         "score_figure": _score_figure(shell, board, place) if small else "",
         "warnings": board.warnings(),
@@ -183,7 +249,7 @@ def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhe
 
 def _headline_figure(shell: Shell, lines: Sequence[Line], place: int) -> str:
     dots = tuple(
-        Dot(one.label, one.headline, one.half_width, f"{line.headline}, rank {one.band}", one.random)
+        Dot(one.label, one.headline, one.half_width, f"{line.headline}, rank {line.band}", one.random)
         for line in lines
         if (one := line.standing).headline is not None
     )

@@ -17,6 +17,7 @@ class Cost:
         seconds_per_run: mean over final runs; None without one.
         devices: that they ran on, in alphabetical order.
         encoder_parameters, trained_parameters: of a final run; None where no record says.
+        encoder_macs: multiply-adds of the encoder for one image; likewise.
     """
 
     seconds: float
@@ -24,6 +25,7 @@ class Cost:
     devices: tuple[str, ...]
     encoder_parameters: int | None
     trained_parameters: int | None
+    encoder_macs: int | None
 
 
 def cost_of(records: Sequence[Record]) -> Cost | None:
@@ -39,4 +41,5 @@ def cost_of(records: Sequence[Record]) -> Cost | None:
         devices=tuple(sorted({record.environment["device"] for record in records if record.environment.get("device")})),
         encoder_parameters=known.get("encoder"),
         trained_parameters=known.get("trained"),
+        encoder_macs=next((record.macs["encoder"] for record in finals if "encoder" in record.macs), None),
     )

@@ -57,6 +57,7 @@ class Row:
         n_images: split -> images as the first run used them; empty where the records do not say.
         unit: what `runs` are: runs, or checkpoints of a recipe (`report.recipes`).
         trust: the lowest level of its records.
+        dataset_digest: of the images and labels that its runs used.
     """
 
     backbone: str
@@ -99,6 +100,7 @@ class Row:
     n_images: Mapping[str, int] = field(default_factory=dict)
     unit: str = RUNS
     trust: Trust = Trust.LOCAL
+    dataset_digest: str = ""
 
     @property
     def n_missing(self) -> int:
@@ -235,6 +237,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         cost=cost_of(records),
         n_images={split: counts.get("images", 0) for split, counts in next((r.counts for r in gathered.finals if r.counts), {}).items()},
         trust=lowest(trust.get(record.key, Trust.LOCAL) for record in records),
+        dataset_digest=experiment.dataset.digest,
     )
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from benchmark.cards import Job, Record
 from benchmark.report import (
+    against,
     anchor_rows,
     assets,
     backbone_pages,
     beside,
     compare_page,
     gallery_page,
+    label_curves,
     papers_page,
     ranking_page,
     records_page,
@@ -31,6 +33,7 @@ from benchmark.report.material import gathered
 from benchmark.report.pages import write_page
 from benchmark.report.rows import ResampledOf
 from benchmark.report.shell import Shell
+from benchmark.report.standings import FrozenPanel
 from benchmark.shelf import Refused
 from benchmark.submission.trust import Trust
 
@@ -48,8 +51,11 @@ def write_site(
     refused: Sequence[Refused] = (),
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
+    panels: Sequence[FrozenPanel] = (),
 ) -> Path:
-    """Writes `<out>/report/` (pages with data and assets, leaderboard.{csv,json,md,tex}, {metrics,curves,anchors}.csv); returns index.html.
+    """Writes `<out>/report/` and returns its index.html.
+
+    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, {metrics,curves,label_curves,references,anchors}.csv.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -59,13 +65,14 @@ def write_site(
         refused: stored records that may not be believed: named, and counted as gaps of the rows they were planned for.
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
+        panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
 
     Raises:
         UsageError: an overlay is no PNG file.
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
-    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust)
+    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust, panels=panels)
     shell = Shell(report, title)
     shell.written.update(assets.write(report))
     galleries = gallery_page.collect(shell, material, overlays or {})
@@ -81,6 +88,8 @@ def write_site(
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
     write_page(report / "anchors.csv", anchor_rows.to_csv(material.rows))
+    write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
+    write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()

@@ -12,16 +12,18 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmark import registry
-from benchmark.report import contenders
+from benchmark import task_rules
+from benchmark.cards import PanelCard
+from benchmark.report import contenders, tracks
+from benchmark.report.against import reference_label
 from benchmark.report.contenders import Contender
 from benchmark.report.rows import Row
-from benchmark.report.tracks import track_of
 from benchmark.statistics.bands import RankBand, rank_bands, tied_for_best
 from benchmark.statistics.families import holm_all_pairs
 from benchmark.statistics.headline import Headline, Pairs, all_pairs
 from benchmark.statistics.levels import Seeds
 from benchmark.statistics.panel import Panel
+from benchmark.submission.trust import Trust
 
 NO_PANEL = "no reference panel has been measured for these tasks"
 LIMITED = "limited runs are never ranked"
@@ -58,7 +60,7 @@ class Standing:
         by_dataset: dataset -> mean z over its tasks of the table; of complete datasets alone.
         why_none: why there is no headline, no interval or no rank, a clause without a full stop; empty where there are all.
         contamination: task -> what pretraining saw of its dataset.
-        trust: the lowest of its cells.
+        trust: the lowest level of its cells.
         parameters, macs: of the encoder; None where no record says.
         cost_s: of all its jobs in this table.
         unseen: where pretraining saw some tasks' data: the headline over the others, which ranks nothing.
@@ -76,7 +78,7 @@ class Standing:
     by_dataset: dict[str, float]
     why_none: str
     contamination: dict[str, str]
-    trust: str
+    trust: Trust
     parameters: int | None
     macs: int | None
     cost_s: float | None
@@ -147,10 +149,10 @@ def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[S
 
 def _tasks_of(suite: str, rows: Sequence[Row]) -> dict[str, None]:
     """Tasks that a suite ranks, in its order; of a suite that is not known here, those its rows were planned for."""
-    card = registry.suites().get(suite)
+    card = tracks.suites().get(suite)
     if card is None:
         return dict.fromkeys(row.task for row in rows if row.suite == suite)
-    return dict.fromkeys(getattr(card, "core", ()) or card.tasks)
+    return dict.fromkeys(card.core)
 
 
 def _by_track(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -173,9 +175,9 @@ def _table(
         sorted({row.task for row in rows}, key=lambda task: (list(order).index(task) if task in order else len(order), task))
     )
     tasks = tuple(run) if panel is None else tuple(panel.by_task)
-    entrants = contenders.read(rows, panel)
-    card = registry.suites().get(suite)
-    reference = str(getattr(card, "reference", "") or "")
+    entrants = contenders.read(rows, panel, _images_of(frozen))
+    card = tracks.suites().get(suite)
+    reference = "" if card is None else reference_label(card.reference)
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
@@ -185,9 +187,14 @@ def _table(
 
 def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
     """The panel's scales for one track; None where it has none. What no card knows has the track of the rows that ran it."""
-    cards, run = registry.tasks(), {row.task for row in rows}
-    mine = [task for task in panel.by_task if (track_of(cards[task]) == track if task in cards else task in run)]
+    cards, run = tracks.tasks(), {row.task for row in rows}
+    mine = [task for task in panel.by_task if (task_rules.track_of(cards[task]) == track if task in cards else task in run)]
     return panel.only(mine) if mine else None
+
+
+def _images_of(frozen: FrozenPanel | None) -> dict[str, str]:
+    """Task -> digest of the images and labels that a panel was measured on, where it says so."""
+    return {task: one.dataset_digest for task, one in frozen.tasks.items()} if isinstance(frozen, PanelCard) else {}
 
 
 def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:

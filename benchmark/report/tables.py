@@ -68,6 +68,13 @@ _EXPORTED: dict[str, Callable[[Row], Any]] = {
     "keys": lambda row: [run.key for run in row.runs],
     "custom": lambda row: list(row.custom),
     "contamination": lambda row: row.contamination,
+    "track": lambda row: row.track,
+    "geometry": lambda row: row.geometry,
+    "train_images": lambda row: row.n_images.get("train"),
+    "seconds": lambda row: None if row.cost is None else row.cost.seconds,
+    "encoder_parameters": lambda row: None if row.cost is None else row.cost.encoder_parameters,
+    "trained_parameters": lambda row: None if row.cost is None else row.cost.trained_parameters,
+    "encoder_macs": lambda row: None if row.cost is None else row.cost.encoder_macs,
 }
 
 
@@ -133,12 +140,9 @@ class Board:
         return {row.label for row in self.rows if row.random}
 
     @cached_property
-    def _names(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
+        """Label of a line -> its backbone, without what tells it from its variants."""
         return {row.label: row.backbone for row in self.rows}
-
-    def name_of(self, label: str) -> str:
-        """The backbone that a line is of, without what tells it from its variants."""
-        return self._names[label]
 
     def choices(self) -> dict[str, list[str]]:
         """What columns can be chosen by; what all of them share is left out."""
@@ -211,7 +215,16 @@ def boards(rows: Iterable[Row]) -> list[Board]:
     grouped: dict[tuple[bool, str, str], list[Row]] = {}
     for row in rows:
         grouped.setdefault((row.phantom, row.scale, row.protocol), []).append(row)
-    return [_board(*key, members) for key, members in sorted(grouped.items())]
+    return [board(*key, members) for key, members in sorted(grouped.items())]
+
+
+def board(phantom: bool, scale: str, protocol: str, rows: Sequence[Row]) -> Board:
+    """Of rows that share all three."""
+    cells = {(row.label, _column(row)): row for row in rows}
+    random = {row.label for row in rows if row.random}
+    labels = sorted({row.label for row in rows}, key=lambda label: (label not in random, label.lower()))
+    columns = tuple(dict.fromkeys(_column(row) for row in rows))
+    return Board(protocol, scale, phantom, columns, tuple(labels), cells)
 
 
 def split_text(split: str) -> str:
@@ -321,14 +334,6 @@ def anchor_dicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
         for name in board.anchors
         for value in board.anchor(name, column)
     ]
-
-
-def _board(phantom: bool, scale: str, protocol: str, rows: list[Row]) -> Board:
-    cells = {(row.label, _column(row)): row for row in rows}
-    random = {row.label for row in rows if row.random}
-    labels = sorted({row.label for row in rows}, key=lambda label: (label not in random, label.lower()))
-    columns = tuple(dict.fromkeys(_column(row) for row in rows))
-    return Board(protocol, scale, phantom, columns, tuple(labels), cells)
 
 
 def _column(row: Row) -> Column:

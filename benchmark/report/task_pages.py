@@ -30,7 +30,10 @@ class BackboneLine:
 
     row: Row
     facts: BackboneFacts | None
-    trust: str
+
+    @property
+    def trust(self) -> str:
+        return self.row.trust.value
 
     @property
     def seen(self) -> str:
@@ -146,7 +149,7 @@ def _section(
         id=id,
         title=" · ".join(filter(None, (board.title, tables.split_text(column.split)))),
         column=column,
-        lines=tuple(BackboneLine(row, material.facts.get(row.backbone), "local") for row in rows),
+        lines=tuple(BackboneLine(row, material.facts.get(row.backbone)) for row in rows),
         anchors=anchors,
         gains=tuple(gains),
         leaks=tuple(leaks),

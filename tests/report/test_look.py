@@ -8,7 +8,6 @@ import io
 from pathlib import Path
 
 import benchmark
-from benchmark import registry
 from benchmark.report import tables
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
@@ -54,7 +53,6 @@ def test_templates_and_styles_lie_in_the_room() -> None:
 
 
 def test_a_further_column_is_one_entry_and_reaches_csv_and_json_without_new_records(make, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(registry, "datasets", dict)
     records = make.runs([0.20, 0.22, 0.24], task="rsna-yolov3-frozen-10")
     before = [record.model_dump_json() for record in records]
     monkeypatch.setattr(tables, "_EXPORTED", {"best_run_percent": lambda row: 100 * max(run.value for run in row.runs), **tables._EXPORTED})

@@ -13,7 +13,6 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from benchmark import registry
 from benchmark.cards import DISCLAIMER, Role
 from benchmark.encoders import naming
 from benchmark.errors import UsageError
@@ -22,12 +21,8 @@ from benchmark.report import ranking_page
 from benchmark.report.site import write_site
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+TABLES = ("metrics.csv", "curves.csv", "label_curves.csv", "references.csv")
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
-
-
-@pytest.fixture(autouse=True)
-def no_cards(monkeypatch):
-    monkeypatch.setattr(registry, "datasets", dict)
 
 
 class Elements(HTMLParser):
@@ -140,9 +135,7 @@ def test_folder_needs_no_network_and_every_link_has_its_target(make, tmp_path):
     front = write_site([*records, make.record(failure="No.", run=2)], tmp_path, title="T")
     folder = front.parent
     assert front == tmp_path / "report" / "index.html"
-    assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", "metrics.csv", "curves.csv"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {"leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex", *TABLES} <= {path.name for path in folder.iterdir()}
     pages = pages_of(folder)
     ids = {name: {attrs["id"] for _, attrs in Elements(text).tags if "id" in attrs} for name, text in pages.items()}
     for name, text in pages.items():
@@ -182,8 +175,9 @@ def test_axes_never_mix_metrics(make, tmp_path):
     records = [make.record(0.1, task=task) for task in make.tasks]
     forest = data_of(write_site(records, tmp_path, title="T").parent)["figures/scores-0"]
     headings = [note["text"] for note in forest["layout"]["annotations"]]
-    assert headings == [f"<b>{m} (%)</b>" for m in ("opacity Dice", "FROC (LoVT)", "mAP (LoVT)", "pneumothorax Dice")]
-    assert sum(len(trace["x"]) for trace in forest["data"] if trace.get("xaxis") == "x3" and "error_x" in trace) == 3
+    titles = ("opacity Dice", "FROC (LoVT)", "opacity box-mask Dice", "mAP (LoVT)", "pneumothorax Dice")
+    assert headings == [f"<b>{title} (%)</b>" for title in titles]
+    assert sum(len(trace["x"]) for trace in forest["data"] if trace.get("xaxis") == "x4" and "error_x" in trace) == 3
 
 
 @pytest.mark.parametrize(("phantom", "limit"), [(False, None), (True, None), (False, 16), (True, 16)])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from benchmark import registry
-from benchmark.cards import Contamination, Record, SuiteCard, Words
+from benchmark.cards import Contamination, PanelCard, Record, SuiteCard, Words
+from benchmark.cards.panels import PanelTask
 from benchmark.report import contenders
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
 from benchmark.report.standings import AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
+from benchmark.submission.trust import Trust
 from tests.statistics.vectors import DATASET_OF_TASK, N_ROWS, PATIENTS_OF_DATASET, board
 
 # One track of a suite: tasks 0 and 1 of one dataset, 2 and 3 of another, 4 of a third.
@@ -47,6 +49,7 @@ class Frozen:
         return Panel(MappingProxyType(dict(self.scales)), tuple(f"b{i}" for i in range(8)))
 
 
+MACS = {"encoder": 11, "head": 2}
 PANEL = Frozen(dict.fromkeys(TASKS, UNIT))
 
 
@@ -284,7 +287,31 @@ def test_a_suites_card_says_which_tasks_count_and_in_which_order(rows, monkeypat
     assert [(one.suite, one.shown) for one in found] == [("mine", card.tasks), ("", (TASKS[4], TASKS[1]))]
 
 
+def test_rows_on_other_images_than_the_panel_are_not_measured_by_its_scale(rows) -> None:
+    digests = {row.task: row.dataset_digest for row in rows({"a": 0.42})}
+    tasks = {task: PanelTask(metric="m", dataset_digest=digests[task], median=0.4, iqr=0.02, rises=True, reliability=0.9) for task in TASKS}
+    card = PanelCard(
+        version="v9", suite="mine", protocol="corrected", phantom=False, tasks=tasks, rows=(), made_by="T", frozen_on="2026-01-31"
+    )
+    elsewhere = [replace(row, dataset_digest="f" * 64) if row.task == TASKS[4] else row for row in rows({"edited": 0.44})]
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *elsewhere], [card]))
+    assert (table.panel, table.ranked) == ("v9", ("a", "b"))
+    assert table.rows[-1].why_none == f"no headline; on other images than the panel: {TASKS[4]}"
+
+
+def test_the_reference_is_named_as_tables_call_it(rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SuiteCard(name="mine", title="T", description="D", tasks=TASKS, reference="imagenet-resnet50")
+    monkeypatch.setattr(registry, "suites", lambda: {"mine": card})
+    assert only(standings(rows({"a": 0.42}))).reference == "ResNet-50 ImageNet"
+
+
+def test_a_standing_is_trusted_as_far_as_its_least_trusted_cell(rows) -> None:
+    levels = [Trust.RERUN, Trust.RECOMPUTED, Trust.RESCORED, Trust.RERUN, Trust.RERUN]
+    mixed = [replace(row, trust=level) for row, level in zip(rows({"a": 0.42}), levels, strict=True)]
+    assert only(standings(mixed, [PANEL])).rows[0].trust is Trust.RECOMPUTED
+
+
 def test_a_standing_says_what_its_cells_took_and_how_large_the_encoder_is(rows) -> None:
-    (one,) = only(standings(rows({"a": 0.42}, parameters={"trained": 5, "frozen": 7, "encoder": 7, "head": 5}), [PANEL])).rows
+    (one,) = only(standings(rows({"a": 0.42}, parameters={"trained": 5, "frozen": 7, "encoder": 7, "head": 5}, macs=MACS), [PANEL])).rows
     assert one.cost_s == pytest.approx(len(TASKS) * 5 * 13.5)
-    assert (one.parameters, one.trust) == (7, "local")
+    assert (one.parameters, one.macs, one.trust) == (7, 11, Trust.LOCAL)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
 from benchmark.cards import Failure
 from benchmark.report.site import write_site
 from benchmark.shelf import Refused
@@ -65,6 +64,7 @@ ALLOWED_TAGS = {
         "div",
         "details",
         "summary",
+        "br",
     ),
     *("table", "thead", "tbody", "tfoot", "tr", "th", "td", "label", "input", "select", "option", "button", "fieldset", "legend"),
     *("figure", "figcaption", "svg", "path"),
@@ -107,10 +107,8 @@ def site(make, tmp_path_factory) -> Path:
         failed = job.model_copy(update={"labels": labels.model_copy(update={"run": 1}), "experiment": second})
         broken = Failure(kind=payload, sentence=payload, traceback=payload)
         records.append(whole.model_copy(update={"job": failed, "key": failed.key, "status": "failed", "metrics": {}, "failure": broken}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "datasets", dict)
-        refused = [Refused(payload, payload) for payload in PAYLOADS]
-        return write_site(records, tmp_path_factory.mktemp("hostile"), title=PAYLOADS[0], refused=refused).parent
+    refused = [Refused(payload, payload) for payload in PAYLOADS]
+    return write_site(records, tmp_path_factory.mktemp("hostile"), title=PAYLOADS[0], refused=refused).parent
 
 
 def test_no_page_has_an_element_or_a_handler_that_a_record_made(site: Path):
@@ -118,7 +116,7 @@ def test_no_page_has_an_element_or_a_handler_that_a_record_made(site: Path):
     assert len(pages) > 3 * len(PAYLOADS) / 2
     for name, text in pages.items():
         for tag, attrs in Elements(text).tags:
-            assert tag in ALLOWED_TAGS, (name, tag)
+            assert tag in ALLOWED_TAGS or (tag, name) == ("style", "papers.html"), (name, tag)  # which stands without the site's files
             assert not [attribute for attribute in attrs if attribute.startswith("on") or attribute in ("autofocus", "style", "srcdoc")], (
                 name
             )

@@ -43,9 +43,10 @@
   function headline(table, pairs, a, b) {
     const at = [a, b].map(name => table.headlines.findIndex(([label]) => label === name));
     if (at.includes(-1)) return table.headlines.length ? `No headline of ${[a, b].filter((_, i) => at[i] < 0).join(" and ")}.` : table.sentence;
-    const [x, y] = at.map(i => table.headlines[i]), p = pairs[at[0]]?.[at[1]];
-    const effect = x[1] - y[1], said = p == null ? "" : `, p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`} (Holm, all pairs): ${p <= 0.05 ? (effect > 0 ? "higher" : "lower") : "not told apart"}`;
-    return `Headline ${signed(effect, 0.05)}${said}. Rank ${x[3]} and ${y[3]}.`;
+    const [x, y] = at.map(i => table.headlines[i]), p = pairs.p[at[0]]?.[at[1]], half = pairs.half_widths[at[0]]?.[at[1]];
+    const effect = x[1] - y[1], verdict = p <= 0.05 ? (effect > 0 ? "higher" : "lower") : "not told apart";
+    const said = p == null ? "" : `; p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`} after Holm's correction over all pairs: ${verdict}`;
+    return `Headline ${effect < 0 ? "" : "+"}${effect.toFixed(2)}${half == null ? "" : ` ± ${half.toFixed(2)}`}${said}. Ranks ${x[2]} and ${y[2]}.`;
   }
 
   function differences(table, index, a, b, i, j) {
@@ -110,8 +111,9 @@
   async function fill() {
     const { tables } = await lobe.load("compare/index");
     if (!tables.length) return;
-    const named = tables[tableChoice.value].backbones;
-    const wanted = [view.get("first") || first.value || named.at(-1)?.[1], view.get("second") || second.value || named[0]?.[1]];
+    const table = tables[tableChoice.value], named = table.backbones, known = name => named.some(([, one]) => one === name) ? name : "";
+    const ranked = table.headlines.map(([label]) => named.find(([one]) => one === label)[1]);
+    const wanted = [known(view.get("first")) || ranked[0] || named.at(-1)?.[1], known(view.get("second")) || ranked[1] || named[0]?.[1]];
     [first, second].forEach((one, n) => {
       one.replaceChildren(...named.map(([label, name]) => el("option", { value: name }, label)));
       one.value = wanted[n];
