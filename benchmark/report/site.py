@@ -12,17 +12,15 @@ from pathlib import Path
 
 from benchmark.cards import Job, Record
 from benchmark.report import (
-    against,
-    anchor_rows,
     assets,
     backbone_pages,
     beside,
     compare_page,
     gallery_page,
-    label_curves,
     papers_page,
     ranking_page,
     records_page,
+    table_files,
     tables,
     task_pages,
     typeset,
@@ -55,7 +53,8 @@ def write_site(
 ) -> Path:
     """Writes `<out>/report/` and returns its index.html.
 
-    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, {metrics,curves,label_curves,references,anchors}.csv.
+    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv
+    and the tables of `table_files`.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -87,9 +86,8 @@ def write_site(
     write_page(report / "leaderboard.tex", typeset.to_latex(material.rows))
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
-    write_page(report / "anchors.csv", anchor_rows.to_csv(material.rows))
-    write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
-    write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
+    for name, text in table_files.all_of(material).items():
+        write_page(report / name, text)
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()
