@@ -22,6 +22,12 @@ def report(
     trust: Annotated[
         str, typer.Option("--trust", help="Least level that a submission is shown from: reported, recomputed, re-scored or re-run.")
     ] = "recomputed",
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also groups.csv: scores by size of the finding, view, sex and age. Reads all statistics.")
+    ] = False,
+    recipe: Annotated[
+        list[str], typer.Option("--recipe", help="NAME=BACKBONE, once for each of three or more checkpoints that differ in their seed.")
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Writes the leaderboard page, tables and plots from stored records and accepted submissions; computes nothing."""
@@ -29,7 +35,13 @@ def report(
     from benchmark.submission.trust import Trust
 
     levels = tuple(level.value for level in Trust if level is not Trust.LOCAL)
-    written = write_report(out_folders, submissions=submissions, least=Trust(one_of("--trust", trust, levels)))
+    recipes: dict[str, list[str]] = {}
+    for name, separator, backbone in (each.partition("=") for each in recipe):
+        if not separator or not name or not backbone:
+            raise typer.BadParameter(f"{name}{separator}{backbone}: write NAME=BACKBONE.", param_hint="--recipe")
+        recipes.setdefault(name, []).append(backbone)
+    least = Trust(one_of("--trust", trust, levels))
+    written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes)
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
     if as_json:

@@ -7,7 +7,7 @@ somebody looks. Everything shown was computed in `material`; the modules of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.cards import Job, Record
@@ -22,6 +22,7 @@ from benchmark.report import (
     papers_page,
     ranking_page,
     records_page,
+    subgroups,
     tables,
     task_pages,
     typeset,
@@ -30,11 +31,15 @@ from benchmark.report.curve_data import CurveOf
 from benchmark.report.gallery_page import Overlays
 from benchmark.report.material import gathered
 from benchmark.report.pages import write_page
-from benchmark.report.rows import ResampledOf
+from benchmark.report.recipes import recipe_rows
+from benchmark.report.rows import ResampledOf, Row
 from benchmark.report.shell import Shell
 from benchmark.report.standings import FrozenPanel
+from benchmark.report.subgroups import Subgroup
 from benchmark.shelf import Refused
 from benchmark.submission.trust import Trust
+
+GroupsOf = Callable[[Sequence[Row]], list[Subgroup]]
 
 REPORT = "report"  # folder of the pages, in the output folder
 
@@ -51,9 +56,11 @@ def write_site(
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
     panels: Sequence[FrozenPanel] = (),
+    groups_of: GroupsOf | None = None,
+    recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv,
-        label_curves.csv, references.csv); returns index.html.
+        label_curves.csv, references.csv; if asked, groups.csv, recipes.csv); returns index.html.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -64,9 +71,11 @@ def write_site(
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
         panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
+        groups_of: rows -> their scores on parts of the test images, for groups.csv; None writes no such file.
+        recipes: name -> labels of the checkpoints that were pretrained alike, for recipes.csv.
 
     Raises:
-        UsageError: an overlay is no PNG file.
+        UsageError: an overlay is no PNG file, or a recipe has fewer than three checkpoints or one without a row.
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
@@ -87,7 +96,17 @@ def write_site(
     write_page(report / "curves.csv", curves.text())
     write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
     write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
+    _write_or_remove(report / "groups.csv", None if groups_of is None else subgroups.to_csv(groups_of(material.rows)))
+    _write_or_remove(report / "recipes.csv", tables.to_csv(recipe_rows(material.rows, recipes)) if recipes else None)
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()
     return report / "index.html"
+
+
+def _write_or_remove(path: Path, text: str | None) -> None:
+    """None takes away what an earlier report wrote."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_page(path, text)
