@@ -329,3 +329,33 @@ def test_rules_of_loss_and_scoring_reach_the_jobs_they_are_about_and_no_others(t
     names = {"dice_loss", "scored_in", "linear_grid"}
     for job in lobe_jobs(task):
         assert job.experiment.switches.model_dump(mode="json", include=names) == read
+
+
+@pytest.mark.parametrize(
+    ("task", "tried", "beyond", "reported"),
+    [
+        (
+            "rsna-linear-frozen-10-lobe-v1",
+            "5100cfd7db9a872fda45a3ddf96bb4a2",
+            "ecfc3baa5c74259cf52f036ede9fad1d",
+            "255d5e5383a3ced81436b710c55bfd61",
+        ),
+        (
+            "siim-unet-finetune-100-lobe-v1",
+            "a3df2f01ea6de9ca58c949000d6be5c7",
+            "b3c58c33f5095af76872d5b40f86c1a1",
+            "b2466d24684ff9a51e0cb85d08561c01",
+        ),
+        (
+            "object-cxr-yolov3-frozen-100-lobe-v1",
+            "c665d049b8471d9573e8b9cc765aa899",
+            "d039932342ed86260101df7034298c59",
+            "0695e158db46e609f166ad40d6093e8a",
+        ),
+    ],
+)
+def test_keys_of_the_leaderboards_first_version_stay(task: str, tried: str, beyond: str, reported: str) -> None:
+    jobs = plan([registry.task(task)], [named()], DATASETS, registry.protocol("lobe"), Settings())
+    assert jobs[0].key == tried
+    assert next(job.key for job in jobs if job.experiment.extends_grid) == beyond
+    assert jobs[-1].key == reported

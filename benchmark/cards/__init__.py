@@ -9,7 +9,7 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
-from benchmark.cards.panels import LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
+from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
@@ -25,6 +25,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SHARED_CARDS",
     "VOLATILE_FIELDS",
+    "Anchor",
     "AskedPrompts",
     "BackboneCard",
     "BackboneRef",

@@ -39,7 +39,7 @@ class BackboneSpec(Card):
         in_channels: channels its first layer takes; adaptation from three equal channels happens inside the encoder.
         strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
         embed_dim: width of the pooled embedding.
-        normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
+        normalisation: the backbone's own statistics; None means the author gave none, and the leaderboard's protocol refuses it.
         pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
         contamination: dataset -> what pretraining saw of it, where that does not follow from `pretraining` (`benchmark.contamination`).
         taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.

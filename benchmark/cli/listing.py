@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, PromptCard, Protocol, SuiteCard, Switches
 from benchmark.cli.app import app
-from benchmark.cli.options import AsJson
+from benchmark.cli.options import AsJson, SubmissionsOption
 from benchmark.cli.show import show_rows
 from benchmark.rate_search import n_runs
 
@@ -185,6 +185,18 @@ def list_prompts(as_json: AsJson = False) -> None:
         return {"classes": list(prompts.classes), "templates": len(prompts.templates), "source": prompts.source}
 
     _show("prompts", registry.prompts(), facts, as_json, ("name", "title", "classes", "templates", "source"))
+
+
+@list_app.command("submissions")
+def list_submissions(submissions: SubmissionsOption = None, as_json: AsJson = False) -> None:
+    """What happened to submissions, oldest first: accepted, withdrawn, corrected, superseded, and why."""
+    from benchmark.submission import history
+    from benchmark.submission.shown import default_folder
+
+    entries = history.read(submissions or default_folder())
+    standing = history.standing(entries)
+    rows = [{**entry.model_dump(mode="json"), "stands": standing.get(entry.id) is entry} for entry in entries]
+    show_rows(rows, as_json, ("date", "what", "id", "trust", "backbones", "stands", "why"))
 
 
 def _rows(section: str, cards: Mapping[str, AnyCard], facts: Callable[[AnyCard], dict[str, Any]]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ DOWNLOADS = (
     "curves.csv",
     "label_curves.csv",
     "references.csv",
+    "anchors.csv",
 )
 CELLS_ON_FIRST_PAGE = 1200  # a score with its link takes about 150 bytes
 BACKBONES_IN_ONE_PLOT = 12

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmark.cards import Job, Record
 from benchmark.report import (
     against,
+    anchor_rows,
     assets,
     backbone_pages,
     beside,
@@ -59,8 +60,10 @@ def write_site(
     groups_of: GroupsOf | None = None,
     recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Writes `<out>/report/` (pages, their data and assets, leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv,
-        label_curves.csv, references.csv; if asked, groups.csv, recipes.csv); returns index.html.
+    """Writes `<out>/report/` and returns its index.html.
+
+    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, {metrics,curves,label_curves,references,anchors}.csv;
+    where they are asked for, groups.csv and recipes.csv.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -94,6 +97,7 @@ def write_site(
     write_page(report / "leaderboard.tex", typeset.to_latex(material.rows))
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
+    write_page(report / "anchors.csv", anchor_rows.to_csv(material.rows))
     write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
     write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
     _write_or_remove(report / "groups.csv", None if groups_of is None else subgroups.to_csv(groups_of(material.rows)))

@@ -70,12 +70,14 @@ def accept(
         raise UsageError(f"{file} is incomplete: {found.missing[0]} --incomplete accepts it; such rows have no rank.")
     replaced = None if replaces is None else _standing(known, replaces[1], to)
     _require_new(file, known, to, replaced)
+    _require_same_truth(file, found, known, replaced)
     accepted = history.entry(
         "accepted",
         found.sha256,
         why,
         trust=found.trust,
         levels=dict(found.levels),
+        truths=dict(found.truths),
         checked=found.checked,
         backbones=found.manifest.backbones,
         suite=found.manifest.suite,
@@ -132,6 +134,19 @@ def _require_new(file: Path, known: Sequence[Entry], to: Path, replaced: Entry |
                     raise UsageError(f"{file} holds nothing that submission {name} does not hold.")
         except archive.BadArchive as error:
             raise StoreError(f"An accepted archive is damaged: {error}") from None
+
+
+def _require_same_truth(file: Path, found: Validated, known: Sequence[Entry], replaced: Entry | None) -> None:
+    """Raises UsageError where another submission was tested on the same images with another ground truth: one of them edited it."""
+    for entry in history.standing(known).values():
+        if replaced is not None and entry.id == replaced.id:
+            continue
+        for what, truth in found.truths.items():
+            if entry.truths.get(what, truth) != truth:
+                raise UsageError(
+                    f"{file} is not accepted: its ground truth of {what.partition(' ')[0]} is not that of submission {entry.id}, which was "
+                    "tested on the same images. One of them was edited; scoring both again tells which (--data)."
+                )
 
 
 def _copy(file: Path, kept: Path, sha256: str) -> bool:

@@ -34,6 +34,8 @@ def fault_in(record: Record, cards: Cards | None = None) -> str:
     task, dataset = registry.tasks().get(job.labels.task), registry.datasets().get(job.experiment.dataset.name)
     if task is None or dataset is None or OWN & set(job.labels.custom):
         return f"it is of the task {job.labels.task} on {job.experiment.dataset.name}, which are not LOBE's"
+    if task.dataset != dataset.name:
+        return f"it is of the task {task.id}, which is on {task.dataset}, and was computed on {dataset.name}"
     return (
         _fault_of_agreement(record, dataset)
         or _fault_of_recipe(record, task, dataset)
@@ -106,6 +108,8 @@ def _fault_of_recipe(record: Record, task: TaskCard, dataset: DatasetCard) -> st
         return f"its images and classes are not those of the card of {dataset.name} under the protocol {rules.name}"
     if ref.split not in dataset.splits or ref.split_rule != dataset.splits[ref.split].model_copy(update={"expected": {}}):
         return f"its split {ref.split} is none of the card of {dataset.name}, or follows another rule"
+    if experiment.learning_rate is not None and record.learning_rate != experiment.learning_rate:
+        return f"its learning rate is {record.learning_rate}, and its job's is {experiment.learning_rate:g}"
     backbone = experiment.backbone.model_copy(update={"init_seed": None})
     given = (task.id, labels.protocol, backbone.canonical, ref.canonical, experiment.device_type, experiment.threads)
     if experiment.role is Role.FINAL and record.key not in _planned(*given):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark import registry
-from benchmark.cards import Record, Role, TaskCard
+from benchmark.cards import Record, Role, TaskCard, canonical_json
 from benchmark.rate_search import BASE_SEED, beyond, choice_of, chosen, is_out, try_of
 
 Group = tuple[str, str, str, str, int]  # backbone's label and digest, task, protocol, version of the task
@@ -46,6 +46,17 @@ def odd_runs(records: Sequence[Record]) -> list[str]:
                 found.append(f"{label} on {task}: run {record.job.labels.run_number} has the seed of another run.")
             if fault := _fault_of_rate(record, by_key):
                 found.append(f"{label} on {task}: run {record.job.labels.run_number} trained with {record.learning_rate:g}, {fault}.")
+    return found
+
+
+def equal_runs(records: Sequence[Record]) -> list[str]:
+    """Runs of different seeds with the same metrics to the last bit, a sentence each: one run sent several times, or nothing trained."""
+    found = []
+    for (label, _, task, *_), members in sorted(_groups(records).items()):
+        trained = [record for record in members if record.job.experiment.words is None]
+        distinct = {canonical_json(record.metrics) for record in trained}
+        if len(distinct) < len(trained):
+            found.append(f"{label} on {task}: {len(trained)} runs of different seeds have {len(distinct)} different results.")
     return found
 
 

@@ -39,7 +39,8 @@ class Entry(Card):
         why: for people.
         trust: what was checked when it was accepted; None in other lines.
         levels: the same by task.
-        checked: the same in words.
+        truths: what was tested on -> digest of its ground truth (`submission.truth`): all submissions have the same.
+        checked: what was checked, in words.
         backbones, suite: of the submission; what of it is worth finding by a search.
         phantom: a rehearsal.
         by: the submission that took its place.
@@ -53,6 +54,7 @@ class Entry(Card):
     why: str
     trust: Trust | None = None
     levels: dict[str, Trust] = {}
+    truths: dict[str, str] = {}
     checked: str = ""
     backbones: tuple[str, ...] = ()
     suite: str | None = None

@@ -6,20 +6,23 @@ Predictions say in which frame they were measured; without that they are refused
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark import kinds, registry, resolve
-from benchmark.cards import BackboneRef, Job, TaskCard
+from benchmark.cards import BackboneRef, Job, Protocol, TaskCard
 from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
-from benchmark.kinds.base import Part
+from benchmark.kinds.base import Kind, Part
+from benchmark.kinds.kit import columnar, heading
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
 from benchmark.shelf import read_record
 from benchmark.training.data import load_part
 from benchmark.training.inputs import Inputs
+
+MOST_NATIVE = 2048  # pixels a side of a frame that a file may ask for
 
 
 @dataclass(frozen=True)
@@ -65,38 +68,89 @@ def score(
         UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
             another split: two splits may share their test images and differ in what was trained on.
     """
-    if split is not None and splits is not None:
-        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
-    _require_as_recorded(file)
-    card = registry.task(task)
-    with withholding(registry.dataset(card.dataset), words=lambda: _names_in(card, file)):
-        return _scored(task, file, data, cache, protocol, limit, split, splits)
+    return scorer(task, data, cache, protocol, limit, split, splits).score(file)
 
 
-def _scored(
+def scorer(
     task: str,
-    file: Path,
     data: Sequence[str],
     cache: Path | None,
     protocol: str,
-    limit: int | None,
-    split: str | None,
-    splits: Path | None,
-) -> Rescored:
+    limit: int | None = None,
+    split: str | None = None,
+    splits: Path | None = None,
+) -> Scorer:
+    """Opens the dataset of a task once, for any number of files. Arguments as of `score`.
+
+    Raises:
+        UsageError: a split and lists, or no folder of data.
+        DataError: the data is not there, or not what its card says.
+    """
+    if split is not None and splits is not None:
+        raise UsageError("--split names a rule and --splits gives lists instead of one: use either.")
     (card,) = resolve.tasks([task], None)
-    rules = registry.protocol(protocol)
-    folder = resolve.cache_folder(cache)
-    dataset_card = registry.dataset(card.dataset)
-    root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
-    lists = None if splits is None else splits / card.dataset
-    dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=card.words is None, limit=limit, cache=folder)
-    nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
-    job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, Settings(runs=1, limit=limit), registry.prompts())[-1]
-    kind = kinds.of_task(card)
-    _require_same_split(file, dataset, kind.stored_as.made_for(file), given=split is not None or splits is not None)
-    part = _test_part(job, dataset, folder)
-    result = kind.rescore(file, job, part, dataset_card)
-    return Rescored(task, protocol, dataset.ref.split, card.report, len(part), result.metrics, result.undefined, dataset.ref.digest)
+    dataset_card, rules = registry.dataset(card.dataset), registry.protocol(protocol)
+    with withholding(dataset_card):
+        folder = resolve.cache_folder(cache)
+        root = resolve.dataset_root(dataset_card, resolve.data_roots(data))
+        lists = None if splits is None else splits / card.dataset
+        trains = card.words is None
+        dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=trains, limit=limit, cache=folder)
+    return Scorer(card, rules, dataset, limit, folder, is_split_given=split is not None or splits is not None)
+
+
+@dataclass
+class Scorer:
+    """A task's test images, ready to score files of predictions.
+
+    Attributes:
+        cache: folder of all caches.
+        is_split_given: the user named the split, so that a file need not.
+    """
+
+    task: TaskCard
+    protocol: Protocol
+    dataset: resolve.ResolvedDataset
+    limit: int | None
+    cache: Path
+    is_split_given: bool
+    _parts: dict[int | None, tuple[Job, Part]] = field(default_factory=dict)
+
+    def score(self, file: Path) -> Rescored:
+        """Scores a file; raises as `benchmark.submission.score.score`."""
+        _require_as_recorded(file)
+        card, ref = self.dataset.card, self.dataset.ref
+        with withholding(card, words=lambda: _names_in(self.task, file)):
+            kind = kinds.of_task(self.task)
+            _require_same_split(file, self.dataset, kind.stored_as.made_for(file), given=self.is_split_given)
+            job, part = self._in_frame(_side_of(file, kind) if self.protocol.geometry == "native" else None)
+            result = kind.rescore(file, job, part, card)
+        names = (self.task.id, self.protocol.name, ref.split, self.task.report)
+        return Rescored(*names, len(part), result.metrics, result.undefined, ref.digest)
+
+    def _in_frame(self, side: int | None) -> tuple[Job, Part]:
+        """The test images in a frame of so many pixels, or in the task's own; decoded once."""
+        if side not in self._parts:
+            nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"), input_size=side)
+            settings = Settings(runs=1, limit=self.limit)
+            job = plan([self.task], [nobody], {self.task.dataset: self.dataset.ref}, self.protocol, settings, registry.prompts())[-1]
+            self._parts[side] = (job, _test_part(job, self.dataset, self.cache))
+        return self._parts[side]
+
+
+def _side_of(file: Path, kind: Kind) -> int | None:
+    """Pixels of the frame that predictions were made in, where the protocol leaves it to the backbone; None of class scores.
+
+    Raises:
+        FrameMismatch: the file names no square frame.
+        UsageError: one that is larger than any backbone's: images would be decoded in it.
+    """
+    if kind.stored_as is not columnar:
+        return None
+    side = heading.side_of(file, columnar.heading_of(file).frame)
+    if side > MOST_NATIVE:
+        raise UsageError(f"{file} was measured in a frame of {side:,} pixels; a backbone's own is taken up to {MOST_NATIVE:,}.")
+    return side
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:

@@ -6,13 +6,14 @@ predictions were scored again, or a job trained again, is believed as the histor
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import private, registry
+from benchmark import json_files, private, registry
 from benchmark.cards import BackboneCard, Record
 from benchmark.contents import stamp_of
 from benchmark.errors import LobeError, StoreError
@@ -67,9 +68,10 @@ class Submission:
     def _cards(self) -> Mapping[str, BackboneCard]:
         found = {}
         for path in sorted((self.shelf.out / "cards" / "backbones").glob("*.json")):
-            if CARD.fullmatch(f"cards/backbones/{path.name}"):
-                card = BackboneCard.model_validate_json(read_text(path))
-                found[card.title or card.name] = card
+            with contextlib.suppress(ValueError):  # of a folder that was never validated: then there is no card
+                if CARD.fullmatch(f"cards/backbones/{path.name}"):
+                    card = BackboneCard.model_validate(json_files.read(path))
+                    found[card.title or card.name] = card
         return found
 
 

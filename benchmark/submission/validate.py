@@ -7,7 +7,6 @@ with the images at hand metrics to its predictions. Predictions that no network 
 from __future__ import annotations
 
 import tempfile
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +23,19 @@ from benchmark.integrity import file_of
 from benchmark.kinds.base import Kind
 from benchmark.kinds.kit.stored import STATISTICS_FILES
 from benchmark.shelf import Shelf
-from benchmark.submission import archive, claims
+from benchmark.submission import archive, claims, texts
 from benchmark.submission.archive import Archive
-from benchmark.submission.completeness import missing_from, odd_runs
+from benchmark.submission.completeness import equal_runs, missing_from, odd_runs
 from benchmark.submission.manifest import CARD, RECORD, RESULT, Manifest
 from benchmark.submission.pseudonyms import is_pseudonymised
 from benchmark.submission.trust import Trust, lowest
+from benchmark.submission.truth import digest_of_truth, tested_on
 from benchmark.submission.verified import STATISTICS, differing, statistics_of
 
 Progress = Callable[[int, int], None]
 
 RERUN_MARGIN = 0.005  # of the reported metric, a fraction: what another machine may change in a run of the same seed
 _CARDS: dict[str, type[Card]] = {"backbones": BackboneCard, "datasets": DatasetCard, "suites": SuiteCard, "tasks": TaskCard}
-_FORMULA = ("=", "+", "-", "@")
-_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Validated:
         missing: what a complete submission holds as well; its rows have no rank.
         notes: what a reader should know, and what was not looked at.
         levels: task -> the lowest level of trust of its runs.
+        truths: what was tested on -> digest of its ground truth (`submission.truth`).
     """
 
     id: str
@@ -58,6 +57,7 @@ class Validated:
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     levels: Mapping[str, Trust]
+    truths: Mapping[str, str]
     n_records: int
     n_recomputed: int
     n_rescored: int
@@ -113,6 +113,7 @@ class _Inspection:
         self.faults: dict[str, None] = {}
         self.notes: dict[str, None] = {}
         self.levels: dict[str, Trust] = {}
+        self.truths: dict[str, str] = {}
 
     def run(self, data: Sequence[str], cache: Path | None, rerun: Path | None, progress: Progress | None) -> Validated:
         manifest = self.given.manifest
@@ -128,6 +129,8 @@ class _Inspection:
         finals = [record for record in believed if record.job.experiment.role is Role.FINAL]
         for sentence in (*claims.contradictions(finals), *odd_runs(believed)):
             self._fault(sentence)
+        for sentence in equal_runs(finals):
+            self._note(sentence)
         n_rescored = self._rescore(finals, data, cache) if data else 0
         n_rerun = self._compare(finals, rerun) if rerun is not None else 0
         if not data:
@@ -145,6 +148,7 @@ class _Inspection:
             missing=tuple(missing_from(believed, manifest.suite)),
             notes=tuple(self.notes),
             levels={task: lowest(levels) for task, levels in sorted(by_task.items())},
+            truths=self.truths,
             n_records=len(finals),
             n_recomputed=sum(self.levels[record.key].at_least(Trust.RECOMPUTED) for record in finals),
             n_rescored=n_rescored,
@@ -187,8 +191,8 @@ class _Inspection:
         if manifest.phantom and not self.allow_phantom:
             self._fault("It is of generated data: a rehearsal, which no leaderboard takes. --allow-phantom looks at it as one.")
         for text in (manifest.contact, manifest.suite or "", *manifest.backbones, *manifest.tasks):
-            if why := _fault_of_text(text):
-                self._fault(f"Its manifest holds the text {text[:_LONGEST]!a}, which {why}.")
+            if why := texts.fault_of_name(text):
+                self._fault(f"Its manifest holds the text {text[: texts.LONGEST]!a}, which {why}.")
         if manifest.suite is not None and manifest.suite not in registry.suites():
             self._fault(f"LOBE has no suite {manifest.suite!a}.")
         told, there = (manifest.backbones, manifest.tasks), (set[str](), set[str]())
@@ -212,10 +216,9 @@ class _Inspection:
     def _level_of(self, record: Record, backbones: Mapping[str, BackboneCard]) -> Trust:
         """Looks at one record. The level is that of what was stored with it."""
         called = f"Record {record.key} ({record.job.labels.task}, {record.job.labels.backbone})"
-        for text in (record.job.labels.backbone, record.job.labels.task, record.job.labels.task_title, record.job.labels.metric_title):
-            if why := _fault_of_text(text):
-                self._fault(f"Record {record.key} holds the text {text[:_LONGEST]!a}, which {why}.")
-                return Trust.REPORTED
+        if (odd := texts.fault_in(record)) is not None:
+            self._fault(f"Record {record.key} holds the text {odd[0][: texts.LONGEST]!a}, which {odd[1]}.")
+            return Trust.REPORTED
         if record.phantom != self.given.manifest.phantom:
             self._fault(f"{called}: {'generated' if record.phantom else 'real'} data, and its manifest says otherwise.")
         if record.scale != "full" or record.status != "ok":
@@ -242,6 +245,8 @@ class _Inspection:
         if found is None:
             self._note(f"{called}: no statistics, so nothing of it could be computed again.")
             return Trust.REPORTED
+        if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record), truth) != truth:
+            self._fault(f"{called}: its ground truth is not that of other records on the same images.")
         if not claims.is_known_release(record):
             name = record.job.experiment.dataset.name
             self._note(f"{name}: no card knows the digest of this split's test images, so the release is as its author says.")
@@ -250,8 +255,9 @@ class _Inspection:
 
     def _rescore(self, records: Sequence[Record], data: Sequence[str], cache: Path | None) -> int:
         """Scores predictions again, and raises the level of runs whose numbers follow from them."""
-        from benchmark.submission.score import score  # loads torch
+        from benchmark.submission.score import Scorer, scorer  # loads torch
 
+        scorers: dict[tuple[str, str, str], Scorer] = {}
         n_rescored = 0
         for record in records:
             job, kind = record.job, kinds.known(record.job.experiment)
@@ -260,8 +266,11 @@ class _Inspection:
                 self._note(f"{job.labels.task}: no predictions that could be scored again.")
                 continue
             path = self.folder / "predictions" / record.key / name
+            asked = (job.labels.task, job.labels.protocol, job.experiment.dataset.split)
             try:
-                found = score(job.labels.task, path, data, cache, job.labels.protocol, split=job.experiment.dataset.split)
+                if asked not in scorers:
+                    scorers[asked] = scorer(asked[0], data, cache, asked[1], split=asked[2])
+                found = scorers[asked].score(path)
             except DataError as error:
                 self._note(f"{job.labels.task} was not scored again: {error}")
                 continue
@@ -270,6 +279,9 @@ class _Inspection:
                 continue
             if found.digest != job.experiment.dataset.digest:
                 self._note(f"{job.labels.task} was not compared: the images here are not those it was computed on.")
+                continue
+            if found.report not in found.metrics:
+                self._note(f"{job.labels.task}: its {found.report} does not follow from its predictions.")
                 continue
             if odd := differing(record.metrics, found.metrics):
                 said, again = record.metrics[odd[0]], found.metrics[odd[0]]
@@ -297,22 +309,8 @@ class _Inspection:
                     f"{metric} {again.metrics[metric]:.4f}, not {record.metrics[metric]:.4f}."
                 )
                 continue
+            if again.parameters != record.parameters:
+                self._note(f"{record.job.labels.task}, {record.job.labels.backbone}: trained again it counts other parameters.")
             n_rerun += 1
             self.levels[record.key] = Trust.RERUN
         return n_rerun
-
-
-def _fault_of_text(text: str) -> str:
-    """Why a text of somebody else may stand in no table: a clause; empty where it may."""
-    if len(text) > _LONGEST:
-        return f"is longer than {_LONGEST} letters"
-    if text.startswith(_FORMULA):
-        return "a spreadsheet would run as a formula"
-    if any(unicodedata.category(letter)[0] == "C" or letter in "\u2028\u2029" for letter in text):
-        return "holds letters that cannot be seen, or turn the text round"
-    if unicodedata.normalize("NFKC", text) != text:
-        return "holds letters that look like others"
-    scripts = {unicodedata.name(letter, "?").partition(" ")[0] for letter in text if letter.isalpha()}
-    if len(scripts - {"MICRO", "DEGREE"}) > 1:
-        return "mixes letters of several scripts, some of which look alike"
-    return ""

@@ -55,6 +55,12 @@ def test_a_search_that_was_not_needed_is_no_measurement(unit, tmp_path: Path):
     assert not costs.measured(unit.jobs[0])
 
 
+def test_a_search_beyond_the_grid_is_taken_to_be_not_needed(small, tiny):
+    jobs, _ = small.plan(LINEAR, [tiny()], card={"protocols": ("lobe",)}, data={"normalised_by": "dataset"})
+    (beyond, *_) = [job for job in jobs if job.experiment.extends_grid]
+    assert Costs().seconds(beyond) < Costs().seconds(jobs[0])
+
+
 def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record, tmp_path: Path):
     costs = Costs(tmp_path / "costs.json")
     assert not costs.measured(unit.jobs[0])

@@ -20,6 +20,9 @@ from benchmark.metrics.boxes import Detections
 from benchmark.metrics.scores import score_detection, score_segmentation
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.store import Store
+from benchmark.submission.manifest import Manifest
+from benchmark.submission.pack import pack
+from tests.submission.forging import Files, contents
 
 SUITE = "demo"
 BACKBONES = (
@@ -38,6 +41,18 @@ def made(corpora: Path, image_cache: Path, tmp_path_factory: pytest.TempPathFact
 def out(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "out")
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="session")
+def packed_once(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Manifest]:
+    """What the packed store holds; use `honest`."""
+    return contents(pack(made, tmp_path_factory.mktemp("packed") / "honest.zip", allow_phantom=True).file)
+
+
+@pytest.fixture
+def honest(packed_once: tuple[Files, Manifest]) -> tuple[Files, Manifest]:
+    """Files of the packed store, to be changed, and its manifest."""
+    return dict(packed_once[0]), packed_once[1]
 
 
 def make_store(out: Path, corpora: Path, cache: Path, tasks: tuple[str, ...] | None = None, redistribution: str | None = None) -> Path:

@@ -51,12 +51,17 @@ def put(files: Files, raw: dict[str, Any]) -> None:
     files[f"records/{record.key}.json"] = again.model_dump_json(indent=1).encode()
 
 
-def edit_statistics(files: Files, raw: dict[str, Any], change: Callable[[ByImage], ByImage]) -> None:
-    """Replaces the statistics of a record."""
-    name = f"predictions/{raw['key']}/statistics.parquet"
+def statistics_in(files: Files, raw: dict[str, Any]) -> ByImage:
+    """The statistics of a record."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.parquet"
-        path.write_bytes(files[name])
-        found = change(read_statistics(path))
-        write_statistics(path, found, {"key": raw["key"], "task": raw["job"]["labels"]["task"]})
-        files[name] = path.read_bytes()
+        path.write_bytes(files[f"predictions/{raw['key']}/statistics.parquet"])
+        return read_statistics(path)
+
+
+def edit_statistics(files: Files, raw: dict[str, Any], change: Callable[[ByImage], ByImage]) -> None:
+    """Replaces the statistics of a record."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "statistics.parquet"
+        write_statistics(path, change(statistics_in(files, raw)), {"key": raw["key"], "task": raw["job"]["labels"]["task"]})
+        files[f"predictions/{raw['key']}/statistics.parquet"] = path.read_bytes()

@@ -18,7 +18,7 @@ from benchmark.submission.history import HISTORY, read, standing
 from benchmark.submission.pack import pack
 from benchmark.submission.shown import default_folder, shown
 from benchmark.submission.trust import Trust
-from tests.submission.forging import contents, packed, put, records_of
+from tests.submission.forging import contents, edit_statistics, packed, put, records_of, statistics_in
 
 MINE, RANDOM = "resnet18 (mine.pt)", "resnet18 (random)"
 
@@ -168,6 +168,34 @@ def test_a_history_that_says_too_much_makes_no_edited_record_believed(sent, fold
     ((one,), _) = shown(folder, tmp_path / "cache")
     records, (refused,) = one.believable()
     assert (len(records), refused.key) == (3, raw["key"])
+
+
+def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent, folder: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from benchmark.metrics.statistics import pooled_metrics
+
+    accept(sent(RANDOM), folder, why="x", allow_phantom=True)
+    files, manifest = contents(sent(MINE))
+    for raw in records_of(files, "covid-rural-linear-frozen-demo"):
+
+        def milder(found):
+            counts = found.statistics.counts
+            return replace(found, statistics=replace(found.statistics, counts=replace(counts, fn=counts.fn // 2)))
+
+        edit_statistics(files, raw, milder)
+        pooled = pooled_metrics(statistics_in(files, raw).statistics)
+        raw["metrics"] = {name: pooled[name](None) for name in raw["metrics"]}
+        put(files, raw)
+    kept = {name: content for name, content in files.items() if not unet_of(files, name)}
+    manifest = manifest.model_copy(update={"tasks": tuple(task for task in manifest.tasks if "unet" not in task)})
+    with pytest.raises(UsageError, match="its ground truth of covid-rural is not that of submission"):
+        accept(packed(kept, manifest, tmp_path / "f.zip"), folder, why="x", allow_phantom=True, allow_incomplete=True)
+
+
+def unet_of(files, name: str) -> bool:
+    """Whether a file is of the other task on the same images."""
+    return any(raw["key"] in name for raw in records_of(files, "covid-rural-unet-frozen-demo"))
 
 
 def test_versions_of_a_task_stand_in_rows_of_their_own(sent, folder: Path, tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ def test_a_submission_goes_from_hand_to_hand(lobe, sent: Path, tmp_path: Path) -
     code, said, _ = lobe("withdraw", document["id"], "--to", board, "--why", "it saw the test images")
     assert (code, "is withdrawn: it saw the test images" in " ".join(said.split())) == (0, True)
     assert lobe("withdraw", document["id"], "--to", board, "--why", "again")[0] == 2
+    code, said, _ = lobe("list", "submissions", "--submissions", board, "--json")
+    told = [(row["what"], row["id"], row["stands"], row["why"]) for row in json.loads(said)]
+    assert told == [("accepted", document["id"], False, "a rehearsal"), ("withdrawn", document["id"], False, "it saw the test images")]
 
 
 def test_the_tampered_copy_of_the_page_is_refused(lobe, sent: Path, tmp_path: Path) -> None:

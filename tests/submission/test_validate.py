@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from benchmark.cards import Contamination, Record
+from benchmark.errors import LobeError
+from benchmark.shelf import Shelf
+from benchmark.submission import claims, texts, verified
 from benchmark.submission.claims import contradictions
-from benchmark.submission.pack import pack
+from benchmark.submission.completeness import equal_runs
+from benchmark.submission.manifest import Manifest
 from benchmark.submission.validate import Validated, validate
-from tests.submission.forging import Files, contents, packed, put, records_of
+from tests.submission.forging import Files, packed, put, records_of
 
 
 @pytest.fixture
-def judged(out: Path, tmp_path: Path):
+def judged(honest: tuple[Files, Manifest], tmp_path: Path):
     """Validates the packed store after a change to its files and its manifest."""
 
     def call(change=None, **manifest) -> Validated:
-        files, given = contents(pack(out, tmp_path / "honest.zip", allow_phantom=True).file)
+        files, given = honest
         if change is not None:
             change(files)
         return validate(packed(files, given.model_copy(update=manifest), tmp_path / "forged.zip"), allow_phantom=True)
@@ -126,10 +137,48 @@ def test_a_run_that_is_left_out_is_named(judged) -> None:
     assert "1 of 4 tasks of demo are missing: rsna-linear-frozen-demo" in sentence
 
 
-def test_two_marks_of_one_backbone_that_cannot_both_be_true_are_named(out: Path) -> None:
-    from benchmark.cards import Contamination
-    from benchmark.shelf import Shelf
+def test_one_run_sent_in_several_times_is_noted(out: Path) -> None:
+    record = Shelf(out).believable()[0][0]
+    experiment = record.job.experiment.model_copy(update={"head_seed": 7})
+    job = record.job.model_copy(update={"experiment": experiment})
+    twin = record.model_copy(update={"job": job, "key": job.key})
+    (sentence,) = equal_runs([record, twin])
+    assert "2 runs of different seeds have 1 different results" in sentence
+    assert equal_runs([record, twin.model_copy(update={"metrics": {"opacity_dice": 0.1}})]) == []
 
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """The way to every value in a record, whatever it lies in."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+def test_a_record_of_any_values_is_judged_and_breaks_nothing(made: Path) -> None:
+    records, _ = Shelf(made).believable()
+    odd: tuple[Any, ...] = (None, "", "x", "rsna", -1, 0, 10**30, 1e308, [], {}, True, ["x"], {"x": 1})
+    n_judged = 0
+    for record in (records[0], records[-1]):
+        raw = json.loads(record.model_dump_json())
+        for number, (*folders, last) in enumerate(places(raw)):
+            changed = copy.deepcopy(raw)
+            at = changed
+            for name in folders:
+                at = at[name]
+            at[last] = odd[number % len(odd)]
+            with contextlib.suppress(ValidationError):
+                judged = Record.model_validate(changed)
+                n_judged += 1
+                with contextlib.suppress(LobeError):
+                    assert isinstance(verified.fault_in(judged, made), str)
+                assert isinstance(claims.fault_in(judged), str)
+                assert isinstance(claims.is_known_release(judged), bool)
+                assert texts.fault_in(judged) is None or all(texts.fault_in(judged) or ())
+    assert n_judged > 50
+
+
+def test_two_marks_of_one_backbone_that_cannot_both_be_true_are_named(out: Path) -> None:
     def marked(**marks: Contamination):
         records, _ = Shelf(out).believable()
         mine = [record for record in records if record.job.experiment.backbone.digest]

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ LEVEL = 3  # of zstd: level 9 saves 1 % of the bytes of boxes and takes twice as
 # What a file may decode to, in bytes: as much for each byte of the file, or as much in any case. Repeated values take next to nothing in a
 # file, so a small one could fill a machine's memory; files of LOBE stay below a tenth of either.
 MOST_FOLD, MOST_SMALL = 256, 2**30
+MOST_LOADED = 2**26  # bytes of a file that may be held decoded at once
 
 
 def is_one(path: Path) -> bool:
@@ -85,6 +86,17 @@ class Opened:
     names: tuple[str, ...]
     file: pq.ParquetFile
     most_bytes: int
+    _loaded: dict[tuple[int, str], list[pa.Array]] = field(default_factory=dict)
+
+    def load(self, names: Sequence[str]) -> None:
+        """Reads columns that will be asked for together, in half the time; those of a large file are read one by one all the same."""
+        wanted = [name for name in names if name in self.names and name not in self.repeated]
+        if self.footer.decoded_bytes > MOST_LOADED:
+            return
+        with guarded(self.path):
+            for group in range(len(self.footer.rows)):
+                table = self.file.read_row_group(group, wanted, use_threads=False)
+                self._loaded.update({(group, name): table.column(name).chunks for name in wanted})
 
     @property
     def header(self) -> Mapping[str, str]:
@@ -190,7 +202,9 @@ class Opened:
         n_bytes = 0
         with guarded(self.path):
             for group in range(len(self.footer.rows)) if groups is None else groups:
-                chunks = self.file.read_row_group(group, [name], use_threads=False).column(name).chunks
+                chunks = self._loaded.get((group, name))
+                if chunks is None:
+                    chunks = self.file.read_row_group(group, [name], use_threads=False).column(name).chunks
                 if sum(map(len, chunks)) != self.footer.rows[group]:
                     raise ValueError(f"its column {name!r} has fewer rows than its footer says")
                 if is_text:  # read as a table of different ones and their places: their length is known before there is a copy of each

@@ -170,6 +170,7 @@ def _of_columns(path: Path, metric: str | None) -> ByImage:
         about = json_files.parse(file.header["statistics"])
         there: Sequence[str] = [name for name in file.names if name not in _OF_EVERY_IMAGE]
         read = there if metric is None else of_split.columns_for(about, there, metric)
+        file.load((*_OF_EVERY_IMAGE, *read))
         columns: dict[str, Column] = {name: file.column(name) for name in read}
         facts = {name: tuple(file.optional_texts(name)) for name in FACTS if name in file.names}
         return ByImage(file.ids, tuple(file.optional_texts("patient")), of_split.from_columns(about, columns), facts)
