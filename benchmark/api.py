@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -182,7 +183,13 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
 
 
 def write_report(
-    out: Path | Sequence[Path], title: str = "LOBE leaderboard", *, submissions: Path | None = None, least: Trust = PUBLIC
+    out: Path | Sequence[Path],
+    title: str = "LOBE leaderboard",
+    *,
+    submissions: Path | None = None,
+    least: Trust = PUBLIC,
+    groups: bool = False,
+    recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> WrittenReport:
     """Writes the site, tables and plots of everything stored in `out`, beside accepted submissions. Computes nothing.
 
@@ -193,17 +200,21 @@ def write_report(
     Args:
         submissions: folder of accepted submissions; None takes LOBE's own.
         least: level of trust from which a submission is shown.
+        groups: scores on parts of the test images are computed too, from every file of statistics.
+        recipes: name -> labels of checkpoints that were pretrained alike but for their seed.
 
     Raises:
-        UsageError: there is no record to report on, or two folders hold other results of one job.
+        UsageError: there is no record to report on, two folders hold other results of one job, or a recipe has fewer than three
+            checkpoints or one without a row.
     """
-    from benchmark.report import gallery, resampling, unchanged
+    from benchmark.report import gallery, resampling, subgroups, unchanged
     from benchmark.report.site import REPORT, write_site
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
     sent, left_out = submitted.shown(submissions or submitted.default_folder(), resolve.cache_folder())
-    of_whom = "\n".join([title, least, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
+    asked = json.dumps([groups, {name: list(labels) for name, labels in (recipes or {}).items()}])
+    of_whom = "\n".join([title, least, asked, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
     report, made_of = outs[0] / REPORT, unchanged.made_of(of_whom, [*shelves, *(one.shelf for one in sent)])
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
@@ -234,6 +245,8 @@ def write_report(
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
                 panels=list(registry.panels().values()),
+                groups_of=functools.partial(subgroups.subgroups, where=where) if groups else None,
+                recipes=recipes,
             )
     if made_of is not None and not refused:
         shelves[0].keep_page(REPORT, unchanged.written(report, made_of))

@@ -161,6 +161,7 @@ def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lo
         (("data", "sample", "x", "--patients", "4"), "--patients"),
         (("score", "-t", LINEAR), "--predictions"),
         (("report", "--out", "no-such-folder"), "no results yet"),
+        (("report", "--recipe", "mine"), "write NAME=BACKBONE"),
         (("--include", "no-such-folder", "list", "tasks"), "no-such-folder"),
         (("nonsense",), "nonsense"),
     ],

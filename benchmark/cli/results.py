@@ -26,6 +26,12 @@ def report(
         bool,
         typer.Option("--with-images", help="Draw predictions on images that may not be published, into a folder of their own."),
     ] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also groups.csv: scores by size of the finding, view, sex and age. Reads all statistics.")
+    ] = False,
+    recipe: Annotated[
+        list[str], typer.Option("--recipe", help="NAME=BACKBONE, once for each of three or more checkpoints that differ in their seed.")
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Writes the leaderboard's pages, tables and plots from stored records and accepted submissions; computes nothing."""
@@ -33,7 +39,13 @@ def report(
     from benchmark.submission.trust import Trust
 
     levels = tuple(level.value for level in Trust if level is not Trust.LOCAL)
-    written = write_report(out_folders, submissions=submissions, least=Trust(one_of("--trust", trust, levels)))
+    recipes: dict[str, list[str]] = {}
+    for name, separator, backbone in (each.partition("=") for each in recipe):
+        if not separator or not name or not backbone:
+            raise typer.BadParameter(f"{name}{separator}{backbone}: write NAME=BACKBONE.", param_hint="--recipe")
+        recipes.setdefault(name, []).append(backbone)
+    least = Trust(one_of("--trust", trust, levels))
+    written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes)
     pictures = draw_local_pictures(out_folders) if with_images else None
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)

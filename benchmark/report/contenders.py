@@ -176,9 +176,12 @@ def _measured(row: Row) -> Measured | None:
 
 
 def _patients_of(row: Row) -> str:
-    """Name of the list of patients that several datasets have in common, where this one's patients are known."""
+    """Name of the list that a dataset's patients are on: of the release that names them, or of its own release, which may have other cards.
+    Where images are resampled it is always its own."""
     card = registry.datasets().get(row.dataset)
-    return card.patients_of if card is not None and row.resampled is not None and row.resampled.by_patient else ""
+    if card is None:
+        return ""
+    return card.patients_of if card.patients_of and row.resampled is not None and row.resampled.by_patient else card.folder
 
 
 def sources() -> Mapping[str, str]:

@@ -7,7 +7,7 @@ somebody looks. Everything shown was computed in `material`; the modules of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.cards import Job, Record
@@ -20,6 +20,7 @@ from benchmark.report import (
     papers_page,
     ranking_page,
     records_page,
+    subgroups,
     table_files,
     tables,
     task_pages,
@@ -29,11 +30,15 @@ from benchmark.report.curve_data import CurveOf
 from benchmark.report.gallery_page import Overlays
 from benchmark.report.material import gathered
 from benchmark.report.pages import write_page
-from benchmark.report.rows import ResampledOf
+from benchmark.report.recipes import recipe_rows
+from benchmark.report.rows import ResampledOf, Row
 from benchmark.report.shell import Shell
 from benchmark.report.standings import FrozenPanel
+from benchmark.report.subgroups import Subgroup
 from benchmark.shelf import Refused
 from benchmark.submission.trust import Trust
+
+GroupsOf = Callable[[Sequence[Row]], list[Subgroup]]
 
 REPORT = "report"  # folder of the pages, in the output folder
 
@@ -50,11 +55,13 @@ def write_site(
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
     panels: Sequence[FrozenPanel] = (),
+    groups_of: GroupsOf | None = None,
+    recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Writes `<out>/report/` and returns its index.html.
 
-    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv
-    and the tables of `table_files`.
+    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv and the tables of `table_files`;
+    where they are asked for, groups.csv and recipes.csv.
 
     Args:
         records: of any kind; phantom, limited and real ones get tables of their own.
@@ -65,9 +72,11 @@ def write_site(
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
         panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
+        groups_of: rows -> their scores on parts of the test images, for groups.csv; None writes no such file.
+        recipes: name -> labels of the checkpoints that were pretrained alike, for recipes.csv.
 
     Raises:
-        UsageError: an overlay is no PNG file.
+        UsageError: an overlay is no PNG file, or a recipe has fewer than three checkpoints or one without a row.
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
@@ -88,7 +97,17 @@ def write_site(
     write_page(report / "curves.csv", curves.text())
     for name, text in table_files.all_of(material).items():
         write_page(report / name, text)
+    _write_or_remove(report / "groups.csv", None if groups_of is None else subgroups.to_csv(groups_of(material.rows)))
+    _write_or_remove(report / "recipes.csv", tables.to_csv(recipe_rows(material.rows, recipes)) if recipes else None)
     ranking_page.write(shell, material)
     papers_page.write(report)
     shell.prune()
     return report / "index.html"
+
+
+def _write_or_remove(path: Path, text: str | None) -> None:
+    """None takes away what an earlier report wrote."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_page(path, text)

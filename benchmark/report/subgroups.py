@@ -23,6 +23,7 @@ from benchmark.report.escape import one_line
 from benchmark.report.rows import Row
 from benchmark.statistics.bootstrap import resamples
 from benchmark.statistics.difference import Cell, Scores, cells
+from benchmark.statistics.levels import RUNS
 
 FEWEST_PATIENTS = 10
 SIZES = ("smallest third", "middle third", "largest third")
@@ -64,7 +65,7 @@ def subgroups(rows: Iterable[Row], where: stored.Where) -> list[Subgroup]:
     """
     found: list[tuple[Row, _Group, Scores | None]] = []
     for row in rows:
-        runs = [] if row.cell is None else [_of_run(run.key, row.metric, where) for run in row.runs]
+        runs = [] if row.cell is None or row.unit != RUNS else [_of_run(run.key, row.metric, where) for run in row.runs]
         if not runs or any(run is None for run in runs):
             continue
         for same in zip(*(run for run in runs if run is not None), strict=True):

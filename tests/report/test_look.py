@@ -25,6 +25,7 @@ OFFERED = {
     "resampling": set(),
     "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
+    "subgroups": set(),
     "tables": {"to_dicts", "to_rich"},
     "unchanged": set(),
 }

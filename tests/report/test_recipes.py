@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from benchmark.report.differences import compare
 from benchmark.report.recipes import RECIPE, recipe_rows
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import rows_of
+from benchmark.report.site import write_site
 from benchmark.statistics.two_part import two_part_half_width
 
 NAMES = ("first", "second", "third")
@@ -55,6 +58,16 @@ def test_without_resamples_of_every_checkpoint_a_recipe_covers_no_patients(rows)
     blind = [replace(row, resampled=None) if row.label == "second" else row for row in rows]
     (row,) = recipe_rows(blind, {"mine": NAMES})
     assert (row.covers, row.resampled) == ("3 pretraining seeds", None)
+
+
+def test_a_report_that_is_asked_for_a_recipe_has_it_in_a_file(make, tmp_path) -> None:
+    records = [r for i, name in enumerate(NAMES) for r in make.runs([0.1 + i / 10, 0.2], backbone=name, digest=f"{i:064d}")]
+    report = write_site(records, tmp_path, title="T", resampled=drawn, recipes={"mine": NAMES}).parent
+    (line,) = csv.DictReader(io.StringIO((report / "recipes.csv").read_text(encoding="utf-8")))
+    assert (line["backbone"], line["interval_covers"]) == ("mine", "3 pretraining seeds and 80 test patients")
+    assert line["interval_levels"] == '["pretraining", "patients"]'
+    write_site(records, tmp_path, title="T", resampled=drawn)
+    assert not (report / "recipes.csv").exists()
 
 
 def test_a_checkpoint_with_a_gap_leaves_no_row_and_too_few_are_no_recipe(make, rows) -> None:

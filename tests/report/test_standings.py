@@ -305,6 +305,23 @@ def test_the_reference_is_named_as_tables_call_it(rows, monkeypatch: pytest.Monk
     assert only(standings(rows({"a": 0.42}))).reference == "ResNet-50 ImageNet"
 
 
+@pytest.mark.parametrize(
+    ("dataset", "by_patient", "lists"),
+    [
+        ("nih-cxr", True, {"nih"}),  # RSNA's patients are ChestX-ray14's
+        ("nih-cxr", False, {"rsna", "nih-cxr"}),  # without RSNA's mapping nobody knows whose images they are
+        ("rsna-plain", False, {"rsna"}),  # another card of the same release
+        ("tbx11k", True, {"nih", "tbx11k"}),
+    ],
+)
+def test_datasets_that_name_the_same_patients_are_one_list_of_them(rows, dataset, by_patient, lists) -> None:
+    panel = replace(PANEL, scales={TASKS[0]: UNIT, TASKS[1]: UNIT}).as_panel(phantom=False)
+    mine = [row for row in rows({"a": 0.42}) if row.task in panel.by_task]
+    known = [replace(row, resampled=replace(row.resampled, by_patient=by_patient)) for row in mine]
+    (found,) = contenders.read([known[0], replace(known[1], dataset=dataset)], panel)
+    assert set(found.headline.n_patients) == lists
+
+
 def test_a_standing_is_trusted_as_far_as_its_least_trusted_cell(rows) -> None:
     levels = [Trust.RERUN, Trust.RECOMPUTED, Trust.RESCORED, Trust.RERUN, Trust.RERUN]
     mixed = [replace(row, trust=level) for row, level in zip(rows({"a": 0.42}), levels, strict=True)]

@@ -64,6 +64,18 @@ def test_a_report_with_something_new_opens_what_is_new_and_lists_the_folder_once
     assert any(job.key in path.read_text() for path in (page.parent / "data" / "jobs").iterdir())
 
 
+def test_what_is_asked_for_besides_is_written_and_taken_away_again(out: Path):
+    asked = out / "report" / "groups.csv"
+    assert not asked.exists()
+    write_report(out, groups=True)
+    before = pages(out)
+    assert asked.read_text().startswith("backbone,task,")
+    write_report(out, groups=True)
+    assert pages(out) == before
+    write_report(out)
+    assert not asked.exists()
+
+
 def edit_a_page(out: Path) -> None:
     path = out / "report" / "leaderboard.csv"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
