@@ -48,7 +48,7 @@ def run(
         str, typer.Option("--device", help="auto, cpu or cuda; part of a job's identity. auto: cuda if a node of the cluster has a GPU.")
     ] = "auto",
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="As in `lobe list protocols`: published, corrected, lobe, lobe-native.")
+        str | None, typer.Option("--protocol", help="As in `lobe list protocols`. Default: the suite's, or the first that all tasks offer.")
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
     split: SplitOption = None,
