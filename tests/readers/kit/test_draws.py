@@ -82,8 +82,8 @@ def test_images_of_one_patient_come_together() -> None:
 def test_a_patient_counts_with_the_rarest_finding_of_its_images() -> None:
     # Every patient has a negative image; every fourth one a positive too.
     listed = [sample(i, positive=i % 8 == 0, patient=f"p{i // 2}") for i in range(400)]
-    tenth = drawn(listed, CARD, 2)[:40]
-    assert abs(sum(bool(s.positive) for s in tenth) - 5) <= 1
+    for seed in range(10):  # a draw that took no notice would miss by two or more in most of them
+        assert abs(sum(bool(s.positive) for s in drawn(listed, CARD, seed)[:40]) - 5) <= 1
 
 
 @pytest.mark.parametrize("patient", ["7", None])
