@@ -123,7 +123,7 @@ class Scorer:
         with withholding(card, words=lambda: _names_in(self.task, file)):
             kind = kinds.of_task(self.task)
             _require_same_split(file, self.dataset, kind.stored_as.made_for(file), given=self.is_split_given)
-            job, part = self._in_frame(_side_of(file, kind) if self.protocol.geometry == "native" else None)
+            job, part = self._in_frame(side_of_file(file, kind) if self.protocol.geometry == "native" else None)
             result = kind.rescore(file, job, part, card)
         names = (self.task.id, self.protocol.name, ref.split, self.task.report)
         return Rescored(*names, len(part), result.metrics, result.undefined, ref.digest)
@@ -138,7 +138,7 @@ class Scorer:
         return self._parts[side]
 
 
-def _side_of(file: Path, kind: Kind) -> int | None:
+def side_of_file(file: Path, kind: Kind) -> int | None:
     """Pixels of the frame that predictions were made in, where the protocol leaves it to the backbone; None of class scores.
 
     Raises:

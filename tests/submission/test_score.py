@@ -20,6 +20,7 @@ from benchmark.kinds.segmentation import MASKS_FILE, encode
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.readers.base import open_reader
 from benchmark.submission.score import score as scored
+from benchmark.submission.score import side_of_file
 from benchmark.training import data
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
@@ -270,3 +271,7 @@ def test_a_frame_that_is_the_backbones_own_is_the_one_that_the_file_names(perfec
     monkeypatch.setattr("benchmark.submission.score.MOST_NATIVE", 64)
     with pytest.raises(UsageError, match="a frame of 96 pixels; a backbone's own is taken up to 64"):
         scored(task, coarse, [str(corpora)], cache, "lobe-native", 12)
+
+
+def test_class_scores_have_no_frame_that_a_file_could_name(tmp_path: Path):
+    assert side_of_file(tmp_path / "scores.parquet", kinds.find("labels", trains=True)) is None

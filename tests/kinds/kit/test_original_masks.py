@@ -198,6 +198,11 @@ def test_a_mask_that_is_another_one_now_is_no_truth(part) -> None:
         original_masks.true_masks(of, 0)
 
 
+def test_a_part_that_is_scored_in_its_frame_has_no_masks_here(part) -> None:
+    with pytest.raises(TypeError, match="The test part is not scored in original pixels"):
+        original_masks.true_masks(replace(part(), originals=None), 0)
+
+
 @pytest.mark.parametrize(("n", "covered"), [(len(SHAPES) - 1, "4 of the 5"), (len(SHAPES) + 1, "more than the 5")])
 def test_predictions_of_fewer_or_more_images_are_refused(part, n: int, covered: str) -> None:
     with pytest.raises(UsageError, match=f"Predictions cover {covered} images of the test part"):
