@@ -253,6 +253,22 @@ def write_report(
     return WrittenReport(page, tuple(refused), below)
 
 
+def draw_local_pictures(out: Path | Sequence[Path]) -> Path:
+    """Draws what a report may not show, of datasets whose agreement lets no image be passed on but forbids no look at one's own copy.
+
+    Returns:
+        The page of a folder of its own in the first output folder, for nobody else's eyes. Datasets that forbid more stay out of it.
+    """
+    from benchmark.report import gallery, local_pictures
+
+    outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
+    records, _, of = _together([Shelf(each) for each in outs])
+    withheld = [record for record in records if gallery.refusal(record) and not gallery.refusal_here(record)]
+    with tempfile.TemporaryDirectory() as folder:
+        where = {key: shelf.out for key, shelf in of.items()}
+        return local_pictures.write(outs[0], gallery.draw(withheld, where, Path(folder), gallery.refusal_here))
+
+
 def reproduce(paper: str, out: Path | None = None, table: str | None = None, method: str | None = None) -> Reproduction:
     """A paper's tables with what `out` holds beside them; without `out`, or without records in it, as published.
 

@@ -23,6 +23,7 @@ from benchmark.readers.kit.identity import listed
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.lists import lists_rule, parse, published_rule, require_known, require_same_boxes
 from benchmark.readers.kit.splits import PatientOf
+from benchmark.submission.shown import unpacked
 from benchmark.training import feature_folders
 
 FRAME_SIZE = 224  # LoVT 2.3
@@ -129,11 +130,12 @@ def prepare(
 
 
 def caches(cache: Path | None) -> list[dict[str, Any]]:
-    """Every image cache and every set of features with its size."""
+    """Every image cache, every set of features and every unpacked submission with its size."""
     images = resolve.cache_folder(cache) / "images"
     found = [{"dataset": c.dataset, "bytes": c.bytes, "folder": str(c.path)} for c in list_caches(images)]
     sets = feature_folders.list_sets(images.parent / feature_folders.FOLDER)
-    return found + [{"dataset": f"{s.dataset}, features", "bytes": s.bytes, "folder": str(s.path)} for s in sets]
+    found += [{"dataset": f"{s.dataset}, features", "bytes": s.bytes, "folder": str(s.path)} for s in sets]
+    return found + [{"dataset": f"submission {path.name[:12]}", "bytes": n, "folder": str(path)} for path, n in unpacked(images.parent)]
 
 
 def remove_caches(rows: Sequence[dict[str, Any]]) -> None:

@@ -69,7 +69,7 @@ def freeze(
     A task enters where at least 0.7 of the spread between rows is no chance; the others are named with the reason.
 
     Args:
-        suite: every row needs all of its tasks.
+        suite: every row needs all tasks of its core.
         resampled: record -> its test score in resamples of the patients.
         protocol: None takes the suite's.
         without: rows to leave out, by their name in tables.
@@ -82,21 +82,21 @@ def freeze(
         raise UsageError(f"The panel {version!r} is frozen already, and rows were ranked by it. Freeze under another version.")
     card = registry.suite(suite)
     protocol = protocol or card.default_protocol
-    by_key = {record.key: record for record in records if record.job.labels.task in card.tasks}
-    rows = _rows(by_key.values(), card.tasks, protocol, resampled)
+    by_key = {record.key: record for record in records if record.job.labels.task in card.core}
+    rows = _rows(by_key.values(), card.core, protocol, resampled)
     _require_known(without, rows)
     rows = {name: by_task for name, by_task in rows.items() if name not in without}
-    _require_whole(rows, card.tasks)
+    _require_whole(rows, card.core)
     phantom = _one({row.phantom for by_task in rows.values() for row in by_task.values()}, "phantom and real images")
     if not phantom:
         _require_clean(rows)
 
     trained = {name: by_task for name, by_task in rows.items() if not any(row.random for row in by_task.values())}
     scores = {name: {task: row.mean for task, row in by_task.items() if row.mean is not None} for name, by_task in trained.items()}
-    falling = {task for task in card.tasks if not spec.rises(registry.task(task).report)}
+    falling = {task for task in card.core if not spec.rises(registry.task(task).report)}
     freeze_panel(scores, ())  # told first: too few rows
     scales, left_out = {}, {}
-    for task in card.tasks:
+    for task in card.core:
         column = [by_task[task] for by_task in trained.values()]
         try:
             sure = reliability([scores[name][task] for name in trained], _variances(column))

@@ -130,8 +130,8 @@ class Shelf:
 
         Args:
             files: names of files to hold to their digests as well, where a record has them.
-            check: what else to hold them to. One that passed is remembered by its checksum, and passes for as long as it and its files
-                stay what they were: `files` then has to name those that the check reads.
+            check: what else to hold them to. One that passed is remembered by its checksum and its file's stamp, which no copy of the
+                folder has, and passes for as long as it and its files stay what they were: `files` then has to name those it reads.
         """
         records, refused, files = [], [], tuple(files)
         digests = self._index.file_digests() if files else {}
@@ -143,12 +143,11 @@ class Shelf:
                 record = self.read(key)
                 for name in files:
                     held += self._held(record, name, digests)
-                if check is not None and (mark := f"{check.name} {record.checksum}") not in passed:
+                if check is not None and (mark := f"{check.name} {record.checksum} {self.stamps[key].hex()}") not in passed:
                     if fault := check.fault_of(record, self.out):
-                        raise DamagedResult(
-                            key, f"The record {self.path(key)} does not agree with what is stored beside it: {fault}. {_CURE}"
-                        )
-                    if record.checksum:
+                        said = f"The record {self.path(key)} does not agree with what is stored beside it: {fault}. {_CURE}"
+                        raise DamagedResult(key, said)
+                    if record.checksum and self._may_be_remembered(key):
                         passing.append(mark)
                 records.append(record)
             except StoreError as error:
@@ -173,12 +172,17 @@ class Shelf:
         self._index.keep_records(waiting)
 
     def _from_file(self, key: str) -> Record:
-        record, stamp = read_record(self.path(key)), self.stamps[key]
-        if stamp and not is_recent(stamp, self._listed_ns):  # it might have changed since, and look the same
-            self._unindexed.append((record, stamp))
+        record = read_record(self.path(key))
+        if self._may_be_remembered(key):
+            self._unindexed.append((record, self.stamps[key]))
         if len(self._unindexed) >= AT_ONCE:
             self.save()
         return record
+
+    def _may_be_remembered(self, key: str) -> bool:
+        """Not where a record's file might have changed since it was listed, and look the same."""
+        stamp = self.stamps[key]
+        return bool(stamp) and not is_recent(stamp, self._listed_ns)
 
     def _held(self, record: Record, name: str, digests: dict[str, tuple[bytes, str]]) -> Iterator[tuple[str, bytes, str]]:
         """Holds a file of a record to its digest; gives what was found of one that had to be read.

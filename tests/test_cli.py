@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,7 +216,21 @@ def test_a_dry_run_says_what_waits_for_what(lobe, corpora: Path, tmp_path: Path)
     assert (code, f"{len(rows)} jobs, 0 stored, {len(rows)} to compute." in text) == (0, True)
 
 
-@pytest.mark.parametrize("verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("clean",), ("doctor",), ("demo",)])
+def test_a_paper_goes_through_the_pager_of_a_terminal_and_straight_into_a_file(lobe, monkeypatch):
+    command, paged = ("reproduce", "g2d", "--table", "Table 2a"), []
+    monkeypatch.setenv("LESS", "")
+    monkeypatch.delenv("LESS")  # and back to what it was afterwards
+    assert "BioViL" in lobe(*command)[1]
+    monkeypatch.setattr("pydoc.pager", paged.append)  # what rich hands a terminal's text to
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, text, err = lobe(*command)
+    assert (code, err, "BioViL" in paged[0], "BioViL" in text) == (0, "", True, False)
+    assert os.environ["LESS"] == "FRSX"
+
+
+@pytest.mark.parametrize(
+    "verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("panel",), ("clean",), ("doctor",), ("demo",)]
+)
 def test_help_of_every_verb(lobe, verb):
     code, text, err = lobe(*verb, "--help")
     assert (code, err) == (0, "")

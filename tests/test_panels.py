@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,9 +189,21 @@ def of_own_cards(records: list[Record]) -> list[Record]:
     return [changed(record, custom=("task",)) for record in records]
 
 
+def of_other_files(records: list[Record]) -> list[Record]:
+    found = []
+    for record in records:
+        if record.job.labels.backbone == "b1":
+            dataset = record.job.experiment.dataset.model_copy(update={"digest": "f" * 64})
+            experiment = record.job.experiment.model_copy(update={"dataset": dataset})
+            record = record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
+        found.append(record)
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (of_other_files, "other files of rsna-linear-frozen-10"),
         (without_one_run, f"b3: {NOISY} \\(2 of 3 runs, 1 missing"),
         (seven, "at least 8 trained backbones, found 7"),
         (limited, "only limited rows"),
@@ -200,7 +213,7 @@ def of_own_cards(records: list[Record]) -> list[Record]:
         (of_own_cards, "measured with task of your own"),
         (lambda records: [], "no rows"),
     ],
-    ids=["incomplete", "few", "limited", "mixed", "one-run", "contaminated", "own-cards", "none"],
+    ids=["other-files", "incomplete", "few", "limited", "mixed", "one-run", "contaminated", "own-cards", "none"],
 )
 def test_rows_that_may_not_make_a_scale_are_refused_by_name(own: Path, records: list[Record], resampled: Callable, change, said: str):
     with pytest.raises(UsageError, match=said):
@@ -217,6 +230,15 @@ def test_a_row_is_left_out_on_request_and_a_strange_name_is_told(own: Path, reco
 def test_rows_without_statistics_per_image_give_no_scale(own: Path, records: list[Record]):
     with pytest.raises(UsageError, match="no statistics per image"):
         freeze(records, "t1", "three", resampled=lambda record: None)
+
+
+def test_rows_tested_on_other_images_give_no_scale(own: Path, records: list[Record], resampled: Callable):
+    def other(record: Record) -> resampling.Resampled | None:
+        found = resampled(record)
+        return found if record.job.labels.backbone != "b1" or found is None else replace(found, test="another")
+
+    with pytest.raises(UsageError, match="Its rows were tested on different images"):
+        freeze(records, "t1", "three", resampled=other)
 
 
 def test_a_phantom_panel_is_marked_and_is_no_scale_for_real_rows(own: Path, records: list[Record], resampled: Callable):

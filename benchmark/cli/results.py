@@ -22,6 +22,10 @@ def report(
     trust: Annotated[
         str, typer.Option("--trust", help="Least level that a submission is shown from: reported, recomputed, re-scored or re-run.")
     ] = "recomputed",
+    with_images: Annotated[
+        bool,
+        typer.Option("--with-images", help="Draw predictions on images that may not be published, into a folder of their own."),
+    ] = False,
     groups: Annotated[
         bool, typer.Option("--groups", help="Also groups.csv: scores by size of the finding, view, sex and age. Reads all statistics.")
     ] = False,
@@ -30,8 +34,8 @@ def report(
     ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Writes the leaderboard page, tables and plots from stored records and accepted submissions; computes nothing."""
-    from benchmark.api import write_report
+    """Writes the leaderboard's pages, tables and plots from stored records and accepted submissions; computes nothing."""
+    from benchmark.api import draw_local_pictures, write_report
     from benchmark.submission.trust import Trust
 
     levels = tuple(level.value for level in Trust if level is not Trust.LOCAL)
@@ -42,11 +46,14 @@ def report(
         recipes.setdefault(name, []).append(backbone)
     least = Trust(one_of("--trust", trust, levels))
     written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes)
+    pictures = draw_local_pictures(out_folders) if with_images else None
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
     if as_json:
         print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused], "below": written.below})
     else:
+        if pictures is not None:
+            out.print(f"Not for publication: {pictures}")
         if written.below:
             out.print(f"{written.below:,} submitted results are below the level {trust} and not shown; --trust reported shows all.")
         out.print(f"Leaderboard: {written.page}")

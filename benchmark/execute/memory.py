@@ -72,7 +72,7 @@ def peak_bytes(job: Job, options: RunOptions, sizes: SplitSizes, workers: int = 
     batch = options.most_at_once(whole) or whole
 
     trained = head.parameters + (encoder.parameters if finetune else 0)
-    weights = head.parameters + encoder.parameters * (1 if finetune else 2)  # a frozen encoder is compared with a copy of its first state
+    weights = head.parameters + encoder.parameters
     best = trained  # the state of the best epoch
     # Gradients and Adam's two moments; while a batch is at its largest, its gradients are still to come.
     moments, gradients = 2 * trained, trained

@@ -297,10 +297,7 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
         raise
     except Exception as error:  # decoders raise errors of many types, as their C libraries fail
         raise ImageError(f"{path} (id {sample_id}): the pixel data cannot be decoded, it is cut off or damaged ({error}).") from error
-    if pixels.ndim != 2 or pixels.dtype.newbyteorder("=") not in (
-        np.uint8,
-        np.uint16,
-    ):  # pragma: no cover: a guard; the header was held to it
+    if pixels.ndim != 2 or pixels.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ImageError(f"{path} (id {sample_id}): decoded to {pixels.dtype} {pixels.shape}, expected (H, W) of uint8 or uint16.")
     return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 

@@ -1,16 +1,16 @@
 """Overlay pictures of stored predictions: the first run of each row, on the few images its job kept for the eye.
 
-Reads only the output folder; what a picture shows, the task's kind says. Whether a dataset's agreement allows pictures at all is asked
-here, once, before anything is drawn or copied.
+Reads only the output folder; what a picture shows, the task's kind says. Whether a dataset's agreement allows pictures is asked here, once,
+before anything is drawn or copied: on pages that others look at (`refusal`), or at least beside the output folder (`refusal_here`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmark import kinds
+from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, read_examples
@@ -21,18 +21,33 @@ from benchmark.report.tables import split_text
 
 
 def refusal(record: Record) -> str:
-    """Why no image of this record's dataset may be shown; empty when it may."""
-    if record.redistribution == "none":
+    """Why no image of this record's dataset may stand on a page; empty when it may. Generated images are nobody's."""
+    strict = refusal_here(record)
+    if strict or record.phantom or private.may_be_published(record.redistribution):
+        return strict
+    name = record.job.experiment.dataset.name
+    return (
+        f"No overlays for {name}: its data agreement lets names of images be passed on, and no images. "
+        "`lobe report --with-images` draws them into a folder of their own, for nobody else's eyes."
+    )
+
+
+def refusal_here(record: Record) -> str:
+    """Why no image of this record's dataset may be drawn at all; empty when it may."""
+    if private.is_restricted(record.redistribution):
         name = record.job.experiment.dataset.name
         return f"No overlays for {name}: its data agreement lets no image leave the output folder."
     return ""
 
 
-def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[str, list[Path]]]:
+def draw(
+    records: Iterable[Record], out: Where, folder: Path, refused: Callable[[Record], str] = refusal
+) -> dict[str, dict[str, list[Path]]]:
     """Draws overlays into `folder`.
 
     Args:
         out: output folder the records' files lie in, or that of each record by its key.
+        refused: why no image of a record's dataset may be drawn.
 
     Returns:
         task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
@@ -49,7 +64,7 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
         shown = file_of(record, EXAMPLES_FILE, lies)
         files = _first_file_of(record, kind.drawn_from, lies)
         examples = [] if shown is None else read_examples(shown)
-        if refusal(record) or not examples or (kind.drawn_from and not files):
+        if refused(record) or not examples or (kind.drawn_from and not files):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         labels, classes = record.job.labels, record.job.experiment.dataset.classes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmark.cards import Contamination
-from benchmark.report import addresses, data_files, figures, numbers, tables
+from benchmark.report import addresses, data_files, figures, numbers, table_files, tables
 from benchmark.report.backbone_facts import NOT_STATED, BackboneFacts, millions
 from benchmark.report.figures import Dot, Panel
 from benchmark.report.material import Material, Ranked
@@ -24,9 +24,7 @@ DOWNLOADS = (
     "leaderboard.tex",
     "metrics.csv",
     "curves.csv",
-    "label_curves.csv",
-    "references.csv",
-    "anchors.csv",
+    *table_files.NAMES,
 )
 CELLS_ON_FIRST_PAGE = 1200  # a score with its link takes about 150 bytes
 BACKBONES_IN_ONE_PLOT = 12

@@ -12,18 +12,16 @@ from pathlib import Path
 
 from benchmark.cards import Job, Record
 from benchmark.report import (
-    against,
-    anchor_rows,
     assets,
     backbone_pages,
     beside,
     compare_page,
     gallery_page,
-    label_curves,
     papers_page,
     ranking_page,
     records_page,
     subgroups,
+    table_files,
     tables,
     task_pages,
     typeset,
@@ -62,7 +60,7 @@ def write_site(
 ) -> Path:
     """Writes `<out>/report/` and returns its index.html.
 
-    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, {metrics,curves,label_curves,references,anchors}.csv;
+    Beside pages with their data and assets: leaderboard.{csv,json,md,tex}, metrics.csv, curves.csv and the tables of `table_files`;
     where they are asked for, groups.csv and recipes.csv.
 
     Args:
@@ -97,9 +95,8 @@ def write_site(
     write_page(report / "leaderboard.tex", typeset.to_latex(material.rows))
     write_page(report / "metrics.csv", beside.to_csv(material.values))
     write_page(report / "curves.csv", curves.text())
-    write_page(report / "anchors.csv", anchor_rows.to_csv(material.rows))
-    write_page(report / "label_curves.csv", label_curves.to_csv(label_curves.label_curves(material.rows)))
-    write_page(report / "references.csv", against.to_csv(against.against_references(material.rows)))
+    for name, text in table_files.all_of(material).items():
+        write_page(report / name, text)
     _write_or_remove(report / "groups.csv", None if groups_of is None else subgroups.to_csv(groups_of(material.rows)))
     _write_or_remove(report / "recipes.csv", tables.to_csv(recipe_rows(material.rows, recipes)) if recipes else None)
     ranking_page.write(shell, material)

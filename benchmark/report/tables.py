@@ -34,6 +34,7 @@ ANCHORS = (
     "An empty prediction scores 0 at detection."
 )
 
+NOTED = ("identical", "pretraining", "choice uncertain", "learning rate on the edge")  # warnings that a terminal shows, up to their colon
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
 # Column of the CSV and key of the JSON -> its value; values in per cent are unrounded.
@@ -286,7 +287,7 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
         notes = [row.missing] if row.missing else []
         notes += [f"custom {', '.join(row.custom)}"] * bool(row.custom)
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
-        notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
+        notes += [w.partition(":")[0] for w in row.warnings if w.startswith(NOTED)]
         table.add_row(
             Text("" if place == previous else " · ".join(filter(None, (row.task, split_text(row.split))))),
             Text(row.label),

@@ -54,6 +54,12 @@ def is_known_release(record: Record) -> bool:
     return record.sample_digests.get("test sorted") in known - {None}
 
 
+def is_of_today(record: Record) -> bool:
+    """Whether the record's task has the version of today's card, so that its recipe was held to it."""
+    task = registry.tasks().get(record.job.labels.task)
+    return task is not None and task.version == record.job.experiment.task_version
+
+
 def contradictions(records: Iterable[Record]) -> list[str]:
     """What records of one backbone say of its pretraining that cannot all be true: it saw a dataset, and not one of the same images."""
     marks: dict[tuple[str, str | None], dict[str, set[Contamination]]] = {}
@@ -99,8 +105,10 @@ def _fault_of_recipe(record: Record, task: TaskCard, dataset: DatasetCard) -> st
     rules = registry.protocols().get(labels.protocol)
     if rules is None:
         return f"LOBE has no protocol {labels.protocol}"
-    if experiment.task_version != task.version:
-        return ""  # of another release, whose cards are not here; told as a note
+    if experiment.task_version > task.version:
+        return f"it is of version {experiment.task_version} of {task.id}, and LOBE has version {task.version}"
+    if experiment.task_version < task.version:
+        return ""  # of an earlier release, whose cards are not here: `is_of_today`
     ref = experiment.dataset
     intensity = dataset.intensity if rules.equalise == "as-released" else "as-stored"
     of_card = (dataset.classes, dataset.statistics, intensity, rules.statistics)
@@ -112,14 +120,20 @@ def _fault_of_recipe(record: Record, task: TaskCard, dataset: DatasetCard) -> st
         return f"its learning rate is {record.learning_rate}, and its job's is {experiment.learning_rate:g}"
     backbone = experiment.backbone.model_copy(update={"init_seed": None})
     given = (task.id, labels.protocol, backbone.canonical, ref.canonical, experiment.device_type, experiment.threads)
-    if experiment.role is Role.FINAL and record.key not in _planned(*given):
-        return f"no card plans such a job of {task.id} under {labels.protocol}: its recipe, seeds or switches are others"
+    if experiment.role is Role.FINAL:
+        planned = _planned(*given)
+        if record.key not in planned:
+            return f"no card plans such a job of {task.id} under {labels.protocol}: its recipe, seeds or switches are others"
+        if not planned[record.key] <= set(record.job.depends_on):
+            return "it does not name all runs of the search that its learning rate comes from"
     return ""
 
 
 @cache
-def _planned(task: str, protocol: str, backbone: str, dataset: str, device_type: Literal["cpu", "cuda"], threads: int) -> frozenset[str]:
-    """Keys of the runs that cards plan for a backbone and a dataset, given as the JSON of their references."""
+def _planned(
+    task: str, protocol: str, backbone: str, dataset: str, device_type: Literal["cpu", "cuda"], threads: int
+) -> dict[str, frozenset[str]]:
+    """Runs that cards plan for a backbone and a dataset (the JSON of their references): key -> keys of the search it waits for."""
     ref = DatasetRef.model_validate_json(dataset)
     # Under a native geometry the frame is the backbone's own input size, which its job alone says.
     named = NamedBackbone("", BackboneRef.model_validate_json(backbone), input_size=ref.frame_size)
@@ -127,8 +141,8 @@ def _planned(task: str, protocol: str, backbone: str, dataset: str, device_type:
     try:
         jobs = plan([registry.task(task)], [named], {ref.name: ref}, registry.protocol(protocol), settings, registry.prompts())
     except LobeError:
-        return frozenset()
-    return frozenset(job.key for job in jobs)
+        return {}
+    return {job.key: frozenset(job.depends_on) for job in jobs}
 
 
 def _fault_of_release(record: Record, dataset: DatasetCard) -> str:

@@ -69,11 +69,16 @@ def read(folder: Path) -> list[Entry]:
     Raises:
         StoreError: a line was changed, dropped or put in between; it is named.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[list[Entry], str]:
+    """Every line, and the digest of the last one as it stands: a later LOBE would write it with more fields."""
     path = folder / HISTORY
     try:
         text = read_text(path)
     except FileNotFoundError:
-        return []
+        return [], FIRST
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read ({error}). Bring it back from the repository.") from None
     found: list[Entry] = []
@@ -81,14 +86,18 @@ def read(folder: Path) -> list[Entry]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             entry = Entry.model_validate(json_files.parse(line))
-        except (ValidationError, ValueError) as error:
+        except ValidationError as error:
+            if all(one["type"] == "extra_forbidden" for one in error.errors()):
+                raise StoreError(f"{path} line {number:,} was written by a newer LOBE; update LOBE to read it.") from None
+            raise StoreError(f"{path} line {number:,} is none of a history ({str(error).splitlines()[0]}).{_CURE}") from None
+        except ValueError as error:
             raise StoreError(f"{path} line {number:,} is none of a history ({str(error).splitlines()[0]}).{_CURE}") from None
         if entry.previous != previous:
             raise StoreError(f"{path} line {number:,} does not follow the line before it: the history was edited.{_CURE}")
         previous = _digest(line)
         found.append(entry)
     _require_possible(found, path)
-    return found
+    return found, previous
 
 
 def append(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
@@ -102,8 +111,7 @@ def append(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{HISTORY}.lock"):
-            known = read(folder)
-            previous = _digest(canonical_json(known[-1].model_dump(mode="json"))) if known else FIRST
+            known, previous = _read(folder)
             lines, written = [], []
             for entry in entries:
                 entry = entry.model_copy(update={"previous": previous})

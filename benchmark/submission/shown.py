@@ -93,6 +93,12 @@ def shown(folder: Path, cache: Path) -> tuple[list[Submission], list[Refused]]:
     return found, refused
 
 
+def unpacked(cache: Path) -> list[tuple[Path, int]]:
+    """Folders of the cache that hold an unpacked submission, with their bytes."""
+    folders = sorted(path for path in (cache / FOLDER).glob("*") if path.is_dir())
+    return [(folder, sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())) for folder in folders]
+
+
 def _unpacked(path: Path, entry: Entry, cache: Path) -> Path:
     """The folder with an archive's files; unpacked anew where the archive changed since."""
     folder = cache / FOLDER / entry.sha256

@@ -225,12 +225,6 @@ class _Inspection:
             self._fault(f"{called}: {'a limited run' if record.scale != 'full' else 'it failed'}; neither is submitted.")
         if why := claims.fault_in(record, backbones):
             self._fault(f"{called}: {why}.")
-        task = registry.tasks().get(record.job.labels.task)
-        if task is not None and task.version != record.job.experiment.task_version:
-            self._note(
-                f"{task.id}: of version {record.job.experiment.task_version}, and this LOBE has version {task.version}; "
-                "its recipe was not held to a card, and the two stand in rows of their own."
-            )
         try:
             found = statistics_of(record, self.folder)
             for name in record.predictions:
@@ -247,6 +241,10 @@ class _Inspection:
             return Trust.REPORTED
         if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record), truth) != truth:
             self._fault(f"{called}: its ground truth is not that of other records on the same images.")
+        if not claims.is_of_today(record):
+            labels, version = record.job.labels, record.job.experiment.task_version
+            self._note(f"{labels.task}: of version {version}, whose card this LOBE does not have: its recipe is as its author says.")
+            return Trust.REPORTED
         if not claims.is_known_release(record):
             name = record.job.experiment.dataset.name
             self._note(f"{name}: no card knows the digest of this split's test images, so the release is as its author says.")

@@ -27,7 +27,7 @@ from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
 from benchmark.readers.kit.draws import drawn
 from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, reached, used
 from benchmark.readers.kit.lists import splits_of
-from benchmark.readers.kit.splits import check_disjoint
+from benchmark.readers.kit.splits import check_disjoint, require_share
 from benchmark.training import sizes
 from benchmark.training.inputs import Inputs
 
@@ -174,6 +174,8 @@ def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wa
     Raises:
         SplitError: the splits share ids, or one is empty.
     """
+    for share in (experiment.fraction, experiment.recipe.validation_subset):
+        require_share(share)
     splits = splits_of(reader, experiment.dataset.split_rule, lists)
     check_disjoint(splits)
     counted = sizes.SplitSizes(**{name: len(splits.get(name, ())) for name in SPLITS})

@@ -20,7 +20,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
-from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
@@ -190,7 +190,7 @@ def _tested(
     finetune = experiment.encoder is EncoderMode.FINETUNE
     model.restore(selected.state, finetune)
     selected.state = {}  # it is in the model now
-    parts, digests, account, parameters = ready.parts, ready.digests, ready.account, _parameters(model.encoder, head, finetune)
+    parts, digests, account, parameters = ready.parts, ready.digests, ready.account, record.parameters_of(model.encoder, head, finetune)
 
     def made(result: ScoredSplit | None, anchors: Mapping[str, Mapping[str, float]]) -> Record:
         return record.succeeded(
@@ -273,7 +273,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
         result,
         parts,
         digests=digests,
-        parameters=_parameters(encoder, None, finetune=False),
+        parameters=record.parameters_of(encoder, None, finetune=False),
         account=shared.account,
         clock=clock,
         passage=passed,
@@ -326,19 +326,6 @@ def _autocast(experiment: Experiment):
 def _forget_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.reset_peak_memory_stats()
-
-
-def _parameters(encoder: SealedEncoder, head: Head | None, finetune: bool) -> dict[str, int]:
-    in_head = 0 if head is None else sum(p.numel() for p in head.parameters())
-    in_encoder = sum(p.numel() for p in encoder.parameters())
-    pyramid = {"pyramid": sum(p.numel() for p in head.pyramid.parameters())} if isinstance(head, WithPyramid) else {}
-    return {
-        "trained": in_head + (in_encoder if finetune else 0),
-        "frozen": 0 if finetune else in_encoder,
-        "head": in_head,
-        "encoder": in_encoder,
-        **pyramid,
-    }
 
 
 def _execution_notes(checkpoint: Checkpoint | None, options: RunOptions, most: int | None) -> tuple[str, ...]:

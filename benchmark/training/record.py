@@ -29,6 +29,8 @@ from benchmark.training.options import RunOptions
 if TYPE_CHECKING:
     import torch
 
+    from benchmark.encoders.sealed import SealedEncoder
+    from benchmark.heads.base import Head
     from benchmark.training.data import Part
     from benchmark.training.evaluate import ScoredSplit
     from benchmark.training.loop import Selected
@@ -180,6 +182,22 @@ def sample_digests(parts: Sequence[Part]) -> dict[str, str]:
     for part in parts:
         digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
     return digests
+
+
+def parameters_of(encoder: SealedEncoder, head: Head | None, finetune: bool) -> dict[str, int]:
+    """Numbers that were trained and that stayed frozen, and of each module (`Record.parameters`); a job that trains nothing has no head."""
+    from benchmark.heads.networks.pyramid import WithPyramid
+
+    in_head = 0 if head is None else sum(p.numel() for p in head.parameters())
+    in_encoder = sum(p.numel() for p in encoder.parameters())
+    pyramid = {"pyramid": sum(p.numel() for p in head.pyramid.parameters())} if isinstance(head, WithPyramid) else {}
+    return {
+        "trained": in_head + (in_encoder if finetune else 0),
+        "frozen": 0 if finetune else in_encoder,
+        "head": in_head,
+        "encoder": in_encoder,
+        **pyramid,
+    }
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class SharedWork:
     bank: FeatureBank | None = None
     account: dict[str, int] = field(default_factory=dict)
     _key: tuple | None = None
-    _state: dict[str, torch.Tensor] = field(default_factory=dict)
+    _built: dict[str, str] = field(default_factory=dict)
     _anchors: dict[tuple, dict[str, dict[str, float]]] = field(default_factory=dict)
     _passages: dict[tuple, Passage] = field(default_factory=dict)
 
@@ -77,7 +78,7 @@ class SharedWork:
             if authored:
                 # Shipped families keep the contract by their own tests; an author's file is checked before every use.
                 conformance.check(self.encoder, experiment.dataset.frame_size)
-            self._state = {name: tensor.clone() for name, tensor in self.encoder.state_dict().items()}
+            self._built = _tensor_digests(self.encoder)
             self.account, self.bank, self._key = account.counts, None, key
             self._passages.clear()
         return self.encoder
@@ -148,8 +149,8 @@ class SharedWork:
     def require_unchanged(self) -> None:
         """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""
         assert self.encoder is not None
-        now = self.encoder.state_dict()
-        moved = [name for name, tensor in self._state.items() if not torch.equal(tensor, now[name])]
+        now = _tensor_digests(self.encoder)
+        moved = [name for name, digest in self._built.items() if now[name] != digest]
         if moved:
             raise TrainingError(
                 f"The encoder of a frozen task changed while the head was trained: {len(moved)} tensors, first {moved[0]}. "
@@ -170,6 +171,12 @@ class SharedWork:
         if key not in self._anchors:
             self._anchors[key] = test.trained_kind.anchors(test, experiment.dataset.classes, head)
         return self._anchors[key]
+
+
+def _tensor_digests(encoder: SealedEncoder) -> dict[str, str]:
+    """SHA-256 of the bytes of each tensor: copies to compare with would take as much memory as the encoder itself."""
+    tensors = encoder.state_dict().items()
+    return {name: hashlib.sha256(t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).hexdigest() for name, t in tensors}
 
 
 def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from benchmark.execute import on_ray, spool
 from benchmark.execute.on_ray import RayExecutor, _collected, _Drive, _Running
 from benchmark.execute.placing import Node, Slot
 from benchmark.execute.schedule import Schedule
+from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 
 HERE, OTHER = "ab" * 28, "cd" * 28
@@ -81,6 +83,29 @@ def test_a_process_that_dies_after_its_last_job_has_lost_nothing():
     run = _Running(unit, Slot("n", 1, 0), done={job.key for job in unit.jobs})
     assert list(made._lost(run, exceptions.WorkerCrashedError())) == []
     assert made.lost == []
+
+
+def test_what_no_node_could_ever_hold_fails_with_what_it_needs_and_the_run_ends():
+    made = drive({**alive(HERE), "Resources": {"CPU": 4.0, "GPU": 1.0}}, address=None)
+    unit = replace(suite_units(1, "cuda")[0], workers=2)
+    made.schedule = Schedule([unit])
+    ended = list(made.events())
+    assert [event.record.key for event in ended] == [job.key for job in unit.jobs]
+    for event in ended:
+        assert event.record.failure.environment  # so it is not stored
+        assert event.record.failure.sentence == f"No node of the cluster has what {unit.name} needs: 2 GPU, 2 CPU."
+
+
+def test_what_a_node_kept_for_an_earlier_driver_is_told_and_not_run_again(monkeypatch):
+    made = drive(alive(HERE), address=None)
+    (unit,) = made.schedule._units.values()
+    first, *others = unit.jobs
+    record = failed(first, unit.inputs, unit.options, KeyError("x"))
+    monkeypatch.setattr(spool, "waiting", lambda store, keys: iter([(record, {"a": b"1"})]) if first.key in keys else iter(()))
+    (told,) = made._look()
+    assert (told.record, told.files) == (record, {"a": b"1"})
+    assert made.schedule.keys() == {job.key for job in others}
+    assert made.stored == {HERE: [first.key]}  # and is acknowledged
 
 
 def test_without_a_node_a_cluster_is_waited_for_and_then_named(monkeypatch):

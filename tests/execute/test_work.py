@@ -265,6 +265,19 @@ def test_a_rate_at_which_training_fails_is_out_and_no_other_failure_is_passed_ov
         work._learning_rate(job, Search(outcomes(job, dict.fromkeys(GRID, (None, None)), None, training=True)))
 
 
+def test_a_search_beyond_the_grid_that_is_not_needed_ends_before_it_reads_an_image(small, tiny, monkeypatch) -> None:
+    from benchmark.training import fit
+
+    jobs, places = small.plan(DETECTION, [tiny()], card=LOBE, data=OWN)
+    job = next(job for job in jobs if job.experiment.extends_grid)
+    monkeypatch.setattr(fit, "load", None)
+    unit = WorkUnit("beyond", (job,), places[job.key], outcomes=tuple(outcomes(job, rising(1e-3)).values()))
+    started, finished = run_unit(unit)
+    assert started == Started(job.key)
+    assert (finished.record.status, finished.record.not_needed) == ("ok", "the winner of the grid does not lie on its edge")
+    assert work.outcome_of(finished.record) == Outcome(job.key, 0.0, None, needed=False)
+
+
 def test_a_search_never_opens_the_test_split_and_is_over_before_any_run_does(small, tiny, monkeypatch) -> None:
     from benchmark.training import data
 

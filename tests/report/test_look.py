@@ -17,6 +17,7 @@ ROOM = PACKAGE / "report"
 # What others may call: what makes rows of records, and what writes rows. None of them takes a colour, a column or an order.
 OFFERED = {
     "gallery": set(),
+    "local_pictures": set(),
     "numbers": {"mean"},
     "paper_text": set(),
     "reproduce": {"Reproduction"},

@@ -22,9 +22,10 @@ from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.store import Store
 from benchmark.submission.manifest import Manifest
 from benchmark.submission.pack import pack
-from tests.submission.forging import Files, contents
+from tests.submission.forging import Files, contents, records_of
 
 SUITE = "demo"
+MASKS, BOXES = "covid-rural-linear-frozen-demo", "rsna-yolov3-frozen-demo"
 BACKBONES = (
     NamedBackbone("resnet18 (random)", BackboneRef(family="torchvision", model="resnet18", digest=None)),
     NamedBackbone("resnet18 (mine.pt)", BackboneRef(family="torchvision", model="resnet18", digest="5" * 64)),
@@ -45,8 +46,11 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def packed_once(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Manifest]:
-    """What the packed store holds; use `honest`."""
-    return contents(pack(made, tmp_path_factory.mktemp("packed") / "honest.zip", allow_phantom=True).file)
+    """What the packed store holds of two tasks; use `honest`."""
+    files, manifest = contents(pack(made, tmp_path_factory.mktemp("packed") / "honest.zip", allow_phantom=True).file)
+    left_out = {raw["key"] for raw in records_of(files) if raw["job"]["labels"]["task"] not in (MASKS, BOXES)}
+    kept = {name: content for name, content in files.items() if not any(key in name for key in left_out)}
+    return kept, manifest.model_copy(update={"tasks": (MASKS, BOXES), "suite": None})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import api, registry
+from benchmark import api, data, registry
 from benchmark.errors import StoreError, UsageError
 from benchmark.report.rows import rows_of
 from benchmark.submission import shown as showing
@@ -130,6 +130,16 @@ def test_a_report_shows_submissions_beside_ones_own_rows_until_they_are_withdraw
     assert (folder / f"{name}.zip").is_file()
 
 
+def test_what_was_unpacked_is_listed_among_the_caches_and_made_anew(sent, folder: Path, tmp_path: Path) -> None:
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    shown(folder, tmp_path / "cache")
+    (row,) = data.caches(tmp_path / "cache")
+    assert (row["dataset"], row["bytes"] > 1000) == (f"submission {next(folder.glob('*.zip')).stem}", True)
+    data.remove_caches([row])
+    ((one,), refused) = shown(folder, tmp_path / "cache")
+    assert (len(one.believable()[0]), refused) == (4, [])
+
+
 def test_a_row_has_the_lowest_level_of_its_records(sent, folder: Path, tmp_path: Path) -> None:
     accept(sent(MINE), folder, why="x", allow_phantom=True)
     ((one,), refused) = shown(folder, tmp_path / "cache")
@@ -199,18 +209,19 @@ def unet_of(files, name: str) -> bool:
 
 
 def test_versions_of_a_task_stand_in_rows_of_their_own(sent, folder: Path, tmp_path: Path) -> None:
+    task = "rsna-yolov3-frozen-demo"
     files, manifest = contents(sent(MINE))
-    for raw in records_of(files, "covid-rural-unet-frozen-demo"):
-        raw["job"]["experiment"]["task_version"] = 7
+    for raw in records_of(files, task):
+        raw["job"]["experiment"]["task_version"] = registry.task(task).version - 1
         put(files, raw)
-    older = packed(files, manifest, tmp_path / "older.zip")
-    done = accept(older, folder, why="x", allow_phantom=True)
-    assert any("of version 7, and this LOBE has version 1" in note for note in done.validated.notes)
+    done = accept(packed(files, manifest, tmp_path / "older.zip"), folder, why="x", allow_phantom=True)
+    assert any(f"{task}: of version 1, whose card this LOBE does not have" in note for note in done.validated.notes)
+    assert {name: level for name, level in done.validated.levels.items() if level != "recomputed"} == {task: "reported"}
     accept(sent(MINE), folder, why="x", allow_phantom=True)
     found, _ = shown(folder, tmp_path / "cache")
     records = {record.key: record for one in found for record in one.believable()[0]}
-    rows = [row for row in rows_of(records.values()) if row.task == "covid-rural-unet-frozen-demo"]
-    assert sorted(row.variant for row in rows) == ["task_version=1", "task_version=7"]
+    rows = [row for row in rows_of(records.values()) if row.task == task]
+    assert sorted(row.variant for row in rows) == ["task_version=1", "task_version=2"]
 
 
 def test_history_is_all_that_a_folder_needs_beside_archives(sent, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_an_edited_history_is_refused_at_the_line(folder: Path, change, sentence
     path = folder / HISTORY
     path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
     with pytest.raises(StoreError, match=sentence):
+        read(folder)
+
+
+def test_a_line_of_an_earlier_release_without_a_later_field_is_gone_on_from(tmp_path: Path) -> None:
+    (earlier,) = append(tmp_path, [entry("accepted", ONE, "sent in")])
+    short = {name: value for name, value in earlier.model_dump(mode="json").items() if name not in ("truths", "levels", "by")}
+    (tmp_path / HISTORY).write_text(f"{json.dumps(short)}\n")
+    append(tmp_path, [entry("accepted", TWO, "sent in")])
+    assert [one.id for one in read(tmp_path)] == [ONE[:12], TWO[:12]]
+
+
+def test_a_line_with_a_field_of_a_newer_release_says_so(folder: Path) -> None:
+    path = folder / HISTORY
+    path.write_text(path.read_text().replace('"backbones"', '"of_later":1,"backbones"', 1))
+    with pytest.raises(StoreError, match="line 1 was written by a newer LOBE"):
         read(folder)
 
 

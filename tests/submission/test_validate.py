@@ -20,6 +20,7 @@ from benchmark.submission.claims import contradictions
 from benchmark.submission.completeness import equal_runs
 from benchmark.submission.manifest import Manifest
 from benchmark.submission.validate import Validated, validate
+from tests.submission.conftest import MASKS
 from tests.submission.forging import Files, packed, put, records_of
 
 
@@ -101,7 +102,7 @@ def test_a_record_that_is_none_is_refused_and_the_others_are_looked_at(judged) -
         files[f"records/{records_of(files)[0]['key']}.json"] = b'{"key": 1}'
 
     found = judged(damage)
-    assert (found.n_records, any("is damaged" in fault for fault in found.faults)) == (7, True)
+    assert (found.n_records, any("is damaged" in fault for fault in found.faults)) == (3, True)
     assert not any(str(Path("/tmp")) in fault for fault in found.faults), "no folder that is gone when it is read"
 
 
@@ -125,16 +126,16 @@ def test_a_limited_or_failed_run_is_refused(judged) -> None:
     assert any("it failed; neither is submitted" in fault for fault in judged(fail).faults)
 
 
-def test_a_run_that_is_left_out_is_named(judged) -> None:
+def test_what_a_suite_asks_for_and_is_not_there_is_named(judged) -> None:
     def drop(files: Files) -> None:
-        raw = records_of(files, "rsna-linear-frozen-demo")[0]
+        (raw, _) = records_of(files, MASKS)
         for name in [name for name in files if raw["key"] in name]:
             del files[name]
 
-    found = judged(drop)
+    found = judged(drop, suite="demo")
     assert found.faults == ()
-    (sentence,) = found.missing
-    assert "1 of 4 tasks of demo are missing: rsna-linear-frozen-demo" in sentence
+    assert sorted(len(sentence.partition(" of 4 tasks of demo are missing: ")[0].split()) for sentence in found.missing) == [3, 3]
+    assert sum("covid-rural-linear-frozen-demo" in sentence for sentence in found.missing) == 1
 
 
 def test_one_run_sent_in_several_times_is_noted(out: Path) -> None:

@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.cards import Failure
 from benchmark.kinds.detection import draw_detection
 from benchmark.report import reproduce, reproduce_pages
 from benchmark.report.differences import compare
 from benchmark.report.material import gathered
-from benchmark.report.resampling import Resampled
 from benchmark.report.site import write_site
 from benchmark.shelf import Refused
 from tests.report.conftest import TASKS, make_job, make_record
+from tests.report.panel_suite import LEVELS, N_PATIENTS, PhantomPanel, records_of, resampled
 from tests.report.test_untrusted import PAYLOADS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install` brings it")
@@ -32,47 +33,30 @@ axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: `apt-get install chromium`")]
 
-BACKBONES = {"resnet50 (random)": None, "BioViL-T": "a" * 64, "MGCA": "b" * 64, "resnet50 (IMAGENET1K_V2)": "c" * 64}
-LEVEL = {"resnet50 (random)": 0.10, "BioViL-T": 0.30, "MGCA": 0.27, "resnet50 (IMAGENET1K_V2)": 0.20}
-TASK, MASKS = "rsna-yolov3-frozen-10", "siim-unet-frozen-100"
+TASK = "rsna-yolov3-frozen-10"
+FAILED = ("MGCA", "object-cxr-yolov3-frozen-100", 3)
 AXE = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 MODES = [(1280, "light", "screen"), (1280, "dark", "screen"), (390, "light", "screen"), (390, "dark", "screen"), (1280, "light", "print")]
 
 
 def records_of_the_suite() -> list:
-    rng, found = np.random.default_rng(7), []
-    for name, digest in BACKBONES.items():
-        for task, (*_, metric, _title) in TASKS.items():
-            for run in range(5):
-                value = LEVEL[name] + float(rng.normal(0, 0.015))
-                job = make_job(task, name, run, digest=digest)
-                if (name, task, run) == ("MGCA", "object-cxr-yolov3-frozen-100", 3):
-                    found.append(make_record(failure="The loss is not finite in epoch 3.", job=job, phantom=True))
-                    continue
-                more = {"negatives_empty": 0.3, "pixel_ap": value / 2} if "dice" in metric else {}
-                found.append(
-                    make_record(value, job=job, phantom=True, metrics={metric: value, **more}, account={"loaded": 318, "missing": 2})
-                )
-    return found
+    """The phantom suite, with one job that failed."""
 
+    def named(record) -> tuple:
+        return (record.job.labels.backbone, record.job.labels.task, record.job.labels.run)
 
-def resampled(record) -> Resampled:
-    task = record.job.labels.task
-    common = np.random.default_rng(len(task)).normal(0, 0.02, 1000)
-    own = np.random.default_rng(int(record.key[:8], 16)).normal(0, 0.01, 1000)
-    values = record.metrics[record.job.experiment.report] + common + own
-    return Resampled(values.astype(np.float32)[:, None], task, 80, True)
-
-
-def believable(record) -> Resampled | None:
-    return resampled(record) if record.status == "ok" else None
+    failed = Failure(kind="TrainingError", sentence="The loss is not finite in epoch 3.", traceback="")
+    return [
+        record.model_copy(update={"status": "failed", "metrics": {}, "failure": failed}) if named(record) == FAILED else record
+        for record in records_of()
+    ]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("site")
     pictures = {}
-    for name in BACKBONES:
+    for name in LEVELS:
         picture = draw_detection(
             np.zeros((96, 96), np.uint8), np.array([[20.0, 20, 30, 30]]), np.array([[24.0, 22, 30, 30]]), np.array([0.8])
         )
@@ -80,9 +64,16 @@ def site(tmp_path_factory) -> Path:
         picture.save(pictures[name][0])
     refused = [Refused("0" * 32, "0000: its checksum is not that of its content.")]
     page = write_site(
-        records_of_the_suite(), out, title="LOBE leaderboard", resampled=believable, overlays={TASK: pictures}, refused=refused
+        records_of_the_suite(), out, title="LOBE leaderboard", resampled=resampled, overlays={TASK: pictures}, refused=refused
     )
     reproduce_pages.write(reproduce.reproduce("lovt"), out)
+    return page.parent
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory) -> Path:
+    """The same suite as a panel ranks it."""
+    page = write_site(records_of(), tmp_path_factory.mktemp("ranked"), title="Ranked", resampled=resampled, panels=[PhantomPanel()])
     return page.parent
 
 
@@ -129,17 +120,18 @@ def downloaded(page, button) -> list[list[str]]:
 
 def test_a_head_sorts_with_mouse_and_keyboard_and_the_address_keeps_it(visit):
     page = visit()
-    assert names(page, "scores") == list(BACKBONES)
+    assert names(page, "scores") == list(LEVELS)
     head = page.locator("#scores thead th[data-labels]").first
     head.locator(".dt-column-order").click()
     rising = names(page, "scores")
-    assert rising == sorted(BACKBONES, key=LEVEL.__getitem__)
+    assert rising[:2] == ["resnet50 (random)", "resnet50 (IMAGENET1K_V2)"]
+    assert set(rising) == set(LEVELS)
     assert head.get_attribute("aria-sort") == "ascending"
     again = visit(f"index.html#{page.url.partition('#')[2]}")
     assert names(again, "scores") == rising
     page.locator("#ranking thead [tabindex='0']").first.focus()
     page.keyboard.press("Enter")
-    assert names(page) == sorted(BACKBONES, key=str.lower)
+    assert names(page) == sorted(LEVELS, key=str.lower)
 
 
 def test_search_and_filters_narrow_rows_and_columns_and_can_be_sent(visit):
@@ -154,7 +146,7 @@ def test_search_and_filters_narrow_rows_and_columns_and_can_be_sent(visit):
     assert names(sent, "scores") == ["MGCA"]
     assert sent.locator("#scores thead th[data-labels]:visible").count() == 2
     page.locator("[data-tools-for=scores] [data-clear]").click()
-    assert names(page, "scores") == list(BACKBONES)
+    assert names(page, "scores") == list(LEVELS)
     assert page.locator("#scores thead th[data-labels]:visible").count() == len(TASKS)
     page.locator("[data-tools-for=ranking] [data-filter=pretraining]").select_option("imagenet-1k, mimic-cxr")
     assert names(page) == ["BioViL-T"]
@@ -222,7 +214,7 @@ def test_any_two_are_compared_as_the_statistics_compare_them(visit, site):
     page.get_by_role("heading", name="MGCA minus resnet50 (IMAGENET1K_V2)").wait_for()
     lines = downloaded(page, page.locator("[data-csv=compared]").first)
     assert lines[0][2:4] == ["MGCA", "resnet50 (IMAGENET1K_V2)"]
-    found = gathered(records_of_the_suite(), title="", planned=[], resampled=believable, refused=[])
+    found = gathered(records_of_the_suite(), title="", planned=[], resampled=resampled, refused=[])
     (ranked,) = found.tables
     shown = {line[0]: line for line in lines[1:]}
     assert len(shown) == len(TASKS)
@@ -235,11 +227,28 @@ def test_any_two_are_compared_as_the_statistics_compare_them(visit, site):
         expected = compare(first, second).difference
         assert float(line[4]) == pytest.approx(100 * expected.value, abs=2e-3)
         assert float(line[5]) == pytest.approx(100 * expected.half_width, rel=3e-3)
-        assert line[6] == "runs paired by seed, 80 test patients"
+        assert line[6] == f"runs paired by seed, {N_PATIENTS} test patients"
     page.locator("[data-swap]").click()
     page.get_by_role("heading", name="resnet50 (IMAGENET1K_V2) minus MGCA").wait_for()
     sent = visit(f"compare.html#{page.url.partition('#')[2]}")
     sent.get_by_role("heading", name="resnet50 (IMAGENET1K_V2) minus MGCA").wait_for()
+
+
+def test_ranks_come_first_and_headlines_are_compared_by_all_pairs(visit, ranked):
+    page = visit("index.html", ranked)
+    assert page.locator(".verdict").inner_text() == "Tied for best: BioViL-T, MGCA."
+    assert page.locator(".verdict").bounding_box()["y"] < 300
+    assert names(page) == ["BioViL-T", "MGCA", "resnet50 (IMAGENET1K_V2)", "resnet50 (random)"]
+    page.locator(".choices a").nth(1).click()
+    page.wait_for_url("**/tables/*.html")
+    page.get_by_role("link", name="Compare").click()
+    page.locator("#compared tbody tr").first.wait_for()
+    page.locator("[data-second]").select_option(label="resnet50 (IMAGENET1K_V2)")
+    page.get_by_text("after Holm's correction over all pairs: higher. Ranks 1-2 and 3.").wait_for()
+    heads, *pairs = csv.reader((ranked / "pairs.csv").open(encoding="utf-8", newline=""))
+    shown = page.locator("[data-headline]").inner_text()
+    value = next(pair for pair in pairs if pair[heads.index("second")] == "resnet50 (IMAGENET1K_V2)")[heads.index("difference")]
+    assert f"Headline +{float(value):.2f} ±" in shown
 
 
 def test_pictures_and_papers_open(visit):
@@ -298,13 +307,14 @@ def test_a_hostile_record_runs_nothing_in_a_browser(visit, tmp_path):
 
 
 @pytest.mark.parametrize(("width", "scheme", "media"), MODES, ids=[f"{w}-{s}-{m}" for w, s, m in MODES])
-def test_axe_finds_nothing_on_any_page(browser, site, width: int, scheme: str, media: str):
+def test_axe_finds_nothing_on_any_page(browser, site, ranked, width: int, scheme: str, media: str):
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
     page, found = context.new_page(), {}
     page.emulate_media(media=media)
-    for name in [*pages_of(site), job_address(site)]:
+    of_ranks = [(ranked, name) for name in pages_of(ranked) if name in ("index.html", "compare.html") or name.startswith("tables/")]
+    for folder, name in [*((site, name) for name in pages_of(site)), (site, job_address(site)), *of_ranks]:
         address, _, place = name.partition("#")
-        page.goto((site / address).as_uri() + (f"#{place}" if place else ""))
+        page.goto((folder / address).as_uri() + (f"#{place}" if place else ""))
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         page.wait_for_timeout(300)
         page.evaluate(AXE)

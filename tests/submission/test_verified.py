@@ -1,0 +1,92 @@
+"""Stored numbers are computed again before they are shown, once for each state of a record."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import contents
+from benchmark.integrity import sealed
+from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.record_index import INDEX
+from benchmark.shelf import Check, Shelf, read_record
+from benchmark.submission.verified import STATISTICS, fault_in
+
+
+@pytest.fixture
+def looked_at(out: Path, monkeypatch: pytest.MonkeyPatch):
+    """Reads a store as a report does; gives keys of the records that were looked at, and of those that were refused."""
+    monkeypatch.setattr(contents, "RECENT_NS", 0)  # so that what was read is indexed at once
+
+    def call(name: str = STATISTICS.name) -> tuple[set[str], list[str]]:
+        seen: set[str] = set()
+
+        def fault_of(record, folder: Path) -> str:
+            seen.add(record.key)
+            return STATISTICS.fault_of(record, folder)
+
+        records, refused = Shelf(out).believable(STATISTICS_FILES, Check(name, fault_of))
+        assert len(records) + len(refused) == 8
+        return seen, [one.key for one in refused]
+
+    return call
+
+
+def test_a_second_report_computes_nothing_again(looked_at, out: Path) -> None:
+    assert [len(looked_at()[0]), len(looked_at()[0])] == [8, 0]
+    (out / INDEX).unlink()
+    assert len(looked_at()[0]) == 8
+
+
+def test_what_an_index_remembers_is_of_its_own_folder(looked_at, out: Path, tmp_path: Path) -> None:
+    """A folder of somebody else may bring an index that says that all is well."""
+    looked_at()
+    shutil.move(out, tmp_path / "theirs")
+    shutil.copytree(tmp_path / "theirs", out)
+    assert (out / INDEX).is_file()
+    assert len(looked_at()[0]) == 8
+
+
+def test_rules_of_another_name_look_at_every_record_again(looked_at) -> None:
+    looked_at()
+    assert len(looked_at("statistics, another rule")[0]) == 8
+
+
+def test_a_record_that_changed_is_looked_at_again_with_any_checksum(looked_at, out: Path) -> None:
+    looked_at()
+    path = sorted((out / "records").glob("*.json"))[0]
+    record = read_record(path)
+    path.write_text(sealed(record.model_copy(update={"metrics": dict.fromkeys(record.metrics, 0.5)})).model_dump_json())
+    assert looked_at() == ({record.key}, [record.key])
+    assert looked_at() == ({record.key}, [record.key]), "what is refused is not remembered as good"
+    path.write_text(record.model_dump_json())
+    assert looked_at() == ({record.key}, [])
+    assert looked_at() == (set(), [])
+
+
+def test_statistics_that_changed_are_refused_although_their_record_was_looked_at(looked_at, out: Path) -> None:
+    looked_at()
+    one, other = sorted(out.glob("predictions/*/statistics.parquet"))[:2]
+    shutil.copy(other, one)
+    assert looked_at() == (set(), [one.parent.name])
+
+
+def test_a_record_without_statistics_says_nothing_that_could_be_computed(out: Path) -> None:
+    path = sorted((out / "records").glob("*.json"))[0]
+    record = read_record(path)
+    shutil.rmtree(out / "predictions" / record.key)
+    assert fault_in(record, out) == ""
+    assert fault_in(record.model_copy(update={"status": "failed"}), out) == ""
+
+
+def test_damaged_statistics_with_a_digest_of_their_own_are_a_sentence(out: Path) -> None:
+    path = sorted((out / "records").glob("*.json"))[0]
+    record = read_record(path)
+    name = f"predictions/{record.key}/statistics.parquet"
+    (out / name).write_bytes(b"PAR1 nothing")
+    from benchmark.integrity import bytes_digest
+
+    again = sealed(record.model_copy(update={"file_digests": record.file_digests | {name: bytes_digest(b"PAR1 nothing")}}))
+    assert "is no statistics file" in STATISTICS.fault_of(again, out)
