@@ -26,6 +26,10 @@ OWN_RULES = (
     "prompts",
 )  # cards of one's own that make a number another one; a backbone of one's own does not
 
+# Whoever sends statistics alone may have chosen the best of many runs, or made them up: somebody who holds the images has to look.
+UNRANKED = frozenset({Trust.REPORTED, Trust.RECOMPUTED})
+NOT_SCORED_AGAIN = "not ranked: nobody who holds the images scored its predictions again"
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -115,6 +119,7 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         if 0 < len(clean) < len(panel.by_task) and all(task in measured for task in clean):
             unseen = headline({task: measured[task] for task in clean}, panel.only(clean), sources=sources())
     own = [part for part in OWN_RULES if any(part in row.custom for row in rows)]
+    trust = lowest(row.trust for row in shown.values())
     costs = [row.cost for row in shown.values() if row.cost is not None]
     return Contender(
         backbone=rows[0].backbone,
@@ -125,11 +130,11 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         half_width=None,
         unseen=unseen,
         why_none=why,
-        unranked=f"not ranked: custom {', '.join(own)}" if own else "",
+        unranked=f"not ranked: custom {', '.join(own)}" if own else NOT_SCORED_AGAIN if trust in UNRANKED else "",
         by_task=by_task,
         by_dataset=by_dataset,
         contamination={task: row.contamination for task, row in shown.items()},
-        trust=lowest(row.trust for row in shown.values()),
+        trust=trust,
         parameters=next((cost.encoder_parameters for cost in costs if cost.encoder_parameters is not None), None),
         macs=next((cost.encoder_macs for cost in costs if cost.encoder_macs is not None), None),
         cost_s=sum(cost.seconds for cost in costs) if costs else None,

@@ -208,7 +208,7 @@ def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
     for one in entrants:
         why = one.why_none or (UNTRAINED if one.random else one.unranked)
         if not why and one.label not in fits:
-            why = "not ranked: other runs or other test images than most rows of the table"
+            why = "not ranked: other runs, test images or patients than most rows of the table"
         places.append(replace(_standing(one, why or (pairs.untested if bands.get(one.label) is None else "")), band=bands.get(one.label)))
     places.sort(key=lambda one: (one.headline is None, one.band is None, one.band and (one.band.best, one.band.worst), *_alphabetical(one)))
     order = [[one.label for one in ranked].index(place.label) for place in places if place.label in fits]

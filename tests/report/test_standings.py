@@ -14,6 +14,7 @@ from benchmark import registry
 from benchmark.cards import Contamination, PanelCard, Record, SuiteCard, Words
 from benchmark.cards.panels import PanelTask
 from benchmark.report import contenders
+from benchmark.report.contenders import NOT_SCORED_AGAIN
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
 from benchmark.report.standings import AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
@@ -220,7 +221,7 @@ def test_rows_with_other_runs_or_other_test_images_are_not_ranked(rows) -> None:
     assert table.ranked == ("a", "b")
     for one in table.rows[2:]:
         assert (one.headline, one.band) == (pytest.approx(2.0), None)
-        assert one.why_none == "not ranked: other runs or other test images than most rows of the table"
+        assert one.why_none == "not ranked: other runs, test images or patients than most rows of the table"
 
 
 @pytest.mark.parametrize(("n_runs", "why"), [(1, "no backbone has a headline"), (2, "not tested: 2 runs, a test needs 3")])
@@ -326,6 +327,15 @@ def test_a_standing_is_trusted_as_far_as_its_least_trusted_cell(rows) -> None:
     levels = [Trust.RERUN, Trust.RECOMPUTED, Trust.RESCORED, Trust.RERUN, Trust.RERUN]
     mixed = [replace(row, trust=level) for row, level in zip(rows({"a": 0.42}), levels, strict=True)]
     assert only(standings(mixed, [PANEL])).rows[0].trust is Trust.RECOMPUTED
+
+
+@pytest.mark.parametrize("level", Trust)
+def test_what_is_sent_in_is_ranked_once_somebody_else_has_scored_its_predictions(rows, level: Trust) -> None:
+    sent = [replace(row, trust=level) for row in rows({"sent": 0.44})]
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *sent], [PANEL]))
+    (one,) = [one for one in table.rows if one.label == "sent"]
+    ranked = level in (Trust.LOCAL, Trust.RESCORED, Trust.RERUN)
+    assert (one.band is not None, one.why_none, one.headline) == (ranked, "" if ranked else NOT_SCORED_AGAIN, pytest.approx(2.0))
 
 
 def test_a_standing_says_what_its_cells_took_and_how_large_the_encoder_is(rows) -> None:
