@@ -20,6 +20,7 @@ from benchmark.cards import Failure
 from benchmark.kinds.detection import draw_detection
 from benchmark.report import reproduce, reproduce_pages
 from benchmark.report.differences import compare
+from benchmark.report.gallery import Picture
 from benchmark.report.material import gathered
 from benchmark.report.site import write_site
 from benchmark.shelf import Refused
@@ -60,8 +61,9 @@ def site(tmp_path_factory) -> Path:
         picture = draw_detection(
             np.zeros((96, 96), np.uint8), np.array([[20.0, 20, 30, 30]]), np.array([[24.0, 22, 30, 30]]), np.array([0.8])
         )
-        pictures[name] = [out / f"{len(pictures)}.png"]
-        picture.save(pictures[name][0])
+        path = out / f"{len(pictures)}.png"
+        picture.save(path)
+        pictures[name] = [Picture(path, score=LEVELS[name])]
     refused = [Refused("0" * 32, "0000: its checksum is not that of its content.")]
     page = write_site(
         records_of_the_suite(), out, title="LOBE leaderboard", resampled=resampled, overlays={TASK: pictures}, refused=refused
