@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.report import addresses, curve_data, data_files, figures, numbers, provenance
+from benchmark.report import addresses, curve_data, data_files, figures, numbers, provenance, trade_figures
 from benchmark.report.backbone_facts import BackboneFacts
 from benchmark.report.curve_data import CurveFile, CurveOf
 from benchmark.report.differences import Gain
 from benchmark.report.figures import Dot, Panel
+from benchmark.report.label_curves import label_curves
 from benchmark.report.material import Material
 from benchmark.report.ranking_page import SEEN, Line, lines_of, page_of, title_of
 from benchmark.report.rows import Row
@@ -84,6 +85,9 @@ def _write(
     if curves:
         shell.add(data_files.write(shell.report, f"curves/{address}", {"backbone": name, "style": style, "jobs": curves}))
     figure = _figure(shell, address, [one.row for one in rows])
+    by_labels = label_curves([one.row for one in rows])
+    if by_labels:
+        shell.add(data_files.write(shell.report, f"figures/{address}-labels", trade_figures.over_labels(by_labels)))
     warnings: dict[str, list[str]] = {}
     for one in rows:
         for warning in one.row.warnings:
@@ -103,6 +107,7 @@ def _write(
         n_curves=len(curves),
         tasks_with_curves=list(dict.fromkeys(curve["title"] for curve in curves)),
         figure=figure,
+        label_figure=f"figures/{address}-labels" if by_labels else "",
         warnings={text: [f"{len(tasks)} tasks"] if len(tasks) > 3 else tasks for text, tasks in warnings.items()},
         failures=[provenance.failure(record) for record in records if record.status == "failed"],
     )

@@ -73,7 +73,7 @@ def dots(panels: Sequence[Panel]) -> Figure:
     figure = _stacked([(panel.title, len(panel.dots)) for panel in panels], 1)
     for number, panel in enumerate(panels, start=1):
         axes = {"xaxis": _axis("x", number), "yaxis": _axis("y", number)}
-        _task_axis(figure, number, [_text(_shortened(dot.name)) for dot in panel.dots])
+        _task_axis(figure, number, [escaped(_shortened(dot.name)) for dot in panel.dots])
         if panel.around_zero:
             figure["layout"]["xaxis" if number == 1 else f"xaxis{number}"] |= {"zeroline": True, "zerolinewidth": 2}
         for hollow, style in ((False, _FILLED), (True, _HOLLOW)):
@@ -84,11 +84,11 @@ def dots(panels: Sequence[Panel]) -> Figure:
                     "mode": "markers",
                     "name": "untrained" if hollow else "pre-trained",
                     "showlegend": False,
-                    "x": [_round(dot.value or 0.0) for _, dot in placed],
+                    "x": [rounded(dot.value or 0.0) for _, dot in placed],
                     "y": [y for y, _ in placed],
                     "error_x": _error([None if d.half_width is None else d.half_width / 100 for _, d in placed], style),
                     "marker": {**style, "size": 9},
-                    "hovertext": [f"{_text(dot.name)}<br>{_text(dot.says)}" for _, dot in placed],
+                    "hovertext": [f"{escaped(dot.name)}<br>{escaped(dot.says)}" for _, dot in placed],
                     "hoverinfo": "text",
                     **axes,
                 }
@@ -100,7 +100,7 @@ def dots(panels: Sequence[Panel]) -> Figure:
                 "mode": "markers",
                 "name": "single runs",
                 "showlegend": False,
-                "x": [_round(run) for _, run in runs],
+                "x": [rounded(run) for _, run in runs],
                 "y": [y for y, _ in runs],
                 "marker": {"color": _UNTRAINED, "symbol": "line-ns-open", "size": 7},
                 "hoverinfo": "x",
@@ -127,8 +127,13 @@ def styles_of(board: Board) -> dict[str, dict[str, Any]]:
 def line_styles(backbones: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
     """Colour, symbol and dash of every backbone's curves, from its name and whether it is untrained."""
     trained = [name for name, random in backbones.items() if not random]
-    styles = {name: {"color": _UNTRAINED, "symbol": "diamond-open", "dash": "dot"} for name, random in backbones.items() if random}
-    return styles | {name: _style(i) | {"dash": _DASHES[i % len(_DASHES)]} for i, name in enumerate(trained)}
+    styles = {name: style_of(0, untrained=True) for name, random in backbones.items() if random}
+    return styles | {name: style_of(i) for i, name in enumerate(trained)}
+
+
+def style_of(index: int, *, untrained: bool = False) -> dict[str, Any]:
+    """Colour, symbol and dash of the i-th of several lines."""
+    return {**_HOLLOW, "dash": "dot"} if untrained else _style(index) | {"dash": _DASHES[index % len(_DASHES)]}
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _stacked(panels: Sequence[tuple[str, int]], n_backbones: int) -> Figure:
         layout[f"xaxis{suffix}"] = {"anchor": f"y{suffix}", "rangemode": "tozero"}
         layout[f"yaxis{suffix}"] = {"domain": [max(0.0, bottom), top], "anchor": f"x{suffix}"}
         layout["annotations"].append(
-            {"text": f"<b>{_text(title)}</b>", "xref": "paper", "yref": "paper", "x": 0, "y": top, "showarrow": False}
+            {"text": f"<b>{escaped(title)}</b>", "xref": "paper", "yref": "paper", "x": 0, "y": top, "showarrow": False}
             | {"xanchor": "left", "yanchor": "bottom"}
         )
         top = bottom - _PANEL_MARGIN / total
@@ -193,13 +198,13 @@ def _marks(backbone: str, placed: list[tuple[float, Row]], style: dict[str, Any]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": _text(backbone),
-        "legendgroup": _text(backbone),
-        "x": [_round(100 * (row.mean or 0.0)) for _, row in placed],
+        "name": escaped(backbone),
+        "legendgroup": escaped(backbone),
+        "x": [rounded(100 * (row.mean or 0.0)) for _, row in placed],
         "y": [y for y, _ in placed],
         "error_x": _error([row.half_width for _, row in placed], style),
         "marker": {**style, "size": 10, "line": {"width": 1.5}},
-        "hovertext": [f"{_text(backbone)}<br>{_text(row.task)}<br>{row.text} %, {row.n_ok} run(s)" for _, row in placed],
+        "hovertext": [f"{escaped(backbone)}<br>{escaped(row.task)}<br>{row.text} %, {row.n_ok} run(s)" for _, row in placed],
         "hoverinfo": "text",
         **axes,
     }
@@ -211,14 +216,14 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": _text(backbone),
-        "legendgroup": _text(backbone),
-        "x": [_round(100 * (run.value or 0.0)) for _, run, _ in dots],
+        "name": escaped(backbone),
+        "legendgroup": escaped(backbone),
+        "x": [rounded(100 * (run.value or 0.0)) for _, run, _ in dots],
         "y": [y for y, _, _ in dots],
         "marker": {"color": style["color"], "symbol": "line-ns-open", "size": 7, "opacity": 0.55},
         "hovertext": [
-            f"{_text(backbone)}, run {run.run}: {100 * (run.value or 0.0):.2f} %"
-            + (f"<br>incomplete: {_text(row.missing)}" if row.missing else "")
+            f"{escaped(backbone)}, run {run.run}: {100 * (run.value or 0.0):.2f} %"
+            + (f"<br>incomplete: {escaped(row.missing)}" if row.missing else "")
             for _, run, row in dots
         ],
         "hoverinfo": "text",
@@ -227,7 +232,13 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
 
 
 def _error(half_widths: Sequence[float | None], style: dict[str, Any]) -> Figure:
-    return {"type": "data", "array": [_round(100 * (h or 0.0)) for h in half_widths], "color": style["color"], "thickness": 1.6, "width": 5}
+    return {
+        "type": "data",
+        "array": [rounded(100 * (h or 0.0)) for h in half_widths],
+        "color": style["color"],
+        "thickness": 1.6,
+        "width": 5,
+    }
 
 
 def _offset(backbones: Sequence[str], backbone: str) -> float:
@@ -241,14 +252,15 @@ def _axis(letter: str, number: int) -> str:
 
 
 def _task_label(column: Column) -> str:
-    return _text(column.title)
+    return escaped(column.title)
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Plotly reads labels as HTML."""
     return html.escape(text)
 
 
@@ -256,6 +268,6 @@ def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
 
 
-def _round(value: float) -> float | None:
+def rounded(value: float) -> float | None:
     """Rounds to five significant digits, plenty on a screen; values that are not finite leave a gap (JSON has no NaN)."""
     return float(f"{value:.5g}") if abs(value) < float("inf") else None

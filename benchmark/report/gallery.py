@@ -6,18 +6,38 @@ before anything is drawn or copied: on pages that others look at (`refusal`), or
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, read_examples
-from benchmark.report import escape
+from benchmark.metrics.statistics import defines, pooled_metric, values_in
+from benchmark.report import escape, stored
 from benchmark.report.rows import identity
 from benchmark.report.stored import Where, folder_of
 from benchmark.report.tables import split_text
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One drawn test image.
+
+    Attributes:
+        image: which of the test images it is, the same for all rows of one `test`.
+        score: the reported metric on this image alone; None where it is not defined on one, or without stored statistics.
+    """
+
+    path: Path
+    test: str = ""
+    image: int = 0
+    score: float | None = None
 
 
 def refusal(record: Record) -> str:
@@ -42,7 +62,7 @@ def refusal_here(record: Record) -> str:
 
 def draw(
     records: Iterable[Record], out: Where, folder: Path, refused: Callable[[Record], str] = refusal
-) -> dict[str, dict[str, list[Path]]]:
+) -> dict[str, dict[str, list[Picture]]]:
     """Draws overlays into `folder`.
 
     Args:
@@ -50,12 +70,12 @@ def draw(
         refused: why no image of a record's dataset may be drawn.
 
     Returns:
-        task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
+        task -> row -> pictures (PNG). A row is named by its backbone, and by split, protocol and digest where these tell it from others.
 
     Raises:
         DamagedResult: a file of a record is not what was stored.
     """
-    drawn: dict[str, dict[str, list[Path]]] = {}
+    drawn: dict[str, dict[str, list[Picture]]] = {}
     for name, record in _named(_first_runs(records)):
         lies = folder_of(record.key, out)
         kind = kinds.known(record.job.experiment)
@@ -69,13 +89,29 @@ def draw(
         folder.mkdir(parents=True, exist_ok=True)
         labels, classes = record.job.labels, record.job.experiment.dataset.classes
         named = classes if len(classes) > 1 else ()  # the only class needs no name on every outline
-        paths = []
+        places, test = [example.index for example in examples], record.sample_digests.get("test", "")
+        scores, pictures = _scores(record, places, lies), []
         for number, picture in enumerate(kind.draw(examples, files, named, "phantom" if record.phantom else "")):
             path = folder / f"{escape.slug(labels.task)}-{record.key[:8]}-{number + 1}.png"
             picture.save(path)
-            paths.append(path)
-        drawn.setdefault(labels.task, {})[name] = paths
+            known = number < len(places)
+            pictures.append(Picture(path, test, places[number] if known else number, scores[number] if known else None))
+        drawn.setdefault(labels.task, {})[name] = pictures
     return drawn
+
+
+def _scores(record: Record, places: Sequence[int], out: Path) -> list[float | None]:
+    """The reported metric on single test images; None where it cannot be had."""
+    metric = record.job.experiment.report
+    try:
+        images = stored.read(record.key, metric, out)
+    except OSError:
+        return [None] * len(places)
+    n = len(images.clusters)
+    if not defines(images.statistics, metric) or max(places, default=0) >= n:
+        return [None] * len(places)
+    values = values_in(pooled_metric(images.statistics, metric), np.eye(n, dtype=np.int64)[list(places)])
+    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def _first_file_of(record: Record, names: Iterable[str], out: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +12,45 @@ from benchmark.cards import Record
 from benchmark.errors import UsageError
 from benchmark.files import read_bytes
 from benchmark.report import addresses, escape
-from benchmark.report.gallery import refusal
+from benchmark.report.gallery import Picture, refusal
 from benchmark.report.material import Material
 from benchmark.report.shell import Shell
 
-Overlays = Mapping[str, Mapping[str, Sequence[Path]]]
+Overlays = Mapping[str, Mapping[str, Sequence[Picture]]]
 
+BEST, WORST = "its best here", "its worst here"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
+class Shown:
+    """One picture on the page: whose, where it lies relative to the site, its score in words, and what stands out of it."""
+
+    label: str
+    address: str
+    score: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """One test image as every row saw it."""
+
+    title: str
+    pictures: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
 class Gallery:
-    """Overlays of one task: name of a row -> picture paths relative to the site; or why there are none."""
+    """What may be shown of one task: its images, the one that backbones disagree on most first; or why there is none."""
 
     task: str
-    pictures: dict[str, list[str]]
+    images: tuple[ShownImage, ...]
     refusal: str
 
     @property
     def n_images(self) -> int:
-        return max((len(paths) for paths in self.pictures.values()), default=0)
+        return len(self.images)
 
 
 def collect(shell: Shell, material: Material, overlays: Overlays) -> dict[str, Gallery]:
@@ -41,16 +61,15 @@ def collect(shell: Shell, material: Material, overlays: Overlays) -> dict[str, G
     """
     by_task: dict[str, list[Record]] = material.by_task
     found = {}
-    forbidden: dict[str, Mapping[str, Sequence[Path]]] = {task: {} for task, members in by_task.items() if any(map(refusal, members))}
-    for task, backbones in (forbidden | dict(overlays)).items():
+    forbidden: dict[str, Mapping[str, Sequence[Picture]]] = {task: {} for task, members in by_task.items() if any(map(refusal, members))}
+    for task, rows in (forbidden | dict(overlays)).items():
         # A task without a record has no known agreement, and is treated as the strictest.
         refusals = [refusal(record) for record in by_task.get(task, [])]
         if not refusals or any(refusals):
             why = next(filter(None, refusals), f"No overlays for {task}: no record says what its dataset allows.")
-            found[task] = Gallery(task, {}, why)
-            continue
-        pictures = {label: [_copy(shell, path, task, label, i) for i, path in enumerate(paths)] for label, paths in backbones.items()}
-        found[task] = Gallery(task, pictures, "")
+            found[task] = Gallery(task, (), why)
+        else:
+            found[task] = Gallery(task, _images(shell, task, rows), "")
     return found
 
 
@@ -64,6 +83,43 @@ def write(shell: Shell, material: Material, galleries: Mapping[str, Gallery]) ->
         galleries=list(galleries.values()),
         titles={row.task: row.task_title for row in material.rows},
     )
+
+
+def disagreement(scores: Sequence[float | None]) -> float:
+    """How far rows are apart on one image: standard deviation of their scores, 0 where fewer than two have one."""
+    known = [score for score in scores if score is not None]
+    return statistics.pstdev(known) if len(known) > 1 else 0.0
+
+
+def _images(shell: Shell, task: str, rows: Mapping[str, Sequence[Picture]]) -> tuple[ShownImage, ...]:
+    seen: dict[tuple[str, int], list[tuple[str, int, Picture]]] = {}
+    for label, pictures in rows.items():
+        for number, picture in enumerate(pictures):
+            seen.setdefault((picture.test, picture.image), []).append((label, number, picture))
+    marks = {label: _marks(pictures) for label, pictures in rows.items()}
+    apart = {place: disagreement([picture.score for _, _, picture in members]) for place, members in seen.items()}
+    most = max(apart.values(), default=0.0)
+    found = []
+    for place in sorted(seen, key=lambda one: -apart[one]):
+        title = f"Test image {place[1] + 1}" + ", most disagreed on" * (0 < most == apart[place])
+        shown = [
+            Shown(label, _copy(shell, picture.path, task, label, number), _text(picture.score), marks[label].get(number, ""))
+            for label, number, picture in seen[place]
+        ]
+        found.append(ShownImage(title, tuple(shown)))
+    return tuple(found)
+
+
+def _marks(pictures: Sequence[Picture]) -> dict[int, str]:
+    """The best and the worst of one row's pictures, by their numbers; none where scores do not tell them apart."""
+    known = {number: picture.score for number, picture in enumerate(pictures) if picture.score is not None}
+    if len(set(known.values())) < 2:
+        return {}
+    return {min(known, key=known.__getitem__): WORST, max(known, key=known.__getitem__): BEST}
+
+
+def _text(score: float | None) -> str:
+    return "" if score is None else f"{100 * score:.1f} %"
 
 
 def _copy(shell: Shell, path: Path, task: str, backbone: str, number: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmark import private
 from benchmark.report import escape
 from benchmark.report.addresses import name_of
+from benchmark.report.gallery import Picture
 from benchmark.report.pages import environment, write_page
 
 FOLDER = "pictures-not-for-publication"
@@ -21,21 +22,21 @@ NOTE = (
 )
 
 
-def write(out: Path, overlays: Mapping[str, Mapping[str, Sequence[Path]]]) -> Path:
+def write(out: Path, overlays: Mapping[str, Mapping[str, Sequence[Picture]]]) -> Path:
     """Writes `<out>/pictures-not-for-publication/` anew and returns its page.
 
     Args:
-        overlays: task id -> name of a row -> PNG files, of such datasets alone.
+        overlays: task id -> name of a row -> pictures, of such datasets alone.
     """
     folder = out / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     private.folder(folder)
     shown: dict[str, dict[str, list[str]]] = {}
     for task, rows in overlays.items():
-        for label, paths in rows.items():
-            for number, path in enumerate(paths):
+        for label, pictures in rows.items():
+            for number, picture in enumerate(pictures):
                 name = f"{escape.slug(task)}-{name_of(label)}-{number:02d}.png"
-                shutil.copyfile(path, folder / name)
+                shutil.copyfile(picture.path, folder / name)
                 (folder / name).chmod(private.FILE)
                 shown.setdefault(task, {}).setdefault(label, []).append(name)
     write_page(folder / "NOT-FOR-PUBLICATION.txt", NOTE)

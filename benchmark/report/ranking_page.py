@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmark.cards import Contamination
-from benchmark.report import addresses, data_files, figures, numbers, table_files, tables
+from benchmark.report import addresses, data_files, figures, numbers, table_files, tables, trade_figures
 from benchmark.report.backbone_facts import NOT_STATED, BackboneFacts, millions
 from benchmark.report.figures import Dot, Panel
 from benchmark.report.material import Material, Ranked
@@ -234,6 +234,7 @@ def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhe
         "has_headlines": any(line.standing.headline is not None for line in lines),
         "has_macs": any(line.n_macs is not None for line in lines),
         "headline_figure": _headline_figure(shell, lines, place),
+        "cost_figure": _cost_figure(shell, lines, place),
         "score_figure": _score_figure(shell, board, place) if small else "",
         "warnings": board.warnings(),
     }
@@ -256,6 +257,24 @@ def _headline_figure(shell: Shell, lines: Sequence[Line], place: int) -> str:
     name = f"figures/headlines-{place}"
     title = "headline: distance to the median reference backbone, in spreads of the references"
     shell.add(data_files.write(shell.report, name, figures.dots([Panel(title, dots, around_zero=True)])))
+    return name
+
+
+def _cost_figure(shell: Shell, lines: Sequence[Line], place: int) -> str:
+    """Headlines over multiply-adds where all are known, else over computing time."""
+    ranked = [line for line in lines if line.standing.headline is not None]
+    by_macs = all(line.n_macs for line in ranked)
+    costs = [(line.n_macs or 0) / 1e9 if by_macs else (line.standing.cost_s or 0.0) / 3600 for line in ranked]
+    if len(ranked) < 2 or min(costs) <= 0:
+        return ""
+    points = [
+        (one.label, one.random, cost, one.headline or 0.0, one.half_width)
+        for line, cost in zip(ranked, costs, strict=True)
+        if (one := line.standing)
+    ]
+    unit = "thousand million multiply-adds of the encoder for an image" if by_macs else "hours of computing"
+    name = f"figures/costs-{place}"
+    shell.add(data_files.write(shell.report, name, trade_figures.over_cost(points, unit)))
     return name
 
 

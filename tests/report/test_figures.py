@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from benchmark.report import figures
+from benchmark.report import figures, trade_figures
 from benchmark.report.figures import Dot, Panel
+from benchmark.report.label_curves import label_curves
 from benchmark.report.rows import rows_of
 
 
@@ -43,3 +44,16 @@ def test_names_are_escaped_and_shortened_beside_an_axis():
     assert label.endswith("…")
     assert "&lt;img" in plot["data"][0]["hovertext"][0]
     assert "<img" not in str(plot)
+
+
+def test_cost_and_labels_stand_on_logarithmic_axes_with_their_intervals(make):
+    points = [("a", False, 4.1, 1.0, 0.3), ("<b>", True, 1.8, -2.0, None)]
+    plot = trade_figures.over_cost(points, "hours")
+    assert [trace["x"] for trace in plot["data"]] == [[4.1], [1.8]]
+    assert plot["data"][1]["text"] == ["&lt;b&gt;"]
+    assert plot["layout"]["xaxis"]["type"] == "log"
+    records = make.runs([0.1, 0.2]) + make.runs([0.3, 0.4], task="rsna-yolov3-frozen-100")
+    (trace,) = trade_figures.over_labels(label_curves(rows_of(records)))["data"]
+    assert (trace["x"], trace["y"]) == ([10.0, 100.0], [15.0, 35.0])
+    assert trace["error_y"]["array"][0] > 0
+    assert trace["line"]["dash"] == "solid"

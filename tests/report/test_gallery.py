@@ -36,7 +36,7 @@ def stored(small, tiny, tmp_path: Path):
 
 
 def pictures(drawn) -> list[Path]:
-    return [path for backbones in drawn.values() for paths in backbones.values() for path in paths]
+    return [picture.path for backbones in drawn.values() for found in backbones.values() for picture in found]
 
 
 def test_pictures_are_of_the_first_run_only(stored, tmp_path: Path):
@@ -45,8 +45,10 @@ def test_pictures_are_of_the_first_run_only(stored, tmp_path: Path):
     assert set(drawn) == {"covid-rural-linear-frozen-100"}
     paths = drawn["covid-rural-linear-frozen-100"]["tiny"]
     assert len(paths) == N_EXAMPLES
-    assert all(records[0].key[:8] in path.name for path in paths)
-    assert all(Image.open(path).mode == "RGB" for path in paths)
+    assert all(records[0].key[:8] in one.path.name for one in paths)
+    assert all(Image.open(one.path).mode == "RGB" for one in paths)
+    assert len({one.image for one in paths}) == N_EXAMPLES
+    assert all(one.score is not None and 0 <= one.score <= 1 for one in paths)
 
 
 def test_boxes_and_masks_are_both_drawn(stored, tmp_path: Path):
@@ -159,3 +161,20 @@ def test_similarity_maps_are_drawn_over_the_boxes_they_are_scored_against(small,
     assert len(drawn["nih-cxr-grounding-lobe"]["tiny"]) == 1 + len(rest)
     kept_in = stored.model_copy(update={"redistribution": "none"})
     assert gallery.draw([kept_in], tmp_path / "out", tmp_path / "more") == {}
+
+
+def test_the_image_that_rows_disagree_on_comes_first_and_each_row_has_a_best_and_a_worst(make, tmp_path: Path):
+    from benchmark.report import gallery_page
+    from benchmark.report.shell import Shell
+
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    scores = {"first": (0.5, 0.9, None), "second": (0.52, 0.1, 0.3)}
+    rows = {name: [gallery.Picture(path, "t", i, score) for i, score in enumerate(mine)] for name, mine in scores.items()}
+    images = gallery_page._images(Shell(tmp_path / "report", "T"), "task", rows)
+    assert [image.title for image in images] == ["Test image 2, most disagreed on", "Test image 1", "Test image 3"]
+    assert [(one.label, one.score, one.mark) for one in images[0].pictures] == [
+        ("first", "90.0 %", gallery_page.BEST),
+        ("second", "10.0 %", gallery_page.WORST),
+    ]
+    assert [one.mark for one in images[2].pictures] == ["", ""]

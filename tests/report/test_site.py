@@ -18,6 +18,7 @@ from benchmark.encoders import naming
 from benchmark.errors import UsageError
 from benchmark.kinds.detection import draw_detection
 from benchmark.report import ranking_page
+from benchmark.report.gallery import Picture
 from benchmark.report.site import write_site
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -196,7 +197,7 @@ def _png(path):
 
 def test_overlays_are_copied_beside_the_page(make, tmp_path):
     picture = _png(tmp_path / "a.png")
-    page = write_site([make.record(0.1)], tmp_path, title="T", overlays={"rsna-yolov3-frozen-10": {"../../x": [picture]}})
+    page = write_site([make.record(0.1)], tmp_path, title="T", overlays={"rsna-yolov3-frozen-10": {"../../x": [Picture(picture)]}})
     (image,) = [attrs for tag, attrs in Elements((page.parent / "gallery.html").read_text(encoding="utf-8")).tags if tag == "img"]
     copied = (page.parent / image["src"]).resolve()
     assert copied.is_relative_to((page.parent / "overlays").resolve())
@@ -211,7 +212,7 @@ def test_no_picture_and_no_sentence_of_a_closed_dataset_reaches_the_site(make, t
         make.record(0.1, redistribution="none", warnings=(f"{secret} has no report",)),
         make.record(failure=f"box 2 of {secret}", run=1, redistribution="none"),
     ]
-    page = write_site(records, tmp_path, title="T", overlays={task: {"mine": [_png(tmp_path / "a.png")]}})
+    page = write_site(records, tmp_path, title="T", overlays={task: {"mine": [Picture(_png(tmp_path / "a.png"))]}})
     for path in page.parent.rglob("*"):
         if path.is_file() and path.parent.name != "assets":
             assert b"0bbb2222" not in path.read_bytes(), path.name
@@ -226,7 +227,7 @@ def test_a_closed_dataset_says_why_it_shows_no_pictures_even_when_none_were_draw
 
 
 def test_overlays_of_a_task_without_records_are_refused(make, tmp_path):
-    page = write_site([make.record(0.1)], tmp_path, title="T", overlays={"elsewhere": {"mine": [_png(tmp_path / "a.png")]}})
+    page = write_site([make.record(0.1)], tmp_path, title="T", overlays={"elsewhere": {"mine": [Picture(_png(tmp_path / "a.png"))]}})
     assert "no record says what its dataset allows" in (page.parent / "gallery.html").read_text(encoding="utf-8")
     assert not list((tmp_path / "report").rglob("*.png"))
 
@@ -234,12 +235,12 @@ def test_overlays_of_a_task_without_records_are_refused(make, tmp_path):
 def test_an_overlay_that_is_no_png_is_refused(make, tmp_path):
     (tmp_path / "a.png").write_text("<svg onload=alert(1)>")
     with pytest.raises(UsageError, match="PNG"):
-        write_site([make.record(0.1)], tmp_path, title="T", overlays={"rsna-yolov3-frozen-10": {"mine": [tmp_path / "a.png"]}})
+        write_site([make.record(0.1)], tmp_path, title="T", overlays={"rsna-yolov3-frozen-10": {"mine": [Picture(tmp_path / "a.png")]}})
 
 
 def test_old_overlays_do_not_survive_a_new_report(make, tmp_path):
     task = "rsna-yolov3-frozen-10"
-    write_site([make.record(0.1)], tmp_path, title="T", overlays={task: {"mine": [_png(tmp_path / "a.png")]}})
+    write_site([make.record(0.1)], tmp_path, title="T", overlays={task: {"mine": [Picture(_png(tmp_path / "a.png"))]}})
     write_site([make.record(0.1)], tmp_path, title="T")
     assert not list((tmp_path / "report").rglob("*.png"))
 
