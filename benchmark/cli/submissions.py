@@ -60,7 +60,8 @@ def submit(
         out.print(f"Of {', '.join(packed.pseudonymised)}: statistics under pseudonyms, no predictions and no names.", soft_wrap=True)
     mark = ", generated data: a rehearsal" if packed.manifest.phantom else ""
     out.print(f"{plain(str(packed.file))}: submission {packed.id}, {packed.n_records:,} records, {packed.n_bytes / 1e6:,.1f} MB{mark}.")
-    out.print(f"Look at it as others will: lobe validate {plain(str(packed.file))}")
+    word = " --allow-phantom" if packed.manifest.phantom else ""
+    out.print(f"Look at it as others will: lobe validate {plain(str(packed.file))}{word}")
 
 
 @app.command()

@@ -205,11 +205,12 @@ def encrypted(content: bytearray) -> bytearray:
         (lambda content: content[:10], "it is no ZIP file"),
         (lambda content: b"", "it is no ZIP file"),
         (shifted, "leaves a gap before it"),
+        (lambda content: b"GIF89a" + content, "bytes stand before, behind or between its parts"),
         (overlapping, "shares its bytes with another file"),
         (two_names, "its two headers contradict each other|cannot be read"),
         (encrypted, "encrypted"),
     ],
-    ids=["appended", "cut", "short", "empty", "prepended", "overlapping", "two names", "encrypted"],
+    ids=["appended", "cut", "short", "empty", "prepended", "prepended without a word", "overlapping", "two names", "encrypted"],
 )
 def test_a_file_that_two_programs_would_read_differently_is_refused(honest: Path, change: Callable, sentence: str) -> None:
     with pytest.raises(BadArchive, match=sentence), opened(changed(honest, change)):
