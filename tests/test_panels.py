@@ -20,6 +20,8 @@ from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import pooled_metric
 from benchmark.panels import backbones_of, freeze, frozen
 from benchmark.report import resampling
+from benchmark.report.rows import rows_of
+from benchmark.report.standings import standings
 from benchmark.statistics.headline import SEEN
 from benchmark.statistics.panel import freeze_panel, reliability
 from benchmark.store import Store
@@ -250,6 +252,21 @@ def test_a_phantom_panel_is_marked_and_is_no_scale_for_real_rows(own: Path, reco
         card.as_panel(phantom=False)
     with pytest.raises(UsageError, match="no scale for rows of phantom"):
         freeze(records, "r1", "three", resampled=resampled).as_panel(phantom=True)
+
+
+def test_rows_are_ranked_by_the_panel_that_was_frozen_for_their_suite(own: Path, records: list[Record], resampled: Callable):
+    mended = [changed(record, protocol="corrected", suite="three") for record in records]
+    rows = rows_of(mended, resampled=resampled)
+    assert {table.sentence for table in standings(rows)} == {"No ranking yet: no reference panel has been measured for these tasks."}
+    card = freeze(mended, "t1", "three", protocol="corrected", resampled=resampled)
+    ranked = {table.track: table for table in standings(rows, [card])}
+    assert {track: table.panel for track, table in ranked.items()} == {"linear-frozen": "t1", "head-frozen": "t1"}
+    for table, task in ((ranked["linear-frozen"], "rsna-linear-frozen-10"), (ranked["head-frozen"], "siim-unet-frozen-100")):
+        assert table.tasks == (task,)  # the noisy one is in no headline
+        assert "b7" in table.tied_for_best
+        (best,) = [row for row in table.rows if row.label == "b7"]
+        scale = card.tasks[task]
+        assert best.headline == pytest.approx((card.rows[7].scores[task] - scale.median) / scale.iqr)
 
 
 def test_the_command_freezes_and_lists_what_it_froze(own: Path, out: Path, lobe, tmp_path: Path):

@@ -166,7 +166,10 @@ def reproduce(
     card = registry.paper(paper)
     printed = published.tables(card, table, method)
     places = {(line["method"], line["pretraining"], line["task_id"]) for one in printed for line in one.compared}
-    admitted, refused = _admit(records, card, {task for _, _, task in places})
+    tasks = {task for _, _, task in places}
+    if table is not None or method is not None:
+        records = (record for record in records if record.job.labels.task in tasks)
+    admitted, refused = _admit(records, card, tasks)
     by_key = {record.key: record for record in admitted}
     measured: dict[tuple[Method, str], Row] = {}
     others = []

@@ -334,6 +334,8 @@ def test_a_table_and_a_method_can_be_chosen(make):
     assert [row for table in found.tables for row in table.printed.grid.rows] == [("G2D",)]
     chosen = reproduce("lovt", make.runs([0.3, 0.31], **CARD), method="lovt")
     assert _cell(chosen).difference == _cell(reproduce("lovt", make.runs([0.3, 0.31], **CARD))).difference
+    elsewhere = reproduce("lovt", make.runs([0.3, 0.31], **CARD), table="tasks 10-18")
+    assert (elsewhere.refused, elsewhere.others) == ((), ())  # what belongs to another table is not spoken of
     for wrong, said in (({"table": "Table 99"}, "Table 2a"), ({"method": "nobody"}, "KAD*")):
         with pytest.raises(UsageError) as caught:
             reproduce("g2d", **wrong)
