@@ -123,11 +123,9 @@ def _without_model(rows: Sequence[Row], tasks: Sequence[str]) -> list[AnchorRow]
 
 
 def _why_none(name: str, task: str, rows: Sequence[Row]) -> str:
-    if any(row.target == "masks" for row in rows if row.task == task):
-        return (
-            "its records name none" if name in (ALL_POSITIVE, TRIVIAL) else "its head sees other maps than this grid, or records name none"
-        )
-    return "scored without masks: who predicts nothing has the lowest score"
+    if not any(row.anchors for row in rows if row.task == task):
+        return "its records name none: scored without masks, who predicts nothing has the lowest score"
+    return "its records name none" if name in (ALL_POSITIVE, TRIVIAL) else "its head sees other maps than this grid"
 
 
 def _is_of(row: Row, card: BackboneCard) -> bool:

@@ -174,7 +174,7 @@ def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wa
     Raises:
         SplitError: the splits share ids, or one is empty.
     """
-    for share in (experiment.fraction, experiment.recipe.validation_subset):
+    for share in (experiment.fraction, experiment.recipe.validation_subset) if experiment.words is None else ():
         require_share(share)
     splits = splits_of(reader, experiment.dataset.split_rule, lists)
     check_disjoint(splits)
