@@ -268,6 +268,7 @@ def test_table_of_changes_names_every_kind_of_change() -> None:
         "a metric",
         "a kind of task",
         "a protocol",
+        "a reference panel",
         "how jobs are placed",
         "what the leaderboard looks like",
     }
