@@ -24,7 +24,7 @@ LINEAR = "rsna-linear-frozen-100"
 
 
 @pytest.fixture
-def request_for(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):
+def request_for(corpora: Path, image_cache: Path, small_frames: None, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(plan, "smoke_steps", lambda head: 6 if head == "linear" else 3)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
     given = {"backbones": ["torchvision:resnet18"], "tasks": [LINEAR], "data": [str(corpora)], "cache": image_cache, "executor": "inline"}

@@ -123,7 +123,7 @@ def test_a_stored_failure_of_an_older_release_is_told_by_its_kind_and_words(kind
 
 
 @pytest.fixture
-def request_for(corpora: Path, image_cache: Path, tmp_path: Path, monkeypatch):
+def request_for(corpora: Path, image_cache: Path, small_frames: None, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(plan, "smoke_steps", lambda head: 2)
     monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
     given = {"backbones": ["torchvision:resnet18"], "tasks": [LINEAR], "data": [str(corpora)], "cache": image_cache, "executor": "inline"}

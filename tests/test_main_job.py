@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.store import Store
+from tests.frames import small_frames
 
 pytestmark = pytest.mark.long(50)
 
@@ -209,7 +210,8 @@ def test_a_truncated_dicom_fails_its_dataset_names_file_and_id_and_other_jobs_fi
     image = used_image(rsna, finished)
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     more = ("--data", f"covid-rural={corpora / 'covid-rural'}", "--task", LINEAR, "--task", "covid-rural-linear-frozen-100")
-    code, _, err = lobe(*run(rsna, tmp_path / "out", *more, "--executor", "inline", "--no-tracking"))
+    with small_frames():
+        code, _, err = lobe(*run(rsna, tmp_path / "out", *more, "--executor", "inline", "--no-tracking"))
     assert code == 1
     assert image.stem in err
     assert image.name in err
@@ -232,10 +234,11 @@ def test_a_failed_job_is_kept_and_retried_on_request(rsna: Path, finished: Path,
     good = image.read_bytes()
     image.write_bytes(b"not a DICOM file")
     command = run(rsna, tmp_path / "out", "--task", LINEAR, "--executor", "inline", "--no-tracking")
-    assert lobe(*command)[0] == 1
-    image.write_bytes(good)
-    # The folder's digest counts sizes, so the mended folder is the first one again: only the image's bytes had changed.
-    assert lobe(*command, "--retry-failed")[0] == 0
+    with small_frames():
+        assert lobe(*command)[0] == 1
+        image.write_bytes(good)
+        # The folder's digest counts sizes, so the mended folder is the first one again: only the image's bytes had changed.
+        assert lobe(*command, "--retry-failed")[0] == 0
 
 
 def test_a_label_row_without_its_image_stops_the_dataset(rsna: Path, lobe, tmp_path: Path):
@@ -274,6 +277,7 @@ def test_a_wrong_task_name_suggests_the_nearest(corpora: Path, lobe, tmp_path: P
     assert (code, LINEAR in err) == (2, True)
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_an_unreadable_weights_file_is_named_and_other_backbones_go_on(corpora: Path, lobe, tmp_path: Path):
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"this is no checkpoint")
@@ -299,6 +303,7 @@ def test_an_output_path_that_cannot_be_written_stops_before_any_work(corpora: Pa
     assert (code, "Cannot write to the output folder" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_a_disk_that_fills_up_stops_with_a_sentence_and_keeps_what_is_stored(corpora: Path, lobe, tmp_path: Path, monkeypatch):
     out = tmp_path / "out"
     stored = []
@@ -341,6 +346,7 @@ def test_too_few_images_for_one_batch_names_both_numbers(corpora: Path, lobe, tm
     assert "fewer than one batch of 64" in err
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_a_lost_tracking_server_costs_no_result(corpora: Path, lobe, tmp_path: Path, monkeypatch):
     (tmp_path / "a file").write_text("")  # MLflow makes missing folders
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'a file' / 'mlflow.db'}")

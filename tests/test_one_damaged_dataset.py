@@ -97,6 +97,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.usefixtures("small_frames")
 @pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=lambda value: value if isinstance(value, str) else value.__name__)
 def test_one_damaged_dataset_names_its_row_and_stops_only_itself(five, tmp_path: Path, image_cache: Path, monkeypatch, name, damage):
     monkeypatch.setattr(plan, "smoke_steps", lambda head: 2)
