@@ -64,6 +64,7 @@ def pack(
     backbones: Iterable[str] = (),
     contact: str = "",
     allow_phantom: bool = False,
+    with_predictions: bool = True,
     progress: Progress | None = None,
 ) -> Packed:
     """Packs the results of an output folder.
@@ -74,6 +75,7 @@ def pack(
         backbones: takes these alone, by what tables call them; none takes all.
         contact: who sends it, as they want to be named.
         allow_phantom: for a rehearsal with generated data; the archive says so, and no leaderboard takes it.
+        with_predictions: False leaves predictions at home, most of the bytes: nobody can then score them again.
         progress: told how many (records packed, records).
 
     Raises:
@@ -96,7 +98,7 @@ def pack(
             "To rehearse a submission, add --allow-phantom: the archive is then marked."
         )
     with tempfile.TemporaryDirectory(prefix="lobe-submit-") as work:
-        files, hidden = _packed_files(records, Path(work), out, progress)
+        files, hidden = _packed_files(records, Path(work), out, with_predictions, progress)
         for card_name, card in _cards_of(records, suite):
             files[card_name] = _written(Path(work), card_name, _text_of(card))
         manifest = Manifest(
@@ -152,7 +154,9 @@ def _chosen(
     return records, left_out
 
 
-def _packed_files(records: list[Record], work: Path, out: Path, progress: Progress | None) -> tuple[dict[str, Path], set[str]]:
+def _packed_files(
+    records: list[Record], work: Path, out: Path, with_predictions: bool, progress: Progress | None
+) -> tuple[dict[str, Path], set[str]]:
     """Files of the archive by name, and the datasets that stand under pseudonyms."""
     files: dict[str, Path] = {}
     hidden: set[str] = set()
@@ -165,7 +169,7 @@ def _packed_files(records: list[Record], work: Path, out: Path, progress: Progre
             record, of = _under_pseudonyms(record, work, out)
             hidden.add(record.job.experiment.dataset.name)
         else:
-            of = _as_stored(record, out)
+            of = _as_stored(record, out, with_predictions)
         digests = {name: bytes_digest(read_bytes(path)) for name, path in of.items()}
         record = sealed(record.model_copy(update={"predictions": tuple(sorted(digests)), "file_digests": digests}))
         name = f"records/{record.key}.json"
@@ -176,10 +180,10 @@ def _packed_files(records: list[Record], work: Path, out: Path, progress: Progre
     return files, hidden
 
 
-def _as_stored(record: Record, out: Path) -> dict[str, Path]:
-    """Statistics, and predictions where their kind scores them again."""
+def _as_stored(record: Record, out: Path, with_predictions: bool) -> dict[str, Path]:
+    """Statistics, and predictions where they are wanted and their kind scores them again."""
     kind = kinds.known(record.job.experiment)
-    rescored = kind is not None and type(kind).rescore is not Kind.rescore
+    rescored = with_predictions and kind is not None and type(kind).rescore is not Kind.rescore
     found: dict[str, Path] = {}
     for relative in record.predictions:
         name = PurePosixPath(relative).name
