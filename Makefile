@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo check test lint types coverage verify studies gpu wheel constraints clean help
+.PHONY: install demo check test lint types coverage verify studies gpu picture wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -66,6 +66,9 @@ studies: install  ## measured anew for their pages: is a better backbone seen, w
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
 	$(BIN)/python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md
+
+picture: install  ## docs/leaderboard.png, from the records that it holds or, with DEMO=lobe-demo/out, from a demo's; needs Chromium
+	$(BIN)/python -m tests.picture $(DEMO)
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark import planned as planned_jobs
-from benchmark import resolve
+from benchmark import registry, resolve
 from benchmark.cards import Record
 from benchmark.errors import DamagedResult, UsageError
 from benchmark.events import EpochEnded, Finished
@@ -21,6 +22,7 @@ from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
 from benchmark.plan import no_garbage
+from benchmark.rate_search import is_out
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
@@ -30,6 +32,7 @@ from benchmark.submission.verified import STATISTICS
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
+    from benchmark.execute.arithmetic import Hours
     from benchmark.execute.forecast import Forecast
     from benchmark.report.reproduce import Reproduction
 
@@ -67,7 +70,7 @@ class Evaluation:
         stored = (key for key in self.planned.jobs.keys if (facts := self._shelf.facts(key)) is not None and facts.status == "failed")
         failed = dict.fromkeys((*stored, *self.unstored))
         found = (self.unstored.get(key) or self._shelf.get(key) for key in self.planned.jobs.keys if key in failed)
-        return [record for record in found if record is not None]
+        return [record for record in found if record is not None and not is_out(record)]
 
     @property
     def not_computed(self) -> list[Record]:
@@ -116,6 +119,13 @@ def forecast(planned: Planned) -> Forecast:
     return forecasting.forecast(planned.todo, costs_of(planned.request), planned.equipment)
 
 
+def by_arithmetic(planned: Planned) -> Hours:
+    """Hours of one large GPU for the jobs still to compute, by arithmetic alone."""
+    from benchmark.execute import arithmetic
+
+    return arithmetic.hours(planned.todo)
+
+
 def costs_of(request: Request) -> Costs:
     """What jobs took before on this machine, as its cache remembers."""
     return Costs(resolve.cache_folder(request.cache) / "costs.json")
@@ -148,7 +158,7 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
                     held.require()
                     if isinstance(event, Finished):
                         record = store.put(event.record, event.files)
-                        any_failed |= record.status == "failed"
+                        any_failed |= record.status == "failed" and not is_out(record)
                         if of_environment(record.failure):
                             evaluation.unstored[record.key] = record
                         else:
@@ -173,7 +183,13 @@ def evaluate(request: Request, watcher: Watcher | None = None) -> Evaluation:
 
 
 def write_report(
-    out: Path | Sequence[Path], title: str = "LOBE leaderboard", *, submissions: Path | None = None, least: Trust = PUBLIC
+    out: Path | Sequence[Path],
+    title: str = "LOBE leaderboard",
+    *,
+    submissions: Path | None = None,
+    least: Trust = PUBLIC,
+    groups: bool = False,
+    recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> WrittenReport:
     """Writes the site, tables and plots of everything stored in `out`, beside accepted submissions. Computes nothing.
 
@@ -184,17 +200,21 @@ def write_report(
     Args:
         submissions: folder of accepted submissions; None takes LOBE's own.
         least: level of trust from which a submission is shown.
+        groups: scores on parts of the test images are computed too, from every file of statistics.
+        recipes: name -> labels of checkpoints that were pretrained alike but for their seed.
 
     Raises:
-        UsageError: there is no record to report on, or two folders hold other results of one job.
+        UsageError: there is no record to report on, two folders hold other results of one job, or a recipe has fewer than three
+            checkpoints or one without a row.
     """
-    from benchmark.report import exchange, gallery, resampling, unchanged
+    from benchmark.report import gallery, resampling, subgroups, unchanged
     from benchmark.report.site import REPORT, write_site
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
     sent, left_out = submitted.shown(submissions or submitted.default_folder(), resolve.cache_folder())
-    of_whom = "\n".join([title, least, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
+    asked = json.dumps([groups, {name: list(labels) for name, labels in (recipes or {}).items()}])
+    of_whom = "\n".join([title, least, asked, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
     report, made_of = outs[0] / REPORT, unchanged.made_of(of_whom, [*shelves, *(one.shelf for one in sent)])
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
@@ -221,30 +241,54 @@ def write_report(
                 overlays=overlays,
                 planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
                 resampled=functools.partial(resampling.of_record, out=where),
-                p_value_of=functools.partial(exchange.p_value, out=where),
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
+                panels=list(registry.panels().values()),
+                groups_of=functools.partial(subgroups.subgroups, where=where) if groups else None,
+                recipes=recipes,
             )
     if made_of is not None and not refused:
         shelves[0].keep_page(REPORT, unchanged.written(report, made_of))
     return WrittenReport(page, tuple(refused), below)
 
 
-def reproduce(paper: str, out: Path | None = None) -> Reproduction:
+def draw_local_pictures(out: Path | Sequence[Path]) -> Path:
+    """Draws what a report may not show, of datasets whose agreement lets no image be passed on but forbids no look at one's own copy.
+
+    Returns:
+        The page of a folder of its own in the first output folder, for nobody else's eyes. Datasets that forbid more stay out of it.
+    """
+    from benchmark.report import gallery, local_pictures
+
+    outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
+    records, _, of = _together([Shelf(each) for each in outs])
+    withheld = [record for record in records if gallery.refusal(record) and not gallery.refusal_here(record)]
+    with tempfile.TemporaryDirectory() as folder:
+        where = {key: shelf.out for key, shelf in of.items()}
+        return local_pictures.write(outs[0], gallery.draw(withheld, where, Path(folder), gallery.refusal_here))
+
+
+def reproduce(paper: str, out: Path | None = None, table: str | None = None, method: str | None = None) -> Reproduction:
     """A paper's tables with what `out` holds beside them; without `out`, or without records in it, as published.
+
+    Args:
+        table, method: only tables whose title, only lines whose method holds that text.
 
     Raises:
         UnknownName: no such paper.
+        UsageError: no such table or method.
     """
     from benchmark.report import reproduce as reproducing
     from benchmark.report import resampling
 
     if out is None or not (out / "records").is_dir():
-        return reproducing.reproduce(paper)
+        return reproducing.reproduce(paper, table=table, method=method)
     records, damaged = _believable(Shelf(out))
-    found = reproducing.reproduce(paper, records, resampled=functools.partial(resampling.of_record, out=out))
-    return replace(found, refused=(*found.refused, *((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)))
+    resampled = functools.partial(resampling.of_record, out=out)
+    found = reproducing.reproduce(paper, records, resampled=resampled, table=table, method=method)
+    not_believed = reproducing.refusals((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)
+    return replace(found, refused=(*found.refused, *not_believed))
 
 
 def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:

@@ -60,7 +60,7 @@ class Checked:
         peak_bytes: device memory of one image, on a GPU; None on a CPU.
         feature_bytes: what one image's features take when a frozen task keeps them, all levels, float32.
         input_size, in_channels: what it is made for: side of the image in pixels, channels of its first layer.
-        normalisation: the backbone's own; None = not ranked.
+        normalisation: the backbone's own; None = refused by the leaderboard's protocol.
         warnings: pretraining data that meets a benchmark's, unknown origins, a digest that is not the card's.
         scores: metric of one task under the dataset's statistics and under the backbone's own; empty unless asked for.
     """
@@ -206,7 +206,7 @@ def _warnings(
 ) -> tuple[str, ...]:
     found = []
     if own is None:
-        found.append("It states no normalisation of its own: a row under the leaderboard's protocol would not be ranked.")
+        found.append("It states no normalisation of its own: the leaderboard's protocol refuses it.")
     card = parsed.card
     sets = spec.pretraining if card is None or card.pretraining is None else card.pretraining
     for dataset, kind in sorted(contamination.items()):

@@ -6,7 +6,7 @@ A `LobeError` is for the user: the command line prints its sentence without a tr
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 LISTED = ("task", "suite", "dataset", "backbone", "paper")  # kinds that `lobe list` has a command for
 _NAMES_SHOWN = 8
@@ -38,6 +38,9 @@ class UnknownName(UsageError):
             more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             shown = f" There are: {', '.join(names[:_NAMES_SHOWN])}{more}." if names else " There is none."
         super().__init__(f"There is no {kind} called {name!r}.{hint}{shown}")
+
+    def __reduce__(self) -> tuple[Callable[..., UnknownName], tuple[type[UnknownName], str]]:
+        return self.__new__, (type(self), str(self))  # its names are in the sentence
 
 
 class DataError(LobeError):

@@ -6,14 +6,16 @@ Every rule about runs, seeds and grids lives here; what a job does with them liv
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.cards import (
+    READ_BY_TRAINING,
     AskedPrompts,
     BackboneRef,
     Contamination,
@@ -23,7 +25,6 @@ from benchmark.cards import (
     Job,
     Labels,
     PromptCard,
-    PromptTexts,
     Protocol,
     Recipe,
     Role,
@@ -32,12 +33,13 @@ from benchmark.cards import (
     Words,
 )
 from benchmark.errors import CardError, UsageError
-from benchmark.heads.prompts import prompt_sets
+from benchmark.heads.prompts import asked_of
 from benchmark.metrics import spec
+from benchmark.rate_search import BASE_SEED, seeds
 
-BASE_SEED = 12345  # LoVT, configs/base_config.yaml
 _KINDS = {"tasks": "task", "datasets": "dataset", "protocols": "protocol", "prompts": "prompts"}
 _Refs = Callable[[int], BackboneRef]  # by the run's seed
+FRAME_STEP = 32  # pixels: frames are multiples of it
 RELEASED = "published"  # the protocol that keeps a paper's procedure as it was released
 
 
@@ -48,12 +50,14 @@ class NamedBackbone:
     Attributes:
         contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
         custom: the card is a user's own.
+        input_size: side of the square image it is made for, in pixels; None where nobody says.
     """
 
     label: str
     ref: BackboneRef
     contamination: Mapping[str, Contamination] = field(default_factory=dict)
     custom: bool = False
+    input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,9 @@ class Prepared:
 
     def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
         """All jobs of a backbone, as `plan` gives them."""
-        refs = _refs(backbone)
-        for one in self.tasks:
+        refs, side = _refs(backbone), backbone.input_size if self.protocol.geometry == "native" else None
+        for task in self.tasks:
+            one = task if side is None else task.at_size(side)
             known = _known(self.about, one.task, backbone, self.protocol)
             for job in (_task_jobs if one.task.words is None else _untrained_jobs)(one, backbone, self, refs):
                 yield job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job
@@ -146,6 +151,11 @@ class _PreparedTask:
     words: Words | None = None
     asked: AskedPrompts | None = None
 
+    def at_size(self, side: int) -> _PreparedTask:
+        """The task in the frame nearest to a backbone's own input: heads need a multiple of 32."""
+        frame = max(round(side / FRAME_STEP), 1) * FRAME_STEP
+        return replace(self, dataset=self.dataset.model_copy(update={"frame_size": frame}))
+
 
 def prepare(
     tasks: Sequence[TaskCard],
@@ -161,9 +171,9 @@ def prepare(
         if protocol.name not in task.protocols:
             raise UsageError(f"Task {task.id} has no protocol {protocol.name!r}; it offers {', '.join(task.protocols)}.")
         _require_rising(task)
-        dataset, recipe = datasets[task.dataset], _recipe(task, settings) if task.words is None else task.recipe
+        dataset, recipe = datasets[task.dataset], _recipe(task, protocol, settings) if task.words is None else task.recipe
         words = None if task.words is None else (task.words_as_released if protocol.name == RELEASED else None) or task.words
-        asked = None if words is None else _asked(task, words, dataset, prompts or {})
+        asked = None if words is None else asked_of(task, words, dataset, prompts or {})
         # The prompt set's name changes no digit, its texts do.
         words = None if words is None else words.model_copy(update={"prompts": None})
         found.append(_PreparedTask(task, _targeted(dataset, task), recipe, recipe.model_copy(update={"grid": ()}), words, asked))
@@ -193,11 +203,6 @@ def no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def select_learning_rate(grid: Sequence[float], values: Mapping[float, float]) -> float:
-    """The grid's learning rate with the strictly largest validation value; the earlier entry wins a tie (LoVT 1.2)."""
-    return max(grid, key=lambda rate: (values[rate], -grid.index(rate)))
-
-
 def smoke_steps(head: str) -> int:
     """Training steps of a smoke run."""
     return registry.head(head).smoke_steps
@@ -211,16 +216,23 @@ def _require_rising(task: TaskCard) -> None:
 
 
 def _task_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepared, refs: _Refs) -> Iterator[Job]:
-    task, settings = one.task, prepared.settings
+    task, settings, switches = one.task, prepared.settings, prepared.protocol.switches
     grid = one.recipe.grid
     searched = len(grid) > 1
-    keys = []
-    for rate in grid if searched else ():
-        job = _job(one, backbone, prepared, refs, one.alone, Role.SELECTION, rate, run=0)
-        keys.append(job.key)
-        yield job
+    waits_for: tuple[str, ...] = ()
+    if searched:
+        tries = [
+            _job(one, backbone, prepared, refs, one.alone, Role.SELECTION, rate, seed - BASE_SEED)
+            for rate in grid
+            for seed in seeds(switches)
+        ]
+        waits_for = tuple(job.key for job in tries)
+        yield from tries
+        if switches.grid_edge == "extended":
+            beyond = [_job(one, backbone, prepared, refs, one.recipe, Role.SELECTION, None, seed - BASE_SEED) for seed in seeds(switches)]
+            yield from (job.model_copy(update={"depends_on": waits_for}) for job in beyond)
+            waits_for += tuple(job.key for job in beyond)
     fixed = None if searched else (grid[0] if grid else one.recipe.learning_rate)
-    waits_for = tuple(keys)
     for run in range(settings.runs if settings.runs is not None else task.runs):
         final = _job(one, backbone, prepared, refs, one.recipe if searched else one.alone, Role.FINAL, fixed, run)
         yield final.model_copy(update={"depends_on": waits_for}) if waits_for else final
@@ -237,30 +249,16 @@ def _untrained_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepa
         yield job.model_copy(update={"experiment": job.experiment.model_copy(update=update)})
 
 
-def _asked(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> AskedPrompts | None:
-    if words.prompts is None:
-        return None
-    if words.prompts not in prompts:
-        raise CardError(f"Task {task.id} asks with the prompts {words.prompts!r}, which no card in tasks/ defines.")
-    card = prompts[words.prompts]
-    missing = [name for name in dataset.classes if name not in card.classes]
-    if missing:
-        raise CardError(f"Prompts {card.name} have no words for {', '.join(missing)}, which task {task.id} asks for.")
-    sets = []
-    for found in prompt_sets(card):
-        # Only what is asked: words of other datasets' classes decide no digit here.
-        positives, negatives = ({c: side[c] for c in dataset.classes if c in side} for side in (found.positives, found.negatives))
-        sets.append(PromptTexts(positives=positives, negatives=negatives))
-    return AskedPrompts(sets=tuple(sets), combine=card.combine)
-
-
-def _recipe(task: TaskCard, settings: Settings) -> Recipe:
+def _recipe(task: TaskCard, protocol: Protocol, settings: Settings) -> Recipe:
+    grid = protocol.grid_of(task.head, task.encoder)
+    recipe = task.recipe.model_copy(update={"grid": grid}) if grid else task.recipe
     if settings.profile == "full":
-        return task.recipe
+        return recipe
     steps = smoke_steps(task.head)
+    one = (min(grid, key=lambda rate: abs(math.log(rate / recipe.learning_rate))),) if grid else recipe.grid[:1]
     # The budget alone ends a smoke run: enough epochs and patience that neither limit is met first. At least half of it fine-tunes.
-    update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": task.recipe.grid[:1]}
-    return task.recipe.model_copy(update=update | {"warmup_steps": min(task.recipe.warmup_steps, steps // 2)})
+    update = {"max_steps": steps, "max_epochs": steps, "patience": steps, "grid": one}
+    return recipe.model_copy(update=update | {"warmup_steps": min(recipe.warmup_steps, steps // 2)})
 
 
 def _targeted(dataset: DatasetRef, task: TaskCard) -> DatasetRef:
@@ -289,7 +287,7 @@ def _job(
         recipe=recipe,
         select=task.select,
         report=task.report,
-        switches=_switches_of(task.head, protocol.switches),
+        switches=_switches_of(task.head, protocol.switches, _unread(role, learning_rate)),
         role=role,
         learning_rate=learning_rate,
         head_seed=seed,
@@ -306,7 +304,7 @@ def _job(
         suite=settings.suite,
         protocol=protocol.name,
         backbone=backbone.label,
-        run=run,
+        run=run if role is Role.FINAL else run % len(seeds(protocol.switches)),  # of a search: which of its runs
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=spec.title_of(task.report, task.target),
@@ -323,14 +321,22 @@ def _refs(backbone: NamedBackbone) -> _Refs:
 
 
 @cache
-def _switches_of(head: str, switches: Switches) -> Switches:
-    """Switches of a job: those that came later are left at their default where the head does not read them.
+def _switches_of(head: str, switches: Switches, unread: frozenset[str]) -> Switches:
+    """Switches of a job: those that came later are left at their default where neither head, kind of task nor training reads them.
 
     They can change no digit there, and a key holds nothing else.
     """
-    read = registry.head(head).later_switches
-    unread = {name: default for name, default in Switches.came_later().items() if name not in read}
-    return switches.model_copy(update=unread) if unread else switches
+    facts = registry.head(head)
+    read = facts.later_switches | kinds.find(facts.target, trains=facts.trains).later_switches
+    read = (read | (READ_BY_TRAINING if facts.trains else frozenset())) - unread
+    return switches.model_copy(update={name: default for name, default in Switches.came_later().items() if name not in read})
+
+
+def _unread(role: Role, learning_rate: float | None) -> frozenset[str]:
+    """Switches of a search that say nothing of this job: it tries a rate of its own, or none was searched for."""
+    if learning_rate is None:
+        return frozenset()
+    return frozenset({"grid_edge"}) if role is Role.SELECTION else frozenset({"selection", "grid_edge"})
 
 
 def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:

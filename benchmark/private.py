@@ -19,6 +19,11 @@ def is_restricted(redistribution: str) -> bool:
     return redistribution == "none"
 
 
+def may_be_published(redistribution: str) -> bool:
+    """True where single images, and predictions on them, may go where others look: to a tracking server, and onto the pages of a report."""
+    return redistribution == "open"
+
+
 def folder(path: Path) -> Path:
     """Makes a folder, and the missing ones above it, private. One that is there becomes private too, if it is ours; those above it stay."""
     root(path)

@@ -24,11 +24,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from benchmark.cards import Job
+from benchmark.cards import Job, Role
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Hashing, Noticed, Started
 from benchmark.execute.costs import Costs
 from benchmark.execute.nodes import GpuUse, gpu_use
 from benchmark.faults import of_environment
+from benchmark.rate_search import is_out
 from benchmark.report.rows import metric_title
 
 PLAIN_EVERY_S = 10.0
@@ -216,7 +217,7 @@ class Live:
             self.running.update(self.lines[event.key], description=text, completed=event.epoch.step, total=recipe.max_steps)
 
     def _finish(self, event: Finished) -> None:
-        key, failed = event.record.key, event.record.status == "failed"
+        key, failed = event.record.key, event.record.status == "failed" and not is_out(event.record)
         self._end(key)
         self._weight_done += self.weights.pop(key, 0.0)
         self.n_done, self.n_failed = self.n_done + (not failed), self.n_failed + failed
@@ -246,6 +247,8 @@ class Live:
         if record.failure is not None:
             state = "not computed" if of_environment(record.failure) else "failed"
             return f"{name}: {state}: {record.failure.sentence}"
+        if record.not_needed:
+            return f"{name}: not needed, {record.not_needed}"
         value = record.metrics.get(record.job.experiment.report)
         shown = f"{metric_title(record.job)} {value * 100:.1f}" if value is not None else "done"
         return f"{name}: {shown} ({sum(record.timings_s.values()):.0f} s)"
@@ -253,8 +256,10 @@ class Live:
     def _name(self, key: str) -> str:
         if key not in self.jobs:
             return key
-        labels = self.jobs[key].labels
-        return f"{labels.task} · {labels.backbone} · run {labels.run_number}"
+        labels, experiment = self.jobs[key].labels, self.jobs[key].experiment
+        rate = "" if experiment.learning_rate is None else f" at rate {experiment.learning_rate:g}"
+        which = f"search{rate or ' beyond the grid'}, run" if experiment.role is Role.SELECTION else "run"
+        return f"{labels.task} · {labels.backbone} · {which} {labels.run_number}"
 
     def _watch_gpus(self) -> None:
         while not self._ended.is_set() and (seen := self.gpus()):  # none here: nothing to watch

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from benchmark import grid, yaml_files
+from benchmark import grid, panel_files, yaml_files
 from benchmark.cards import (
     BackboneCard,
     Card,
@@ -27,6 +27,8 @@ from benchmark.cards import (
     DatasetCard,
     GridCard,
     HeadFacts,
+    LineupCard,
+    PanelCard,
     PaperCard,
     PromptCard,
     Protocol,
@@ -59,7 +61,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, heads, papers)
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, lineups, heads, papers, panels)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
@@ -119,6 +121,12 @@ def backbones() -> dict[str, BackboneCard]:
 
 
 @cache
+def lineups() -> dict[str, LineupCard]:
+    """Which backbones a reference panel is measured from."""
+    return _cards("backbones", "lineups", LineupCard, key="name")
+
+
+@cache
 def heads() -> dict[str, HeadFacts]:
     """What every head says of itself, by name; a kind that trains nothing stands for its head. No framework is imported for it."""
     modules = {name: plugin(room, name) for room in HEAD_ROOMS for name in plugins(room)}
@@ -128,6 +136,16 @@ def heads() -> dict[str, HeadFacts]:
 @cache
 def papers() -> dict[str, PaperCard]:
     return _cards("results", "papers", PaperCard, key="name")
+
+
+@cache
+def panels() -> dict[str, PanelCard]:
+    """Frozen reference panels by version, the newest last.
+
+    Raises:
+        CardError: a file is no panel, or was edited.
+    """
+    return panel_files.read_all([content("results"), *(folder / "results" for folder in _included)])
 
 
 def task(name: str) -> TaskCard:
@@ -140,6 +158,14 @@ def suite(name: str) -> SuiteCard:
 
 def dataset(name: str) -> DatasetCard:
     return _named("dataset", name, datasets())
+
+
+def lineup(name: str) -> LineupCard:
+    return _named("line-up", name, lineups())
+
+
+def panel(version: str) -> PanelCard:
+    return _named("panel", version, panels())
 
 
 def protocol(name: str) -> Protocol:
@@ -277,6 +303,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
         "datasets": datasets,
         "collections": collections,
         "backbones": backbones,
+        "lineups": lineups,
         "papers": papers,
     }
     if not any(of == section for of, _ in _files):

@@ -19,7 +19,7 @@ from benchmark.execute.equipment import DeviceChoice, Equipment, stored_otherwis
 from benchmark.execute.executors import Executor
 from benchmark.execute.executors import executor as executor_of
 from benchmark.execute.work import WorkUnit, units
-from benchmark.plan import Settings
+from benchmark.plan import RELEASED, Settings
 from benchmark.readers.kit.chosen_split import rule_of_card
 from benchmark.requested_jobs import Datasets, Done, Jobs
 from benchmark.shelf import Shelf
@@ -34,6 +34,7 @@ class Request:
 
     Attributes:
         data: `DIR` or `name=path` entries.
+        protocol: None takes the suite's, or the first that all tasks offer.
         split: a split of the dataset cards; None takes each task card's.
         checkpoints: folder for mid-training checkpoints of long jobs, seen by every node; None makes none.
         workers_per_job: processes, each with a device of its own, that share the batches of a fine-tuning job.
@@ -152,15 +153,16 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     """
     _require_consistent(request)
     cards = resolve.tasks(request.tasks, request.suite)
-    suite_protocol = registry.suite(request.suite).default_protocol if request.suite else "published"
-    protocol = registry.protocol(request.protocol or suite_protocol)
+    protocol = registry.protocol(request.protocol or _default_protocol(request.suite, cards))
     options, cache = _options(request), resolve.cache_folder(request.cache)
     roots = resolve.data_roots(request.data)
     problems: list[Problem] = []
     backbones: list[resolve.ResolvedBackbone] = []
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
-            backbones.append(resolve.backbone(name, cache))
+            found = resolve.backbone(name, cache)
+            found.require_statistics(protocol)
+            backbones.append(found)
     equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
     datasets = _datasets(request, cards, protocol, roots, cache, watcher, problems, hashing=hashing)
     if not backbones or not datasets:
@@ -211,6 +213,13 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
         provisional=frozenset(key for key, job in listed.pending.items() if job.experiment.dataset.digest == resolve.UNHASHED),
         earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
     )
+
+
+def _default_protocol(suite: str | None, cards: Sequence[TaskCard]) -> str:
+    """The suite's, else the first that all tasks offer; `published` where they share none, which its error says."""
+    if suite is not None:
+        return registry.suite(suite).default_protocol
+    return next((name for name in registry.protocols() if all(name in card.protocols for card in cards)), RELEASED)
 
 
 def executor_for(request: Request, shipped: bool = True) -> Executor:

@@ -23,7 +23,7 @@ from benchmark.encoders import naming
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, DataError, LobeError, PartialRelease, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, PartialRelease, UsageError
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, Verification, open_reader
 from benchmark.readers.kit.chosen_split import chosen_split, rule_of_card
@@ -44,6 +44,7 @@ class ResolvedBackbone:
         sources: files that a Python factory's code runs or reads.
         earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
             that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
+        normalised: False where its card or code states no mean and deviation of its own; what nobody asked before it is built is True.
     """
 
     named: NamedBackbone
@@ -51,6 +52,12 @@ class ResolvedBackbone:
     weights: Path | None
     sources: tuple[SourceFile, ...] = ()
     earlier: BackboneRef | None = None
+    normalised: bool = True
+
+    def require_statistics(self, protocol: Protocol) -> None:
+        """Raises ConformanceError where the protocol asks for statistics that the backbone does not state: none of its jobs could run."""
+        if protocol.statistics == "backbone" and not self.normalised:
+            raise ConformanceError(naming.without_statistics(self.named.label))
 
 
 @dataclass(frozen=True)
@@ -234,8 +241,11 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     files: tuple[SourceFile, ...] = ()
     earlier: str | None = None
     contamination = dict(parsed.contamination)
+    normalised = parsed.card is None or parsed.card.family == naming.PYTHON or parsed.normalisation is not None
+    input_size = None if parsed.card is None else parsed.card.input_size
     if parsed.family == "python_file":
         found = describe(parsed.model)
+        normalised, input_size = found.normalised or parsed.normalisation is not None, found.input_size
         contamination = contamination_of_factory(parsed.label, found) | contamination
         digest, files = found.weights, found.files
         # The path is not part of the result's identity; the function, and what its code runs and reads, are.
@@ -254,6 +264,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
         weights = library.path
         label = f"{Path(parsed.model).name} ({parsed.weights})" if parsed.container is None else label
+        normalised = library.normalisation is not None or parsed.normalisation is not None
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
         # Neither is a folder's path; what its configuration builds is.
@@ -268,8 +279,8 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         container=parsed.container,
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
-    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom)
-    return ResolvedBackbone(named, parsed.model, weights, files, before)
+    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
+    return ResolvedBackbone(named, parsed.model, weights, files, before, normalised)
 
 
 def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from benchmark import kinds, registry
-from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
+from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, Experiment, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
@@ -21,6 +21,7 @@ from benchmark.metrics import spec
 Repeated = TypeVar("Repeated")
 
 UNSELECTED = "none"  # `select` of a task that trains nothing
+Track = Literal["linear-frozen", "head-frozen", "fine-tuned", "text"]
 
 
 def require(tasks: Iterable[TaskCard]) -> None:
@@ -43,11 +44,23 @@ def require_included() -> None:
         "backbones": lambda name: backbone_faults(registry.backbones()[name]),
         "prompts": lambda name: prompt_faults(prompts[name]),
         "tasks": lambda name: task_faults(tasks[name], datasets, prompts, protocols),
-        "suites": lambda name: suite_faults(registry.suites()[name], tasks, protocols),
+        "suites": lambda name: suite_faults(registry.suites()[name], tasks, protocols, registry.suites(), registry.backbones()),
         "papers": lambda name: paper_faults(registry.papers()[name], registry.suites(), protocols),
     }
     custom = sorted(registry.custom_cards())
     _raise_for((section, name, faults_of[section](name)) for section in faults_of for of, name in custom if of == section)
+
+
+def track_of(task: TaskCard | Experiment) -> Track:
+    """Which tasks a headline may average: tracks order backbones differently.
+
+    A linear head reads one level of the encoder, or its embedding, and has no trained layer before its last one.
+    """
+    if task.words is not None:
+        return "text"
+    if task.encoder is EncoderMode.FINETUNE:
+        return "fine-tuned"
+    return "linear-frozen" if registry.head(task.head).reads in ("deepest", "pooled") else "head-frozen"
 
 
 def task_faults(
@@ -136,8 +149,21 @@ def prompt_faults(card: PromptCard) -> list[str]:
     return []
 
 
-def suite_faults(card: SuiteCard, tasks: Mapping[str, TaskCard], protocols: Collection[str]) -> list[str]:
+def suite_faults(
+    card: SuiteCard,
+    tasks: Mapping[str, TaskCard],
+    protocols: Collection[str],
+    suites: Collection[str],
+    backbones: Collection[str],
+) -> list[str]:
+    """Everything that is wrong with a suite.
+
+    Args:
+        suites, backbones: those that it may name.
+    """
     found = [_unknown("tasks", "task", name, tasks) for name in card.tasks if name not in tasks]
+    found += [_unknown("extended", "suite", name, suites) for name in filter(None, [card.extended]) if name not in suites]
+    found += [_unknown("reference", "backbone", name, backbones) for name in filter(None, [card.reference]) if name not in backbones]
     if card.default_protocol not in protocols:
         return [*found, _unknown("default_protocol", "protocol", card.default_protocol, protocols)]
     without = [name for name in card.tasks if name in tasks and card.default_protocol not in tasks[name].protocols]

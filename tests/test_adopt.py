@@ -12,6 +12,7 @@ import pytest
 
 from benchmark import adopt, api, plan, registry, resolve
 from benchmark.cards import Job, Record, Role
+from benchmark.cli.run import _job_row
 from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
@@ -113,6 +114,21 @@ def test_predictions_take_no_room_twice(earlier) -> None:
     assert first.predictions
 
 
+def test_where_files_have_one_name_only_predictions_are_there_twice(earlier, monkeypatch) -> None:
+    def none(*_) -> None:
+        raise OSError(1, "Operation not permitted")  # as file systems without hard links say
+
+    store, keys, candidates = earlier
+    monkeypatch.setattr(adopt.os, "link", none)
+    for record in adopt.adopt(candidates(), store):
+        names = [store.out / name for name in record.predictions]
+        old = [store.out / "predictions" / keys[record.key] / name.name for name in names]
+        assert names
+        assert [path.read_bytes() for path in names] == [path.read_bytes() for path in old]
+        assert {path.stat().st_nlink for path in names} == {1}
+    assert not list(store.out.rglob("*.tmp"))
+
+
 def test_an_image_replaced_since_is_no_reason_to_take_anything_over(computed, earlier, tmp_path: Path) -> None:
     """Its name and size are the same, so the earlier key is too."""
     root, backbone, dataset, jobs, _ = computed
@@ -137,6 +153,17 @@ def test_an_image_replaced_since_is_no_reason_to_take_anything_over(computed, ea
         for job in jobs
     ]
     found = adopt.candidates(planned, Shelf(store.out), [backbone], [now])
+    assert len(found) == len(jobs)
+    assert adopt.adopt(found, store) == []
+
+
+def test_a_dataset_that_broke_since_is_no_reason_to_take_anything_over(computed, earlier, tmp_path: Path) -> None:
+    """Nor to stop: the jobs are planned, and say it themselves."""
+    root, backbone, dataset, jobs, _ = computed
+    store, *_ = earlier
+    shutil.copytree(root / "rsna", tmp_path / "rsna")
+    (tmp_path / "rsna" / "stage_2_train_labels.csv").unlink()
+    found = adopt.candidates(jobs, Shelf(store.out), [backbone], [dataclasses.replace(dataset, root=tmp_path / "rsna")])
     assert len(found) == len(jobs)
     assert adopt.adopt(found, store) == []
 
@@ -214,6 +241,7 @@ def test_an_evaluation_takes_over_what_it_finds_and_computes_only_the_rest(corpo
     old = write_as_earlier(later.out, record, files, outline, {})
     dry = api.plan_jobs(later, hashing=False)
     assert (dry.earlier, dry.n_todo, dry.adopted) == ({record.key}, 2, 0)
+    assert [_job_row(job, dry)["state"] for job in dry.jobs] == ["to take over", "to compute"]
     again = api.evaluate(later)
     assert (again.computed, again.planned.adopted, len(again.planned.done)) == (1, 1, 1)
     (taken,) = [r for r in again.records if r.key == record.key]

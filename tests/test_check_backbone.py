@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmark import registry
 from benchmark.cards import Normalisation
 from benchmark.check_backbone import FRAME, check, features_as_colours, sample_radiograph
 from benchmark.errors import UsageError
@@ -133,6 +134,25 @@ def test_score_under_the_other_normalisation(tiny, corpora, small_frames, tmp_pa
     found = check(f"{file}:build", tmp_path / "cache", task="covid-rural-unet-frozen-100", data=(str(corpora),), limit=12)
     assert set(found.scores) == {"dataset statistics", "own statistics"}
     assert found.scores["dataset statistics"] != found.scores["own statistics"]
+
+
+def test_a_task_that_fails_with_one_of_the_rules_is_a_sentence(tiny, corpora, small_frames, tmp_path: Path):
+    file = tiny(at_pyramid="assert images.shape[-1] != 64, 'no small images'")
+    own = "normalisation={'mean': (0.1,), 'std': (2.0,)}"
+    file.write_text(file.read_text().replace("embed_dim=WIDTHS[32])", f"embed_dim=WIDTHS[32], {own})"))
+    with pytest.raises(UsageError, match=r"rsna-linear-frozen-100 could not be scored with dataset statistics: .*no small images"):
+        check(f"{file}:build", tmp_path / "cache", task="rsna-linear-frozen-100", data=(str(corpora),), limit=8)
+
+
+def test_a_spec_that_speaks_of_some_datasets_says_how_many_count_as_seen(tiny, tmp_path: Path):
+    file = tiny()
+    file.write_text(file.read_text().replace("embed_dim=WIDTHS[32])", "embed_dim=WIDTHS[32], contamination={'rsna': 'none'})"))
+    releases = [card for card in registry.datasets().values() if not card.parts]
+    found = check(f"{file}:build", tmp_path / "cache")
+    assert (
+        f"Of {len(releases) - 1} datasets it does not say whether they were seen: they count as seen (`spec.contamination`)."
+        in found.warnings
+    )
 
 
 def test_backbone_without_a_normalisation_has_no_other_rule_and_is_told_before_anything_is_spent(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,6 +163,7 @@ def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lo
         (("data", "sample", "x", "--patients", "4"), "--patients"),
         (("score", "-t", LINEAR), "--predictions"),
         (("report", "--out", "no-such-folder"), "no results yet"),
+        (("report", "--recipe", "mine"), "write NAME=BACKBONE"),
         (("--include", "no-such-folder", "list", "tasks"), "no-such-folder"),
         (("nonsense",), "nonsense"),
     ],
@@ -212,7 +216,21 @@ def test_a_dry_run_says_what_waits_for_what(lobe, corpora: Path, tmp_path: Path)
     assert (code, f"{len(rows)} jobs, 0 stored, {len(rows)} to compute." in text) == (0, True)
 
 
-@pytest.mark.parametrize("verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("clean",), ("doctor",), ("demo",)])
+def test_a_paper_goes_through_the_pager_of_a_terminal_and_straight_into_a_file(lobe, monkeypatch):
+    command, paged = ("reproduce", "g2d", "--table", "Table 2a"), []
+    monkeypatch.setenv("LESS", "")
+    monkeypatch.delenv("LESS")  # and back to what it was afterwards
+    assert "BioViL" in lobe(*command)[1]
+    monkeypatch.setattr("pydoc.pager", paged.append)  # what rich hands a terminal's text to
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, text, err = lobe(*command)
+    assert (code, err, "BioViL" in paged[0], "BioViL" in text) == (0, "", True, False)
+    assert os.environ["LESS"] == "FRSX"
+
+
+@pytest.mark.parametrize(
+    "verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("panel",), ("clean",), ("doctor",), ("demo",)]
+)
 def test_help_of_every_verb(lobe, verb):
     code, text, err = lobe(*verb, "--help")
     assert (code, err) == (0, "")
@@ -282,3 +300,118 @@ def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
     code, _, err = lobe("check-backbone", "torchvision:resnet18", "--container", "teacher")
     assert code == 2
     assert "--container is of a weights file" in err
+
+
+# ------------------------------------------------------------------------------------------------------- what a person reads
+
+
+def test_an_interrupt_before_the_verb_begins_is_the_sentence_too(lobe, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmark.terminal.prepare", interrupted)
+    assert lobe("list", "suites") == (1, "", "Stopped. What is stored stays; the same command goes on from there.\n")
+
+
+def test_a_checked_backbone_is_shown_with_both_scores_and_its_picture(lobe, tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    own = "normalisation={'mean': (0.1,), 'std': (2.0,)}"
+    file.write_text(file.read_text().replace("embed_dim=WIDTHS[32])", f"embed_dim=WIDTHS[32], {own})"))
+    monkeypatch.setattr("benchmark.check_backbone.TIMED_IMAGES", 1)
+    monkeypatch.setattr("benchmark.check_backbone._both_scores", lambda *_: {"dataset statistics": 0.1234, "own statistics": 0.2})
+    command = ("check-backbone", f"{file}:build", "--task", LINEAR, "--data", tmp_path, "--picture", tmp_path / "maps.png")
+    code, text, _ = lobe(*command)
+    text = " ".join(text.split())
+    assert code == 0
+    assert "dataset statistics: 12.3 (one short run: no evidence for a small difference) own statistics: 20.0 (one short run" in text
+    assert f"Feature maps: {tmp_path / 'maps.png'}" in text
+    assert (tmp_path / "maps.png").is_file()
+    document = json.loads(lobe(*command, "--json")[1])
+    assert (document["scores"]["own statistics"], document["picture"]) == (0.2, str(tmp_path / "maps.png"))
+
+
+def test_handing_over_needs_an_address_and_gives_the_id_as_json(lobe, monkeypatch):
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *_, **__: "raysubmit_1")
+    command = ("run", "--backbone", "x", "--task", LINEAR, "--detach")
+    code, text, err = lobe(*command)
+    assert (code, text) == (2, "")
+    assert "needs --address, the cluster's job server" in " ".join(err.split())
+    code, text, _ = lobe(*command, "--address", "http://head:8265", "--json")
+    assert (code, json.loads(text)) == (0, {"id": "raysubmit_1", "address": "http://head:8265"})
+
+
+def test_a_sample_ends_with_what_to_do_next(lobe, tmp_path: Path, monkeypatch):
+    from benchmark.phantom import corpus
+
+    monkeypatch.setattr(corpus, "write_corpus", lambda plan, folder, **_: corpus.Summary(folder, plan, {"images": 1}, {}))
+    code, text, _ = lobe("data", "sample", tmp_path, "--dataset", "rsna")
+    assert code == 0
+    assert f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {tmp_path} --limit 32" in " ".join(
+        text.split()
+    )
+
+
+def test_unreadable_images_are_told_a_few_and_damaged_rows_as_a_note(lobe, corpora: Path, tmp_path: Path, monkeypatch):
+    import shutil
+
+    from benchmark.cli import data
+
+    monkeypatch.setattr(data, "SHOWN_PROBLEMS", 1)
+    shutil.copytree(corpora / "rsna", tmp_path / "data" / "rsna")
+    images = sorted((tmp_path / "data" / "rsna" / "stage_2_train_images").glob("*.dcm"))
+    for path in images[:3]:
+        path.write_bytes(path.read_bytes()[:2000])
+    command = ("data", "prepare", "rsna", "--data", tmp_path / "data", "--cache", tmp_path / "cache", "--workers", "1")
+    code, _, err = lobe(*command)
+    told = [line for line in err.splitlines() if line]
+    assert code == 1
+    assert images[0].stem in err
+    assert images[1].stem not in err
+    assert told[-1] == "And 2 more; --json lists all 3."
+    (stored,) = (tmp_path / "cache" / "images").rglob("images.u8")
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.write_bytes(content)
+    _, _, err = lobe(*command)
+    assert "note: " in err
+    assert "damaged" in err
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_the_demo_is_run_where_it_was_asked_for_and_gives_its_code(lobe, tmp_path: Path, monkeypatch, failed: int):
+    asked = []
+    monkeypatch.setattr("benchmark.demo.run_demo", lambda folder, executor, console: asked.append((folder, executor)) or failed)
+    assert lobe("demo", tmp_path, "--executor", "inline")[0] == failed
+    assert lobe("demo", tmp_path, "--executor", "slurm")[0] == 2
+    assert asked == [(tmp_path, "inline")]
+
+
+def test_the_doctor_tells_every_finding_and_fails_for_an_error_alone(lobe, monkeypatch):
+    from benchmark import doctor
+
+    def finding(state: str):
+        return lambda: iter([doctor.Diagnosis("Python", state, "a [detail]", "mend it")])
+
+    for state, code in (("ok", 0), ("warning", 0), ("error", 1)):
+        monkeypatch.setattr(doctor, "CHECKS", {"Python": finding(state)})
+        monkeypatch.setattr(doctor, "CACHE_NEEDED_BYTES", 0)
+        monkeypatch.setattr(doctor, "CACHE_COMFORTABLE_BYTES", 0)
+        ended, text, _ = lobe("doctor", "--json")
+        assert (ended, json.loads(text)[0]) == (code, {"check": "Python", "state": state, "detail": "a [detail]", "mend": "mend it"})
+        ended, text, _ = lobe("doctor")
+        assert (ended, "a [detail]" in text, "mend it" in text) == (code, True, True)
+
+
+def test_clean_says_what_it_removed(lobe, corpora: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    assert lobe("data", "prepare", "rsna", "--data", corpora, "--cache", cache, "--json")[0] == 0
+    code, text, _ = lobe("clean", "--cache", cache, "--remove")
+    assert (code, "Removed 1 caches, " in text, " MiB." in text) == (0, True, True)
+    assert json.loads(lobe("clean", "--cache", cache, "--json")[1]) == []
+
+
+def test_what_is_left_out_is_said_with_its_reason(capsys):
+    from benchmark.cli.show import show_problems
+
+    show_problems([SimpleNamespace(what="rsna [odd]", sentence="2 images are damaged.")])
+    assert capsys.readouterr().err == "left out: rsna [odd]: 2 images are damaged.\n"

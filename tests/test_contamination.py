@@ -130,6 +130,7 @@ def test_a_set_that_nobody_knows_leaves_the_author_alone_to_speak(pretraining):
     [
         (["shares_with: {chexpert: images}"], IMAGES, IMAGES, NONE),
         (["shares_with: {nih-cxr: source}"], NONE, Contamination.SOURCE, NONE),
+        (["shares_with: {chexpert: labels}"], UNKNOWN, IMAGES, NONE),  # as much as was seen of the other
         (["shares_with: {imagenet-1k: unknown}"], UNKNOWN, NONE, UNKNOWN),
         (["shares_with: {}"], NONE, NONE, NONE),
         ([], UNKNOWN, UNKNOWN, UNKNOWN),  # nobody looked

@@ -87,6 +87,26 @@ def test_a_damaged_memory_is_made_anew(files: list[Path], memory: Memory) -> Non
     assert memory.look(files).unknown == {}
 
 
+def test_a_memory_damaged_while_files_were_read_is_made_anew(files: list[Path], memory: Memory) -> None:
+    noted = [(path, contents.stamp_of(path), digest) for path, digest in right(files).items()]
+    memory.path.parent.mkdir()
+    memory.path.write_bytes(b"no database, and long enough to be taken for one" * 100)
+    memory.remember(noted)
+    assert not memory.path.exists()
+    memory.remember(noted)
+    assert memory.look(files).digests == right(files)
+
+
+def test_a_memory_whose_table_was_never_made_is_filled(files: list[Path], memory: Memory) -> None:
+    """A process that was killed between making the file and its table leaves an empty one."""
+    memory.path.parent.mkdir()
+    memory.path.touch()
+    assert memory.look(files).digests == {}
+    assert memory.path.exists()
+    assert drained(memory.digests(files)) == right(files)
+    assert memory.look(files).digests == right(files)
+
+
 def test_a_memory_that_cannot_be_written_costs_time_only(files: list[Path], memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> sqlite3.Connection:
         raise sqlite3.OperationalError("database is locked")

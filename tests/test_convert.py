@@ -162,6 +162,19 @@ def test_a_file_that_is_not_what_was_stored_stays_as_it_is_and_the_others_are_co
     assert Store(out).get(record.key) == record
 
 
+def test_a_damaged_record_and_one_whose_file_is_gone_stay_and_the_others_are_converted(out: Path) -> None:
+    boxes, masks = of_target(out, "boxes"), of_target(out, "masks")
+    Store(out).path(masks.key).write_text("{")
+    (out / "predictions" / boxes.key / DETECTIONS_JSON).unlink()
+    found = convert(out)
+    why = dict(found.kept)
+    assert (found.n_converted, why.keys()) == (3, {boxes.key, masks.key})
+    assert "is damaged" in why[masks.key]
+    assert f"{DETECTIONS_JSON} is missing. Bring it back from a copy." in why[boxes.key]
+    assert (out / "predictions" / masks.key / MASKS_JSON).exists()
+    assert Store(out).path(masks.key).read_text() == "{"
+
+
 @pytest.mark.parametrize(
     ("target", "name", "change"),
     [

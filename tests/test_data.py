@@ -51,6 +51,22 @@ def test_status_of_a_damaged_folder_is_an_error_line_and_the_rest_is_told(corpor
     assert rows["covid-rural"]["state"] == "ready"
 
 
+def test_of_folders_given_by_name_alone_the_others_are_no_error(corpora: Path):
+    assert [found.dataset for found in data.verify([], [f"rsna={corpora / 'rsna'}"])] == ["rsna"]
+
+
+def test_verify_names_lists_that_are_missing_or_say_nothing(corpora: Path, tmp_path: Path):
+    def line() -> data.Check:
+        (found,) = data.verify(["rsna"], [str(corpora)], tmp_path)
+        return next(check for check in found.checks if check.what == "split lists")
+
+    assert (line().verdict, line().found) == ("unknown", "no such folder")
+    (tmp_path / "rsna").mkdir()
+    (tmp_path / "rsna" / "train.csv").write_text("ID\n")
+    assert (line().verdict, line().found) == ("error", "not readable")
+    assert "validation.csv" in line().hint or "train.csv" in line().hint
+
+
 def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, prepared):
     from benchmark.training.data import cache_recipe, fill
 

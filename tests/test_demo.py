@@ -63,6 +63,12 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert "text-pretrained" in page
     assert (tmp_path / "out" / "mlflow.db").exists()
     finished = {r.key: r.finished_at for r in records}
+    Store(tmp_path / "out").path(records[0].key).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.training.fit.load", lambda *_: (_ for _ in ()).throw(KeyError("a bug")))
+        code, printed = run(tmp_path, "inline", journey)
+    assert (code, f"failed: {records[0].job.labels.task}: KeyError: 'a bug'" in printed) == (1, True)
+    Store(tmp_path / "out").put(records[0], {Path(n).name: (tmp_path / "out" / n).read_bytes() for n in records[0].predictions})
     assert run(tmp_path, "inline", journey)[0] == 0
     assert {r.key: r.finished_at for r in Store(tmp_path / "out").all()} == finished
 
@@ -87,6 +93,7 @@ def test_the_demo_averages_no_two_metrics():
         "opacity Dice": (pytest.approx(0.3), pytest.approx(0.3), 2),
         "opacity box-mask Dice": (0.1, 0.5, 1),
     }
+    assert demo._comparison_lines(records[:1]) == []  # with nothing to compare nothing is compared
     said = demo._comparison_lines(records)
     assert said[0].startswith("The pre-trained row is ahead on 3 of 4 tasks.")
     assert "  opacity Dice: 30.0 against 30.0, mean of 2 tasks" in said

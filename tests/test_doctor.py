@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.uid import JPEGBaseline8Bit
@@ -74,6 +75,38 @@ def test_two_versions_of_opencv_in_one_folder_are_a_warning(site: Path) -> None:
     finding = only(check("OpenCV"))
     assert finding.state == "warning"
     assert "opencv-contrib-python 4.10.0.84" in finding.detail
+
+
+def test_a_broken_import_of_opencv_that_no_system_library_mends_is_installed_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site / "cv2.py").write_text("raise ImportError('numpy.core.multiarray failed to import')\n", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    finding = only(check("OpenCV"))
+    assert (finding.state, finding.mend) == ("error", f"{doctor.REINSTALL}.")
+    assert "numpy.core.multiarray" in finding.detail
+
+
+@pytest.mark.parametrize("broken", ["fails", "is wrong"])
+def test_operators_of_torchvision_are_tried(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    import torch
+
+    def nms(boxes: torch.Tensor, *_) -> torch.Tensor:
+        if broken == "fails":
+            raise RuntimeError("Couldn't load custom C++ ops")
+        return torch.arange(len(boxes))
+
+    assert only(check("torch")).state == "ok"
+    monkeypatch.setattr(torch.ops.torchvision, "nms", nms)
+    finding = only(check("torch"))
+    assert finding.state == "error"
+    assert ("custom C++ ops" if broken == "fails" else "kept [0, 1, 2] of a set where [0, 2] is right") in finding.detail
+    assert "torch and torchvision together" in finding.mend
+
+
+def test_little_shared_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 10**6))
+    finding = only(check("Ray"))
+    assert (finding.state, "64 MB of shared memory" in finding.detail) == ("warning", True), finding.detail
+    assert "--shm-size" in finding.mend
 
 
 def test_setuptools_without_pkg_resources_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

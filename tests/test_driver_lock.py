@@ -14,6 +14,7 @@ from benchmark.driver_lock import STALE_S, DriverLock, this_process
 from benchmark.errors import StoreError
 from benchmark.files import read_bytes
 from benchmark.store import Store
+from tests.full_disk import full_disk
 
 
 def _dead_pid() -> int:
@@ -133,6 +134,68 @@ def test_of_several_threads_one_at_most_keeps_an_abandoned_lock(tmp_path: Path, 
         else:  # one that takes the same lock in the same milliseconds may take it from the first, which notices; never do two keep it
             assert won.count(True) <= 1
             (tmp_path / "driver.lock").unlink(missing_ok=True)
+
+
+def test_a_taker_that_never_ends_is_waited_for_and_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(driver_lock, "GUARD_S", 0.01)
+    with (
+        driver_lock.FileLock(tmp_path / driver_lock.GUARD),
+        pytest.raises(StoreError, match=r"Another process has been taking the lock .*driver\.lock for 0 s\. Try again"),
+        DriverLock(tmp_path / "driver.lock").held(),
+    ):
+        pass
+    assert not (tmp_path / "driver.lock").exists()
+
+
+def test_a_folder_that_takes_no_lock_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("where a folder should be")
+    with (
+        pytest.raises(StoreError, match=r"Cannot take the lock .*: Not a directory\. Choose another --out"),
+        DriverLock(tmp_path / "file" / "driver.lock").held(),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_no_lock_of_nobody(tmp_path: Path):
+    with (
+        full_disk(),
+        pytest.raises(StoreError, match=r"Cannot take the lock .*: File too large\. Make room"),
+        DriverLock(tmp_path / "driver.lock").held(),
+    ):
+        pass
+    assert not (tmp_path / "driver.lock").exists()
+    with Store(tmp_path).lock():
+        pass
+
+
+def test_a_lock_that_cannot_be_read_is_named(tmp_path: Path):
+    (tmp_path / "driver.lock").symlink_to("driver.lock")
+    with (
+        pytest.raises(StoreError, match=r"driver\.lock cannot be read: Too many levels of symbolic links\. Remove it"),
+        DriverLock(tmp_path / "driver.lock").held(),
+    ):
+        pass
+
+
+def test_a_lock_that_comes_and_goes_is_given_up_with_a_sentence(tmp_path: Path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(driver_lock, "_created", lambda path, mine: tried.append(path))  # it is there, and gone when it is read
+    with pytest.raises(StoreError, match="another driver took it at the same moment"), DriverLock(tmp_path / "driver.lock").held():
+        pass
+    assert len(tried) == 2
+
+
+def test_another_users_process_holds_its_lock_while_it_beats(tmp_path: Path, monkeypatch):
+    def foreign(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(driver_lock.os, "kill", foreign)
+    _written(tmp_path)
+    with pytest.raises(StoreError, match="in use by"), Store(tmp_path).lock():
+        pass
+    _written(tmp_path, age_s=STALE_S + 5)
+    with Store(tmp_path).lock():
+        pass
 
 
 def test_of_several_processes_one_takes_an_abandoned_lock(tmp_path: Path):

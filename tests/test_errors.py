@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import typer.main
 
 from benchmark.cli import app
-from benchmark.errors import LISTED, UnknownName
+from benchmark.errors import LISTED, DamagedResult, LobeError, NotRegular, StoreError, UnknownName
 
 SOURCES = sorted(Path(__file__).resolve().parents[1].joinpath("benchmark").rglob("*.py"))
 
@@ -50,3 +51,13 @@ def test_unknown_name_of_another_kind_lists_what_there_is():
     assert "lobe list" not in said
     assert "There are: file0" in said
     assert "4 more" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DamagedResult("abc", "abc is damaged"), NotRegular("/a/b", "a pipe"), UnknownName("task", "x", ["y"]), StoreError("full")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_comes_out_of_another_process_as_it_went_in(error: LobeError | OSError):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -13,6 +13,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from benchmark import kinds
+from benchmark.cards import Failure
 from benchmark.convert import convert
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.export import export
@@ -24,6 +25,7 @@ from benchmark.kinds.kit.class_scores import SCORES_CSV, SCORES_FILE, read_score
 from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON, encode, read_masks, write_masks
 from benchmark.metrics.boxes import Detections
 from benchmark.store import Store
+from tests.full_disk import full_disk
 from tests.test_convert import of_target
 from tests.test_convert import packed as packed
 
@@ -178,6 +180,49 @@ def test_a_damaged_file_is_left_out_and_named(out: Path, tmp_path: Path) -> None
     Store(out).path(record.key).write_text("{")
     with pytest.raises(StoreError, match="is damaged"):
         export(out, [record.key], tmp_path / "to")
+
+
+def test_a_damaged_record_and_a_failed_one_are_left_out_of_all_and_said(out: Path, tmp_path: Path, lobe) -> None:
+    damaged, failed, *others = Store(out).all()
+    Store(out).path(damaged.key).write_text("{")
+    nothing = {"status": "failed", "failure": Failure(kind="x", sentence="y", traceback=""), "predictions": (), "file_digests": {}}
+    Store(out).path(failed.key).write_text(sealed(failed.model_copy(update=nothing)).model_dump_json())
+    found = export(out, None, tmp_path / "to")
+    assert {path.parent.name for path in found.files} == {record.key for record in others}
+    why = dict(found.left_out)
+    assert why.keys() == {damaged.key, failed.key}
+    assert "is damaged" in why[damaged.key]
+    assert why[failed.key] == "it failed and has no predictions"
+    code, said, err = lobe("export", out, failed.key, "--to", tmp_path / "again")
+    assert (code, ": 0." in said) == (1, True)
+    assert f"left out: {failed.key}: it failed and has no predictions" in err
+
+
+def test_a_record_without_files_for_other_programs_says_so(out: Path, tmp_path: Path) -> None:
+    record = of_target(out, "boxes")
+    Store(out).path(record.key).write_text(sealed(record.model_copy(update={"predictions": (), "file_digests": {}})).model_dump_json())
+    found = export(out, [record.key], tmp_path / "to")
+    ((key, why),) = found.left_out
+    assert (found.files, key) == ((), record.key)
+    assert f"no other form ({record.job.labels.task})" in why
+
+
+def test_a_folder_that_takes_no_files_is_named(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    with pytest.raises(StoreError, match=r"Cannot write to .*to: Not a directory\. Choose another folder with --to"):
+        export(out, None, tmp_path / "file" / "to")
+    with full_disk(), pytest.raises(StoreError, match=r"Cannot write to .*: File too large"):
+        export(out, None, tmp_path / "to")
+    assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
+
+
+def test_a_beginning_of_two_keys_is_refused(out: Path, tmp_path: Path) -> None:
+    record = of_target(out, "boxes")
+    other = f"{record.key[:10]}{'0' * 22}"
+    shutil.copy(Store(out).path(record.key), Store(out).path(other))
+    with pytest.raises(UsageError, match=f"2 records begin with '{record.key[:10]}': give more of the key"):
+        export(out, [record.key[:10]], tmp_path / "to")
+    assert [path.parent.name for path in export(out, [record.key], tmp_path / "to").files] == [record.key]
 
 
 def test_images_that_do_not_lie_as_the_file_says_are_refused_and_not_mapped(tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ def test_after_a_lost_device_or_worker_the_same_command_computes_again(request_f
 
 
 def test_a_search_that_the_environment_stopped_does_not_fail_its_final_runs_for_ever(request_for, monkeypatch):
-    monkeypatch.setattr(plan, "_recipe", lambda task, settings: task.recipe.model_copy(update={"max_steps": 2, "grid": (0.01, 0.1)}))
+    searched = {"max_steps": 2, "grid": (0.01, 0.1)}
+    monkeypatch.setattr(plan, "_recipe", lambda task, protocol, settings: task.recipe.model_copy(update=searched))
     request = request_for()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmark.training.fit.load", lambda *_: (_ for _ in ()).throw(full()))

@@ -12,7 +12,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Epoch, Failure, Normalisation, Record, SplitRule
 from benchmark.errors import DamagedResult, StoreError
-from benchmark.integrity import file_of, sealed
+from benchmark.integrity import file_of, require_believable, sealed
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.shelf import Shelf, read_record
 from benchmark.store import Store
@@ -50,6 +50,11 @@ EDITS = {
     "failure": {"kind": "x", "sentence": "y", "traceback": ""},
     "finished_at": "1999",
     "adopted_from": "3" * 32,
+    "choice": {"rates": [0.1], "values": [[0.9]]},
+    "not_needed": "the winner lies inside",
+    "input_size": 512,
+    "grids": [28],
+    "macs": {"encoder": 1},
     "checksum": "2" * 64,
 }
 
@@ -254,3 +259,10 @@ def test_a_failure_is_sealed_as_well(tmp_path: Path, record: Record):
     edited(store.path(record.key), failure=failure.model_dump() | {"sentence": "image 4 cannot be read"})
     with pytest.raises(StoreError, match="checksum"):
         store.get(record.key)
+
+
+def test_a_record_whose_job_was_exchanged_is_refused_wherever_it_came_from(record: Record) -> None:
+    other = record.job.model_copy(update={"experiment": record.job.experiment.model_copy(update={"threads": 7})})
+    exchanged = sealed(record.model_copy(update={"job": other}))
+    with pytest.raises(DamagedResult, match="a stranger's file is damaged or was edited: its job has another key"):
+        require_believable(exchanged, json.loads(exchanged.model_dump_json()), "a stranger's file")

@@ -79,6 +79,12 @@ def test_a_slurm_jobs_share_counts_inside_a_job_and_nowhere_else(alone: Path, mo
     assert usable_cores() == 8
 
 
+def test_where_the_system_keeps_no_account_of_a_process_the_peak_is_what_it_reports_to_parents(tmp_path: Path, monkeypatch):
+    told = peak_memory_bytes()
+    monkeypatch.setattr(machine, "OWN_STATUS", tmp_path / "no /proc here")
+    assert told / 2 < peak_memory_bytes() < 64 * max(told, GIB)  # bytes, and neither KiB nor pages
+
+
 def test_nobody_else_counts_the_machines_cores():
     package = Path(machine.__file__).parent
     asking = {p.name for p in package.rglob("*.py") if re.search(r"cpu_count|sched_getaffinity|SC_PHYS_PAGES", p.read_text())}

@@ -255,6 +255,14 @@ def test_evaluation_exchanges_nothing(tracked: bool, monkeypatch):
     assert torch.equal(parallel.GlobalBatchNorm(plain).eval()(images), plain.eval()(images))
 
 
+def test_a_batchnorm_without_statistics_of_its_own_keeps_none_in_training():
+    plain = nn.BatchNorm2d(3, track_running_stats=False)
+    shared = parallel.GlobalBatchNorm(plain).train()
+    images = torch.rand(4, 3, 5, 5)
+    assert torch.allclose(shared(images), plain.train()(images), atol=1e-6)
+    assert dict(shared.named_buffers()) == {}
+
+
 def test_a_single_process_changes_no_number():
     module = nn.Sequential(nn.BatchNorm2d(3))
     assert isinstance(parallel.with_global_batchnorm(module)[0], nn.BatchNorm2d)

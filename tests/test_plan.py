@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchmark import registry
-from benchmark.cards import BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
+from benchmark import kinds, registry
+from benchmark.cards import READ_BY_TRAINING, BackboneRef, Contamination, DatasetRef, Normalisation, Role, SplitRule, Switches
 from benchmark.errors import UsageError
-from benchmark.plan import BASE_SEED, About, NamedBackbone, Settings, plan, select_learning_rate
+from benchmark.plan import About, NamedBackbone, Settings, plan
+from benchmark.rate_search import BASE_SEED, n_runs, select_learning_rate
 
 
 def dataset_ref(name: str) -> DatasetRef:
@@ -42,6 +43,7 @@ def test_lovt_18_is_136_training_runs_46_for_selection_and_90_final():
     jobs = lovt_jobs()
     roles = [job.experiment.role for job in jobs]
     assert (roles.count(Role.SELECTION), roles.count(Role.FINAL), len({job.key for job in jobs})) == (46, 90, 136)
+    assert sum(n_runs(registry.protocol("published"), registry.task(name)) for name in registry.suite("lovt-18").tasks) == 46
 
 
 def test_final_jobs_wait_for_every_entry_of_their_grid():
@@ -210,5 +212,150 @@ def test_a_switch_that_came_later_is_in_the_keys_of_heads_that_read_it_alone() -
     assert all(job.experiment.switches.loss_at_extremes == "from-probabilities" for job in now if job.experiment.head == "yolov3")
 
 
-def test_every_later_switch_is_read_by_some_head_and_no_head_reads_another() -> None:
-    assert set(Switches.came_later()) == {name for facts in registry.heads().values() for name in facts.later_switches}
+# ------------------------------------------------------------------------------------------------- the leaderboard's protocol
+
+
+def lobe_jobs(task: str, settings: Settings | None = None, backbone: NamedBackbone | None = None, **changes):
+    card = registry.task(task).model_copy(update={"protocols": ("lobe",), **changes})
+    return plan([card], [backbone or named()], DATASETS, registry.protocol("lobe"), settings or Settings())
+
+
+@pytest.mark.parametrize(("task", "n_rates"), [("rsna-linear-frozen-10", 9), ("rsna-yolov3-frozen-10", 5), ("siim-unet-finetune-100", 5)])
+def test_every_rate_of_the_protocols_grid_is_tried_twice_and_its_edge_is_waited_for(task: str, n_rates: int) -> None:
+    jobs = lobe_jobs(task)
+    tries = [job for job in jobs if job.experiment.role is Role.SELECTION and not job.experiment.extends_grid]
+    beyond = [job for job in jobs if job.experiment.extends_grid]
+    finals = [job for job in jobs if job.experiment.role is Role.FINAL]
+    assert (len(tries), len(beyond), len(finals), len({job.key for job in jobs})) == (2 * n_rates, 2, 5, 2 * n_rates + 7)
+    grid = registry.protocol("lobe").grid_of(jobs[0].experiment.head, jobs[0].experiment.encoder)
+    assert [job.experiment.learning_rate for job in tries] == [rate for rate in grid for _ in range(2)]
+    assert all(set(job.depends_on) == {one.key for one in tries} for job in beyond)
+    assert all(set(job.depends_on) == {one.key for one in (*tries, *beyond)} for job in finals)
+    assert {job.labels.run for job in (*tries, *beyond)} == {0, 1}
+    assert n_runs(registry.protocol("lobe"), registry.task(task)) == len(tries) + len(beyond)
+
+
+def test_no_reported_run_has_a_seed_that_chose_its_rate() -> None:
+    jobs = [job.experiment for job in lobe_jobs("rsna-linear-frozen-1", backbone=named("r", None))]
+    for seed_of in (lambda e: e.head_seed, lambda e: e.order_seed, lambda e: e.backbone.init_seed):
+        chose, reported = ({seed_of(e) for e in jobs if e.role is role} for role in (Role.SELECTION, Role.FINAL))
+        assert (len(chose), len(reported), chose & reported) == (2, 5, set())
+
+
+def test_a_search_that_may_not_see_the_test_split_says_so_and_others_open_it_as_before() -> None:
+    opens = {(e.role, e.opens_test) for e in (job.experiment for job in lobe_jobs("rsna-linear-frozen-10"))}
+    assert opens == {(Role.SELECTION, False), (Role.FINAL, True)}
+    assert all(job.experiment.opens_test for job in lovt_jobs(protocol="corrected"))
+
+
+def test_switches_of_a_search_are_in_the_keys_of_jobs_that_search_alone() -> None:
+    searched = [job.experiment for job in lobe_jobs("rsna-linear-frozen-10")]
+    assert {e.switches.grid_edge for e in searched if e.role is Role.SELECTION and e.learning_rate is not None} == {"kept"}
+    assert {e.switches.grid_edge for e in searched if e.learning_rate is None} == {"extended"}
+    smoke = [job.experiment for job in lobe_jobs("rsna-linear-frozen-10", Settings(profile="smoke"))]
+    assert {(e.role, e.switches.selection, e.switches.grid_edge) for e in smoke} == {(Role.FINAL, "one-seed", "kept")}
+    assert {e.switches.label_draw for e in (*searched, *smoke)} == {"nested"}
+
+
+def test_a_smoke_run_takes_the_rate_of_the_protocols_grid_that_is_nearest_to_the_cards() -> None:
+    (job,) = lobe_jobs("rsna-linear-frozen-10", Settings(profile="smoke", runs=1))  # the card says 0.03
+    assert job.experiment.learning_rate == 0.0316
+
+
+def test_keys_follow_the_rules_and_not_the_protocols_name_or_version() -> None:
+    lobe, card = registry.protocol("lobe"), registry.task("rsna-yolov3-frozen-10").model_copy(update={"protocols": ("lobe", "other")})
+    other = lobe.model_copy(update={"name": "other", "title": "Other", "version": 7})
+    keys = [[job.key for job in plan([card], [named()], DATASETS, rules, Settings())] for rules in (lobe, other)]
+    assert keys[0] == keys[1]
+
+
+def test_the_leaderboards_protocol_differs_from_corrected_in_a_closed_list_of_switches() -> None:
+    """What else differs is the protocol's own: statistics, equalisation, grids, and geometry by `linear_grid`."""
+    lobe, corrected = registry.protocol("lobe"), registry.protocol("corrected")
+    differ = {name for name in Switches.model_fields if getattr(lobe.switches, name) != getattr(corrected.switches, name)}
+    assert differ >= READ_BY_TRAINING
+    assert differ - READ_BY_TRAINING == {"linear_grid", "scored_in", "dice_loss"}
+    assert (lobe.statistics, lobe.equalise, corrected.grids) == ("backbone", "never", {})
+
+
+def test_both_geometries_follow_the_same_rules_and_never_share_a_row() -> None:
+    lobe, native = registry.protocol("lobe"), registry.protocol("lobe-native")
+    same = {"name", "title", "geometry", "alongside", "switches"}
+    assert lobe.model_dump(exclude=same) == native.model_dump(exclude=same)
+    assert (lobe.geometry, native.geometry, native.alongside) == ("controlled", "native", "lobe")
+    differ = {name for name in Switches.model_fields if getattr(lobe.switches, name) != getattr(native.switches, name)}
+    assert differ <= {"linear_grid"}
+
+
+def test_the_native_geometry_takes_the_frame_nearest_to_the_backbones_own_input_and_the_controlled_one_the_tasks() -> None:
+    task = registry.task("object-cxr-linear-frozen-100-lobe-v1")
+    backbones = [replace(named(f"at {side}", f"digest {side}"), input_size=side) for side in (480, 518, None)]
+    found = {}
+    for protocol in ("lobe", "lobe-native"):
+        jobs = plan([task], backbones, DATASETS, registry.protocol(protocol), Settings(runs=1))
+        found[protocol] = {job.labels.backbone: job.experiment.dataset.frame_size for job in jobs}
+    assert found == {
+        "lobe": {"at 480": 224, "at 518": 224, "at None": 224},
+        "lobe-native": {"at 480": 480, "at 518": 512, "at None": 224},
+    }
+
+
+def test_every_later_switch_is_read_by_some_head_or_kind_and_none_reads_another() -> None:
+    readers = [*registry.heads().values(), *kinds.every()]
+    assert set(Switches.came_later()) == READ_BY_TRAINING | {name for one in readers for name in one.later_switches}
+
+
+def test_a_switch_of_a_kind_is_in_the_keys_of_all_its_heads_and_of_no_other_kind() -> None:
+    corrected = registry.protocol("corrected")
+    other = corrected.model_copy(update={"switches": corrected.switches.model_copy(update={"scored_in": "original"})})
+    tasks = ("rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100", "rsna-labels-linear-frozen-1-gloria")
+    cards = [registry.task(name) for name in tasks]
+    refs = DATASETS | {"rsna-labels": dataset_ref("rsna-labels")}
+    now, then = (plan(cards, [named()], refs, protocol, Settings()) for protocol in (corrected, other))
+    changed = {job.experiment.head for job, before in zip(then, now, strict=True) if job.key != before.key}
+    assert changed == {"linear", "unet", "yolov3"}
+    assert any(job.key == before.key for job, before in zip(then, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "read"),
+    [
+        ("rsna-linear-frozen-10", {"dice_loss": "per-class", "scored_in": "original", "linear_grid": "7x7"}),
+        ("covid-rural-unet-frozen-100", {"dice_loss": "per-class", "scored_in": "original"}),
+        ("rsna-yolov3-frozen-10", {"scored_in": "original"}),
+    ],
+)
+def test_rules_of_loss_and_scoring_reach_the_jobs_they_are_about_and_no_others(task: str, read: dict[str, str]) -> None:
+    names = {"dice_loss", "scored_in", "linear_grid"}
+    for job in lobe_jobs(task):
+        assert job.experiment.switches.model_dump(mode="json", include=names) == read
+
+
+@pytest.mark.parametrize(
+    ("task", "tried", "beyond", "reported"),
+    [
+        (
+            "rsna-linear-frozen-10-lobe-v1",
+            "5100cfd7db9a872fda45a3ddf96bb4a2",
+            "ecfc3baa5c74259cf52f036ede9fad1d",
+            "255d5e5383a3ced81436b710c55bfd61",
+        ),
+        (
+            "siim-unet-finetune-100-lobe-v1",
+            "a3df2f01ea6de9ca58c949000d6be5c7",
+            "b3c58c33f5095af76872d5b40f86c1a1",
+            "b2466d24684ff9a51e0cb85d08561c01",
+        ),
+        (
+            "object-cxr-yolov3-frozen-100-lobe-v1",
+            "c665d049b8471d9573e8b9cc765aa899",
+            "d039932342ed86260101df7034298c59",
+            "0695e158db46e609f166ad40d6093e8a",
+        ),
+    ],
+)
+def test_keys_of_the_leaderboards_first_version_stay(task: str, tried: str, beyond: str, reported: str) -> None:
+    jobs = plan([registry.task(task)], [named()], DATASETS, registry.protocol("lobe"), Settings())
+    assert jobs[0].key == tried
+    assert next(job.key for job in jobs if job.experiment.extends_grid) == beyond
+    assert jobs[-1].key == reported

@@ -11,6 +11,7 @@ import pytest
 from benchmark import planned
 from benchmark.cards import Job
 from benchmark.errors import StoreError
+from tests.full_disk import full_disk
 from tests.perf.many_records import many_jobs
 
 
@@ -100,6 +101,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes):
     (tmp_path / planned.PLANNED).write_bytes(damage)
     with pytest.raises(StoreError, match=r"planned\.jsonl is damaged"):
         planned.read(tmp_path)
+
+
+def test_a_full_disk_is_a_sentence_and_the_plan_before_stays(tmp_path: Path, jobs: list[Job]):
+    planned.write(tmp_path, jobs[:136])
+    with full_disk(), pytest.raises(StoreError, match=r"Cannot write .*planned\.jsonl: File too large\. Make room .* same command again"):
+        planned.write(tmp_path, jobs)
+    assert keys(planned.read(tmp_path)) == keys(jobs[:136])
+    planned.write(tmp_path, jobs)
+    assert keys(planned.read(tmp_path)) == keys(jobs)
 
 
 def test_what_a_report_asks_changes_with_the_plan(tmp_path: Path, jobs: list[Job]):

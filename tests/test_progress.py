@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.cards import Epoch
+from benchmark.errors import TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Finished, Hashing, Noticed, Started
 from benchmark.execute import nodes
 from benchmark.execute.equipment import Equipment
@@ -16,7 +17,7 @@ from benchmark.execute.nodes import GpuUse
 from benchmark.execute.placing import Node
 from benchmark.execute.work import units
 from benchmark.progress import HashingLine, Live, bar, duration, hashing_line
-from benchmark.training.record import failed
+from benchmark.training.record import failed, not_needed
 
 LINEAR = "rsna-linear-frozen-100"
 HERE = Equipment("cpu", (Node("here", 2),), "this machine")
@@ -94,6 +95,25 @@ def test_without_a_terminal_every_job_is_one_line_with_its_value(planned):
     assert "failed: RuntimeError: a [bold] reason" in lines[1]
 
 
+def test_a_search_says_at_which_rate_and_that_a_rate_which_cannot_win_is_no_failure(small, tiny):
+    card, own = {"protocols": ("lobe",)}, {"normalised_by": "dataset"}
+    jobs, places = small.plan(LINEAR, [tiny()], card=card, data=own)
+    todo = units(jobs, places)
+    tried, beyond = jobs[-4], jobs[-3]  # behind them one more beyond the grid, and the reported run
+    lost = failed(tried, todo[0].inputs, todo[0].options, TrainingError("The loss is not finite."))
+    skipped = not_needed(beyond, todo[0].inputs, todo[0].options, "the winner lies inside")
+    plan = {"jobs": jobs, "todo": todo, "done": {}, "n_todo": len(jobs), "adopted": 0, "equipment": HERE, "warnings": ()}
+    screen, text = console(terminal=False)
+    with Live(screen) as live:
+        live.planned(SimpleNamespace(**plan))
+        for record in (lost, skipped):
+            live.event(Finished(record))
+        assert (live.n_done, live.n_failed) == (2, 0)
+    first, second = (line for line in text.getvalue().splitlines() if line.startswith("["))
+    assert f"{LINEAR} · tiny · search at rate 1, run 2: failed: The loss is not finite." in first
+    assert f"{LINEAR} · tiny · search beyond the grid, run 1: not needed, the winner lies inside" in second
+
+
 def test_a_terminal_shows_the_running_job_with_its_epoch_and_loss(planned):
     screen, text = console(terminal=True)
     with Live(screen) as live:
@@ -137,6 +157,13 @@ def test_the_time_left_follows_what_jobs_are_expected_to_take(planned, monkeypat
     live.event(events(planned)[3])
     assert live.left_s() == pytest.approx(20 * 30 / 10)
     assert live.states().endswith("about 60 s left")
+
+
+def test_a_job_that_was_not_announced_is_called_by_its_key(planned):
+    screen, text = console(terminal=False)
+    with Live(screen) as live:
+        live.event(events(planned)[3])
+    assert planned.jobs[0].key in text.getvalue()
 
 
 def test_many_running_jobs_show_as_a_few_lines_and_a_number(small, tiny):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmark import registry
-from benchmark.cards import Switches, TaskCard
+from benchmark.cards import Contamination, Switches, TaskCard
 from benchmark.errors import CardError, UnknownName
+from benchmark.task_rules import track_of
 
 TASK = """
 tasks:
@@ -119,9 +121,11 @@ def test_suites_name_tasks_and_protocols_that_exist() -> None:
 def test_suite_full_is_the_union_of_all_suites_and_no_task_is_left_out() -> None:
     full = registry.suite("full")
     demo = set(registry.suite("demo").tasks)
+    of_the_leaderboard = {name for name, task in registry.tasks().items() if set(task.protocols) <= {"lobe", "lobe-native"}}
     others = {task for suite in registry.suites().values() if suite.name != "full" for task in suite.tasks}
     assert len(full.tasks) == len(set(full.tasks))
-    assert set(full.tasks) == others - demo == set(registry.tasks()) - demo
+    assert set(full.tasks) == others - demo - of_the_leaderboard == set(registry.tasks()) - demo - of_the_leaderboard
+    assert of_the_leaderboard < {task for name in ("lobe-v1", "lobe-v1-extended") for task in registry.suite(name).tasks}
     assert all(full.default_protocol in registry.task(name).protocols for name in full.tasks)
     assert full.tasks[:18] == registry.suite("lovt-18").tasks
 
@@ -139,9 +143,13 @@ def test_demo_has_a_small_task_for_each_head() -> None:
         assert min(task.recipe.max_epochs, task.recipe.patience) >= task.recipe.max_steps
 
 
-def test_corrected_differs_from_published_in_every_switch_and_nothing_else() -> None:
+def test_corrected_differs_from_published_in_every_switch_of_lovts_and_nothing_else() -> None:
+    """Those in which they agree are of other protocols, and both leave them as they were before there was the switch."""
+    published, corrected = (registry.protocol(name).switches for name in ("published", "corrected"))
+    alike = {name: getattr(corrected, name) for name in Switches.model_fields if getattr(published, name) == getattr(corrected, name)}
+    assert alike.items() <= Switches.came_later().items()
+    assert len(Switches.model_fields) - len(alike) == 6
     published, corrected = registry.protocol("published"), registry.protocol("corrected")
-    assert all(getattr(published.switches, name) != getattr(corrected.switches, name) for name in Switches.model_fields)
     assert (published.statistics, published.equalise) == (corrected.statistics, corrected.equalise)
 
 
@@ -169,6 +177,62 @@ def test_dice_a_task_reports_is_of_a_class_of_its_dataset(task: TaskCard) -> Non
     known = {"masks": of_masks, "boxes": of_boxes, "labels": of_labels}[task.target]
     assert task.report != "negative_loss"
     assert {task.select, task.report} <= known
+
+
+# --------------------------------------------------------------------------------------------------------- the leaderboard's suite
+
+CORE = [registry.task(name) for name in registry.suite("lobe-v1").core]
+EXTENDED = [registry.task(name) for name in registry.suite(registry.suite("lobe-v1").extended).tasks]
+
+
+def test_the_core_has_nineteen_tasks_in_three_tracks() -> None:
+    tracks = Counter(map(track_of, CORE))
+    assert tracks == {"linear-frozen": 8, "head-frozen": 6, "fine-tuned": 5}
+    assert all(task.runs == 5 and task.protocols == ("lobe", "lobe-native") for task in CORE)
+
+
+def test_the_core_rests_on_data_that_anybody_can_have_after_a_click() -> None:
+    assert {registry.dataset(task.dataset).terms for task in CORE} <= {"download", "account"}
+    assert all(registry.dataset(task.dataset).redistribution != "none" for task in CORE)
+    assert not {task.dataset for task in CORE} & {task.dataset for task in EXTENDED}
+
+
+def test_releases_of_nih_images_are_one_source_family() -> None:
+    families = {task.dataset: registry.dataset(task.dataset).family for task in CORE}
+    nih = {"rsna", "siim", "chestx-det", "nih-cxr"}
+    assert {name for name, family in families.items() if family == "nih"} == nih
+    assert {families[name] for name in families.keys() - nih} == {"object-cxr", "tbx11k"}
+    for card in registry.datasets().values():
+        shares = {name for name, what in (card.shares_with or {}).items() if what is Contamination.IMAGES}
+        assert card.family == "nih" or "nih-cxr" not in shares or card.name == "covidx"  # a mixture of several sources
+
+
+def test_one_nih_patient_has_one_name_wherever_a_release_says_who_it_is() -> None:
+    """Names are those of NIH's own files: the part before the underscore, also in RSNA's mapping (tests/readers/test_rsna.py)."""
+    named = {name for name, card in registry.datasets().items() if card.patients_of == "nih"}
+    assert named == {"rsna", "rsna-plain", "rsna-labels", "nih-cxr", "nih-labels"}
+    assert registry.dataset("ms-cxr").patients_of == "mimic-cxr"
+
+
+def test_tasks_of_the_suite_keep_patients_apart_where_the_release_knows_them() -> None:
+    for task in (*CORE, *EXTENDED):
+        splits = registry.dataset(task.dataset).splits
+        assert (
+            task.split == "patient-disjoint" or "patient-disjoint" not in splits or task.dataset == "covid-rural"
+        )  # disjoint as published
+
+
+def test_no_task_of_the_suite_brings_a_grid_of_its_own_or_less_than_all_validation_images() -> None:
+    for task in (*CORE, *(task for task in EXTENDED if task.words is None)):
+        assert task.recipe.grid == ()
+        assert task.recipe.validation_subset == 1.0
+        assert len(registry.protocol("lobe").grid_of(task.head, task.encoder)) in (5, 9)
+
+
+def test_the_suites_reference_is_a_backbone_card_and_its_docs_say_of_every_task_why_it_is_there() -> None:
+    assert registry.suite("lobe-v1").reference in registry.backbones()
+    page = (Path(__file__).parents[1] / "docs" / "protocols" / "lobe.md").read_text(encoding="utf-8")
+    assert [task.id for task in (*CORE, *EXTENDED) if f"`{task.id}`" not in page] == []
 
 
 def test_every_published_number_a_task_names_is_in_that_table() -> None:
@@ -200,6 +264,12 @@ def test_unknown_plugin_suggests_the_nearest_module() -> None:
         registry.plugin("heads", "yolov33")
 
 
+def test_a_module_that_is_not_there_defines_nothing() -> None:
+    assert registry.defines("heads", "linear", "build")
+    assert not registry.defines("heads", "linear", "built")
+    assert not registry.defines("heads", "no_such_head", "build")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
@@ -219,6 +289,13 @@ def test_mistake_in_a_card_is_named_with_file_card_and_key(own: Path, old: str, 
     assert "mine.yaml" in text
     assert "my-linear-frozen-100" in text
     assert any(f"'{key}'" in text for key in named)
+
+
+def test_cards_that_are_no_list_are_named(own: Path) -> None:
+    (own / "tasks" / "mine.yaml").write_text(TASK.replace("  - id", "    id"), encoding="utf-8")
+    registry.include(own)
+    with pytest.raises(CardError, match=r"mine\.yaml: `tasks` is a list of cards, one `- ` each, and here it is a dict"):
+        registry.tasks()
 
 
 def test_duplicate_id_is_named_with_both_files(own: Path) -> None:

@@ -61,6 +61,23 @@ def test_what_is_not_done_is_held_with_its_backbone():
     assert [found.backbones[key].named.label for key in found.pending] == ["number 0"] * 6 + ["number 1"] * 4
 
 
+def test_of_two_names_of_one_backbone_the_jobs_are_listed_once_under_the_last_name():
+    def two(n: int, shelf: AllDone) -> requested_jobs.Listed:
+        real = registry.suite("lovt-18").tasks
+        card, ref = registry.task(real[0]), BackboneRef(family="torchvision", model="resnet50", digest="0" * 64)
+        backbones = [SimpleNamespace(named=NamedBackbone(f"name {k}", ref)) for k in range(n)]
+        dataset = SimpleNamespace(card=registry.dataset(card.dataset), ref=DATASETS[card.dataset], sizes=SplitSizes(20_000, 5_000, 5_000))
+        return requested_jobs.listed(
+            [card], backbones, {(card.dataset, "lovt", True): dataset}, None, registry.protocol("published"), Settings(), shelf
+        )
+
+    one, both = two(1, AllDone()), two(2, AllDone())
+    assert list(both.jobs.keys) == list(one.jobs.keys)
+    assert len(both.jobs) == len(one.jobs) > 1
+    assert {job.labels.backbone for job in both.jobs} == {"name 1"}
+    assert {job.labels.backbone for job in one.jobs} == {"name 0"}
+
+
 def test_jobs_of_a_plan_share_their_cards_over_all_backbones():
     jobs = list(listed(3, AllDone()).jobs)
     for part in ("dataset", "recipe", "switches", "backbone"):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from benchmark import contents, registry, resolve
 from benchmark.cards import Contamination
 from benchmark.encoders import sources
 from benchmark.encoders.describe import FactoryDigest, sources_digest
-from benchmark.errors import CheckpointError, DataError, UnknownName, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, DataError, UnknownName, UsageError
 from benchmark.plan import NamedBackbone, Settings, plan
 
 TASK = "rsna-linear-frozen-100"
@@ -101,6 +104,30 @@ def test_a_random_backbone_has_no_digest_and_says_so(tmp_path: Path):
     assert (found.named.ref.digest, found.named.label, found.weights) == (None, "resnet18 (random)", None)
 
 
+def test_a_librarys_weights_are_named_and_known_by_their_bytes(tmp_path: Path, monkeypatch):
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    cached = tmp_path / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    cached.parent.mkdir()
+    cached.write_bytes(b"weights")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    found = resolve.backbone("torchvision:resnet18@IMAGENET1K_V1", tmp_path / "cache")
+    assert (found.named.label, found.weights) == ("resnet18 (IMAGENET1K_V1)", cached)
+    assert found.named.ref.digest == hashlib.sha256(b"weights").hexdigest()
+    by_path = resolve.backbone(f"torchvision:resnet18@{cached}", tmp_path / "cache")
+    assert by_path.named.ref.digest == found.named.ref.digest
+
+
+def test_a_folder_of_transformers_is_known_by_its_configuration_and_not_by_its_place(tmp_path: Path):
+    models = []
+    for parent, layers in (("a", 2), ("b", 2), ("c", 3)):
+        folder = tmp_path / parent / "net"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"model_type": "dinov2", "num_hidden_layers": layers}))
+        models.append(resolve.backbone(f"hf:{folder}", tmp_path / "cache").named.ref.model)
+    assert models[0] == models[1] != models[2]
+    assert str(tmp_path) not in models[0]
+
+
 @pytest.mark.usefixtures("described_quickly")
 def test_a_python_function_is_known_by_what_it_builds(tiny, tmp_path: Path, corpora: Path):
     fixed, drawn = tiny("fixed"), tiny("drawn", at_build="pass")
@@ -143,6 +170,25 @@ def test_what_the_spec_says_is_what_planning_reads(tiny, tmp_path: Path):
     changed = f"torch.manual_seed(5)\n    made = Tiny()\n    made.spec = made.spec.model_copy(update={said})\n    return made"
     found = resolve.backbone(f"{tiny(at_build=changed)}:build", tmp_path)
     assert found.named.contamination == {"rsna": Contamination.IMAGES}
+
+
+def test_a_backbone_that_states_no_statistics_is_refused_before_anything_runs_where_the_protocol_asks_for_them(
+    tiny, weights: Path, tmp_path: Path
+):
+    lobe, corrected = registry.protocol("lobe"), registry.protocol("corrected")
+    stating = "torch.manual_seed(5); from benchmark.cards import Normalisation; stated = Tiny(); "
+    stating += "stated.spec = stated.spec.model_copy(update={'normalisation': Normalisation(mean=(0.5,), std=(0.2,))}); return stated"
+    silent, told = (resolve.backbone(f"{file}:build", tmp_path) for file in (tiny("silent"), tiny("stating", at_build=stating)))
+    without = resolve.backbone(f"lovt@{weights}", tmp_path)  # its card says that none were published
+    for found in (silent, without):
+        found.require_statistics(corrected)
+        with pytest.raises(
+            ConformanceError, match=r"states no normalisation of its own, and the protocol asks for it: set `normalisation`"
+        ):
+            found.require_statistics(lobe)
+    told.require_statistics(lobe)
+    resolve.backbone(f"torchvision:resnet18@{weights}", tmp_path).require_statistics(lobe)
+    assert (silent.named.input_size, resolve.backbone(f"g2d@{weights}", tmp_path).named.input_size) == (224, 256)
 
 
 def test_a_card_of_a_python_file_is_called_random_only_where_it_is(tmp_path: Path, monkeypatch):

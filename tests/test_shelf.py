@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from benchmark import contents, private
+from benchmark import contents, private, record_index
 from benchmark.cards import Failure, Record
 from benchmark.errors import StoreError
 from benchmark.integrity import sealed
 from benchmark.record_index import INDEX
 from benchmark.shelf import Shelf, read_record
 from benchmark.store import Store
+from tests.full_disk import full_disk
 from tests.opens import below, listings, opened
 from tests.perf.many_records import make_store
 
@@ -162,6 +165,79 @@ def test_a_folder_without_records_is_an_empty_shelf(tmp_path: Path):
     shelf = Shelf(tmp_path / "nowhere")
     assert (len(shelf), shelf.believable(), shelf.get("0" * 32)) == (0, ([], []), None)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_entry_with_a_foreign_card_or_curve_is_not_believed(out: Path):
+    whole = of_files(out)
+    Shelf(out).believable()
+    with closing(sqlite3.connect(out / INDEX)) as database, database:
+        (largest,) = database.execute("SELECT content FROM cards ORDER BY length(content) DESC LIMIT 1").fetchone()
+        database.execute("UPDATE cards SET content = ?", (largest,))
+    assert seen_by(Shelf(out)) == whole
+    with closing(sqlite3.connect(out / INDEX)) as database, database:
+        for key, stamp in database.execute("SELECT key, stamp FROM curves").fetchall():
+            packed = zlib.compress(b'[{"epoch": "first"}]')
+            row = (packed, record_index._checksum(key, stamp, packed), key)
+            database.execute("UPDATE curves SET content = ?, checksum = ? WHERE key = ?", row)
+    assert seen_by(Shelf(out)) == whole
+
+
+def test_an_index_that_turns_out_damaged_while_it_is_written_is_made_anew(out: Path):
+    Shelf(out).believable()
+    with closing(sqlite3.connect(out / INDEX)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'pages'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    content = bytearray((out / INDEX).read_bytes())
+    content[(page - 1) * size : page * size] = b"\xff" * size
+    (out / INDEX).write_bytes(content)
+    record_index.RecordIndex(out).keep_page("front", {"a": 1})
+    assert not (out / INDEX).exists()
+    index = record_index.RecordIndex(out)
+    index.keep_page("front", {"a": 1})
+    assert index.page("front") == {"a": 1}
+
+
+def test_a_damaged_index_that_cannot_be_removed_costs_time_only(out: Path):
+    whole = of_files(out)
+    (out / INDEX).write_bytes(b"nonsense" * 512)
+    (out / f"{INDEX}-journal").mkdir()
+    assert seen_by(Shelf(out)) == whole
+    assert (out / f"{INDEX}-journal").is_dir()
+
+
+def test_a_full_disk_costs_the_index_and_no_record(out: Path):
+    whole = of_files(out)
+    with full_disk():
+        assert seen_by(Shelf(out)) == whole
+    assert seen_by(Shelf(out)) == whole
+
+
+def test_a_package_that_runs_from_its_folder_has_an_index_too(out: Path, monkeypatch: pytest.MonkeyPatch):
+    Shelf(out).believable()
+
+    def absent(name: str) -> str:
+        raise record_index.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(record_index.metadata, "version", absent)
+    with opened() as seen:
+        assert len(seen_by(Shelf(out))) == N_FEW
+    assert len(below(out / "records", seen)) == N_FEW  # what an installed release indexed is another's
+    with opened() as seen:
+        assert len(seen_by(Shelf(out))) == N_FEW
+    assert below(out / "records", seen) == []
+
+
+def test_a_link_to_nowhere_among_the_records_is_refused_and_hides_no_other(out: Path):
+    (out / "records" / f"{'f' * 32}.json").symlink_to("nowhere")
+    records, refused = Shelf(out).believable()
+    assert (len(records), [one.key for one in refused]) == (N_FEW, ["f" * 32])
+
+
+def test_a_folder_of_records_that_cannot_be_listed_is_named(out: Path):
+    shutil.rmtree(out / "records")
+    (out / "records").symlink_to("records")
+    with pytest.raises(StoreError, match=r"records cannot be listed: Too many levels of symbolic links\. May you read it"):
+        Shelf(out).believable()
 
 
 def test_several_readers_at_once_agree(out: Path):

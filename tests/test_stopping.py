@@ -82,6 +82,14 @@ def test_without_a_signal_an_error_is_a_bug_with_its_traceback_and_a_destructor_
     assert (code, "RuntimeError: a bug" in err, "KeyError: 'in a destructor'" in err, "Stopped" in err) == (1, True, True, False)
 
 
+def test_an_import_that_fails_without_a_signal_keeps_its_error() -> None:
+    broken = "import sys; sys.modules['benchmark.cli'] = None\n"
+    code, text, err = outcome(broken + RUN, *LISTING)
+    assert (code, text) == (1, "")
+    assert "ModuleNotFoundError" in err
+    assert stopping.SENTENCE not in err
+
+
 def test_a_signal_after_the_last_line_leaves_the_exit_code() -> None:
     late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGTERM)\n"
     code, text, err = outcome(late + RUN, *LISTING)

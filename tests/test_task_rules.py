@@ -120,9 +120,79 @@ def test_every_other_shipped_card_passes() -> None:
     assert {card.name: found for card in registry.backbones().values() if (found := task_rules.backbone_faults(card))} == {}
     assert {card.name: found for card in registry.prompts().values() if (found := task_rules.prompt_faults(card))} == {}
     every = (registry.tasks(), registry.protocols())
-    assert {card.name: found for card in registry.suites().values() if (found := task_rules.suite_faults(card, *every))} == {}
+    assert {
+        card.name: found
+        for card in registry.suites().values()
+        if (found := task_rules.suite_faults(card, *every, registry.suites(), registry.backbones()))
+    } == {}
     every = (registry.suites(), registry.protocols())
     assert {card.name: found for card in registry.papers().values() if (found := task_rules.paper_faults(card, *every))} == {}
+
+
+def test_a_suite_may_only_name_suites_and_backbones_that_are_there() -> None:
+    card = registry.suite("lobe-v1").model_copy(update={"reference": "imagenet-resnet51", "extended": "lobe-v2"})
+    every = (registry.tasks(), registry.protocols(), registry.suites(), registry.backbones())
+    (extended, reference) = task_rules.suite_faults(card, *every)
+    assert extended.startswith("`extended` names 'lobe-v2', and there is no such suite.")
+    assert reference.startswith("`reference` names 'imagenet-resnet51', and there is no such backbone. Did you mean imagenet-resnet50")
+
+
+@pytest.mark.parametrize(
+    ("task", "track"),
+    [
+        ("rsna-linear-frozen-100", "linear-frozen"),
+        ("rsna-labels-linear-frozen-10-mgca", "linear-frozen"),
+        ("rsna-yolov3-frozen-100", "head-frozen"),
+        ("siim-unet-frozen-100", "head-frozen"),
+        ("siim-unet-finetune-100", "fine-tuned"),
+        ("nih-labels-linear-finetune-1-g2d", "fine-tuned"),
+        ("ms-cxr-grounding-lobe", "text"),
+    ],
+)
+def test_a_task_belongs_to_one_track(task: str, track: str) -> None:
+    assert task_rules.track_of(registry.task(task)) == track
+
+
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        ({"targets": ()}, "`targets` is empty: nothing can be asked of it."),
+        ({"mask_source": "none"}, "`mask_source` is none and `targets` are boxes, masks: they say different things of masks."),
+        ({"classes": ("a", "b", "a")}, "`classes` has a twice."),
+        ({"classes": ()}, "`classes` is empty, and only reports need none."),
+        ({"splits": {}}, "`splits` is empty: a dataset has at least one."),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, dict) else "",
+)
+def test_a_dataset_card_that_contradicts_itself_is_refused_with_a_sentence(update: dict, said: str) -> None:
+    card = registry.dataset("rsna")
+    assert said in task_rules.dataset_faults(card.model_copy(update=update))
+    assert said not in task_rules.dataset_faults(card)
+
+
+@pytest.mark.parametrize(("share", "is_one"), [(0.0, False), (-0.1, False), (1.01, False), (0.01, True), (1.0, True)])
+def test_a_share_of_weights_that_is_none_is_refused(share: float, is_one: bool) -> None:
+    card = next(iter(registry.backbones().values())).model_copy(update={"minimum_loaded": share})
+    assert any("a share above 0 and up to 1" in fault for fault in task_rules.backbone_faults(card)) is not is_one
+
+
+@pytest.mark.parametrize("template", ["{word}", "{", "{1}"])
+def test_a_template_that_cannot_be_filled_in_is_refused(template: str) -> None:
+    card = registry.prompts()["pairs-5"]
+    changed = card.templates[0].model_copy(update={"positive": template})
+    (fault,) = task_rules.prompt_faults(card.model_copy(update={"templates": (changed,)}))
+    assert fault.startswith("`templates` cannot be filled in (")
+    assert "`{}` stands for a class's words" in fault
+
+
+def test_a_suites_protocol_is_there_and_all_its_tasks_offer_it() -> None:
+    suite = registry.suite("lovt-18")
+    every = (registry.tasks(), registry.protocols(), registry.suites(), registry.backbones())
+    unknown = task_rules.suite_faults(suite.model_copy(update={"default_protocol": "publishd"}), *every)
+    assert [fault.startswith("`default_protocol` names 'publishd'") for fault in unknown] == [True]
+    tasks = registry.tasks() | {suite.tasks[2]: registry.task(suite.tasks[2]).model_copy(update={"protocols": ()})}
+    (fault,) = task_rules.suite_faults(suite, tasks, *every[1:])
+    assert fault == f"`default_protocol` is {suite.default_protocol}, which {suite.tasks[2]} do not offer."
 
 
 def test_refusal_names_the_file_and_everything_at_once(include) -> None:

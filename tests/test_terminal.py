@@ -13,6 +13,7 @@ import pytest
 
 from benchmark import terminal
 from benchmark.errors import EnvironmentProblem
+from tests.full_disk import full_disk
 
 LOBE = [sys.executable, "-c", "from benchmark.cli import main; main()"]
 
@@ -32,6 +33,21 @@ def test_a_reader_who_left_stops_nothing(unread) -> None:
     for _ in range(3):
         assert stream.write("a" * 100_000) == 100_000
         stream.flush()
+
+
+def test_a_reader_who_left_before_the_first_flush_stops_nothing(unread) -> None:
+    stream = terminal.Enduring(unread, "Standard output", lossy=False)
+    stream.writelines(["a line\n", "another\n"])  # few letters wait in the buffer until they are flushed
+    stream.flush()
+    stream.writelines(["a line\n"] * 100_000)
+    stream.flush()
+
+
+def test_lines_on_a_full_disk_are_a_sentence_as_a_single_one_is(tmp_path) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        stream = terminal.Enduring(file, "Standard output", lossy=False)
+        with full_disk(), pytest.raises(EnvironmentProblem, match="Standard output cannot be written: File too large"):
+            stream.writelines(["a line\n"] * 100_000)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2
 
 from benchmark.cards import Epoch, Failure
 from benchmark.integrity import sealed
@@ -185,6 +187,36 @@ def lost(tmp_path: Path, monkeypatch):
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'a file' / 'mlflow.db'}")
     return lambda: monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+def test_epochs_of_a_run_that_failed_are_written_as_far_as_it_came(record, out: Path):
+    """Its record has no curve; all but the first were held back for the next batch of epochs."""
+    tracker = Tracker(out, "x", {})
+    for epoch in epochs(3):
+        tracker.epoch(record.job, epoch)
+    tracker.record(changed(failure_of(record, "the disk is full"), curve=()))
+    tracker.close("FAILED")
+    client, runs = runs_of(out)
+    losses = client.get_metric_history(runs["run"].info.run_id, "train_loss")
+    assert [(m.step, m.value) for m in losses] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+
+
+def test_a_server_that_is_out_of_order_is_asked_again_and_a_note_that_it_refuses_is_not(record, out: Path, monkeypatch):
+    def answering(code: int):
+        def refuse(*_) -> None:
+            raise MlflowException("come back later", error_code=code)
+
+        return refuse
+
+    monkeypatch.setattr(runs_module.Runs, "_finished", answering(databricks_pb2.TEMPORARILY_UNAVAILABLE))
+    first = Tracker(out, "first", {})
+    first.record(record)
+    first.close("FINISHED")
+    assert "come back later" in first.problem
+    assert [path for path in notes(out) if '"finished"' in path.read_text()]
+    monkeypatch.setattr(runs_module.Runs, "_finished", answering(databricks_pb2.INVALID_PARAMETER_VALUE))
+    Tracker(out, "second", {}).close("FINISHED")
+    assert notes(out) == []
 
 
 def test_what_a_lost_server_missed_is_written_by_the_next_run(record, out: Path, lost):

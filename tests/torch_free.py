@@ -26,6 +26,7 @@ FILES = (
     "test_layout.py",
     "test_machine.py",
     "test_plan.py",
+    "test_rate_search.py",
     "test_registry.py",
     "test_store.py",
     "test_task_rules.py",

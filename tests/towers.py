@@ -48,7 +48,7 @@ class Small(VisionLanguageBackbone):
 
     def __init__(self):
         super().__init__()
-        self.spec = BackboneSpec(name="small towers", strides=WIDTHS, embed_dim=WIDTHS[32])
+        self.spec = BackboneSpec(name="small towers", strides=WIDTHS, embed_dim=WIDTHS[32], normalisation={"mean": (0.5,), "std": (0.25,)})
         self.stages = nn.ModuleDict()
         incoming = 3
         for stride, width in WIDTHS.items():

@@ -9,24 +9,29 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
-from benchmark.cards.papers import PaperCard, PaperMethod, PaperTable, PrintedMetric
+from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
+from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
-from benchmark.cards.protocols import Protocol, Switches
-from benchmark.cards.records import VOLATILE_FIELDS, Epoch, Failure, Record
+from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
+from benchmark.cards.records import VOLATILE_FIELDS, Choice, Epoch, Failure, Record
 from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
 
 __all__ = [
     "DISCLAIMER",
     "IMAGENET",
+    "OTHER_HEADS",
     "POOLED",
+    "READ_BY_TRAINING",
     "SCHEMA_VERSION",
     "SHARED_CARDS",
     "VOLATILE_FIELDS",
+    "Anchor",
     "AskedPrompts",
     "BackboneCard",
     "BackboneRef",
     "BackboneSpec",
     "Card",
+    "Choice",
     "CollectionCard",
     "Contamination",
     "DatasetCard",
@@ -35,6 +40,7 @@ __all__ = [
     "EncoderMode",
     "Epoch",
     "Experiment",
+    "Fact",
     "Failure",
     "GridCard",
     "HeadFacts",
@@ -42,7 +48,13 @@ __all__ = [
     "Job",
     "Labels",
     "Later",
+    "LineupCard",
     "Normalisation",
+    "Panel",
+    "PanelCard",
+    "PanelRow",
+    "PanelScale",
+    "PanelTask",
     "PaperCard",
     "PaperMethod",
     "PaperTable",

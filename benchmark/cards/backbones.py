@@ -39,7 +39,7 @@ class BackboneSpec(Card):
         in_channels: channels its first layer takes; adaptation from three equal channels happens inside the encoder.
         strides: feature level by stride, with its channels, for example {4: 64, 8: 128, 16: 256, 32: 512}.
         embed_dim: width of the pooled embedding.
-        normalisation: the backbone's own statistics; None means the author gave none, and the row is not ranked.
+        normalisation: the backbone's own statistics; None means the author gave none, and the leaderboard's protocol refuses it.
         pretraining: names of pretraining sets; None means unknown, which counts as contaminated, and () that it saw no image at all.
         contamination: dataset -> what pretraining saw of it, where that does not follow from `pretraining` (`benchmark.contamination`).
         taps: equal groups of channels in the map of a plain transformer, each from another block, shallow first; 1 for all others.
@@ -68,6 +68,7 @@ class BackboneCard(Card):
         pretraining: pretraining sets, those inherited through initialisation included; None = unknown. An entry begins with the name of a
             dataset or of a collection; words behind it are for people.
         contamination: dataset -> what pretraining saw of it, where that does not follow from `pretraining` (`benchmark.contamination`).
+        input_size: side of the square image that it is made for, in pixels; None = that of the task's frame.
         intensity: the method's own rule from stored grey values to the network's input, in words.
         origin: where the weights are published, at which revision.
         digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.
@@ -85,6 +86,7 @@ class BackboneCard(Card):
     normalisation: Normalisation | None = None
     pretraining: tuple[str, ...] | None = None
     contamination: dict[str, Contamination] = {}
+    input_size: Later[int | None] = None
     intensity: str = ""
     paper: str = ""
     origin: str = ""

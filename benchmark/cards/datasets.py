@@ -68,6 +68,11 @@ class DatasetCard(Card):
         intensity: pixel rule of LoVT's released conversion for this dataset.
         statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
         expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
+        terms: how the data is had: a free download, a free account whose terms one accepts there, or an agreement that is signed and
+            granted. None: nobody looked.
+        image_source: name of the source that the images come from, where others took theirs from it too: the releases are one family, which
+            a mean over releases counts once. Empty: the release is a family of its own.
+        patients_of: release whose names of patients these are, where the reader knows them: a patient of two such releases is one person.
         patients_known: False when the release carries no usable patient id; resampling is then by image.
         parts: for transfer: the dataset that is trained and validated on, and the one that is tested on; empty for every release.
         merged: for transfer: class -> names that it has in either part, beside its own.
@@ -87,6 +92,9 @@ class DatasetCard(Card):
     uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]
     statistics: Normalisation
+    terms: Literal["download", "account", "agreement"] | None = None
+    image_source: str = ""
+    patients_of: str = ""
     patients_known: bool
     files: dict[str, str] = {}
     expected: dict[str, int] = {}
@@ -95,3 +103,8 @@ class DatasetCard(Card):
     parts: dict[Literal["train", "test"], str] = {}
     merged: dict[str, tuple[str, ...]] = {}
     notes: str = ""
+
+    @property
+    def family(self) -> str:
+        """Name of the source family of its images."""
+        return self.image_source or self.folder

@@ -50,9 +50,11 @@ class HeadSize:
         parameters: numbers that are trained.
         kept: numbers that the forward pass of one image keeps for the backward pass, its inputs included.
         reads_image: the normalised image is one of its inputs.
+        multiplications: of the forward pass of one image, in its convolutions; 0 where nobody counted them.
     """
 
     strides: tuple[int, ...]
     parameters: int
     kept: int
     reads_image: bool = False
+    multiplications: int = 0

@@ -74,7 +74,8 @@ class Experiment(Card):
 
     Attributes:
         recipe: as in the card; a final job with a grid hashes grid and selection rule, not the chosen value.
-        learning_rate: the single value of a selection job, or of a job without grid; None = the winner of the grid.
+        learning_rate: the single value of a selection job, or of a job without grid. None = the winner of the grid; for a selection job
+            the rate beyond the edge that won, if an edge won.
         head_seed: seed of the head's initialisation.
         order_seed: seed of the training order.
         threads: CPU threads; part of the result's identity because sums depend on it.
@@ -104,6 +105,16 @@ class Experiment(Card):
     profile: Literal["full", "smoke"] = "full"
     words: Later[Words | None] = None
     asked: Later[AskedPrompts | None] = None
+
+    @property
+    def opens_test(self) -> bool:
+        """False for a search that must not see the test split."""
+        return not (self.role is Role.SELECTION and self.switches.selection == "two-seeds")
+
+    @property
+    def extends_grid(self) -> bool:
+        """True for a selection job that trains only where the grid's winner lies on its edge, one step beyond."""
+        return self.role is Role.SELECTION and self.learning_rate is None and self.words is None
 
     @property
     def canonical(self) -> str:  # not kept: only its digest is, and jobs are many
@@ -145,7 +156,7 @@ class Labels(Card):
 
 
 class Job(Card):
-    """One training run. `depends_on` holds the keys of the selection jobs whose winner this job trains with."""
+    """One training run. `depends_on` holds the keys of the selection jobs whose winner this job trains with, or goes beyond."""
 
     experiment: Experiment
     labels: Labels

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from benchmark.cards.base import Card
+
+Fact = Literal["task", "dataset", "setting", "metric", "unit", "label_fraction", "method", "pretraining"]
+"""What tells one printed number from another: columns of a paper's file of numbers."""
 
 
 class PrintedMetric(Card):
@@ -41,7 +46,8 @@ class PaperTable(Card):
     Attributes:
         title, origin: the values of these two columns.
         meaning: what a number of the table is, to be read after "Published, in per cent,".
-        compared: lines that name a task form a table beside which measured rows stand. Other tables are listed.
+        rows: facts that head the lines of the printed table; all others head its columns.
+        compared: beside lines that name a task stand measured rows.
         runs: number of runs behind each printed mean; None: unknown, and no difference has an interval.
         quantile: the printed half width of an interval is `quantile * s / sqrt(runs)`. A printed spread is s itself.
         pages_only: the table stands on the written pages and in JSON, but not in the terminal.
@@ -50,6 +56,7 @@ class PaperTable(Card):
     title: str
     origin: str = ""
     meaning: str
+    rows: tuple[Fact, ...] = ("method", "pretraining")
     compared: bool = False
     runs: int | None = Field(default=None, ge=2)
     quantile: float = Field(default=1.96, gt=0)
@@ -57,7 +64,7 @@ class PaperTable(Card):
 
 
 class PaperCard(Card):
-    """A paper. Its numbers stand in `published/<name>.csv` beside the card's file; without tables here, all of them are listed.
+    """A paper. Its numbers stand in `published/<name>.csv` beside the card's file; tables that are not named here have methods as lines.
 
     Attributes:
         suite: suite of the paper's tasks. Records of these tasks are named on the paper's page even where no number can stand beside them.

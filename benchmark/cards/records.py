@@ -19,6 +19,24 @@ class Epoch(Card):
     metrics: dict[str, float]
 
 
+class Choice(Card):
+    """How a job's learning rate was chosen, by validation alone.
+
+    Attributes:
+        rates: that could win, in the order tried; one beyond the grid stands last.
+        values: of each of them, the selection metric of each selection run, in the order of their seeds.
+        failed: rates at which the training of a run failed, as where its loss became infinite; they cannot win.
+        beyond: the rate tried one step beyond the grid, whose winner lay on its edge; None where it lay inside.
+        uncertain: another rate is within one standard error of the winner: it was at least as good in one of two runs.
+    """
+
+    rates: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    failed: tuple[float, ...] = ()
+    beyond: float | None = None
+    uncertain: bool = False
+
+
 class Failure(Card):
     """Why a job has no result.
 
@@ -50,7 +68,12 @@ class Record(Card):
         leakage: images and patients shared between the splits as used (`benchmark.readers.kit.audit`); aggregates only.
         anchors: anchor -> metric -> test score that needs no model (`benchmark.metrics.anchors`); empty for detection and in older records.
         account: of encoder tensors: loaded, missing, unexpected, ignored, wrong shape.
+        input_size: side in pixels of the square that the encoder was given; None in older records, as the next two are empty there.
+        grids: cells per side of each map that the head read, coarse ones first.
+        macs: multiply-adds of "encoder" and "head" for one image (`benchmark.training.passage`); empty where they cannot be counted.
         checksum: SHA-256 of the canonical JSON of all other fields, as stored (`benchmark.integrity`); likewise empty.
+        choice: how a final job's learning rate was chosen; None where one run a rate decides, nothing was searched, and in older records.
+        not_needed: why nothing was computed, for a search beyond the edge of a grid whose winner lies inside; empty for all others.
         adopted_from: key under which an earlier release stored this result, where it was taken over (`benchmark.adopt`).
     """
 
@@ -83,7 +106,12 @@ class Record(Card):
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     finished_at: str = ""
+    choice: Later[Choice | None] = None
+    not_needed: Later[str] = ""
     adopted_from: Later[str | None] = None
+    input_size: Later[int | None] = None
+    grids: Later[tuple[int, ...]] = ()
+    macs: Later[dict[str, int]] = {}
     checksum: Later[str] = ""
 
 

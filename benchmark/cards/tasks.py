@@ -107,6 +107,8 @@ class SuiteCard(Card):
 
     Attributes:
         suites: other suites whose tasks come after its own, each task once.
+        reference: backbone that all others are compared with over the tasks, by its name on the command line; empty for suites without.
+        extended: another suite whose tasks are shown beside these in columns of their own, and are in no headline.
     """
 
     name: str
@@ -115,6 +117,13 @@ class SuiteCard(Card):
     tasks: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
     default_protocol: str = "published"
+    reference: str = ""
+    extended: str = ""
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Tasks that a headline may average: its own, without those of `extended`."""
+        return self.tasks
 
 
 class GridCard(Card):

@@ -27,6 +27,7 @@ _ORDER = (
     "run",
     "report",
     "reproduce",
+    "panel",
     "score",
     "export",
     "convert",

@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from benchmark import registry
-from benchmark.cards import BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard
+from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, PromptCard, Protocol, SuiteCard, Switches
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, SubmissionsOption
 from benchmark.cli.show import show_rows
+from benchmark.rate_search import n_runs
 
 list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
@@ -36,7 +37,7 @@ def list_tasks(
             "labels_percent": card.fraction * 100,
             "metric": card.report,
             "runs": card.runs,
-            "training_runs": card.runs + (len(card.recipe.grid) if len(card.recipe.grid) > 1 else 0),
+            "training_runs": card.runs + n_runs(registry.protocol(card.protocols[0]), card),
             "suites": suites[name],
             "protocols": list(card.protocols),
             "version": card.version,
@@ -54,7 +55,13 @@ def list_suites(as_json: AsJson = False) -> None:
     """Suites: named groups of tasks."""
 
     def facts(suite: SuiteCard) -> dict[str, Any]:
-        return {"tasks": len(suite.tasks), "protocol": suite.default_protocol, "description": suite.description}
+        return {
+            "tasks": len(suite.tasks),
+            "protocol": suite.default_protocol,
+            "reference": suite.reference or None,
+            "extended": suite.extended or None,
+            "description": suite.description,
+        }
 
     _show("suites", registry.suites(), facts, as_json, ("name", "title", "tasks", "protocol", "description"))
 
@@ -68,13 +75,15 @@ def list_datasets(as_json: AsJson = False) -> None:
             "images": dataset.expected.get("images"),
             "classes": list(dataset.classes),
             "targets": list(dataset.targets),
+            "terms": dataset.terms,
             "licence": dataset.licence,
             "redistribution": dataset.redistribution,
+            "images_of": dataset.family,
             "source": dataset.source,
             "notes": dataset.notes,
         }
 
-    _show("datasets", registry.datasets(), facts, as_json, ("name", "title", "images", "targets", "licence"))
+    _show("datasets", registry.datasets(), facts, as_json, ("name", "title", "images", "targets", "terms", "licence"))
 
 
 @list_app.command("backbones")
@@ -91,6 +100,7 @@ def list_backbones(as_json: AsJson = False) -> None:
             "paper": backbone.paper,
             "origin": backbone.origin,
             "licence": backbone.licence,
+            "input_size": backbone.input_size,
             "intensity": backbone.intensity,
         }
 
@@ -111,14 +121,60 @@ def list_papers(as_json: AsJson = False) -> None:
     _show("papers", registry.papers(), facts, as_json, ("name", "title", "suite", "compared"))
 
 
+@list_app.command("panels")
+def list_panels(as_json: AsJson = False) -> None:
+    """Reference panels that are frozen, and line-ups to measure one from."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": panel.version,
+            "kind": "phantom panel" if panel.phantom else "panel",
+            "suite": panel.suite,
+            "protocol": panel.protocol,
+            "lineup": panel.lineup,
+            "backbones": [row.backbone for row in panel.rows],
+            "digests": {row.backbone: row.digest for row in panel.rows},
+            "scores": {row.backbone: row.scores for row in panel.rows},
+            "records": {row.backbone: row.records for row in panel.rows},
+            "tasks": list(panel.tasks),
+            "scales": {name: _scale_facts(scale) for name, scale in panel.tasks.items()},
+            "left_out": panel.left_out,
+            "made_by": panel.made_by,
+            "frozen_on": panel.frozen_on,
+            "checksum": panel.checksum,
+        }
+        for panel in registry.panels().values()
+    ]
+    rows += [
+        {
+            "name": card.name,
+            "kind": "line-up",
+            "title": card.title,
+            "suite": card.suite,
+            "backbones": list(card.backbones),
+            "anchors": card.anchors,
+            "custom": registry.is_custom(card.name, "lineups"),
+        }
+        for card in registry.lineups().values()
+    ]
+    show_rows(rows, as_json, ("name", "kind", "suite", "backbones", "tasks", "frozen_on"))
+
+
+def _scale_facts(scale: PanelTask) -> dict[str, Any]:
+    better = "higher" if scale.rises else "lower"
+    facts = {"metric": scale.metric, "better": better, "median": scale.median, "iqr": scale.iqr, "reliability": scale.reliability}
+    return facts | {"dataset_digest": scale.dataset_digest}
+
+
 @list_app.command("protocols")
 def list_protocols(as_json: AsJson = False) -> None:
     """Protocols: rules under which rows may be compared, each with its switches."""
 
     def facts(rules: Protocol) -> dict[str, Any]:
-        return {"statistics": rules.statistics, "equalise": rules.equalise} | rules.switches.model_dump()
+        grids = {mode.value: {head: list(rates) for head, rates in by_head.items()} for mode, by_head in rules.grids.items()}
+        stated = {"version": rules.version, "geometry": rules.geometry, "statistics": rules.statistics, "equalise": rules.equalise}
+        return stated | {"grids": grids} | Switches.came_later() | rules.switches.model_dump()
 
-    _show("protocols", registry.protocols(), facts, as_json, ("name", "title", "statistics", "equalise"))
+    _show("protocols", registry.protocols(), facts, as_json, ("name", "version", "title", "geometry", "statistics", "equalise"))
 
 
 @list_app.command("prompts")

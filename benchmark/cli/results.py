@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, SubmissionsOption, one_of
-from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
+from benchmark.cli.show import err, out, paged, plain, print_json, progress_bar, show_rows
 
 
 @app.command()
@@ -22,19 +22,38 @@ def report(
     trust: Annotated[
         str, typer.Option("--trust", help="Least level that a submission is shown from: reported, recomputed, re-scored or re-run.")
     ] = "recomputed",
+    with_images: Annotated[
+        bool,
+        typer.Option("--with-images", help="Draw predictions on images that may not be published, into a folder of their own."),
+    ] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also groups.csv: scores by size of the finding, view, sex and age. Reads all statistics.")
+    ] = False,
+    recipe: Annotated[
+        list[str], typer.Option("--recipe", help="NAME=BACKBONE, once for each of three or more checkpoints that differ in their seed.")
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Writes the leaderboard page, tables and plots from stored records and accepted submissions; computes nothing."""
-    from benchmark.api import write_report
+    """Writes the leaderboard's pages, tables and plots from stored records and accepted submissions; computes nothing."""
+    from benchmark.api import draw_local_pictures, write_report
     from benchmark.submission.trust import Trust
 
     levels = tuple(level.value for level in Trust if level is not Trust.LOCAL)
-    written = write_report(out_folders, submissions=submissions, least=Trust(one_of("--trust", trust, levels)))
+    recipes: dict[str, list[str]] = {}
+    for name, separator, backbone in (each.partition("=") for each in recipe):
+        if not separator or not name or not backbone:
+            raise typer.BadParameter(f"{name}{separator}{backbone}: write NAME=BACKBONE.", param_hint="--recipe")
+        recipes.setdefault(name, []).append(backbone)
+    least = Trust(one_of("--trust", trust, levels))
+    written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes)
+    pictures = draw_local_pictures(out_folders) if with_images else None
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
     if as_json:
         print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused], "below": written.below})
     else:
+        if pictures is not None:
+            out.print(f"Not for publication: {pictures}")
         if written.below:
             out.print(f"{written.below:,} submitted results are below the level {trust} and not shown; --trust reported shows all.")
         out.print(f"Leaderboard: {written.page}")
@@ -46,20 +65,23 @@ def report(
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper that `lobe list papers` names.")],
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder with results; the pages are written to its report/.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only tables whose title holds this; * and ? as in a shell.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="Only lines of methods whose name holds this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints a paper's published numbers, beside what was measured where that is a fair comparison."""
+    """Prints a paper's own tables, and what was measured below each line where that is a fair comparison."""
     from benchmark.api import reproduce as reproduced
-    from benchmark.report import reproduce_pages
+    from benchmark.report import paper_text, reproduce_pages
 
-    found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder)
+    found = reproduced(one_of("PAPER", paper, tuple(registry.papers())), out_folder, table, method)
     page = reproduce_pages.write(found, out_folder) if out_folder is not None else None
     if as_json:
         print_json({**reproduce_pages.to_dict(found), "page": None if page is None else str(page)})
         return
-    out.print(reproduce_pages.to_rich(found))
+    with paged() as console:
+        console.print(paper_text.to_text(found, out.width), soft_wrap=True)
     if page is not None:
-        out.print(f"Pages: {plain(str(page))}, and .md, .csv and .tex beside it.")
+        out.print(f"Pages: {plain(str(page))}, and .md, .csv and .tex beside it; each table as CSV in {plain(page.stem)}/.")
 
 
 @app.command()

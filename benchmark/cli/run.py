@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -47,7 +47,9 @@ def run(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu or cuda; part of a job's identity. auto: cuda if a node of the cluster has a GPU.")
     ] = "auto",
-    protocol: Annotated[str | None, typer.Option("--protocol", help="published or corrected.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="As in `lobe list protocols`. Default: the suite's, or the first that all tasks offer.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Final runs per task. Default: the card's (5).")] = None,
     split: SplitOption = None,
     splits: SplitsOption = None,
@@ -73,7 +75,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
-    from benchmark.api import Request, costs_of, evaluate, forecast, plan_jobs
+    from benchmark.api import Request, plan_jobs
     from benchmark.encoders.naming import with_choices
 
     request = Request(
@@ -109,22 +111,39 @@ def run(
         planned = plan_jobs(request, hashing=False)
         rows = [_job_row(job, planned) for job in planned.jobs]
         show_rows(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
-        show_problems(planned.problems)
-        if not as_json:
-            out.print(plain(planned.equipment.sentence), soft_wrap=True)
-            for text in planned.warnings:
-                err.print(f"[yellow]note:[/] {plain(text)}", soft_wrap=True)
-            out.print(_dry_summary(planned))
-            _show_unhashed(planned)
-            if planned.todo:
-                _show_forecast(forecast(planned))
-        raise typer.Exit(1 if planned.problems else 0)
+        end_dry_run(planned, as_json)
+    run_and_show(request, as_json, f"lobe report --out {plain(str(out_folder))}")
 
+
+def end_dry_run(planned, as_json: bool) -> NoReturn:
+    """Says what a plan will take, below its table, and ends the verb."""
+    from benchmark.api import by_arithmetic, forecast
+
+    show_problems(planned.problems)
+    if not as_json:
+        out.print(plain(planned.equipment.sentence), soft_wrap=True)
+        for text in planned.warnings:
+            err.print(f"[yellow]note:[/] {plain(text)}", soft_wrap=True)
+        out.print(_dry_summary(planned))
+        _show_unhashed(planned)
+        if planned.todo:
+            _show_forecast(forecast(planned))
+            out.print(by_arithmetic(planned).sentence, soft_wrap=True)
+    raise typer.Exit(1 if planned.problems else 0)
+
+
+def run_and_show(request, as_json: bool, next_step: str) -> None:
+    """Evaluates under a bar and prints what came of it, the failures first; ends the verb with 1 where some job failed.
+
+    Args:
+        next_step: the command to give next.
+    """
+    from benchmark.api import costs_of, evaluate
     from benchmark.progress import Live
 
     with Live(err, quiet=as_json, costs=costs_of(request)) as live:
         evaluation = evaluate(request, live)
-    _show_evaluation(evaluation, as_json)
+    _show_evaluation(evaluation, as_json, next_step)
     if evaluation.failures or evaluation.planned.problems:
         raise typer.Exit(1)
 
@@ -142,7 +161,7 @@ def _job_row(job, planned) -> dict[str, Any]:
         "backbone": job.labels.backbone,
         "role": e.role.value,
         "run": job.labels.run_number,
-        "learning_rate": e.learning_rate or (None if e.words else "winner of " + ", ".join(f"{v:g}" for v in e.recipe.grid)),
+        "learning_rate": e.learning_rate or (None if e.words else _searched_rate(e)),
         "waits_for": len(job.depends_on) or None,
         "device": e.device_type,
         "precision": e.precision,
@@ -150,6 +169,11 @@ def _job_row(job, planned) -> dict[str, Any]:
         "key": job.key if is_known else None,
         "custom": list(job.labels.custom),
     }
+
+
+def _searched_rate(experiment) -> str:
+    grid = ", ".join(f"{rate:g}" for rate in experiment.recipe.grid)
+    return f"one step beyond {grid}, if its edge wins" if experiment.extends_grid else f"winner of {grid}"
 
 
 def _dry_summary(planned) -> str:
@@ -182,7 +206,7 @@ def _show_forecast(expected) -> None:
     )
 
 
-def _show_evaluation(evaluation, as_json: bool) -> None:
+def _show_evaluation(evaluation, as_json: bool, next_step: str) -> None:
     planned = evaluation.planned
     show_problems(planned.problems)
     not_computed = evaluation.not_computed
@@ -206,4 +230,4 @@ def _show_evaluation(evaluation, as_json: bool) -> None:
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {plain(str(planned.request.out))}.")
     if not_computed:
         out.print(f"{len(not_computed)} not computed, for want of memory, disk or a device: the same command computes them again.")
-    out.print(f"Next: lobe report --out {plain(str(planned.request.out))}")
+    out.print(f"Next: {next_step}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +52,17 @@ def _cell(value: Any) -> str:
 def plain(text: str) -> str:
     """Text with the console's markup escaped: names and paths may hold brackets."""
     return text.replace("[", r"\[")
+
+
+@contextlib.contextmanager
+def paged() -> Iterator[Console]:
+    """A console for what is long and wide: through the pager of a terminal ($PAGER, else less), which scrolls to all sides."""
+    if not sys.stdout.isatty():
+        yield out
+        return
+    os.environ.setdefault("LESS", "FRSX")  # colours; not at all where one screen holds it; lines are not wrapped
+    with out.pager(styles=True):
+        yield out
 
 
 def progress_bar(title: str, quiet: bool):

@@ -142,5 +142,5 @@ def named_towers(family: str, model: str, known: Collection[str]) -> tuple[str, 
     """
     name, _, text = model.partition("+")
     if name not in known or text not in ("", "text"):
-        raise UnknownName("backbone", f"{family}:{model}", [*known, *(f"{one}+text" for one in known)])
+        raise UnknownName("backbone", f"{family}:{model}", [f"{family}:{one}{end}" for one in known for end in ("", "+text")])
     return name, bool(text)

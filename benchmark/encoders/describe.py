@@ -47,19 +47,24 @@ class FactoryDigest:
         weights: SHA-256 of the state dict; None when every call draws new weights.
         files: every file that was imported or opened.
         pretraining, contamination: what the spec says the network was pre-trained on, and which datasets that meets.
+        normalised: the spec states a mean and deviation.
+        input_size: of the spec.
     """
 
     weights: str | None
     files: tuple[SourceFile, ...]
     pretraining: tuple[str, ...] | None = None
     contamination: Mapping[str, Contamination] = field(default_factory=dict)
+    normalised: bool = True
+    input_size: int | None = None
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> FactoryDigest:
         """From what `observe` found."""
         said = {dataset: Contamination(kind) for dataset, kind in found["contamination"].items()}
         sets = None if found["pretraining"] is None else tuple(found["pretraining"])
-        return cls(found["weights"], tuple(SourceFile(**file) for file in found["files"]), sets, said)
+        files = tuple(SourceFile(**file) for file in found["files"])
+        return cls(found["weights"], files, sets, said, found["normalised"], found["input_size"])
 
     @property
     def sources(self) -> str:
@@ -255,8 +260,8 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         temporary: folder of the process's temporary files, which count for nothing.
 
     Returns:
-        `weights`, `files`, `pretraining` and `contamination` as in `FactoryDigest`; `written`: whether a file that counts was
-        written before it was read; `relative`: files opened by paths relative to the working directory.
+        `weights`, `files`, `pretraining`, `contamination`, `normalised` and `input_size` as in `FactoryDigest`; `written`: whether a file
+        that counts was written before it was read; `relative`: files opened by paths relative to the working directory.
 
     Raises:
         Exception: the author's code raised it.
@@ -288,6 +293,8 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         "files": [asdict(file) for file in files],
         "pretraining": spec.pretraining,
         "contamination": {dataset: Contamination(kind).value for dataset, kind in spec.contamination.items()},
+        "normalised": spec.normalisation is not None,
+        "input_size": spec.input_size,
         "written": bool(read & observer.written) and len(sources.files_of(factory, read, run)) > len(files),
         "relative": observer.relative,
     }

@@ -35,7 +35,7 @@ def build(model: str) -> G2D:
         UnknownName: not one of `MODELS`.
     """
     if model not in MODELS:
-        raise UnknownName("backbone", f"g2d:{model}", MODELS)
+        raise UnknownName("backbone", f"g2d:{model}", [f"g2d:{one}" for one in MODELS])
     return G2D("resnet50", decoder=model != "resnet50", text=BertConfig(vocab_size=28996) if model.endswith("+text") else None)
 
 

@@ -36,9 +36,6 @@ class Inert:
     def __setitem__(self, _key, _value) -> None:
         pass
 
-    def append(self, _item) -> None:
-        pass
-
     def extend(self, _items) -> None:
         pass
 

@@ -32,8 +32,9 @@ def build(model: str) -> LocalRegionClip:
     Raises:
         UnknownName: none of these.
     """
-    if model not in ("vit-b-32", "vit-b-16"):
-        raise UnknownName("backbone", f"local_region_clip:{model}", ["vit-b-32", "vit-b-16"])
+    known = ("vit-b-32", "vit-b-16")
+    if model not in known:
+        raise UnknownName("backbone", f"local_region_clip:{model}", [f"local_region_clip:{one}" for one in known])
     return LocalRegionClip(ClipShape(**{**vars(MODELS[model]), "vocabulary": VOCABULARY}))
 
 

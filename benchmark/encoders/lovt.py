@@ -56,7 +56,7 @@ def build(model: str) -> Lovt:
         UnknownName: none of these.
     """
     if model not in VARIANTS:
-        raise UnknownName("backbone", f"lovt:{model}", VARIANTS)
+        raise UnknownName("backbone", f"lovt:{model}", [f"lovt:{one}" for one in VARIANTS])
     return Lovt(model, "resnet50", BertConfig(vocab_size=28996))
 
 

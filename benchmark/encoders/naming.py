@@ -97,6 +97,19 @@ def parse(name: str) -> ParsedName:
     return replace(named, label=label, container=container, layout=layout)
 
 
+def without_statistics(label: str) -> str:
+    """Why a backbone cannot run under a protocol of backbones' own statistics, as a sentence."""
+    return (
+        f"{label} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or card to the mean "
+        "and deviation it was trained with, or use a protocol that normalises by the dataset's."
+    )
+
+
+def file_asked_for(card: BackboneCard) -> str | None:
+    """Name of the weights file that whoever names the card gives with it; None where the card needs none."""
+    return card.weights if card.weights is not None and _looks_like_file(card.weights) else None
+
+
 def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
     """The names with `container` and `layout` behind every one that names weights and does not say otherwise.
 
@@ -193,7 +206,7 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
         return named(card.model, _existing(Path(file), f"{card.name}@{file}"))
     if card.weights is None:
         return named(card.model, None, f"{title} (random)")
-    if _looks_like_file(card.weights):
+    if file_asked_for(card):
         raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
     return named(card.model, card.weights)
 

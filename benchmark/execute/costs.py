@@ -75,7 +75,7 @@ class Costs:
 
     def note(self, record: Record, disk_bytes: int = 0) -> None:
         """Learns from a finished job and the size of its files."""
-        if record.status != "ok":
+        if record.status != "ok" or record.not_needed:
             return
         job, total = record.job, sum(record.timings_s.values())
         training = record.timings_s.get("training", total)
@@ -97,6 +97,8 @@ class Costs:
             inputs: whose split sizes are taken; None assumes some.
         """
         exact = self._known.get(_exactly(job), {}).get("seconds")
+        if job.experiment.extends_grid:  # it is seldom needed
+            return RUN_S
         if exact is not None:
             return exact
         work = expected_work(job, sizes_of(job, inputs))

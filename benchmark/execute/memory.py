@@ -31,23 +31,25 @@ class EncoderFacts:
         parameters: of the encoder alone.
         channels: stride -> channels.
         kept: numbers that the forward pass of one image of 224 px keeps for the backward pass.
+        multiplications: of that pass.
     """
 
     parameters: int
     channels: Mapping[int, int]
     kept: int
+    multiplications: int
 
 
 _BASIC, _BOTTLENECK = {2: 64, 4: 64, 8: 128, 16: 256, 32: 512}, {2: 64, 4: 256, 8: 512, 16: 1024, 32: 2048}
 # By the longest of these names that a model's name holds; counted on torchvision's models.
 ENCODERS = {
-    "resnet18": EncoderFacts(11_176_512, _BASIC, 5_544_448),
-    "resnet34": EncoderFacts(21_284_672, _BASIC, 8_053_248),
-    "resnet50": EncoderFacts(23_508_032, _BOTTLENECK, 21_475_328),
-    "resnet101": EncoderFacts(42_500_160, _BOTTLENECK, 31_711_232),
-    "resnet152": EncoderFacts(58_143_808, _BOTTLENECK, 44_355_584),
-    "densenet121": EncoderFacts(6_953_856, {2: 64, 4: 256, 8: 512, 16: 1024, 32: 1024}, 32_589_312),
-    "densenet169": EncoderFacts(12_484_480, {2: 64, 4: 256, 8: 512, 16: 1280, 32: 1664}, 39_325_440),
+    "resnet18": EncoderFacts(11_176_512, _BASIC, 5_544_448, 1_813_561_344),
+    "resnet34": EncoderFacts(21_284_672, _BASIC, 8_053_248, 3_663_249_408),
+    "resnet50": EncoderFacts(23_508_032, _BOTTLENECK, 21_475_328, 4_087_136_256),
+    "resnet101": EncoderFacts(42_500_160, _BOTTLENECK, 31_711_232, 7_799_357_440),
+    "resnet152": EncoderFacts(58_143_808, _BOTTLENECK, 44_355_584, 11_511_578_624),
+    "densenet121": EncoderFacts(6_953_856, {2: 64, 4: 256, 8: 512, 16: 1024, 32: 1024}, 32_589_312, 2_833_137_664),
+    "densenet169": EncoderFacts(12_484_480, {2: 64, 4: 256, 8: 512, 16: 1280, 32: 1664}, 39_325_440, 3_358_179_328),
 }
 
 
@@ -70,7 +72,7 @@ def peak_bytes(job: Job, options: RunOptions, sizes: SplitSizes, workers: int = 
     batch = options.most_at_once(whole) or whole
 
     trained = head.parameters + (encoder.parameters if finetune else 0)
-    weights = head.parameters + encoder.parameters * (1 if finetune else 2)  # a frozen encoder is compared with a copy of its first state
+    weights = head.parameters + encoder.parameters
     best = trained  # the state of the best epoch
     # Gradients and Adam's two moments; while a batch is at its largest, its gradients are still to come.
     moments, gradients = 2 * trained, trained

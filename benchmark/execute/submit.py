@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +55,12 @@ def submit(
         client = _client(address)
         for patience_s in PATIENCE_S:
             try:
-                return client.submit_job(
-                    entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",
-                    runtime_env={"working_dir": staging, "env_vars": {"RAY_USAGE_STATS_ENABLED": "0"}},
-                    metadata={MARK: title},
-                )
+                with _reached(address):
+                    return client.submit_job(
+                        entrypoint=f"python -c {shlex.quote(START)} {shlex.join(words)}",
+                        runtime_env={"working_dir": staging, "env_vars": {"RAY_USAGE_STATS_ENABLED": "0"}},
+                        metadata={MARK: title},
+                    )
             except RuntimeError as error:
                 problem = str(error)
                 if NO_AGENT not in problem:
@@ -69,7 +71,9 @@ def submit(
 
 def submissions(address: str) -> list[Submission]:
     """Every evaluation the cluster knows, newest first."""
-    jobs = [job for job in _client(address).list_jobs() if job.submission_id and MARK in (job.metadata or {})]
+    client = _client(address)
+    with _answering(address):
+        jobs = [job for job in client.list_jobs() if job.submission_id and MARK in (job.metadata or {})]
     jobs.sort(key=lambda job: -(job.start_time or 0))
     return [Submission(job.submission_id, str(job.status.value), _line(job.message), job.metadata[MARK]) for job in jobs]
 
@@ -77,13 +81,17 @@ def submissions(address: str) -> list[Submission]:
 def logs(address: str, submission: str) -> str:
     """What it has printed so far."""
     _known(address, submission)
-    return _client(address).get_job_logs(submission)
+    client = _client(address)
+    with _answering(address):
+        return client.get_job_logs(submission)
 
 
 def cancel(address: str, submission: str) -> bool:
     """Stops it; what is stored stays. False when it had ended before."""
     _known(address, submission)
-    return bool(_client(address).stop_job(submission))
+    client = _client(address)
+    with _answering(address):
+        return bool(client.stop_job(submission))
 
 
 def _known(address: str, submission: str) -> None:
@@ -104,6 +112,24 @@ def _client(address: str):
         raise wants_token(address) from None
     except (ConnectionError, RuntimeError) as error:
         raise EnvironmentProblem(f"No Ray job server answers at {address}: {str(error).splitlines()[0][:200]}") from None
+
+
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    """Says in a sentence that the server went away meanwhile; its own refusals stay RuntimeErrors."""
+    try:
+        yield
+    except OSError as error:  # as all errors of requests are
+        raise EnvironmentProblem(f"The job server at {address} went away: {_line(str(error))} Try again.") from None
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    try:
+        with _reached(address):
+            yield
+    except RuntimeError as error:
+        raise EnvironmentProblem(f"The job server at {address} did not answer as one: {_line(str(error))} Is the address right?") from None
 
 
 def _line(message: str | None) -> str:

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from benchmark.cards import EncoderMode, Job, Record, Role
+from benchmark import rate_search
+from benchmark.cards import Choice, EncoderMode, Job, Record, Role
 from benchmark.errors import LobeError, NotSelected
 from benchmark.events import Event, Finished, Started
 from benchmark.execute import gang, spool
 from benchmark.faults import of_environment
 from benchmark.machine import usable_cores
-from benchmark.plan import select_learning_rate
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
-from benchmark.training.record import failed
+from benchmark.training.record import failed, not_needed
 
 if TYPE_CHECKING:
     from benchmark.training.background import Background
@@ -60,13 +60,26 @@ class Outcome:
     """What a final job needs to know of a selection job: its learning rate and value, or that it failed.
 
     Attributes:
+        learning_rate: as planned; 0 for one beyond the grid's edge, which follows from the others.
         environment: it failed by a fault of the environment, and will be computed again.
+        training: it failed in training, as at a rate that is too high.
+        needed: False for one beyond the edge of a grid whose winner lies inside.
     """
 
     key: str
     learning_rate: float
     value: float | None
     environment: bool = False
+    training: bool = False
+    needed: bool = True
+
+
+@dataclass
+class Search:
+    """What a unit knows of searches for learning rates: outcomes by key of the selection job, and what was chosen for jobs that waited."""
+
+    outcomes: dict[str, Outcome]
+    choices: dict[str, Choice] = field(default_factory=dict)
 
 
 def units(jobs: Iterable[Job], inputs: Mapping[str, Inputs]) -> list[WorkUnit]:
@@ -111,7 +124,7 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
     from benchmark.training.shared_work import SharedWork
     from benchmark.training.together import group_key
 
-    outcomes = {o.key: o for o in unit.outcomes}
+    search = Search({o.key: o for o in unit.outcomes})
     prepare_process(unit.jobs[0].experiment.threads)
     if unit.gpu_share > 0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(unit.gpu_share)
@@ -123,13 +136,10 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
     try:
         for group in groups.values():
             together = group_key(group[0]) is not None and unit.options.micro_batches == 1
-            for event in (_run_together if together else _run_alone)(group, unit, outcomes, shared, background):
-                if isinstance(event, Finished):
-                    _hand_over(unit, event, outcomes)
-                yield event
+            for event in (_run_together if together else _run_alone)(group, unit, search, shared, background):
+                yield _handed_over(unit, event, search) if isinstance(event, Finished) else event
         for event in _scored(unit, background, wait=True):
-            _hand_over(unit, event, outcomes)
-            yield event
+            yield _handed_over(unit, event, search)
     finally:
         if background is not None:
             background.close()
@@ -147,22 +157,26 @@ def _scored(unit: WorkUnit, background: Background | None, *, wait: bool = False
         yield ended if isinstance(ended, Finished) else _failed(job, unit, ended)
 
 
-def _hand_over(unit: WorkUnit, finished: Finished, outcomes: dict[str, Outcome]) -> None:
-    """Before anybody hears of it: later jobs of the unit see the outcome, the node keeps the record, its checkpoint is of no more use."""
+def _handed_over(unit: WorkUnit, finished: Finished, search: Search) -> Finished:
+    """Before anybody hears of it: the record says how its rate was chosen, later jobs of the unit see the outcome, the node keeps the
+    record, its checkpoint is of no more use."""
     from benchmark.training.checkpoint import discard
 
     record = finished.record
     if record.job.experiment.role is Role.SELECTION:
-        outcomes[record.key] = outcome_of(record)
+        search.outcomes[record.key] = outcome_of(record)
+    elif record.status == "ok" and (made := search.choices.get(record.key)) is not None:
+        warnings = (*record.warnings, *rate_search.sentences(made))
+        record = record.model_copy(update={"choice": made, "warnings": warnings})
+        finished = replace(finished, record=record)
     if record.status == "ok" and unit.store_id:
         spool.keep(unit.store_id, record, finished.files)
     if unit.options.checkpoints is not None and not of_environment(record.failure):  # such a job goes on from it
         discard(unit.options.checkpoints, record.key)
+    return finished
 
 
-def _run_alone(
-    jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork, background: Background | None
-) -> Iterator[Event]:
+def _run_alone(jobs: Sequence[Job], unit: WorkUnit, search: Search, shared: SharedWork, background: Background | None) -> Iterator[Event]:
     """One after another, each by as many processes as the unit has workers."""
     from benchmark.training import fit as fitting
 
@@ -171,7 +185,10 @@ def _run_alone(
         yield Started(job.key)
         began = time.monotonic()
         try:
-            given = (job, unit.inputs, unit.options, _learning_rate(job, outcomes))
+            if (rate := _learning_rate(job, search)) is None:
+                yield _not_needed(job, unit)
+                continue
+            given = (job, unit.inputs, unit.options, rate)
             for event in fitting.fit(*given, shared, background) if unit.workers == 1 else gang.fit(*given, unit.workers):
                 yield event
                 yield from _scored(unit, background)
@@ -182,7 +199,7 @@ def _run_alone(
 
 
 def _run_together(
-    jobs: Sequence[Job], unit: WorkUnit, outcomes: Mapping[str, Outcome], shared: SharedWork, background: Background | None
+    jobs: Sequence[Job], unit: WorkUnit, search: Search, shared: SharedWork, background: Background | None
 ) -> Iterator[Event]:
     """Side by side. If the whole group fails with an unexpected error, each job is retried alone."""
     from benchmark.training import fit as fitting
@@ -195,7 +212,10 @@ def _run_together(
     for job in jobs:
         yield Started(job.key)
         try:
-            rates[job.key] = _learning_rate(job, outcomes)
+            if (rate := _learning_rate(job, search)) is None:
+                yield _not_needed(job, unit)
+            else:
+                rates[job.key] = rate
         except LobeError as error:
             yield _failed(job, unit, error)
     left = [job for job in jobs if job.key in rates]
@@ -230,6 +250,10 @@ def _failed(job: Job, unit: WorkUnit, error: Exception, began: float | None = No
     return Finished(failed(job, unit.inputs, unit.options, error, seconds))
 
 
+def _not_needed(job: Job, unit: WorkUnit) -> Finished:
+    return Finished(not_needed(job, unit.inputs, unit.options, "the winner of the grid does not lie on its edge"))
+
+
 def _name(job: Job) -> str:
     return f"{job.labels.task} · {job.labels.backbone}"
 
@@ -255,25 +279,49 @@ def features_read(job: Job) -> str | None:
 
 
 def outcome_of(record: Record) -> Outcome:
-    value = record.validation.get(record.job.experiment.select) if record.status == "ok" else None
-    return Outcome(record.key, record.job.experiment.learning_rate or 0.0, value, of_environment(record.failure))
+    rate, value = record.job.experiment.learning_rate or 0.0, rate_search.try_of(record).value
+    training = rate_search.failed_in_training(record)
+    return Outcome(record.key, rate, value, of_environment(record.failure), training, needed=not record.not_needed)
 
 
-def _learning_rate(job: Job, outcomes: Mapping[str, Outcome]) -> float:
-    if job.experiment.words is not None:
+def _learning_rate(job: Job, search: Search) -> float | None:
+    """The rate that a job trains at; None for one beyond the edge of a grid whose winner lies inside.
+
+    Raises:
+        NotSelected: a selection run was not computed, and will be.
+        LobeError: the selection runs give no winner.
+    """
+    experiment = job.experiment
+    if experiment.words is not None:
         return 0.0  # nothing learns
-    fixed = job.experiment.learning_rate
-    if fixed is not None:
-        return fixed
-    found = [outcomes[key] for key in job.depends_on]
-    lost = [o for o in found if o.value is None]
-    if lost:
-        not_computed = [o for o in lost if o.environment]
-        rates = ", ".join(f"{o.learning_rate:g}" for o in not_computed or lost)
-        if not_computed:
-            raise NotSelected(
-                f"The learning rate could not be selected: the selection run at {rates} was not computed. "
-                "Mend what its own sentence names and run the same command again."
-            )
-        raise LobeError(f"The learning rate could not be selected: the selection run at {rates} failed. See its own record.")
-    return select_learning_rate(job.experiment.recipe.grid, {o.learning_rate: o.value for o in found if o.value is not None})
+    if experiment.learning_rate is not None:
+        return experiment.learning_rate
+    made = _choice(job, [search.outcomes[key] for key in job.depends_on])
+    best = rate_search.chosen(made)
+    if experiment.extends_grid:
+        return rate_search.beyond(experiment.recipe.grid, best)
+    if experiment.switches.selection == "two-seeds" or experiment.switches.grid_edge == "extended":
+        search.choices[job.key] = made
+    return best
+
+
+def _choice(job: Job, found: Sequence[Outcome]) -> Choice:
+    """What the outcomes of selection runs come to. A rate at which training fails is out where a grid is the protocol's, wide for all."""
+    tolerant = job.experiment.switches.selection == "two-seeds"
+    lost = [o for o in found if o.value is None and o.needed and not (tolerant and o.training)]
+    tries = (rate_search.Try(o.learning_rate or None, o.value) for o in found if o.needed)
+    made = None if lost else rate_search.choice_of(job.experiment.recipe.grid, tries)
+    if made is None:
+        raise _not_selected(lost or found)
+    return made
+
+
+def _not_selected(lost: Sequence[Outcome]) -> LobeError:
+    not_computed = [o for o in lost if o.environment]
+    rates = ", ".join(dict.fromkeys(f"{o.learning_rate:g}" if o.learning_rate else "one beyond the grid" for o in not_computed or lost))
+    if not_computed:
+        return NotSelected(
+            f"The learning rate could not be selected: the selection run at {rates} was not computed. "
+            "Mend what its own sentence names and run the same command again."
+        )
+    return LobeError(f"The learning rate could not be selected: the selection run at {rates} failed. See its own record.")

@@ -30,20 +30,28 @@ class Tally:
 
     def __init__(self, strides: tuple[int, ...], channels: Mapping[int, int], frame_size: int, *, reads_image: bool = False):
         self.strides, self.reads_image = strides, reads_image
-        self.parameters = 0
+        self.parameters = self.multiplications = 0
         self.kept = sum(channels[stride] * (frame_size // stride) ** 2 for stride in strides)
         self.kept += IMAGE_CHANNELS * frame_size**2 if reads_image else 0
 
     def layer(self, incoming: int, outgoing: int, side: int, kernel: int = 1) -> int:
         """A convolution with bias that ends in `outgoing` maps of `side` x `side`."""
         self.parameters += (kernel**2 * incoming + 1) * outgoing
+        self.multiplications += kernel**2 * incoming * outgoing * side**2
         self.kept += outgoing * side**2
         return outgoing
 
     def block(self, incoming: int, outgoing: int, side: int, kernel: int = 3, *, bias: bool = False) -> int:
         """Convolution, BatchNorm, and an activation in place: BatchNorm keeps what it sees, the next layer what the activation leaves."""
         self.parameters += (kernel**2 * incoming + (3 if bias else 2)) * outgoing
+        self.multiplications += kernel**2 * incoming * outgoing * side**2
         self.kept += 2 * outgoing * side**2
+        return outgoing
+
+    def doubled(self, incoming: int, outgoing: int, side: int) -> int:
+        """A transposed convolution with bias from maps of half the side; what it makes is kept as part of what it is joined with."""
+        self.parameters += (4 * incoming + 1) * outgoing
+        self.multiplications += incoming * outgoing * side**2
         return outgoing
 
     def joined(self, channels: int, side: int) -> int:
@@ -53,4 +61,4 @@ class Tally:
 
     @property
     def size(self) -> HeadSize:
-        return HeadSize(self.strides, self.parameters, self.kept, self.reads_image)
+        return HeadSize(self.strides, self.parameters, self.kept, self.reads_image, self.multiplications)

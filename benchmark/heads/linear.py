@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from benchmark.heads.networks.linear import Linear
     from benchmark.heads.networks.linear_stack import LinearStack
 
-FACTS = HeadFacts(title="linear", target="masks", smoke_steps=100, step_s=0.001, reads="deepest")
+FACTS = HeadFacts(
+    title="linear",
+    target="masks",
+    smoke_steps=100,
+    step_s=0.001,
+    reads="deepest",
+    later_switches=frozenset({"linear_grid", "dice_loss"}),
+)
 
 
 def build(request: HeadRequest) -> Head:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from benchmark.cards import PromptCard, PromptTemplate
+from benchmark.cards import AskedPrompts, DatasetRef, PromptCard, PromptTemplate, PromptTexts, TaskCard, Words
 from benchmark.errors import CardError
 
 
@@ -36,6 +37,28 @@ def prompt_sets(card: PromptCard) -> list[PromptSet]:
         CardError: a draw of more prompts than there are, or without a seed.
     """
     return [_set(card, template) for template in card.templates]
+
+
+def asked_of(task: TaskCard, words: Words, dataset: DatasetRef, prompts: Mapping[str, PromptCard]) -> AskedPrompts | None:
+    """What a task asks with, of the prompts that its card or protocol names; None for one that asks without prompts.
+
+    Raises:
+        CardError: there are no such prompts, or they have no words for a class.
+    """
+    if words.prompts is None:
+        return None
+    if words.prompts not in prompts:
+        raise CardError(f"Task {task.id} asks with the prompts {words.prompts!r}, which no card in tasks/ defines.")
+    card = prompts[words.prompts]
+    missing = [name for name in dataset.classes if name not in card.classes]
+    if missing:
+        raise CardError(f"Prompts {card.name} have no words for {', '.join(missing)}, which task {task.id} asks for.")
+    sets = []
+    for found in prompt_sets(card):
+        # Only what is asked: words of other datasets' classes decide no digit here.
+        positives, negatives = ({c: side[c] for c in dataset.classes if c in side} for side in (found.positives, found.negatives))
+        sets.append(PromptTexts(positives=positives, negatives=negatives))
+    return AskedPrompts(sets=tuple(sets), combine=card.combine)
 
 
 def combinations(lists: tuple[tuple[str, ...], ...]) -> list[str]:

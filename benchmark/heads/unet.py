@@ -11,7 +11,7 @@ from benchmark.heads._sizes import IMAGE_CHANNELS, LOSS_MAPS, UNET_LEAST_WIDTH, 
 if TYPE_CHECKING:
     from benchmark.heads.base import Head, HeadRequest
 
-FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15, reads="every")
+FACTS = HeadFacts(title="U-Net", target="masks", smoke_steps=30, step_s=0.15, reads="every", later_switches=frozenset({"dice_loss"}))
 
 
 def build(request: HeadRequest) -> Head:
@@ -38,8 +38,7 @@ def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSi
         stride, level = stride // 2, level + 1
         side, outgoing = frame_size // stride, max(UNET_LEAST_WIDTH, width // 2**level)
         skip = IMAGE_CHANNELS if stride == 1 else channels.get(stride, 0)
-        tally.parameters += (4 * last + 1) * outgoing  # the transposed convolution; its maps are kept as part of what is joined
-        last = tally.block(tally.joined(outgoing + skip, side), outgoing, side, bias=True)
+        last = tally.block(tally.joined(tally.doubled(last, outgoing, side) + skip, side), outgoing, side, bias=True)
         tally.block(last, last, side, bias=True)
     tally.joined(LOSS_MAPS * tally.layer(last, n_classes, frame_size), frame_size)
     return tally.size

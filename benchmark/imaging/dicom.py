@@ -12,7 +12,6 @@ import importlib.metadata
 import io
 import logging
 import mmap
-import re
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 from benchmark.errors import EnvironmentProblem, ImageError, NotRegular
 from benchmark.files import open_regular
 from benchmark.imaging import limits
+from benchmark.imaging.person import age_decade, sex_of
 from benchmark.imaging.picture import require_strict_pillow
 from benchmark.imaging.stored_bits import values_of
 
@@ -62,8 +62,6 @@ DECODERS: dict[str, str] = {
     uid.RLELossless: "pydicom",
 }
 
-OLDEST_DECADE = 90
-OLDEST_CREDIBLE_AGE = 110  # RSNA holds five ages above it, up to 155 (docs/sources.md, RSNA): unknown, not very old
 
 _VIEWS = frozenset({"PA", "AP", "LL", "RL", "LATERAL"})
 _DISTRIBUTIONS = ("pydicom", "pillow", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
@@ -167,18 +165,6 @@ def size_of_dicom(path: Path, sample_id: str) -> tuple[int, int]:
     return _declared_size(_parse(path, sample_id, stop_before_pixels=True), path, sample_id)
 
 
-def age_decade(text: str) -> int | None:
-    """The decade of a DICOM age string, top-coded: '062Y' -> 60, '62' -> 60 (RSNA has no unit), '018M' -> 0, '95' -> 90, '155' -> None."""
-    match = re.fullmatch(r"\s*(\d{1,4})\s*([YMWD]?)\s*", text)
-    if match is None:
-        return None
-    number, unit = int(match[1]), match[2] or "Y"
-    years = number // {"Y": 1, "M": 12, "W": 52, "D": 365}[unit]
-    if years > OLDEST_CREDIBLE_AGE:
-        return None
-    return min(years // 10 * 10, OLDEST_DECADE)
-
-
 @cache
 def _decoder_versions() -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
@@ -226,7 +212,7 @@ def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: in
         pixels=pixels,
         bits_stored=bits_stored,
         view=_view(dataset),
-        sex=_sex(dataset),
+        sex=sex_of(str(dataset.get("PatientSex", "") or "")),
         age_decade=age_decade(str(dataset.get("PatientAge", "") or "")),
         transfer_syntax=str(syntax),
         decoder=DECODERS[syntax],
@@ -340,8 +326,3 @@ def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, pat
 def _view(dataset: pydicom.FileDataset) -> str | None:
     view = str(dataset.get("ViewPosition", "") or "").strip().upper()
     return view if view in _VIEWS else None
-
-
-def _sex(dataset: pydicom.FileDataset) -> str | None:
-    sex = str(dataset.get("PatientSex", "") or "").strip().upper()
-    return sex if sex in ("M", "F") else None

@@ -1,7 +1,7 @@
 """The task's frame: pad to a square, resize. Images, masks and boxes go there by one object, and boxes come back.
 
 The order is LoVT's (docs/sources.md, LoVT): masks to the image's size, zero padding, resize. All of it through Pillow, whose
-bilinear filter antialiases; another library's resize gives other pixels.
+bilinear filter antialiases; another library's resize gives other pixels. Maps of probabilities come back by OpenCV, which does not.
 """
 
 from __future__ import annotations
@@ -77,15 +77,19 @@ class Frame:
 
     def place_masks(self, masks: np.ndarray) -> np.ndarray:
         """(C, H, W) bool -> (C, size, size) bool, nearest; masks of another size than the image are first resized to it, nearest."""
+        placed = np.empty((len(masks), self.size, self.size), dtype=bool)
+        for channel, mask in enumerate(self.at_image_size(masks)):
+            placed[channel] = self._place(mask.view(np.uint8), Resampling.NEAREST) > 0
+        return placed
+
+    def at_image_size(self, masks: np.ndarray) -> np.ndarray:
+        """(C, H, W) bool masks of any size -> (C, height, width) bool, nearest; the same array where they have it."""
         if masks.ndim != 3 or masks.dtype != np.bool_:
             raise ValueError(f"expected bool (C, H, W), not {masks.dtype} {masks.shape}")
-        placed = np.empty((len(masks), self.size, self.size), dtype=bool)
-        for channel, mask in enumerate(masks):
-            grey = mask.astype(np.uint8)
-            if grey.shape != (self.height, self.width):
-                grey = np.asarray(PIL.Image.fromarray(grey).resize((self.width, self.height), Resampling.NEAREST))
-            placed[channel] = self._place(grey, Resampling.NEAREST) > 0
-        return placed
+        if masks.shape[1:] == (self.height, self.width):
+            return masks
+        sized = [PIL.Image.fromarray(mask.astype(np.uint8)).resize((self.width, self.height), Resampling.NEAREST) for mask in masks]
+        return np.stack([np.asarray(one) > 0 for one in sized]) if sized else np.zeros((0, self.height, self.width), bool)
 
     def masks_to_original(self, masks: np.ndarray) -> np.ndarray:
         """(C, size, size) bool masks of the frame -> (C, height, width) bool: each original pixel takes the frame pixel it lies in."""
@@ -95,6 +99,19 @@ class Frame:
         columns = (np.arange(self.width) + self.pad_left + 0.5) * self.scale_x
         found: np.ndarray = masks[:, rows.astype(np.int64)[:, None], columns.astype(np.int64)]
         return found
+
+    def map_to_original(self, values: np.ndarray) -> np.ndarray:
+        """(size, size) float32 map of the frame -> (height, width) float32: bilinear between pixel centres, the padding cut off.
+
+        No value leaves the range of the map, which is the map itself where image and frame have one size.
+        """
+        import cv2  # what only plans and reports has no use for it
+
+        if values.dtype != np.float32 or values.shape != (self.size, self.size):
+            raise ValueError(f"expected float32 ({self.size}, {self.size}), not {values.dtype} {values.shape}")
+        whole = cv2.resize(values, (self.padded_width, self.padded_height), interpolation=cv2.INTER_LINEAR)
+        image = whole[self.pad_top : self.pad_top + self.height, self.pad_left : self.pad_left + self.width]
+        return np.clip(image, values.min(), values.max())  # sums of weights round, so that a flat map would not stay flat
 
     @property
     def _offset(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from benchmark.heads.base import Head, Targets
     from benchmark.imaging.augment import Augmentation
     from benchmark.imaging.cache import ImageCache
+    from benchmark.imaging.originals import Originals
 
 NEGATIVE_LOSS = "negative_loss"  # what papers that stop by validation loss select: the highest is the best, as everywhere
 
@@ -43,9 +44,11 @@ class Part:
         boxes: per image (k, 4) float32 xywh in frame pixels.
         labels: per image (k,) int64.
         patients: patient id per image, None where unknown.
+        facts: "view", "sex", "age_decade" -> a text per image, None where unknown; without those that are known of no image.
         annotations: what the kind reads of the samples beside boxes and masks (`Kind.annotations`).
         augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
         epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
+        originals: the ground truth in original pixels, of a part that is scored there (`Switches.scored_in`); else None.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Part:
     annotations: Any = None
     augmentation: Augmentation | None = None
     epoch: int = 0
+    originals: Originals | None = None
+    facts: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -239,6 +244,7 @@ class Kind(ABC):
         asks_every_image: the same question is asked of every image, so that none counts as positive.
         shows_classes: metrics of single classes stand on a row's sheet; a list of whole-image labels is too long for one.
         moves_with_images: the ground truth is moved with augmented images; others would stay where they were.
+        later_switches: those of `Switches.came_later` that it reads, whatever the head.
     """
 
     name: ClassVar[str]
@@ -251,6 +257,7 @@ class Kind(ABC):
     asks_every_image: ClassVar[bool] = False
     shows_classes: ClassVar[bool] = False
     moves_with_images: ClassVar[bool] = False
+    later_switches: ClassVar[frozenset[str]] = frozenset()
 
     def needed(self, words: Words | None) -> str:
         """What a dataset must have (`targets` of its card)."""

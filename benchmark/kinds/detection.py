@@ -15,7 +15,7 @@ from PIL import Image
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
 from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
-from benchmark.kinds.kit import coco_json, columnar, drawing, heading, submitted
+from benchmark.kinds.kit import coco_json, columnar, drawing, heading, original_boxes, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.heading import Heading
 from benchmark.kinds.kit.stored import N_EXAMPLES
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from benchmark.heads.base import Head, ImageDetections, Targets
-    from benchmark.imaging.geometry import Frame
 
 DETECTIONS_FILE = "detections.parquet"
 DETECTIONS_JSON = "detections.json"  # what earlier releases stored, and what people are given
@@ -48,6 +47,7 @@ class Detection(TrainedKind):
     drawn_from = (DETECTIONS_FILE, DETECTIONS_JSON)
     earlier_forms: ClassVar[Mapping[str, str]] = {DETECTIONS_JSON: DETECTIONS_FILE}
     draws_by_epoch = True
+    later_switches = frozenset({"scored_in"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         return box_statistics.FIELDS
@@ -88,7 +88,7 @@ class Detection(TrainedKind):
 
     def test(self, predicted: Predicted, part: Part, card: DatasetCard, head: Head, batch_size: int) -> ScoredSplit:
         detections = _flat(predicted, part.frame_name)
-        found = scores.score_detection(detections, part.truth(), card.classes)
+        found = scores.score_detection(*original_boxes.as_scored(detections, part), card.classes)
         return ScoredSplit(found.metrics, found.statistics, detections, warnings_of(found))
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Detections) -> None:
@@ -118,7 +118,7 @@ class Detection(TrainedKind):
             raise UsageError(f"{file}: {why}. Boxes are x, y, width, height in pixels of the frame {found.frame!r}, after suppression.")
         order = submitted.positions(ids, part)
         placed = Detections(order[found.image], found.xywh, found.label, found.n_images, found.frame, found.confidence)
-        return scores.score_detection(placed, part.truth(), card.classes)
+        return scores.score_detection(*original_boxes.as_scored(placed, part), card.classes)
 
     def convert(self, file: Path, into: Path) -> None:
         content = coco_json.load(file)
@@ -134,7 +134,7 @@ class Detection(TrainedKind):
             return None
         found, about = read_detections(file)[0], columnar.heading_of(file)
         if frame == "original":
-            found, about = in_original_pixels(found, heading.frames_of(file, about)), replace(about, frame=frame)
+            found, about = original_boxes.mapped_back(found, heading.frames_of(file, about)), replace(about, frame=frame)
         content = {**coco_json.headed(about), "annotations": _annotations(found)}
         return DETECTIONS_JSON, json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -196,15 +196,6 @@ def read_detections(
             return _of_columns(given, images), given.ids
     found, names = _of_json(path, coco_json.load(path), classes)
     return (found if images is None else _selected(found, images)), names
-
-
-def in_original_pixels(found: Detections, frames: Sequence[Frame]) -> Detections:
-    """Boxes of a frame in pixels of the original images, not cut at their edges; one that overflowed stays without end."""
-    xywh, order = np.array(found.xywh, np.float64), np.argsort(found.image, kind="stable")
-    ends = np.cumsum(np.bincount(found.image, minlength=len(frames)))
-    for frame, mine in zip(frames, np.split(order, ends[:-1]), strict=True):
-        xywh[mine] = frame.to_original(xywh[mine])
-    return replace(found, xywh=xywh, frame="original")
 
 
 def draw_detection(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,9 +15,10 @@ from PIL import Image
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
 from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
-from benchmark.kinds.kit import coco_json, coco_rle, columnar, drawing, heading, submitted
+from benchmark.kinds.kit import coco_json, coco_rle, columnar, drawing, heading, original_masks, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.heading import Heading
+from benchmark.kinds.kit.original_masks import BothCodes, Codes
 from benchmark.kinds.kit.stored import N_EXAMPLES
 from benchmark.metrics import dice, mask_statistics, scores
 from benchmark.metrics.anchors import dice_anchors
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 
 MASKS_FILE = "masks.parquet"
 MASKS_JSON = "masks.json"  # what earlier releases stored, and what people are given
+FRAME_CODES, ORIGINAL_CODES = "counts", "original_counts"  # columns
 _CHUNK = 64  # images whose masks are decoded at once
-Codes = list[list[bytes]]
-"""COCO's compressed run-length code of each image and class: N lists of C."""
 
 
 class Segmentation(TrainedKind):
@@ -47,6 +47,7 @@ class Segmentation(TrainedKind):
     drawn_from = (MASKS_FILE, MASKS_JSON)
     earlier_forms: ClassVar[Mapping[str, str]] = {MASKS_JSON: MASKS_FILE}
     moves_with_images = True
+    later_switches = frozenset({"scored_in"})
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         return mask_statistics.FIELDS - (frozenset() if dataset.mask_source == "masks" else {"surfaces"})
@@ -76,15 +77,23 @@ class Segmentation(TrainedKind):
                 codes.extend(encode(dice.binarise(probabilities)))
                 yield probabilities
 
-        scored = scores.score_segmentation(chunks(), part.true_masks, card.classes, card.mask_source == "masks", batch_size)
-        return ScoredSplit(scored.metrics, scored.statistics, codes, warnings_of(scored))
+        true_masks = card.mask_source == "masks"
+        if part.originals is None:
+            scored = scores.score_segmentation(chunks(), part.true_masks, card.classes, true_masks, batch_size)
+            return ScoredSplit(scored.metrics, scored.statistics, codes, warnings_of(scored))
+        both = BothCodes(codes, [])
+        scored = scores.score_masks(original_masks.scored(chunks(), part, both.original), card.classes, true_masks, batch_size)
+        return ScoredSplit(scored.metrics, scored.statistics, both, warnings_of(scored))
 
     def anchors(self, part: Part, class_names: tuple[str, ...], head: Head) -> dict[str, dict[str, float]]:
+        if part.originals is not None:
+            return original_masks.dice_anchors(part, class_names, head.grid)
         return dice_anchors(part.true_masks, class_names, head.grid)
 
-    def store(self, folder: Path, job: Job, part: Part, predictions: Codes) -> None:
+    def store(self, folder: Path, job: Job, part: Part, predictions: Codes | BothCodes) -> None:
         """Writes masks that were encoded batch by batch, so that those of a whole test split never lie in memory as pixels."""
-        write_masks(folder / MASKS_FILE, heading.of(job, part), predictions)
+        codes, original = predictions if isinstance(predictions, BothCodes) else (predictions, None)
+        write_masks(folder / MASKS_FILE, heading.of(job, part), codes, original)
 
     def examples(self, part: Part, predictions: Any) -> dict[str, np.ndarray] | None:
         """The first images with a mask, in the split's order."""
@@ -97,8 +106,13 @@ class Segmentation(TrainedKind):
         submitted.require_same_images(file, given.ids, part, card)
         submitted.require_frame(file, given.frame, part)
         in_file = np.argsort(submitted.positions(given.ids, part)).tolist()
-        chunks = (given.masks(in_file[start : start + _CHUNK]).astype(np.float32) for start in range(0, len(part), _CHUNK))
-        found = scores.score_segmentation(chunks, part.true_masks, card.classes, true_masks=card.mask_source == "masks")
+        true_masks = card.mask_source == "masks"
+        if part.originals is None:
+            chunks = (given.masks(in_file[start : start + _CHUNK]).astype(np.float32) for start in range(0, len(part), _CHUNK))
+            found = scores.score_segmentation(chunks, part.true_masks, card.classes, true_masks)
+        else:
+            images = original_masks.scored_again(lambda i, frame: given.on_original(in_file[i], frame), part)
+            found = scores.score_masks(images, card.classes, true_masks)
         # A binary mask has no ranking of pixels: the average precision of the run cannot be recomputed from it.
         found.metrics.pop("pixel_ap", None)
         found.undefined["pixel_ap"] = "predictions are stored as masks, without probabilities"
@@ -139,6 +153,7 @@ class StoredMasks:
 
     Attributes:
         codes: by place of the image and class: what stands in the file, and where, for sentences.
+        original: likewise of masks in original pixels, in files of jobs that were scored there.
     """
 
     path: Path
@@ -146,6 +161,7 @@ class StoredMasks:
     frame: str
     n_classes: int
     codes: Mapping[tuple[int, int], tuple[object, str]]
+    original: Mapping[tuple[int, int], tuple[bytes, str]] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -160,6 +176,16 @@ class StoredMasks:
                 if (image, label) in self.codes:
                     found[place, label] = coco_rle.decode(*self._segmentation(image, label))
         return found
+
+    def on_original(self, image: int, frame: Frame) -> np.ndarray:
+        """(C, height, width) bool of one image: as it was scored where the file has that, else the frame's masks mapped back.
+
+        Raises UsageError for a code that is none of an image of that size.
+        """
+        if (image, 0) not in self.original:
+            return original_masks.mapped_back(self.masks([image])[0].astype(np.float32), frame)
+        size, given = (frame.height, frame.width), [self.original[image, label] for label in range(self.n_classes)]
+        return np.stack([coco_rle.decode({"size": size, "counts": code.decode("latin-1")}, size, where) for code, where in given])
 
     def text(self, image: int, label: int) -> str:
         """COCO's compressed code of a mask. Raises UsageError where there is none, or another form of it."""
@@ -179,12 +205,13 @@ def encode(masks: np.ndarray) -> Codes:
     return [coco_rle.encode(image) for image in masks]
 
 
-def write_masks(path: Path, about: Heading, codes: Codes) -> None:
-    """Writes a list of codes per image, one per class."""
-    import pyarrow as pa
+def write_masks(path: Path, about: Heading, codes: Codes, original: Codes | None = None) -> None:
+    """Writes a list of codes per image, one per class.
 
-    counts = np.array([len(each) for each in codes], np.int64)
-    columnar.write(path, about, {"counts": Lists(counts, pa.array([code for each in codes for code in each], pa.binary()))})
+    Args:
+        original: the same masks in original pixels, where they were scored there.
+    """
+    columnar.write(path, about, {FRAME_CODES: _column(codes)} | ({} if original is None else {ORIGINAL_CODES: _column(original)}))
 
 
 def open_masks(path: Path, classes: Sequence[str] | None = None, images: Sequence[int] | None = None) -> StoredMasks:
@@ -202,15 +229,12 @@ def open_masks(path: Path, classes: Sequence[str] | None = None, images: Sequenc
         return _of_json(path, coco_json.load(path), classes)
     with columnar.opened(path, classes) as given:
         side = heading.side_of(path, given.frame)
-        rows = range(len(given.ids)) if images is None else images
-        codes: dict[tuple[int, int], tuple[object, str]] = {}
-        for row, each in zip(rows, given.file.codes("counts", images), strict=True):
-            where = f"{path}, {given.file.named(row)}"
-            if len(each) != len(given.places):
-                raise UsageError(f"{where}: {len(each):,} run-length codes for {len(given.places)} classes. Every class has one.")
-            for label, name, code in zip(given.places, given.own_classes, each, strict=True):
-                codes[row, label] = {"size": [side, side], "counts": code.decode("latin-1")}, f"{where}, class {name}"
-        return StoredMasks(path, given.ids, given.frame, len(given.places), codes)
+        codes: dict[tuple[int, int], tuple[object, str]] = {
+            place: ({"size": [side, side], "counts": code.decode("latin-1")}, where)
+            for place, (code, where) in given.codes(FRAME_CODES, images).items()
+        }
+        original = given.codes(ORIGINAL_CODES, images) if ORIGINAL_CODES in given.file.names else {}
+        return StoredMasks(path, given.ids, given.frame, len(given.places), codes, original)
 
 
 def read_masks(
@@ -262,6 +286,13 @@ def _probabilities(found: torch.Tensor) -> np.ndarray:
     return found.float().cpu().numpy()
 
 
+def _column(codes: Codes) -> Lists:
+    import pyarrow as pa
+
+    counts = np.array([len(each) for each in codes], np.int64)
+    return Lists(counts, pa.array([code for each in codes for code in each], pa.binary()))
+
+
 def _of_json(path: Path, content: dict[str, Any], classes: Sequence[str] | None) -> StoredMasks:
     side = heading.side_of(path, content["frame"])
     names, index = coco_json.images(path, content)
@@ -297,10 +328,13 @@ def _annotations(found: StoredMasks) -> list[dict[str, Any]]:
 
 
 def _in_original_pixels(found: StoredMasks, frames: Sequence[Frame]) -> list[dict[str, Any]]:
-    """As `_annotations`, each mask on its original image."""
+    """As `_annotations`, each mask on its original image: as it was scored there, else the pixels of the frame that lie over it."""
     rows = []
     for i, frame in enumerate(frames):
-        (codes,) = encode(frame.masks_to_original(found.masks([i])[0])[None])
+        if (i, 0) in found.original:
+            codes = original_masks.encode(found.on_original(i, frame))
+        else:
+            (codes,) = encode(frame.masks_to_original(found.masks([i])[0])[None])
         size = [frame.height, frame.width]
         rows += [
             {"image_id": i + 1, "category_id": c + 1, "segmentation": {"size": size, "counts": code.decode()}}

@@ -5,12 +5,13 @@ Dice only: an empty prediction scores 0 at detection, which needs no line. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from benchmark.metrics.dice import MaskSlices
-from benchmark.metrics.grid_oracle import grid_oracle
+from benchmark.metrics.grid_oracle import Levels, grid_oracle, pooling_matrix, upsampling_matrix
 
 ALL_POSITIVE = "all positive"
 
@@ -27,8 +28,49 @@ def dice_anchors(masks: MaskSlices, class_names: Sequence[str], grid: int | None
     """
     anchors = {ALL_POSITIVE: _named(all_positive(masks), class_names)}
     if grid is not None:
-        anchors[f"grid oracle {grid} x {grid}"] = _named(grid_oracle(masks, grid), class_names)
+        anchors[_oracle(grid)] = _named(grid_oracle(masks, grid), class_names)
     return anchors
+
+
+@dataclass(frozen=True)
+class TrueMasks:
+    """True masks of one image.
+
+    Attributes:
+        in_frame: (C, S, S) bool, as heads learn from them.
+        as_scored: (C, H, W) bool, in the image's own pixels.
+        map_back: from an (S, S) float32 map of the frame to (H, W).
+    """
+
+    in_frame: np.ndarray
+    as_scored: np.ndarray
+    map_back: Callable[[np.ndarray], np.ndarray]
+
+
+def dice_anchors_of_images(
+    images: Iterable[TrueMasks], class_names: Sequence[str], grid: int | None, side: int
+) -> dict[str, dict[str, float]]:
+    """As `dice_anchors`, of predictions that are made in a frame and scored in the pixels of each image.
+
+    The oracle's map goes the way of a prediction: averaged to the grid, upsampled to the frame, mapped back.
+
+    Args:
+        images: each asked for when the last is done with.
+        grid: None for heads that also see finer maps: then the frame is what limits them.
+        side: of the frame in pixels.
+    """
+    cells = grid or side
+    down, up = pooling_matrix(side, cells), upsampling_matrix(cells, side)
+    levels, n_true, n_pixels = Levels(len(class_names)), np.zeros(len(class_names), np.int64), 0
+    for image in images:
+        n_pixels += image.as_scored[0].size
+        for label, inside in enumerate(image.as_scored):
+            n_true[label] += np.count_nonzero(inside)
+            if inside.any():
+                share = up @ (down @ image.in_frame[label].astype(np.float32) @ down.T) @ up.T
+                levels.add(label, image.map_back(share), inside)
+    everything = 2 * n_true / np.maximum(n_true + n_pixels, 1)
+    return {ALL_POSITIVE: _named(everything, class_names), _oracle(cells): _named(levels.best_dice(), class_names)}
 
 
 def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
@@ -40,6 +82,10 @@ def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
             n_true += np.array([np.count_nonzero(of_class) for of_class in image])
     dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
     return dice
+
+
+def _oracle(grid: int) -> str:
+    return f"grid oracle {grid} x {grid}"
 
 
 def _named(per_class: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

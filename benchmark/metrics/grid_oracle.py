@@ -31,21 +31,36 @@ def grid_oracle(masks: MaskSlices, grid: int, chunk: int = 16) -> np.ndarray:
     if side != width or not 1 <= grid <= side:
         raise UsageError(f"A grid of {grid} x {grid} cells needs square masks of at least that size; these are {side} x {width}.")
     down, up = pooling_matrix(side, grid), upsampling_matrix(grid, side)
-    counts = np.zeros((2, n_classes, _LEVELS), np.int64)  # pixels by level: outside, inside the mask
+    levels = Levels(n_classes)
     for start in range(0, n_images, chunk):
         part = np.asarray(masks[start : start + chunk], dtype=bool)
         for label in range(n_classes):
             inside = part[:, label]
             # Images without the class upsample to zero, which no useful threshold counts.
             inside = inside[inside.any(axis=(1, 2))]
-            share = up @ (down @ inside.astype(np.float32) @ down.T) @ up.T
-            level = np.minimum((share * _LEVELS).astype(np.int32), _LEVELS - 1)
-            counts[1, label] += np.bincount(level[inside], minlength=_LEVELS)
-            counts[0, label] += np.bincount(level[~inside], minlength=_LEVELS)
-    fp, tp = np.cumsum(counts[:, :, :0:-1], axis=2)  # foreground from some level upwards; level 0 alone is never foreground
-    n_true = counts[1].sum(axis=1, keepdims=True)
-    found: np.ndarray = (2 * tp / np.maximum(tp + fp + n_true, 1)).max(axis=1)
-    return found
+            levels.add(label, up @ (down @ inside.astype(np.float32) @ down.T) @ up.T, inside)
+    return levels.best_dice()
+
+
+class Levels:
+    """Pixels inside and outside of true masks, by the level of an oracle's map."""
+
+    def __init__(self, n_classes: int):
+        self._counts = np.zeros((2, n_classes, _LEVELS), np.int64)  # outside, inside
+
+    def add(self, label: int, share: np.ndarray, inside: np.ndarray) -> None:
+        """Counts pixels of a class: float32 share in [0, 1], and bool whether they lie inside; of one shape."""
+        level = np.minimum((share * _LEVELS).astype(np.int32), _LEVELS - 1)
+        self._counts[1, label] += np.bincount(level[inside], minlength=_LEVELS)
+        self._counts[0, label] += np.bincount(level[~inside], minlength=_LEVELS)
+
+    def best_dice(self) -> np.ndarray:
+        """(C,) micro Dice at the best threshold of each class."""
+        # Foreground from some level upwards; level 0 alone is never foreground.
+        fp, tp = np.cumsum(self._counts[:, :, :0:-1], axis=2)
+        n_true = self._counts[1].sum(axis=1, keepdims=True)
+        found: np.ndarray = (2 * tp / np.maximum(tp + fp + n_true, 1)).max(axis=1)
+        return found
 
 
 def pooling_matrix(side: int, grid: int) -> np.ndarray:

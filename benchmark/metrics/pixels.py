@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ _SHIFT = 18
 _SMALLEST = int(np.float32(2.0**-24).view(np.int32)) >> _SHIFT
 _HALF = (int(np.float32(0.5).view(np.int32)) >> _SHIFT) - _SMALLEST
 N_BINS = 2 * _HALF + 2
+_BAND = 2**16  # pixels looked at at once: they stay in the processor's cache, which halves the time
 COLUMNS = ("pixel_cell", "pixel_seen", "pixel_true")
 
 
@@ -48,6 +49,22 @@ def count_pixels(probabilities: np.ndarray, masks: np.ndarray) -> PixelCounts:
     inside = masks.reshape(cell.shape)
     counts = [np.bincount(chosen, minlength=len(row) * N_BINS).astype(np.int32) for chosen in (cell.ravel(), cell[inside])]
     return PixelCounts(*(c.reshape(n_images, n_classes, N_BINS) for c in counts))
+
+
+def count_image(probabilities: Iterable[np.ndarray], masks: np.ndarray, apart: int = 1) -> PixelCounts:
+    """As `count_pixels` for one image of any size, a band at a time.
+
+    Args:
+        probabilities: C maps (H, W) float32 in [0, 1], each asked for when the last is done with.
+        masks: (C, H, W) bool.
+        apart: every so many pixels of a row and of a column one is looked at, and stands for its neighbours.
+    """
+    lattice = slice(apart // 2, None, apart)
+    rows = [
+        _count_map(np.ascontiguousarray(of_class[lattice, lattice]).reshape(-1), mask[lattice, lattice].reshape(-1))
+        for of_class, mask in zip(probabilities, masks, strict=True)
+    ]
+    return PixelCounts(*(np.stack([row[k] for row in rows])[None] * np.int32(apart**2) for k in range(2)))
 
 
 def join(chunks: Sequence[PixelCounts]) -> PixelCounts:
@@ -131,6 +148,16 @@ def from_columns(lists: Mapping[str, Lists], n_classes: int) -> PixelCounts:
         part[image, cell] = one.values
         chunks.append(part.reshape(shape))
     return PixelCounts(*chunks)
+
+
+def _count_map(probabilities: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N_BINS,) int32 of all (n,) pixels, and of those inside."""
+    seen, true = np.zeros(N_BINS, np.int64), np.zeros(N_BINS, np.int64)
+    for start in range(0, len(probabilities), _BAND):
+        cell = probability_bins(probabilities[start : start + _BAND])
+        seen += np.bincount(cell, minlength=N_BINS)
+        true += np.bincount(cell[inside[start : start + _BAND]], minlength=N_BINS)
+    return seen.astype(np.int32), true.astype(np.int32)
 
 
 def _pooled(part: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.metrics import dice, lesions, pixels, surface
+from benchmark.metrics import dice, pixels
 from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.boxes import Boxes, Detections
 from benchmark.metrics.coco import coco_hits
 from benchmark.metrics.dice import DiceCounts, MaskSlices
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.mask_tally import ScoredMasks, tally
 from benchmark.metrics.mgca import mgca_hits
 from benchmark.metrics.overlaps import check_boxes, falling, overlaps
 from benchmark.metrics.spec import INFINITE, VALIDATION_LOSS, MetricSpec
@@ -87,36 +88,18 @@ def score_segmentation(
         UsageError: chunks and masks disagree in shape or number.
         TrainingError: a probability is not a number in [0, 1].
     """
-    counts, found, surfaces, by_probability = [], [], [], []
-    n_images = 0
-    for chunk in _chunks(probabilities):
-        mask = np.asarray(masks[n_images : n_images + len(chunk)], dtype=bool)
-        if chunk.shape != mask.shape or chunk.shape[1] != len(class_names):
-            raise UsageError(
-                f"Predictions of shape {chunk.shape} do not fit masks of shape {mask.shape} "
-                f"from image {n_images} on, with {len(class_names)} classes."
-            )
-        predicted = dice.binarise(chunk)
-        counts.append(dice.count_overlap(predicted, mask))
-        found.append(lesions.find_lesions(predicted, mask, first_image=n_images))
-        if true_masks:
-            surfaces.append(surface.surface_distances(predicted, mask, first_image=n_images))
-        by_probability.append(pixels.count_pixels(chunk, mask))
-        n_images += len(chunk)
-    if n_images != len(masks) or n_images == 0:
-        raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
-    outlines = surface.join(surfaces) if true_masks else None
-    return _scores(
-        SegmentationStatistics(
-            tuple(class_names),
-            dice.join(counts),
-            lesions.join(found),
-            outlines,
-            pixels.join(by_probability),
-            frame_pixels=int(masks.shape[2] * masks.shape[3]),
-            batch_sizes=None if batch_size is None else dice.sizes_of_batches(n_images, batch_size),
-        )
-    )
+    frame_pixels = int(masks.shape[2] * masks.shape[3])
+    return _scores(tally(_in_frame(probabilities, masks, len(class_names)), class_names, true_masks, frame_pixels, batch_size))
+
+
+def score_masks(found: Iterable[ScoredMasks], class_names: Sequence[str], true_masks: bool, batch_size: int | None = None) -> Scores:
+    """All segmentation metrics of a split whose images are scored each in its own size; none that needs one size for all.
+
+    Args:
+        found: at least one image, in the split's order; each is asked for when the last is done with.
+        class_names, true_masks, batch_size: as of `score_segmentation`.
+    """
+    return _scores(tally(found, class_names, true_masks, None, batch_size))
 
 
 def score_detection(detections: Detections, truth: Boxes, class_names: Sequence[str]) -> Scores:
@@ -195,6 +178,22 @@ def _scores(statistics: Statistics) -> Scores:
         statistics=statistics,
         undefined={name: why[name] for name, value in values.items() if value is None},
     )
+
+
+def _in_frame(probabilities: np.ndarray | Iterable[np.ndarray], masks: MaskSlices, n_classes: int) -> Iterator[ScoredMasks]:
+    """Predictions beside their masks; raises as `score_segmentation`."""
+    n_images = 0
+    for chunk in _chunks(probabilities):
+        mask = np.asarray(masks[n_images : n_images + len(chunk)], dtype=bool)
+        if chunk.shape != mask.shape or chunk.shape[1] != n_classes:
+            raise UsageError(
+                f"Predictions of shape {chunk.shape} do not fit masks of shape {mask.shape} "
+                f"from image {n_images} on, with {n_classes} classes."
+            )
+        yield ScoredMasks(dice.binarise(chunk), mask, pixels.count_pixels(chunk, mask))
+        n_images += len(chunk)
+    if n_images != len(masks) or n_images == 0:
+        raise UsageError(f"Predictions cover {n_images} images, masks {len(masks)}.")
 
 
 def _chunks(probabilities: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -73,6 +73,9 @@ class Sample:
         box_labels: (n,) int64, index into the card's classes.
         positive: whether any finding is annotated, where label files say so without opening an image; else None.
         report: report text, never logged.
+        view: "PA", "AP", ...; None where the release does not say.
+        sex: "M" or "F"; None where the release does not say.
+        age_decade: 0, 10, ... 90 in years, 90 for all above; None where the release does not say, or says what cannot be.
         labels: (C,) int8 in the card's class order: 1, 0, or -1 where nobody knows; None for datasets without whole-image labels.
         phrases: with their boxes, for datasets that ground words.
     """
@@ -87,6 +90,8 @@ class Sample:
     positive: bool | None = None
     report: str | None = None
     view: str | None = None
+    sex: str | None = None
+    age_decade: int | None = None
     labels: np.ndarray | None = None
     phrases: tuple[Phrase, ...] = ()
 
@@ -229,9 +234,6 @@ class Reader(ABC):
         """
         patients = {} if self.phantom is None else patients_in(self.root, self.card.name)
         return {i: patients[i] for i in self.ids if patients.get(i)}
-
-    def samples(self, rule: SplitRule, split: str) -> list[Sample]:
-        return [self.sample(i) for i in self.split(rule)[split]]
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
         """`Sample.files`, without the rest of the sample where that is dear."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
+from benchmark.imaging.person import age_decade, sex_of
 from benchmark.metrics.classification import UNKNOWN
 from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.readers.base import Check
@@ -59,6 +60,8 @@ class Study:
     table: str = ""
     number: int = 0
     counted: Literal["line", "study"] = "line"
+    sex: str | None = None
+    age_decade: int | None = None
 
     @property
     def where(self) -> str:
@@ -91,6 +94,12 @@ class DatasetReader(UnnamedReader):
 
     def view_of(self, sample_id: str) -> str | None:
         return self._studies[sample_id].view
+
+    def sex_of(self, sample_id: str) -> str | None:
+        return self._studies[sample_id].sex
+
+    def age_decade_of(self, sample_id: str) -> int | None:
+        return self._studies[sample_id].age_decade
 
     def labels_of(self, sample_id: str) -> np.ndarray:
         return labels_of(self._studies[sample_id], self.card.classes, self.card.uncertain)
@@ -175,7 +184,8 @@ def read_studies(path: Path, dataset: str) -> tuple[tuple[Study, ...], str]:
         if cells[5:] not in known:
             known[cells[5:]] = _values_of(cells[5:], f"{dataset}: {path.name} line {line:,}")
         frontal, view = cells[3].strip() == "Frontal", sys.intern(cells[4].strip()) or None
-        studies.append(Study(rest, frontal, view, known[cells[5:]], path.name, line))
+        sex, decade = sex_of(cells[1]), age_decade(cells[2])
+        studies.append(Study(rest, frontal, view, known[cells[5:]], path.name, line, sex=sex, age_decade=decade))
     return tuple(studies), " and ".join(sorted(archives))
 
 

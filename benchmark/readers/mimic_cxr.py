@@ -196,8 +196,10 @@ class DatasetReader(UnnamedReader):
         report = self._rows[sample_id].report
         try:
             raw = self._archive.read(report) if self._reports.suffix == ".zip" else read_bytes(self._reports / report)
-        except (KeyError, OSError):
+        except (KeyError, FileNotFoundError):
             return ""
+        except (zipfile.BadZipFile, zlib.error):  # their own words name the report
+            raise DataError(f"{self.card.name}: a report in {REPORTS_ZIP} is damaged. Fetch it again.") from None
         return report_text(raw.decode("utf-8-sig", errors="replace"))
 
     @cached_property

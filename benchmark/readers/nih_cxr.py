@@ -68,6 +68,12 @@ class DatasetReader(BoxedReader):
     def view_of(self, sample_id: str) -> str | None:
         return self._entries[sample_id].view
 
+    def sex_of(self, sample_id: str) -> str | None:
+        return self._entries[sample_id].sex
+
+    def age_decade_of(self, sample_id: str) -> int | None:
+        return self._entries[sample_id].age_decade
+
     def split(self, rule: SplitRule) -> Splits:
         """LoVT's split, optionally followed by ", patient-disjoint" or its control ", size-matched"."""
         known = (RULE, f"{RULE}, patient-disjoint", f"{RULE}, size-matched")

@@ -56,6 +56,12 @@ class DatasetReader(ImageReader):
     def view_of(self, sample_id: str) -> str | None:
         return self._entries[sample_id].view
 
+    def sex_of(self, sample_id: str) -> str | None:
+        return self._entries[sample_id].sex
+
+    def age_decade_of(self, sample_id: str) -> int | None:
+        return self._entries[sample_id].age_decade
+
     def labels_of(self, sample_id: str) -> np.ndarray:
         return self._labels[sample_id]
 

@@ -7,12 +7,11 @@ because plotly reads them as HTML.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from benchmark.cards import Record, Role
-from benchmark.report.differences import Gain
-from benchmark.report.rows import Row, is_random
+from benchmark.report.rows import Row
 from benchmark.report.tables import Board, Column
 
 # Okabe and Ito's palette without black and yellow: told apart with any colour vision, on light and on dark ground.
@@ -22,7 +21,33 @@ _UNTRAINED = "#8A919C"
 _LINE_HEIGHT = 26
 _PANEL_MARGIN = 62
 
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_FILLED = {"color": _COLOURS[0], "symbol": "circle"}
+_HOLLOW = {"color": _UNTRAINED, "symbol": "diamond-open"}
+_LONGEST = 34  # letters of a name beside an axis
+
 Figure = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One line of a plot: what it is, its value with the half width of its interval, in the axis' unit, and single runs."""
+
+    name: str
+    value: float | None
+    half_width: float | None
+    says: str
+    hollow: bool = False
+    runs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines that share an axis."""
+
+    title: str
+    dots: tuple[Dot, ...]
+    around_zero: bool = False
 
 
 def forest(board: Board) -> Figure:
@@ -42,103 +67,54 @@ def forest(board: Board) -> Figure:
     return _with_legend(figure)
 
 
-def gain_forest(gains: Sequence[Gain], styles: dict[str, dict[str, Any]]) -> Figure:
-    """Pre-trained minus untrained per task, in percentage points, one panel per metric; the line at zero is no difference."""
-    by_metric: dict[str, dict[str, list[Gain]]] = {}
-    for gain in gains:
-        by_metric.setdefault(gain.trained.metric_title, {}).setdefault(gain.trained.task_title, []).append(gain)
-    backbones = list(dict.fromkeys(gain.trained.label for gain in gains))
-    offsets = {backbone: _offset(backbones, backbone) for backbone in backbones}
-    figure = _stacked([(f"difference in {title}, percentage points", len(tasks)) for title, tasks in by_metric.items()], len(backbones))
-    for number, tasks in enumerate(by_metric.values(), start=1):
+def dots(panels: Sequence[Panel]) -> Figure:
+    """A line for each thing, a mark with its interval on it: names stand on the axis, so that there is nothing to look up in a legend."""
+    panels = [panel for panel in panels if panel.dots]
+    figure = _stacked([(panel.title, len(panel.dots)) for panel in panels], 1)
+    for number, panel in enumerate(panels, start=1):
         axes = {"xaxis": _axis("x", number), "yaxis": _axis("y", number)}
-        _task_axis(figure, number, [_text(task) for task in tasks])
-        key = "xaxis" if number == 1 else f"xaxis{number}"
-        figure["layout"][key] |= {"zeroline": True, "zerolinewidth": 2}
-        placed: dict[str, list[tuple[float, Gain]]] = {backbone: [] for backbone in backbones}
-        for i, gain in ((i, gain) for i, task in enumerate(tasks.values()) for gain in task):
-            placed[gain.trained.label].append((i + offsets[gain.trained.label], gain))
-        for backbone, mine in placed.items():
-            marker: dict[str, Any] = {**styles[backbone], "size": 9}
+        _task_axis(figure, number, [escaped(_shortened(dot.name)) for dot in panel.dots])
+        if panel.around_zero:
+            figure["layout"]["xaxis" if number == 1 else f"xaxis{number}"] |= {"zeroline": True, "zerolinewidth": 2}
+        for hollow, style in ((False, _FILLED), (True, _HOLLOW)):
+            placed = [(y, dot) for y, dot in enumerate(panel.dots) if dot.hollow is hollow and dot.value is not None]
             figure["data"].append(
                 {
                     "type": "scatter",
                     "mode": "markers",
-                    "name": _text(backbone),
-                    "legendgroup": _text(backbone),
-                    "x": [_round(100 * g.difference.value) for _, g in mine],
-                    "y": [y for y, _ in mine],
-                    "error_x": _error([g.difference.half_width for _, g in mine], styles[backbone]),
-                    "marker": marker,
-                    "hovertext": [f"{_text(backbone)}<br>{_text(g.trained.task)}<br>{g.text} ({g.reading})" for _, g in mine],
+                    "name": "untrained" if hollow else "pre-trained",
+                    "showlegend": False,
+                    "x": [rounded(dot.value or 0.0) for _, dot in placed],
+                    "y": [y for y, _ in placed],
+                    "error_x": _error([None if d.half_width is None else d.half_width / 100 for _, d in placed], style),
+                    "marker": {**style, "size": 9},
+                    "hovertext": [f"{escaped(dot.name)}<br>{escaped(dot.says)}" for _, dot in placed],
                     "hoverinfo": "text",
                     **axes,
                 }
             )
-    return _with_legend(figure)
-
-
-def curves(records: Sequence[Record], styles: dict[str, dict[str, Any]]) -> Figure:
-    """Training of one task: losses on the left (validation dashed), the selection metric on the right, a star at the selected epoch."""
-    figure: Figure = {"data": [], "layout": _curves_layout(records[0].job.experiment.select)}
-    named: set[str] = set()
-    for record in records:
-        if not record.curve:
-            continue
-        labels, experiment = record.job.labels, record.job.experiment
-        searching = experiment.role is Role.SELECTION
-        backbone = _text(labels.backbone)
-        job = f"{backbone}, {f'search {experiment.learning_rate:g}' if searching else f'run {labels.run_number}'}"
-        style = styles[labels.backbone]
-        epochs = [point.epoch for point in record.curve]
-        common = {"type": "scatter", "name": backbone, "legendgroup": backbone, "opacity": 0.4 if searching else 0.95, "x": epochs}
-        line = {"color": style["color"], "width": 1.6}
-        for what, dash, losses in (
-            ("training loss", "solid", [p.train_loss for p in record.curve]),
-            ("validation loss", "dash", [p.validation_loss for p in record.curve]),
-        ):
-            hover = f"{job}<br>{what} %{{y:.4g}}, epoch %{{x}}<extra></extra>"
-            figure["data"].append(
-                common
-                | {"mode": "lines", "y": _rounded(losses), "line": line | {"dash": dash}, "showlegend": False, "hovertemplate": hover}
-            )
-        chosen = [point.epoch == record.selected_epoch for point in record.curve]
+        runs = [(y, run) for y, dot in enumerate(panel.dots) for run in dot.runs]
         figure["data"].append(
-            common
-            | {
-                "mode": "lines+markers",
-                "y": _rounded([_times(100, p.metrics.get(experiment.select)) for p in record.curve]),
-                "line": line,
-                "marker": {
-                    "color": style["color"],
-                    "symbol": ["star" if c else style["symbol"] for c in chosen],
-                    "size": [13 if c else 5 for c in chosen],
-                },
-                "xaxis": "x2",
-                "yaxis": "y2",
-                "showlegend": backbone not in named,
-                "hovertemplate": f"{job}<br>{_text(experiment.select)} %{{y:.3g}} %, epoch %{{x}}<extra></extra>",
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "single runs",
+                "showlegend": False,
+                "x": [rounded(run) for _, run in runs],
+                "y": [y for y, _ in runs],
+                "marker": {"color": _UNTRAINED, "symbol": "line-ns-open", "size": 7},
+                "hoverinfo": "x",
+                **axes,
             }
         )
-        named.add(backbone)
     return figure
 
 
-def _curves_layout(select: str) -> Figure:
-    heading = {"xref": "paper", "yref": "paper", "y": 1.02, "showarrow": False, "xanchor": "left", "yanchor": "bottom"}
-    return {
-        "height": 380,
-        "margin": {"l": 45, "r": 20, "t": 70, "b": 45},
-        "legend": {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top"},
-        "annotations": [
-            heading | {"text": "<b>loss</b> (solid: training, dashed: validation)", "x": 0},
-            heading | {"text": f"<b>validation {_text(select)} (%)</b>", "x": 0.54},
-        ],
-        "xaxis": {"domain": [0, 0.46], "title": {"text": "epoch"}},
-        "yaxis": {"rangemode": "tozero"},
-        "xaxis2": {"domain": [0.54, 1], "title": {"text": "epoch"}, "anchor": "y2"},
-        "yaxis2": {"anchor": "x2", "rangemode": "tozero"},
-    }
+def dot_of(row: Row, name: str) -> Dot:
+    """A row of a board as a line of a plot, in per cent."""
+    runs = tuple(100 * run.value for run in row.runs if run.value is not None) if len(row.runs) > 1 or row.mean is None else ()
+    says = f"{row.text} %, {row.n_ok} run(s)" if row.mean is not None else f"incomplete: {row.missing}"
+    return Dot(name, _times(100, row.mean), _times(100, row.half_width), says, row.random, runs)
 
 
 def styles_of(board: Board) -> dict[str, dict[str, Any]]:
@@ -148,16 +124,23 @@ def styles_of(board: Board) -> dict[str, dict[str, Any]]:
     return styles | {b: _style(i) for i, b in enumerate(trained)}
 
 
-def curve_styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """The same for bare backbone labels, as curves carry them."""
-    labels = sorted({(r.job.labels.backbone, is_random(r.job.experiment)) for r in records}, key=lambda item: item[0].lower())
-    trained = [label for label, random in labels if not random]
-    styles = {label: {"color": _UNTRAINED, "symbol": "diamond-open"} for label, random in labels if random}
-    return styles | {label: _style(i) for i, label in enumerate(trained)}
+def line_styles(backbones: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
+    """Colour, symbol and dash of every backbone's curves, from its name and whether it is untrained."""
+    trained = [name for name, random in backbones.items() if not random]
+    styles = {name: style_of(0, untrained=True) for name, random in backbones.items() if random}
+    return styles | {name: style_of(i) for i, name in enumerate(trained)}
+
+
+def style_of(index: int, *, untrained: bool = False) -> dict[str, Any]:
+    """Colour, symbol and dash of the i-th of several lines."""
+    return {**_HOLLOW, "dash": "dot"} if untrained else _style(index) | {"dash": _DASHES[index % len(_DASHES)]}
 
 
 def _style(index: int) -> dict[str, Any]:
-    return {"color": _COLOURS[index % len(_COLOURS)], "symbol": _SYMBOLS[index % len(_SYMBOLS)]}
+    """Neighbours differ in colour and in symbol; no two of the first 120 share both."""
+    n, rounds = len(_COLOURS), index // len(_COLOURS)
+    symbol = _SYMBOLS[(index % n + rounds) % len(_SYMBOLS)]
+    return {"color": _COLOURS[index % n], "symbol": symbol + "-open" * (rounds // len(_SYMBOLS) % 2)}
 
 
 def _panels(board: Board) -> list[tuple[str, list[Column]]]:
@@ -172,8 +155,8 @@ def _stacked(panels: Sequence[tuple[str, int]], n_backbones: int) -> Figure:
     per_task = max(_LINE_HEIGHT, 13 * n_backbones)
     heights = [n_tasks * per_task + 16 for _, n_tasks in panels]
     total = sum(heights) + _PANEL_MARGIN * len(panels)
-    layout: Figure = {"height": total + 50, "margin": {"l": 20, "r": 20, "t": 50, "b": 0}, "hovermode": "closest", "annotations": []}
-    layout["legend"] = {"orientation": "h", "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top"}
+    layout: Figure = {"height": total + 50, "margin": {"l": 20, "r": 20, "t": 10, "b": 40}, "hovermode": "closest", "annotations": []}
+    layout["legend"] = {"orientation": "h", "x": 0, "xref": "container", "y": 0, "yref": "container", "yanchor": "bottom"}
     top = 1.0 - 0.45 * _PANEL_MARGIN / total
     for number, ((title, _), height) in enumerate(zip(panels, heights, strict=True), start=1):
         suffix = "" if number == 1 else str(number)
@@ -181,7 +164,7 @@ def _stacked(panels: Sequence[tuple[str, int]], n_backbones: int) -> Figure:
         layout[f"xaxis{suffix}"] = {"anchor": f"y{suffix}", "rangemode": "tozero"}
         layout[f"yaxis{suffix}"] = {"domain": [max(0.0, bottom), top], "anchor": f"x{suffix}"}
         layout["annotations"].append(
-            {"text": f"<b>{_text(title)}</b>", "xref": "paper", "yref": "paper", "x": 0, "y": top, "showarrow": False}
+            {"text": f"<b>{escaped(title)}</b>", "xref": "paper", "yref": "paper", "x": 0, "y": top, "showarrow": False}
             | {"xanchor": "left", "yanchor": "bottom"}
         )
         top = bottom - _PANEL_MARGIN / total
@@ -215,13 +198,13 @@ def _marks(backbone: str, placed: list[tuple[float, Row]], style: dict[str, Any]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": _text(backbone),
-        "legendgroup": _text(backbone),
-        "x": [_round(100 * (row.mean or 0.0)) for _, row in placed],
+        "name": escaped(backbone),
+        "legendgroup": escaped(backbone),
+        "x": [rounded(100 * (row.mean or 0.0)) for _, row in placed],
         "y": [y for y, _ in placed],
         "error_x": _error([row.half_width for _, row in placed], style),
         "marker": {**style, "size": 10, "line": {"width": 1.5}},
-        "hovertext": [f"{_text(backbone)}<br>{_text(row.task)}<br>{row.text} %, {row.n_ok} run(s)" for _, row in placed],
+        "hovertext": [f"{escaped(backbone)}<br>{escaped(row.task)}<br>{row.text} %, {row.n_ok} run(s)" for _, row in placed],
         "hoverinfo": "text",
         **axes,
     }
@@ -233,14 +216,14 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": _text(backbone),
-        "legendgroup": _text(backbone),
-        "x": [_round(100 * (run.value or 0.0)) for _, run, _ in dots],
+        "name": escaped(backbone),
+        "legendgroup": escaped(backbone),
+        "x": [rounded(100 * (run.value or 0.0)) for _, run, _ in dots],
         "y": [y for y, _, _ in dots],
         "marker": {"color": style["color"], "symbol": "line-ns-open", "size": 7, "opacity": 0.55},
         "hovertext": [
-            f"{_text(backbone)}, run {run.run}: {100 * (run.value or 0.0):.2f} %"
-            + (f"<br>incomplete: {_text(row.missing)}" if row.missing else "")
+            f"{escaped(backbone)}, run {run.run}: {100 * (run.value or 0.0):.2f} %"
+            + (f"<br>incomplete: {escaped(row.missing)}" if row.missing else "")
             for _, run, row in dots
         ],
         "hoverinfo": "text",
@@ -249,7 +232,13 @@ def _single_runs(backbone: str, placed: list[tuple[float, Row | None]], style: d
 
 
 def _error(half_widths: Sequence[float | None], style: dict[str, Any]) -> Figure:
-    return {"type": "data", "array": [_round(100 * (h or 0.0)) for h in half_widths], "color": style["color"], "thickness": 1.6, "width": 5}
+    return {
+        "type": "data",
+        "array": [rounded(100 * (h or 0.0)) for h in half_widths],
+        "color": style["color"],
+        "thickness": 1.6,
+        "width": 5,
+    }
 
 
 def _offset(backbones: Sequence[str], backbone: str) -> float:
@@ -263,10 +252,15 @@ def _axis(letter: str, number: int) -> str:
 
 
 def _task_label(column: Column) -> str:
-    return _text(column.title)
+    return escaped(column.title)
 
 
-def _text(text: str) -> str:
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def escaped(text: str) -> str:
+    """Plotly reads labels as HTML."""
     return html.escape(text)
 
 
@@ -274,10 +268,6 @@ def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
 
 
-def _rounded(values: Sequence[float | None]) -> list[float | None]:
-    return [None if value is None else _round(value) for value in values]
-
-
-def _round(value: float) -> float | None:
+def rounded(value: float) -> float | None:
     """Rounds to five significant digits, plenty on a screen; values that are not finite leave a gap (JSON has no NaN)."""
     return float(f"{value:.5g}") if abs(value) < float("inf") else None

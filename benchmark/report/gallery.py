@@ -1,46 +1,81 @@
 """Overlay pictures of stored predictions: the first run of each row, on the few images its job kept for the eye.
 
-Reads only the output folder; what a picture shows, the task's kind says. Whether a dataset's agreement allows pictures at all is asked
-here, once, before anything is drawn or copied.
+Reads only the output folder; what a picture shows, the task's kind says. Whether a dataset's agreement allows pictures is asked here, once,
+before anything is drawn or copied: on pages that others look at (`refusal`), or at least beside the output folder (`refusal_here`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import kinds
+import numpy as np
+
+from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, read_examples
-from benchmark.report import escape
+from benchmark.metrics.statistics import defines, pooled_metric, values_in
+from benchmark.report import escape, stored
 from benchmark.report.rows import identity
 from benchmark.report.stored import Where, folder_of
 from benchmark.report.tables import split_text
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One drawn test image.
+
+    Attributes:
+        image: which of the test images it is, the same for all rows of one `test`.
+        score: the reported metric on this image alone; None where it is not defined on one, or without stored statistics.
+    """
+
+    path: Path
+    test: str = ""
+    image: int = 0
+    score: float | None = None
+
+
 def refusal(record: Record) -> str:
-    """Why no image of this record's dataset may be shown; empty when it may."""
-    if record.redistribution == "none":
+    """Why no image of this record's dataset may stand on a page; empty when it may. Generated images are nobody's."""
+    strict = refusal_here(record)
+    if strict or record.phantom or private.may_be_published(record.redistribution):
+        return strict
+    name = record.job.experiment.dataset.name
+    return (
+        f"No overlays for {name}: its data agreement lets names of images be passed on, and no images. "
+        "`lobe report --with-images` draws them into a folder of their own, for nobody else's eyes."
+    )
+
+
+def refusal_here(record: Record) -> str:
+    """Why no image of this record's dataset may be drawn at all; empty when it may."""
+    if private.is_restricted(record.redistribution):
         name = record.job.experiment.dataset.name
         return f"No overlays for {name}: its data agreement lets no image leave the output folder."
     return ""
 
 
-def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[str, list[Path]]]:
+def draw(
+    records: Iterable[Record], out: Where, folder: Path, refused: Callable[[Record], str] = refusal
+) -> dict[str, dict[str, list[Picture]]]:
     """Draws overlays into `folder`.
 
     Args:
         out: output folder the records' files lie in, or that of each record by its key.
+        refused: why no image of a record's dataset may be drawn.
 
     Returns:
-        task -> row -> PNG files. A row is named by its backbone, and by split, protocol and digest as far as these tell it from others.
+        task -> row -> pictures (PNG). A row is named by its backbone, and by split, protocol and digest where these tell it from others.
 
     Raises:
         DamagedResult: a file of a record is not what was stored.
     """
-    drawn: dict[str, dict[str, list[Path]]] = {}
+    drawn: dict[str, dict[str, list[Picture]]] = {}
     for name, record in _named(_first_runs(records)):
         lies = folder_of(record.key, out)
         kind = kinds.known(record.job.experiment)
@@ -49,18 +84,34 @@ def draw(records: Iterable[Record], out: Where, folder: Path) -> dict[str, dict[
         shown = file_of(record, EXAMPLES_FILE, lies)
         files = _first_file_of(record, kind.drawn_from, lies)
         examples = [] if shown is None else read_examples(shown)
-        if refusal(record) or not examples or (kind.drawn_from and not files):
+        if refused(record) or not examples or (kind.drawn_from and not files):
             continue
         folder.mkdir(parents=True, exist_ok=True)
         labels, classes = record.job.labels, record.job.experiment.dataset.classes
         named = classes if len(classes) > 1 else ()  # the only class needs no name on every outline
-        paths = []
+        places, test = [example.index for example in examples], record.sample_digests.get("test", "")
+        scores, pictures = _scores(record, places, lies), []
         for number, picture in enumerate(kind.draw(examples, files, named, "phantom" if record.phantom else "")):
             path = folder / f"{escape.slug(labels.task)}-{record.key[:8]}-{number + 1}.png"
             picture.save(path)
-            paths.append(path)
-        drawn.setdefault(labels.task, {})[name] = paths
+            known = number < len(places)
+            pictures.append(Picture(path, test, places[number] if known else number, scores[number] if known else None))
+        drawn.setdefault(labels.task, {})[name] = pictures
     return drawn
+
+
+def _scores(record: Record, places: Sequence[int], out: Path) -> list[float | None]:
+    """The reported metric on single test images; None where it cannot be had."""
+    metric = record.job.experiment.report
+    try:
+        images = stored.read(record.key, metric, out)
+    except OSError:
+        return [None] * len(places)
+    n = len(images.clusters)
+    if not defines(images.statistics, metric) or max(places, default=0) >= n:
+        return [None] * len(places)
+    values = values_in(pooled_metric(images.statistics, metric), np.eye(n, dtype=np.int64)[list(places)])
+    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def _first_file_of(record: Record, names: Iterable[str], out: Path) -> dict[str, Path]:

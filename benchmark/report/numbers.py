@@ -74,6 +74,11 @@ def signed_points(value: float, half_width: float | None = None) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
+def p_value(p: float) -> str:
+    """Three decimals; what would round to nothing is under 0.001, since no p is 0."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def _unsigned_zero(value: float, decimals: int) -> float:
     """-0.04 printed with one decimal is 0.0, not -0.0."""
     return 0.0 if round(value, decimals) == 0 else value

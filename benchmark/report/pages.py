@@ -6,13 +6,13 @@ Everything a template prints is escaped; the only script data is JSON made safe 
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.cards import DISCLAIMER
-from benchmark.files import write_atomically
 
 
 @cache
@@ -30,7 +30,15 @@ def environment() -> Environment:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Writes a file whole or not at all, so that a reader never opens half a page."""
+    """Writes a file whole or not at all, so that a reader never opens half a page.
+
+    The disk is not waited for: a site has hundreds of files, and all of them can be made again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(text.encode())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path

@@ -7,7 +7,9 @@ printed (`printed`), and `verified` says whether somebody read it in the source 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from benchmark import registry
-from benchmark.cards import PaperCard, PaperTable
-from benchmark.errors import CardError
+from benchmark.cards import Fact, PaperCard, PaperTable
+from benchmark.errors import CardError, UsageError
 from benchmark.files import open_regular
 from benchmark.report import numbers
+from benchmark.report.paper_grid import Grid, grid_of
 
 COLUMNS = (
     "paper",
@@ -41,6 +44,7 @@ COLUMNS = (
     "note",
 )
 RUN_COLUMNS = ("paper", "task_id", "method", "pretraining", "metric", "run", "value", "unit", "source")
+DEFAULT_ROWS: tuple[Fact, ...] = ("method", "pretraining")
 NUMBERS = ("value", "spread", "half_width_95")
 
 # "yes": read in the source named. "own", "reprint", "as printed there": read in the source, which prints its own result, another
@@ -53,20 +57,38 @@ PrintedValue = dict[str, Any]
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """Published numbers that belong together: a table of the card, or what else one source prints in one table of one origin.
+    """A table as its source prints it, or what a source says outside of tables.
 
     Attributes:
-        card: None where the paper's card does not name the table.
+        cards: what the paper's card says of its numbers, by their origin; empty where it does not name the table.
+        grid: where each number stands.
     """
 
     title: str
-    origin_protocol: str
     lines: tuple[PrintedValue, ...]
-    card: PaperTable | None = None
+    cards: Mapping[str, PaperTable]
+    grid: Grid
+
+    def card_of(self, line: PrintedValue) -> PaperTable | None:
+        return self.cards.get(line["origin_protocol"])
+
+    def is_compared(self, line: PrintedValue) -> bool:
+        """Whether a measured row may stand beside it: LOBE has a task for it, and the card says so."""
+        card = self.card_of(line)
+        return card is not None and card.compared and bool(line["task_id"])
 
     @property
-    def compared(self) -> bool:
-        return self.card is not None and self.card.compared
+    def compared(self) -> tuple[PrintedValue, ...]:
+        return tuple(line for line in self.lines if self.is_compared(line))
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose procedures the numbers follow, the most frequent first; empty is the source's own."""
+        return [origin for origin, _ in Counter(line["origin_protocol"] for line in self.lines).most_common()]
+
+    @property
+    def pages_only(self) -> bool:
+        return any(card.pages_only for card in self.cards.values())
 
 
 def load(paper: str) -> pd.DataFrame:
@@ -93,23 +115,36 @@ def load_runs(paper: str) -> pd.DataFrame:
     return _loaded_runs(path) if path.is_file() else pd.DataFrame(columns=list(RUN_COLUMNS))
 
 
-def tables(card: PaperCard) -> list[PrintedTable]:
-    """Every published number of the paper once, in tables; numbers of different origin stand in different tables.
+def tables(card: PaperCard, wanted: str | None = None, methods: str | None = None) -> list[PrintedTable]:
+    """Every published number of the paper once, in the tables that it was printed in, in the order of the file.
+
+    Args:
+        wanted: only tables of this title, or of one that holds it; `*` and `?` as in a shell.
+        methods: only lines of such a method.
 
     Raises:
         CardError: card and file contradict each other; names the file and what is wrong.
+        UsageError: no such table or method.
     """
-    named = {(table.title, table.origin): table for table in card.tables}
-    groups: dict[tuple[PaperTable | None, str, str, str], list[PrintedValue]] = {}
-    for line in load(card.name).to_dict("records"):
-        table = named.get((line["table"], line["origin_protocol"]))
-        if table is not None and table.compared and not line["task_id"]:
-            table = None  # LOBE has no task for it: listed
-        source = line["source"] if table is None else ""
-        groups.setdefault((table, source, line["table"], line["origin_protocol"]), []).append(line)
-    found = [PrintedTable(_title(*key[1:3]), key[3], tuple(lines), key[0]) for key, lines in groups.items()]
-    _require_agreement(card, found)
-    return found
+    named: dict[str, dict[str, PaperTable]] = {}
+    for table in card.tables:
+        named.setdefault(table.title, {})[table.origin] = table
+    groups: dict[tuple[str, str], list[PrintedValue]] = {}
+    numbers_of_paper = load(card.name)
+    one_source = numbers_of_paper["source"].nunique() == 1
+    for line in numbers_of_paper.to_dict("records"):
+        source = "" if one_source or line["table"] in named else line["source"]
+        groups.setdefault((source, line["table"]), []).append(line)
+    _require_agreement(card, [(named.get(title, {}), lines) for (_, title), lines in groups.items()])
+    titles = {key: ", ".join(filter(None, key)) for key in groups}
+    chosen = [key for key in groups if wanted is None or _fits(titles[key], wanted)]
+    if not chosen:
+        raise UsageError(f"No table of {card.name} is called {wanted!r}. There are: {'; '.join(titles.values())}.")
+    kept = {key: [line for line in groups[key] if methods is None or _fits(line["method"], methods)] for key in chosen}
+    if not any(kept.values()):
+        known = dict.fromkeys(line["method"] for key in chosen for line in groups[key])
+        raise UsageError(f"No line is of the method {methods!r}. There are: {', '.join(known)}.")
+    return [_table(titles[key], lines, named.get(key[1], {})) for key, lines in kept.items() if lines]
 
 
 def printed(line: PrintedValue) -> str:
@@ -145,15 +180,25 @@ def _loaded_runs(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _title(source: str, table: str) -> str:
-    """Of a table that the card names its own title; of others the source as well."""
-    return ", ".join(filter(None, (source, table)))
+def _table(title: str, lines: list[PrintedValue], cards: Mapping[str, PaperTable]) -> PrintedTable:
+    rows = next((card.rows for card in cards.values()), DEFAULT_ROWS)
+    return PrintedTable(title, tuple(lines), cards, grid_of(lines, rows))
 
 
-def _require_agreement(card: PaperCard, found: list[PrintedTable]) -> None:
+def _fits(text: str, pattern: str) -> bool:
+    text, pattern = text.lower(), pattern.lower()
+    return fnmatchcase(text, f"*{pattern}*")
+
+
+def _require_agreement(card: PaperCard, groups: list[tuple[Mapping[str, PaperTable], list[PrintedValue]]]) -> None:
     """A misspelt title, method, metric or task on a card would silently take numbers out of the comparison."""
-    lines = [line for table in found if table.compared for line in table.lines]
-    faults = [f"no line is of the table {t.title!r}, origin {t.origin!r}." for t in card.tables if t not in [one.card for one in found]]
+    there = {(line["table"], line["origin_protocol"]) for _, lines in groups for line in lines}
+    faults = [f"no line is of the table {t.title!r}, origin {t.origin!r}." for t in card.tables if (t.title, t.origin) not in there]
+    compared = [
+        [line for line in lines if line["task_id"] and (one := cards.get(line["origin_protocol"])) is not None and one.compared]
+        for cards, lines in groups
+    ]
+    lines = [line for each in compared for line in each]
     printed = {(line["method"], line["pretraining"]) for line in lines}
     methods = [(method.method, method.pretraining) for method in card.methods]
     faults += [f"no compared line is of method {m!r}, pre-training {p!r}." for m, p in methods if (m, p) not in printed]
@@ -166,9 +211,9 @@ def _require_agreement(card: PaperCard, found: list[PrintedTable]) -> None:
             faults.append(f"{name!r} is {' or '.join(metric.reported)}, but its tasks report {', '.join(sorted(reports))}.")
     unknown = dict.fromkeys(line["task_id"] for line in lines if line["task_id"] not in registry.tasks())
     faults += [f"task_id is {name!r}, and there is no such task." for name in unknown]
-    for table in found:
-        cells = Counter((line["method"], line["pretraining"], line["task_id"], line["metric"]) for line in table.lines if table.compared)
-        faults += [f"{', '.join(filter(None, cell))} stands {n} times in {table.title!r}." for cell, n in cells.items() if n > 1]
+    for each in compared:
+        cells = Counter((line["method"], line["pretraining"], line["task_id"], line["metric"]) for line in each)
+        faults += [f"{', '.join(filter(None, cell))} stands {n} times in {each[0]['table']!r}." for cell, n in cells.items() if n > 1]
     if faults:
         told = f"Paper {card.name}: its card and {file_of(card).name} contradict each other:"
         raise CardError("\n".join([told, *(f"  - {fault}" for fault in faults)]))

@@ -7,29 +7,22 @@ every run present. What a paper's numbers mean is on its card (`results/papers.y
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
 
 from benchmark import registry
 from benchmark.cards import PaperCard, PaperMethod, PaperTable, PrintedMetric, Record, Role
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.report import numbers, published
-from benchmark.report.rows import ResampledOf, Row, rows_of, variance_components
-from benchmark.statistics.uncertainty import half_width
+from benchmark.report.rows import ResampledOf, Row, rows_of
+from benchmark.statistics.levels import RUNS, Level, two_parts
+from benchmark.statistics.two_part import two_part_half_width
+from benchmark.statistics.verdict import ReproductionVerdict, reproduction_verdict
 
-Verdict = Literal["equivalent", "different", "undecided"]
 Method = tuple[str, str]
 """(method, pre-training): a line of a paper's tables."""
-
-
-class PrintedColumn(NamedTuple):
-    """A column of a paper's table: one task under one metric, as printed."""
-
-    task: str
-    metric: str
-    title: str
 
 
 @dataclass(frozen=True)
@@ -46,46 +39,82 @@ class Cell:
     """One published number and what stands beside it, in per cent and percentage points.
 
     Attributes:
-        published, published_half_width: NaN where nothing was printed.
-        printed: both, as the source prints them.
+        line: the number with all that its file says of it.
+        compared: a measured row may stand beside it.
+        margin: of equivalence, in points; None where nothing is compared.
         measured: the row measured here, None where there is none.
         difference: None unless the comparison is fair; `why_not` then says why.
         lower_bound: the interval of the difference leaves out variance nobody published.
     """
 
-    task: str
-    metric: str
-    method: str
-    pretraining: str
-    published: float
-    published_half_width: float
-    printed: str
-    verified: str
-    source: str
+    line: published.PrintedValue
+    compared: bool
+    margin: float | None = None
     measured: Row | None = None
     difference: numbers.Difference | None = None
-    verdict: Verdict | None = None
+    verdict: ReproductionVerdict | None = None
     lower_bound: bool = False
     why_not: str = ""
 
+    @property
+    def task(self) -> str:
+        """Id of the task that measures it again; empty where there is none."""
+        return str(self.line["task_id"])
+
+    @property
+    def method(self) -> Method:
+        return (self.line["method"], self.line["pretraining"])
+
+    @property
+    def published(self) -> float:
+        """NaN where nothing was printed."""
+        return float(self.line["value"])
+
+    @property
+    def printed(self) -> str:
+        """As the source prints it."""
+        return published.printed(self.line)
+
 
 @dataclass(frozen=True)
-class ComparedTable:
-    """Tasks in the paper's order as columns, methods as lines. A paper may leave cells empty."""
+class ReproducedTable:
+    """A table of the paper with what was measured beside its numbers.
 
-    title: str
-    meaning: str
-    columns: tuple[PrintedColumn, ...]
-    methods: tuple[Method, ...]
-    cells: Mapping[tuple[Method, PrintedColumn], Cell]
+    Attributes:
+        cells: of each printed number, in the order of the file; `printed.grid` says where it stands.
+    """
+
+    printed: published.PrintedTable
+    cells: tuple[Cell, ...]
+
+    @property
+    def title(self) -> str:
+        return self.printed.title
+
+    @property
+    def is_compared(self) -> bool:
+        return any(cell.compared for cell in self.cells)
 
     @property
     def verified(self) -> str:
-        n = sum(cell.verified != "no" for cell in self.cells.values())
+        n = sum(cell.line["verified"] != "no" for cell in self.cells)
         return f"{n} of {len(self.cells)} numbers were read in the source itself."
 
     def measured_cells(self) -> list[Cell]:
-        return [cell for cell in self.cells.values() if cell.measured is not None]
+        return [cell for cell in self.cells if cell.measured is not None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Records that must not stand beside published numbers, for one reason.
+
+    Attributes:
+        first: one of them, by task, backbone and run.
+    """
+
+    reason: str
+    n_records: int
+    first: str
 
 
 @dataclass(frozen=True)
@@ -94,88 +123,96 @@ class Reproduction:
 
     Attributes:
         custom: the paper's card is the user's own.
-        listings: published numbers beside which nothing may stand, one table and one origin at a time.
         others: rows measured here for backbones the paper does not list.
-        refused: (job, reason) of records that must not stand beside published numbers.
+        refused: by reason, the most frequent first.
     """
 
     card: PaperCard
     custom: bool
-    tables: tuple[ComparedTable, ...]
-    listings: tuple[published.PrintedTable, ...]
+    tables: tuple[ReproducedTable, ...]
     others: tuple[Row, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def compares(self) -> bool:
+        return any(table.is_compared for table in self.tables)
 
     @property
     def sources(self) -> list[str]:
-        found = [cell.source for table in self.tables for cell in table.cells.values()]
-        found += [line["source"] for listing in self.listings for line in listing.lines]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(cell.line["source"] for table in self.tables for cell in table.cells))
 
 
-def reproduce(paper: str, records: Iterable[Record] = (), *, resampled: ResampledOf | None = None) -> Reproduction:
+def reproduce(
+    paper: str,
+    records: Iterable[Record] = (),
+    *,
+    resampled: ResampledOf | None = None,
+    table: str | None = None,
+    method: str | None = None,
+) -> Reproduction:
     """Published beside measured.
 
     Args:
         paper: name of a paper's card.
-        records: of any kind; those of the paper's tasks that may not stand beside published numbers are listed with the reason.
+        records: of any kind; those of the paper's tasks that may not stand beside published numbers are counted with the reason.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
+        table, method: only tables of that title, only lines of that method (`published.tables`).
 
     Raises:
         UnknownName: no such paper.
+        UsageError: no such table or method.
         CardError: the paper's card and its file of numbers contradict each other.
     """
     card = registry.paper(paper)
-    printed = published.tables(card)
-    cells = {(line["method"], line["pretraining"], line["task_id"]) for table in printed if table.compared for line in table.lines}
-    admitted, refused = _admit(records, card, {task for _, _, task in cells})
+    printed = published.tables(card, table, method)
+    places = {(line["method"], line["pretraining"], line["task_id"]) for one in printed for line in one.compared}
+    tasks = {task for _, _, task in places}
+    if table is not None or method is not None:
+        records = (record for record in records if record.job.labels.task in tasks)
+    admitted, refused = _admit(records, card, tasks)
     by_key = {record.key: record for record in admitted}
     measured: dict[tuple[Method, str], Row] = {}
     others = []
     for row in rows_of(admitted, resampled=resampled):
-        method = next((found for run in row.runs if (found := method_of(by_key[run.key], card.methods)) is not None), None)
-        if method is None or (method, row.task) in measured or (*method, row.task) not in cells:
+        line = next((found for run in row.runs if (found := method_of(by_key[run.key], card.methods)) is not None), None)
+        if line is None or (line, row.task) in measured or (*line, row.task) not in places:
             others.append(row)
         else:
-            measured[method, row.task] = row
+            measured[line, row.task] = row
     return Reproduction(
         card=card,
         custom=registry.is_custom(card.name, "papers"),
-        tables=tuple(_compared(table, card, measured) for table in printed if table.compared),
-        listings=tuple(table for table in printed if not table.compared),
-        others=tuple(others),
-        refused=tuple(refused),
+        tables=tuple(ReproducedTable(one, tuple(_cell(line, card, one, measured) for line in one.lines)) for one in printed),
+        others=tuple(others) if method is None else (),
+        refused=refusals(refused),
     )
+
+
+def refusals(told: Iterable[tuple[str, str]]) -> tuple[Refusal, ...]:
+    """(record, reason) of many by reason, the most frequent first."""
+    told = list(told)
+    first = {reason: record for record, reason in reversed(told)}
+    return tuple(Refusal(reason, n, first[reason]) for reason, n in Counter(reason for _, reason in told).most_common())
 
 
 def how_to_read(reproduction: Reproduction) -> list[str]:
     """What difference and verdict mean, in sentences; none where nothing can be compared."""
-    if not reproduction.tables:
+    if not reproduction.compares:
         return []
     margins: dict[float, list[str]] = {}
     for name, metric in reproduction.card.metrics.items():
         margins.setdefault(metric.margin, []).append(name)
     told = ", ".join(f"{margin:g} points {' or '.join(names)}" for margin, names in margins.items())
     return [
-        "Difference = measured - published, in percentage points, with its 95 % interval (Satterthwaite's t). It covers the runs of both "
+        "Difference = measured - published, in percentage points, with its 95 % interval (each part with its own t): the runs of both "
         "sides and, where per-image statistics are stored, how far the measured mean moves with other test patients. The paper tested on "
         "the same patients, so part of that cancels, by how much cannot be known without its predictions: the interval is rather too wide.",
-        f"Verdict: equivalent when the whole interval lies within the margin ({told}, fixed beforehand), "
-        "different when it lies wholly outside, undecided otherwise.",
+        f"Verdict: equivalent when the whole interval lies within the margin ({told}, fixed beforehand), covers test patients and is no "
+        "lower bound; different when it lies wholly outside; undecided otherwise.",
         "The published intervals are those the paper prints. Where the authors released single runs, the difference uses their distinct "
         "values, because released runs repeat exactly. Elsewhere the published spread, and with it the interval of the difference, is a "
         "lower bound (marked ≥).",
     ]
-
-
-def verdict(difference: numbers.Difference, margin: float) -> Verdict:
-    """Equivalent: the 95 % interval lies within ±margin. Different: it lies wholly outside. Undecided: all else, or no interval."""
-    low, high = difference.low, difference.high
-    if low is None or high is None:
-        return "undecided"
-    if -margin <= low and high <= margin:
-        return "equivalent"
-    return "different" if low > margin or high < -margin else "undecided"
 
 
 def on_published_images(record: Record) -> bool:
@@ -260,72 +297,46 @@ def _why_refused(record: Record, card: PaperCard, compared: set[str]) -> str | N
     return None
 
 
-def _compared(printed: published.PrintedTable, card: PaperCard, measured: Mapping[tuple[Method, str], Row]) -> ComparedTable:
-    table = printed.card
-    assert table is not None  # only tables of the card are compared
-    columns = {(column.task, column.metric): column for column in _columns(printed.lines)}
-    cells = {}
-    for line in printed.lines:
-        method = (line["method"], line["pretraining"])
-        cells[method, columns[line["task_id"], line["metric"]]] = _cell(line, card, table, measured.get((method, line["task_id"])))
-    methods = tuple(dict.fromkeys(method for method, _ in cells))
-    return ComparedTable(printed.title, table.meaning, tuple(columns.values()), methods, cells)
-
-
-def _columns(lines: Sequence[published.PrintedValue]) -> list[PrintedColumn]:
-    """In the file's order, under titles that say no more than it takes to tell them apart."""
-    first: dict[tuple[str, str], published.PrintedValue] = {}
-    for line in lines:
-        first.setdefault((line["task_id"], line["metric"]), line)
-    titles: list[str] = []
-    for facts in (("task",), ("task", "dataset", "label_fraction"), ("task", "dataset", "label_fraction", "metric"), ("task_id", "metric")):
-        titles = [" ".join(filter(None, (line[fact] for fact in facts))) for line in first.values()]
-        if len(set(titles)) == len(titles):
-            break
-    return [PrintedColumn(task, metric, title) for (task, metric), title in zip(first, titles, strict=True)]
-
-
-def _cell(line: published.PrintedValue, card: PaperCard, table: PaperTable, row: Row | None) -> Cell:
-    facts = {
-        "task": line["task_id"],
-        "metric": line["metric"],
-        "method": line["method"],
-        "pretraining": line["pretraining"],
-        "published": line["value"],
-        "published_half_width": line["half_width_95"],
-        "printed": published.printed(line),
-        "verified": line["verified"],
-        "source": line["source"],
-        "measured": row,
-    }
-    if row is None:
-        return Cell(**facts, why_not="not measured")
-    if row.mean is None:
-        return Cell(**facts, why_not=row.missing)
+def _cell(
+    line: published.PrintedValue, card: PaperCard, printed: published.PrintedTable, measured: Mapping[tuple[Method, str], Row]
+) -> Cell:
+    table = printed.card_of(line)
+    if table is None or not printed.is_compared(line):
+        return Cell(line, compared=False, why_not="listed only" if line["task_id"] else "no task of LOBE")
     metric = card.metrics.get(line["metric"])
+    row = measured.get(((line["method"], line["pretraining"]), line["task_id"]))
+    cell = Cell(line, compared=True, margin=None if metric is None else metric.margin, measured=row)
+    if row is None:
+        return replace(cell, why_not="not measured")
+    if row.cell is None:
+        return replace(cell, why_not=row.missing)
     if metric is None or row.metric not in metric.reported:
-        return Cell(**facts, why_not=f"measured {row.metric}, published {line['metric']}")
+        return replace(cell, why_not=f"measured {row.metric}, published {line['metric']}")
     if line["verified"] == "no":
-        return Cell(**facts, why_not="nobody read the published number in its source")
+        return replace(cell, why_not="nobody read the published number in its source")
     if math.isnan(line["value"]) or line["unit"] != "percent":
-        return Cell(**facts, why_not="the published number is not in per cent")
+        return replace(cell, why_not="the published number is not in per cent")
     spread = published_spread(card.name, table, metric, line)
     difference = _difference(row, line["value"], spread)
     no_interval = "one run" if len(row.values) < 2 else "the published spread is not known"
-    return Cell(
-        **facts,
-        difference=difference,
-        verdict=verdict(difference, metric.margin),
+    word = reproduction_verdict(
+        difference.value,
+        difference.half_width,
+        metric.margin,
+        covers_patients=row.cell.covers_patients,
         lower_bound=spread.lower_bound,
-        why_not="" if difference.half_width is not None else f"no interval: {no_interval}",
     )
+    why_not = "" if difference.half_width is not None else f"no interval: {no_interval}"
+    return replace(cell, difference=difference, verdict=word, lower_bound=spread.lower_bound, why_not=why_not)
 
 
 def _difference(row: Row, value: float, spread: Spread) -> numbers.Difference:
-    """Measured minus published, in points: variances of both sides with Satterthwaite's degrees of freedom; no interval when a side has no
-    spread. The patients' part is the measured side's, since the paper's per-image results are not known."""
-    difference = 100 * numbers.mean(row.values) - value
-    if len(row.values) < 2 or spread.deviation is None or spread.n < 2:
+    """Measured minus published, in points: the runs of both sides and the measured side's patients, since the paper's per-image results are
+    not known. No interval when a side has no spread."""
+    assert row.cell is not None  # an incomplete row is never compared
+    difference = 100 * row.cell.value - value
+    if row.cell.half_width is None or spread.deviation is None or spread.n < 2:
         return numbers.Difference(difference, None)
-    measured = [(100**2 * variance, freedom) for variance, freedom in variance_components(row.values, row.resampled)]
-    return numbers.Difference(difference, half_width([*measured, (spread.deviation**2 / spread.n, spread.n - 1)]))
+    measured = [Level(level.name, 100**2 * level.variance, level.freedom) for level in row.cell.levels]
+    published = Level(RUNS, spread.deviation**2 / spread.n, spread.n - 1)
+    return numbers.Difference(difference, float(two_part_half_width(*two_parts([*measured, published]))))

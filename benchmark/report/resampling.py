@@ -1,47 +1,49 @@
 """How far a run's test score moves with other test patients: its reported metric in resamples of them, from stored statistics.
 
 All runs over the same test patients see the same resamples, so values of several runs can be averaged and subtracted draw by draw. What is
-computed once stays beside the records, under a stamp of the statistics' file. What intervals follow from it: `rows` and `differences`.
+computed once stays beside the records, under a stamp of the statistics' file. What intervals follow from it: `statistics.difference`.
 """
 
 from __future__ import annotations
 
-import math
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark.cards import Record
 from benchmark.metrics.statistics import defines, pooled_metric
 from benchmark.report import stored
-from benchmark.statistics.levels import resampled_variance
-from benchmark.statistics.uncertainty import cluster_bootstrap
+from benchmark.statistics.bootstrap import N_RESAMPLES, cluster_bootstrap
 
-N_RESAMPLES = 200  # for a variance; its square root is then known to about 5 %
-_VERSION = 2  # goes up when the same statistics give other values
+_VERSION = 3  # goes up when the same statistics give other values
+_KEPT = np.dtype("<f4")  # a variance over resamples is known to some per cent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resampled:
-    """The reported metric of one run, or the mean of several, in resamples of the test patients.
+    """The reported metric of runs in resamples of the test patients.
 
     Attributes:
-        values: one per resample, fractions; NaN where a resample leaves the metric undefined.
+        values: (R, n) float32 fractions, a column per run; NaN where a resample leaves the metric undefined.
         test: digest of test images and their patients: equal for what saw the same resamples.
         n_clusters: patients; images where no patient is known.
         by_patient: False where images were resampled.
     """
 
-    values: tuple[float, ...]
+    values: np.ndarray
     test: str
     n_clusters: int
     by_patient: bool
 
     @property
-    def variance(self) -> float | None:
-        """V_patient; None where too many resamples leave the metric undefined."""
-        return resampled_variance(self.values)
+    def mean(self) -> np.ndarray:
+        """(R,) float64, over runs."""
+        averaged: np.ndarray = self.values.mean(axis=1, dtype=np.float64)
+        return averaged
 
 
 def of_record(record: Record, out: stored.Where) -> Resampled | None:
@@ -57,30 +59,24 @@ def of_record(record: Record, out: stored.Where) -> Resampled | None:
     if found is None:
         found = _computed(record.key, metric, out)
         if found is not None:
-            stored.keep(record.key, given, {**vars(found), "values": [None if math.isnan(v) else v for v in found.values]}, out)
+            values = base64.b64encode(found.values.astype(_KEPT).tobytes()).decode()
+            about = {"test": found.test, "n_clusters": found.n_clusters, "by_patient": found.by_patient}
+            stored.keep(record.key, given, {"values": values, **about}, out)
     return found
 
 
-def mean_of(runs: Sequence[Resampled | None]) -> Resampled | None:
-    """The mean over runs, draw by draw; None when a run has no resamples or the runs saw different ones."""
+def together(runs: Sequence[Resampled | None]) -> Resampled | None:
+    """Several runs side by side; None when a run has no resamples or the runs saw different ones."""
     present = [run for run in runs if run is not None]
     if not present or len(present) < len(runs) or len({run.test for run in present}) > 1:
         return None
-    values = tuple(math.fsum(draw) / len(draw) for draw in zip(*(run.values for run in present), strict=True))
-    return Resampled(values, present[0].test, present[0].n_clusters, present[0].by_patient)
-
-
-def difference_of(first: Resampled | None, second: Resampled | None) -> Resampled | None:
-    """First minus second, draw by draw: the paired bootstrap. None unless both saw the same resamples."""
-    if first is None or second is None or first.test != second.test:
-        return None
-    values = tuple(a - b for a, b in zip(first.values, second.values, strict=True))
-    return Resampled(values, first.test, first.n_clusters, first.by_patient)
+    one = present[0]
+    return Resampled(np.concatenate([run.values for run in present], axis=1), one.test, one.n_clusters, one.by_patient)
 
 
 def _of_json(known: dict[str, Any]) -> Resampled | None:
     try:
-        values = tuple(math.nan if v is None else float(v) for v in known["values"])
+        values = np.frombuffer(base64.b64decode(known["values"], validate=True), _KEPT).astype(np.float32)[:, None]
         found = Resampled(values, str(known["test"]), int(known["n_clusters"]), bool(known["by_patient"]))
     except (ValueError, KeyError, TypeError):
         return None
@@ -91,5 +87,5 @@ def _computed(key: str, metric: str, out: Path) -> Resampled | None:
     images = stored.read(key, metric, out)
     if not defines(images.statistics, metric):
         return None
-    values = cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters, N_RESAMPLES)
-    return Resampled(tuple(values.tolist()), images.test, images.n_clusters, images.by_patient)
+    values = cluster_bootstrap(pooled_metric(images.statistics, metric), images.clusters)
+    return Resampled(values.astype(np.float32)[:, None], images.test, images.n_clusters, images.by_patient)

@@ -13,10 +13,12 @@ from benchmark.cards import Contamination, Experiment, Job, Record
 from benchmark.report import numbers
 from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled
-from benchmark.statistics.uncertainty import FEWEST_CLUSTERS, distinct_runs
+from benchmark.statistics.difference import Cell
+from benchmark.statistics.levels import distinct_runs
+from benchmark.statistics.testable import FEWEST_CLUSTERS
 
 if TYPE_CHECKING:
-    from benchmark.report.rows import Run
+    from benchmark.report.gathering import Run
 
 LIMITED = "limited run: never ranked, never beside published numbers"
 PARTIAL = "partial release ({}): never ranked, never beside published numbers"
@@ -26,6 +28,8 @@ CONTAMINATION_UNKNOWN = "pretraining data unknown: counts as having seen these i
 WITHHELD = "text withheld: the dataset's agreement lets no per-image detail into a report; the record holds it"
 
 RUNS_ONLY = "interval covers runs only, not the choice of test patients: no per-image statistics, or too few positives to resample"
+NOT_RESAMPLED = "no interval: nothing but test patients is drawn, and there are no per-image statistics or too few positives to resample"
+ONE_RUN = "one run: no interval"
 BY_IMAGE = "patients unknown: the interval resamples test images"
 
 
@@ -35,10 +39,11 @@ def warnings_about(
     records: Sequence[Record],
     runs: Sequence[Run],
     spread: Resampled | None,
+    cell: Cell | None,
     *,
+    drawn: bool,
     scale: str,
     phantom: bool,
-    complete: bool,
 ) -> Iterable[str]:
     """All warnings of one row.
 
@@ -46,8 +51,9 @@ def warnings_about(
         experiment: what its runs share.
         jobs, records: of the row, its search for a learning rate included.
         runs: its final runs on record.
-        spread: the mean over runs in resamples of the test patients.
-        complete: every expected run is there.
+        spread: the runs in resamples of the test patients.
+        cell: its mean with what the interval covers; None where a run is missing.
+        drawn: another run would draw something anew.
     """
     if phantom:
         yield PHANTOM
@@ -65,10 +71,10 @@ def warnings_about(
         yield f"pretraining overlaps this dataset: {known.value}"
     yield from repetition_warnings(runs)
     yield from changed_file_warnings(records)
-    if complete and len(runs) == 1:
-        yield "one run: no interval"
-    elif complete:
-        yield from interval_warnings(spread)
+    if cell is not None and drawn and len(runs) == 1:
+        yield ONE_RUN
+    elif cell is not None:
+        yield from interval_warnings(spread, cell)
     yield from sorted({warning for record in records for warning in warnings_of(record)})
 
 
@@ -88,9 +94,9 @@ def warnings_of(record: Record) -> tuple[str, ...]:
     return tuple(one_line(warning) for warning in record.warnings)
 
 
-def interval_warnings(spread: Resampled | None) -> Iterable[str]:
-    if spread is None or spread.variance is None:
-        yield RUNS_ONLY
+def interval_warnings(spread: Resampled | None, cell: Cell) -> Iterable[str]:
+    if spread is None or not cell.covers_patients:
+        yield RUNS_ONLY if cell.levels else NOT_RESAMPLED
         return
     if not spread.by_patient:
         yield BY_IMAGE

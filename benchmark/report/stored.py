@@ -1,14 +1,14 @@
-"""Per-image statistics beside the records: what a report resamples and exchanges. Read once a run, and kept as small as its metric allows.
+"""Per-image statistics beside the records: what a report resamples. Read once a run, and kept as small as its metric allows.
 
-What follows from them lives in `resampling` and `exchange`; so that neither reads large files again, both keep what they computed in the
-output folder under a stamp of the files' sizes and times.
+What follows from them lives in `resampling`; so that no report reads large files again, it keeps what it computed in the output folder
+under a stamp of the files' sizes and times.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,14 @@ class TestedImages:
         clusters: patient of each image; an image without a known patient stands for itself.
         test: digest of images and patients: equal for what can be compared image by image.
         by_patient: False where no patient is known.
+        facts: "view", "sex", "age_decade" -> a text per image, None where unknown.
     """
 
     statistics: Statistics
     clusters: tuple[str, ...]
     test: str
     by_patient: bool
+    facts: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
     @property
     def n_clusters(self) -> int:
@@ -105,7 +107,9 @@ def _read(path: Path, size: int, mtime_ns: int, metric: str) -> TestedImages:
     found = read_statistics(path, metric)
     clusters = _clusters(found.ids, found.patients)
     test = digest_of([list(found.ids), clusters])
-    return TestedImages(reduced_to(found.statistics, metric), clusters, test, any(patient is not None for patient in found.patients))
+    return TestedImages(
+        reduced_to(found.statistics, metric), clusters, test, any(patient is not None for patient in found.patients), found.facts
+    )
 
 
 def _clusters(ids: Sequence[str], patients: Sequence[str | None]) -> tuple[str, ...]:

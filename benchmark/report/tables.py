@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NO_RANKING = "Backbones stand in alphabetical order, untrained ones first; the order is no ranking."
 INTERVAL = (
-    "Test score in per cent, mean ± half width of the 95 % t interval. It covers training runs and the choice of test patients; "
+    "Test score in per cent, mean ± half width of the 95 % interval. It covers training runs and the choice of test patients; "
     "a warning names the rows where it covers runs only or resamples images."
 )
 
@@ -34,6 +34,7 @@ ANCHORS = (
     "An empty prediction scores 0 at detection."
 )
 
+NOTED = ("identical", "pretraining", "choice uncertain", "learning rate on the edge")  # warnings that a terminal shows, up to their colon
 _ENCODERS = {"frozen": "frozen", "finetune": "fine-tuned"}
 
 # Column of the CSV and key of the JSON -> its value; values in per cent are unrounded.
@@ -60,12 +61,21 @@ _EXPORTED: dict[str, Callable[[Row], Any]] = {
     "mean_percent": lambda row: _percent(row.mean),
     "half_width_95_percent": lambda row: _percent(row.half_width),
     "interval_covers": lambda row: row.covers,
+    "interval_levels": lambda row: [] if row.cell is None else [level.name for level in row.cell.levels],
     "text": lambda row: row.text,
     "missing": lambda row: row.missing,
     "warnings": lambda row: list(row.warnings),
     "run_values_percent": lambda row: [_percent(run.value) for run in row.runs],
     "keys": lambda row: [run.key for run in row.runs],
     "custom": lambda row: list(row.custom),
+    "contamination": lambda row: row.contamination,
+    "track": lambda row: row.track,
+    "geometry": lambda row: row.geometry,
+    "train_images": lambda row: row.n_images.get("train"),
+    "seconds": lambda row: None if row.cost is None else row.cost.seconds,
+    "encoder_parameters": lambda row: None if row.cost is None else row.cost.encoder_parameters,
+    "trained_parameters": lambda row: None if row.cost is None else row.cost.trained_parameters,
+    "encoder_macs": lambda row: None if row.cost is None else row.cost.encoder_macs,
 }
 
 
@@ -88,8 +98,16 @@ class Column:
         return f"{self.dataset} · {head_text(self.head)}"
 
     @property
+    def head_title(self) -> str:
+        return head_text(self.head)
+
+    @property
+    def encoder_title(self) -> str:
+        return encoder_text(self.encoder)
+
+    @property
     def short(self) -> str:
-        parts = (_ENCODERS.get(self.encoder, self.encoder), self.fraction_text, split_text(self.split))
+        parts = (encoder_text(self.encoder), self.fraction_text, split_text(self.split))
         return " · ".join(part for part in parts if part)
 
 
@@ -121,6 +139,21 @@ class Board:
     @cached_property
     def random_backbones(self) -> set[str]:
         return {row.label for row in self.rows if row.random}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Label of a line -> its backbone, without what tells it from its variants."""
+        return {row.label: row.backbone for row in self.rows}
+
+    def choices(self) -> dict[str, list[str]]:
+        """What columns can be chosen by; what all of them share is left out."""
+        found = {
+            "dataset": [column.dataset for column in self.columns],
+            "head": [column.head_title for column in self.columns],
+            "encoder": [column.encoder_title for column in self.columns],
+            "labels": [column.fraction_text for column in self.columns],
+        }
+        return {name: list(dict.fromkeys(values)) for name, values in found.items() if len(set(values)) > 1}
 
     def groups(self) -> list[tuple[str, list[Column]]]:
         """Columns by dataset and head, in order."""
@@ -183,12 +216,25 @@ def boards(rows: Iterable[Row]) -> list[Board]:
     grouped: dict[tuple[bool, str, str], list[Row]] = {}
     for row in rows:
         grouped.setdefault((row.phantom, row.scale, row.protocol), []).append(row)
-    return [_board(*key, members) for key, members in sorted(grouped.items())]
+    return [board(*key, members) for key, members in sorted(grouped.items())]
+
+
+def board(phantom: bool, scale: str, protocol: str, rows: Sequence[Row]) -> Board:
+    """Of rows that share all three."""
+    cells = {(row.label, _column(row)): row for row in rows}
+    random = {row.label for row in rows if row.random}
+    labels = sorted({row.label for row in rows}, key=lambda label: (label not in random, label.lower()))
+    columns = tuple(dict.fromkeys(_column(row) for row in rows))
+    return Board(protocol, scale, phantom, columns, tuple(labels), cells)
 
 
 def split_text(split: str) -> str:
     """How a title names a split: not at all where it is LoVT's, as in the paper."""
     return "" if split == LOVT_SPLIT else f"{split} split"
+
+
+def encoder_text(encoder: str) -> str:
+    return _ENCODERS.get(encoder, encoder)
 
 
 def head_text(head: str) -> str:
@@ -241,7 +287,7 @@ def to_rich(rows: Sequence[Row], *, title: str = "Results") -> Table:
         notes = [row.missing] if row.missing else []
         notes += [f"custom {', '.join(row.custom)}"] * bool(row.custom)
         notes += ["baseline"] * row.random + ["phantom"] * row.phantom + ["limited"] * (row.scale == "limited")
-        notes += [w.partition(":")[0] for w in row.warnings if w.startswith(("identical", "pretraining"))]
+        notes += [w.partition(":")[0] for w in row.warnings if w.startswith(NOTED)]
         table.add_row(
             Text("" if place == previous else " · ".join(filter(None, (row.task, split_text(row.split))))),
             Text(row.label),
@@ -289,14 +335,6 @@ def anchor_dicts(rows: Iterable[Row]) -> list[dict[str, Any]]:
         for name in board.anchors
         for value in board.anchor(name, column)
     ]
-
-
-def _board(phantom: bool, scale: str, protocol: str, rows: list[Row]) -> Board:
-    cells = {(row.label, _column(row)): row for row in rows}
-    random = {row.label for row in rows if row.random}
-    labels = sorted({row.label for row in rows}, key=lambda label: (label not in random, label.lower()))
-    columns = tuple(dict.fromkeys(_column(row) for row in rows))
-    return Board(protocol, scale, phantom, columns, tuple(labels), cells)
 
 
 def _column(row: Row) -> Column:

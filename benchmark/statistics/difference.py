@@ -35,7 +35,7 @@ class Scores:
 
     Attributes:
         runs: (n,) float64 score of each run, in the metric's unit; of a recipe, each checkpoint's mean over runs.
-        resampled: (R, n) float64 score of each run in resamples of the test patients, the same draws for every method on the task; NaN
+        resampled: (R, n) float score of each run in resamples of the test patients, the same draws for every method on the task; NaN
             where a resample leaves the metric undefined. None without statistics per image.
         n_clusters: test patients, or images where patients are unknown; None without `resampled`.
         n_with_finding: of these, how many show the finding; None where unknown.
@@ -188,7 +188,9 @@ def _levels_of_one(scores: Scores) -> list[Level] | None:
         raise UsageError("A cell needs a run.")
     if scores.drawn and len(scores.runs) < 2:
         return None
-    return _own(scores) + _patients(None if scores.resampled is None else scores.resampled.mean(axis=1), scores.n_clusters)
+    return _own(scores) + _patients(
+        None if scores.resampled is None else scores.resampled.mean(axis=1, dtype=np.float64), scores.n_clusters
+    )
 
 
 def _levels_of_two(first: Scores, second: Scores, seeds: Seeds) -> list[Level] | None:
@@ -204,7 +206,7 @@ def _levels_of_two(first: Scores, second: Scores, seeds: Seeds) -> list[Level] |
                 f"Two methods are compared on the same resamples of the same patients; the first has {len(first.resampled)} of "
                 f"{first.n_clusters}, the second {len(second.resampled)} of {second.n_clusters}. Resample both anew from one list."
             )
-        resampled = first.resampled.mean(axis=1) - second.resampled.mean(axis=1)
+        resampled = first.resampled.mean(axis=1, dtype=np.float64) - second.resampled.mean(axis=1, dtype=np.float64)
     return _drawn(drawn, seeds) + _patients(resampled, first.n_clusters)
 
 
@@ -259,6 +261,6 @@ def _both(first: Scores, second: Scores, seeds: Seeds) -> float | None:
 def _interaction(resampled: np.ndarray) -> float | None:
     """Variance of the mean over runs that comes from each run's own errors on patients, of (R, n) scores."""
     n_runs = resampled.shape[1]
-    each = [resampled_variance(run) for run in (resampled - resampled.mean(axis=1, keepdims=True)).T]
+    each = [resampled_variance(run) for run in (resampled - resampled.mean(axis=1, keepdims=True, dtype=np.float64)).T]
     known = [variance for variance in each if variance is not None]
     return sum(known) / (n_runs * (n_runs - 1)) if len(known) == n_runs else None

@@ -7,7 +7,6 @@ headlines alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,20 +14,6 @@ import numpy as np
 from benchmark.errors import UsageError
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class TaskTest:
-    """A test of one row against the named reference, at one task of a suite."""
-
-    row: str
-    reference: str
-    track: str
-    task: str
-
-    @property
-    def family(self) -> tuple[str, str, str]:
-        return self.row, self.reference, self.track
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -53,11 +38,6 @@ def holm_by_family(p_values: Mapping[Key, float | None], family_of: Callable[[Ke
             families.setdefault(family_of(key), {})[key] = p
     found = {key: p for family in families.values() for key, p in zip(family, holm(list(family.values())), strict=True)}
     return {key: found.get(key) for key in p_values}
-
-
-def holm_against_reference(p_values: Mapping[TaskTest, float | None]) -> dict[TaskTest, float | None]:
-    """Adjusted p of rows against their named reference: one family per (row, reference, track), over the suite's tasks."""
-    return holm_by_family(p_values, lambda test: test.family)
 
 
 def holm_all_pairs(p_values: np.ndarray) -> np.ndarray:

@@ -6,8 +6,9 @@ collection of images weigh more. Differences of headlines are taken run by run a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from benchmark.errors import UsageError
 from benchmark.statistics.levels import PATIENTS, RUNS, Level, Seeds, two_parts
 from benchmark.statistics.panel import Panel
 from benchmark.statistics.testable import why_untested
-from benchmark.statistics.two_part import satterthwaite, satterthwaite_of_many, two_part_half_width, two_part_p
+from benchmark.statistics.two_part import Components, satterthwaite, satterthwaite_of_many, two_part_half_width, two_part_p
+
+Shape = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int, int], ...]]
 
 Z_LIMIT = 3.0
 MOST_CLIPPED = 0.25  # share of a row's cells; beyond it the panel's scale does not reach the row
@@ -32,7 +35,8 @@ class Measured:
         runs: (n,) score of each run, or of each checkpoint's mean over runs.
         resampled: (R,) mean over runs in resamples of the patients, the same draws for all tasks and rows; undefined nowhere.
         n_patients: in the list that is resampled.
-        patients: name of that list, where several datasets share patients and so draws; empty for the dataset's own.
+        patients: name of a list that several datasets have patients of; empty for the dataset's own.
+        drawn: another run would draw something anew; False for the one evaluation of fixed weights.
     """
 
     dataset: str
@@ -40,6 +44,7 @@ class Measured:
     resampled: np.ndarray
     n_patients: int
     patients: str = ""
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ class Headline:
         by_task: z = (mean score - panel median) / panel IQR, turned where lower is better, clipped to +-3.
         by_dataset: mean z over the tasks of a dataset.
         value: mean of `by_dataset` over the datasets of a source, then over sources.
-        runs: dataset -> (n,) its share of the headline in each run; a clipped task is held at 0.
+        runs: dataset -> (n,) its share of the headline in each run, a clipped task held at 0; without datasets on which nothing is drawn.
         resampled: list of patients -> (R,) its share of the headline in resamples, each z clipped.
-        n_patients: list of patients -> their number.
+        n_patients: list of patients -> their number; the smallest that a dataset has of a list.
     """
 
     by_task: dict[str, float]
@@ -72,6 +77,12 @@ class Headline:
         return self.n_clipped > MOST_CLIPPED * len(self.by_task)
 
     @property
+    def shape(self) -> Shape:
+        """What two headlines must have in common to be subtracted: (dataset, runs), and (list, its patients, resamples)."""
+        of_runs = tuple((name, len(each)) for name, each in sorted(self.runs.items()))
+        return of_runs, tuple((name, n, len(self.resampled[name])) for name, n in sorted(self.n_patients.items()))
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """V_seed = sum over datasets of s^2 / n, V_patient = sum over lists of patients of the variance over resamples; both of the shares.
 
@@ -82,10 +93,17 @@ class Headline:
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % interval over runs and patients; None off scale, and for one run."""
-        if self.off_scale or min(map(len, self.runs.values())) < 2:
-            return None
-        return float(two_part_half_width(*two_parts(self.levels)))
+        """One of `half_widths`."""
+        return half_widths([self])[0]
+
+
+def half_widths(headlines: Sequence[Headline]) -> list[float | None]:
+    """Of the 95 % intervals over runs and patients, all at once; None off scale, and for one run."""
+    told = [i for i, one in enumerate(headlines) if not one.off_scale and min(map(len, one.runs.values()), default=2) >= 2]
+    parts = np.array([two_parts(headlines[i].levels) for i in told], np.float64).reshape(-1, 2, 2)
+    found = two_part_half_width((parts[:, 0, 0], parts[:, 0, 1]), (parts[:, 1, 0], parts[:, 1, 1]))
+    known = dict(zip(told, found.tolist(), strict=True))
+    return [known.get(i) for i in range(len(headlines))]
 
 
 @dataclass(frozen=True)
@@ -94,23 +112,35 @@ class Pairs:
 
     Attributes:
         values: (K, K) row minus column.
-        half_widths: (K, K) of the 95 % intervals; NaN where there is no p, 0 on the diagonal.
         p_values: (K, K) two-part p, unadjusted, symmetric, 1 on the diagonal. 1 also for two rows off scale on one side: nothing is known
             of their order. NaN everywhere where nothing is tested.
         untested: why nothing is tested; empty where something is.
+        of_runs, of_patients: variance and degrees of freedom of each pair above the diagonal; None where nothing is tested.
     """
 
     values: np.ndarray
-    half_widths: np.ndarray
     p_values: np.ndarray
     untested: str
+    of_runs: Components | None = None
+    of_patients: Components | None = None
+
+    @cached_property
+    def half_widths(self) -> np.ndarray:
+        """(K, K) of the 95 % intervals; NaN where nothing is known, 0 on the diagonal. Takes ten times as long as the p-values."""
+        if self.of_runs is None or self.of_patients is None:
+            return np.full(self.values.shape, np.nan)
+        upper = np.triu_indices(len(self.values), k=1)
+        found = np.zeros(self.values.shape)
+        found[upper] = two_part_half_width(self.of_runs, self.of_patients)
+        found.T[upper] = found[upper]
+        return found
 
 
-def why_no_headline(measured: Mapping[str, Measured], panel: Panel, seen: Mapping[str, Contamination] | None = None) -> str:
+def why_no_headline(measured: Collection[str], panel: Panel, seen: Mapping[str, Contamination] | None = None) -> str:
     """A sentence that names what a row lacks for a headline; empty where it lacks nothing.
 
     Args:
-        measured: task -> complete cell.
+        measured: tasks with a complete cell.
         seen: task -> what pretraining saw of the task's dataset; what is left out was not seen. Images, labels and unknown count as seen.
     """
     missing = [task for task in panel.by_task if task not in measured]
@@ -163,17 +193,18 @@ def headline(
         one = measured[tasks[0]]
         patients = one.patients or dataset
         for other in (measured[task] for task in tasks):
-            if (len(other.runs), other.n_patients, other.patients or dataset) != (len(one.runs), one.n_patients, patients):
+            if (len(other.runs), other.n_patients, other.patients, other.drawn) != (len(one.runs), one.n_patients, one.patients, one.drawn):
                 raise UsageError(f"The tasks {', '.join(tasks)} of {dataset} differ in their number of runs or in their test patients.")
-        if n_patients.setdefault(patients, one.n_patients) != one.n_patients:
-            raise UsageError(f"The list of patients {patients!r} has {n_patients[patients]} of them, but {one.n_patients} in {dataset}.")
+        n_patients[patients] = min(one.n_patients, n_patients.get(patients, one.n_patients))
         shares = []
         for task in tasks:
             each, drawn = (panel.by_task[task].z(scores) for scores in (measured[task].runs, measured[task].resampled))
             by_task[task] = float(np.clip(each.mean(), -Z_LIMIT, Z_LIMIT))
             shares.append((each if abs(by_task[task]) < Z_LIMIT else np.zeros(len(each)), np.clip(drawn, -Z_LIMIT, Z_LIMIT)))
-        runs[dataset], of_dataset = (weights[dataset] * np.mean(each, axis=0) for each in zip(*shares, strict=True))
-        resampled[patients] = resampled.get(patients, 0) + of_dataset
+        of_runs, of_patients = (weights[dataset] * np.mean(each, axis=0) for each in zip(*shares, strict=True))
+        if one.drawn:
+            runs[dataset] = of_runs
+        resampled[patients] = resampled.get(patients, 0) + of_patients
     by_task = {task: by_task[task] for task in panel.by_task}
     by_dataset = {dataset: float(np.mean([by_task[task] for task in tasks])) for dataset, tasks in tasks_of.items()}
     value = sum(weights[dataset] * z for dataset, z in by_dataset.items())
@@ -194,33 +225,31 @@ def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
     values = np.array([one.value for one in headlines])
     table = values[:, None] - values[None, :]
     if n_rows == 0:
-        return Pairs(table, table, table, "")
+        return Pairs(table, table, "")
     first = headlines[0]
     for one in headlines:
-        if _shape(one) != _shape(first):
+        if one.shape != first.shape:
             raise UsageError(
-                f"Headlines are compared over the same datasets, runs, patients and resamples; one row has {_shape(first)}, "
-                f"another {_shape(one)}."
+                f"Headlines are compared over the same datasets, runs, patients and resamples; one row has {first.shape}, "
+                f"another {one.shape}."
             )
-    n_runs = min(map(len, first.runs.values()))
+    n_runs = min(map(len, first.runs.values()), default=None)
     untested = why_untested(n_runs, min(first.n_patients.values()), None)
     if untested:
-        nothing = np.full(table.shape, np.nan)
-        return Pairs(table, nothing, nothing, untested)
+        return Pairs(table, np.full(table.shape, np.nan), untested)
 
     upper = np.triu_indices(n_rows, k=1)
     drawn = [component for dataset in first.runs for component in _run_parts(np.stack([one.runs[dataset] for one in headlines]), seeds)]
     patient = [(_variance_of_pairs(np.stack([one.resampled[name] for one in headlines])), n - 1) for name, n in first.n_patients.items()]
-    of_runs, of_patients = satterthwaite_of_many(drawn), satterthwaite_of_many(patient)
-    p_values, half_widths = np.ones(table.shape), np.zeros(table.shape)
+    nothing_drawn = (np.zeros(len(upper[0])), 1)
+    of_runs, of_patients = satterthwaite_of_many(drawn or [nothing_drawn]), satterthwaite_of_many(patient)
+    p_values = np.ones(table.shape)
     p_values[upper] = two_part_p(table[upper], of_runs, of_patients)
-    half_widths[upper] = two_part_half_width(of_runs, of_patients)
     off = np.array([np.sign(one.value) if one.off_scale else 0 for one in headlines])
     unknown = ((off[:, None] * off[None, :]) > 0)[upper]
     p_values[upper] = np.where(unknown, 1.0, p_values[upper])
-    half_widths[upper] = np.where(unknown, np.nan, half_widths[upper])
-    p_values.T[upper], half_widths.T[upper] = p_values[upper], half_widths[upper]
-    return Pairs(table, half_widths, p_values, "")
+    p_values.T[upper] = p_values[upper]
+    return Pairs(table, p_values, "", (np.where(unknown, np.nan, of_runs[0]), of_runs[1]), of_patients)
 
 
 def _weights(datasets: Sequence[str], sources: Mapping[str, str]) -> dict[str, float]:
@@ -231,19 +260,12 @@ def _weights(datasets: Sequence[str], sources: Mapping[str, str]) -> dict[str, f
 
 
 def _levels(runs: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], n_patients: Mapping[str, int]) -> tuple[Level, ...]:
-    if min(map(len, runs.values())) < 2:
+    if min(map(len, runs.values()), default=2) < 2:
         raise UsageError("The variance over runs needs at least two runs of every task.")
     seed = [(float(np.var(each, ddof=1)) / len(each), len(each) - 1) for each in runs.values()]
     patient = [(float(np.var(drawn, ddof=1)), n_patients[name] - 1) for name, drawn in resampled.items()]
-    return Level(RUNS, *satterthwaite(seed)), Level(PATIENTS, *satterthwaite(patient))
-
-
-def _shape(one: Headline) -> dict[str, tuple]:
-    """What two headlines must have in common to be subtracted."""
-    return {
-        "runs": tuple((name, len(each)) for name, each in sorted(one.runs.items())),
-        "patients": tuple((name, n, len(one.resampled[name])) for name, n in sorted(one.n_patients.items())),
-    }
+    of_runs = (Level(RUNS, *satterthwaite(seed)),) if seed else ()
+    return (*of_runs, Level(PATIENTS, *satterthwaite(patient)))
 
 
 def _run_parts(runs: np.ndarray, seeds: Seeds) -> list[tuple[np.ndarray, int]]:

@@ -5,7 +5,6 @@ A number carries a list of levels, so that a study which draws one thing more ad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -103,10 +102,15 @@ def checkpoints_level(means: Sequence[float]) -> Level:
     return Level(CHECKPOINTS, *run_component(means))
 
 
+def distinct_runs(values: Sequence[float]) -> list[float]:
+    """The values without repetitions, in order: identical runs are one run counted twice and shrink an interval for nothing."""
+    return list(dict.fromkeys(values))
+
+
 def resampled_variance(values: Sequence[float] | np.ndarray) -> float | None:
     """Sample variance of the defined values; None with fewer than two, or where more than one in twenty is undefined (NaN)."""
-    kept = [v for v in np.asarray(values, np.float64).tolist() if not math.isnan(v)]
-    if len(kept) < 2 or len(kept) < (1 - MOST_UNDEFINED) * len(values):
+    given = np.asarray(values, np.float64)
+    kept = given[~np.isnan(given)]
+    if len(kept) < 2 or len(kept) < (1 - MOST_UNDEFINED) * len(given):
         return None
-    centre = math.fsum(kept) / len(kept)
-    return math.fsum((v - centre) ** 2 for v in kept) / (len(kept) - 1)
+    return float(kept.var(ddof=1))

@@ -1,63 +1,21 @@
 """The reference panel of a leaderboard version: median and spread of each task's scores.
 
-Frozen with the version, so that no entrant moves another's headline.
+Frozen with the version, so that no entrant moves another's headline. How it is stored: `benchmark.cards.panels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
+from benchmark.cards.panels import Panel as Panel
+from benchmark.cards.panels import PanelScale as PanelScale
 from benchmark.errors import UsageError
 
 SMALLEST_PANEL = 8
 FEWEST_RELIABLE = 0.7  # a task of less reliability orders the panel mostly by chance and stays out of the headline
-
-
-@dataclass(frozen=True)
-class PanelScale:
-    """Scale of one task.
-
-    Attributes:
-        median, iqr: of the panel's mean scores, in the metric's unit.
-        rises: higher scores are better.
-    """
-
-    median: float
-    iqr: float
-    rises: bool = True
-
-    def z(self, scores: np.ndarray) -> np.ndarray:
-        """Distance from the panel's median in units of its spread, positive for better; the shape of `scores`, not clipped."""
-        units = (np.asarray(scores, np.float64) - self.median) / self.iqr
-        return units if self.rises else -units
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What a leaderboard version measures by.
-
-    Attributes:
-        by_task: task -> scale; exactly the tasks that a headline averages.
-        rows: names of the reference backbones, without untrained ones.
-    """
-
-    by_task: Mapping[str, PanelScale]
-    rows: tuple[str, ...]
-
-    def only(self, tasks: Collection[str]) -> Panel:
-        """The same scales for some of the tasks, as for a row that has seen the images of the others.
-
-        Raises:
-            UsageError: a task that the panel does not have.
-        """
-        strange = sorted(set(tasks) - set(self.by_task))
-        if strange:
-            raise UsageError(f"The panel has no scale for {', '.join(strange)}; it has {', '.join(self.by_task)}.")
-        return Panel(MappingProxyType({task: scale for task, scale in self.by_task.items() if task in tasks}), self.rows)
 
 
 def panel_scale(scores: Sequence[float], *, rises: bool = True) -> PanelScale:

@@ -6,7 +6,7 @@ leaderboard tests every pair of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,7 @@ _LEFT_OUT = 1e-11  # share of p beyond the outermost nodes
 _ROWS_AT_ONCE = 4096
 _MOST_FREEDOM = 1e7  # a Student t with more is a normal distribution in all digits that count
 _LEAST = 1e-280
+_CLOSE = 1e-9  # of log p, where a half width is found
 
 
 def satterthwaite(components: Sequence[Component]) -> Component:
@@ -106,8 +107,8 @@ def two_part_half_width(first: Components, second: Components, level: float = LE
     low = np.maximum(*(_quantile(v, f, 2 * level) for v, f in ((v_first, f_first), (v_second, f_second))))
     high = np.add(*(_quantile(v, f, level / 2) for v, f in ((v_first, f_first), (v_second, f_second))))
 
-    def above(size: np.ndarray) -> np.ndarray:
-        return np.log(two_part_p(size, (v_first, f_first), (v_second, f_second)) / level)
+    def above(size: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.log(two_part_p(size, (v_first[rows], f_first[rows]), (v_second[rows], f_second[rows])) / level)
 
     found[both] = _falling_root(above, low, high)
     return found.reshape(shape)
@@ -145,13 +146,21 @@ def _quantile(variance: np.ndarray, freedom: np.ndarray, level: float) -> np.nda
     return np.sqrt(variance) * special.stdtrit(np.minimum(freedom, _MOST_FREEDOM), 1 - level / 2)
 
 
-def _falling_root(function, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Zeros of a falling function in [low, high], all at once: false position that halves the value of an end that stays (Illinois)."""
-    at_low, at_high = function(low), function(high)
+def _falling_root(function: Callable[[np.ndarray, np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Zeros of falling functions in [low, high], all at once: false position that halves the value of an end that stays (Illinois).
+
+    Args:
+        function: (points, rows) -> values of the functions of these rows; a row that is found is not asked again.
+    """
+    found = low.copy()
+    rows = np.arange(len(low))
+    at_low, at_high = function(low, rows), function(high, rows)
     side = np.zeros(len(low))
     for _ in range(60):
+        if not len(rows):
+            break
         point = np.where(at_low > at_high, (low * at_high - high * at_low) / (at_high - at_low), low)
-        value = function(point)
+        value = function(point, rows)
         right = value > 0  # the zero lies right of the point
         at_low, at_high = (
             np.where(right, value, np.where(side < 0, at_low / 2, at_low)),
@@ -159,6 +168,7 @@ def _falling_root(function, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         )
         low, high = np.where(right, point, low), np.where(right, high, point)
         side = np.where(right, 1.0, -1.0)
-        if np.all((np.abs(value) < 1e-10) | (high - low <= 1e-13 * high)):
-            break
-    return point
+        found[rows] = point
+        left = (np.abs(value) >= _CLOSE) & (high - low > 1e-13 * high)
+        rows, low, high, at_low, at_high, side = (each[left] for each in (rows, low, high, at_low, at_high, side))
+    return found

@@ -7,6 +7,7 @@ from typing import Literal
 from benchmark.statistics.two_part import LEVEL
 
 Verdict = Literal["higher", "lower", "not told apart", "equivalent", "not tested"]
+ReproductionVerdict = Literal["equivalent", "different", "undecided"]
 
 
 def verdict(
@@ -35,6 +36,22 @@ def verdict(
     if adjusted_p > LEVEL or value == 0:
         return "not told apart"
     return "higher" if value > 0 else "lower"
+
+
+def reproduction_verdict(
+    value: float, half_width: float | None, margin: float, *, covers_patients: bool, lower_bound: bool
+) -> ReproductionVerdict:
+    """The word for measured minus published.
+
+    "equivalent" as `is_equivalent`; "different" where the 95 % interval lies wholly beyond the margin; "undecided" otherwise, and without
+    an interval. No p decides: that two numbers are not exactly alike was known before.
+
+    Args:
+        value, half_width, margin, covers_patients, lower_bound: as for `is_equivalent`.
+    """
+    if is_equivalent(value, half_width, margin, covers_patients=covers_patients, lower_bound=lower_bound):
+        return "equivalent"
+    return "different" if half_width is not None and abs(value) - half_width > margin else "undecided"
 
 
 def is_equivalent(value: float, half_width: float | None, margin: float, *, covers_patients: bool, lower_bound: bool) -> bool:

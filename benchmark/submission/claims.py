@@ -134,7 +134,9 @@ def _planned(
     task: str, protocol: str, backbone: str, dataset: str, device_type: Literal["cpu", "cuda"], threads: int
 ) -> dict[str, frozenset[str]]:
     """Runs that cards plan for a backbone and a dataset (the JSON of their references): key -> keys of the search it waits for."""
-    named, ref = NamedBackbone("", BackboneRef.model_validate_json(backbone)), DatasetRef.model_validate_json(dataset)
+    ref = DatasetRef.model_validate_json(dataset)
+    # Under a native geometry the frame is the backbone's own input size, which its job alone says.
+    named = NamedBackbone("", BackboneRef.model_validate_json(backbone), input_size=ref.frame_size)
     settings = Settings(device_type=device_type, threads=threads)
     try:
         jobs = plan([registry.task(task)], [named], {ref.name: ref}, registry.protocol(protocol), settings, registry.prompts())

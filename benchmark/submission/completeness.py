@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark import registry
 from benchmark.cards import Record, Role, TaskCard, canonical_json
-from benchmark.plan import BASE_SEED, select_learning_rate
+from benchmark.rate_search import BASE_SEED, beyond, choice_of, chosen, is_out, try_of
 
 Group = tuple[str, str, str, str, int]  # backbone's label and digest, task, protocol, version of the task
 
@@ -44,11 +44,8 @@ def odd_runs(records: Sequence[Record]) -> list[str]:
             experiment = record.job.experiment
             if experiment.words is None and experiment.head_seed != BASE_SEED + record.job.labels.run:
                 found.append(f"{label} on {task}: run {record.job.labels.run_number} has the seed of another run.")
-            if (best := _best_rate(record, by_key)) is not None and record.learning_rate != best:
-                found.append(
-                    f"{label} on {task}: run {record.job.labels.run_number} trained with {record.learning_rate:g}, "
-                    f"the search gives {best:g}."
-                )
+            if fault := _fault_of_rate(record, by_key):
+                found.append(f"{label} on {task}: run {record.job.labels.run_number} trained with {record.learning_rate:g}, {fault}.")
     return found
 
 
@@ -82,19 +79,20 @@ def _n_runs(task: TaskCard | None, members: Sequence[Record]) -> int:
     return 1 if task.words is not None and fixed else task.runs
 
 
-def _best_rate(record: Record, by_key: Mapping[str, Record]) -> float | None:
-    """The rate that a whole search on record gives by the papers' rule; None where the search is not there or follows another rule."""
+def _fault_of_rate(record: Record, by_key: Mapping[str, Record]) -> str:
+    """Why a whole search on record does not give the rate of a run, as a clause; empty where it does, or the search is not known."""
     searched = [by_key[key] for key in record.job.depends_on if key in by_key]
-    experiment, grid = record.job.experiment, record.job.experiment.recipe.grid
-    plain = (
-        getattr(experiment.switches, "selection", "one-seed") == "one-seed" and getattr(experiment.switches, "grid_edge", "kept") == "kept"
-    )
-    values = {
-        one.job.experiment.learning_rate: one.validation[experiment.select] for one in searched if experiment.select in one.validation
-    }
-    if not plain or not grid or len(searched) != len(grid) or set(values) != set(grid):
-        return None
-    return select_learning_rate(grid, {rate: value for rate, value in values.items() if rate is not None})
+    grid, switches = record.job.experiment.recipe.grid, record.job.experiment.switches
+    if not grid or record.learning_rate is None or len(searched) != len(record.job.depends_on):
+        return ""
+    known = all(one.status == "ok" or is_out(one) for one in searched)
+    made = choice_of(grid, [try_of(one) for one in searched if not one.not_needed]) if known else None
+    if made is None:
+        return ""
+    best = chosen(made)
+    if switches.grid_edge == "extended" and made.beyond is None and beyond(grid, best) is not None:
+        return f"and its search stopped at {best:g}, on the edge of the grid"
+    return "" if record.learning_rate == best else f"the search gives {best:g}"
 
 
 def _some(names: Sequence[str]) -> str:

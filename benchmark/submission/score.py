@@ -6,21 +6,23 @@ Predictions say in which frame they were measured; without that they are refused
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark import kinds, registry, resolve
-from benchmark.cards import BackboneRef, Job, TaskCard
+from benchmark.cards import BackboneRef, Job, Protocol, TaskCard
 from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
-from benchmark.kinds.base import Part
+from benchmark.kinds.base import Kind, Part
+from benchmark.kinds.kit import columnar, heading
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
 from benchmark.shelf import read_record
 from benchmark.training.data import load_part
 from benchmark.training.inputs import Inputs
+
+MOST_NATIVE = 2048  # pixels a side of a frame that a file may ask for
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,10 @@ def scorer(
         lists = None if splits is None else splits / card.dataset
         trains = card.words is None
         dataset = resolve.dataset(dataset_card, root, rules, split or card.split, lists, trains=trains, limit=limit, cache=folder)
-        nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"))
-        settings = Settings(runs=1, limit=limit)
-        job = plan([card], [nobody], {card.dataset: dataset.ref}, rules, settings, registry.prompts())[-1]
-    return Scorer(card, protocol, dataset, job, folder, is_split_given=split is not None or splits is not None)
+    return Scorer(card, rules, dataset, limit, folder, is_split_given=split is not None or splits is not None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scorer:
     """A task's test images, ready to score files of predictions.
 
@@ -110,28 +109,48 @@ class Scorer:
     """
 
     task: TaskCard
-    protocol: str
+    protocol: Protocol
     dataset: resolve.ResolvedDataset
-    job: Job
+    limit: int | None
     cache: Path
     is_split_given: bool
+    _parts: dict[int | None, tuple[Job, Part]] = field(default_factory=dict)
 
     def score(self, file: Path) -> Rescored:
         """Scores a file; raises as `benchmark.submission.score.score`."""
         _require_as_recorded(file)
-        card = self.dataset.card
+        card, ref = self.dataset.card, self.dataset.ref
         with withholding(card, words=lambda: _names_in(self.task, file)):
             kind = kinds.of_task(self.task)
             _require_same_split(file, self.dataset, kind.stored_as.made_for(file), given=self.is_split_given)
-            result = kind.rescore(file, self.job, self.part, card)
-        ref = self.dataset.ref
-        return Rescored(
-            self.task.id, self.protocol, ref.split, self.task.report, len(self.part), result.metrics, result.undefined, ref.digest
-        )
+            job, part = self._in_frame(side_of_file(file, kind) if self.protocol.geometry == "native" else None)
+            result = kind.rescore(file, job, part, card)
+        names = (self.task.id, self.protocol.name, ref.split, self.task.report)
+        return Rescored(*names, len(part), result.metrics, result.undefined, ref.digest)
 
-    @cached_property
-    def part(self) -> Part:
-        return _test_part(self.job, self.dataset, self.cache)
+    def _in_frame(self, side: int | None) -> tuple[Job, Part]:
+        """The test images in a frame of so many pixels, or in the task's own; decoded once."""
+        if side not in self._parts:
+            nobody = NamedBackbone("predictions", BackboneRef(family="none", model="none", digest="none"), input_size=side)
+            settings = Settings(runs=1, limit=self.limit)
+            job = plan([self.task], [nobody], {self.task.dataset: self.dataset.ref}, self.protocol, settings, registry.prompts())[-1]
+            self._parts[side] = (job, _test_part(job, self.dataset, self.cache))
+        return self._parts[side]
+
+
+def side_of_file(file: Path, kind: Kind) -> int | None:
+    """Pixels of the frame that predictions were made in, where the protocol leaves it to the backbone; None of class scores.
+
+    Raises:
+        FrameMismatch: the file names no square frame.
+        UsageError: one that is larger than any backbone's: images would be decoded in it.
+    """
+    if kind.stored_as is not columnar:
+        return None
+    side = heading.side_of(file, columnar.heading_of(file).frame)
+    if side > MOST_NATIVE:
+        raise UsageError(f"{file} was measured in a frame of {side:,} pixels; a backbone's own is taken up to {MOST_NATIVE:,}.")
+    return side
 
 
 def _names_in(task: TaskCard, file: Path) -> set[str]:

@@ -123,7 +123,7 @@ class Runs:
         try:
             record = Record.model_validate(raw)
             require_believable(record, raw, f"in the note of {str(raw.get('key'))[:64]}")
-            names = [Path(name).name for name in record.predictions] if record.redistribution == "open" else []
+            names = [Path(name).name for name in record.predictions] if private.may_be_published(record.redistribution) else []
             found = [file_of(record, name, self.out) for name in names]
         except (StoreError, ValueError) as error:
             raise Rejected(str(error).splitlines()[0][:300]) from None

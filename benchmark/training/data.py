@@ -6,7 +6,7 @@ Which ids a job sees is decided here and nowhere else. Pixels come from the cach
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,13 @@ from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
+from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
 from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
-from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, used
+from benchmark.readers.kit.draws import drawn
+from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, reached, used
 from benchmark.readers.kit.lists import splits_of
-from benchmark.readers.kit.splits import check_disjoint, prefix
+from benchmark.readers.kit.splits import check_disjoint, require_share
 from benchmark.training import sizes
 from benchmark.training.inputs import Inputs
 
@@ -34,12 +36,22 @@ FILL_CHUNK = 32  # images decoded between two signs of life
 
 @dataclass(frozen=True)
 class JobData:
+    """
+    Attributes:
+        test: None for a search, which leaves it closed (`Experiment.opens_test`).
+    """
+
     train: Part
     validation: Part
-    test: Part
+    test: Part | None
     batch_size: int
     warmup_steps: int
     warnings: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The splits that the job sees."""
+        return (self.train, self.validation) if self.test is None else (self.train, self.validation, self.test)
 
 
 def load(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, int], None, JobData]:
@@ -50,16 +62,23 @@ def load(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, int], N
         TooFewImages: an unlimited job has fewer training images than one batch.
     """
     reader, contents = yield from open_known(experiment, inputs)
-    chosen = choose(experiment, reader, inputs.lists)
+    chosen = choose(experiment, reader, inputs.lists, splits_seen(experiment))
     cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], inputs, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
-    used_sizes = sizes.SplitSizes(**{name: len(part) for name, part in parts.items()})
+    used_sizes = sizes.SplitSizes(**{name: len(parts.get(name, ())) for name in SPLITS})
     if (why := sizes.too_few(experiment, used_sizes)) is not None:
         raise TooFewImages(why)
     asked = (experiment.recipe, experiment.limit, used_sizes.train)
     warnings = (*reader.warnings, *cache.mended())
-    return JobData(**parts, batch_size=sizes.batch_size(*asked), warmup_steps=sizes.warmup_steps(*asked), warnings=warnings)
+    return JobData(
+        parts["train"],
+        parts["validation"],
+        parts.get("test"),
+        batch_size=sizes.batch_size(*asked),
+        warmup_steps=sizes.warmup_steps(*asked),
+        warnings=warnings,
+    )
 
 
 def load_untrained(
@@ -155,25 +174,47 @@ def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wa
     Raises:
         SplitError: the splits share ids, or one is empty.
     """
+    for share in (experiment.fraction, experiment.recipe.validation_subset):
+        require_share(share)
     splits = splits_of(reader, experiment.dataset.split_rule, lists)
     check_disjoint(splits)
-    shares = {"train": experiment.fraction, "validation": experiment.recipe.validation_subset, "test": 1.0}
+    counted = sizes.SplitSizes(**{name: len(splits.get(name, ())) for name in SPLITS})
+    n_used = asdict(sizes.chosen(experiment, counted))
     chosen = {}
     for name in wanted:
         everything = tuple(splits[name])
         if not everything and name == "validation" and wanted == UNTRAINED:
             continue
-        kept = tuple(prefix(everything, shares[name]))
-        if experiment.limit is None:
-            samples = [reader.sample(i) for i in kept]
-        else:
-            if len(kept) < min(experiment.limit, sizes.MINIMUM_LIMITED):
-                kept = everything[: min(experiment.limit, sizes.MINIMUM_LIMITED)]
-            samples = limit_samples([reader.sample(i) for i in kept], [reader.sample(i) for i in everything], experiment.limit)
+        samples = _taken(experiment, reader, everything, n_used[name])
         if not samples:
             raise SplitError(f"{reader.card.name}: the {name} split of rule {experiment.dataset.split!r} has no image in {reader.root}.")
         chosen[name] = samples
     return chosen
+
+
+def splits_seen(experiment: Experiment) -> tuple[str, ...]:
+    """The splits that a job that trains sees."""
+    return SPLITS if experiment.opens_test else tuple(name for name in SPLITS if name != "test")
+
+
+def draw_seed(experiment: Experiment) -> int | None:
+    """Seed of the job's draw of labels: its run's, and one for all runs with all labels; None where a share is the head of the list."""
+    if experiment.switches.label_draw != "nested" or experiment.words is not None:
+        return None
+    return experiment.order_seed if experiment.fraction < 1 else 0
+
+
+def _taken(experiment: Experiment, reader: Reader, everything: Sequence[str], n: int) -> list[Sample]:
+    """The first `n` images of a split in the order that the protocol takes them; in a limited run with some positives."""
+    seed, limit = draw_seed(experiment), experiment.limit
+    if seed is None or n >= sizes.n_chosen(len(everything), 1.0, limit):
+        if limit is None:
+            return [reader.sample(i) for i in everything[:n]]
+        return limit_samples([reader.sample(i) for i in everything[:n]], [reader.sample(i) for i in everything], limit)
+    # A limited job was planned with the images that its limit can reach, and draws among those.
+    reachable = everything if limit is None else reached(reader, everything, limit)
+    listed = drawn([reader.sample(i) for i in reachable], reader.card, seed)
+    return listed[:n] if limit is None else limit_samples(listed[:n], listed, limit)
 
 
 def limit_samples(kept: Sequence[Sample], everything: Sequence[Sample], limit: int) -> list[Sample]:
@@ -214,4 +255,20 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         frame_name=frames[0].name,
         annotations=kind.annotations(samples),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
+        originals=_originals(samples, frames) if name == "test" and experiment.switches.scored_in == "original" else None,
+        facts=_facts(samples),
     )
+
+
+def _originals(samples: Sequence[Sample], frames: Sequence[Frame]) -> Originals:
+    return Originals(frames, [np.asarray(s.boxes_xywh, np.float64).reshape(-1, 4) for s in samples], [s.masks for s in samples])
+
+
+def _facts(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
+    """What is known of the images beside findings, as `Part.facts`."""
+    found: dict[str, list[str | None]] = {
+        "view": [s.view for s in samples],
+        "sex": [s.sex for s in samples],
+        "age_decade": [None if s.age_decade is None else str(s.age_decade) for s in samples],
+    }
+    return {name: tuple(values) for name, values in found.items() if any(value is not None for value in values)}

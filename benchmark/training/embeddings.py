@@ -92,7 +92,7 @@ class Embedder:
         with torch.no_grad(), self.autocast():
             found = self.encoder.embed_images(part.images(index).to(device))
         require_image_embedding(found, len(index), self.encoder.backbone)
-        if device.type == "cuda":
+        if device.type == "cuda":  # pragma: no cover: needs CUDA, to be waited for before the clock is read
             torch.cuda.synchronize(device)
         self._computing_s.append((time.perf_counter() - began) / len(index))
         return found, dict(zip(LEVELS, (found.global_, found.local), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -48,8 +49,7 @@ def test(predicted: Predicted, part: Part, batch_size: int, card: DatasetCard, h
     """All metrics of the test part, with predictions and statistics; reads the predictions to their end, where their checks are."""
     every = iter(predicted)
     tested = part.trained_kind.test(every, part, card, head, batch_size)
-    for _ in every:
-        pass
+    deque(every, maxlen=0)
     return tested
 
 

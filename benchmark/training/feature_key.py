@@ -69,7 +69,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "libraries": _versions(),
         "switches": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SWITCHES)},
     }
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         here |= {
             "gpu": torch.cuda.get_device_name(device),
             "gpu_capability": list(torch.cuda.get_device_capability(device)),

@@ -1,4 +1,4 @@
-"""Fits jobs: data, model, loop, one test, a record. Generators of events, so that decoding and epochs are seen as they happen.
+"""Fits jobs: data, model, loop, one test at most, a record. Generators of events, so that decoding and epochs are seen as they happen.
 
 Built elsewhere: the encoder and what else a unit's jobs share (`shared_work`), and the record (`record`).
 """
@@ -15,12 +15,12 @@ from typing import Literal, TypeVar
 import torch
 
 from benchmark import parallel
-from benchmark.cards import EncoderMode, Epoch, Experiment, Job
+from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataError, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
-from benchmark.heads.networks.pyramid import WithPyramid, on_one_grid
+from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
@@ -39,6 +39,7 @@ from benchmark.training.loop import Precision, Selected, train
 from benchmark.training.micro_batches import require_same_result
 from benchmark.training.model import Model
 from benchmark.training.options import RunOptions
+from benchmark.training.passage import Passage, passage_of_embedding
 from benchmark.training.record import Clock
 from benchmark.training.shared_work import SharedWork
 from benchmark.training.together import train_together
@@ -49,7 +50,7 @@ Loaded = TypeVar("Loaded")
 def fit(
     job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, shared: SharedWork, background: Background | None = None
 ) -> Iterator[Event]:
-    """Trains, selects on validation, tests once. A job that trains nothing is only tested.
+    """Trains, selects on validation, tests once. A job that trains nothing is only tested; a search may leave the test split closed.
 
     Args:
         learning_rate: the fixed or selected rate.
@@ -129,11 +130,12 @@ class _Ready:
     digests: Mapping[str, str]
     models: Sequence[Model]
     account: Mapping[str, int]
+    passage: Passage
     clock: Clock
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return self.data.train, self.data.validation, self.data.test
+        return self.data.parts
 
 
 def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: SharedWork) -> Generator[Event, None, _Ready]:
@@ -142,7 +144,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     device, finetune = required_device(experiment.device_type), experiment.encoder is EncoderMode.FINETUNE
     clock = Clock()
     data = yield from _decoded(jobs, load(experiment, inputs))
-    parts = (data.train, data.validation, data.test)
+    parts = data.parts
     clock.lap("data")
     digests = record.sample_digests(parts)
     if data.validation.n_positive() == 0:
@@ -151,6 +153,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     owner = SharedWork() if finetune else shared  # a fine-tuned encoder is no other job's
     encoder = owner.encoder_of(experiment, inputs, device)
     heads = [_head(job.experiment, encoder, device) for job in jobs]
+    passed = owner.passage_of(experiment, heads[0])
     clock.lap("encoder")
     bank, most = None, options.most_at_once(data.batch_size)
     if not finetune:
@@ -161,7 +164,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     for module in (*heads, encoder):
         parallel.with_global_batchnorm(module)
     _forget_peak_memory(device)
-    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, clock)
+    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, passed, clock)
 
 
 def _tested(
@@ -178,27 +181,19 @@ def _tested(
     path: Literal["plain", "fused"],
     notes: tuple[str, ...] = (),
 ) -> Iterator[Finished]:
-    """The one test of a trained model: predictions here, scores and files in the background where there is one."""
+    """The one test of a trained model: predictions here, scores and files in the background where there is one.
+
+    A search that leaves the test split closed ends with what it chose on validation.
+    """
     experiment, data, clock, head = job.experiment, ready.data, ready.clock, model.head
+    test = data.test
     finetune = experiment.encoder is EncoderMode.FINETUNE
     model.restore(selected.state, finetune)
     selected.state = {}  # it is in the model now
-    parts, digests, account, parameters = ready.parts, ready.digests, ready.account, _parameters(model.encoder, head, finetune)
+    parts, digests, account, parameters = ready.parts, ready.digests, ready.account, record.parameters_of(model.encoder, head, finetune)
 
-    def predicted() -> Predicted:
-        yield from evaluate.predictions(model, data.test, data.batch_size, _autocast(experiment))
-        if not finetune:
-            shared.require_unchanged()
-
-    def scored(predictions: Predicted) -> Finished:
-        result = evaluate.test(predictions, data.test, data.batch_size, inputs.card, head)
-        anchors = shared.anchors_of(experiment, head, data.test)
-        _require_possible(result.metrics)
-        clock.lap("test")
-        _require_same_files(digests, parts, inputs)
-        files = _files_of(job, data.test, result, inputs)
-        clock.lap("storing")
-        made = record.succeeded(
+    def made(result: ScoredSplit | None, anchors: Mapping[str, Mapping[str, float]]) -> Record:
+        return record.succeeded(
             job,
             inputs,
             options,
@@ -208,13 +203,35 @@ def _tested(
             parameters=parameters,
             account=account,
             clock=clock,
-            warnings=(*data.warnings, *result.warnings, *notes),
+            passage=ready.passage,
+            warnings=(*data.warnings, *(() if result is None else result.warnings), *notes),
             learning_rate=learning_rate,
             selected=selected,
             anchors=anchors,
             path=path,
         )
-        return Finished(made, files)
+
+    if test is None:
+        if not finetune:
+            shared.require_unchanged()
+        _require_same_files(digests, parts, inputs)
+        yield Finished(made(None, {}), {})
+        return
+
+    def predicted() -> Predicted:
+        yield from evaluate.predictions(model, test, data.batch_size, _autocast(experiment))
+        if not finetune:
+            shared.require_unchanged()
+
+    def scored(predictions: Predicted) -> Finished:
+        result = evaluate.test(predictions, test, data.batch_size, inputs.card, head)
+        anchors = shared.anchors_of(experiment, head, test)
+        _require_possible(result.metrics)
+        clock.lap("test")
+        _require_same_files(digests, parts, inputs)
+        files = _files_of(job, test, result, inputs)
+        clock.lap("storing")
+        return Finished(made(result, anchors), files)
 
     if background is None:
         yield scored(predicted())
@@ -233,6 +250,7 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
     encoder = shared.encoder_of(experiment, inputs, device)
     clock.lap("encoder")
     _forget_peak_memory(device)
+    passed = passage_of_embedding(encoder, experiment.dataset.frame_size)
     most = options.most_at_once(experiment.recipe.batch_size)
     at_once, autocast = most or experiment.recipe.batch_size, _autocast(experiment)
     embedder = shared.embedder_of(job, inputs, by_name["test"].cache, at_once, autocast)
@@ -255,9 +273,10 @@ def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork
         result,
         parts,
         digests=digests,
-        parameters=_parameters(encoder, None, finetune=False),
+        parameters=record.parameters_of(encoder, None, finetune=False),
         account=shared.account,
         clock=clock,
+        passage=passed,
         warnings=(*reader.warnings, *result.warnings, *pieces),
         n_positive={name: sum(bool(sample.positive) for sample in listed) for name, listed in samples.items()},
     )
@@ -305,21 +324,8 @@ def _autocast(experiment: Experiment):
 
 
 def _forget_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.reset_peak_memory_stats()
-
-
-def _parameters(encoder: SealedEncoder, head: Head | None, finetune: bool) -> dict[str, int]:
-    in_head = 0 if head is None else sum(p.numel() for p in head.parameters())
-    in_encoder = sum(p.numel() for p in encoder.parameters())
-    pyramid = {"pyramid": sum(p.numel() for p in head.pyramid.parameters())} if isinstance(head, WithPyramid) else {}
-    return {
-        "trained": in_head + (in_encoder if finetune else 0),
-        "frozen": 0 if finetune else in_encoder,
-        "head": in_head,
-        "encoder": in_encoder,
-        **pyramid,
-    }
 
 
 def _execution_notes(checkpoint: Checkpoint | None, options: RunOptions, most: int | None) -> tuple[str, ...]:

@@ -29,9 +29,12 @@ from benchmark.training.options import RunOptions
 if TYPE_CHECKING:
     import torch
 
+    from benchmark.encoders.sealed import SealedEncoder
+    from benchmark.heads.base import Head
     from benchmark.training.data import Part
     from benchmark.training.evaluate import ScoredSplit
     from benchmark.training.loop import Selected
+    from benchmark.training.passage import Passage
 
 RECORDED_PACKAGES = (
     "torch",
@@ -69,13 +72,14 @@ def succeeded(
     job: Job,
     inputs: Inputs,
     options: RunOptions,
-    result: ScoredSplit,
+    result: ScoredSplit | None,
     parts: Sequence[Part],
     *,
     digests: Mapping[str, str],
     parameters: Mapping[str, int],
     account: Mapping[str, int],
     clock: Clock,
+    passage: Passage,
     warnings: Sequence[str] = (),
     n_positive: Mapping[str, int] | None = None,
     learning_rate: float | None = None,
@@ -83,15 +87,16 @@ def succeeded(
     anchors: Mapping[str, Mapping[str, float]] | None = None,
     path: Literal["plain", "fused"] = "plain",
 ) -> Record:
-    """The record of a job that was tested.
+    """The record of a job that went well.
 
     Args:
-        result: metrics of the test split.
+        result: metrics of the test split; None for a search that left it closed.
         parts: the splits as used; a job that trains nothing has no `train`.
         digests: `sample_digests` of the parts, made before training.
         parameters: trained, frozen, and of each module.
         account: of encoder tensors.
         clock: all phases have ended.
+        passage: of one image.
         n_positive: positives by split, where the parts cannot tell.
         learning_rate, selected: None for a job that trains nothing.
         anchors: scores of the test split that need no model.
@@ -114,7 +119,7 @@ def succeeded(
         options,
         status="ok",
         path=path,
-        metrics=result.metrics,
+        metrics={} if result is None else result.metrics,
         counts={part.name: _counts(part, classes, None if n_positive is None else n_positive[part.name]) for part in parts},
         sample_digests=dict(digests),
         leakage=_leakage(parts),
@@ -122,12 +127,24 @@ def succeeded(
         learning_rate=learning_rate,
         parameters=dict(parameters),
         account=dict(account),
+        input_size=passage.input_size,
+        grids=passage.grids,
+        macs=passage.macs,
         timings_s={phase: round(seconds, 3) for phase, seconds in clock.seconds.items()},
         peak_memory_bytes=_peak_memory(device),
         environment=environment(device),
         warnings=tuple(warnings),
         **training,
     )
+
+
+def not_needed(job: Job, inputs: Inputs, options: RunOptions, why: str) -> Record:
+    """The record of a search beyond the grid that nobody needs: nothing was computed.
+
+    Args:
+        why: a sentence without a full stop.
+    """
+    return _record(job, inputs, options, status="ok", not_needed=why)
 
 
 def failed(job: Job, inputs: Inputs, options: RunOptions, error: BaseException, seconds: float = 0.0) -> Record:
@@ -165,6 +182,22 @@ def sample_digests(parts: Sequence[Part]) -> dict[str, str]:
     for part in parts:
         digests |= {part.name: part.digest(), f"{part.name} sorted": ids_digest(part.ids), f"{part.name} files": part.files_digest()}
     return digests
+
+
+def parameters_of(encoder: SealedEncoder, head: Head | None, finetune: bool) -> dict[str, int]:
+    """Numbers that were trained and that stayed frozen, and of each module (`Record.parameters`); a job that trains nothing has no head."""
+    from benchmark.heads.networks.pyramid import WithPyramid
+
+    in_head = 0 if head is None else sum(p.numel() for p in head.parameters())
+    in_encoder = sum(p.numel() for p in encoder.parameters())
+    pyramid = {"pyramid": sum(p.numel() for p in head.pyramid.parameters())} if isinstance(head, WithPyramid) else {}
+    return {
+        "trained": in_head + (in_encoder if finetune else 0),
+        "frozen": 0 if finetune else in_encoder,
+        "head": in_head,
+        "encoder": in_encoder,
+        **pyramid,
+    }
 
 
 def environment(device: torch.device) -> dict[str, str]:

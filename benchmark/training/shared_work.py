@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from benchmark.encoders import conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
+from benchmark.encoders.naming import without_statistics
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_text_side
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
@@ -28,6 +30,7 @@ from benchmark.training.feature_store import FeatureSet
 from benchmark.training.features import FeatureBank
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
+from benchmark.training.passage import Passage, passage_of_head
 
 LATER_STRIDE = 8  # finer levels take several times as much as all others together
 LATER_SHARE = 0.25  # of what is free on the disk
@@ -50,8 +53,9 @@ class SharedWork:
     bank: FeatureBank | None = None
     account: dict[str, int] = field(default_factory=dict)
     _key: tuple | None = None
-    _state: dict[str, torch.Tensor] = field(default_factory=dict)
+    _built: dict[str, str] = field(default_factory=dict)
     _anchors: dict[tuple, dict[str, dict[str, float]]] = field(default_factory=dict)
+    _passages: dict[tuple, Passage] = field(default_factory=dict)
 
     def encoder_of(self, experiment: Experiment, inputs: Inputs, device: torch.device) -> SealedEncoder:
         """The experiment's encoder on the device: the one that is there if it is the same, else a new one, without features.
@@ -74,8 +78,9 @@ class SharedWork:
             if authored:
                 # Shipped families keep the contract by their own tests; an author's file is checked before every use.
                 conformance.check(self.encoder, experiment.dataset.frame_size)
-            self._state = {name: tensor.clone() for name, tensor in self.encoder.state_dict().items()}
+            self._built = _tensor_digests(self.encoder)
             self.account, self.bank, self._key = account.counts, None, key
+            self._passages.clear()
         return self.encoder
 
     def bank_of(
@@ -144,20 +149,34 @@ class SharedWork:
     def require_unchanged(self) -> None:
         """Raises TrainingError when the frozen encoder is no longer, to the bit, what it was when built."""
         assert self.encoder is not None
-        now = self.encoder.state_dict()
-        moved = [name for name, tensor in self._state.items() if not torch.equal(tensor, now[name])]
+        now = _tensor_digests(self.encoder)
+        moved = [name for name, digest in self._built.items() if now[name] != digest]
         if moved:
             raise TrainingError(
                 f"The encoder of a frozen task changed while the head was trained: {len(moved)} tensors, first {moved[0]}. "
                 "Does the backbone switch itself to train mode, or update something in pyramid()?"
             )
 
+    def passage_of(self, experiment: Experiment, head: Head) -> Passage:
+        """What one image passes through in the encoder and such a head, measured once."""
+        assert self.encoder is not None
+        key = (experiment.head, experiment.switches.model_dump_json(), len(experiment.dataset.classes))
+        if key not in self._passages:
+            self._passages[key] = passage_of_head(self.encoder, head, experiment.dataset.frame_size)
+        return self._passages[key]
+
     def anchors_of(self, experiment: Experiment, head: Head, test: Part) -> dict[str, dict[str, float]]:
         """Scores of the test split that need no model, computed once per split and grid."""
-        key = (experiment.dataset.model_dump_json(), test.digest(), head.grid)
+        key = (experiment.dataset.model_dump_json(), test.digest(), experiment.switches.scored_in, head.grid)
         if key not in self._anchors:
             self._anchors[key] = test.trained_kind.anchors(test, experiment.dataset.classes, head)
         return self._anchors[key]
+
+
+def _tensor_digests(encoder: SealedEncoder) -> dict[str, str]:
+    """SHA-256 of the bytes of each tensor: copies to compare with would take as much memory as the encoder itself."""
+    tensors = encoder.state_dict().items()
+    return {name: hashlib.sha256(t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).hexdigest() for name, t in tensors}
 
 
 def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
@@ -166,10 +185,7 @@ def _statistics(experiment: Experiment, backbone: Backbone) -> Normalisation:
         return experiment.dataset.statistics
     own = backbone.spec.normalisation
     if own is None:
-        raise ConformanceError(
-            f"{backbone.spec.name} states no normalisation of its own, and the protocol asks for it: set `normalisation` in its spec or "
-            "card to the mean and deviation it was trained with, or use a protocol that normalises by the dataset's."
-        )
+        raise ConformanceError(without_statistics(backbone.spec.name))
     return own
 
 

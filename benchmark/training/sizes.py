@@ -40,11 +40,16 @@ def n_chosen(n: int, share: float, limit: int | None) -> int:
 
 
 def chosen(experiment: Experiment, of: SplitSizes) -> SplitSizes:
-    """What a job uses of its dataset's splits: a share of the training list, the head of the validation list, all else; a job that trains
-    nothing has no training images."""
+    """What a job uses of its dataset's splits: a share of the training list, a share of the validation list, all else.
+
+    A job that trains nothing has no training images, and a search that leaves the test split closed no test images.
+    """
     e, subset = experiment, experiment.recipe.validation_subset
     train = n_chosen(of.train, e.fraction, e.limit) if e.words is None else 0
-    return SplitSizes(train, n_chosen(of.validation, subset, e.limit), n_chosen(of.test, 1.0, e.limit))
+    validation = n_chosen(of.validation, subset, e.limit)
+    if e.words is None and e.switches.validation_labels == "at-most-training":
+        validation = min(validation, train)
+    return SplitSizes(train, validation, n_chosen(of.test, 1.0, e.limit) if e.opens_test else 0)
 
 
 def batch_size(recipe: Recipe, limit: int | None, n_train: int) -> int:
@@ -63,7 +68,8 @@ def no_images(experiment: Experiment, of: SplitSizes) -> str | None:
     Args:
         of: what the job uses of each split. A job that trains nothing may go without validation images.
     """
-    needed = {"train": of.train, "validation": of.validation, "test": of.test} if experiment.words is None else {"test": of.test}
+    needed = {"train": of.train, "validation": of.validation} if experiment.words is None else {}
+    needed |= {"test": of.test} if experiment.opens_test else {}
     empty = next((name for name, n in needed.items() if n == 0), None)
     return None if empty is None else f"{experiment.dataset.name}: the {empty} split of rule {experiment.dataset.split!r} has no image."
 

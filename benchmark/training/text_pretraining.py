@@ -138,7 +138,7 @@ def word_targets(reports: Sequence[str]) -> np.ndarray:
 
 def torchvision_state(encoder: SealedEncoder) -> dict[str, torch.Tensor]:
     """The encoder's tensors under torchvision's names."""
-    network = encoder.backbone.network
+    network = getattr(encoder.backbone, "network", None)
     if not isinstance(network, nn.Module):
         raise TypeError(f"{type(encoder.backbone).__name__} has no `network`: it is no backbone of torchvision.")
     return network.state_dict()

@@ -18,7 +18,7 @@ from benchmark.errors import LobeError
 from benchmark.kinds.base import NEGATIVE_LOSS
 from benchmark.metrics import dice, scores
 from benchmark.registry import plugin
-from benchmark.training.data import JobData
+from benchmark.training.data import JobData, draw_seed
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import RunState, Selected, batches, optimiser_of
 from benchmark.training.model import Model
@@ -34,7 +34,8 @@ def group_key(job: Job) -> str | None:
     if not hasattr(plugin("heads", e.head), "stack") or e.recipe.augmentation is not None:
         return None
     recipe = e.recipe.model_copy(update={"grid": ()})
-    return digest_of(e.model_copy(update={**OWN, "recipe": recipe}).model_dump(mode="json"))
+    same_images = {"order_seed": draw_seed(e) or 0}
+    return digest_of(e.model_copy(update={**OWN, **same_images, "recipe": recipe}).model_dump(mode="json"))
 
 
 def train_together(

@@ -74,6 +74,11 @@ def test_file_with_another_digest_is_refused(weights):
         build_backbone(_ref(weights, digest="0" * 64), weights, init_seed=None)
 
 
+def test_file_that_is_gone_is_named(weights, tmp_path):
+    with pytest.raises(CheckpointError, match=r"There is no weights file .*gone\.safetensors"):
+        build_backbone(_ref(weights), tmp_path / "gone.safetensors", init_seed=None)
+
+
 def test_random_backbone_without_seed_is_refused():
     with pytest.raises(UsageError, match="seed"):
         build_backbone(RANDOM, None, init_seed=None)

@@ -191,6 +191,35 @@ def test_tensor_that_is_no_plain_floating_one_is_refused_by_name(tmp_path, kind)
         load_checkpoint(_small(), _save(tmp_path, broken), "torchvision", 1.0)
 
 
+def test_a_count_of_batches_with_a_fraction_is_refused_by_name(tmp_path, encoder, resnet18):
+    whole = dict(resnet18, **{"bn1.num_batches_tracked": torch.tensor(3.0)})
+    assert load_checkpoint(encoder, _save(tmp_path, whole), "torchvision", 1.0).share_loaded == 1
+    assert encoder.bn1.num_batches_tracked.item() == 3
+    broken = dict(resnet18, **{"bn1.num_batches_tracked": torch.tensor(0.5)})
+    with pytest.raises(CheckpointError, match=r"tensor bn1\.num_batches_tracked .*holds fractions where the encoder takes torch\.int64"):
+        load_checkpoint(encoder, _save(tmp_path, broken), "torchvision", 1.0)
+
+
+def test_a_layer_saved_without_its_axes_of_length_one_is_the_same_layer(tmp_path):
+    weight = torch.randn(4, 3)
+    encoder = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 1, bias=False)))
+    account = load_checkpoint(encoder, _save(tmp_path, {"conv.weight": weight}), "torchvision", 1.0)
+    assert (account.share_loaded, account.resampled) == (1, ())
+    assert torch.equal(encoder.conv.weight[:, :, 0, 0], weight)
+
+
+def test_a_table_of_positions_of_no_square_grid_has_a_wrong_shape(tmp_path):
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pos_embed, self.norm = nn.Parameter(torch.zeros(1, 50, 8)), nn.LayerNorm(8)
+
+    file = _save(tmp_path, {"pos_embed": torch.randn(1, 11, 8), "norm.weight": torch.randn(8), "norm.bias": torch.randn(8)})
+    assert load_checkpoint(Positions(), file, "torchvision", 0.5).wrong_shape == ("pos_embed",)
+    with pytest.raises(CheckpointError, match=r"wrong shape\s+1  pos_embed"):
+        load_checkpoint(Positions(), file, "torchvision", 1.0)
+
+
 def test_half_and_double_precision_are_loaded_and_a_double_beyond_float32_is_refused(tmp_path):
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         encoder = _small()

@@ -10,7 +10,7 @@ from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders import conformance
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError
+from benchmark.errors import ConformanceError, UsageError
 
 GREY = Normalisation(mean=(0.49,), std=(0.25,))
 
@@ -175,6 +175,59 @@ class NoSpec(Good):
         self.spec = {"name": "tiny"}
 
 
+class NamesNoLevel(Good):
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"strides": {}})
+
+
+class ReturnsArrays(Good):
+    def pyramid(self, images, strides=None):
+        return {stride: features.detach().numpy() for stride, features in super().pyramid(images, strides).items()}
+
+
+class ChangesItsMapInPlace(Good):
+    """Whoever asks for the fine level alone gets it before the deeper layers have written into it."""
+
+    def pyramid(self, images, strides=None):
+        maps = {4: self.first(self.prepare(images)).clone()}
+        if strides is None or 8 in strides:
+            maps[8] = self.second(maps[4].clone())
+            maps[4] = maps[4] * 2
+        return maps if strides is None else {stride: maps[stride] for stride in strides}
+
+
+class IsNotFiniteAtItsSize(Good):
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"input_size": 96})
+
+    def pyramid(self, images, strides=None):
+        return {stride: features / (images.shape[-1] != 96) for stride, features in super().pyramid(images, strides).items()}
+
+
+class EmbedsNoNumbers(Good):
+    def pooled(self, images):
+        return super().pooled(images) / 0
+
+
+class EmbeddingDividesByTheSpread(Good):
+    def pooled(self, images):
+        return super().pooled(images) / images.std((1, 2, 3))[:, None]
+
+
+class Counts(Good):
+    """Its buffer takes no part in what it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def pyramid(self, images, strides=None):
+        self.passes += 1
+        return super().pyramid(images, strides)
+
+
 def _check(backbone_class):
     torch.manual_seed(0)
     encoder = SealedEncoder(backbone_class(), GREY)
@@ -220,6 +273,13 @@ def test_good_backbone_passes_and_is_left_as_it_was():
         (NamesNoSize, r"spec names an `input_size` of 0 pixels"),
         (Crashes, r"pyramid\(\).*shapes cannot be multiplied"),
         (NoSpec, r"spec"),
+        (NamesNoLevel, r"spec names no feature level in `strides`"),
+        (ReturnsArrays, r"pyramid\(\) returned ndarray at stride 4, not a tensor"),
+        (ChangesItsMapInPlace, r"pyramid\(\) returns another map at stride 4 when asked for it alone"),
+        (IsNotFiniteAtItsSize, r"pyramid\(\) does not take the 96 px of `spec.input_size`: at stride . it returned .*all finite: False"),
+        (EmbedsNoNumbers, r"pooled\(\) returned NaN or infinity\.$"),
+        (EmbeddingDividesByTheSpread, r"pooled\(\) returned NaN or infinity for a black image"),
+        (Counts, r"pyramid\(\) changed passes in eval mode"),
     ],
 )
 def test_broken_backbone_is_found_and_the_method_named(broken, message):
@@ -246,3 +306,33 @@ def test_resizing_before_the_first_layer_is_no_second_normalisation():
             return super().pooled(nn.functional.interpolate(images, size=(40, 40), mode="bilinear", align_corners=True))
 
     _check(Resizes)
+
+
+@pytest.mark.parametrize("stem", ["patches cut by hand", "another picture"])
+def test_a_first_layer_that_sees_no_picture_to_compare_is_no_second_normalisation(stem: str):
+    class OwnStem(Good):
+        def __init__(self):
+            super().__init__()
+            if stem == "patches cut by hand":
+                self.first[0] = nn.Conv2d(48, 6, 1)
+
+        def prepare(self, images):
+            return nn.functional.pixel_unshuffle(images, 4) if stem == "patches cut by hand" else 3 * images.flip(-1)
+
+    _check(OwnStem)
+
+
+@pytest.mark.parametrize("size", [32, 96], ids=["frame", "own size"])
+def test_a_sentence_of_the_backbones_own_is_kept(size: int):
+    class Refuses(Good):
+        def __init__(self):
+            super().__init__()
+            self.spec = self.spec.model_copy(update={"input_size": 96})
+
+        def pyramid(self, images, strides=None):
+            if images.shape[-1] == size:
+                raise UsageError("Fetch the tokenizer first.")
+            return super().pyramid(images, strides)
+
+    with pytest.raises(UsageError, match=r"^Fetch the tokenizer first\.$"):
+        _check(Refuses)

@@ -193,6 +193,38 @@ def test_a_factory_may_go_into_its_own_folder_and_is_brought_back(tiny, tmp_path
     assert (names(found), found["relative"], Path.cwd()) == (["mine.py", "seed.bin"], [], tmp_path)
 
 
+def test_what_a_text_side_opens_with_its_first_text_counts(tiny_words) -> None:
+    file = tiny_words()
+    opens = "        assert (Path(__file__).parent / 'vocab.txt').read_text()\n        split = [text"
+    file.write_text("from pathlib import Path\n" + file.read_text().replace("        split = [text", opens))
+    write(file.parent, {"vocab.txt": "no\n", "other.txt": "no\n"})
+    assert names(describe.observe(f"{file}:build")) == ["mine.py", "vocab.txt"]
+
+
+def test_a_line_that_python_looks_up_to_show_it_is_not_read_by_the_author(tiny) -> None:
+    """As it does for a warning or a traceback."""
+    shown = "import linecache; line = linecache.getline(str(Path(__file__).parent / 'shown.py'), 1); torch.manual_seed(len(line))"
+    file = tiny(at_build=shown)
+    write(file.parent, {"shown.py": "x = 1\n"})
+    assert names(describe.observe(f"{file}:build")) == ["mine.py"]
+
+
+def test_a_module_that_somebody_edits_while_it_is_read_is_refused(tiny) -> None:
+    file = tiny(at_build="""import helper, subprocess; subprocess.run(["sh", "-c", "echo >> " + helper.__file__], check=True)""")
+    write(file.parent, {"helper.py": "x = 1"})
+    with pytest.raises(ConformanceError, match=r"helper\.py was changed while it was read\. Run the same command again"):
+        describe.observe(f"{file}:build")
+
+
+def test_beside_a_module_among_the_installed_packages_nothing_is_the_authors(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path, {"site/mine.py": "", "site/library.py": "", "site/w.txt": "1"})
+    beside = [str(tmp_path / "site" / name) for name in ("library.py", "w.txt")]
+    factory = tmp_path / "site" / "mine.py"
+    assert [file.name for file in sources.files_of(factory, beside)] == ["library.py", "mine.py", "w.txt"]
+    monkeypatch.setattr(sources, "installed_folders", lambda: (str(tmp_path / "site"),))
+    assert [file.name for file in sources.files_of(factory, beside)] == ["mine.py"]
+
+
 def test_a_link_in_the_folder_counts_by_its_place_there(tiny, tmp_path: Path) -> None:
     file = tiny(at_build="torch.manual_seed(len((Path(__file__).parent / 'w.bin').read_bytes()))")
     write(tmp_path, {"store/blob-1": "12"})

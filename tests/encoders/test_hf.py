@@ -198,6 +198,23 @@ def test_repository_gives_the_first_file_it_has_and_every_shard_of_an_index(tmp_
     assert asked == ["model.safetensors", "model.safetensors.index.json", "part-1.safetensors", "part-2.safetensors"]
 
 
+def test_repository_without_any_weights_file_is_a_sentence_with_the_cure(monkeypatch):
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def absent(_repository, name):
+        raise EntryNotFoundError(f"404: {name}")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", absent)
+    with pytest.raises(EnvironmentProblem, match=r"hf:owner/model@DEFAULT.*404: model\.safetensors.*hf:owner/model@FILE"):
+        family.library_weights("owner/model", "DEFAULT")
+
+
+def test_model_without_any_feature_map_is_refused(monkeypatch):
+    monkeypatch.setattr(family.HuggingFaceBackbone, "_states", lambda self, images: [])  # every image model of the pinned release has some
+    with pytest.raises(ConformanceError, match="transformers' ResNetModel returns no feature maps"):
+        family.HuggingFaceBackbone("resnet", STAGES["resnet"])
+
+
 def test_masked_autoencoder_sees_the_whole_image_in_order(tmp_path):
     torch.manual_seed(3)
     decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 16}
@@ -265,6 +282,7 @@ def test_network_of_one_channel_sees_one_of_three_equal_channels(tmp_path):
 BROKEN = {
     **{f"{key}={value}": {key: value} for key in ("hidden_size", "num_hidden_layers", "patch_size") for value in (-1, "x", None, 10**12)},
     "no heads": {"num_attention_heads": 0},
+    "architecture without a model of its own": {"model_type": "trocr"},
     "a billion layers": {"num_hidden_layers": 10**9},
     "petabytes": {"hidden_size": 900_000, "intermediate_size": 900_000, "num_attention_heads": 2},
     "unknown activation": {"hidden_act": "nonesuch"},

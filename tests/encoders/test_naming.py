@@ -132,6 +132,28 @@ def test_folder_of_transformers_is_named_by_its_last_part(tmp_path):
     assert (named.family, named.model, named.label, named.layout) == ("hf", str(tmp_path / "tiny-dino"), "tiny-dino (random)", "hf")
 
 
+def test_a_card_of_a_python_file_has_no_weights_file_and_names_a_function(tmp_path):
+    (tmp_path / "net.py").write_text("def build(): ...\n")
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\nfamily: python_file\nmodel: net.py:build\n")
+    assert parse(str(card)).model == f"{tmp_path / 'net.py'}:build"
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(UsageError, match=r"a backbone in Python loads its own weights; write mine"):
+        parse(f"{card}@{tmp_path / 'a.pth'}")
+    card.write_text("name: mine\nfamily: python_file\nmodel: net.py\n")
+    with pytest.raises(CardError, match=r"Backbone mine: `model` is 'net\.py'; of the family python_file it is file\.py:function"):
+        parse(str(card))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_card_named_by_its_file_is_the_only_one_in_it(tmp_path, n):
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"backbones": [{"name": f"b{k}", "family": "timm", "model": "x"} for k in range(n)]})
+    )
+    with pytest.raises(CardError, match=rf"mine\.yaml holds {n} backbones; a card named by its file holds one"):
+        parse(str(tmp_path / "mine.yaml"))
+
+
 @pytest.fixture
 def own_card(tmp_path):
     """Writes a card of one's own and two weight files beside it; returns the folder."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import importlib
+import os
 import pickle
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -146,6 +148,11 @@ def test_a_pickle_finds_the_classes_of_its_own_folder(write) -> None:
 def test_copies_and_pickles_of_a_backbone_keep_its_modules(write) -> None:
     backbone = python_file.build(write("a", {"late.py": "factor = 2\n"}, forward="from late import factor"))
     copies = [copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))]
+    kept = python_file.modules_of(backbone)
+    assert all(python_file.modules_of(one) is kept for one in copies)
+    keeper = own_modules._KEEPERS[kept.name]
+    assert copy.copy(keeper) is copy.deepcopy(keeper) is keeper
+    del keeper
     del backbone
     python_file.build(write("b", {}))  # an occasion to clear away
     assert [result(one) for one in copies] == [2, 2]
@@ -159,6 +166,8 @@ def test_modules_of_a_backbone_that_is_gone_are_gone(write) -> None:
     gc.collect()
     python_file.build(write("b", {}))
     assert not {name for name in sys.modules if name.partition(".")[0] == former}
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"{former}.model")  # nor can they be had again by their name
 
 
 def test_what_a_library_imports_is_the_installed_package_and_not_a_vendored_one(write, tmp_path: Path, monkeypatch) -> None:
@@ -185,6 +194,29 @@ def test_an_edited_module_is_run_as_it_is_now(write, tmp_path: Path) -> None:
 def test_installed_packages_and_the_standard_library_keep_their_names(write) -> None:
     files = {"json.py": "raise RuntimeError\n", "yaml.py": "raise RuntimeError\n", "benchmark/cards.py": "raise RuntimeError\n"}
     assert result(python_file.build(write("a", files, top="import json, yaml, benchmark.cards\nfactor = 2"))) == 2
+
+
+def test_a_library_named_at_run_time_is_the_installed_one(write) -> None:
+    files = {"mine_too.py": "factor = 2\n", "json.py": "raise RuntimeError\n"}
+    top = "loads = importlib.import_module('json').loads\nfactor = importlib.import_module('mine_too').factor * loads('3')"
+    assert result(python_file.build(write("a", files, top=top))) == 6
+
+
+def test_a_compiled_module_is_loaded_once_and_refused_when_it_was_compiled_anew(write, tmp_path: Path) -> None:
+    """Most cannot be loaded a second time in a process."""
+    compiled = Path(importlib.import_module("markupsafe._speedups").__file__)
+    top = "import _speedups\nfactor = 2 if _speedups.__file__.startswith(str(Path(__file__).parent)) else 1"
+    name = write("a", {}, top=top)
+    shutil.copy(compiled, tmp_path / "a" / compiled.name)
+    first, second = python_file.build(name), python_file.build(name)
+    assert [result(first), result(second)] == [2, 2]
+    modules = [vars(sys.modules[type(one).__module__])["_speedups"] for one in (first, second)]
+    assert modules[0] is modules[1]
+    assert str(tmp_path / "a" / compiled.name) in python_file.modules_of(second).executed
+    (tmp_path / "anew").write_bytes(compiled.read_bytes() + b"\0")
+    os.replace(tmp_path / "anew", tmp_path / "a" / compiled.name)
+    with pytest.raises(CheckpointError, match=r"_speedups.* was compiled anew while this process had it loaded"):
+        python_file.build(name)
 
 
 def test_a_module_that_is_missing_is_named_as_the_author_names_it(write) -> None:

@@ -215,6 +215,15 @@ def test_renamed_prefix_or_missing_layer_is_refused_with_the_account(tmp_path, c
         load_checkpoint(backbone.network, tmp_path / "less.pt", _layout(case), 1.0)
 
 
+@pytest.mark.parametrize("case", [case for case in sorted(RELEASED) if RELEASED[case].rename is _ported])
+def test_queries_without_their_keys_fill_no_attention(tmp_path, case):
+    backbone, _, tensors, _, _ = _made(case)
+    missing = next(name for name in tensors if name.endswith("attn.key.weight"))
+    torch.save({name: tensor for name, tensor in tensors.items() if name != missing}, tmp_path / "less.pt")
+    with pytest.raises(CheckpointError, match=r"(?s)missing +1  blocks\.0\.attn\.qkv\.weight.*unexpected +2 .*attn\.query\.weight"):
+        load_checkpoint(backbone.network, tmp_path / "less.pt", _layout(case), 1.0)
+
+
 def _reference(case: str, weights: dict, images):
     """The deepest map of the library's own class with the same weights, and no part of LOBE's encoder."""
     built = RELEASED[case].build

@@ -128,6 +128,11 @@ def test_training_inside_no_grad_stays_without_gradient(encoder, images):
         assert not encoder.pyramid(images, (32,))[32].requires_grad
 
 
+def test_an_encoder_without_words_has_no_joint_space(encoder, images):
+    with pytest.raises(UsageError, match=r"resnet18 has no text side\."):
+        encoder.embed_images(images)
+
+
 def test_starts_frozen(encoder):
     assert encoder.mode == "frozen"
     assert not encoder.backbone.training

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -126,6 +127,15 @@ def test_malformed_tokenizer_ends_in_a_sentence(tmp_path, folder, kind):
         (tmp_path / "broken" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(EnvironmentProblem, match=r"The tokenizer .* cannot be read .*whole vocabulary"):
         Tokenizer(tmp_path / "broken", 8)
+
+
+def test_a_tokenizer_to_which_every_word_is_nothing_is_refused(tmp_path):
+    """Without a token for unknown words, it would turn reports of another vocabulary into padding."""
+    tokenizers.Tokenizer(tokenizers.models.BPE({"[PAD]": 0, "q": 1}, [])).save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(EnvironmentProblem, match="it does not cut and pad texts to 8 tokens"):
+        Tokenizer(tmp_path, 8)
 
 
 def test_attention_of_the_text_tower_is_the_one_that_the_library_chooses_by_itself():

@@ -135,6 +135,22 @@ def test_unknown_tag_suggests_the_nearest():
         family.library_weights("resnet50", "a1_in2k")
 
 
+def test_model_whose_weights_timm_does_not_publish_says_how_to_give_them():
+    with pytest.raises(EnvironmentProblem, match=r"publishes no weights file for beit3_giant.*give one as timm:beit3_giant\w+@FILE"):
+        family.library_weights("beit3_giant_patch14_224", "DEFAULT")
+
+
+def test_fetched_weights_come_with_their_tag_and_statistics(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *given: asked.append(given) or str(tmp_path / given[1]))
+    found = family.library_weights("resnet50", "a1_in1k")
+    assert asked == [("timm/resnet50.a1_in1k", "model.safetensors")]
+    assert (found.path, found.title, found.pretraining) == (tmp_path / "model.safetensors", "resnet50 a1_in1k", None)
+    assert found.normalisation == IMAGENET
+
+
 def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(monkeypatch):
     import huggingface_hub
 

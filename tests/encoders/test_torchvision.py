@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -85,6 +87,17 @@ def test_library_weights_come_from_the_cache(tmp_path, monkeypatch):
     found = family.library_weights("resnet18", "DEFAULT")
     assert found.path == cached
     assert found.pretraining == ("imagenet-1k",)
+
+
+def test_library_weights_that_are_not_there_are_downloaded_into_the_cache(tmp_path, monkeypatch):
+    def download(url, path, *, hash_prefix, progress):
+        assert hash_prefix in url  # the file that comes is held to it
+        Path(path).write_bytes(b"fetched")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    found = family.library_weights("resnet18", "IMAGENET1K_V1")
+    assert (found.path.parent, found.path.read_bytes()) == (tmp_path / "hub" / "checkpoints", b"fetched")
 
 
 def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(tmp_path, monkeypatch):

@@ -22,7 +22,8 @@ from safetensors.torch import save, save_file
 from torch import nn
 from torch.serialization import set_crc32_options
 
-from benchmark.encoders import weights_file
+from benchmark.encoders import archive, shards, weight_sets, weights_file
+from benchmark.encoders.inert_pickle import Inert, InertUnpickler
 from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointError
 
@@ -248,9 +249,9 @@ def test_file_saved_without_checksums_is_read(tmp_path):
 
 
 def test_archive_that_unpacks_beyond_its_size_is_refused_before_it_is_unpacked(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/data.pkl", b"\x80\x02}.")
-        with archive.open("a/data/0", "w") as entry:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/data.pkl", b"\x80\x02}.")
+        with packed.open("a/data/0", "w") as entry:
             for _ in range(80):
                 entry.write(bytes(2**20))
     with pytest.raises(CheckpointError, match="unpack to"):
@@ -259,8 +260,8 @@ def test_archive_that_unpacks_beyond_its_size_is_refused_before_it_is_unpacked(t
 
 def test_archive_with_two_entries_of_one_name_is_refused(tmp_path):
     torch.save(TENSORS, tmp_path / "a.pt")
-    with zipfile.ZipFile(tmp_path / "a.pt", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("a/data/0", bytes(24))
+    with zipfile.ZipFile(tmp_path / "a.pt", "a") as packed, pytest.warns(UserWarning, match="Duplicate"):
+        packed.writestr("a/data/0", bytes(24))
     with pytest.raises(CheckpointError, match="two entries"):
         read_tensors(tmp_path / "a.pt")
 
@@ -383,3 +384,165 @@ def test_missing_or_foreign_file_is_a_sentence(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointError):
         read_tensors(tmp_path / "plain.pt")
+
+
+# ------------------------------------------------------------------------------------------------------------------- bounds
+
+
+def test_archive_of_more_entries_than_any_network_has_is_refused(tmp_path, monkeypatch):
+    torch.save(TENSORS, tmp_path / "a.pt")
+    assert _same(read_tensors(tmp_path / "a.pt"))
+    monkeypatch.setattr(archive, "MOST_ENTRIES", 3)
+    with pytest.raises(CheckpointError, match=r"a\.pt holds \d+ entries; no network has more than 3 tensors"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_settings_larger_than_any_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_PICKLE_BYTES", 1000)
+    torch.save({"state_dict": TENSORS}, tmp_path / "a.pt")
+    assert _same(read_tensors(tmp_path / "a.pt"))
+    torch.save({"state_dict": TENSORS, "log": "x" * 1000}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match=r"b\.pt holds 0 MiB beside its tensors\. Save the state_dict\(\) alone"):
+        read_tensors(tmp_path / "b.pt")
+
+
+def test_entries_of_a_large_archive_are_counted_by_its_longer_record(tmp_path, monkeypatch):
+    """An archive of 65,535 entries or more says so in its last record, and their number in the one before."""
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    np.savez(tmp_path / "a.npz", **{name: tensor.numpy() for name, tensor in TENSORS.items()})
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    last, longer = content.rfind(b"PK\x05\x06"), content.rfind(b"PK\x06\x06")
+    assert 0 < longer < last
+    content[last + 8 : last + 12] = b"\xff" * 4
+    (tmp_path / "a.npz").write_bytes(content)
+    assert _same(read_tensors(tmp_path / "a.npz"))
+    content[longer + 32 : longer + 40] = (3).to_bytes(8, "little")
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(CheckpointError, match="lists 2 entries and says it has 3"):
+        read_tensors(tmp_path / "a.npz")
+
+
+def test_more_mappings_than_any_checkpoint_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_sets, "_MOST_MAPPINGS", 10)
+    torch.save({"state_dict": TENSORS, "optimizer": {number: {"step": 1} for number in range(11)}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="more than 10 mappings"):
+        read_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(("depth", "found"), [(7, True), (8, True), (9, False)])
+def test_sets_are_looked_for_to_a_depth_that_checkpoints_have(tmp_path, depth, found):
+    content: dict = dict(TENSORS)
+    for _ in range(depth):
+        content = {"a": content}
+    torch.save(content, tmp_path / "a.pt")
+    container = ".".join(["a"] * depth)
+    if found:
+        assert _same(read_tensors(tmp_path / "a.pt", container))
+    else:
+        with pytest.raises(CheckpointError, match="holds no set of weights under"):
+            read_tensors(tmp_path / "a.pt", container)
+
+
+def test_header_larger_than_any_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    monkeypatch.setattr(weights_file, "_MOST_HEADER_BYTES", 8)
+    with pytest.raises(CheckpointError, match=r"describes its tensors in 0 MiB: no network has so many"):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+def test_index_larger_than_any_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_MOST_BYTES", 10)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-0.safetensors"}}))
+    with pytest.raises(CheckpointError, match="larger than any index of weights"):
+        read_tensors(index)
+
+
+def test_tensor_in_two_files_of_an_index_is_refused(tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "model-0.safetensors")
+    save_file({"a": torch.zeros(1), "b": torch.ones(1)}, tmp_path / "model-1.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-0.safetensors", "b": "model-1.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"'a' is in model-1\.safetensors and in another file"):
+        read_tensors(index)
+
+
+# ------------------------------------------------------------------------------------------------------------ other content
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array(["text"]), r"array 'a' is of type <U4, which no tensor has"),
+        pytest.param(
+            np.zeros(2, np.longdouble),
+            r"array 'a' is of type \w+, which no tensor has",
+            marks=pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long doubles are doubles here"),
+        ),
+    ],
+)
+def test_array_of_a_type_that_no_tensor_has_is_named(tmp_path, array, said):
+    np.savez(tmp_path / "a.npz", a=array)
+    with pytest.raises(CheckpointError, match=said):
+        read_tensors(tmp_path / "a.npz")
+
+
+def test_arrays_without_names_and_damaged_ones_are_refused_with_the_cure(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(3))
+    with pytest.raises(CheckpointError, match=r"one array without a tensor's name: .* numpy\.savez"):
+        read_tensors(tmp_path / "a.npy")
+    (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:20])
+    with pytest.raises(CheckpointError, match=r"b\.npy is no readable PyTorch file"):
+        read_tensors(tmp_path / "b.npy")
+
+
+def test_archive_of_other_files_is_refused_with_the_first_of_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as written:
+        written.writestr("readme.txt", "weights are inside weights.zip")
+    with pytest.raises(CheckpointError, match=r"zip archive without weights of its own \(first: readme\.txt\): unpack it"):
+        read_tensors(tmp_path / "a.zip")
+
+
+def test_array_of_an_unknown_type_is_no_tensor(tmp_path):
+    """Its name comes from the file, and NumPy may know it in another release."""
+    np.save(tmp_path / "a.npy", {"w": np.ones(3), "v": np.zeros(2, "f4")}, allow_pickle=True)
+    content = (tmp_path / "a.npy").read_bytes()
+    assert b"f8" in content
+    (tmp_path / "a.npy").write_bytes(content.replace(b"f8", b"q9"))
+    assert list(read_tensors(tmp_path / "a.npy")) == ["v"]
+
+
+@pytest.mark.parametrize(
+    "does",
+    [b")R)R", b")RK\x01K\x02s", b")R(K\x01K\x02u", b")RK\x01a", b")R(K\x01K\x02e", b")R(K\x01K\x02\x90"],
+    ids=["calls it", "sets an item", "sets items", "appends", "extends", "adds"],
+)
+def test_what_a_pickle_does_to_an_object_of_an_unknown_class_goes_nowhere(does):
+    found = InertUnpickler(io.BytesIO(b"ca_package_nobody_has\nThing\n" + does + b".")).load()
+    assert isinstance(found, Inert)
+    assert vars(found) == {}
+
+
+def test_a_type_of_tensors_beside_unknown_objects_is_read(tmp_path, foreign):
+    torch.save({"state_dict": TENSORS, "dtype": torch.float16, "extra": foreign()}, tmp_path / "a.pt")
+    sys.modules.pop("a_package_nobody_has")
+    assert _same(read_tensors(tmp_path / "a.pt"))
+
+
+def test_copies_in_another_precision_are_another_set(tmp_path):
+    """Rounding may have changed them: nobody but the author knows which was meant."""
+    tensors = {f"layer{number}.weight": torch.full((2, 2), 1 / (3 + number)) for number in range(4)}
+    torch.save({"state_dict": tensors, "state_dict_ema": {name: tensor.half() for name, tensor in tensors.items()}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="state_dict_ema"):
+        read_tensors(tmp_path / "a.pt")
+    assert read_tensors(tmp_path / "a.pt", "state_dict_ema")["layer0.weight"].dtype == torch.float16
+
+
+def test_no_advice_of_a_library_to_run_a_file_reaches_a_sentence(tmp_path, monkeypatch):
+    def advise(*_args, **_kwargs):
+        raise RuntimeError("Weights only load failed. In PyTorch 2.6 we changed the default of `weights_only`, set it to False")
+
+    monkeypatch.setattr(weights_file.torch, "load", advise)
+    (tmp_path / "a.pt").write_bytes(b"anything else")
+    with pytest.raises(CheckpointError, match=r"no readable PyTorch file \(RuntimeError\)"):
+        read_tensors(tmp_path / "a.pt")

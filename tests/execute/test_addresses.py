@@ -83,6 +83,29 @@ def head():
     server.stop(None)
 
 
+def test_a_server_of_something_else_is_told_from_a_head():
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(EnvironmentProblem, match=r"No Ray cluster answers at head:1: something else does\."):
+            addresses.require_answer(f"127.0.0.1:{port}", "head:1")
+    finally:
+        server.stop(None)
+
+
+def test_a_process_that_is_to_send_a_token_and_has_none_is_told_so(monkeypatch):
+    from ray._private import grpc_utils
+    from ray.exceptions import AuthenticationError
+
+    def without_token(*_, **__):
+        raise AuthenticationError("RAY_AUTH_MODE is token, and no token was found")
+
+    monkeypatch.setattr(grpc_utils, "init_grpc_channel", without_token)
+    with pytest.raises(EnvironmentProblem, match="cluster at head:6379 asks for its token"):
+        addresses.require_answer("127.0.0.1:1", "head:6379")
+
+
 def test_a_head_that_wants_a_token_is_alive_and_asks_for_it_by_its_address(head: str):
     with pytest.raises(EnvironmentProblem, match="cluster at gpu-head:6379 asks for its token: set RAY_AUTH_MODE=token"):
         addresses.require_answer(head, "gpu-head:6379")

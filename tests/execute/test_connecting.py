@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.errors import EnvironmentProblem
 from benchmark.execute import addresses, connecting
-from benchmark.execute.connecting import Connection, listen, start_here
+from benchmark.execute.connecting import Connection, listen, session_folder, start_here
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,54 @@ def test_a_machine_that_is_no_node_of_the_cluster_is_told_how_to_drive_it(monkey
     monkeypatch.setattr(services, "find_node_ids", set)
     with pytest.raises(EnvironmentProblem, match=r"no node of the Ray cluster at 10.0.0.1:6379.*ray start .*--num-cpus=0.*--detach"):
         Connection("10.0.0.1:6379").open()
+
+
+def test_without_ray_there_is_another_executor(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EnvironmentProblem, match=r"Ray cannot be imported .*Use --executor inline"):
+        Connection().open()
+
+
+def test_an_end_that_is_no_signal_stays_what_it_was(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(3))
+    with pytest.raises(SystemExit) as ended:
+        Connection(cpus=1).open()
+    assert ended.value.code == 3
+
+
+def test_a_cluster_that_answers_and_takes_nobody_is_named_with_its_reason(monkeypatch):
+    import ray
+
+    def refuse(**_):
+        raise ConnectionError("Version mismatch: the cluster was started with Ray 1.0\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(Connection, "_found", lambda self, given: given)
+    with pytest.raises(EnvironmentProblem, match=r"at head:6379 answers but does not take this process: Version mismatch.*Ray 1\.0\. "):
+        Connection("head:6379").open()
+
+
+def test_where_no_ray_runs_auto_says_what_to_name(monkeypatch):
+    from ray._private import services
+
+    def none(_):
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address_or_die", none)
+    with pytest.raises(EnvironmentProblem, match="--address auto: no Ray cluster was found on this machine"):
+        Connection("auto")._found("auto")
+
+
+def test_a_ray_that_does_not_know_its_node_is_a_sentence(monkeypatch):
+    from ray._private import worker
+
+    monkeypatch.setattr(worker.global_worker, "node", None)
+    with pytest.raises(EnvironmentProblem, match="does not know its own node"):
+        session_folder()
 
 
 def mode(path: Path) -> int:

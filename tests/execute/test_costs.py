@@ -23,7 +23,7 @@ from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.base import SPLITS, open_reader
 from benchmark.training import data
 from benchmark.training.inputs import Inputs
-from benchmark.training.record import failed
+from benchmark.training.record import failed, not_needed
 from benchmark.training.sizes import SplitSizes, chosen
 
 LINEAR = "rsna-linear-frozen-100"
@@ -47,6 +47,18 @@ def record(unit):
 
 def on(node: Node) -> Equipment:
     return Equipment("cpu", (node,), "this machine")
+
+
+def test_a_search_that_was_not_needed_is_no_measurement(unit, tmp_path: Path):
+    costs = Costs(tmp_path / "costs.json")
+    costs.note(not_needed(unit.jobs[0], unit.inputs, unit.options, "the winner lies inside"))
+    assert not costs.measured(unit.jobs[0])
+
+
+def test_a_search_beyond_the_grid_is_taken_to_be_not_needed(small, tiny):
+    jobs, _ = small.plan(LINEAR, [tiny()], card={"protocols": ("lobe",)}, data={"normalised_by": "dataset"})
+    (beyond, *_) = [job for job in jobs if job.experiment.extends_grid]
+    assert Costs().seconds(beyond) < Costs().seconds(jobs[0])
 
 
 def test_a_measured_job_takes_what_it_took_and_needs_what_it_needed(unit, record, tmp_path: Path):
@@ -222,6 +234,15 @@ def test_what_pieces_of_a_batch_needed_is_not_taken_for_what_a_batch_needs(unit,
     costs.note(record.model_copy(update={"micro_batches": 2}))
     assert costs.measured(unit.jobs[0])
     assert costs.needs(unit).memory_bytes == registry.head("linear").memory_bytes
+
+
+def test_without_a_cache_nothing_is_remembered(unit, record, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    costs = Costs()
+    costs.note(record, disk_bytes=1000)
+    costs.save()
+    assert costs.seconds(unit.jobs[1]) == 9.0
+    assert list(tmp_path.glob("**/*.json")) == []
 
 
 def test_a_damaged_memory_is_no_memory(unit, tmp_path: Path):

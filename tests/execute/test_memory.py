@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cards import EncoderMode
+from benchmark import registry
+from benchmark.cards import EncoderMode, Switches
 from benchmark.encoders import torchvision
 from benchmark.execute import memory
 from benchmark.execute.costs import MARGIN, Costs
 from benchmark.execute.memory import ENCODERS, peak_bytes
 from benchmark.execute.work import units
+from benchmark.heads.base import HeadRequest
 from benchmark.training.options import RunOptions
 from benchmark.training.sizes import SplitSizes
 from tests.peaks import forecast_and_peak, kept_for_backward
@@ -42,6 +45,21 @@ def test_what_is_said_of_an_encoder_is_what_it_holds(name: str):
     assert facts.parameters == sum(p.numel() for p in backbone.parameters())
     assert facts.channels == backbone.spec.strides
     assert kept_for_backward(backbone, lambda: backbone.pyramid(images)) == pytest.approx(8 * facts.kept, rel=0.01)
+    with FlopCounterMode(display=False) as counted:
+        backbone.pyramid(images)
+    assert counted.get_total_flops() == 2 * 2 * facts.multiplications  # two images, a multiplication and an addition
+
+
+@pytest.mark.parametrize(("name", "n_classes"), [("linear", 8), ("unet", 1), ("yolov3", 13)])
+def test_the_multiplications_of_a_head_are_those_of_its_convolutions(name: str, n_classes: int):
+    channels, side = ENCODERS["resnet50"].channels, memory.MEASURED_FRAME
+    with torch.device("meta"):
+        head = registry.plugin("heads", name).build(HeadRequest(channels, n_classes, side, Switches()))
+        levels = {stride: torch.empty(1, channels[stride], side // stride, side // stride) for stride in head.strides}
+        image = torch.empty(1, 3, side, side) if head.reads_image else None
+        with FlopCounterMode(display=False) as counted:
+            head(levels, image)
+    assert counted.get_total_flops() == pytest.approx(2 * registry.plugin("heads", name).size(channels, n_classes, side).multiplications)
 
 
 def test_features_count_on_a_gpu_as_far_as_there_are_some_and_their_budget_goes(job):

@@ -8,10 +8,12 @@ import pytest
 
 from benchmark.cards import EncoderMode, Role
 from benchmark.events import Finished
+from benchmark.execute import schedule as module
 from benchmark.execute.costs import Costs
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import Outcome, WorkUnit, outcome_of, run_unit, units
 from benchmark.training.record import failed
+from tests.execute.test_simulate import suite_units
 
 LINEAR = "rsna-linear-frozen-100"
 GRID = (0.01, 0.1)
@@ -92,6 +94,39 @@ def test_the_longest_unit_starts_first(small, tiny):
     costs = [Costs().unit_seconds(unit) for unit in order]
     assert costs == sorted(costs, reverse=True)
     assert order[-1].jobs[0].experiment.head == "linear"
+
+
+def test_a_unit_that_others_overtook_often_enough_is_waited_for(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 5)
+    costs, made = Costs(), suite_units(1, "cpu")
+    longest = Schedule(made).next()
+    schedule = Schedule(made)
+
+    def fit(unit: WorkUnit) -> bool | None:
+        return None if costs.needs(unit) == costs.needs(longest) else True
+
+    assert len(list(schedule.ready_needs(1))) > 1
+    overtook = 0
+    while schedule.next_that_fits(fit) is not None:
+        overtook += 1
+    assert overtook == 5
+    assert any(costs.needs(unit) != costs.needs(longest) for unit in schedule._units.values())  # there are more that would fit
+    assert schedule.next() == longest
+
+
+def test_a_unit_whose_jobs_are_done_by_now_never_starts():
+    made = suite_units(1)
+    first = Schedule(made).next()
+    schedule = Schedule(made)
+    for job in first.jobs:
+        schedule.drop(job.key)
+    assert len(schedule) == len(made) - 1
+    assert not schedule.keys() & {job.key for job in first.jobs}
+    started = []
+    while (unit := schedule.next()) is not None:
+        started.append(unit)
+    assert started
+    assert first not in started
 
 
 def test_fine_tuning_is_expected_to_take_longer_than_frozen(small, tiny):

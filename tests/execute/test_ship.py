@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,32 @@ def test_a_folder_too_large_to_travel_is_refused_with_its_size(tiny, tmp_path: P
         ship.stage(tmp_path / "staged", [f"{file}:build"])
 
 
+def test_a_folder_is_given_up_before_all_of_it_was_looked_at(tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    (file.parent / "below").mkdir()
+    monkeypatch.setattr(parcel, "MOST_FILES", 1)
+    with pytest.raises(UsageError, match="more than 1 files"):
+        parcel.packed(file.parent, "mine.py:build")
+    with (file.parent / "weights.pt").open("wb") as handle:
+        handle.truncate(2 * parcel.MOST_BYTES + 1)
+    with pytest.raises(UsageError, match="holds more than 128 MiB; at most 64 MiB"):
+        parcel.packed(file.parent, "mine.py:build")
+    with pytest.raises(UsageError, match=r"gone of mine\.py:build cannot be read: No such file or directory"):
+        parcel.packed(tmp_path / "gone", "mine.py:build")
+
+
+def test_a_folder_that_changes_while_it_is_copied_is_a_sentence(tiny, tmp_path: Path, monkeypatch):
+    file = tiny()
+    found = parcel.packed(file.parent, "mine.py:build")
+    monkeypatch.setattr(parcel, "MOST_BYTES", 100)  # it has grown
+    with pytest.raises(UsageError, match="holds more than"):
+        found.copy_to(tmp_path / "one", "mine.py:build")
+    monkeypatch.undo()
+    file.unlink()
+    with pytest.raises(UsageError, match=r"The folder of mine\.py:build cannot be copied for the cluster: .*No such file"):
+        found.copy_to(tmp_path / "two", "mine.py:build")
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "below", "by a second link"])
 def test_a_link_that_leads_out_of_the_folder_is_refused_with_its_target(tiny, tmp_path: Path, kind: str):
     file = tiny()
@@ -195,6 +224,123 @@ def test_a_worker_with_other_versions_is_refused_with_a_sentence():
     other = nodes.difference(mine, {**mine, "torch": "1.0"}, "abcd")
     assert other.startswith(f"Node abcd is not used: torch is 1.0 there and {mine['torch'][:16]} here.")
     assert nodes.difference(mine, {**mine, "gpu_bytes": "1"}, "abcd") is None  # devices may differ
+
+
+def test_a_package_that_a_node_lacks_is_absent_there_and_another():
+    assert nodes._version("no-such-package") == "absent"
+    mine = nodes.identity()
+    assert "torch is absent there" in nodes.difference(mine, {**mine, "torch": nodes._version("no-such-package")}, "abcd")
+
+
+class JobServer(BaseHTTPRequestHandler):
+    """The pages of Ray's job server that its own client asks for."""
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.path in self.server.pages:
+            self._answer(self.server.pages[self.path])
+        else:
+            self.send_error(404)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({})
+
+    def do_POST(self) -> None:
+        if self.path.endswith("/stop"):
+            self.server.stopped.append(self.path)
+            self._answer({"stopped": len(self.server.stopped) == 1})
+        else:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.n_asked += 1
+            self.send_error(500, "the disk is full")
+
+    def _answer(self, page: object) -> None:
+        content = json.dumps(page).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def job_server():
+    import ray
+
+    def job(name: str, start: int | None, metadata: dict | None) -> dict:
+        told = {"message": f"{name} runs\nand more"}
+        return {
+            "type": "SUBMISSION",
+            "submission_id": name,
+            "status": "RUNNING",
+            "entrypoint": "",
+            "start_time": start,
+            "metadata": metadata,
+        } | told
+
+    listed = [
+        job("first", 1, {submit.MARK: "one"}),
+        job("foreign", 2, {"theirs": "x"}),
+        job("bare", 2, None),
+        job("last", 3, {submit.MARK: "two"}),
+    ]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), JobServer)
+    server.pages = {
+        "/api/version": {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""},
+        "/api/jobs/": listed,
+        "/api/jobs/last/logs": {"logs": "epoch 1\n"},
+    }
+    server.stopped, server.n_asked = [], 0
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_evaluations_on_a_cluster_are_listed_followed_and_stopped_by_their_id(job_server, lobe):
+    address = f"http://127.0.0.1:{job_server.server_port}"
+    found = submit.submissions(address)
+    assert [(one.id, one.state, one.title, one.message) for one in found] == [
+        ("last", "RUNNING", "two", "last runs"),
+        ("first", "RUNNING", "one", "first runs"),
+    ]
+    assert submit.logs(address, "last") == "epoch 1\n"
+    with pytest.raises(UsageError, match=r"has no evaluation 'foreign'; it has last, first"):
+        submit.logs(address, "foreign")
+    rows = json.loads(lobe("status", "--address", address, "--json")[1])
+    assert [row["id"] for row in rows] == ["last", "first"]
+    assert lobe("logs", "last", "--address", address)[:2] == (0, "epoch 1\n")
+    assert "Stopped." in lobe("cancel", "last", "--address", address)[1]
+    assert "It had ended already." in lobe("cancel", "last", "--address", address)[1]
+    assert job_server.stopped == ["/api/jobs/last/stop"] * 2
+    code, _, err = lobe("cancel", "gone", "--address", address)
+    assert (code, "has no evaluation 'gone'" in err) == (2, True)
+
+
+def test_a_job_server_that_refuses_is_not_asked_again(job_server):
+    with pytest.raises(EnvironmentProblem, match=r"did not take the evaluation: .*500"):
+        submit.submit(f"http://127.0.0.1:{job_server.server_port}", ["torchvision:resnet18"], [], "T")
+    assert job_server.n_asked == 1
+
+
+def test_a_job_server_that_does_not_answer_as_one_is_a_sentence(job_server, lobe):
+    address = f"http://127.0.0.1:{job_server.server_port}"
+    del job_server.pages["/api/jobs/"]  # as behind a page of somebody else's
+    for command in (("status",), ("logs", "last"), ("cancel", "last")):
+        code, _, err = lobe(*command, "--address", address)
+        assert (code, "Traceback" in err) == (2, False)
+        assert f"The job server at {address} did not answer as one" in " ".join(err.split())
+
+
+def test_without_ray_nothing_can_be_followed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.job_submission", None)
+    with pytest.raises(EnvironmentProblem, match=r"Ray cannot be imported .*`lobe doctor`"):
+        submit.submissions("http://head:8265")
 
 
 def test_a_job_server_that_is_not_there_or_not_one_is_said():

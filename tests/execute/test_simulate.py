@@ -94,6 +94,10 @@ def test_another_order_would_be_slower(told):
     assert simulate(made, cluster(1), Mistaken(), seconds=lambda unit: true.unit_seconds(unit) / unit.workers).makespan_s > 1.1 * ours
 
 
+def test_nothing_to_do_wastes_no_device():
+    assert simulate([], cluster(1), Costs()).utilisation() == 1.0
+
+
 def test_what_no_node_can_hold_is_named():
     result = simulate(suite_units(1), [Node("a", cpus=2)], Costs())
     assert len(result.unplaced) > 0

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmark.events import Finished
-from benchmark.execute import spool
+from benchmark.execute import nodes, spool
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import run_unit, units
+from tests.full_disk import full_disk
 
 LINEAR = "rsna-linear-frozen-100"
 STORE = "0" * 32
@@ -70,6 +71,31 @@ def test_the_next_driver_collects_what_a_killed_one_left_and_computes_the_rest(u
     assert computed.count("Started") == 1
     assert computed.count("Finished") == 2
     assert list(spool.waiting(STORE, [job.key for job in unit.jobs])) == []
+
+
+def test_what_a_node_is_asked_for_and_told_is_its_spool(unit):
+    (first, second) = finished(run_unit(unit))
+    keys = [first.record.key, second.record.key]
+    assert [record for record, _ in nodes.collect(STORE, keys)] == [first.record, second.record]
+    nodes.forget(STORE, keys[:1])
+    assert [record for record, _ in nodes.collect(STORE, keys)] == [second.record]
+
+
+def test_a_record_that_an_earlier_driver_left_is_kept_once(unit, own_spool: Path):
+    (first, _) = finished(run_unit(unit))
+    files = {**first.files, "statistics.parquet": b"of this driver"}
+    assert spool.keep(STORE, first.record, files)
+    assert list(spool.waiting(STORE, [first.record.key])) == [(first.record, files)]
+    assert sum(path.is_dir() for path in own_spool.iterdir()) == len(unit.jobs)
+
+
+def test_a_full_disk_keeps_nothing_half_and_says_so(unit, own_spool: Path):
+    (first, _) = finished(run_unit(unit))
+    spool.forget(STORE, [first.record.key])
+    with full_disk():
+        assert not spool.keep(STORE, first.record, first.files)
+    assert list(spool.waiting(STORE, [first.record.key])) == []
+    assert not list(own_spool.glob(".making-*"))
 
 
 def test_what_is_torn_or_foreign_is_computed_again(unit, own_spool: Path):

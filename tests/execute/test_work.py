@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cards import VOLATILE_FIELDS, EncoderMode
+from benchmark.cards import VOLATILE_FIELDS, Choice, EncoderMode, Role
+from benchmark.errors import LobeError, NotSelected
 from benchmark.events import Decoded, Encoded, EpochEnded, Finished, Started
+from benchmark.execute import work
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
-from benchmark.execute.work import WorkUnit, near, run_unit, units, with_share_of_memory
+from benchmark.execute.work import Outcome, Search, WorkUnit, near, run_unit, units, with_share_of_memory
+from benchmark.rate_search import BASE_SEED
 
 LINEAR, DETECTION = "rsna-linear-frozen-100", "rsna-yolov3-frozen-100"
 
@@ -192,3 +195,131 @@ def test_a_backbone_with_another_way_to_a_level_alone_shares_no_pass_of_several(
         found += records(run_unit(unit))
     assert [record.status for record in found] == ["ok", "ok"]
     assert {levels for _, levels in computed} == {(32,), (8, 16, 32)}
+
+
+# ------------------------------------------------------------------------------------------------- searching for a learning rate
+
+LOBE = {"protocols": ("lobe",)}
+OWN = {"normalised_by": "dataset"}  # the tiny backbone states no statistics of its own
+GRID = (1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2)
+
+
+def searching(small, file: Path):
+    """Jobs of a search over `GRID` with two seeds, its extension and two final runs."""
+    jobs, _ = small.plan(DETECTION, [file], runs=2, card=LOBE, data=OWN)
+    return [job for job in jobs if job.experiment.extends_grid], [job for job in jobs if job.experiment.role is Role.FINAL]
+
+
+def outcomes(job, values: dict[float, tuple[float | None, float | None]], beyond: tuple[float | None, ...] | None = (), **failure) -> dict:
+    """As if the selection runs had ended so; `beyond` of None was not needed."""
+    listed = [(rate, value) for rate, of_rate in values.items() for value in of_rate]
+    found = [
+        Outcome(key, rate, value, **({} if value is not None else failure))
+        for key, (rate, value) in zip(job.depends_on, listed, strict=False)
+    ]
+    for key, value in zip(job.depends_on[len(listed) :], (None, None) if beyond is None else beyond, strict=True):
+        found.append(Outcome(key, 0.0, value, needed=beyond is not None, **({} if value is not None or beyond is None else failure)))
+    return {outcome.key: outcome for outcome in found}
+
+
+def rising(best: float) -> dict[float, tuple[float, float]]:
+    return {rate: (0.5, 0.5) if rate == best else (0.1, 0.2) for rate in GRID}
+
+
+@pytest.mark.parametrize(("best", "tried"), [(1e-2, 3.16e-2), (1e-4, 3.16e-5), (1e-3, None)])
+def test_the_grid_is_extended_where_its_winner_lies_on_the_edge_and_nowhere_else(small, tiny, best: float, tried: float | None) -> None:
+    extensions, _ = searching(small, tiny())
+    assert [work._learning_rate(job, Search(outcomes(job, rising(best)))) for job in extensions] == [tried, tried]
+
+
+@pytest.mark.parametrize(
+    ("best", "beyond", "expected"),
+    [
+        (1e-2, (0.6, 0.6), 3.16e-2),
+        (1e-2, (0.4, 0.45), 1e-2),
+        (1e-2, (None, 0.6), 1e-2),  # training failed there at one seed
+        (1e-3, None, 1e-3),
+    ],
+)
+def test_the_final_runs_take_the_best_of_the_grid_and_of_what_was_tried_beyond_it(small, tiny, best, beyond, expected) -> None:
+    _, finals = searching(small, tiny())
+    for job in finals:
+        search = Search(outcomes(job, rising(best), beyond, training=True))
+        assert work._learning_rate(job, search) == expected
+        made = search.choices[job.key]
+        assert made.beyond == (None if beyond is None else 3.16e-2)
+        assert not made.uncertain
+
+
+def test_a_rate_at_which_training_fails_is_out_and_no_other_failure_is_passed_over(small, tiny) -> None:
+    (job, _) = searching(small, tiny())[1]
+    values = rising(3.16e-3) | {1e-2: (None, 0.9)}
+    search = Search(outcomes(job, values, None, training=True))
+    assert work._learning_rate(job, search) == 3.16e-3
+    assert search.choices[job.key].failed == (1e-2,)
+    with pytest.raises(LobeError, match=r"selection run at 0\.01 failed"):
+        work._learning_rate(job, Search(outcomes(job, values, None)))
+    with pytest.raises(NotSelected, match=r"selection run at 0\.01 was not computed"):
+        work._learning_rate(job, Search(outcomes(job, values, None, environment=True)))
+    with pytest.raises(LobeError, match="failed"):
+        work._learning_rate(job, Search(outcomes(job, dict.fromkeys(GRID, (None, None)), None, training=True)))
+
+
+def test_a_search_beyond_the_grid_that_is_not_needed_ends_before_it_reads_an_image(small, tiny, monkeypatch) -> None:
+    from benchmark.training import fit
+
+    jobs, places = small.plan(DETECTION, [tiny()], card=LOBE, data=OWN)
+    job = next(job for job in jobs if job.experiment.extends_grid)
+    monkeypatch.setattr(fit, "load", None)
+    unit = WorkUnit("beyond", (job,), places[job.key], outcomes=tuple(outcomes(job, rising(1e-3)).values()))
+    started, finished = run_unit(unit)
+    assert started == Started(job.key)
+    assert (finished.record.status, finished.record.not_needed) == ("ok", "the winner of the grid does not lie on its edge")
+    assert work.outcome_of(finished.record) == Outcome(job.key, 0.0, None, needed=False)
+
+
+def test_a_search_never_opens_the_test_split_and_is_over_before_any_run_does(small, tiny, monkeypatch) -> None:
+    from benchmark.training import data
+
+    jobs, places = small.plan(LINEAR, [tiny()], runs=2, card=LOBE, data=OWN)
+    (unit,) = units(jobs, places)
+    part, known, opened = data._part, [], []
+
+    def noticing(name, *rest):
+        if name == "test":
+            opened.append(len(known))
+        return part(name, *rest)
+
+    monkeypatch.setattr(data, "_part", noticing)
+    for event in run_unit(unit):
+        if isinstance(event, Finished):  # whoever reads the events stores the record before it asks for the next
+            known.append(event.record)
+    searched = [record for record in known if record.job.experiment.role is Role.SELECTION]
+    finals = [record for record in known if record.job.experiment.role is Role.FINAL]
+    assert len(searched) == 2 * 9 + 2
+    assert opened
+    assert min(opened) == len(searched)
+    for record in searched:
+        assert (record.status, record.metrics, record.predictions, "test" in record.counts) == ("ok", {}, (), False)
+        assert not any(what.startswith("test") for what in record.sample_digests)
+        assert bool(record.not_needed) != (record.job.experiment.select in record.validation)
+    values = {
+        rate: tuple(r.validation["opacity_dice"] for r in searched if r.job.experiment.learning_rate == rate)
+        for rate in {r.job.experiment.learning_rate for r in searched} - {None}
+    }
+    for record in finals:
+        assert isinstance(record.choice, Choice)
+        found = dict(zip(record.choice.rates, record.choice.values, strict=True))
+        assert {rate: found[rate] for rate in values} == values
+        assert record.learning_rate == max(found, key=lambda rate: sum(found[rate]))
+        assert record.metrics["opacity_dice"] >= 0
+        assert record.choice.uncertain == any("choice uncertain" in warning for warning in record.warnings)
+    assert {r.job.experiment.order_seed for r in finals} == {BASE_SEED, BASE_SEED + 1}
+
+
+def test_other_protocols_keep_their_records_of_a_search(small, tiny) -> None:
+    jobs, places = small.plan(LINEAR, [tiny()], grid=(1e-2, 1e-3))
+    (unit,) = units(jobs, places)
+    for record in records(run_unit(unit)):
+        assert record.metrics
+        assert not {"choice", "not_needed"} & set(record.model_dump(mode="json"))

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from benchmark import registry
 from benchmark.cards import PromptCard, PromptTemplate
 from benchmark.encoders.gloria import clean
-from benchmark.errors import CardError, UsageError
-from benchmark.heads import zero_shot
+from benchmark.errors import CardError, ConformanceError, UsageError
+from benchmark.heads import grounding, zero_shot
 from benchmark.heads.networks import local_similarity as loc
 from benchmark.heads.prompts import combinations, prompt_sets
 
@@ -32,6 +32,22 @@ def test_local_similarity_reproduces_glorias_vectors(pair: tuple[int, int]) -> N
     assert loc.word_cosines(IMAGES, TEXTS[text])[image].tolist() == pytest.approx(COSINES[pair], abs=1e-6)
     assert float(loc.local_similarity(IMAGES, TEXTS[text], "sum")[image]) == pytest.approx(SUMMED[pair], abs=1e-6)
     assert float(loc.local_similarity(IMAGES, TEXTS[text], "max")[image]) == pytest.approx(LARGEST[pair], abs=1e-6)
+
+
+def test_regions_and_words_of_two_spaces_have_no_similarity() -> None:
+    with pytest.raises(UsageError, match="Regions of width 2 and words of width 3 have no similarity"):
+        loc.local_similarity(IMAGES[:, :2], TEXTS[0], "sum")
+    with pytest.raises(ConformanceError, match=r"embed_images\(\) gives places of width 3, embed_texts\(\) texts of width 4"):
+        grounding.similarity_maps(torch.zeros(3, 2, 2), torch.zeros(1, 4))
+
+
+def test_similarities_of_another_shape_than_images_by_prompts_are_refused() -> None:
+    (prompts, *_) = prompt_sets(registry.prompts()["pairs-5"])
+    n = len(prompts.texts)
+    assert zero_shot.class_scores(lambda texts: np.zeros((2, len(texts))), prompts, "max").shape[0] == 2
+    for shape in ((2, n + 1), (n,)):
+        with pytest.raises(UsageError, match=f"expected one column for each of the {n} prompts"):
+            zero_shot.class_scores(lambda texts, shape=shape: np.zeros(shape), prompts, "max")
 
 
 def test_attention_and_losses_reproduce_glorias_vectors() -> None:

@@ -134,6 +134,22 @@ def test_a_bad_image_stops_no_other_and_is_returned_with_its_sentence(tmp_path: 
         cache.images(np.array([1]))
 
 
+def test_a_pipe_in_place_of_an_image_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    samples = toys(tmp_path / "data", 3)
+    path = samples[1].files[0]
+    path.unlink()
+    os.mkfifo(path)
+    cache = opened(tmp_path, samples)
+    (bad,) = cache.fill(samples)
+    assert (bad.id, bad.sentence) == (
+        "image-1",
+        f"{path} cannot be read: it is a named pipe, not a file. Put the file itself in its place.",
+    )
+    (bad,) = opened(tmp_path / "other", samples).fill(samples, contents=Contents({}, names_files=False))
+    assert bad.sentence == "An image file cannot be read: it is a named pipe, not a file."
+    assert_holds(cache, [samples[0], samples[2]])
+
+
 def test_equalised_caches_hold_equalised_pixels(tmp_path: Path) -> None:
     samples = toys(tmp_path / "data", 2)
     cache = opened(tmp_path, samples, RECIPE.model_copy(update={"intensity": "equalised"}))

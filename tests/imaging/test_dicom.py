@@ -17,7 +17,7 @@ from pydicom.pixels import get_decoder
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging import dicom, limits
-from benchmark.imaging.dicom import DECODERS, age_decade, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
+from benchmark.imaging.dicom import DECODERS, decoder_versions, read_dicom, read_windowed_dicom, size_of_dicom
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
 
@@ -131,12 +131,15 @@ def test_only_view_sex_and_age_decade_leave_the_header(tmp_path: Path) -> None:
     assert "Doe" not in repr(image)
 
 
-@pytest.mark.parametrize(
-    ("text", "decade"),
-    [("062Y", 60), ("62", 60), ("018M", 0), ("013M", 0), ("95", 90), ("100Y", 90), ("155", None), ("", None), ("abc", None), ("003W", 0)],
-)
-def test_ages_become_decades_top_coded_at_90(text: str, decade: int | None) -> None:
-    assert age_decade(text) == decade
+def test_a_decoder_that_is_not_installed_is_absent_in_the_cache_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise dicom.importlib.metadata.PackageNotFoundError(name)
+
+    here = dict(decoder_versions())
+    monkeypatch.setattr(dicom.importlib.metadata, "version", absent)
+    there = dict(dicom._decoder_versions.__wrapped__())
+    assert there.keys() == here.keys()
+    assert {there[name] for name in dicom._DISTRIBUTIONS} == {"absent"}
 
 
 def test_every_plugin_of_the_table_has_a_version_in_the_cache_key() -> None:
@@ -219,6 +222,26 @@ def test_bytes_that_are_not_dicom_are_never_forced(tmp_path: Path, content: byte
     with pytest.raises(ImageError, match="not a DICOM file") as error:
         read_dicom(path, "case-7")
     assert_named(error, path)
+
+
+def test_a_header_that_is_cut_off_damaged_or_silent_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm"
+    group = b"\x02\x00\x00\x00UL"
+    for content, sentence in (
+        (group + b"\x02\x00\x01\x00", r"the DICOM header cannot be read \(BytesLengthException\)\. Download it again"),
+        (group + b"\x04\x00", "the file does not say its transfer syntax; is it a damaged copy"),
+    ):
+        path.write_bytes(bytes(128) + b"DICM" + content)
+        with pytest.raises(ImageError, match=rf"image\.dcm \(id a\): {sentence}"):
+            read_dicom(path, "a")
+
+
+def test_a_header_without_a_size_is_an_error(tmp_path: Path) -> None:
+    dataset = dataset_of(gradient())
+    del dataset.Rows
+    path = write(tmp_path, dataset)
+    with pytest.raises(ImageError, match="the header does not say the image's size; is it a damaged copy"):
+        size_of_dicom(path, "a")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
@@ -320,6 +343,12 @@ def test_a_window_that_shows_nothing_is_an_error_and_not_a_black_image(tmp_path:
 
 def test_an_even_image_stays_even(tmp_path: Path) -> None:
     assert (windowed(tmp_path, np.full((8, 9), 700, np.uint16)) == 0).all()
+
+
+def test_a_rescale_beyond_all_numbers_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, dataset_of(gradient(), RescaleSlope="1e308", RescaleIntercept="0"))
+    with pytest.raises(ImageError, match=r"its rescale or window gives values that are not numbers\. Is this an edited copy"):
+        read_windowed_dicom(path, "a")
 
 
 def test_the_size_is_read_from_the_header(tmp_path: Path) -> None:
@@ -468,6 +497,7 @@ def _jpeg(height: int, width: int, kind: int) -> bytes:
         (_jpeg(480, 640, 0xC3), (480, 640)),
         (_jpeg(480, 640, 0xF7), (480, 640)),
         (b"\xff\xd8\xff\xd9", None),
+        (b"\xff\xd8\x00" + bytes(20), None),  # no marker where one belongs
         (b"", None),
     ],
 )

@@ -8,6 +8,7 @@ import PIL.ImageOps
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from benchmark.imaging.geometry import Frame
 
@@ -123,3 +124,34 @@ def test_wrong_shapes_and_types_are_refused() -> None:
         frame.place_masks(np.zeros((1, 90, 130), dtype=np.uint8))
     with pytest.raises(ValueError, match="positive"):
         Frame.of(0, 10, 224)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 40), st.integers(0, 99))
+def test_a_map_comes_back_as_interpolation_at_every_pixels_centre(height: int, width: int, size: int, seed: int) -> None:
+    frame, values = Frame.of(height, width, size), np.random.default_rng(seed).random((size, size), np.float32)
+    rows = (np.arange(height) + frame.pad_top + 0.5) * frame.scale_y - 0.5
+    columns = (np.arange(width) + frame.pad_left + 0.5) * frame.scale_x - 0.5
+    by_hand = ndimage.map_coordinates(values.astype(np.float64), np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
+    found = frame.map_to_original(values)
+    assert (found.dtype, found.shape) == (np.float32, (height, width))
+    assert np.allclose(found, by_hand, atol=2e-6)
+
+
+def test_a_map_of_the_images_own_size_comes_back_to_the_bit_and_a_flat_one_stays_flat() -> None:
+    values = np.random.default_rng(0).random((24, 24), np.float32)
+    assert np.array_equal(Frame.of(24, 24, 24).map_to_original(values), values)
+    for level in np.float32([0.1, 0.5, 1 / 3, 1.0]):
+        assert (Frame.of(131, 77, 24).map_to_original(np.full((24, 24), level)) == level).all()
+
+
+@pytest.mark.parametrize("values", [np.zeros((24, 24)), np.zeros((24, 23), np.float32)])
+def test_a_map_of_another_type_or_frame_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected float32 \(24, 24\)"):
+        Frame.of(30, 30, 24).map_to_original(values)
+
+
+def test_masks_of_another_size_are_brought_to_the_images_and_others_left_alone() -> None:
+    frame, mask = Frame.of(4, 6, 8), np.array([[[True, False], [False, False]]])
+    assert frame.at_image_size(mask)[0].astype(int).tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[0] * 6] * 2
+    sized = np.ones((2, 4, 6), bool)
+    assert frame.at_image_size(sized) is sized

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
+import PIL.PngImagePlugin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import EnvironmentProblem, ImageError
+from benchmark.imaging import limits
 from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
@@ -104,6 +106,22 @@ def test_missing_files_and_other_bytes_are_errors(tmp_path: Path) -> None:
         read_grey(tmp_path / "gone.png", "case-7")
     with pytest.raises(ImageError, match="not a readable picture"):
         size_of(tmp_path / "page.png", "case-7")
+
+
+def test_a_picture_without_rows_is_no_picture() -> None:
+    assert limits.fault_of(0, 5) == "it declares 0 rows x 5 columns, which is no picture"
+    assert limits.fault_of(5, 0) == "it declares 5 rows x 0 columns, which is no picture"
+    assert limits.fault_of(1, 1) is None
+
+
+def test_values_beyond_sixteen_bits_are_an_error(tmp_path: Path) -> None:
+    for value in (65_535, 65_536, -1):
+        PIL.Image.fromarray(np.full((4, 6), value, np.int32)).save(tmp_path / "a.tiff")
+        if value == 65_535:
+            assert read_grey(tmp_path / "a.tiff", "a").dtype == np.uint16
+        else:
+            with pytest.raises(ImageError, match=r"a\.tiff \(id a\): pixel values outside 0\.\.65535"):
+                read_grey(tmp_path / "a.tiff", "a")
 
 
 def test_a_printers_colour_model_is_an_error(tmp_path: Path) -> None:
@@ -253,6 +271,16 @@ def test_damaged_or_unknown_orientation_counts_as_none(tmp_path: Path, exif: byt
     plain = saved(tmp_path / "b.jpg", np.tile(GREY[:1], (16, 1)), quality=98)
     assert (read_grey(path, "a") == read_grey(plain, "a")).all()
     assert size_of(path, "a") == (16, 50)
+
+
+def test_an_orientation_that_cannot_be_read_at_all_counts_as_none(tmp_path: Path) -> None:
+    """As ImageMagick keeps it in a PNG, here without one hexadecimal digit."""
+    text = PIL.PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n 4\nno digits")
+    PIL.Image.fromarray(GREY).save(tmp_path / "a.png", pnginfo=text)
+    with pytest.raises(ValueError, match="hexadecimal"):
+        PIL.Image.open(tmp_path / "a.png").getexif()
+    assert (read_grey(tmp_path / "a.png", "a") == GREY).all()
 
 
 def _declaring(folder: Path, kind: str, height: int, width: int) -> Path:

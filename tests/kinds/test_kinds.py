@@ -185,7 +185,7 @@ def test_a_made_up_kind_is_planned_trained_stored_scored_again_and_drawn(made_up
     stored = Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})
     ((pictures,),) = (rows.values() for rows in gallery.draw([stored], tmp_path / "out", tmp_path / "pictures").values())
     assert len(pictures) == 2
-    assert all(np.asarray(Image.open(path)).any() for path in pictures)
+    assert all(np.asarray(Image.open(picture.path)).any() for picture in pictures)
 
 
 def test_a_made_up_kind_that_trains_nothing_is_found_by_its_head_and_answered(made_up, small, tiny_words, corpus: Path, tmp_path) -> None:

@@ -150,3 +150,10 @@ def test_scores_that_are_no_numbers_and_labels_of_another_shape_are_refused() ->
         cls.rank(np.zeros((2, 1)), np.zeros((3, 1)))
     with pytest.raises(UsageError, match=r"found \[7\]"):
         cls.rank(np.zeros((1, 1)), np.array([[7]]))
+
+
+def test_without_an_image_agreement_is_no_number() -> None:
+    nothing = np.zeros((3, 3), np.int64)
+    assert np.isnan(cls.multiclass_mcc(nothing))
+    assert np.isnan(cls.cohen_kappa(nothing))
+    assert cls.multiclass_mcc(np.diag([3, 0, 0])) == 0.0  # a constant decision, as scikit-learn has it

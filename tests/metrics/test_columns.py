@@ -95,7 +95,14 @@ def test_what_columns_by_image_would_not_keep_is_refused(random_split):
     with pytest.raises(UsageError, match="lesions do not stand"):
         to_columns(SegmentationStatistics(kept.class_names, kept.counts, turned, None))
     table = boxes(random_split, 3, tied=False).table
+    elsewhere = (table.truth_image[table.pair_truth] + 1) % table.n_images
+    other = np.array([int(np.flatnonzero(table.truth_image == image)[0]) if image in table.truth_image else 0 for image in elsewhere])
+    assert len(other)
     for change, why in (
+        (
+            {"pair_truth": np.sort(other), "pair_detection": np.sort(table.pair_detection)},
+            "a pair of a detection and a true box of two images",
+        ),
         ({"confidence": table.confidence[::-1]}, "detections are not sorted"),
         ({"truth_image": table.truth_image[::-1]}, "true boxes do not stand"),
         ({"pair_detection": table.pair_detection[::-1]}, "pairs are not sorted"),
@@ -146,6 +153,32 @@ def test_damaged_columns_are_refused(random_split, damage):
     damage(about, columns)
     with pytest.raises(UsageError, match="not sufficient statistics"):
         from_columns(about, columns)
+
+
+def test_lists_of_other_lengths_than_belong_there_are_refused():
+    with pytest.raises(ValueError, match="a list of 3 values where 2 belong"):
+        Lists(np.array([2, 3]), np.zeros(5)).rows(2)
+    labels = ClassificationStatistics(("a", "b"), np.zeros((3, 2)), np.zeros((3, 2), np.int8), False, None)
+    kept = to_columns(labels)
+    with pytest.raises(UsageError, match="one value an image where one for each class belongs"):
+        from_columns(kept.about, {**kept.columns, "truth": np.zeros(3, np.int8)})
+    with pytest.raises(UsageError):
+        from_columns(kept.about, {**kept.columns, "truth": Lists(np.full(4, 2), np.zeros(8, np.int8))})
+    means = to_columns(MeanStatistics(("r", "s"), np.arange(3), np.zeros((3, 2)), 3))
+    with pytest.raises(UsageError, match="values that do not fit the names"):
+        from_columns(means.about, {"value": Lists(np.array([2, 2, 1]), np.zeros(5))})
+    outlines = to_columns(masks(0))
+    for name in ("lesion_area", "surface_nsd"):
+        counts = np.roll(outlines.columns[name].counts, 1)
+        assert (counts != outlines.columns[name].counts).any()
+        with pytest.raises(UsageError, match="lists of different length"):
+            from_columns(outlines.about, {**outlines.columns, name: Lists(counts, outlines.columns[name].values)})
+
+
+def test_values_of_two_types_are_not_the_same():
+    assert identical(1, 1)
+    assert not identical(1, 1.0)
+    assert not identical(1, True)
 
 
 def test_pixels_outside_the_bins_are_refused():

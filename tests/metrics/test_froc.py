@@ -119,6 +119,12 @@ def test_without_boxes_lovt_gives_one_and_the_full_family_nothing(split):
     assert _full(*pair) is None
 
 
+def test_a_split_without_images_is_read_as_one_without_boxes(split):
+    pair = split([])
+    assert _cut(*pair).mean == 1.0
+    assert _full(*pair) is None
+
+
 def test_different_frames_are_refused(split):
     detections, truth = split(FROC_1)
     with pytest.raises(FrameMismatch):

@@ -74,6 +74,13 @@ def test_stack_keeps_every_pair_of_both_methods(random_split):
     np.testing.assert_array_equal(both.image[both.pair_detection], both.truth_image[both.pair_truth])
 
 
+def test_methods_of_other_frames_or_image_counts_are_not_stacked(random_split):
+    first = overlaps(*random_split(1, n_images=6))
+    for other in (dataclasses.replace(first, frame="original"), dataclasses.replace(first, n_images=7)):
+        with pytest.raises(UsageError, match="Cannot compare 6 images in"):
+            stack(first, other)
+
+
 def test_different_frames_or_image_counts_are_refused(split):
     detections, truth = split([([(0, 0, 5, 5, 0.5)], [(0, 0, 5, 5)])])
     with pytest.raises(FrameMismatch, match="'original'"):

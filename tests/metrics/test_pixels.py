@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from benchmark.metrics.pixels import N_BINS, average_precision, count_pixels, from_json, join, pixel_ap, probability_bins, to_json
+from benchmark.metrics.columns import Lists
+from benchmark.metrics.pixels import (
+    N_BINS,
+    average_precision,
+    count_image,
+    count_pixels,
+    from_columns,
+    from_json,
+    join,
+    pixel_ap,
+    probability_bins,
+    to_columns,
+    to_json,
+)
 
 
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.5, 3, 12]))
@@ -32,6 +45,23 @@ def test_bins_rise_with_the_probability_and_resolve_both_ends():
     assert np.all(np.diff(bins)[1:] > 0)
     assert bins[1] == bins[0] == 0
     assert probability_bins(np.array([-0.0, 1e-30, 1], np.float32)).tolist() == [0, 0, N_BINS - 1]
+
+
+def test_an_image_counted_band_by_band_has_the_counts_of_a_batch():
+    probabilities, masks = _logistic(3, 3, shape=(1, 2, 300, 500))  # bands of 65,536 pixels: three, the last one short
+    counts, expected = count_image(iter(probabilities[0]), masks[0]), count_pixels(probabilities, masks)
+    assert np.array_equal(counts.seen, expected.seen)
+    assert np.array_equal(counts.true, expected.true)
+    assert counts.seen.dtype == expected.seen.dtype
+
+
+def test_one_pixel_in_a_square_stands_for_all_of_it():
+    coarse, masks = _logistic(3, 3, shape=(1, 1, 20, 30))
+    fine, fine_masks = (np.repeat(np.repeat(values, 5, axis=2), 5, axis=3) for values in (coarse, masks))
+    counts, expected = count_image(iter(fine[0]), fine_masks[0], apart=5), count_pixels(fine, fine_masks)
+    assert np.array_equal(counts.seen, expected.seen)
+    assert np.array_equal(counts.true, expected.true)
+    assert counts.seen.dtype == expected.seen.dtype
 
 
 def test_chunks_add_up_and_classes_are_kept_apart():
@@ -58,6 +88,15 @@ def test_damaged_counts_are_an_error(change):
     stored = to_json(count_pixels(*_logistic(0, 3, shape=(2, 1, 6, 6))))
     with pytest.raises(ValueError, match=r"."):
         from_json(stored | change)
+
+
+def test_lists_of_pixels_that_do_not_belong_together_are_refused():
+    counts = count_pixels(*_logistic(0, 3, shape=(3, 1, 6, 6)))
+    lists = to_columns(counts)
+    assert np.array_equal(from_columns(lists, 1).true, counts.true)
+    cut = lists["pixel_true"]
+    with pytest.raises(ValueError, match="lists of different length"):
+        from_columns({**lists, "pixel_true": Lists(cut.counts - np.array([0, 0, 1]), cut.values[:-1])}, 1)
 
 
 def test_constant_map_scores_the_share_of_positive_pixels():

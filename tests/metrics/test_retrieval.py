@@ -102,6 +102,10 @@ def test_empty_texts_and_broken_similarities_are_refused() -> None:
         rank(np.array([[np.nan, 0.0]]), [0], [0, 1], cutoffs=(1,))
     with pytest.raises(UsageError, match="widths differ"):
         rtv.cosine(np.zeros((1, 2)), np.zeros((1, 3)))
+    with pytest.raises(UsageError, match="Retrieval needs queries and candidates, found 1 and 0"):
+        rank(np.zeros((1, 0)), [0], [], cutoffs=(1,))
+    with pytest.raises(UsageError, match=r"Similarities of shape \(1, 3\), expected \(1, 2\)"):
+        rank(np.zeros((1, 3)), [0], [0, 1], cutoffs=(1,))
 
 
 MEASURED = """

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.metrics import dice, lesions, surface
+from benchmark.metrics import dice, lesions, pixels, surface
 from benchmark.metrics.box_statistics import detection_statistics
+from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, stack_statistics, to_json
+from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, reduced_to, stack_statistics, to_json
 
 
 @pytest.fixture
@@ -92,6 +94,80 @@ def test_damaged_statistics_are_refused(detection, damage):
     damage(stored)
     with pytest.raises(UsageError, match="not sufficient statistics"):
         from_json(stored)
+
+
+@pytest.fixture
+def means():
+    image = np.array([0, 0, 2, 3, 3, 3])
+    return MeanStatistics(("r", "s"), image, np.array([[0.1, np.nan], [1 / 3, 1], [0, 0], [1, 0.7], [0.2, 0], [0.5, 1]]), 5)
+
+
+def test_means_of_queries_are_the_same_to_the_last_bit_after_json(means):
+    restored = from_json(json.loads(json.dumps(to_json(means), allow_nan=False)))
+    assert (restored.names, restored.n_images) == (means.names, means.n_images)
+    assert np.array_equal(restored.image, means.image)
+    assert np.array_equal(restored.values, means.values, equal_nan=True)
+
+
+@pytest.mark.parametrize("damage", [lambda s: s["image"].pop(), lambda s: s["image"].__setitem__(0, 5), lambda s: s.update(n_images=3)])
+def test_means_whose_rows_and_images_disagree_are_refused(means, damage):
+    stored = to_json(means)
+    damage(stored)
+    with pytest.raises(UsageError, match="not sufficient statistics"):
+        from_json(stored)
+
+
+def test_two_methods_of_queries_come_apart_again_by_weights(means):
+    second = MeanStatistics(means.names, means.image[:4], 1 - means.values[:4], means.n_images)
+    both = stack_statistics(means, second)
+    on, off = np.ones(5, int), np.zeros(5, int)
+    for name in means.names:
+        assert both.mean_of(name)(np.r_[on, off]) == means.mean_of(name)(None)
+        assert both.mean_of(name)(np.r_[off, on]) == second.mean_of(name)(None)
+    with pytest.raises(UsageError, match="Cannot compare"):
+        stack_statistics(means, MeanStatistics(("r", "t"), means.image, means.values, 5))
+
+
+def test_a_metric_of_scores_or_queries_reads_all_there_is(means, labelled):
+    assert reduced_to(labelled, "auroc") is labelled
+    assert means.only({"values"}) is means
+
+
+@pytest.fixture
+def labelled():
+    scores = np.random.default_rng(0).random((6, 2))
+    return ClassificationStatistics(("a", "b"), scores, np.array([[0, 1]] * 3 + [[1, 1]] * 3, np.int8), False, (0.5, 0.5))
+
+
+def test_methods_with_thresholds_of_their_own_are_not_stacked(labelled):
+    assert stack_statistics(labelled, labelled).scores.shape == (12, 2)
+    with pytest.raises(UsageError, match="thresholds of their own are compared by metrics that need none: auroc, ap"):
+        stack_statistics(labelled, replace(labelled, thresholds=(0.5, 0.4)))
+
+
+def test_a_class_that_every_image_shows_has_no_negative(labelled):
+    assert undefined_classes(labelled.truth, labelled.class_names) == {"b": "no image of the split is negative"}
+    assert undefined_classes(1 - labelled.truth, labelled.class_names) == {"b": "no image of the split is positive"}
+
+
+@pytest.mark.parametrize("damage", [{"truth": [[0, 1]] * 5}, {"scores": [[0.5]] * 6}])
+def test_scores_that_do_not_fit_their_labels_are_refused(labelled, damage):
+    with pytest.raises(UsageError, match="not sufficient statistics"):
+        from_json(to_json(labelled) | damage)
+
+
+def test_pixels_of_two_methods_are_stacked_and_those_of_other_images_refused():
+    drawn = np.random.default_rng(0).random((3, 2, 8, 8)).astype(np.float32)
+    true = drawn > 0.7
+    first = SegmentationStatistics(("a", "b"), dice.count_overlap(drawn > 0.5, true), None, None, pixels.count_pixels(drawn, true))
+    second = replace(first, pixels=pixels.count_pixels(1 - drawn, true))
+    both = pooled_metric(stack_statistics(first, second), "pixel_ap")
+    on, off = np.ones(3, int), np.zeros(3, int)
+    assert both(np.r_[on, off]) == pooled_metric(first, "pixel_ap")(None)
+    assert both(np.r_[off, on]) == pooled_metric(second, "pixel_ap")(None) != both(np.r_[on, off])
+    fewer = replace(first, pixels=pixels.count_pixels(drawn[:2], true[:2]))
+    with pytest.raises(UsageError, match="not sufficient statistics"):
+        from_json(to_json(fewer))
 
 
 def _segmentation(seed, n_images=12):

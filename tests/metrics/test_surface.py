@@ -32,6 +32,13 @@ def test_mask_at_the_edge_of_the_image_has_an_outline_there():
     assert normalised_surface_distance(full, full, tolerance_px=0) == 1.0
 
 
+def test_two_empty_masks_agree():
+    nothing, something = np.zeros((2, 6, 6), bool)
+    something[2:4, 2:4] = True
+    assert normalised_surface_distance(nothing, nothing) == 1.0
+    assert normalised_surface_distance(nothing, something) == normalised_surface_distance(something, nothing) == 0.0
+
+
 def test_missed_mask_scores_zero_and_images_without_mask_are_left_out():
     masks = np.zeros((3, 1, 10, 10), bool)
     masks[1, 0, 2:5, 2:5] = masks[2, 0, 2:5, 2:5] = True

@@ -11,7 +11,7 @@ from benchmark.cards import Job, Record, Role
 from benchmark.errors import TrainingError
 from benchmark.events import Finished
 from benchmark.execute.work import WorkUnit, run_unit
-from benchmark.plan import select_learning_rate
+from benchmark.rate_search import select_learning_rate
 from benchmark.training.determinism import prepare_process
 from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import batch_size

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmark.cli import machine
 from tests import perf as bench
 from tests.perf import alternatives, page
 from tests.perf.measure import BenchResult, Measurement, Timed, alternate
@@ -88,6 +91,50 @@ def test_the_command_prints_one_json_document(lobe, tmp_path: Path):
     assert code == 0
     (report,) = json.loads(printed)
     assert report["bench"] == "metrics"
+
+
+@pytest.mark.parametrize(("difference", "code"), [(0.0, 0), (1.0, 1)], ids=["equal", "apart"])
+def test_the_command_says_what_it_measured_and_fails_where_the_sides_differ(
+    lobe, tmp_path: Path, monkeypatch, difference: float, code: int
+):
+    def run(name: str, out: Path, **_) -> BenchResult:
+        about = {"sides": "", "quick": True, "sizes": {}, "seconds": 1, "machine": {}, "finished_at": ""}
+        found = BenchResult(bench=name, rows=(row(what="one row", difference=difference),), **about)
+        out.mkdir(exist_ok=True)
+        (out / f"{name}.json").write_text(found.model_dump_json())
+        return found
+
+    monkeypatch.setattr(bench, "run", run)
+    ended, printed, told = lobe("bench", "all", "--quick", "--out", tmp_path / "out", "--page", tmp_path / "page.md")
+    assert ended == code
+    assert [line for line in told.splitlines() if line.startswith("bench ")] == [f"bench {name} …" for name in bench.NAMES]
+    assert printed.count("one row") == len(bench.NAMES)
+    assert f"Written to {tmp_path / 'out'}." in printed.replace("\n", "")
+    assert ("The two sides differ" in told) is (code == 1)
+    assert (tmp_path / "page.md").is_file()
+
+
+def test_growth_of_two_sides_that_failed_or_differ_is_a_failure(lobe, tmp_path: Path, monkeypatch):
+    def grow(equal: bool, failures: dict[str, str]):
+        side = SimpleNamespace(name="before", failures=failures)
+        found = SimpleNamespace(sides=(side,), equal=equal, model_dump=lambda mode: {"equal": equal})
+        monkeypatch.setattr(bench, "grow", lambda *_, **__: found)
+        return lobe("bench", "growth", "--quick", "--json", "--out", tmp_path)
+
+    code, printed, told = grow(True, {})
+    assert (code, json.loads(printed), told) == (0, {"equal": True}, "")
+    code, printed, told = grow(True, {"a plan of [many]": "killed"})
+    assert (code, json.loads(printed)) == (1, {"equal": True})
+    assert "failed: before: a plan of [many]: killed" in told
+    code, _, told = grow(False, {})
+    assert (code, "their numbers are not the same" in told) == (1, True)
+
+
+def test_benches_are_those_of_the_checkout_that_the_package_lies_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    root = str(Path(machine.__file__).resolve().parents[2])
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != root])
+    assert machine._benches() is bench
+    assert sys.path[0] == root
 
 
 def test_a_quick_run_never_reaches_the_page(tmp_path: Path):

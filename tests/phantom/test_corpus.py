@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from benchmark import registry
 from benchmark.errors import StoreError, UnknownName, UsageError
 from benchmark.phantom import rsna
-from benchmark.phantom.base import shots_of
+from benchmark.phantom.base import Shot, shots_of
 from benchmark.phantom.corpus import PHANTOM_FILE, REPORTS_FILE, CorpusPlan, write_corpus, writers
 from benchmark.readers.base import open_reader
 from tests import corpora
@@ -83,6 +84,41 @@ def test_a_folder_with_content_is_refused_and_left_alone(tmp_path):
     with pytest.raises(UsageError, match="new or empty folder"):
         write_corpus(CorpusPlan("rsna", 1, seed=0), tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_an_empty_folder_is_filled(small, tmp_path):
+    plan, folder, _ = small
+    (tmp_path / "out").mkdir()
+    write_corpus(plan, tmp_path / "out")
+    assert digest(tmp_path / "out") == digest(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "limit", "patients", "sentence"),
+    [
+        ("chestx-det", {"NUMBERS": (0, 9)}, 10, "chestx-det: a phantom holds at most 9 images, because their numbers have five digits"),
+        (
+            "object-cxr",
+            {"N_TRAIN": 5},
+            10,
+            r"object-cxr: the release numbers 5 training images, so a phantom cannot hold \d+\. Ask for fewer",
+        ),
+        ("nih-cxr", {"shots_of": lambda *_: [None] * 10}, 500_000, "nih-cxr: a phantom holds at most about a million patients"),
+        (
+            "tbx11k",
+            {"shots_of": lambda *_: [Shot(0, 0, True, "")] * 10_000},
+            10_000,
+            "tbx11k: the release numbers files with four digits, so a phantom cannot hold 10,000 of tb",
+        ),
+    ],
+)
+def test_more_than_a_release_has_numbers_for_is_refused(monkeypatch, dataset, limit, patients, sentence):
+    writer = importlib.import_module(f"benchmark.phantom.{dataset.replace('-', '_')}")
+    for name, value in limit.items():
+        monkeypatch.setattr(writer, name, value)
+    with pytest.raises(UsageError, match=sentence):
+        writer.shots(CorpusPlan(dataset, patients, seed=1, images_per_patient=(1, 1), positive_share=0.5))
 
 
 def test_interruption_leaves_no_folder_that_looks_like_a_corpus(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from benchmark import registry
-from benchmark.errors import UsageError
+from benchmark.errors import CardError, UsageError
 from benchmark.phantom import covid_rural
 from benchmark.phantom.corpus import CorpusPlan, write_corpus
 
@@ -98,6 +98,14 @@ def test_published_lists_split_the_patients_in_their_proportions(n_patients):
 def test_more_patients_than_published_are_refused():
     with pytest.raises(UsageError, match="104 patients"):
         covid_rural.shots(CorpusPlan("covid-rural", 105, seed=0))
+
+
+def test_a_card_without_the_published_lists_is_an_error(monkeypatch):
+    card = registry.dataset("covid-rural")
+    rule = card.splits["lovt"].model_copy(update={"patients": {"train": ("1",)}})
+    monkeypatch.setattr(covid_rural.registry, "dataset", lambda name: card.model_copy(update={"splits": {"lovt": rule}}))
+    with pytest.raises(CardError, match="'lovt' has no patient lists train, validation and test"):
+        covid_rural._numbers(CorpusPlan("covid-rural", 5, seed=1))
 
 
 def test_no_two_images_of_a_patient_share_a_date():

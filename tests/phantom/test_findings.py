@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,12 @@ def test_every_finding_stays_in_its_lung(draw, side):
     assert min(width, height) > 0
     assert left - 12 <= x <= x + width <= right + 12
     assert top - 12 <= y <= y + height <= bottom + 12
+
+
+def test_a_finding_of_which_nothing_is_left_has_a_box_of_no_width(positives):
+    finding = next(one for _, found in positives for one in found)
+    assert finding.box()[2] > 0
+    assert dataclasses.replace(finding, density=np.zeros_like(finding.density)).box() == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_pneumothorax_takes_vessels_away():

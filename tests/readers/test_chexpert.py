@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def test_a_phantom_verifies_and_gives_images_labels_and_patients(corpus: Path) -
     assert sample.image().shape == (320, 390)
     assert sample.labels.shape == (5,)
     assert sample.patient_id == sample.id.split("/")[1]
+    assert sample.sex in ("M", "F")
+    assert sample.age_decade in range(0, 100, 10)
     splits = reader.split(CARD.splits["mgca-disjoint"])
     assert all(i.startswith("valid/") for i in splits["test"])
     assert not set(splits["train"]) & set(splits["validation"])
@@ -148,6 +151,20 @@ def test_a_cut_list_of_prior_is_refused(tmp_path: Path) -> None:
     path.write_text('{"7": {"image_path": "train/patient1/study1/v.jpg", "label": [1, 0, 0, 0, 0]}}')
     with pytest.raises(DataError, match="expected 200 each"):
         sets.prior_set(path)
+
+
+def test_priors_set_needs_its_list_and_images_of_this_release(untested: Path) -> None:
+    rule = CARD.splits["prior-5x200"]
+    (path,) = untested.rglob("chexpert_5x200.json")
+    path.unlink()
+    with pytest.raises(SplitError, match=r"PRIOR's list chexpert_5x200\.json is not beside train\.csv"):
+        open_reader(CARD, untested).split(rule)
+    label = np.eye(5, dtype=int).tolist()
+    path.write_text(
+        json.dumps({str(k): {"image_path": f"train/patient9999{k}/study1/view1_frontal.jpg", "label": label[k]} for k in range(5)})
+    )
+    with pytest.raises(SplitError, match=r"5 of 5 images of chexpert_5x200\.json are not in train\.csv"):
+        open_reader(CARD, untested).split(rule)
 
 
 def test_official_test_labels_have_their_digest(real_files: Path) -> None:

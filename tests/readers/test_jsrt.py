@@ -139,6 +139,19 @@ def test_an_image_in_both_folds_is_an_error(release: Path) -> None:
     assert says_nothing(raised.value)
 
 
+def test_a_card_with_another_structure_is_an_error(release: Path) -> None:
+    with pytest.raises(DataError, match=r"class 'liver' of the card is none of lungs, heart"):
+        open_reader(CARD.model_copy(update={"classes": ("lungs", "liver")}), release)
+
+
+def test_an_empty_mask_shows_in_verify_and_says_nothing_of_negatives(release: Path) -> None:
+    path = write_mask(release / "scratch", "JPCLN001", "heart")
+    PIL.Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(path)
+    lines = {line.what: line for line in open_reader(CARD, release).checks()}
+    assert (lines["files"].verdict, lines["files"].found) == ("error", "a mask of the first image is empty")
+    assert not any("JPC" in line.found for line in lines.values())
+
+
 @pytest.mark.parametrize("structure", list(BOX))
 def test_a_missing_mask_names_its_folder(release: Path, structure: str) -> None:
     (release / "scratch" / "fold2" / "masks" / structure / "JPCLN002.gif").unlink()

@@ -163,6 +163,13 @@ def test_images_lie_here_or_in_mimics_own_folder_and_the_digest_is_the_same(tmp_
     assert open_reader(CARD, tmp_path / "beside" / "ms-cxr").outline_digest() != inside.outline_digest()
 
 
+def test_without_a_table_the_reader_says_where_it_may_lie(tmp_path: Path) -> None:
+    root = release(tmp_path)
+    (root / "ms-cxr/1.1.0" / NEWER).unlink()
+    with pytest.raises(DataError, match=rf"{NEWER} or {OLDER} is neither in .* nor in its ms-cxr/1\.1\.0"):
+        open_reader(CARD, root)
+
+
 def test_without_images_the_reader_says_where_they_may_lie(tmp_path: Path) -> None:
     write_table(tmp_path / "ms-cxr" / NEWER)
     with pytest.raises(DataError, match="in the folder mimic-cxr beside it"):

@@ -98,7 +98,8 @@ def test_both_label_tables_are_read_by_position(tmp_path, year):
     reader = open_reader(CARD, release(tmp_path, year=year))
     assert f"labels of {year}" in reader.release
     assert reader.ids == (*BOXED, *NORMAL)
-    assert reader.sample("00000012_000").view == "PA"
+    sample = reader.sample("00000012_000")
+    assert (sample.view, sample.sex, sample.age_decade) == ("PA", "M", 60)
 
 
 def test_boxes_survive_the_header_that_has_more_names_than_cells(tmp_path):
@@ -190,6 +191,16 @@ def test_a_missing_label_file_is_named(tmp_path, name):
     release(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        open_reader(CARD, tmp_path)
+
+
+def test_a_box_table_with_other_columns_is_named_with_them(tmp_path):
+    release(tmp_path)
+    table = tmp_path / "BBox_List_2017.csv"
+    table.write_text(table.read_text().replace(BOX_HEADER, "Image Index,Bbox [x,y,w,h],Finding Label"))
+    with pytest.raises(
+        DataError, match=r"BBox_List_2017\.csv starts with the columns Image Index, Bbox \[x, y; expected Image Index, Finding"
+    ):
         open_reader(CARD, tmp_path)
 
 

@@ -77,6 +77,7 @@ def test_labels_are_the_named_findings_and_nothing_else(tmp_path, name, end):
     assert {CARD.classes[k] for k in np.flatnonzero(both.labels)} == {"Hernia", "Infiltration"}
     assert (both.labels.dtype, both.labels.shape, both.positive) == (np.int8, (14,), True)
     assert (both.patient_id, both.view, both.masks) == ("00000003", "PA", None)
+    assert (both.sex, both.age_decade) != (None, None)
     normal = reader.sample("00000004_000")
     assert not normal.labels.any()
     assert normal.positive is False
@@ -133,6 +134,15 @@ def test_a_missing_label_table_says_what_is_expected(tmp_path):
     write(tmp_path)
     (tmp_path / "Data_Entry_2017_v2020.csv").unlink()
     with pytest.raises(DataError, match=r"Data_Entry_2017_v2020\.csv or Data_Entry_2017\.csv is missing"):
+        opened(tmp_path)
+
+
+def test_a_label_table_with_other_columns_is_named_with_them(tmp_path):
+    table = write(tmp_path) / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace("Image Index,Finding Labels", "Image,Labels"))
+    with pytest.raises(
+        DataError, match=r"Data_Entry_2017_v2020\.csv starts with the columns Image, Labels; expected Image Index, Finding Labels"
+    ):
         opened(tmp_path)
 
 

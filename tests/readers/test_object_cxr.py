@@ -174,6 +174,13 @@ def test_a_repeated_image_names_both_rows(tmp_path, part, where):
         open_reader(CARD, tmp_path)
 
 
+def test_a_row_without_an_image_name_is_named_by_its_line(tmp_path):
+    table = small(tmp_path) / "dev.csv"
+    table.write_text(table.read_text().replace("08002.jpg", " "))
+    with pytest.raises(DataError, match=r"dev\.csv line 3 \(no image name\): the image name is empty"):
+        open_reader(CARD, tmp_path)
+
+
 def test_an_object_wholly_outside_its_image_stops_that_sample_only(tmp_path):
     small(tmp_path, **{"00002": "0 500 10 520 20"})
     reader = open_reader(CARD, tmp_path)

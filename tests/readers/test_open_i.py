@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_a_phantom_verifies_and_gives_a_picture_with_its_words(corpus: Path) -> 
     sample = reader.sample(test[0])
     assert sample.image().shape == (420, 512)
     assert len(sample.report.split()) > 5
+
+
+def test_half_of_the_release_is_not_enough(corpus: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(corpus, tmp_path / "open-i")
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no picture of any report is in .*Unpack NLMCXR_png\.tgz there"):
+        open_reader(CARD, root)
+    for path in root.rglob("*.xml"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds no XML file\. Unpack NLMCXR_reports\.tgz again"):
+        open_reader(CARD, root)
 
 
 def test_empty_elements_and_reports_without_a_picture_are_read(tmp_path: Path) -> None:

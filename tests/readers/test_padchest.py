@@ -136,6 +136,11 @@ def test_a_folder_without_table_or_without_images_says_what_is_expected(tmp_path
 # --------------------------------------------------------------------------------------------------------- splits and verify
 
 
+def test_a_table_without_a_frontal_image_is_to_be_fetched_again(tmp_path):
+    with pytest.raises(DataError, match=rf"{TABLE} has no frontal image with labels\. Fetch the file again"):
+        opened(write(tmp_path, [row(0, Projection="L"), row(1, Labels="")]))
+
+
 def test_patients_are_never_shared_and_only_physicians_test(tmp_path):
     reader = opened(write(tmp_path, many()))
     splits = reader.split(RULE)

@@ -257,6 +257,28 @@ def test_a_table_beside_the_pngs_gives_order_and_masks(tmp_path):
     assert np.array_equal(reader.sample("1.2.1").masks((1024, 1024))[0], FIRST)
 
 
+def test_of_two_releases_side_by_side_the_one_that_is_read_is_said(tmp_path):
+    release(tmp_path)
+    (tmp_path / "stage_2_train.csv").write_text((tmp_path / "train-rle.csv").read_text())
+    png_release(tmp_path)
+    reader = open_reader(CARD, tmp_path)
+    assert reader.sample("1.2.1").files[0].suffix == ".dcm"
+    said = "\n".join(reader.warnings)
+    assert (
+        "train-rle.csv (read) and stage_2_train.csv (not read)" in said or "stage_2_train.csv (read) and train-rle.csv (not read)" in said
+    )
+    assert "the DICOM tree (read) and png_images (not read)" in said
+
+
+def test_rows_whose_images_are_in_neither_form_are_counted(tmp_path):
+    png_release(tmp_path)
+    (tmp_path / "train-rle.csv").write_text("\n".join([SPACED, "1.2.1,-1", "9.9.9,-1"]) + "\n")
+    with pytest.raises(
+        DataError, match=r"1 of \d images of train-rle\.csv have no file, for example 9\.9\.9\. Expected dicom-images-train/"
+    ):
+        open_reader(CARD, tmp_path)
+
+
 def test_a_mask_of_another_size_or_content_is_an_error(tmp_path):
     png_release(tmp_path)
     mask_path = tmp_path / "png_masks" / "1_train_1_.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,6 +147,15 @@ def test_equal_ids_and_patients_of_both_datasets_are_never_one(opened):
 def test_an_id_of_neither_release_is_an_error(opened, sample_id):
     with pytest.raises(DataError, match="ids start with rsna/ or vindr-cxr/"):
         opened().sample(sample_id)
+
+
+def test_a_release_without_masks_is_named(opened):
+    reader = opened()
+    sample_id = reader.ids[0]
+    release, own = reader._release_of(sample_id)
+    release.samples[own] = replace(release.samples[own], masks=None)
+    with pytest.raises(DataError, match=f"{release.card.name} has no masks"):
+        reader.sample(sample_id)
 
 
 def test_merged_classes_are_one_in_boxes_and_masks_and_others_are_no_finding(opened):

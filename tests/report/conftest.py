@@ -10,6 +10,7 @@ import pytest
 from benchmark import registry
 from benchmark.cards import (
     BackboneRef,
+    Contamination,
     DatasetRef,
     EncoderMode,
     Epoch,
@@ -23,6 +24,7 @@ from benchmark.cards import (
     Role,
     SplitRule,
     Switches,
+    Words,
 )
 
 GREY = Normalisation(mean=(0.49,), std=(0.25,))
@@ -35,6 +37,7 @@ TASKS = {
     "rsna-yolov3-finetune-100": ("rsna", "yolov3", "finetune", 1.0, "mAP", "mAP (LoVT)"),
     "rsna-linear-frozen-10": ("rsna", "linear", "frozen", 0.1, "opacity_dice", "opacity Dice"),
     "covid-rural-unet-frozen-100": ("covid-rural", "unet", "frozen", 1.0, "opacity_dice", "opacity Dice"),
+    "siim-unet-frozen-10": ("siim", "unet", "frozen", 0.1, "pneumothorax_dice", "pneumothorax Dice"),
     "siim-unet-frozen-100": ("siim", "unet", "frozen", 1.0, "pneumothorax_dice", "pneumothorax Dice"),
     "object-cxr-yolov3-frozen-100": ("object-cxr", "yolov3", "frozen", 1.0, "froc", "FROC (LoVT)"),
 }
@@ -56,6 +59,10 @@ def make_job(
     split: str = "lovt",
     order_seed: int = 12345,
     depends_on: tuple[str, ...] = (),
+    words: Words | None = None,
+    suite: str | None = None,
+    contamination: Contamination | None = None,
+    custom: tuple[str, ...] = (),
 ) -> Job:
     dataset, head, encoder, fraction, metric, title = TASKS[task]
     seed = 12345 + run
@@ -85,17 +92,20 @@ def make_job(
         order_seed=order_seed,
         limit=limit,
         threads=threads,
+        words=words,
     )
     labels = Labels(
         task=task,
         task_title=f"{dataset} · {head} · {encoder} · {fraction * 100:g} %",
-        suite=None,
+        suite=suite,
         protocol=protocol,
         backbone=backbone,
         run=run,
         fraction_text=f"{fraction * 100:g} %",
         encoder_text=encoder,
         metric_title=title,
+        contamination=contamination,
+        custom=custom,
     )
     return Job(experiment=experiment, labels=labels, depends_on=depends_on)
 
@@ -105,7 +115,7 @@ def published_digests(job: Job) -> dict[str, str]:
     expected = CARDS[job.experiment.dataset.name].splits["lovt"].expected
     train = "train" if job.experiment.fraction == 1 else f"train_{job.experiment.fraction * 100:.0f}pct"
     parts = {"train": train, "validation": "validation", "test": "test"}
-    return {f"{split} sorted": expected[name].sha256_sorted for split, name in parts.items()}
+    return {f"{split} sorted": expected[name].sha256_sorted for split, name in parts.items() if name in expected}
 
 
 def make_record(value: float | None = 0.2, *, job: Job | None = None, phantom: bool = False, failure: str = "", **options) -> Record:

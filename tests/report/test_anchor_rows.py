@@ -94,7 +94,7 @@ def test_the_terminal_shows_them_at_the_end_of_their_task(records):
 
 def test_the_page_shows_them_below_the_backbones(records, tmp_path):
     page = write_site(records, tmp_path, title="T").read_text(encoding="utf-8")
-    table = page[page.index('<table class="board">') :]
+    table = page[page.index('<table id="scores"') :]
     assert 0 < table.index(">mine") < table.index('<tr class="anchor">') < table.index("</table>")
     assert tables.ANCHORS in page
     assert tables.ANCHORS not in write_site(records[:2], tmp_path, title="T").read_text(encoding="utf-8")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from benchmark.report.differences import gains
+from benchmark.report.resampling import Resampled
 from benchmark.report.rows import rows_of
 
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
@@ -14,20 +16,64 @@ def test_runs_with_the_same_seeds_are_compared_pairwise(make):
     (gain,) = gains(rows_of(make.runs([0.10, 0.20, 0.30]) + make.runs([0.15, 0.25, 0.35], **TRAINED)))
     assert gain.paired
     assert gain.difference.value == pytest.approx(0.05)
-    assert gain.reading == "higher"
-    assert gain.text.startswith("+5.0")
+    assert gain.text == "+5.0 ± 0.0"
+    assert gain.covers == "runs paired by seed only"
 
 
-def test_an_interval_across_zero_is_not_a_gain(make):
-    (gain,) = gains(rows_of(make.runs([0.10, 0.30, 0.20]) + make.runs([0.15, 0.20, 0.30], **TRAINED)))
-    assert gain.reading == "not told apart"
+def test_an_interval_over_runs_alone_is_not_tested_even_far_from_zero(make):
+    (gain,) = gains(rows_of(make.runs([0.10, 0.20, 0.30]) + make.runs([0.55, 0.65, 0.75], **TRAINED)))
+    assert gain.difference.low > 0
+    assert (gain.reading, gain.p_text) == ("not tested: no statistics per image, so nothing is known of other test patients", "–")
+
+
+def drawn(spread: dict[str, float]):
+    """Resamples of 60 patients in which a backbone's runs have the standard deviation that `spread` gives it, each on its own."""
+
+    def resampled(record):
+        size = spread[record.job.labels.backbone]
+        moves = np.random.default_rng(len(record.job.labels.backbone)).standard_normal((1000, 1))
+        return Resampled((record.metrics[record.job.experiment.report] + size * moves).astype(np.float32), "test", 60, True)
+
+    return resampled
+
+
+def test_the_corrected_p_decides_and_not_the_interval(make):
+    """Three tasks, each told apart alone and none after Holm's correction: the interval without zero says nothing then."""
+    tasks = ("rsna-yolov3-frozen-10", "rsna-yolov3-frozen-100", "rsna-yolov3-finetune-100")
+    records = [r for task in tasks for r in make.runs([0.100, 0.101, 0.099, 0.102, 0.100], task=task)]
+    records += [r for task in tasks for r in make.runs([0.142, 0.141, 0.139, 0.142, 0.140], task=task, **TRAINED)]
+    found = gains(rows_of(records, resampled=drawn({"mine": 0.018, "resnet50 (random)": 0.0})))
+    assert [gain.difference.p_value for gain in found] == pytest.approx([0.03] * 3, abs=0.015)
+    assert all(gain.difference.low > 0 for gain in found)
+    assert [gain.adjusted_p for gain in found] == pytest.approx([3 * gain.difference.p_value for gain in found])
+    assert {gain.reading for gain in found} == {"not told apart"}
+    (alone,) = gains(
+        rows_of([r for r in records if r.job.labels.task == tasks[0]], resampled=drawn({"mine": 0.018, "resnet50 (random)": 0.0}))
+    )
+    assert alone.reading == "higher"
+    assert alone.p_text == f"{alone.adjusted_p:.3f}"
+
+
+def test_tasks_of_another_backbone_are_a_family_of_their_own(make):
+    other = {"backbone": "other", "digest": "b" * 64}
+    records = make.runs([0.100, 0.101, 0.099]) + make.runs([0.14, 0.141, 0.139], **TRAINED) + make.runs([0.12, 0.121, 0.119], **other)
+    found = gains(rows_of(records, resampled=drawn({"mine": 0.01, "other": 0.01, "resnet50 (random)": 0.0})))
+    assert [gain.adjusted_p for gain in found] == [gain.difference.p_value for gain in found]
+    assert {gain.trained.backbone for gain in found} == {"mine", "other"}
+
+
+def test_one_run_has_neither_interval_nor_p(make):
+    records = [make.record(0.1), make.record(0.4, **TRAINED)]
+    (gain,) = gains(rows_of(records, resampled=drawn({"mine": 0.01, "resnet50 (random)": 0.01})))
+    assert (gain.text, gain.p_text, gain.covers) == ("+30.0", "–", "no interval")
+    assert gain.reading == "not tested: 1 run, a test needs 3"
 
 
 def test_runs_with_other_seeds_are_compared_as_independent(make):
     trained = [make.record(v, run=run + 10, **TRAINED) for run, v in enumerate([0.5, 0.51, 0.52])]
     (gain,) = gains(rows_of(make.runs([0.1, 0.11, 0.12]) + trained))
     assert not gain.paired
-    assert gain.reading == "higher"
+    assert gain.covers == "independent runs only"
 
 
 def test_no_difference_across_architectures_protocols_or_gaps(make):

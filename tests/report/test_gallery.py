@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import private
+from benchmark.api import draw_local_pictures, write_report
+from benchmark.integrity import sealed
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
 from benchmark.report import gallery
 from benchmark.store import Store
@@ -33,7 +36,7 @@ def stored(small, tiny, tmp_path: Path):
 
 
 def pictures(drawn) -> list[Path]:
-    return [path for backbones in drawn.values() for paths in backbones.values() for path in paths]
+    return [picture.path for backbones in drawn.values() for found in backbones.values() for picture in found]
 
 
 def test_pictures_are_of_the_first_run_only(stored, tmp_path: Path):
@@ -42,8 +45,10 @@ def test_pictures_are_of_the_first_run_only(stored, tmp_path: Path):
     assert set(drawn) == {"covid-rural-linear-frozen-100"}
     paths = drawn["covid-rural-linear-frozen-100"]["tiny"]
     assert len(paths) == N_EXAMPLES
-    assert all(records[0].key[:8] in path.name for path in paths)
-    assert all(Image.open(path).mode == "RGB" for path in paths)
+    assert all(records[0].key[:8] in one.path.name for one in paths)
+    assert all(Image.open(one.path).mode == "RGB" for one in paths)
+    assert len({one.image for one in paths}) == N_EXAMPLES
+    assert all(one.score is not None and 0 <= one.score <= 1 for one in paths)
 
 
 def test_boxes_and_masks_are_both_drawn(stored, tmp_path: Path):
@@ -56,6 +61,42 @@ def test_boxes_and_masks_are_both_drawn(stored, tmp_path: Path):
 def test_datasets_without_redistribution_are_refused_with_a_reason(make):
     assert gallery.refusal(make.record(0.1)) == ""
     assert "rsna" in gallery.refusal(make.record(0.1, redistribution="none"))
+
+
+@pytest.mark.parametrize(
+    ("redistribution", "phantom", "on_a_page", "here"),
+    [
+        ("open", False, True, True),
+        ("ids", False, False, True),
+        ("ids", True, True, True),
+        ("none", False, False, False),
+        ("none", True, False, False),
+    ],
+)
+def test_one_rule_says_what_may_be_shown_and_to_whom(make, redistribution: str, phantom: bool, on_a_page: bool, here: bool):
+    """Radiographs stand on pages where they may be passed on; generated ones are nobody's. MLflow asks the same rule for predictions."""
+    record = make.record(0.1, redistribution=redistribution, phantom=phantom)
+    assert (gallery.refusal(record) == "") == on_a_page
+    assert (gallery.refusal_here(record) == "") == here
+    assert private.may_be_published(redistribution) == (redistribution == "open")
+
+
+def test_what_may_not_be_published_is_drawn_into_a_folder_of_its_own(stored, tmp_path: Path):
+    (record,) = stored("rsna-linear-frozen-100")
+    real = record.model_copy(update={"phantom": False, "redistribution": "ids", "checksum": ""})
+    (tmp_path / "out" / "records" / f"{record.key}.json").write_text(sealed(real).model_dump_json())
+    page = write_report(tmp_path / "out").page
+    assert not list(page.parent.rglob("*.png"))
+    assert "lobe report --with-images" in (page.parent / "gallery.html").read_text(encoding="utf-8")
+    local = draw_local_pictures(tmp_path / "out")
+    assert local.parent.parent == tmp_path / "out"
+    assert 0 < len(list(local.parent.glob("*.png"))) <= N_EXAMPLES
+    assert local.parent.stat().st_mode & 0o077 == 0
+    assert "Not for publication" in local.read_text(encoding="utf-8")
+    assert (local.parent / "NOT-FOR-PUBLICATION.txt").is_file()
+    closed = sealed(real.model_copy(update={"redistribution": "none"}))
+    (tmp_path / "out" / "records" / f"{record.key}.json").write_text(closed.model_dump_json())
+    assert not list(draw_local_pictures(tmp_path / "out").parent.glob("*.png"))
 
 
 def test_nothing_is_drawn_where_the_agreement_forbids_it_even_if_examples_lie_there(stored, tmp_path: Path):
@@ -120,3 +161,20 @@ def test_similarity_maps_are_drawn_over_the_boxes_they_are_scored_against(small,
     assert len(drawn["nih-cxr-grounding-lobe"]["tiny"]) == 1 + len(rest)
     kept_in = stored.model_copy(update={"redistribution": "none"})
     assert gallery.draw([kept_in], tmp_path / "out", tmp_path / "more") == {}
+
+
+def test_the_image_that_rows_disagree_on_comes_first_and_each_row_has_a_best_and_a_worst(make, tmp_path: Path):
+    from benchmark.report import gallery_page
+    from benchmark.report.shell import Shell
+
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    scores = {"first": (0.5, 0.9, None), "second": (0.52, 0.1, 0.3)}
+    rows = {name: [gallery.Picture(path, "t", i, score) for i, score in enumerate(mine)] for name, mine in scores.items()}
+    images = gallery_page._images(Shell(tmp_path / "report", "T"), "task", rows)
+    assert [image.title for image in images] == ["Test image 2, most disagreed on", "Test image 1", "Test image 3"]
+    assert [(one.label, one.score, one.mark) for one in images[0].pictures] == [
+        ("first", "90.0 %", gallery_page.BEST),
+        ("second", "10.0 %", gallery_page.WORST),
+    ]
+    assert [one.mark for one in images[2].pictures] == ["", ""]

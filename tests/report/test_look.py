@@ -8,7 +8,6 @@ import io
 from pathlib import Path
 
 import benchmark
-from benchmark import registry
 from benchmark.report import tables
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
@@ -17,14 +16,16 @@ PACKAGE = Path(benchmark.__file__).parent
 ROOM = PACKAGE / "report"
 # What others may call: what makes rows of records, and what writes rows. None of them takes a colour, a column or an order.
 OFFERED = {
-    "exchange": set(),
     "gallery": set(),
+    "local_pictures": set(),
     "numbers": {"mean"},
+    "paper_text": set(),
     "reproduce": {"Reproduction"},
     "reproduce_pages": set(),
     "resampling": set(),
-    "rows": {"metric_title", "rows_of"},
+    "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
+    "subgroups": set(),
     "tables": {"to_dicts", "to_rich"},
     "unchanged": set(),
 }
@@ -54,7 +55,6 @@ def test_templates_and_styles_lie_in_the_room() -> None:
 
 
 def test_a_further_column_is_one_entry_and_reaches_csv_and_json_without_new_records(make, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(registry, "datasets", dict)
     records = make.runs([0.20, 0.22, 0.24], task="rsna-yolov3-frozen-10")
     before = [record.model_dump_json() for record in records]
     monkeypatch.setattr(tables, "_EXPORTED", {"best_run_percent": lambda row: 100 * max(run.value for run in row.runs), **tables._EXPORTED})

@@ -103,20 +103,21 @@ def test_a_made_up_paper_is_compared_like_any_other(own, measured):
     reproduction = reproduce(
         "mine", [r for name in ("first-7", "Second", "third") for r in measured(name, protocol="corrected", order_seed=7)]
     )
-    first, second = reproduction.tables[0].cells.values()
+    first, second = (cell for cell in reproduction.tables[0].cells if cell.compared)
     # Both sides: variance 1/3 with 2 degrees of freedom each, 2/3 with 4 together.
     assert first.difference.half_width == pytest.approx(stats.t.ppf(0.975, 4) * (2 / 3) ** 0.5)
     assert [cell.difference.value for cell in (first, second)] == pytest.approx([0.0, 11.0])
-    assert [cell.verdict for cell in (first, second)] == ["equivalent", "different"]
+    assert [cell.verdict for cell in (first, second)] == ["undecided", "different"]  # a lower bound proves no equivalence
     assert [cell.lower_bound for cell in (first, second)] == [True, True]
     assert [row.backbone for row in reproduction.others] == ["third"]
-    assert [(listing.title, len(listing.lines)) for listing in reproduction.listings] == [("made up, Table 1", 1), ("made up, Table 2", 1)]
+    tables = [(table.title, len(table.cells), table.is_compared) for table in reproduction.tables]
+    assert tables == [("Table 1", 3, True), ("Table 2", 1, False)]
 
 
 def test_only_the_protocol_that_its_card_names_is_compared(own, measured):
     own()
     reproduction = reproduce("mine", measured("second"))
-    assert {why for _, why in reproduction.refused} == {"protocol 'published'; only 'corrected' repeats what the paper did"}
+    assert {one.reason for one in reproduction.refused} == {"protocol 'published'; only 'corrected' repeats what the paper did"}
     assert not reproduction.tables[0].measured_cells()
 
 
@@ -165,7 +166,7 @@ def test_the_command_takes_such_a_paper_and_says_whose_it_is(own, lobe):
 def test_a_number_that_is_no_target_says_why(own, measured, numbers, said):
     own(numbers=[*numbers, NUMBERS[1]])
     reproduction = reproduce("mine", measured("first-7", protocol="corrected", order_seed=7))
-    cell = next(iter(reproduction.tables[0].cells.values()))
+    cell = reproduction.tables[0].cells[0]
     assert said in cell.why_not
     assert cell.verdict in (None, "undecided")
     assert said in reproduce_pages.to_markdown(reproduction)
@@ -175,11 +176,11 @@ def test_two_metrics_of_a_task_are_two_columns_and_one_of_them_is_compared(own, 
     line = ("Table 1", "rsna-linear-frozen-10-mine", "First", "IoU", "18.0", "1.0", "percent", "yes")
     own(numbers=[*NUMBERS, line])
     reproduction = reproduce("mine", measured("first-7", protocol="corrected", order_seed=7))
-    (table,) = reproduction.tables
-    assert [column.title for column in table.columns] == ["segmentation Dice score", "segmentation IoU"]
+    table = reproduction.tables[0]
+    assert table.printed.grid.titles == ["Dice score", "AUROC", "IoU"]
     assert [cell.why_not for cell in table.measured_cells()] == ["", "measured opacity_dice, published IoU"]
-    assert "| Second |  | 20.0 ± 1.0 | – |" in reproduce_pages.to_markdown(reproduction)
-    assert r"Second &  & 20.0 $\pm$ 1.0 & --" in reproduce_pages.to_latex(reproduction)
+    assert "| Second | 20.0 ± 1.0 | – | – |" in reproduce_pages.to_markdown(reproduction)
+    assert r"Second & 20.0 $\pm$ 1.0 & -- & --" in reproduce_pages.to_latex(reproduction)
 
 
 @pytest.mark.parametrize(

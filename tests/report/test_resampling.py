@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
+from benchmark.cards import Words
 from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
@@ -17,10 +16,12 @@ from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import pooled_metric
 from benchmark.report import resampling, stored
 from benchmark.report.differences import gains, leaks
-from benchmark.report.row_warnings import BY_IMAGE, RUNS_ONLY
+from benchmark.report.row_warnings import BY_IMAGE, NOT_RESAMPLED, ONE_RUN, RUNS_ONLY
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
-from benchmark.statistics.uncertainty import cluster_bootstrap, two_part_p
+from benchmark.statistics.bootstrap import cluster_bootstrap
+from benchmark.statistics.levels import resampled_variance
+from benchmark.statistics.two_part import two_part_half_width, two_part_p
 
 TASK, METRIC = "rsna-linear-frozen-10", "opacity_dice"
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
@@ -64,10 +65,10 @@ def resampled(tmp_path: Path):
 def test_the_interval_is_the_sum_of_both_variances(store, resampled):
     (row,) = rows_of(store(), resampled=resampled)
     clusters = [f"patient P{i // 2}" for i in range(N_IMAGES)]
-    draws = np.mean([cluster_bootstrap(pooled_metric(statistics(s), METRIC), clusters, resampling.N_RESAMPLES) for s in (1, 2, 3)], axis=0)
+    draws = np.mean([cluster_bootstrap(pooled_metric(statistics(s), METRIC), clusters) for s in (1, 2, 3)], axis=0)
     v_seed, v_patient = np.var(row.values, ddof=1) / 3, np.var(draws, ddof=1)
-    freedom = (v_seed + v_patient) ** 2 / (v_seed**2 / 2 + v_patient**2 / 39)
-    assert row.half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(v_seed + v_patient), rel=1e-9)
+    assert row.half_width == pytest.approx(float(two_part_half_width((v_seed, 2), (v_patient, 39))), rel=1e-5)
+    assert [(level.name, level.freedom) for level in row.cell.levels] == [("runs", 2), ("patients", 39)]
     assert (row.covers, RUNS_ONLY in row.warnings) == ("runs and 40 test patients", False)
 
 
@@ -83,21 +84,19 @@ def test_a_difference_is_tested_against_other_runs_and_other_patients(store, res
     rows = rows_of(store() + store(shift=20, **TRAINED), resampled=resampled)
     (gain,) = gains(rows)
     random, trained = rows
-    drawn = np.subtract(trained.resampled.values, random.resampled.values)
     seed = (np.var(np.subtract(trained.values, random.values), ddof=1) / 3, 2)
-    expected = two_part_p(trained.mean - random.mean, seed, (np.var(drawn, ddof=1), 39))
-    assert gain.two_part_p == pytest.approx(expected, rel=1e-6)  # one task: nothing to correct for
-    assert gain.two_part_text == f"{expected:.3f} (low power)"
-    least = float(gain.least_told_apart_text) / 100
-    assert two_part_p(least, seed, (np.var(drawn, ddof=1), 39)) == pytest.approx(0.05, abs=0.02)  # printed with one decimal
+    expected = two_part_p(trained.mean - random.mean, seed, (np.var(trained.resampled.mean - random.resampled.mean, ddof=1), 39))
+    assert gain.adjusted_p == pytest.approx(float(expected), rel=1e-6)  # one task: nothing to correct for
+    assert gain.p_text == "< 0.001 (low power)"
     (unknown,) = gains(rows_of(store() + store(shift=20, **TRAINED)))
-    assert (unknown.two_part_p, unknown.two_part_text, unknown.least_told_apart_text, unknown.tested) == (None, "–", "–", False)
+    assert (unknown.adjusted_p, unknown.p_text) == (None, "–")
 
 
 def test_a_difference_over_few_images_with_the_finding_is_not_tested(store, resampled):
     few = {"counts": {"test": {"images": 80, "positives": 14}}}
     (gain,) = gains(rows_of(store(**few) + store(shift=20, **TRAINED, **few), resampled=resampled))
-    assert (gain.two_part_p, gain.reading) == (None, "higher")
+    assert (gain.adjusted_p, gain.difference.low > 0) == (None, True)
+    assert gain.reading == "not tested: 14 test patients with the finding, a test needs 15"
 
 
 def test_rows_over_other_patients_are_not_paired_by_patient(store, resampled):
@@ -121,7 +120,7 @@ def test_unknown_patients_are_resampled_by_image_and_few_are_descriptive(store, 
     (row,) = rows_of(few, resampled=resampled)
     assert "12 test patients, fewer than 30: the interval is descriptive" in row.warnings
     (gain,) = gains(rows_of(few + store(patients=[f"P{i % 12}" for i in range(N_IMAGES)], shift=9, split="lovt"), resampled=resampled))
-    assert gain.reading.endswith("(descriptive)")
+    assert gain.reading == "not tested: 12 test patients, a test needs 30"
 
 
 def test_without_statistics_the_interval_covers_runs_and_says_so(make, resampled):
@@ -129,12 +128,30 @@ def test_without_statistics_the_interval_covers_runs_and_says_so(make, resampled
     assert (row.covers, RUNS_ONLY in row.warnings) == ("runs", True)
 
 
-def test_a_metric_undefined_in_many_resamples_gives_no_patient_part():
-    def of(*values: float) -> resampling.Resampled:
-        return resampling.Resampled(values, test="t", n_clusters=40, by_patient=True)
+def test_a_metric_undefined_in_many_resamples_gives_no_patient_part(make):
+    def drawn(undefined: int):
+        values = np.random.default_rng(0).normal(0.2, 0.01, (40, 1)).astype(np.float32)
+        values[:undefined] = np.nan
+        return lambda record: resampling.Resampled(values, "t", 40, True)
 
-    assert of(*[0.1, 0.2, math.nan] * 10).variance is None
-    assert of(*[0.1, 0.2] * 20, math.nan).variance > 0
+    assert resampled_variance(drawn(2)(None).mean) > 0
+    for undefined, covers in ((2, "runs and 40 test patients"), (3, "runs")):
+        (row,) = rows_of(make.runs([0.1, 0.2, 0.3], task=TASK), resampled=drawn(undefined))
+        assert (row.covers, RUNS_ONLY in row.warnings) == (covers, covers == "runs")
+
+
+def test_fixed_weights_on_a_task_that_trains_nothing_have_the_interval_of_their_patients(make, store, resampled):
+    """Nothing is drawn but patients, and one evaluation is all there is, however many an untrained network has."""
+    asked = {"words": Words()}
+    untrained, (fixed, *_) = store(**asked), store(shift=20, **TRAINED, **asked)
+    random, trained = rows_of([*untrained, fixed], resampled=resampled)
+    assert (trained.drawn, trained.n_expected, trained.covers, trained.missing) == (False, 1, "40 test patients", "")
+    assert (random.drawn, random.covers) == (True, "runs and 40 test patients")
+    assert trained.half_width == pytest.approx(float(two_part_half_width((0, 1), (np.var(trained.resampled.mean, ddof=1), 39))))
+    (gain,) = gains([random, trained])
+    assert (gain.covers, gain.reading) == ("independent runs, 40 test patients", "higher")
+    (unknown,) = rows_of([fixed])
+    assert (unknown.half_width, NOT_RESAMPLED in unknown.warnings, ONE_RUN in unknown.warnings) == (None, True, False)
 
 
 def test_resamples_are_computed_once_and_again_when_the_statistics_change(store, resampled, tmp_path: Path, monkeypatch):
@@ -142,25 +159,33 @@ def test_resamples_are_computed_once_and_again_when_the_statistics_change(store,
     first = resampled(record)
     with monkeypatch.context() as patch:
         patch.setattr(stored, "read", None)
-        assert resampled(record) == first
+        assert_same(resampled(record), first)
     path = tmp_path / "predictions" / record.key / STATISTICS_FILE
     write_statistics(path, ByImage(IDS, (None,) * N_IMAGES, statistics(1)), {})
     again = resampled(record)
     assert (again.n_clusters, again.by_patient) == (N_IMAGES, False)
-    assert resampled(record) == again
+    assert_same(resampled(record), again)
 
 
 def test_a_damaged_cache_is_computed_again(store, resampled, tmp_path: Path):
     (record, *_) = store()
     first = resampled(record)
     (tmp_path / stored.FOLDER / f"{record.key}.json").write_text("{")
-    assert resampled(record) == first
+    assert_same(resampled(record), first)
+
+
+def assert_same(first: resampling.Resampled, second: resampling.Resampled) -> None:
+    np.testing.assert_array_equal(first.values, second.values)
+    assert (first.test, first.n_clusters, first.by_patient) == (second.test, second.n_clusters, second.by_patient)
 
 
 def test_the_page_shows_the_leak_and_what_intervals_cover(store, resampled, tmp_path: Path):
     records = store(split="size-matched", shift=20) + store(split="patient-disjoint")
-    page = write_site(records, tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
+    write_site(records, tmp_path, title="T", resampled=resampled)
+    task = tmp_path / "report" / "tasks" / f"{records[0].job.labels.task}.html"
+    page = task.read_text(encoding="utf-8")
     assert "What the leak of patients is worth" in page
     assert "runs paired by seed, 40 test patients, n = 3" in page
     assert "runs and 40 test patients" in (tmp_path / "report" / "leaderboard.csv").read_text()
-    assert "What the leak" not in write_site(records[:3], tmp_path, title="T", resampled=resampled).read_text(encoding="utf-8")
+    write_site(records[:3], tmp_path, title="T", resampled=resampled)
+    assert "What the leak" not in task.read_text(encoding="utf-8")

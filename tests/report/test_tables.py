@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.cards import DISCLAIMER
+from benchmark.cards import DISCLAIMER, Choice
+from benchmark.rate_search import sentences
 from benchmark.report import tables, typeset
 from benchmark.report.rows import rows_of
 
@@ -98,6 +99,16 @@ def test_terminal_table_keeps_metrics_in_columns_of_their_own(rows):
     assert "22 ± 5" in line[froc - 3 : froc + 14]
     assert "1 missing" in text
     assert "alert(1)" in text
+
+
+def test_the_terminal_notes_how_a_learning_rate_was_chosen(make):
+    made = Choice(rates=(1e-3, 1e-2, 3.16e-2), values=((0.1, 0.1), (0.5, 0.5), (0.4, 0.6)), beyond=3.16e-2, uncertain=True)
+    records = [record.model_copy(update={"choice": made, "warnings": sentences(made)}) for record in make.runs([0.2, 0.3])]
+    console = Console(width=320, record=True, file=io.StringIO())
+    console.print(tables.to_rich(rows_of(records)))
+    text = " ".join(console.export_text().split())
+    assert "learning rate on the edge of the grid" in text
+    assert "choice uncertain" in text
 
 
 def test_json_is_plain_and_says_what_it_is(rows):

@@ -39,7 +39,9 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 def pages(out: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of each page: both change when it is written again."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (out / "report").iterdir()}
+    report = out / "report"
+    files = [path for path in report.rglob("*") if path.is_file()]
+    return {path.relative_to(report).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def test_a_report_with_nothing_new_opens_no_record_and_writes_no_page(out: Path):
@@ -59,7 +61,19 @@ def test_a_report_with_something_new_opens_what_is_new_and_lists_the_folder_once
         page = write_report(out).page
     assert [Path(path).stem for path in below(out / "records", seen)] == [job.key]
     assert listings(out / "records", seen) == 1
-    assert job.key in page.read_text()
+    assert any(job.key in path.read_text() for path in (page.parent / "data" / "jobs").iterdir())
+
+
+def test_what_is_asked_for_besides_is_written_and_taken_away_again(out: Path):
+    asked = out / "report" / "groups.csv"
+    assert not asked.exists()
+    write_report(out, groups=True)
+    before = pages(out)
+    assert asked.read_text().startswith("backbone,task,")
+    write_report(out, groups=True)
+    assert pages(out) == before
+    write_report(out)
+    assert not asked.exists()
 
 
 def edit_a_page(out: Path) -> None:
@@ -122,7 +136,7 @@ def test_each_change_that_may_show_on_a_page_has_all_written_again(
     write_report(out)
     after = pages(out)
     assert after.keys() == before.keys()
-    assert all(after[name] != before[name] for name in before if name != "plotly.min.js")
+    assert all(after[name] != before[name] for name in before if name != "assets/plotly.min.js")
     write_report(out)
     assert pages(out) == after
 
@@ -143,8 +157,9 @@ def test_pages_are_the_same_with_and_without_the_index(out: Path, made: Path, tm
     write_report(plain)
     os.unlink(out / "report" / "index.html")
     write_report(out)  # from the index alone
-    for path in (plain / "report").iterdir():
-        assert path.read_bytes() == (out / "report" / path.name).read_bytes(), path.name
+    assert pages(plain).keys() == pages(out).keys()
+    for name in pages(plain):
+        assert (plain / "report" / name).read_bytes() == (out / "report" / name).read_bytes(), name
 
 
 def test_a_report_with_a_refused_record_names_it_every_time(out: Path):

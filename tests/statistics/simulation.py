@@ -21,9 +21,9 @@ from typing import Literal, Protocol
 import numpy as np
 from scipy import optimize, sparse, special
 
+from benchmark.statistics.bootstrap import N_RESAMPLES, copies
 from benchmark.statistics.difference import Cell, Difference, Scores, cells, differences
 from benchmark.statistics.two_part import LEVEL
-from benchmark.statistics.uncertainty import N_RESAMPLES, resamples
 
 Metric = Literal["Dice", "mAP"]
 METRICS: tuple[Metric, ...] = ("Dice", "mAP")
@@ -274,8 +274,8 @@ def _run_deviation(metric: Metric, wanted: float) -> float:
 @cache
 def _weights(n_patients: int, n_resamples: int) -> np.ndarray:
     """(P, 1 + R) float32: each patient once, then the leaderboard's resamples, which are one list for all."""
-    drawn = list(resamples(np.arange(n_patients), n_resamples))
-    return np.ascontiguousarray(np.vstack([np.ones(n_patients), *drawn]).T.astype(np.float32))
+    drawn = copies([f"patient {i}" for i in range(n_patients)], n_resamples)
+    return np.ascontiguousarray(np.vstack([np.ones(n_patients), drawn]).T.astype(np.float32))
 
 
 def _batches(n: int, size: int) -> Iterator[int]:

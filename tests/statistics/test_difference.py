@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from benchmark.errors import UsageError
 from benchmark.statistics.difference import Scores, cells, difference, differences
@@ -54,6 +55,18 @@ def test_known_difference_of_independent_seeds(methods) -> None:
     assert found.both == pytest.approx(
         sum(np.var(each - each.mean(1, keepdims=True), axis=0, ddof=1).sum() / 20 for each in (methods[0].resampled, methods[1].resampled))
     )
+
+
+def test_without_patients_a_difference_is_statsmodels() -> None:
+    """Where only runs are drawn the two-part interval is the plain one: Welch's for independent seeds, the paired t for shared ones."""
+    first, second = (Scores(scores(seed, n, None, None).runs, None, None) for seed, n in ((3, 5), (4, 7)))
+    welch = CompareMeans(DescrStatsW(first.runs), DescrStatsW(second.runs))
+    found = difference(first, second, "independent")
+    assert (found.low, found.high) == pytest.approx(welch.tconfint_diff(usevar="unequal"), rel=1e-9)
+    assert found.levels[0].freedom == pytest.approx(welch.dof_satt())
+    other = Scores(second.runs[:5], None, None)
+    paired = difference(first, other, "shared")
+    assert (paired.low, paired.high) == pytest.approx(DescrStatsW(first.runs - other.runs).tconfint_mean(), rel=1e-9)
 
 
 def test_many_pairs_at_once_are_each_alone(methods) -> None:
@@ -172,6 +185,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         difference(scores(1), scores(2, n_patients=61), "shared")
     with pytest.raises(UsageError, match="5 and 3"):
         difference(scores(1), scores(2, n_runs=3), "shared")
+    with pytest.raises(UsageError, match="A cell needs a run"):
+        cells([scores(1), Scores(np.zeros(0), None, None)])
     with pytest.raises(UsageError, match="a run of both"):
         difference(Scores(np.zeros(0), None, None), scores(2), "shared")
     with pytest.raises(UsageError, match="repetitions are not runs"):

@@ -6,9 +6,10 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from benchmark.errors import UsageError
-from benchmark.statistics.families import TaskTest, holm, holm_against_reference, holm_all_pairs, holm_per_row
+from benchmark.statistics.families import holm, holm_all_pairs, holm_by_family, holm_per_row
 
 
 def test_holm_is_step_down() -> None:
@@ -33,6 +34,15 @@ def test_holm_rejects_what_the_sequential_procedure_rejects() -> None:
             assert (np.array(holm(p.tolist())) <= level).tolist() == rejected.tolist()
 
 
+def test_adjusted_p_is_statsmodels() -> None:
+    rng = np.random.default_rng(2)
+    for n in (1, 2, 19, 200):
+        p = rng.uniform(size=n) ** 3
+        reject, adjusted, *_ = multipletests(p, alpha=0.05, method="holm")
+        np.testing.assert_allclose(holm(p.tolist()), adjusted, rtol=1e-12)
+        assert (np.array(holm(p.tolist())) <= 0.05).tolist() == reject.tolist()
+
+
 def test_holm_forgets_the_order() -> None:
     p = [0.001, 0.02, 0.02, 0.7]
     expected = dict(zip(p, holm(p), strict=True))
@@ -41,10 +51,10 @@ def test_holm_forgets_the_order() -> None:
 
 
 def test_a_row_is_corrected_over_its_tasks_on_one_track_and_what_was_not_tested_is_no_test() -> None:
-    def of(row: str, track: str, task: str, reference: str = "imagenet") -> TaskTest:
-        return TaskTest(row, reference, track, task)
+    def of(row: str, track: str, task: str, reference: str = "imagenet") -> tuple[str, ...]:
+        return (row, reference, track, task)
 
-    found = holm_against_reference(
+    found = holm_by_family(
         {
             of("a", "linear", "t1"): 0.01,
             of("a", "linear", "t2"): 0.04,
@@ -52,7 +62,8 @@ def test_a_row_is_corrected_over_its_tasks_on_one_track_and_what_was_not_tested_
             of("a", "fine-tuned", "t1"): 0.03,
             of("b", "linear", "t1"): 0.03,
             of("b", "linear", "t1", "dinov2"): 0.02,
-        }
+        },
+        lambda test: test[:3],
     )
     assert list(found.values()) == [pytest.approx(0.02), pytest.approx(0.04), None, 0.03, 0.03, 0.02]
 

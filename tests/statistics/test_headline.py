@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -11,7 +12,7 @@ from benchmark.cards import Contamination
 from benchmark.errors import UsageError
 from benchmark.statistics.bands import rank_bands, tied_for_best
 from benchmark.statistics.families import holm_all_pairs
-from benchmark.statistics.headline import Measured, Pairs, all_pairs, headline, why_no_headline
+from benchmark.statistics.headline import Headline, Measured, Pairs, all_pairs, headline, why_no_headline
 from benchmark.statistics.levels import PATIENTS, RUNS
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
 from benchmark.statistics.two_part import two_part_half_width
@@ -203,9 +204,33 @@ def test_the_tasks_of_a_dataset_have_its_runs_and_patients() -> None:
     panel = panel_of({"t0": UNIT, "t1": UNIT})
     with pytest.raises(UsageError, match="t0, t1 of a differ"):
         headline({"t0": at(0, "a"), "t1": at(0, "a", n_runs=5)}, panel)
-    other = at(0, "b", patients="p")
-    with pytest.raises(UsageError, match="'p' has 50 of them, but 60 in b"):
-        headline({"t0": at(0, "a", patients="p"), "t1": Measured("b", other.runs, other.resampled, 60, "p")}, panel)
+    with pytest.raises(UsageError, match="t0, t1 of a differ"):
+        headline({"t0": at(0, "a"), "t1": at(0, "a", patients="p")}, panel)
+
+
+def test_a_list_of_patients_counts_as_the_smallest_dataset_that_it_serves() -> None:
+    panel = panel_of({"t0": UNIT, "t1": UNIT})
+    other = at(0, "b", noise=0.1)
+    found = headline({"t0": at(0, "a", noise=0.1, patients="p"), "t1": Measured("b", other.runs, other.resampled, 35, "p")}, panel)
+    assert found.n_patients == {"p": 35}
+    assert found.levels[1].freedom == pytest.approx(34)
+
+
+def test_fixed_weights_have_headlines_and_bands_over_patients_alone() -> None:
+    panel = panel_of({"t0": UNIT, "t1": UNIT})
+
+    def row(score: float, seed: int) -> Headline:
+        cells = [at(score, name, n_runs=1, seed=seed + i, noise=0.1) for i, name in enumerate("ab")]
+        return headline({f"t{i}": replace(one, drawn=False) for i, one in enumerate(cells)}, panel)
+
+    rows = [row(score, seed) for score, seed in ((0.5, 0), (1.5, 10), (0.51, 20))]
+    assert [level.name for level in rows[0].levels] == [PATIENTS]
+    expected = sum(np.var(each, ddof=1) for each in rows[0].resampled.values())
+    assert rows[0].levels[0].variance == pytest.approx(expected)
+    assert rows[0].half_width == pytest.approx(float(two_part_half_width((0, 1), rows[0].levels[0].component)))
+    found = all_pairs(rows, "independent")
+    assert found.untested == ""
+    assert [str(band) for band in rank_bands([one.value for one in rows], found.p_values)] == ["2-3", "1", "2-3"]
 
 
 def test_few_runs_leave_values_and_nothing_tested() -> None:

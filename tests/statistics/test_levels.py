@@ -13,6 +13,7 @@ from benchmark.statistics.levels import (
     RUNS,
     Level,
     checkpoints_level,
+    distinct_runs,
     resampled_variance,
     seed_components,
     two_parts,
@@ -26,6 +27,11 @@ def test_two_means_over_runs_of_their_own_are_welch() -> None:
     expected = stats.ttest_ind(a, b, equal_var=False)
     assert freedom == pytest.approx(expected.df)
     assert (np.mean(a) - np.mean(b)) / np.sqrt(total) == pytest.approx(expected.statistic)
+
+
+def test_repeated_runs_count_once() -> None:
+    # Task 3, LoVT_30: four of five published runs are one run.
+    assert distinct_runs([19.87, 16.56, 16.56, 16.56, 16.56]) == [19.87, 16.56]
 
 
 def test_shared_seeds_take_the_variance_of_the_paired_difference() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.statistics.verdict import is_equivalent, verdict
+from benchmark.statistics.verdict import is_equivalent, reproduction_verdict, verdict
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,22 @@ def test_an_interval_that_is_too_narrow_proves_no_equivalence(lacks) -> None:
 
 def test_without_an_interval_nothing_is_equivalent() -> None:
     assert not is_equivalent(0.0, None, 2.0, covers_patients=True, lower_bound=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "expected"),
+    [
+        (0.0, 1.9, "equivalent"),
+        (1.5, 0.5, "equivalent"),
+        (1.5, 0.6, "undecided"),
+        (2.5, 0.4, "different"),
+        (-2.5, 0.4, "different"),
+        (2.5, 0.6, "undecided"),
+        (0.0, None, "undecided"),
+    ],
+)
+def test_a_reproduction_compares_the_interval_with_the_margin(value, half_width, expected) -> None:
+    assert reproduction_verdict(value, half_width, 2.0, covers_patients=True, lower_bound=False) == expected
+    for lacks in ({"covers_patients": False, "lower_bound": False}, {"covers_patients": True, "lower_bound": True}):
+        found = reproduction_verdict(value, half_width, 2.0, **lacks)
+        assert found == ("undecided" if expected == "equivalent" else expected)

@@ -20,6 +20,7 @@ from benchmark.kinds.segmentation import MASKS_FILE, encode
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.readers.base import open_reader
 from benchmark.submission.score import score as scored
+from benchmark.submission.score import side_of_file
 from benchmark.training import data
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
@@ -32,16 +33,16 @@ def perfect(small, tiny, tmp_path: Path):
 
     file = tiny()
 
-    def make(task: str, name: str = "test", limit: int = 12, split: str = "lovt") -> Path:
+    def make(task: str, name: str = "test", limit: int = 12, split: str | None = "lovt", size: int = 224) -> Path:
         import numpy as np
 
-        job, place = small.one(task, file, size=224, limit=limit, card={"split": split})
+        job, place = small.one(task, file, size=size, limit=limit, card={} if split is None else {"split": split})
         part = data.load_part(job.experiment, place, name)
         truth = part.truth()
         boxes = Detections(**vars(truth), confidence=np.ones(len(truth.image)))
         found = boxes if task == DETECTION else encode(part.masks(np.arange(len(part))))
         kept = MeanStatistics(("value",), np.arange(len(part)), np.ones((len(part), 1)), len(part))
-        folder = tmp_path / f"{task}-{name}-{limit}-{split}"
+        folder = tmp_path / f"{task}-{name}-{limit}-{split}-{size}"
         folder.mkdir()
         write(folder, job, part, ScoredSplit({}, kept, found, ()), with_examples=False)
         return folder / (DETECTIONS_FILE if task == DETECTION else MASKS_FILE)
@@ -257,3 +258,20 @@ def test_scoring_against_an_edited_copy_of_the_data_still_needs_its_images(perfe
     labels.write_text("\n".join([header, *sorted(rows)]) + "\n")
     with pytest.raises(UsageError, match="foreign"):
         scored(DETECTION, perfect(DETECTION), [str(tmp_path / "data")], tmp_path / "cache", "published", 12)
+
+
+def test_a_frame_that_is_the_backbones_own_is_the_one_that_the_file_names(perfect, corpora: Path, image_cache: Path, monkeypatch):
+    """Finer frames come nearer to the truth in original pixels, and the controlled protocol takes none but the task's."""
+    task, cache = "covid-rural-linear-frozen-100-lobe-v1", image_cache.parent / "scoring"
+    coarse, fine = (perfect(task, split=None, size=size) for size in (96, 224))
+    values = [scored(task, file, [str(corpora)], cache, "lobe-native", 12).metrics["opacity_dice"] for file in (coarse, fine)]
+    assert 0.5 < values[0] < values[1] < 1
+    with pytest.raises(FrameMismatch, match=r"padded-96.*padded-224"):
+        scored(task, coarse, [str(corpora)], cache, "lobe", 12)
+    monkeypatch.setattr("benchmark.submission.score.MOST_NATIVE", 64)
+    with pytest.raises(UsageError, match="a frame of 96 pixels; a backbone's own is taken up to 64"):
+        scored(task, coarse, [str(corpora)], cache, "lobe-native", 12)
+
+
+def test_class_scores_have_no_frame_that_a_file_could_name(tmp_path: Path):
+    assert side_of_file(tmp_path / "scores.parquet", kinds.find("labels", trains=True)) is None

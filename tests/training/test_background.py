@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from benchmark.events import EpochEnded, Finished, Started
 from benchmark.execute import work
 from benchmark.execute.work import run_unit, units
 from benchmark.kinds.segmentation import Segmentation
+from benchmark.training import background
 from benchmark.training.background import Background
 from benchmark.training.shared_work import SharedWork
 
@@ -171,3 +173,64 @@ def test_scoring_that_fails_half_way_takes_no_more_predictions():
     assert (job, str(error)) == ("job", "enough")
     assert len(made) < 10
     background.close()
+
+
+def test_a_slow_thread_is_waited_for_and_loses_no_batch(monkeypatch):
+    full, waited = threading.Event(), []
+
+    class Noted(queue.Queue):
+        def put(self, item, **options):
+            try:
+                super().put(item, **options)
+            except queue.Full:
+                waited.append(item)
+                if len(waited) == 3:
+                    full.set()
+                raise
+
+    monkeypatch.setattr(background, "_LOOK_S", 0.001)
+    monkeypatch.setattr(background.queue, "Queue", Noted)
+    beside = Background()
+
+    def scored(batches):
+        assert full.wait(60)
+        return list(batches)
+
+    beside.score("job", iter(range(5)), scored)
+    assert beside.ended(wait=True) == [("job", [0, 1, 2, 3, 4])]
+    assert len(waited) >= 3
+    beside.close()
+
+
+def test_what_ends_the_thread_ends_the_process(monkeypatch):
+    beside = Background()
+
+    def ends(batches):
+        list(batches)
+        raise SystemExit(3)
+
+    beside.score("job", iter(()), ends)
+    with pytest.raises(SystemExit):
+        beside.ended(wait=True)
+    beside.close()
+
+
+def test_a_job_that_was_handed_over_before_the_others_broke_keeps_its_result(small, tiny, cores, monkeypatch):
+    """Two jobs train side by side; the second's test fails as a bug does while the first's is scored in the thread."""
+    jobs, places = small.plan(LINEAR, [tiny()], runs=3, max_steps=2, batch_size=4)
+    (unit,) = units(jobs, places)
+    score, seen = Background.score, []
+
+    def breaking(self, job, *rest):
+        seen.append(job.key)
+        if len(seen) == 2:
+            raise KeyError("a bug")
+        return score(self, job, *rest)
+
+    cores(8)
+    whole = finished(unit)
+    monkeypatch.setattr(Background, "score", breaking)
+    found = finished(unit)
+    assert list(found) == list(whole)
+    assert content(found[seen[0]].record) == content(whole[seen[0]].record)
+    assert seen.count(seen[0]) == 1  # and is not trained again

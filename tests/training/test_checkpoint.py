@@ -66,6 +66,15 @@ def test_a_torn_checkpoint_starts_the_job_again(small, tiny, tmp_path: Path):
     assert again.metrics == whole.metrics
 
 
+def test_between_two_saves_lies_the_interval(small, tiny, tmp_path: Path):
+    job, place = small.one("rsna-linear-frozen-100", tiny())
+    for every_s, there in ((3600.0, False), (0.0, True)):
+        folder = tmp_path / f"every {every_s}"
+        lost, _ = run(job, place, RunOptions(checkpoints=folder, checkpoint_every_s=every_s), stop_after=1)
+        assert lost is None
+        assert path_of(folder, job.key).exists() is there
+
+
 def test_a_checkpoint_of_another_learning_rate_is_not_used(small, tiny, tmp_path: Path):
     job, place = small.one("rsna-linear-frozen-100", tiny())
     options = safe(tmp_path)

@@ -111,3 +111,10 @@ def test_the_command_refuses_to_compile_jobs_of_several_processes(lobe, tiny, co
     run = ["run", "--backbone", f"{tiny()}:build", "--task", "rsna-yolov3-frozen-100", "--data", corpora, "--out", tmp_path / "out"]
     code, _, said = lobe(*run, "--compile", "--workers-per-job", 2)
     assert (code, "use either" in said) == (2, True)
+
+
+def test_a_network_without_images_or_features_is_an_error():
+    network = CompiledNetwork(lambda images, pyramid: pyramid, 4)
+    with pytest.raises(TypeError, match="needs images, or the features kept of them"):
+        network(None, None)
+    assert network(None, {32: torch.zeros(3, 1)}).keys() == {32}  # a last batch of three is run by the plain network

@@ -104,6 +104,54 @@ def test_label_budgets_are_prefixes_of_each_other_and_leave_validation_and_test_
     assert chosen[1]["test"] == chosen[100]["test"]
 
 
+def test_a_nested_draw_belongs_to_the_runs_seed_and_validation_has_no_more_labels_than_training(small, tiny):
+    file, own = tiny(), {"normalised_by": "dataset"}
+    drawn = {}
+    for percent in (20, 50, 100):
+        jobs, places = small.plan(
+            LINEAR, [file], limit=None, runs=2, card={"fraction": percent / 100, "protocols": ("lobe",)}, data=own, validation_subset=1.0
+        )
+        for job in jobs[-2:]:
+            place = places[job.key]
+            found = data.choose(job.experiment, open_reader(place.card, place.dataset_root))
+            drawn[percent, job.labels.run] = {name: [s.id for s in listed] for name, listed in found.items()}
+    released = open_reader(place.card, place.dataset_root).split(job.experiment.dataset.split_rule)
+    for run in (0, 1):
+        few, more, whole = (drawn[percent, run] for percent in (20, 50, 100))
+        assert few["train"] == more["train"][: len(few["train"])]
+        assert set(more["train"]) < set(whole["train"])
+        assert set(few["validation"]) <= set(more["validation"])
+        assert whole["train"] == list(released["train"])  # all labels need no draw, and keep the order of the list
+        for found in (few, more, whole):
+            assert len(found["validation"]) == min(len(released["validation"]), len(found["train"]))
+            assert found["test"] == list(released["test"])
+    assert set(drawn[20, 0]["train"]) != set(drawn[20, 1]["train"])
+    assert drawn[100, 0] == drawn[100, 1]
+
+
+def test_a_limited_draw_keeps_to_the_images_that_its_limit_reaches(small, tiny):
+    from benchmark.readers.kit.identity import covered
+
+    jobs, places = small.plan(LINEAR, [tiny()], limit=10, card={"fraction": 0.2, "protocols": ("lobe",)}, data={"normalised_by": "dataset"})
+    for job in jobs:
+        reader = open_reader(places[job.key].card, places[job.key].dataset_root)
+        reachable = set(covered(reader, reader.split(job.experiment.dataset.split_rule), 10))
+        found = data.choose(job.experiment, reader, wanted=data.splits_seen(job.experiment))
+        assert {s.id for listed in found.values() for s in listed} <= reachable
+        assert sum(bool(s.positive) for s in found["train"]) >= data.MINIMUM_POSITIVES
+
+
+def test_runs_of_other_draws_never_train_side_by_side(small, tiny):
+    from benchmark.training.together import group_key
+
+    def groups(fraction: float) -> int:
+        card = {"fraction": fraction, "protocols": ("lobe",)}
+        jobs, _ = small.plan(LINEAR, [tiny(f"at-{fraction}")], runs=3, card=card, data={"normalised_by": "dataset"})
+        return len({group_key(job) for job in jobs if job.experiment.learning_rate is None and not job.experiment.extends_grid})
+
+    assert (groups(0.2), groups(1.0)) == (3, 1)
+
+
 def test_unlimited_fewer_images_than_one_batch_names_both_numbers(small, tiny):
     job, place = small.one(LINEAR, tiny(), limit=None)
     n_train = len(open_reader(place.card, place.dataset_root).split(job.experiment.dataset.split_rule)["train"])

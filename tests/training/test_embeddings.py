@@ -10,9 +10,9 @@ import pytest
 
 from benchmark.cards import VOLATILE_FIELDS
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.events import Finished, Noticed
+from benchmark.events import Encoded, Finished, Noticed
 from benchmark.phantom.corpus import CorpusPlan
-from benchmark.training import embeddings
+from benchmark.training import embeddings, feature_folders, feature_store
 from benchmark.training import fit as fitting
 from benchmark.training.embeddings import Embedder
 from benchmark.training.options import RunOptions
@@ -103,6 +103,32 @@ def test_embeddings_that_cannot_be_kept_are_computed_as_ever_and_it_is_said(smal
     assert content(events[-1]) == content(kept)
     (said,) = [event.sentence for event in events if isinstance(event, Noticed)]
     assert said.startswith("Features are not shared with other processes and later runs")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("too full", "it would get too full."), ("full", "No space left on device.")],
+)
+def test_a_disk_without_room_costs_time_and_no_result(small, tiny_words, corpus: Path, tmp_path: Path, embedded, monkeypatch, fault, said):
+    job, place = small.one(RETRIEVAL, tiny_words(), root=corpus, limit=10, batch_size=4)
+    *_, kept = events_of(job, place, tmp_path / "shared" / "images")
+    embedded.clear()
+    if fault == "too full":
+        monkeypatch.setattr(feature_folders, "LEAST_FREE_BYTES", 10**18)
+    else:
+        monkeypatch.setattr(feature_store, "write_at", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    events = events_of(job, place, tmp_path / "full" / "images")
+    assert content(events[-1]) == content(kept)
+    (sentence,) = [event.sentence for event in events if isinstance(event, Noticed)]
+    assert sentence == f"Embeddings are not stored on the disk of {tmp_path / 'full' / 'features'}: {said}"
+    assert len(embedded) >= 3
+
+
+def test_steps_tell_how_far_it_is(small, tiny_words, corpus: Path, tmp_path: Path, embedded, monkeypatch):
+    monkeypatch.setattr(embeddings, "STEP_S", 0.0)
+    job, place = small.one(RETRIEVAL, tiny_words(), root=corpus, limit=10, batch_size=4)
+    told = [(event.done, event.total) for event in events_of(job, place, tmp_path / "shared" / "images") if isinstance(event, Encoded)]
+    assert told == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_embeddings_that_are_no_dense_memory_are_not_kept(small, tiny_words, corpus: Path, tmp_path: Path, embedded):

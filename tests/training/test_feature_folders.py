@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -95,3 +96,63 @@ def test_a_folder_that_cannot_be_one_is_an_error_of_the_system(tmp_path: Path):
     (tmp_path / "features").write_text("a file where a folder should be")
     with pytest.raises(FileExistsError, match="features"):
         opened(tmp_path / "features")
+
+
+def test_a_set_that_does_not_say_what_it_is_is_listed_all_the_same(tmp_path: Path):
+    stored = opened(tmp_path)
+    write(stored, [0])
+    assert [(one.path, one.dataset) for one in list_sets(tmp_path)] == [(stored.path, "rsna")]
+    for damage in ("{", "[]", "{}"):
+        (stored.path / "recipe.json").write_text(damage)
+        assert [(one.path, one.dataset) for one in list_sets(tmp_path)] == [(stored.path, "-")]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count open files")
+def test_a_file_system_without_locks_is_an_error_that_leaves_nothing_open(tmp_path: Path, monkeypatch):
+    def none(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    for name in ("flock", "lockf"):  # that of the set against removal, and those of its rows
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_folders.fcntl, name, none)
+            before = descriptors()
+            with pytest.raises(OSError, match="No locks available"):
+                opened(tmp_path)
+            assert descriptors() == before
+    opened(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count open files")
+def test_a_set_that_is_removed_while_it_is_opened_is_begun_anew(tmp_path: Path, monkeypatch):
+    path = opened(tmp_path).path
+    flock, gone = feature_folders.fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not gone:  # between the opening and the lock
+            shutil.rmtree(path)
+            gone.append(path)
+        flock(descriptor, operation)
+
+    before = descriptors()
+    monkeypatch.setattr(feature_folders.fcntl, "flock", late)
+    used = feature_folders.enter(path)
+    assert os.path.samestat(os.fstat(used), os.stat(path / "used"))
+    os.close(used)
+    assert (gone, descriptors()) == ([path], before)
+
+
+def test_where_no_folder_can_be_made_nothing_is_free(tmp_path: Path):
+    (tmp_path / "file").write_text("where a folder should be")
+    assert feature_folders.free_bytes(tmp_path / "file" / "features") == 0
+    assert feature_folders.free_bytes(tmp_path / "features") > 0
+
+
+def test_a_folder_that_is_no_set_is_not_removed(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    assert not feature_folders._remove_unused(tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "kept"

@@ -102,3 +102,18 @@ def test_everything_of_an_experiment_that_is_left_out_cannot_change_features(giv
     }  # fmt: skip
     fields = set(type(given.experiment).model_fields)
     assert fields == read | stands_otherwise | of_heads_and_loops, fields ^ (read | stands_otherwise | of_heads_and_loops)
+
+
+def test_what_is_not_installed_or_not_told_is_left_out(monkeypatch):
+    def absent(package: str) -> str:
+        raise feature_key.metadata.PackageNotFoundError(package)
+
+    def unreadable(*_, **__) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    assert feature_key._versions()
+    assert set(feature_key._processor()) > {"machine", "processor"}
+    monkeypatch.setattr(feature_key.metadata, "version", absent)
+    monkeypatch.setattr(feature_key.Path, "read_text", unreadable)
+    assert feature_key._versions() == {}
+    assert set(feature_key._processor.__wrapped__()) == {"machine", "processor"}

@@ -77,6 +77,39 @@ def test_what_is_no_dense_piece_of_memory_is_not_kept(tmp_path: Path):
     assert not opened(tmp_path).write("local", rows, images(rows), level)
 
 
+def test_images_that_share_their_memory_or_have_none_are_not_kept(tmp_path: Path):
+    shared, empty = torch.ones(1, 3, 2, 2).expand(4, 3, 2, 2), torch.ones(4, 0, 2, 2)
+    assert Layout.of(shared) is None
+    assert Layout.of(empty) is None
+    assert not opened(tmp_path).write("32", np.arange(4), images(range(4)), shared)
+
+
+def test_a_level_that_nobody_wrote_has_no_rows(tmp_path: Path):
+    stored = opened(tmp_path)
+    assert stored.read("32", np.array([0]), images([0])) is None
+    write(stored, [0])
+    assert stored.read("32", np.array([], int), np.zeros((0, 32), np.uint8)) is None
+    assert stored.read("16", np.array([0]), images([0])) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count open files")
+def test_a_level_whose_table_cannot_be_opened_leaves_nothing_open(tmp_path: Path, monkeypatch):
+    write(opened(tmp_path), [0])
+    stored, system = opened(tmp_path), os.open
+
+    def refuse(path, *options) -> int:
+        if str(path).endswith(".rows") and options[0] & os.O_RDWR:
+            raise OSError(5, "Input/output error")
+        return system(path, *options)
+
+    monkeypatch.setattr(feature_store.os, "open", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    assert stored.read("32", np.array([0]), images([0])) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.undo()
+    assert stored.read("32", np.array([0]), images([0])).sound.all()
+
+
 def test_a_level_of_another_shape_is_not_mixed_with_the_one_that_is_there(tmp_path: Path):
     stored = opened(tmp_path)
     write(stored, [0, 1])

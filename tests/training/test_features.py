@@ -280,6 +280,27 @@ def test_a_row_damaged_while_a_job_trains_is_never_used(encoder, parts, bank_on_
     assert computed == []
 
 
+def test_what_another_process_computes_is_waited_for_with_signs_of_life(encoder, parts, bank_on_disk, computed, monkeypatch):
+    monkeypatch.setattr(features, "STEP_S", 0.0)
+    bank, in_turn = bank_on_disk(), FeatureSet.in_turn
+
+    def late(self, *given):
+        yield []  # another process has claimed what is left
+        yield from in_turn(self, *given)
+
+    monkeypatch.setattr(FeatureSet, "in_turn", late)
+    told = list(bank.prepare_in_steps(parts[0]))
+    assert told[0] == (0, len(parts[0]))
+    assert same(bank, prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts[:1]), parts[:1])
+
+
+def test_rows_in_memory_and_on_the_disk_make_one_batch(encoder, parts, bank_on_disk, computed):
+    memory = prepared(FeatureBank(encoder, STRIDES, UNLIMITED), parts[:1])
+    bank = prepared(bank_on_disk(), parts[:1])
+    bank._kept |= {int(row): memory._kept[int(row)] for row in parts[0].rows[::2]}
+    assert same(bank, memory, parts[:1])
+
+
 def test_a_replaced_image_never_gets_the_features_of_the_old_one(parts, bank_on_disk, computed, monkeypatch):
     prepared(bank_on_disk(), parts)
     computed.clear()
@@ -333,6 +354,8 @@ def test_a_full_disk_costs_time_and_no_result(encoder, parts, bank_on_disk, comp
 
 def test_steps_tell_how_far_it_is(parts, bank_on_disk, monkeypatch):
     monkeypatch.setattr(features, "STEP_S", 0.0)
-    told = list(bank_on_disk().prepare_in_steps(parts[0]))
+    bank = bank_on_disk()
+    assert bank.prepare(parts[1]) == 0  # the same at once
+    told = list(bank.prepare_in_steps(parts[0]))
     assert told[-1] == (len(parts[0]), len(parts[0]))
     assert [done for done, _ in told] == sorted(done for done, _ in told)

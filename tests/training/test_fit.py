@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from benchmark.cards import VOLATILE_FIELDS, EncoderMode, Record
 from benchmark.encoders.python_file import build
 from benchmark.errors import CheckpointError, ConformanceError, TrainingError
 from benchmark.kinds import segmentation
+from benchmark.training import evaluate, shared_work
 from benchmark.training import fit as fitting
-from benchmark.training import shared_work
 from benchmark.training.features import FeatureBank
+from benchmark.training.model import Model
 from benchmark.training.options import RunOptions
 from benchmark.training.shared_work import SharedWork
 
@@ -234,3 +236,28 @@ def test_weights_that_a_backbone_file_reads_and_that_changed_since_planning_are_
     seed.write_text("6")
     with pytest.raises(CheckpointError, match="builds other weights than those the job was planned with"):
         small.fit(job, place)
+
+
+def test_a_backbone_without_the_list_of_files_it_was_planned_with_is_refused(small, tiny):
+    job, place = small.one(LINEAR, tiny())
+    with pytest.raises(CheckpointError, match=r"mine\.py comes without the list of files it was planned with"):
+        small.fit(job, replace(place, sources=()))
+
+
+def test_a_score_that_cannot_be_is_a_bug_and_no_result(small, tiny, monkeypatch):
+    job, place = small.one(LINEAR, tiny())
+    test = evaluate.test
+
+    def wrong(*given):
+        scored = test(*given)
+        return replace(scored, metrics={**scored.metrics, "opacity_dice": 1.5})
+
+    monkeypatch.setattr(evaluate, "test", wrong)
+    with pytest.raises(TrainingError, match=r"The test gave what cannot be: .*opacity_dice.*This is a bug of the metric"):
+        small.fit(job, place)
+
+
+def test_a_network_needs_images_or_what_was_kept_of_them():
+    model = object.__new__(Model)
+    with pytest.raises(TypeError, match="needs images, or the features kept of them"):
+        Model._network(model, None, None)

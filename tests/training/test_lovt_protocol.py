@@ -520,6 +520,14 @@ def test_half_precision_scales_the_loss_and_skips_a_step_whose_gradient_overflow
     assert weight.item() < 1.0
 
 
+def test_a_loss_that_no_weight_has_a_part_in_is_an_error():
+    precision = Precision(experiment(short(1), finetune=False), torch.device("cpu"))
+    weight = nn.Parameter(torch.ones(1))
+    with pytest.raises(TrainingError, match="The loss does not depend on any trained parameter"):
+        precision.step([torch.ones(())], torch.optim.Adam([weight], lr=0.1))
+    assert weight.item() == 1.0
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "scaled"), [("float32", None, False), ("bfloat16", torch.bfloat16, False), ("float16", torch.float16, True)]
 )

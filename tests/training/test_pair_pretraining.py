@@ -116,6 +116,16 @@ def test_the_parts_of_an_image_add_up_to_the_whole_and_sentences_average():
     assert torch.allclose(text.local[0, :, 1], text.local[1, :, 0])
 
 
+def test_images_of_another_size_are_seen_at_the_towers_own():
+    torch.manual_seed(0)
+    towers, images = TwoTowers(["opacity"]).eval(), torch.rand(2, 3, 2 * SIDE, 2 * SIDE)
+    smaller = torch.nn.functional.avg_pool2d(images, 2)
+    with torch.no_grad():
+        found, expected = towers.embed_images(images), towers.embed_images(smaller)
+    assert torch.allclose(found.global_, expected.global_, atol=1e-6)
+    assert found.local.shape == expected.local.shape
+
+
 def test_a_text_of_unknown_words_is_similar_to_nothing():
     towers = TwoTowers(["opacity"])
     assert not towers.embed_texts(["Nodule.", ""]).global_.any()

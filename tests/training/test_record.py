@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from benchmark.training import record
 from benchmark.training.data import load_part
 from benchmark.training.options import RunOptions
 from benchmark.training.record import Clock, failed
@@ -49,6 +51,19 @@ def test_a_job_that_trains_nothing_says_that_its_images_passed_in_pieces(small, 
     assert f"embedded at most {most} images at once: equal to whole batches up to rounding" in pieces.warnings
     assert not any("at once" in warning for warning in whole.warnings)
     assert pieces.metrics == pytest.approx(whole.metrics, abs=1e-4)
+
+
+def test_a_package_that_is_not_installed_is_absent_in_the_environment(monkeypatch):
+    def only_torch(package: str) -> str:
+        if package != "torch":
+            raise record.metadata.PackageNotFoundError(package)
+        return "2.99"
+
+    monkeypatch.setattr(record.metadata, "version", only_torch)
+    found = record.environment(torch.device("cpu"))
+    assert {found[package] for package in record.RECORDED_PACKAGES if package != "torch"} == {"absent"}
+    assert found["torch"] == "2.99"
+    assert found["python"]
 
 
 def test_a_clock_goes_on_from_phases_that_ended_before():

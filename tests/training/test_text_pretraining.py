@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import nn
 
+from benchmark.cards import IMAGENET
 from benchmark.encoders.checkpoints import load_checkpoint
+from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.torchvision import build
 from benchmark.training import text_pretraining
 from benchmark.training.text_pretraining import word_targets
@@ -102,3 +106,11 @@ def pretrain(corpora: Path, weights: Path, images: int, seconds: float = math.in
         corpora / "rsna", weights, 64, images, seconds, processes=1, progress=lambda done, _: steps.append(done)
     )
     return steps, found
+
+
+def test_only_a_backbone_of_torchvisions_kind_has_its_names():
+    encoder = SealedEncoder(build("resnet18"), IMAGENET)
+    assert "conv1.weight" in text_pretraining.torchvision_state(encoder)
+    encoder.backbone = nn.Linear(1, 1)
+    with pytest.raises(TypeError, match="Linear has no `network`: it is no backbone of torchvision"):
+        text_pretraining.torchvision_state(encoder)

@@ -84,7 +84,7 @@ class NoiseModel:
 def runs(small, tiny):
     """`runs(n_classes, switches)`: three learning rates, then three seeds at one of them, with data to train on."""
 
-    def make(*, n_classes: int = 1, own_orders: bool = False, **recipe) -> SimpleNamespace:
+    def make(*, n_classes: int = 1, own_orders: bool = False, dice_loss: str = "pooled", **recipe) -> SimpleNamespace:
         job, _ = small.one(LINEAR, tiny(f"tiny{n_classes}{own_orders}{len(recipe)}"))
         names = tuple(f"class{i}" for i in range(n_classes))
         base = job.experiment
@@ -102,7 +102,12 @@ def runs(small, tiny):
         data = SimpleNamespace(
             train=Noise(30, n_classes, 0), validation=Noise(11, n_classes, 1), batch_size=budget["batch_size"], warmup_steps=0
         )
-        request = HeadRequest(channels={32: CHANNELS}, n_classes=n_classes, frame_size=SIZE, switches=base.switches)
+        request = HeadRequest(
+            channels={32: CHANNELS},
+            n_classes=n_classes,
+            frame_size=SIZE,
+            switches=base.switches.model_copy(update={"dice_loss": dice_loss}),
+        )
         models = lambda: [NoiseModel(seeded_init(lambda: build(request), s)) for s in seeds]  # noqa: E731
         return SimpleNamespace(experiments=experiments, rates=rates, data=data, models=models)
 
@@ -188,9 +193,9 @@ def test_a_batch_without_truth_has_loss_zero_and_no_gradient(runs):
     assert all(float(models[i].head.classify.weight.grad.abs().sum()) == 0 for i in (0, 3))
 
 
-@pytest.mark.parametrize("n_classes", [1, 3])
-def test_one_pass_gives_the_loss_and_gradient_of_autograd(runs, n_classes):
-    given = runs(n_classes=n_classes)
+@pytest.mark.parametrize(("n_classes", "dice_loss"), [(1, "pooled"), (3, "pooled"), (3, "per-class")])
+def test_one_pass_gives_the_loss_and_gradient_of_autograd(runs, n_classes, dice_loss):
+    given = runs(n_classes=n_classes, dice_loss=dice_loss)
     models = given.models()
     part, index = given.data.train, np.arange(29)
     stack = together.plugin("heads", "linear").stack([model.head for model in models])
@@ -200,13 +205,17 @@ def test_one_pass_gives_the_loss_and_gradient_of_autograd(runs, n_classes):
     loss = models[4].head.loss(models[4].outputs(part, index), part.targets(index, models[4].device))
     loss.backward()
     assert float(losses[0]) == pytest.approx(float(loss.detach()), abs=1e-6)
+    ((measured, _),) = stack.measure([4], models[4].pyramid(part, index), part.masks(index))
+    assert float(measured) == pytest.approx(float(loss.detach()), abs=1e-6)
     for one, parameter in zip(found, models[4].head.parameters(), strict=True):
         assert torch.allclose(one, parameter.grad, rtol=1e-4, atol=1e-8)
 
 
-def test_a_finer_grid_is_pooled_as_the_head_does(runs):
+@pytest.mark.parametrize("rule", ["stride-32", "native"])
+def test_a_finer_grid_is_pooled_as_the_head_does(runs, rule):
     given = runs()
-    request = HeadRequest(channels={16: CHANNELS}, n_classes=1, frame_size=SIZE, switches=given.experiments[0].switches)
+    switches = given.experiments[0].switches.model_copy(update={"linear_grid": rule})
+    request = HeadRequest(channels={16: CHANNELS}, n_classes=1, frame_size=SIZE, switches=switches)
     head = seeded_init(lambda: build(request), 5)
     draw = torch.Generator().manual_seed(0)
     pyramid = {16: torch.randn(8, CHANNELS, 4, 4, generator=draw)}

@@ -96,12 +96,13 @@ class Controls:
     def gain(self, task: str, arm: str, base: str) -> tuple[float, float, float]:
         """Difference of two arms with its 95 % interval over test images, paired; runs of an arm are averaged."""
         one, other = (
-            resampling.mean_of([resampling.of_record(record, self.root / "out") for record in self.records[task, name]])
+            resampling.together([resampling.of_record(record, self.root / "out") for record in self.records[task, name]])
             for name in (arm, base)
         )
-        drawn = resampling.difference_of(one, other)
-        assert drawn is not None, "the two arms were tested on other images"
-        found = percentile_interval(self.score(task, arm) - self.score(task, base), np.array(drawn.values))
+        assert one is not None, "the arm has no resamples"
+        assert other is not None, "its base has no resamples"
+        assert one.test == other.test, "the two arms were tested on other images"
+        found = percentile_interval(self.score(task, arm) - self.score(task, base), one.mean - other.mean)
         return found.value, found.low, found.high
 
     def produced(self, task: str, arm: str) -> Path:

@@ -12,19 +12,30 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, TrainingError, UsageError
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32, count_images
 from benchmark.heads.networks import mmcv_ops
+from benchmark.heads.networks.parts_only import parts_only
 
-mmcv_ops.install()
+mmcv_ops.install()  # before mmcv and mmdet look for operators
 
-from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult  # noqa: E402  mmcv and mmdet must find the operators installed
-from mmdet.registry import MODELS, TASK_UTILS  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmengine.config import ConfigDict  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
+with parts_only():
+    from mmcv.ops import RoIAlign
+    from mmdet.models.dense_heads import RPNHead
+    from mmdet.models.losses import CrossEntropyLoss, L1Loss
+    from mmdet.models.necks import FPN
+    from mmdet.models.roi_heads import StandardRoIHead
+    from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+    from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+    from mmdet.models.task_modules.assigners import BboxOverlaps2D, MaxIoUAssigner
+    from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
+    from mmdet.models.task_modules.prior_generators import AnchorGenerator
+    from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
+    from mmdet.structures import DetDataSample
+    from mmengine.config import ConfigDict
+    from mmengine.structures import InstanceData
 
 STRIDES = (4, 8, 16, 32)  # read from the encoder
 LEVELS = (*STRIDES, 64)  # of the neck: proposals come from all, boxes are pooled from the first four
@@ -62,13 +73,12 @@ class FasterRcnn(Head):
         # As it was when initialisation began: the run's seed (`seeded_init`).
         self.seed = torch.initial_seed()
         self._about = {"img_shape": (request.frame_size,) * 2, "pad_shape": (request.frame_size,) * 2}
-        self.neck = MODELS.build(
-            ConfigDict(type="FPN", in_channels=[request.channels[s] for s in STRIDES], out_channels=WIDTH, num_outs=len(LEVELS))
-        )
-        self.rpn_head = MODELS.build(_proposals(request.frame_size))
-        self.roi_head = MODELS.build(_boxes(request.n_classes))
-        for part in (self.neck, self.rpn_head, self.roi_head):
-            part.init_weights()
+        with parts_only():
+            self.neck = FPN(in_channels=[request.channels[s] for s in STRIDES], out_channels=WIDTH, num_outs=len(LEVELS))
+            self.rpn_head = RPNHead(**_proposals(request.frame_size))
+            self.roi_head = StandardRoIHead(**_boxes(request.n_classes))
+            for part in (self.neck, self.rpn_head, self.roi_head):
+                part.init_weights()
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> tuple[Tensor, ...]:
         levels = self.neck([pyramid[stride] for stride in STRIDES])
@@ -127,7 +137,6 @@ class FasterRcnn(Head):
         return ImageDetections(torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1), image.scores, image.labels)
 
 
-@TASK_UTILS.register_module(force=True)
 class SampledByImage(RandomSampler):
     """mmdet's sampler, whose draws of an image come from a seed of that image. `start`, one `sample` per image in order, then `taken`."""
 
@@ -153,21 +162,20 @@ class SampledByImage(RandomSampler):
 
 def _proposals(frame_size: int) -> ConfigDict:
     return ConfigDict(
-        type="RPNHead",
         in_channels=WIDTH,
         feat_channels=WIDTH,
         anchor_generator={
-            "type": "AnchorGenerator",
+            "type": AnchorGenerator,
             "scales": [ANCHOR_STRIDES * frame_size / ANCHOR_FRAME],
             "ratios": [0.5, 1.0, 2.0],
             "strides": list(LEVELS),
         },
-        bbox_coder={"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [1.0] * 4},
-        loss_cls={"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
-        loss_bbox={"type": "L1Loss", "loss_weight": 1.0},
+        bbox_coder={"type": DeltaXYWHBBoxCoder, "target_means": [0.0] * 4, "target_stds": [1.0] * 4},
+        loss_cls={"type": CrossEntropyLoss, "use_sigmoid": True, "loss_weight": 1.0},
+        loss_bbox={"type": L1Loss, "loss_weight": 1.0},
         train_cfg={
             "assigner": _assigner(positive=0.7, negative=0.3, least=0.3, match_low_quality=True),
-            "sampler": {"type": "SampledByImage", "num": 256, "pos_fraction": 0.5, "neg_pos_ub": -1, "add_gt_as_proposals": False},
+            "sampler": {"type": SampledByImage, "num": 256, "pos_fraction": 0.5, "neg_pos_ub": -1, "add_gt_as_proposals": False},
             "allowed_border": -1,
             "pos_weight": -1,
             "proposals": _kept_proposals(n_tried=2000),
@@ -178,27 +186,28 @@ def _proposals(frame_size: int) -> ConfigDict:
 
 def _boxes(n_classes: int) -> ConfigDict:
     return ConfigDict(
-        type="StandardRoIHead",
         bbox_roi_extractor={
-            "type": "SingleRoIExtractor",
-            "roi_layer": {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 0},
+            "type": SingleRoIExtractor,
+            "roi_layer": {"type": RoIAlign, "output_size": 7, "sampling_ratio": 0},
             "out_channels": WIDTH,
             "featmap_strides": list(STRIDES),
         },
         bbox_head={
-            "type": "Shared2FCBBoxHead",
+            "type": Shared2FCBBoxHead,
             "in_channels": WIDTH,
             "fc_out_channels": HIDDEN,
             "roi_feat_size": 7,
             "num_classes": n_classes,
-            "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [0.1, 0.1, 0.2, 0.2]},
+            "bbox_coder": {"type": DeltaXYWHBBoxCoder, "target_means": [0.0] * 4, "target_stds": [0.1, 0.1, 0.2, 0.2]},
             "reg_class_agnostic": False,
-            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
-            "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
+            "cls_predictor_cfg": {"type": nn.Linear},
+            "reg_predictor_cfg": {"type": nn.Linear},
+            "loss_cls": {"type": CrossEntropyLoss, "use_sigmoid": False, "loss_weight": 1.0},
+            "loss_bbox": {"type": L1Loss, "loss_weight": 1.0},
         },
         train_cfg={
             "assigner": _assigner(positive=0.5, negative=0.5, least=0.5, match_low_quality=False),
-            "sampler": {"type": "SampledByImage", "num": 512, "pos_fraction": 0.25, "neg_pos_ub": -1, "add_gt_as_proposals": True},
+            "sampler": {"type": SampledByImage, "num": 512, "pos_fraction": 0.25, "neg_pos_ub": -1, "add_gt_as_proposals": True},
             "pos_weight": -1,
         },
         test_cfg={"score_thr": LEAST_CONFIDENCE, "nms": {"type": "nms", "iou_threshold": 0.5}, "max_per_img": DETECTIONS},
@@ -207,7 +216,8 @@ def _boxes(n_classes: int) -> ConfigDict:
 
 def _assigner(*, positive: float, negative: float, least: float, match_low_quality: bool) -> dict:
     return {
-        "type": "MaxIoUAssigner",
+        "type": MaxIoUAssigner,
+        "iou_calculator": {"type": BboxOverlaps2D},
         "pos_iou_thr": positive,
         "neg_iou_thr": negative,
         "min_pos_iou": least,

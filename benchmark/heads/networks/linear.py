@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.heads.base import Head, HeadRequest, Targets
-from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
+from benchmark.heads.networks.dice_loss import DiceLoss
 
-GRID_STRIDE = 32  # 7 x 7 at 224 px; a finer grid would win by geometry alone (docs: tracks)
+GRID_STRIDE = 32  # LoVT's: 7 x 7 at 224 px
+CONTROLLED_GRID = 7  # cells per side in any frame: a finer grid would win by geometry alone
 
 
 class Linear(Head):
-    """Predicts (B, C, S, S) probabilities. A deepest level finer than stride 32 is average-pooled to the stride-32 grid first.
+    """Predicts (B, C, S, S) probabilities, from the encoder's deepest level averaged to the grid that the protocol asks for (`grid_of`).
 
     2,049 parameters at 2,048 channels and one class, 16,392 at eight.
     """
@@ -30,7 +31,8 @@ class Linear(Head):
         deepest = max(request.channels)
         self.strides = (deepest,)
         self.frame_size = request.frame_size
-        self.grid = request.frame_size // max(GRID_STRIDE, deepest)
+        self.grid = grid_of(request, deepest)
+        self.dice = DiceLoss.asked_by(request.switches, request.n_classes)
         self.classify = nn.Conv2d(request.channels[deepest], request.n_classes, kernel_size=1)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
@@ -44,10 +46,20 @@ class Linear(Head):
         return features if features.shape[-1] == self.grid else F.adaptive_avg_pool2d(features, self.grid)
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_sums(outputs, targets.true_masks)
+        return self.dice.sums(outputs, targets.true_masks)
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
-        return dice_loss_of(sums)
+        return self.dice.loss_of(sums)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()
+
+
+def grid_of(request: HeadRequest, stride: int) -> int:
+    """Cells per side of what the convolution sees (`Switches.linear_grid`): of stride 32, seven, or the map's own.
+
+    A map that is coarser than what is asked for stays as it is: averaging makes no cells.
+    """
+    own = request.frame_size // stride
+    most = {"stride-32": request.frame_size // GRID_STRIDE, "7x7": CONTROLLED_GRID, "native": own}
+    return min(own, most[request.switches.linear_grid])

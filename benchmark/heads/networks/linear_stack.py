@@ -49,6 +49,7 @@ class LinearStack:
         self.upsample = upsampling(grid, size)
         self._down = self.upsample.T.contiguous()
         self._grid = grid
+        self._n_groups = heads[0].dice.n_groups  # of classes that share a numerator and a denominator of the loss
         self._probabilities, self._slopes, self._products = (torch.empty(PIECE_MAPS, size, size) for _ in range(3))
 
     @torch.no_grad()
@@ -65,7 +66,7 @@ class LinearStack:
         """
         features = self._features(pyramid)
         maps = {m: self._maps(m, features) for m in members}
-        sums = {m: np.zeros(2) for m in members}  # of p, and of p where there is truth
+        sums = {m: np.zeros((2, self._n_groups)) for m in members}  # of p, and of p where there is truth
         slopes = {m: torch.zeros_like(maps[m]) for m in members}  # U^T (p (1 - p)) U
         slopes_in_truth = {m: torch.zeros_like(maps[m]) for m in members}
         for piece in _pieces(masks):
@@ -75,15 +76,15 @@ class LinearStack:
                 probabilities = self._sigmoid(maps[m][piece.maps])
                 torch.addcmul(probabilities, probabilities, probabilities, value=-1, out=slope)
                 slopes[m][piece.maps] = self._downsample(slope)
-                sums[m][0] += _total(probabilities)
+                self._add(sums[m][0], piece, probabilities)
                 if piece.truth is not None:
-                    sums[m][1] += _total(torch.mul(probabilities, piece.truth, out=product))
+                    self._add(sums[m][1], piece, torch.mul(probabilities, piece.truth, out=product))
                     slopes_in_truth[m][piece.maps] = self._downsample(torch.mul(slope, piece.truth, out=product))
-        n_positive = int(np.count_nonzero(masks))
+        n_positive = self._positives(np.array([np.count_nonzero(mask) for mask in masks.reshape(-1, masks[0, 0].size)], np.int64))
         losses = []
         for m in members:
-            loss, of_truth, of_all = _dice(sums[m][0], sums[m][1], n_positive)
-            self._set_gradient(m, of_truth * slopes_in_truth[m] + of_all * slopes[m], features)
+            loss, of_truth, of_all = self._dice(sums[m], n_positive)
+            self._set_gradient(m, of_truth * self._grouped(slopes_in_truth[m]) + of_all * self._grouped(slopes[m]), features)
             losses.append(loss)
         return losses
 
@@ -93,7 +94,7 @@ class LinearStack:
         features = self._features(pyramid)
         n_images, n_classes = masks.shape[:2]
         maps = {m: self._maps(m, features) for m in members}
-        sums = {m: np.zeros(2) for m in members}
+        sums = {m: np.zeros((2, self._n_groups)) for m in members}
         predicted = {m: np.zeros(n_images * n_classes, np.int64) for m in members}
         both = {m: np.zeros(n_images * n_classes, np.int64) for m in members}
         flat = masks.reshape(n_images * n_classes, -1)
@@ -102,21 +103,44 @@ class LinearStack:
             product = self._products[: len(piece.maps)]
             for m in members:
                 probabilities = self._sigmoid(maps[m][piece.maps])
-                sums[m][0] += _total(probabilities)
+                self._add(sums[m][0], piece, probabilities)
                 foreground = probabilities.numpy().reshape(len(piece.maps), -1) >= np.float32(MASK_THRESHOLD)
                 for position, mask in zip(piece.maps.tolist(), foreground, strict=True):
                     predicted[m][position] = np.count_nonzero(mask)
                     if piece.truth is not None:
                         both[m][position] = np.count_nonzero(mask & flat[position])
                 if piece.truth is not None:
-                    sums[m][1] += _total(torch.mul(probabilities, piece.truth, out=product))
+                    self._add(sums[m][1], piece, torch.mul(probabilities, piece.truth, out=product))
         shape = (n_images, n_classes)
         found = []
         for m in members:
-            loss, _, _ = _dice(sums[m][0], sums[m][1], int(true.sum()))
+            loss, _, _ = self._dice(sums[m], self._positives(true))
             tp, fp, fn = both[m], predicted[m] - both[m], true - both[m]
             found.append((loss, DiceCounts(tp.reshape(shape), fp.reshape(shape), fn.reshape(shape))))
         return found
+
+    def _add(self, sums: np.ndarray, piece: _Piece, values: Tensor) -> None:
+        """Adds the sums of (k, S, S) values to those of their groups."""
+        if self._n_groups == 1:
+            sums += _total(values)
+        else:
+            np.add.at(sums, piece.maps.numpy() % self._n_groups, values.sum(dim=(1, 2)).double().numpy())
+
+    def _positives(self, of_maps: np.ndarray) -> np.ndarray:
+        """(n_groups,) pixels of truth, from those of each of the B C maps."""
+        return of_maps.reshape(-1, self._n_groups).sum(axis=0)
+
+    def _dice(self, sums: np.ndarray, n_positive: np.ndarray) -> tuple[Tensor, float | Tensor, float | Tensor]:
+        """The loss, and the two factors of its gradient (`_dice`) for maps as `_grouped` has them."""
+        if self._n_groups == 1:
+            return _dice(float(sums[0, 0]), float(sums[1, 0]), int(n_positive[0]))
+        found = [_dice(float(p), float(p_in_truth), int(n)) for p, p_in_truth, n in zip(*sums, n_positive, strict=True)]
+        of_truth, of_all = (torch.tensor(each)[:, None, None] / self._n_groups for each in list(zip(*found, strict=True))[1:])
+        return torch.stack([loss for loss, _, _ in found]).mean(), of_truth, of_all
+
+    def _grouped(self, maps: Tensor) -> Tensor:
+        """(B C, g, g) as (images, groups, g, g); with one group all maps are its own."""
+        return maps.view(-1, self._n_groups, self._grid, self._grid)
 
     def _features(self, pyramid: Mapping[int, Tensor]) -> Tensor:
         """(B, D, g g)."""

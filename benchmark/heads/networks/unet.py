@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads._sizes import IMAGE_CHANNELS, UNET_LEAST_WIDTH
 from benchmark.heads.base import Head, HeadRequest, Targets
-from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
+from benchmark.heads.networks.dice_loss import DiceLoss
 
 
 class UNet(Head):
@@ -46,6 +46,7 @@ class UNet(Head):
             self.ups.append(_Up(incoming, skip, outgoing))
             self.skip_strides.append(stride)
             incoming = outgoing
+        self.dice = DiceLoss.asked_by(request.switches, request.n_classes)
         self.classify = nn.Conv2d(incoming, request.n_classes, kernel_size=1)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
@@ -56,10 +57,10 @@ class UNet(Head):
         return self.classify(decoded)
 
     def sums(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return dice_sums(outputs, targets.true_masks)
+        return self.dice.sums(outputs, targets.true_masks)
 
     def loss_of(self, sums: Tensor, n_images: int) -> Tensor:
-        return dice_loss_of(sums)
+        return self.dice.loss_of(sums)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()

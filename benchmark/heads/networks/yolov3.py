@@ -1,6 +1,6 @@
 """LoVT's YOLOv3: mmdet's neck, head and anchors, with LoVT's targets, loss, initialisation, decoding, scoring and suppression.
 
-mmdet builds neck, layers and anchors from its registry; the subclass below overrides where LoVT's code differs (docs/protocols/lovt.md).
+Neck, layers and anchors are mmdet's classes; the subclass of its head below overrides where LoVT's code differs (docs/protocols/lovt.md).
 Target assignment and loss are in `yolov3_targets`; scores of detections belong to the metrics.
 """
 
@@ -20,14 +20,18 @@ from benchmark.heads._sizes import YOLO_STRIDES as STRIDES
 from benchmark.heads._sizes import YOLO_WIDTHS as WIDTHS
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.networks import mmcv_ops
+from benchmark.heads.networks.parts_only import parts_only
 from benchmark.heads.networks.yolov3_targets import LossAtExtremes, assign, scale_loss, scale_sums
 
-mmcv_ops.install()
+mmcv_ops.install()  # before mmcv and mmdet look for operators
 
-from mmcv.ops import nms  # noqa: E402  mmcv and mmdet must find the operators installed
-from mmdet.models.dense_heads import YOLOV3Head  # noqa: E402
-from mmdet.registry import MODELS  # noqa: E402
-from mmengine.config import ConfigDict  # noqa: E402
+with parts_only():
+    from mmcv.ops import nms
+    from mmdet.models.dense_heads import YOLOV3Head
+    from mmdet.models.losses import CrossEntropyLoss, MSELoss
+    from mmdet.models.necks import YOLOV3Neck
+    from mmdet.models.task_modules.coders import YOLOBBoxCoder
+    from mmdet.models.task_modules.prior_generators import YOLOAnchorGenerator
 
 # (width, height) at 224 px: 0.54 times the COCO anchors, except the first width, 64.64 in the released code where 62.64 was meant.
 ANCHORS_224 = (
@@ -69,25 +73,29 @@ class YoloV3(Head):
         _check(request)
         deepest_first = [request.channels[stride] for stride in reversed(STRIDES)]
         scale = request.frame_size / ANCHOR_FRAME
-        self.neck = MODELS.build(ConfigDict(type="YOLOV3Neck", num_scales=len(STRIDES), in_channels=deepest_first, out_channels=WIDTHS))
-        self.bbox_head = MODELS.build(
-            ConfigDict(
-                type="LovtYOLOV3Head",
+        with parts_only():
+            self.neck = YOLOV3Neck(num_scales=len(STRIDES), in_channels=deepest_first, out_channels=WIDTHS)
+            self.bbox_head = LovtYOLOV3Head(
                 num_classes=request.n_classes,
                 in_channels=WIDTHS,
                 out_channels=[2 * width for width in WIDTHS],
-                anchor_generator=ConfigDict(
-                    type="YOLOAnchorGenerator",
-                    base_sizes=[[(w * scale, h * scale) for w, h in level] for level in self.anchors_224],
-                    strides=list(reversed(STRIDES)),
-                ),
+                anchor_generator={
+                    "type": YOLOAnchorGenerator,
+                    "base_sizes": [[(w * scale, h * scale) for w, h in level] for level in self.anchors_224],
+                    "strides": list(reversed(STRIDES)),
+                },
+                bbox_coder={"type": YOLOBBoxCoder},
                 featmap_strides=list(reversed(STRIDES)),
+                # mmdet's defaults, by class; LoVT's loss takes their place (`sums_by_feat`).
+                loss_cls={"type": CrossEntropyLoss, "use_sigmoid": True, "loss_weight": 1.0},
+                loss_conf={"type": CrossEntropyLoss, "use_sigmoid": True, "loss_weight": 1.0},
+                loss_xy={"type": CrossEntropyLoss, "use_sigmoid": True, "loss_weight": 1.0},
+                loss_wh={"type": MSELoss, "loss_weight": 1.0},
                 background_at_positives=request.switches.background_at_positives,
                 loss_at_extremes=request.switches.loss_at_extremes,
                 suppressed_at=self.suppressed_at,
                 class_of_one=self.class_of_one,
             )
-        )
         self.n_predictions = [
             anchors * (request.frame_size // stride) ** 2
             for anchors, stride in zip(self.bbox_head.prior_generator.num_base_priors, reversed(STRIDES), strict=True)
@@ -115,7 +123,6 @@ class YoloV3(Head):
         return self.bbox_head.predict_by_feat(outputs)
 
 
-@MODELS.register_module(force=True)
 class LovtYOLOV3Head(YOLOV3Head):
     """mmdet's head with LoVT's loss, initialisation, decoding, scoring and suppression.
 

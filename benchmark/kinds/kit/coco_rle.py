@@ -19,29 +19,30 @@ def encode(masks: np.ndarray) -> list[bytes]:
     return [code["counts"] for code in coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))]
 
 
-def decode(segmentation: object, size: int, where: str) -> np.ndarray:
+def decode(segmentation: object, size: int | tuple[int, int], where: str) -> np.ndarray:
     """Mask of one image and class.
 
     Args:
         segmentation: `{"size": [S, S], "counts": ...}` with COCO's compressed text, or its plain list of numbers.
-        size: rows and columns of the frame.
+        size: rows and columns, or one number for those of a square frame.
         where: file and row, for the error message.
 
     Returns:
-        (size, size) bool.
+        Bool of that size.
 
     Raises:
         UsageError: another size, text that is no such code, or runs that do not fill the frame exactly.
     """
-    given, counts = parts(segmentation, size, where)
-    if given != [size, size]:
-        raise UsageError(f"{where}: the mask is {' x '.join(map(str, given))} pixels, its frame {size} x {size}. Map the mask first.")
+    rows, columns = (size, size) if isinstance(size, int) else size
+    given, counts = parts(segmentation, rows, where)
+    if given != [rows, columns]:
+        raise UsageError(f"{where}: the mask is {' x '.join(map(str, given))} pixels, its frame {rows} x {columns}. Map the mask first.")
     runs = _runs(counts, where)
-    if len(runs) == 0 or runs.min() < 0 or runs.sum() != size * size:
-        ends = f"ends at pixel {runs.sum():,} of {size * size:,}" if len(runs) and runs.min() >= 0 else "has a run of negative length"
+    if len(runs) == 0 or runs.min() < 0 or runs.sum() != rows * columns:
+        ends = f"ends at pixel {runs.sum():,} of {rows * columns:,}" if len(runs) and runs.min() >= 0 else "has a run of negative length"
         raise UsageError(f"{where}: the run-length code {ends if len(runs) else 'is empty'}. Was the file cut off or edited?")
     # Runs of background and foreground in turn, counted down the columns.
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, size).T
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(columns, rows).T
 
 
 def parts(segmentation: object, size: int, where: str) -> tuple[list[int], object]:

@@ -92,6 +92,21 @@ class Predictions:
                 )
         return found
 
+    def codes(self, column: str, images: Sequence[int] | None = None) -> dict[tuple[int, int], tuple[bytes, str]]:
+        """By place of the image and class number: a run-length code, and where it stands.
+
+        Raises:
+            UsageError: an image has more or fewer of them than there are classes; the row is named.
+        """
+        found = {}
+        for row, each in zip(range(len(self.ids)) if images is None else images, self.file.codes(column, images), strict=True):
+            where = f"{self.file.path}, {self.file.named(row)}"
+            if len(each) != len(self.places):
+                raise UsageError(f"{where}: {len(each):,} run-length codes for {len(self.places)} classes. Every class has one.")
+            for label, name, code in zip(self.places, self.own_classes, each, strict=True):
+                found[row, label] = code, f"{where}, class {name}"
+        return found
+
     def require(self, good: np.ndarray, values: Lists, what: str, expected: str, images: Sequence[int] | None = None) -> None:
         """Raises UsageError that names the row of the first of the values that are not good."""
         if not good.all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,8 @@ STATISTICS_JSON = "statistics.json"  # what earlier releases stored
 STATISTICS_FILES = (STATISTICS_FILE, STATISTICS_JSON)
 EXAMPLES_FILE = "examples.npz"
 N_EXAMPLES = 4
-_OF_EVERY_IMAGE = ("id", "patient")
+FACTS = ("view", "sex", "age_decade")
+_OF_EVERY_IMAGE = ("id", "patient", *FACTS)
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class ByImage:
 
     Attributes:
         ids, patients: in order; a patient is None where unknown.
+        facts: as of a `Part`; empty in older files.
     """
 
     ids: tuple[str, ...]
     patients: tuple[str | None, ...]
     statistics: Statistics
+    facts: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
 
 def write(folder: Path, job: Job, part: Part, tested: ScoredSplit, *, with_examples: bool) -> None:
@@ -52,7 +55,7 @@ def write(folder: Path, job: Job, part: Part, tested: ScoredSplit, *, with_examp
     """
     part.kind.store(folder, job, part, tested.predictions)
     header = {"key": job.key, "task": job.labels.task}
-    write_statistics(folder / STATISTICS_FILE, ByImage(part.ids, part.patients, tested.statistics), header)
+    write_statistics(folder / STATISTICS_FILE, ByImage(part.ids, part.patients, tested.statistics, part.facts), header)
     if with_examples and (shown := part.kind.examples(part, tested.predictions)) is not None:
         arrays = cast("dict[str, Any]", shown)  # NumPy's stub would have each of them be a bool, as `allow_pickle` is
         np.savez_compressed(folder / EXAMPLES_FILE, **arrays)
@@ -72,7 +75,8 @@ def write_statistics(path: Path, found: ByImage, header: Mapping[str, str]) -> N
     columns = of_split.to_columns(found.statistics)
     if not len(found.ids) == len(found.patients) == found.statistics.n_images:
         raise UsageError(f"{path}: statistics of {found.statistics.n_images} images for {len(found.ids)} ids.")
-    of_images = {"id": pa.array(found.ids, pa.string()), "patient": pa.array(found.patients, pa.string())}
+    texts = {"id": found.ids, "patient": found.patients, **found.facts}
+    of_images = {name: pa.array(values, pa.string()) for name, values in texts.items()}
     parquet.save(path, {**of_images, **columns.columns}, {**header, "statistics": json.dumps(columns.about, allow_nan=False)})
 
 
@@ -86,14 +90,15 @@ def read_statistics(path: Path, metric: str | None = None) -> ByImage:
         UsageError: the file is no statistics file.
     """
     try:
-        ids, patients, statistics = _of_json(path, metric) if path.name.endswith(".json") else _of_columns(path, metric)
+        found = _of_json(path, metric) if path.name.endswith(".json") else _of_columns(path, metric)
     except (UsageError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is no statistics file ({type(error).__name__}: {error}). Move its record away to have it made again."
         ) from None
-    if not len(ids) == len(patients) == statistics.n_images:
-        raise UsageError(f"{path} holds {statistics.n_images} images, {len(ids)} ids and {len(patients)} patients; the file was edited.")
-    return ByImage(ids, patients, statistics)
+    ids, patients, n_images = found.ids, found.patients, found.statistics.n_images
+    if not len(ids) == len(patients) == n_images:
+        raise UsageError(f"{path} holds {n_images} images, {len(ids)} ids and {len(patients)} patients; the file was edited.")
+    return found
 
 
 def convert_statistics(file: Path, into: Path, job: Job) -> None:
@@ -154,17 +159,18 @@ def dump(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, separators=(",", ":"), allow_nan=False), encoding="utf-8")
 
 
-def _of_json(path: Path, metric: str | None) -> tuple[tuple[str, ...], tuple[str | None, ...], Statistics]:
+def _of_json(path: Path, metric: str | None) -> ByImage:
     stored = parse_json(read_bytes(path))
     found = of_split.from_json(stored if metric is None else of_split.json_for(stored, metric))
-    return tuple(stored["ids"]), tuple(stored["patients"]), found
+    return ByImage(tuple(stored["ids"]), tuple(stored["patients"]), found)
 
 
-def _of_columns(path: Path, metric: str | None) -> tuple[tuple[str, ...], tuple[str | None, ...], Statistics]:
+def _of_columns(path: Path, metric: str | None) -> ByImage:
     with parquet.opened(path) as file:
         about = json_files.parse(file.header["statistics"])
         there: Sequence[str] = [name for name in file.names if name not in _OF_EVERY_IMAGE]
         read = there if metric is None else of_split.columns_for(about, there, metric)
         file.load((*_OF_EVERY_IMAGE, *read))
         columns: dict[str, Column] = {name: file.column(name) for name in read}
-        return file.ids, tuple(file.optional_texts("patient")), of_split.from_columns(about, columns)
+        facts = {name: tuple(file.optional_texts(name)) for name in FACTS if name in file.names}
+        return ByImage(file.ids, tuple(file.optional_texts("patient")), of_split.from_columns(about, columns), facts)

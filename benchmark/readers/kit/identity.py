@@ -99,10 +99,13 @@ def covered(reader: Reader, splits: Mapping[str, Sequence[str]], limit: int | No
     ids: dict[str, None] = {}
     for split in SPLITS:
         everything = splits.get(split, ())
-        ids.update(dict.fromkeys(everything[:limit]))
-        if limit is not None:
-            ids.update(dict.fromkeys(_first_positives(reader, everything)))
+        ids.update(dict.fromkeys(everything if limit is None else reached(reader, everything, limit)))
     return tuple(ids)
+
+
+def reached(reader: Reader, ids: Sequence[str], limit: int) -> tuple[str, ...]:
+    """Ids of a split that a job of this limit may use."""
+    return tuple(dict.fromkeys((*ids[:limit], *_first_positives(reader, ids))))
 
 
 def _first_positives(reader: Reader, ids: Sequence[str]) -> list[str]:

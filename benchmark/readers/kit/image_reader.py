@@ -47,6 +47,8 @@ class ImageReader(Reader):
             positive=self.is_positive(sample_id) if labels is None else bool((labels == 1).any()),
             report=self.report_of(sample_id),
             view=self.view_of(sample_id),
+            sex=self.sex_of(sample_id),
+            age_decade=self.age_decade_of(sample_id),
             labels=labels,
         )
 
@@ -59,6 +61,14 @@ class ImageReader(Reader):
 
     def view_of(self, sample_id: str) -> str | None:
         return self.view
+
+    def sex_of(self, sample_id: str) -> str | None:
+        """As `Sample.sex`."""
+        return None
+
+    def age_decade_of(self, sample_id: str) -> int | None:
+        """As `Sample.age_decade`."""
+        return None
 
     def report_of(self, sample_id: str) -> str | None:
         """Never logged; None for datasets without reports."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.imaging.person import age_decade, sex_of
 from benchmark.readers.kit.tables import Table, read_table
 from benchmark.readers.kit.text import numbered_lines
 from benchmark.readers.kit.walk import files_in, find_files, folders_in, not_read
@@ -35,6 +36,8 @@ class Entry:
 
     findings: tuple[str, ...]
     view: str | None
+    sex: str | None
+    age_decade: int | None
     line: int
 
 
@@ -62,7 +65,8 @@ def read_entries(base: Path, dataset: str) -> tuple[dict[str, Entry], Path]:
             raise DataError(f"{where}: image {sample_id} is listed a second time. Each image has one row.")
         view = cells[6].strip()
         findings = tuple(cells[1].strip().split("|"))
-        entries[sample_id] = Entry(known.setdefault(findings, findings), view if view in ("PA", "AP") else None, line)
+        person = (sex_of(cells[5]), age_decade(cells[4]))
+        entries[sample_id] = Entry(known.setdefault(findings, findings), view if view in ("PA", "AP") else None, *person, line)
     return entries, path
 
 

@@ -179,9 +179,14 @@ def only_tested(ids: Iterable[str]) -> Splits:
 
 def prefix(ids: Sequence[str], fraction: float) -> tuple[str, ...]:
     """The first round(n * fraction) ids: LoVT's 1 % and 10 % subsets, nested and in list order."""
-    if not 0 < fraction <= 1:
-        raise SplitError(f"A fraction of {fraction} of the training list makes no sense; expected a number above 0 and at most 1.")
+    require_share(fraction)
     return tuple(ids[: round(len(ids) * fraction)])
+
+
+def require_share(fraction: float) -> None:
+    """Raises SplitError: no part of a list."""
+    if not 0 < fraction <= 1:
+        raise SplitError(f"A fraction of {fraction} of a list makes no sense; expected a number above 0 and at most 1.")
 
 
 def drop_patients_of_test(splits: Splits, patient_of: PatientOf) -> Splits:

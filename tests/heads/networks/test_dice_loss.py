@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
+from benchmark.cards import Switches
+from benchmark.heads.networks.dice_loss import DiceLoss, class_dice_loss_of, class_dice_sums, dice_loss_of, dice_sums
 
 PROBABILITIES = torch.tensor([[[0.9, 0.5, 0.2], [0.1, 0.49, 0.7]], [[0.6, 0.1, 0.1], [0.2, 0.1, 0.1]], [[0.1, 0.2, 0.1], [0.1, 0.3, 0.9]]])[
     :, None
@@ -86,3 +87,45 @@ def test_loss_is_float32_inside_autocast_and_for_half_precision_logits():
     assert inside.dtype == torch.float32
     assert torch.equal(inside, dice_loss(logits, MASKS))
     assert dice_loss(logits.bfloat16(), MASKS).dtype == torch.float32
+
+
+# ---------------------------------------------------------------------------------------------------------- of each class
+
+
+@batches
+def test_loss_of_each_class_equals_the_librarys_for_several_labels(seed, share, n_classes):
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    ours, masks = random_batch(seed, share, n_classes)
+    masks[:, 0] = 0  # a class that the batch does not show
+    theirs = ours.clone().requires_grad_()
+    ours.requires_grad_()
+    expected = smp.losses.DiceLoss(mode="multilabel", from_logits=True, smooth=0.0, eps=1e-7)(theirs, masks)
+    loss = class_dice_loss_of(class_dice_sums(ours, masks))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_sums_of_parts_of_a_batch_add_up_to_its_loss():
+    logits, masks = random_batch(4, 0.3, 8)
+    parts = class_dice_sums(logits[:1], masks[:1]) + class_dice_sums(logits[1:], masks[1:])
+    assert class_dice_loss_of(parts).item() == pytest.approx(class_dice_loss_of(class_dice_sums(logits, masks)).item(), abs=1e-6)
+
+
+def test_of_one_class_both_rules_are_the_same_to_the_bit():
+    logits, masks = random_batch(5, 0.3, 1)
+    rules = [DiceLoss.asked_by(Switches(dice_loss=rule), 1) for rule in ("pooled", "per-class")]
+    assert torch.equal(*(rule.loss_of(rule.sums(logits, masks)) for rule in rules))
+
+
+def test_a_small_class_weighs_as_much_as_a_large_one():
+    """Both perfectly wrong or perfectly right: half of the loss, whatever their sizes."""
+    masks = torch.zeros(1, 2, 10, 10)
+    masks[0, 0, :9], masks[0, 1, 0, 0] = 1, 1
+    logits = 200 * masks - 100
+    logits[0, 1] *= -1
+    rules = [DiceLoss.asked_by(Switches(dice_loss=rule), 2) for rule in ("pooled", "per-class")]
+    pooled, each = (rule.loss_of(rule.sums(logits, masks)).item() for rule in rules)
+    assert each == pytest.approx(0.5, abs=1e-6)
+    assert pooled == pytest.approx(1 - 2 * 90 / (90 + 99 + 91), abs=1e-6)

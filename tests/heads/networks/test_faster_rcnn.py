@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import mmdet
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
+from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -19,10 +22,10 @@ from benchmark.cards import Switches
 from benchmark.errors import ConformanceError, TrainingError, UsageError
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import faster_rcnn
+from benchmark.heads.networks.parts_only import parts_only
 
-from mmdet.models.detectors import TwoStageDetector  # isort: skip  after benchmark.heads.networks.faster_rcnn, which installs mmcv's operators
-from mmdet.structures import DetDataSample  # isort: skip
-from mmengine.structures import InstanceData  # isort: skip
+with parts_only():
+    from mmdet.models.detectors.two_stage import TwoStageDetector
 
 SIZE, CLASSES = 96, 3
 CHANNELS = {4: 4, 8: 4, 16: 8, 32: 8}
@@ -85,12 +88,24 @@ def test_as_many_parameters_as_torchvisions() -> None:
     assert sum(p.numel() for p in head.parameters()) == 17_840_149 == without_resnet - background_boxes
 
 
+def _by_name(config):
+    """A configuration whose classes are their names, as in mmdet's files."""
+    if isinstance(config, dict):
+        return ConfigDict({key: _by_name(value) for key, value in config.items()})
+    return config.__name__ if isinstance(config, type) else config
+
+
 def test_configuration_is_mmdets_but_for_what_is_named() -> None:
     file = Path(mmdet.__file__).parent / ".mim/configs/_base_/models/faster-rcnn_r50_fpn.py"
     if not file.is_file():
         pytest.skip("mmdet was installed without its configurations")
     theirs = Config.fromfile(file).model
     rpn, roi = faster_rcnn._proposals(faster_rcnn.ANCHOR_FRAME), faster_rcnn._boxes(80)
+    for predictor in ("cls_predictor_cfg", "reg_predictor_cfg"):
+        assert roi.bbox_head.pop(predictor) == {"type": nn.Linear}  # what mmdet takes where a configuration is silent
+    for stage in (rpn, roi):
+        assert stage.train_cfg.assigner.pop("iou_calculator") == {"type": faster_rcnn.BboxOverlaps2D}
+    rpn, roi = _by_name({"type": faster_rcnn.RPNHead, **rpn}), _by_name({"type": faster_rcnn.StandardRoIHead, **roi})
     for sampler in (rpn.train_cfg.sampler, roi.train_cfg.sampler):
         assert sampler.type == "SampledByImage"
         sampler.type = "RandomSampler"

@@ -134,6 +134,18 @@ def test_unbacked_operator_fails_only_when_called_and_names_itself():
         extension.__wrapped__  # noqa: B018
 
 
+@pytest.mark.skipif(not BACKED_BY_TORCHVISION, reason="a compiled mmcv has them all")
+def test_ways_of_an_operator_that_torchvision_has_not_are_refused():
+    from mmcv.ops import roi_align, sigmoid_focal_loss
+
+    images, rois = torch.zeros(1, 1, 8, 8), torch.tensor([[0.0, 0, 0, 4, 4]])
+    assert roi_align(images, rois, 2, 1.0, 0, "avg", True).shape == (1, 1, 2, 2)
+    with pytest.raises(NotImplementedError, match="'roi_align' with max pooling"):
+        roi_align(images, rois, 2, 1.0, 0, "max", True)
+    with pytest.raises(NotImplementedError, match="'sigmoid_focal_loss' with class weights"):
+        sigmoid_focal_loss(torch.zeros(2, 3), torch.tensor([0, 1]), 2.0, 0.25, torch.ones(3), "none")
+
+
 def test_installing_again_changes_nothing():
     before = sys.modules["mmcv._ext"]
     assert (mmcv_ops.install() == "torchvision") == BACKED_BY_TORCHVISION

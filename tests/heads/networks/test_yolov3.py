@@ -12,8 +12,6 @@ from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import yolov3
 
-from mmdet.models.dense_heads import YOLOV3Head  # isort: skip  after benchmark.heads.networks.yolov3, which installs mmcv's operators
-
 GRIDS = (7, 14, 28)
 ONE_BOX = Targets(
     boxes_xywh=torch.tensor([[[100.0, 60, 50, 80]]]),
@@ -185,15 +183,26 @@ def test_cap_of_a_hundred_spares_detections_that_lovts_metrics_read(confidence, 
     assert torch.equal(kept.confidence, confidence.sort(descending=True).values[:expected])
 
 
+def test_an_initialisation_that_mmdet_asks_for_is_lovts():
+    """mmdet's own gives objectness a bias of about minus eight."""
+    bbox_head = yolov3.YoloV3(_request({8: 8, 16: 8, 32: 8})).bbox_head
+    bbox_head.init_weights()
+    for convolution in bbox_head.convs_pred:
+        assert convolution.bias.abs().max() <= convolution.weight[0].numel() ** -0.5
+        assert convolution.weight.std() > 0.3 * convolution.weight[0].numel() ** -0.5
+
+
 def test_equal_confidences_keep_their_order():
     kept = yolov3._survivors(_apart(40), torch.full((40,), 0.5), torch.zeros(40, dtype=torch.long))
     assert torch.equal(kept.boxes_xywh[:, 0], torch.arange(40) * 50.0)
 
 
-def test_looking_at_few_candidates_first_changes_nothing(monkeypatch):
+@pytest.mark.parametrize(("first", "highest"), [(512, 0.25), (4, 0.19)])
+def test_looking_at_few_candidates_first_changes_nothing(monkeypatch, first, highest):
     torch.manual_seed(0)
     corner = torch.rand(1500, 2) * 200
-    boxes, confidence, labels = torch.cat([corner, corner + 30], 1), torch.rand(1500) * 0.25, torch.randint(2, (1500,))
+    boxes, confidence, labels = torch.cat([corner, corner + 30], 1), torch.rand(1500) * highest, torch.randint(2, (1500,))
+    monkeypatch.setattr(yolov3, "FIRST_TRIED", first)
     few = yolov3._survivors(boxes, confidence, labels)
     monkeypatch.setattr(yolov3, "FIRST_TRIED", 10_000)
     everything = yolov3._survivors(boxes, confidence, labels)
@@ -230,7 +239,7 @@ def test_predictions_equal_mmdets_own_where_the_two_agree(head):
         min_bbox_size=-1,
         nms={"type": "nms", "iou_threshold": 0.4, "offset": 1},
     )
-    theirs = YOLOV3Head.predict_by_feat(head.bbox_head, maps, [{}, {}], cfg=test_cfg)
+    theirs = yolov3.YOLOV3Head.predict_by_feat(head.bbox_head, maps, [{}, {}], cfg=test_cfg)
     for one, other in zip(ours, theirs, strict=True):
         lovt = one.confidence >= yolov3.LOVT_CONFIDENCE
         assert int(lovt.sum()) == len(other.scores) > 100

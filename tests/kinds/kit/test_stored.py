@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmark.kinds.base import Part
@@ -39,6 +41,16 @@ def test_without_examples_none_are_written(detection, write):
     folder = write(job, part, detections(part), with_examples=False)
     assert read_examples(folder / EXAMPLES_FILE) == []
     assert sorted(p.name for p in folder.glob("*.*")) == [DETECTIONS_FILE, STATISTICS_FILE]
+
+
+def test_what_is_known_of_the_images_stands_beside_their_statistics(detection, write):
+    job, part = detection
+    facts = {"view": ("PA", None) * len(part), "age_decade": ("60",) * len(part)}
+    known = replace(part, facts={name: values[: len(part)] for name, values in facts.items()})
+    folder = write(job, known, detections(part))
+    kept = read_statistics(folder / STATISTICS_FILE)
+    assert kept.facts == known.facts
+    assert read_statistics(folder / STATISTICS_FILE, "mAP").facts == known.facts
 
 
 def test_statistics_name_images_and_patients_in_order(detection, write):

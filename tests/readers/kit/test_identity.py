@@ -230,7 +230,12 @@ def test_a_missing_image_is_named_only_where_it_may_be(release: Path, monkeypatc
     (release / "images" / "b.bin").unlink()
     with pytest.raises(DataError, match=r"b\.bin cannot be read"):
         identify(release)
+    with pytest.raises(DataError, match=r"b\.bin cannot be read"):
+        identity.look(opened(release), SPLIT, None, Memory(None))
     monkeypatch.setattr(Plain, "names_files", False)
     with pytest.raises(DataError, match="rsna: an image of the split cannot be read") as told:
         identify(release)
+    assert "b.bin" not in str(told.value)
+    with pytest.raises(DataError, match="rsna: an image of the split cannot be read") as told:
+        identity.look(opened(release), SPLIT, None, Memory(None))
     assert "b.bin" not in str(told.value)

@@ -12,8 +12,8 @@ from benchmark import registry
 from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import SPLITS, Reader, open_reader
-from benchmark.readers.kit.lists import is_lists, lists_rule, published_rule, read_lists, splits_of
-from benchmark.readers.kit.splits import split_by_rule
+from benchmark.readers.kit.lists import is_lists, lists_rule, published_rule, read_lists, require_same_boxes, splits_of
+from benchmark.readers.kit.splits import lovt_csv, split_by_rule
 from benchmark.readers.rsna import read_labels
 
 RULE = registry.dataset("rsna").splits["lovt"]
@@ -121,6 +121,17 @@ def test_boxes_in_another_order_are_the_same_boxes(tmp_path: Path):
     for split, line in zip(SPLITS, ("a,5;6;7;8|1;2;3;4,1|1", "b,,", "c,,"), strict=True):
         (tmp_path / f"{split}.csv").write_text(f"ID,boxes,classes\n{line}\n")
     assert read_lists(reader, tmp_path)["train"] == ("a",)
+
+
+def test_boxes_of_an_image_that_is_not_here_are_no_other_boxes(tmp_path: Path):
+    """That it is not here, another check says."""
+    boxes = np.array([[1.0, 2, 3, 4]])
+    for split, line in zip(SPLITS, ("a,1;2;3;4,1", "gone,5;6;7;8,1", "a,1;2;3;4,1"), strict=True):
+        (tmp_path / f"{split}.csv").write_text(f"ID,boxes,classes\n{line}\n")
+    lists = lovt_csv(tmp_path)
+    require_same_boxes(fake_reader({"a": boxes}), lists, tmp_path)
+    with pytest.raises(DataError, match="a"):
+        require_same_boxes(fake_reader({"a": boxes + 9}), lists, tmp_path)
 
 
 def fake_reader(boxes: dict[str, np.ndarray]) -> SimpleNamespace:

@@ -62,6 +62,15 @@ def test_png_is_read_where_there_is_no_gif(tmp_path):
     assert {path.suffix for folds in found.files.values() for files in folds.values() for path in files.values()} == {".gif"}
 
 
+def test_outlines_of_bones_are_passed_over(tmp_path):
+    write(tmp_path, "masks")
+    without = find_outlines(tmp_path, "jsrt")
+    bone = tmp_path / "masks" / "left clavicle" / "JPCLN001.gif"
+    bone.parent.mkdir()
+    bone.touch()
+    assert find_outlines(tmp_path, "jsrt") == without
+
+
 def test_a_second_observer_beside_scrs_own_folders_is_not_read(tmp_path):
     for folder in ("fold1/masks", "fold2/masks"):
         write(tmp_path, folder, ("JPCLN001",) if "1" in folder else ("JPCLN002",))

@@ -14,6 +14,7 @@ from benchmark.cards import SplitCounts, SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.readers.base import ids_digest
 from benchmark.readers.kit.splits import (
+    Numbers,
     check_digests,
     check_disjoint,
     drop_patients_of_test,
@@ -147,6 +148,15 @@ def test_rules_are_found_by_name_with_their_variants() -> None:
 def test_unknown_and_incomplete_rules_are_errors(rule: dict, sentence: str) -> None:
     with pytest.raises(SplitError, match=sentence):
         split_by_rule(IDS, SplitRule(**rule), patient_of)
+
+
+def test_a_number_that_the_card_leaves_out_is_an_error_when_it_is_asked_for() -> None:
+    numbers = Numbers(SplitRule(rule="permutation", seed=3), "rsna")
+    assert numbers.seed == 3
+    with pytest.raises(SplitError, match=r"rsna: split rule 'permutation' needs test_share; mend the dataset card"):
+        _ = numbers.test_share
+    with pytest.raises(SplitError, match=r"^split rule 'permutation' needs patients"):
+        _ = Numbers(SplitRule(rule="permutation")).patients
 
 
 # ------------------------------------------------------------------------------------------------------------------- checks

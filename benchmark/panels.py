@@ -1,0 +1,226 @@
+"""How a reference panel comes about: the backbones of its line-up, measured like any others, then frozen from what is stored.
+
+A panel decides how far apart two scores are for everybody, so it is frozen from complete, full, real rows alone and says what it is made
+of. What a panel is: `benchmark.cards.panels`; what its scale means: `benchmark.statistics.panel`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+from benchmark import registry
+from benchmark.cards import LineupCard, PanelCard, PanelRow, PanelTask, Record
+from benchmark.encoders import naming
+from benchmark.errors import UsageError
+from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.metrics import spec
+from benchmark.report import resampling
+from benchmark.report.rows import ResampledOf, Row, rows_of
+from benchmark.shelf import Shelf
+from benchmark.statistics.difference import differences
+from benchmark.statistics.headline import SEEN
+from benchmark.statistics.levels import Seeds
+from benchmark.statistics.panel import FEWEST_RELIABLE, freeze_panel, reliability
+
+AnyValue = TypeVar("AnyValue")
+
+
+def backbones_of(lineup: LineupCard, weights: Path | None) -> list[str]:
+    """Names of a line-up's backbones as a request takes them: the panel's own, then its anchors.
+
+    Args:
+        weights: folder of the files that cards ask for, as `<card>/<file>` or `<file>`; without its file a card keeps its plain name.
+    """
+    names = dict.fromkeys([*lineup.backbones, *lineup.anchors.values()])
+    return [_with_file(name, weights) for name in names]
+
+
+def frozen(
+    out: Path, version: str, suite: str, *, protocol: str | None = None, lineup: str = "", without: Collection[str] = ()
+) -> PanelCard:
+    """The panel of what an output folder holds; written nowhere.
+
+    Raises:
+        UsageError: as `freeze`.
+    """
+    records, _ = Shelf(out).believable(STATISTICS_FILES)
+    found = functools.partial(resampling.of_record, out=out)
+    return freeze(records, version, suite, protocol=protocol, lineup=lineup, without=without, resampled=found)
+
+
+def freeze(
+    records: Iterable[Record],
+    version: str,
+    suite: str,
+    *,
+    resampled: ResampledOf,
+    protocol: str | None = None,
+    lineup: str = "",
+    without: Collection[str] = (),
+) -> PanelCard:
+    """A panel from records: median and spread of each task over all trained rows.
+
+    A task enters where at least 0.7 of the spread between rows is no chance; the others are named with the reason.
+
+    Args:
+        suite: every row needs all tasks of its core.
+        resampled: record -> its test score in resamples of the patients.
+        protocol: None takes the suite's.
+        without: rows to leave out, by their name in tables.
+
+    Raises:
+        UsageError: the version exists; rows are too few, incomplete, limited, of one run, of other data than the rest, of cards of the
+            user's own, or of backbones whose pretraining has or may have seen a task's images; or no task is reliable.
+    """
+    if version in registry.panels():
+        raise UsageError(f"The panel {version!r} is frozen already, and rows were ranked by it. Freeze under another version.")
+    card = registry.suite(suite)
+    protocol = protocol or card.default_protocol
+    by_key = {record.key: record for record in records if record.job.labels.task in card.core}
+    rows = _rows(by_key.values(), card.core, protocol, resampled)
+    _require_known(without, rows)
+    rows = {name: by_task for name, by_task in rows.items() if name not in without}
+    _require_whole(rows, card.core)
+    phantom = _one({row.phantom for by_task in rows.values() for row in by_task.values()}, "phantom and real images")
+    if not phantom:
+        _require_clean(rows)
+
+    trained = {name: by_task for name, by_task in rows.items() if not any(row.random for row in by_task.values())}
+    scores = {name: {task: row.mean for task, row in by_task.items() if row.mean is not None} for name, by_task in trained.items()}
+    falling = {task for task in card.core if not spec.rises(registry.task(task).report)}
+    freeze_panel(scores, ())  # told first: too few rows
+    scales, left_out = {}, {}
+    for task in card.core:
+        column = [by_task[task] for by_task in trained.values()]
+        try:
+            sure = reliability([scores[name][task] for name in trained], _variances(column))
+            if sure < FEWEST_RELIABLE:
+                left_out[task] = f"only {sure:.2f} of the spread between rows is no chance; {FEWEST_RELIABLE} are needed"
+                continue
+            scale = freeze_panel({name: {task: by_task[task]} for name, by_task in scores.items()}, (), falling).by_task[task]
+        except UsageError as error:
+            left_out[task] = str(error).rstrip(".")
+            continue
+        digest = _one({by_key[run.key].job.experiment.dataset.digest for row in column for run in row.runs}, f"other files of {task}")
+        scales[task] = PanelTask(
+            metric=column[0].metric,
+            dataset_digest=digest,
+            median=scale.median,
+            iqr=scale.iqr,
+            rises=scale.rises,
+            reliability=sure,
+        )
+    if not scales:
+        raise UsageError(f"No task gives a scale. {'; '.join(f'{task}: {why}' for task, why in left_out.items())}.")
+    return PanelCard(
+        version=version,
+        suite=suite,
+        lineup=lineup,
+        protocol=protocol,
+        phantom=phantom,
+        tasks=scales,
+        left_out=left_out,
+        rows=tuple(_panel_row(name, by_task, by_key) for name, by_task in trained.items()),
+        made_by=metadata.version("lobe-bench"),
+        frozen_on=datetime.now(UTC).date().isoformat(),
+    ).sealed()
+
+
+def _with_file(name: str, weights: Path | None) -> str:
+    file = naming.file_asked_for(registry.backbones()[name]) if name in registry.backbones() else None
+    if file is None or weights is None:
+        return name
+    places = (weights / name / file, weights / file)
+    return next((f"{name}@{place}" for place in places if place.is_file()), name)
+
+
+def _rows(records: Iterable[Record], tasks: Sequence[str], protocol: str, resampled: ResampledOf) -> dict[str, dict[str, Row]]:
+    """Name -> task -> row, of full runs under the protocol on the tasks' own splits."""
+    of_protocol = [row for row in rows_of(records, resampled=resampled) if row.protocol == protocol]
+    found: dict[str, dict[str, Row]] = {}
+    for row in of_protocol:
+        if row.scale == "full" and row.split == registry.task(row.task).split:
+            found.setdefault(row.label, {})[row.task] = row
+    if not found:
+        known = "only limited rows, which rank nothing" if any(row.scale == "limited" for row in of_protocol) else "no rows"
+        raise UsageError(f"There are {known} of these tasks under the protocol {protocol!r}. `lobe panel run` measures some.")
+    return {name: {task: by_task[task] for task in tasks if task in by_task} for name, by_task in found.items()}
+
+
+def _require_known(without: Collection[str], rows: Mapping[str, object]) -> None:
+    strange = sorted(set(without) - set(rows))
+    if strange:
+        raise UsageError(f"No row is called {', '.join(map(repr, strange))}; there are {', '.join(map(repr, rows))}.")
+
+
+def _require_whole(rows: Mapping[str, Mapping[str, Row]], tasks: Sequence[str]) -> None:
+    """A panel has no gaps, and every interval needs a second run."""
+    faults = []
+    for name, by_task in rows.items():
+        gaps = [f"{task} ({by_task[task].missing if task in by_task else 'not measured'})" for task in tasks if _has_gap(by_task.get(task))]
+        gaps += [f"{task} (one run)" for task, row in by_task.items() if row.mean is not None and len(row.values) < 2]
+        gaps += [
+            f"{task} (measured with {' and '.join(own)} of your own)"
+            for task, row in by_task.items()
+            if (own := [part for part in row.custom if part != "backbone"])
+        ]
+        if gaps:
+            faults.append(f"  - {name}: {', '.join(gaps)}")
+    if faults:
+        raise UsageError("\n".join(["A panel has no gaps. Measure these, or leave the rows out with --without:", *faults]))
+
+
+def _has_gap(row: Row | None) -> bool:
+    return row is None or row.mean is None
+
+
+def _require_clean(rows: Mapping[str, Mapping[str, Row]]) -> None:
+    """A row that has seen the test images would move the scale for all that have not."""
+    faults = []
+    for name, by_task in rows.items():
+        leaked = [f"{task} ({row.contamination})" for task, row in by_task.items() if not row.random and row.contamination in SEEN]
+        if leaked:
+            faults.append(f"  - {name}: {', '.join(leaked)}")
+    if faults:
+        raise UsageError("\n".join(["Pretraining has or may have seen the images of a task. Leave these out with --without:", *faults]))
+
+
+def _one(values: Collection[AnyValue], said: str) -> AnyValue:
+    if len(values) > 1:
+        raise UsageError(f"The rows are of {said}; a panel is of one kind. Freeze it from an output folder of its own.")
+    return next(iter(values))
+
+
+def _variances(column: Sequence[Row]) -> list[float]:
+    """V = V_seed + V_patient of the differences between all pairs of rows on a task.
+
+    Raises:
+        UsageError: a row has no statistics per image, or other test images than the rest.
+    """
+    for row in column:
+        if row.resampled is None:
+            raise UsageError(f"{row.label} has no statistics per image, so that its chance is not known.")
+    if len({row.resampled.test for row in column if row.resampled is not None}) > 1:
+        raise UsageError("Its rows were tested on different images.")
+    found = differences((a.scores, b.scores, _seeds(a, b)) for a, b in itertools.combinations(column, 2))
+    return [sum(level.variance for level in one.levels) for one in found]
+
+
+def _seeds(first: Row, second: Row) -> Seeds:
+    return "shared" if first.seeds == second.seeds else "independent"
+
+
+def _panel_row(name: str, by_task: Mapping[str, Row], by_key: Mapping[str, Record]) -> PanelRow:
+    first = by_key[next(iter(by_task.values())).runs[0].key]
+    return PanelRow(
+        backbone=name,
+        digest=first.job.experiment.backbone.digest or "",
+        scores={task: row.mean for task, row in by_task.items() if row.mean is not None},
+        records={task: tuple(run.key for run in row.runs) for task, row in by_task.items()},
+    )

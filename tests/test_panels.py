@@ -1,0 +1,352 @@
+"""A reference panel is frozen from complete, full, real rows alone, and never changes afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import panel_files, registry
+from benchmark.cards import Contamination, PanelCard, Record
+from benchmark.errors import CardError, UsageError
+from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
+from benchmark.metrics.dice import DiceCounts
+from benchmark.metrics.lesions import Lesions
+from benchmark.metrics.mask_statistics import SegmentationStatistics
+from benchmark.metrics.statistics import pooled_metric
+from benchmark.panels import backbones_of, freeze, frozen
+from benchmark.report import resampling
+from benchmark.report.rows import rows_of
+from benchmark.report.standings import standings
+from benchmark.statistics.headline import SEEN
+from benchmark.statistics.panel import freeze_panel, reliability
+from benchmark.store import Store
+from tests.report.conftest import make_record
+
+TASKS = {"rsna-linear-frozen-10": "opacity", "siim-unet-frozen-100": "pneumothorax", "covid-rural-unet-frozen-100": "opacity"}
+NOISY = "covid-rural-unet-frozen-100"  # on which the rows differ by chance alone
+SUITE = f"suites:\n  - {{ name: three, title: Three, description: Made up., tasks: [{', '.join(TASKS)}] }}\n"
+N_ROWS, N_RUNS, N_IMAGES = 8, 3, 40
+NONE: tuple[np.ndarray, ...] = (np.zeros(0, np.int64),) * 4
+
+
+def statistics(label: str, skill: float, seed: tuple[int, ...]) -> SegmentationStatistics:
+    """Pixel counts of 40 images, the same for every row; a row misses less the more skill it has, and each run errs by itself."""
+    size = np.random.default_rng(7).integers(100, 400, (N_IMAGES, 1))
+    share = np.clip(0.5 - skill + np.random.default_rng(seed).normal(0, 0.05, (N_IMAGES, 1)), 0, 1)
+    missed = (size * share).astype(np.int64)
+    return SegmentationStatistics((label,), DiceCounts(size - missed, missed, missed), Lesions(*NONE), None)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of eight trained rows and an untrained one, three runs on three tasks."""
+    folder = tmp_path_factory.mktemp("panel") / "out"
+    store = Store(folder)
+    patients = tuple(f"P{i}" for i in range(N_IMAGES))
+    for row in range(N_ROWS + 1):
+        trained = {"backbone": f"b{row}", "digest": f"{row:064}"} if row < N_ROWS else {"backbone": "random"}
+        for number, (task, label) in enumerate(TASKS.items()):
+            for run in range(N_RUNS):
+                skill = 0.0 if task == NOISY else 0.05 * row if row < N_ROWS else -0.3
+                made = statistics(label, skill, (row, number, run))
+                metric = f"{label}_dice"
+                record = make_record(pooled_metric(made, metric)(None), task=task, run=run, **trained)
+                labels = record.job.labels.model_copy(update={"contamination": Contamination.NONE})
+                record = record.model_copy(update={"job": record.job.model_copy(update={"labels": labels})})
+                path = tmp_path_factory.mktemp("statistics") / STATISTICS_FILE
+                write_statistics(path, ByImage(tuple(f"i{i}" for i in range(N_IMAGES)), patients, made), {})
+                store.put(record, {STATISTICS_FILE: path.read_bytes()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(out: Path) -> list[Record]:
+    return Store(out).all()
+
+
+@pytest.fixture(scope="module")
+def resampled(out: Path) -> Callable:
+    """Computed once a record."""
+    known: dict[str, resampling.Resampled | None] = {}
+
+    def found(record: Record) -> resampling.Resampled | None:
+        if record.key not in known:
+            known[record.key] = resampling.of_record(record, out)
+        return known[record.key]
+
+    return found
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A user's folder with a suite of the three tasks and room for panels, forgotten afterwards."""
+    before = list(registry._included)
+    folder = tmp_path / "own"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "tasks" / "three.yaml").write_text(SUITE, encoding="utf-8")
+    registry.include(folder)
+    yield folder
+    registry._included[:] = before
+    registry.forget()
+
+
+def changed(record: Record, **labels: object) -> Record:
+    return record.model_copy(update={"job": record.job.model_copy(update={"labels": record.job.labels.model_copy(update=labels)})})
+
+
+def test_a_stored_panel_has_the_digits_of_the_statistics_it_rests_on(own: Path, out: Path, records: list[Record], resampled: Callable):
+    path = panel_files.write(frozen(out, "t1", "three"), own / "results")
+    registry.forget()
+    card = registry.panel("t1")
+    assert path == own / "results" / "panels" / "t1.json"
+    assert [row.backbone for row in card.rows] == [f"b{i}" for i in range(N_ROWS)]  # untrained rows give no scale
+
+    means = {f"b{i}": {task: np.mean([r.metrics[f"{TASKS[task]}_dice"] for r in of(records, i, task)]) for task in TASKS} for i in range(8)}
+    expected = freeze_panel({name: {t: v for t, v in by_task.items() if t != NOISY} for name, by_task in means.items()}, ())
+    panel = card.as_panel(phantom=False)
+    assert panel.rows == expected.rows
+    assert set(panel.by_task) == set(TASKS) - {NOISY}
+    for task, scale in panel.by_task.items():
+        assert (scale.median, scale.iqr, scale.rises) == pytest.approx((expected.by_task[task].median, expected.by_task[task].iqr, True))
+        assert card.tasks[task].reliability == pytest.approx(_reliability(records, task, resampled), rel=1e-5)
+        assert card.rows[2].scores[task] == pytest.approx(means["b2"][task])
+        assert set(card.rows[2].records[task]) == {record.key for record in of(records, 2, task)}
+    assert (card.suite, card.protocol, card.phantom, card.rows[3].digest) == ("three", "published", False, f"{3:064}")
+
+
+def test_a_task_on_which_rows_differ_by_chance_gets_no_scale_and_says_so(own: Path, records: list[Record], resampled: Callable):
+    card = freeze(records, "t1", "three", resampled=resampled)
+    assert set(card.left_out) == {NOISY}
+    assert _reliability(records, NOISY, resampled) < 0.7
+    assert "of the spread between rows is no chance" in card.left_out[NOISY]
+
+
+def of(records: list[Record], row: int, task: str) -> list[Record]:
+    return [r for r in records if (r.job.labels.backbone, r.job.labels.task) == (f"b{row}", task)]
+
+
+def _reliability(records: list[Record], task: str, resampled: Callable) -> float:
+    """By the book: V_seed of paired runs and V_patient of paired resamples, over all pairs of trained rows."""
+    runs = [sorted(of(records, row, task), key=lambda r: r.job.labels.run) for row in range(N_ROWS)]
+    values = np.array([[r.metrics[r.job.experiment.report] for r in row] for row in runs])
+    drawn = np.array([np.mean([resampled(r).values[:, 0] for r in row], axis=0, dtype=np.float64) for row in runs])
+    v = [
+        np.var(values[a] - values[b], ddof=1) / N_RUNS + np.var(drawn[a] - drawn[b], ddof=1)
+        for a in range(N_ROWS)
+        for b in range(a + 1, N_ROWS)
+    ]
+    return reliability(values.mean(axis=1), v)
+
+
+def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own: Path, records: list[Record], resampled: Callable):
+    card = freeze(records, "t1", "three", resampled=resampled)
+    path = panel_files.write(card, own / "results")
+    with pytest.raises(UsageError, match="never changes"):
+        panel_files.write(card, own / "results")
+    registry.forget()
+    with pytest.raises(UsageError, match="frozen already"):
+        freeze(records, "t1", "three", resampled=resampled)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["tasks"]["rsna-linear-frozen-10"]["median"] += 0.01
+    path.write_text(json.dumps(content), encoding="utf-8")
+    registry.forget()
+    with pytest.raises(CardError, match="was edited"):
+        registry.panels()
+    path.write_text("[]", encoding="utf-8")
+    registry.forget()
+    with pytest.raises(CardError, match="no reference panel"):
+        registry.panels()
+
+
+def without_one_run(records: list[Record]) -> list[Record]:
+    return [r for r in records if not (r.job.labels.backbone == "b3" and r.job.labels.run == 1 and r.job.labels.task == NOISY)]
+
+
+def seven(records: list[Record]) -> list[Record]:
+    return [r for r in records if r.job.labels.backbone != "b3"]
+
+
+def limited(records: list[Record]) -> list[Record]:
+    return [record.model_copy(update={"scale": "limited"}) for record in records]
+
+
+def mixed(records: list[Record]) -> list[Record]:
+    return [record.model_copy(update={"phantom": record.job.labels.backbone == "b1"}) for record in records]
+
+
+def one_run(records: list[Record]) -> list[Record]:
+    return [record for record in records if record.job.labels.run == 0]
+
+
+def seen(records: list[Record]) -> list[Record]:
+    return [changed(r, contamination=Contamination.IMAGES) if r.job.labels.backbone == "b1" else r for r in records]
+
+
+def of_own_cards(records: list[Record]) -> list[Record]:
+    return [changed(record, custom=("task",)) for record in records]
+
+
+def of_other_files(records: list[Record]) -> list[Record]:
+    found = []
+    for record in records:
+        if record.job.labels.backbone == "b1":
+            dataset = record.job.experiment.dataset.model_copy(update={"digest": "f" * 64})
+            experiment = record.job.experiment.model_copy(update={"dataset": dataset})
+            record = record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
+        found.append(record)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (of_other_files, "other files of rsna-linear-frozen-10"),
+        (without_one_run, f"b3: {NOISY} \\(2 of 3 runs, 1 missing"),
+        (seven, "at least 8 trained backbones, found 7"),
+        (limited, "only limited rows"),
+        (mixed, "phantom and real images"),
+        (one_run, "one run"),
+        (seen, r"b1: rsna-linear-frozen-10 \(images\)"),
+        (of_own_cards, "measured with task of your own"),
+        (lambda records: [], "no rows"),
+    ],
+    ids=["other-files", "incomplete", "few", "limited", "mixed", "one-run", "contaminated", "own-cards", "none"],
+)
+def test_rows_that_may_not_make_a_scale_are_refused_by_name(own: Path, records: list[Record], resampled: Callable, change, said: str):
+    with pytest.raises(UsageError, match=said):
+        freeze(change(records), "t1", "three", resampled=resampled)
+
+
+def test_a_row_is_left_out_on_request_and_a_strange_name_is_told(own: Path, records: list[Record], resampled: Callable):
+    with pytest.raises(UsageError, match="No row is called 'b9'"):
+        freeze(records, "t1", "three", resampled=resampled, without=["b9"])
+    with pytest.raises(UsageError, match="found 7"):
+        freeze(without_one_run(records), "t1", "three", resampled=resampled, without=["b3"])
+
+
+def test_rows_without_statistics_per_image_give_no_scale(own: Path, records: list[Record]):
+    with pytest.raises(UsageError, match="no statistics per image"):
+        freeze(records, "t1", "three", resampled=lambda record: None)
+
+
+def test_rows_tested_on_other_images_give_no_scale(own: Path, records: list[Record], resampled: Callable):
+    def other(record: Record) -> resampling.Resampled | None:
+        found = resampled(record)
+        return found if record.job.labels.backbone != "b1" or found is None else replace(found, test="another")
+
+    with pytest.raises(UsageError, match="Its rows were tested on different images"):
+        freeze(records, "t1", "three", resampled=other)
+
+
+def test_a_phantom_panel_is_marked_and_is_no_scale_for_real_rows(own: Path, records: list[Record], resampled: Callable):
+    generated = [changed(record, contamination=None).model_copy(update={"phantom": True}) for record in records]
+    card = freeze(generated, "p1", "three", resampled=resampled)
+    assert card.phantom
+    assert card.as_panel(phantom=True).rows
+    with pytest.raises(UsageError, match="measured on phantom images and is no scale for rows of real ones"):
+        card.as_panel(phantom=False)
+    with pytest.raises(UsageError, match="no scale for rows of phantom"):
+        freeze(records, "r1", "three", resampled=resampled).as_panel(phantom=True)
+
+
+def test_rows_are_ranked_by_the_panel_that_was_frozen_for_their_suite(own: Path, records: list[Record], resampled: Callable):
+    mended = [changed(record, protocol="corrected", suite="three") for record in records]
+    rows = rows_of(mended, resampled=resampled)
+    assert {table.sentence for table in standings(rows)} == {"No ranking yet: no reference panel has been measured for these tasks."}
+    card = freeze(mended, "t1", "three", protocol="corrected", resampled=resampled)
+    ranked = {table.track: table for table in standings(rows, [card])}
+    assert {track: table.panel for track, table in ranked.items()} == {"linear-frozen": "t1", "head-frozen": "t1"}
+    for table, task in ((ranked["linear-frozen"], "rsna-linear-frozen-10"), (ranked["head-frozen"], "siim-unet-frozen-100")):
+        assert table.tasks == (task,)  # the noisy one is in no headline
+        assert "b7" in table.tied_for_best
+        (best,) = [row for row in table.rows if row.label == "b7"]
+        scale = card.tasks[task]
+        assert best.headline == pytest.approx((card.rows[7].scores[task] - scale.median) / scale.iqr)
+
+
+def test_the_command_freezes_and_lists_what_it_froze(own: Path, out: Path, lobe, tmp_path: Path):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        registry._included.clear()  # each call is a process of its own
+        registry.forget()
+        return lobe("--include", own, *arguments)
+
+    code, text, err = call("panel", "freeze", out, "--version", "t1", "--suite", "three", "--to", own / "results")
+    assert (code, f"no scale: {NOISY}" in err) == (0, True)
+    assert "Panel t1: 8 backbones, 2 tasks." in text
+    rows = {row["name"]: row for row in json.loads(call("list", "panels", "--json")[1])}
+    assert (rows["t1"]["kind"], rows["t1"]["left_out"].keys()) == ("panel", {NOISY})
+    assert rows["lobe-v1"]["kind"] == "line-up"
+    code, _, err = call("panel", "freeze", out, "--version", "t1", "--suite", "three", "--to", own / "results")
+    assert (code, "frozen already" in err) == (2, True)
+
+
+def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, corpora: Path, lobe, tmp_path: Path):
+    names = ["resnet18", "resnet34", "resnet101", "resnet152", "densenet121", "densenet161", "densenet169", "densenet201"]
+    cards = [{"name": f"own-{name}", "title": name, "family": "torchvision", "model": name} for name in names]
+    lineup = {
+        "name": "mine",
+        "title": "Mine",
+        "suite": "three",
+        "backbones": [f"own-{n}" for n in names],
+        "anchors": {"random": "random-resnet50"},
+    }
+    (own / "backbones").mkdir()
+    (own / "backbones" / "mine.yaml").write_text(json.dumps({"backbones": cards, "lineups": [lineup]}), encoding="utf-8")
+    (own / "tasks" / "three.yaml").write_text(SUITE.replace(", ".join(TASKS), "rsna-linear-frozen-10"), encoding="utf-8")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        registry._included.clear()  # each call is a process of its own
+        registry.forget()
+        return lobe(
+            "--include", own, "panel", "run", "--panel", "mine", "--data", corpora, "--out", tmp_path / "out", "--dry-run", *arguments
+        )
+
+    code, text, _ = call("--executor", "inline")
+    assert (code, "Expected with" in text) == (0, True)
+    rows = json.loads(call("--executor", "inline", "--json")[1])
+    assert [row["backbone"] for row in rows] == [*(f"{name} (random)" for name in names), "ResNet-50 (random)"]
+    task = registry.task("rsna-linear-frozen-10")
+    assert {(row["jobs"], row["stored"]) for row in rows} == {(task.runs + len(task.recipe.grid), 0)}
+
+
+# ---------------------------------------------------------------------------------------------------------- the line-up
+
+
+@pytest.mark.parametrize("name", registry.lineups())
+def test_a_line_up_is_of_twelve_known_backbones_that_have_seen_no_image_of_the_core(name: str):
+    from benchmark.contamination import contamination_of
+
+    card = registry.lineup(name)
+    assert len(set(card.backbones)) == len(card.backbones) >= 12
+    assert set(card.anchors) == {"random", "imagenet", "dinov2"}
+    cards = [registry.backbones()[one] for one in card.backbones]
+    for one in cards:
+        assert one.weights is not None
+        assert one.normalisation is not None, f"{one.name} would not be ranked"
+        saw = contamination_of(one.pretraining, one.contamination)
+        assert not [d for d in ("rsna", "siim", "chestx-det", "nih-cxr", "object-cxr", "tbx11k") if saw[d] in SEEN], one.name
+    assert registry.backbones()[card.anchors["random"]].weights is None
+
+
+def test_files_that_cards_ask_for_are_found_in_one_folder(tmp_path: Path):
+    card = registry.lineup("lobe-v1")
+    (tmp_path / "mrm").mkdir()
+    for name in ("mrm/MRM.pth", "resnet_50.ckpt", "ConVIRT.pth"):
+        (tmp_path / name).write_bytes(b"")
+    names = backbones_of(card, tmp_path)
+    assert f"mrm@{tmp_path / 'mrm' / 'MRM.pth'}" in names
+    assert f"mgca-resnet@{tmp_path / 'resnet_50.ckpt'}" in names
+    assert {"imagenet-resnet50", "prior", "random-resnet50"} <= set(names)  # the library's own, not there, untrained
+    assert len(names) == len(set(names)) == 13
+    assert set(backbones_of(card, None)) == {*card.backbones, *card.anchors.values()}
+
+
+def test_a_panel_card_says_when_it_is_not_whole(own: Path, records: list[Record], resampled: Callable):
+    card = freeze(records, "t1", "three", resampled=resampled)
+    assert card.is_whole
+    assert not PanelCard.model_validate(card.model_dump() | {"phantom": True}).is_whole

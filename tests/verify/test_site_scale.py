@@ -1,0 +1,95 @@
+"""The site of a community's leaderboard: 200 backbones on 60 tasks with five runs each is written in a minute, and opens in two seconds.
+
+Records are made by code and lie in memory, as the index of an output folder hands them over; their resamples are given, as those that a
+report kept before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.cards import Record, Role
+from benchmark.plan import no_garbage
+from benchmark.report.resampling import Resampled
+from benchmark.report.site import write_site
+from benchmark.statistics.bootstrap import N_RESAMPLES
+from tests.perf import many_records
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+N_BACKBONES, N_TASKS, N_EPOCHS = 200, 60, 30
+MOST_SECONDS, MOST_BYTES, MOST_OPENING_S = 60, 1_000_000, 2.0
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many_records, "SUITE", "grid")
+        found: dict[str, list[Record]] = {}
+        for job in many_records.many_jobs():
+            if job.labels.backbone not in found and len(found) == N_BACKBONES:
+                break
+            mine = found.setdefault(job.labels.backbone, [])
+            if job.experiment.role is Role.FINAL and len({r.job.labels.task for r in mine} | {job.labels.task}) <= N_TASKS:
+                mine.append(many_records.record_of(job, 1))
+        return list(itertools.chain.from_iterable(found.values()))
+
+
+@pytest.fixture(scope="module")
+def written(records, tmp_path_factory) -> tuple[Path, float]:
+    """The site, and the seconds that it took."""
+    curve = many_records.record_of(records[0].job, N_EPOCHS).curve
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0, 0.02, (16, N_RESAMPLES)).astype(np.float32)
+
+    def resampled(record: Record) -> Resampled:
+        value = record.metrics[record.job.experiment.report]
+        return Resampled((value + draws[int(record.key[0], 16)])[:, None], record.job.experiment.dataset.name, 200, True)
+
+    out = tmp_path_factory.mktemp("large")
+    start = time.perf_counter()
+    with no_garbage():
+        page = write_site(records, out, title="Large", resampled=resampled, curve_of=lambda record: curve)
+    return page, time.perf_counter() - start
+
+
+def test_it_is_written_in_a_minute(records, written):
+    page, seconds = written
+    assert len(records) == N_BACKBONES * N_TASKS * 5
+    assert len(list((page.parent / "backbones").iterdir())) == N_BACKBONES
+    assert len(list((page.parent / "tasks").iterdir())) == N_TASKS
+    assert seconds < MOST_SECONDS
+
+
+def test_the_first_page_weighs_under_a_megabyte_with_all_that_it_loads(written):
+    page, _ = written
+    assets = page.parent / "assets"
+    loaded = [page, *(assets / name for name in ("lobe.css", "datatables.js", "core.js", "tables.js", "figures.js"))]
+    assert sum(path.stat().st_size for path in loaded) < MOST_BYTES
+    assert page.stat().st_size < MOST_BYTES / 2
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: `apt-get install chromium`")
+def test_it_can_be_used_within_two_seconds(written):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make install` brings it")
+    page_file, _ = written
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        took = []
+        for _ in range(3):
+            page = browser.new_page()
+            begin = time.perf_counter()
+            page.goto(page_file.as_uri())
+            page.locator("[data-tools-for=ranking] input").fill("method 17")
+            page.locator("[data-tools-for=ranking] .count", has_text="of 200").wait_for()
+            took.append(time.perf_counter() - begin)
+            page.close()
+        browser.close()
+    assert min(took) < MOST_OPENING_S
