@@ -15,14 +15,15 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from benchmark import kinds, own_code, private, registry
-from benchmark.cards import Record
+from benchmark.cards import Failure, Record
 from benchmark.cards.base import Card, canonical_json
-from benchmark.errors import StoreError, UsageError
+from benchmark.errors import StoreError, TrainingError, UsageError
 from benchmark.files import read_bytes
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_of, sealed
 from benchmark.kinds.base import Kind
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE, STATISTICS_FILES, read_statistics, write_statistics
 from benchmark.metrics.statistics import pooled_metrics
+from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, pseudonyms
 from benchmark.submission.completeness import missing_from
@@ -30,6 +31,9 @@ from benchmark.submission.manifest import FORMAT, NAME, Manifest, PackedFile
 from benchmark.submission.verified import STATISTICS, agrees
 
 Progress = Callable[[int, int], None]
+
+# In place of what was said here, which may name folders: a rate at which training failed is part of the search.
+_OUT = Failure(kind=TrainingError.__name__, sentence="training failed at this rate", traceback="")
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ def _chosen(
             continue
         if record.scale != "full":
             left_out.append((record.key, f"{labels.task}: a limited run, which is never ranked"))
+        elif is_out(record):
+            records.append(record.model_copy(update={"failure": _OUT}))
         elif record.status != "ok":
             left_out.append((record.key, f"{labels.task}: it failed and has no result"))
         else:
