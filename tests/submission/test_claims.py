@@ -70,7 +70,7 @@ def test_a_search_that_leaves_the_test_split_closed_has_no_digest_of_it() -> Non
 
 def test_a_rate_at_which_training_failed_is_packed_without_what_it_said(out: Path, tmp_path: Path) -> None:
     jobs = planned("rsna-linear-frozen-10-lobe-v1", "lobe")
-    failure = Failure(kind="TrainingError", sentence="NaN in /home/me/secret/run", traceback="File /home/me/secret")
+    failure = Failure(kind="TrainingError", sentence="NaN in secret/run", traceback="File secret")
     store = Store(out)
     with store.lock():
         store.put(record_of(jobs[0], status="failed", failure=failure))
