@@ -28,6 +28,9 @@ def submit(
     suite: Annotated[str | None, typer.Option("--suite", help="Its tasks alone. Default: the suite that was run.")] = None,
     backbones: Annotated[list[str], typer.Option("--backbone", help="These alone, as tables name them; repeatable.")] = [],  # noqa: B006
     contact: Annotated[str, typer.Option("--contact", help="Who sends it; public.")] = "",
+    statistics_only: Annotated[
+        bool, typer.Option("--statistics-only", help="Leaves predictions at home, most of the bytes: nobody can score them again.")
+    ] = False,
     allow_phantom: PhantomOption = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +38,16 @@ def submit(
     from benchmark.submission.pack import pack
 
     with progress_bar("packing", as_json) as progress:
-        packed = pack(folder, to, suite=suite, backbones=backbones, contact=contact, allow_phantom=allow_phantom, progress=progress)
+        packed = pack(
+            folder,
+            to,
+            suite=suite,
+            backbones=backbones,
+            contact=contact,
+            allow_phantom=allow_phantom,
+            with_predictions=not statistics_only,
+            progress=progress,
+        )
     if as_json:
         left_out = [{"key": key, "why": why} for key, why in packed.left_out]
         print_json(

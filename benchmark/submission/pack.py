@@ -15,14 +15,15 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from benchmark import kinds, own_code, private, registry
-from benchmark.cards import Record
+from benchmark.cards import Failure, Record
 from benchmark.cards.base import Card, canonical_json
-from benchmark.errors import StoreError, UsageError
+from benchmark.errors import StoreError, TrainingError, UsageError
 from benchmark.files import read_bytes
 from benchmark.integrity import PREDICTIONS, bytes_digest, file_of, sealed
 from benchmark.kinds.base import Kind
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILE, STATISTICS_FILES, read_statistics, write_statistics
 from benchmark.metrics.statistics import pooled_metrics
+from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, pseudonyms
 from benchmark.submission.completeness import missing_from
@@ -30,6 +31,9 @@ from benchmark.submission.manifest import FORMAT, NAME, Manifest, PackedFile
 from benchmark.submission.verified import STATISTICS, agrees
 
 Progress = Callable[[int, int], None]
+
+# In place of what was said here, which may name folders: a rate at which training failed is part of the search.
+_OUT = Failure(kind=TrainingError.__name__, sentence="training failed at this rate", traceback="")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def pack(
     backbones: Iterable[str] = (),
     contact: str = "",
     allow_phantom: bool = False,
+    with_predictions: bool = True,
     progress: Progress | None = None,
 ) -> Packed:
     """Packs the results of an output folder.
@@ -74,6 +79,7 @@ def pack(
         backbones: takes these alone, by what tables call them; none takes all.
         contact: who sends it, as they want to be named.
         allow_phantom: for a rehearsal with generated data; the archive says so, and no leaderboard takes it.
+        with_predictions: False leaves predictions at home, most of the bytes: nobody can then score them again.
         progress: told how many (records packed, records).
 
     Raises:
@@ -96,7 +102,7 @@ def pack(
             "To rehearse a submission, add --allow-phantom: the archive is then marked."
         )
     with tempfile.TemporaryDirectory(prefix="lobe-submit-") as work:
-        files, hidden = _packed_files(records, Path(work), out, progress)
+        files, hidden = _packed_files(records, Path(work), out, with_predictions, progress)
         for card_name, card in _cards_of(records, suite):
             files[card_name] = _written(Path(work), card_name, _text_of(card))
         manifest = Manifest(
@@ -139,6 +145,8 @@ def _chosen(
             continue
         if record.scale != "full":
             left_out.append((record.key, f"{labels.task}: a limited run, which is never ranked"))
+        elif is_out(record):
+            records.append(record.model_copy(update={"failure": _OUT}))
         elif record.status != "ok":
             left_out.append((record.key, f"{labels.task}: it failed and has no result"))
         else:
@@ -152,7 +160,9 @@ def _chosen(
     return records, left_out
 
 
-def _packed_files(records: list[Record], work: Path, out: Path, progress: Progress | None) -> tuple[dict[str, Path], set[str]]:
+def _packed_files(
+    records: list[Record], work: Path, out: Path, with_predictions: bool, progress: Progress | None
+) -> tuple[dict[str, Path], set[str]]:
     """Files of the archive by name, and the datasets that stand under pseudonyms."""
     files: dict[str, Path] = {}
     hidden: set[str] = set()
@@ -165,7 +175,7 @@ def _packed_files(records: list[Record], work: Path, out: Path, progress: Progre
             record, of = _under_pseudonyms(record, work, out)
             hidden.add(record.job.experiment.dataset.name)
         else:
-            of = _as_stored(record, out)
+            of = _as_stored(record, out, with_predictions)
         digests = {name: bytes_digest(read_bytes(path)) for name, path in of.items()}
         record = sealed(record.model_copy(update={"predictions": tuple(sorted(digests)), "file_digests": digests}))
         name = f"records/{record.key}.json"
@@ -176,10 +186,10 @@ def _packed_files(records: list[Record], work: Path, out: Path, progress: Progre
     return files, hidden
 
 
-def _as_stored(record: Record, out: Path) -> dict[str, Path]:
-    """Statistics, and predictions where their kind scores them again."""
+def _as_stored(record: Record, out: Path, with_predictions: bool) -> dict[str, Path]:
+    """Statistics, and predictions where they are wanted and their kind scores them again."""
     kind = kinds.known(record.job.experiment)
-    rescored = kind is not None and type(kind).rescore is not Kind.rescore
+    rescored = with_predictions and kind is not None and type(kind).rescore is not Kind.rescore
     found: dict[str, Path] = {}
     for relative in record.predictions:
         name = PurePosixPath(relative).name

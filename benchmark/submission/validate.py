@@ -22,6 +22,7 @@ from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.kinds.base import Kind
 from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, claims, texts
 from benchmark.submission.archive import Archive
@@ -221,7 +222,7 @@ class _Inspection:
             return Trust.REPORTED
         if record.phantom != self.given.manifest.phantom:
             self._fault(f"{called}: {'generated' if record.phantom else 'real'} data, and its manifest says otherwise.")
-        if record.scale != "full" or record.status != "ok":
+        if record.scale != "full" or (record.status != "ok" and not is_out(record)):
             self._fault(f"{called}: {'a limited run' if record.scale != 'full' else 'it failed'}; neither is submitted.")
         if why := claims.fault_in(record, backbones):
             self._fault(f"{called}: {why}.")
@@ -236,6 +237,8 @@ class _Inspection:
             files = {PurePosixPath(name).name for name in record.predictions}
             if (found is not None and not is_pseudonymised(found)) or files - set(STATISTICS_FILES):
                 self._fault(f"{called}: it holds names or predictions of data that may not be passed on. Pack it with `lobe submit`.")
+        if found is None and record.job.experiment.role is Role.SELECTION:
+            return Trust.REPORTED  # by validation alone, of which nothing is stored but its metrics
         if found is None:
             self._note(f"{called}: no statistics, so nothing of it could be computed again.")
             return Trust.REPORTED

@@ -37,6 +37,15 @@ def test_generated_data_is_packed_for_a_rehearsal_alone(out: Path, tmp_path: Pat
     assert "a rehearsal" in validate(packed.file).faults[0]
 
 
+def test_predictions_may_stay_at_home(out: Path, tmp_path: Path) -> None:
+    whole, less = (pack(out, tmp_path / f"{given}.zip", allow_phantom=True, with_predictions=given) for given in (True, False))
+    with archive.opened(less.file) as given:
+        assert {name.rpartition("/")[2] for name in given.names if name.startswith("predictions/")} == {"statistics.parquet"}
+    assert less.n_bytes < whole.n_bytes
+    assert (found := validate(less.file, allow_phantom=True)).faults == ()
+    assert found.trust == "recomputed"
+
+
 def test_no_picture_is_packed(out: Path, tmp_path: Path) -> None:
     for folder in (out / "predictions").iterdir():
         (folder / "examples.npz").write_bytes(b"pixels")
