@@ -197,6 +197,14 @@ def test_the_core_rests_on_data_that_anybody_can_have_after_a_click() -> None:
     assert not {task.dataset for task in CORE} & {task.dataset for task in EXTENDED}
 
 
+def test_the_page_states_the_terms_that_the_cards_of_its_datasets_do() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "protocols" / "lobe.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.partition("## Data and their terms")[2].splitlines() if line.startswith("| ")]
+    for card in {registry.dataset(task.dataset).name: registry.dataset(task.dataset) for task in (*CORE, *EXTENDED)}.values():
+        (terms,) = [terms for names, terms in rows if card.title.split()[0] in names.replace(",", "").split()]
+        assert terms.strip().startswith(str(card.terms)), card.name
+
+
 def test_releases_of_nih_images_are_one_source_family() -> None:
     families = {task.dataset: registry.dataset(task.dataset).family for task in CORE}
     nih = {"rsna", "siim", "chestx-det", "nih-cxr"}
