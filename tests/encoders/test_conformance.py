@@ -277,7 +277,7 @@ def test_good_backbone_passes_and_is_left_as_it_was():
         (ReturnsArrays, r"pyramid\(\) returned ndarray at stride 4, not a tensor"),
         (ChangesItsMapInPlace, r"pyramid\(\) returns another map at stride 4 when asked for it alone"),
         (IsNotFiniteAtItsSize, r"pyramid\(\) does not take the 96 px of `spec.input_size`: at stride . it returned .*all finite: False"),
-        (EmbedsNoNumbers, r"pooled\(\) returned NaN or infinity$"),
+        (EmbedsNoNumbers, r"pooled\(\) returned NaN or infinity\.$"),
         (EmbeddingDividesByTheSpread, r"pooled\(\) returned NaN or infinity for a black image"),
         (Counts, r"pyramid\(\) changed passes in eval mode"),
     ],
