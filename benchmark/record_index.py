@@ -241,7 +241,7 @@ def _insert(database: sqlite3.Connection, found: list[tuple[Record, bytes]]) -> 
             row = (key, stamp, packed, _checksum(key, stamp, packed))
             database.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?)", row)
     rows = ((digest, zlib.compress(text.encode(), 1)) for digest, text in found_cards.items())
-    database.executemany("INSERT OR IGNORE INTO cards VALUES (?, ?)", rows)
+    database.executemany("INSERT OR REPLACE INTO cards VALUES (?, ?)", rows)
 
 
 def _checksum(name: str, stamp: bytes, content: bytes) -> bytes:

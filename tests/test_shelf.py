@@ -65,6 +65,7 @@ def test_the_second_listing_opens_no_record_and_says_the_same(many: Path):
 
 
 def test_records_of_one_listing_share_what_their_jobs_share(many: Path):
+    Shelf(many).believable()  # fills the index
     records, _ = Shelf(many).believable()
     assert len({id(record.job.experiment.dataset) for record in records}) < 20
     assert len({id(record.job.experiment.recipe) for record in records}) < 40
@@ -174,6 +175,9 @@ def test_an_entry_with_a_foreign_card_or_curve_is_not_believed(out: Path):
         (largest,) = database.execute("SELECT content FROM cards ORDER BY length(content) DESC LIMIT 1").fetchone()
         database.execute("UPDATE cards SET content = ?", (largest,))
     assert seen_by(Shelf(out)) == whole
+    with opened() as seen:
+        assert seen_by(Shelf(out)) == whole
+    assert below(out / "records", seen) == []  # the index was mended
     with closing(sqlite3.connect(out / INDEX)) as database, database:
         for key, stamp in database.execute("SELECT key, stamp FROM curves").fetchall():
             packed = zlib.compress(b'[{"epoch": "first"}]')

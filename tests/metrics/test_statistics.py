@@ -156,7 +156,7 @@ def test_scores_that_do_not_fit_their_labels_are_refused(labelled, damage):
         from_json(to_json(labelled) | damage)
 
 
-def test_pixels_of_two_methods_are_stacked_and_those_of_other_images_refused():
+def test_pixels_of_two_methods_are_stacked():
     drawn = np.random.default_rng(0).random((3, 2, 8, 8)).astype(np.float32)
     true = drawn > 0.7
     first = SegmentationStatistics(("a", "b"), dice.count_overlap(drawn > 0.5, true), None, None, pixels.count_pixels(drawn, true))
@@ -165,9 +165,14 @@ def test_pixels_of_two_methods_are_stacked_and_those_of_other_images_refused():
     on, off = np.ones(3, int), np.zeros(3, int)
     assert both(np.r_[on, off]) == pooled_metric(first, "pixel_ap")(None)
     assert both(np.r_[off, on]) == pooled_metric(second, "pixel_ap")(None) != both(np.r_[on, off])
-    fewer = replace(first, pixels=pixels.count_pixels(drawn[:2], true[:2]))
+
+
+def test_pixels_of_other_images_than_the_counts_are_refused():
+    drawn = np.random.default_rng(0).random((12, 2, 8, 8)).astype(np.float32)
+    kept = replace(_segmentation(3), pixels=pixels.count_pixels(drawn, drawn > 0.7))
+    assert pooled_metric(from_json(to_json(kept)), "pixel_ap")(None) == pooled_metric(kept, "pixel_ap")(None)
     with pytest.raises(UsageError, match="not sufficient statistics"):
-        from_json(to_json(fewer))
+        from_json(to_json(replace(kept, pixels=pixels.count_pixels(drawn[:9], drawn[:9] > 0.7))))
 
 
 def _segmentation(seed, n_images=12):
