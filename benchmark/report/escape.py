@@ -35,7 +35,10 @@ _LATEX = {
 
 def one_line(text: str) -> str:
     """Control characters and line breaks become single spaces."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(text)).strip()
+    text = str(text)
+    if text.isascii() and text.isprintable() and "  " not in text and text[:1] != " " != text[-1:]:
+        return text  # as nearly all are: a site has hundreds of thousands
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()
 
 
 def csv_cell(value: object) -> object:

@@ -17,12 +17,14 @@ import numpy as np
 from benchmark import kinds, private
 from benchmark.cards import Record, Role
 from benchmark.integrity import file_of
-from benchmark.kinds.kit.stored import EXAMPLES_FILE, read_examples
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, read_examples
 from benchmark.metrics.statistics import defines, pooled_metric, values_in
 from benchmark.report import escape, stored
 from benchmark.report.rows import identity
 from benchmark.report.stored import Where, folder_of
 from benchmark.report.tables import split_text
+
+MOST_PICTURES = 1000  # in all: a picture takes some 20 ms, and a community's leaderboard has ten thousand rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def draw(
         DamagedResult: a file of a record is not what was stored.
     """
     drawn: dict[str, dict[str, list[Picture]]] = {}
-    for name, record in _named(_first_runs(records)):
+    for name, record in _few(_named(_first_runs(records))):
         lies = folder_of(record.key, out)
         kind = kinds.known(record.job.experiment)
         if kind is None:
@@ -130,6 +132,15 @@ def _first_runs(records: Iterable[Record]) -> list[Record]:
         if usable and (row not in first or labels.run < first[row].job.labels.run):
             first[row] = record
     return list(first.values())
+
+
+def _few(named: list[tuple[str, Record]]) -> list[tuple[str, Record]]:
+    """The first rows of each task in alphabetical order, as many of each as `MOST_PICTURES` allows, and at least two."""
+    by_task: dict[str, list[tuple[str, Record]]] = {}
+    for name, record in sorted(named, key=lambda one: one[0].casefold()):
+        by_task.setdefault(record.job.labels.task, []).append((name, record))
+    most = max(2, MOST_PICTURES // (N_EXAMPLES * max(1, len(by_task))))
+    return [one for members in by_task.values() for one in members[:most]]
 
 
 def _named(records: list[Record]) -> list[tuple[str, Record]]:

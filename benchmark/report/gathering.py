@@ -78,15 +78,16 @@ def gather(records: Sequence[Record], planned: Iterable[Job], resampled: Resampl
         if job.key not in on_record:
             entries.append((job, None))
     phantoms = {(r.job.labels.task, r.job.experiment.dataset.digest): r.phantom for r in records}
-    searched_for = {key: identity(job.experiment) for job, _ in entries for key in job.depends_on}
+    identities = [identity(job.experiment) for job, _ in entries]
+    searched_for = {key: known for (job, _), known in zip(entries, identities, strict=True) for key in job.depends_on}
 
     groups: dict[tuple, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    for job, record in entries:
+    for (job, record), known in zip(entries, identities, strict=True):
         scale = record.scale if record else "limited" if job.limited else "full"
         phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
         names = (job.labels.backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
         # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
-        groups[names][searched_for.get(job.key) or identity(job.experiment)].append((job, record))
+        groups[names][searched_for.get(job.key) or known].append((job, record))
 
     fullest: dict[tuple, int] = defaultdict(int)
     for names, variants in groups.items():

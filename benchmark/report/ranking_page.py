@@ -255,7 +255,7 @@ def _headline_figure(shell: Shell, lines: Sequence[Line], place: int) -> str:
     if not dots:
         return ""
     name = f"figures/headlines-{place}"
-    title = "headline: distance to the median reference backbone, in spreads of the references"
+    title = "headline (in spreads of the references)"
     shell.add(data_files.write(shell.report, name, figures.dots([Panel(title, dots, around_zero=True)])))
     return name
 

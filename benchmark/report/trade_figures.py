@@ -45,6 +45,8 @@ def over_cost(points: Sequence[tuple[str, bool, float, float, float | None]], un
 def over_labels(curves: Sequence[LabelCurve]) -> Figure:
     """Scores of one backbone by its share of labels, a line for each recipe; the legend stands below the data."""
     figure: Figure = {"data": [], "layout": _layout("labels (%)", "score (%)")}
+    shares = sorted({float(f"{100 * row.fraction:.5g}") for curve in curves for row in curve.points})
+    figure["layout"]["xaxis"] |= {"tickmode": "array", "tickvals": shares, "ticktext": [f"{share:g}" for share in shares]}
     for number, curve in enumerate(curves):
         style = style_of(number)
         means = [100 * (row.mean or 0.0) for row in curve.points]
@@ -74,9 +76,9 @@ def over_labels(curves: Sequence[LabelCurve]) -> Figure:
 def _layout(x: str, y: str) -> Figure:
     return {
         "height": _HEIGHT,
-        "margin": {"l": 55, "r": 20, "t": 15, "b": 60},
+        "margin": {"l": 55, "r": 20, "t": 15, "b": 80},
         "hovermode": "closest",
-        "xaxis": {"title": {"text": escaped(x)}, "type": "log"},
+        "xaxis": {"title": {"text": escaped(x), "standoff": 6}, "type": "log"},
         "yaxis": {"title": {"text": escaped(y)}},
         "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
     }

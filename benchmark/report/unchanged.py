@@ -22,7 +22,7 @@ from benchmark.integrity import PREDICTIONS
 from benchmark.shelf import Shelf
 
 CONTENT = ("tasks", "datasets", "backbones", "results")
-DRAWN_BY = ("plotly", "jinja2", "numpy", "scipy", "pillow")  # and LOBE's own code
+DRAWN_BY = ("plotly", "itables", "jinja2", "numpy", "scipy", "pillow")  # and LOBE's own code
 
 
 def made_of(title: str, shelves: Iterable[Shelf]) -> str | None:

@@ -178,3 +178,16 @@ def test_the_image_that_rows_disagree_on_comes_first_and_each_row_has_a_best_and
         ("second", "10.0 %", gallery_page.WORST),
     ]
     assert [one.mark for one in images[2].pictures] == ["", ""]
+
+
+def test_of_many_rows_the_first_of_each_task_are_drawn(make, monkeypatch):
+    records = [
+        make.record(0.1, task=task, backbone=f"method {i}", digest=f"{i:064x}")
+        for task in ("rsna-yolov3-frozen-10", "siim-unet-frozen-100")
+        for i in range(5)
+    ]
+    named = gallery._named(gallery._first_runs(reversed(records)))
+    assert len(gallery._few(named)) == 10
+    monkeypatch.setattr(gallery, "MOST_PICTURES", 24)
+    kept = gallery._few(named)
+    assert sorted(name for name, _ in kept) == ["method 0", "method 0", "method 1", "method 1", "method 2", "method 2"]

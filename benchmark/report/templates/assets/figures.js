@@ -20,6 +20,13 @@
     return copy;
   }
 
+  // On a narrow screen every name of a legend takes a line of its own.
+  function roomy(layout, data, width) {
+    const named = new Set(data.filter(one => one.showlegend !== false && one.name).map(one => one.name)).size;
+    if (width >= NARROW || !layout.legend || named < 2) return layout;
+    return { ...layout, height: layout.height + 20 * named, margin: { ...layout.margin, b: (layout.margin?.b ?? 40) + 20 * named } };
+  }
+
   async function draw(box, figure) {
     await lobe.asset("plotly.min.js");
     if (!drawn.has(box)) box.replaceChildren();
@@ -27,7 +34,7 @@
     const large = box.closest("figure").classList.contains("large");
     const shown = figure.layoutFor ? { data: figure.data, layout: figure.layoutFor(box.clientWidth) } : figure;
     const config = { responsive: true, displaylogo: false, displayModeBar: large, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
-    await Plotly.react(box, shown.data, themed(shown.layout, box.clientWidth), config);
+    await Plotly.react(box, shown.data, themed(roomy(shown.layout, shown.data, box.clientWidth), box.clientWidth), config);
     box.dataset.drawn = "yes";
   }
 
