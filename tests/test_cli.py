@@ -211,7 +211,7 @@ def test_a_dry_run_says_what_waits_for_what(lobe, corpora: Path, tmp_path: Path)
     )
     waiting = [row for row in rows if row["role"] == "final"]
     assert all(row["waits_for"] == sum(r["role"] == "selection" for r in rows) for row in waiting)
-    assert len({row["key"] for row in rows}) == len(rows)
+    assert len({(row["role"], row["run"], row["learning_rate"]) for row in rows}) == len(rows)
     code, text, _ = lobe("run", "-b", "torchvision:resnet18", "-t", LINEAR, "--data", corpora, "--out", tmp_path, "--dry-run")
     assert (code, f"{len(rows)} jobs, 0 stored, {len(rows)} to compute." in text) == (0, True)
 

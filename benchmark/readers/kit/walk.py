@@ -46,12 +46,15 @@ def walk(folder: Path) -> Iterator[Path]:
 
     The folder's own tree comes first, then what is linked. A link that leads upwards, to a folder that it was reached through, is passed
     over, and a folder that is reached twice counts once: a file keeps its own place where a link leads to it as well.
+
+    Raises:
+        DataError: a folder that is there and cannot be listed: its files would be missing without a word.
     """
     above = {os.path.realpath(parent) for parent in folder.absolute().parents}
     seen: set[str] = set()
     waiting = [folder]
     while waiting:
-        for place, folders, names in os.walk(waiting.pop(0)):
+        for place, folders, names in os.walk(waiting.pop(0), onerror=_unlisted):
             real = os.path.realpath(place)
             if real in seen or real in above:
                 folders.clear()
@@ -120,11 +123,16 @@ def not_read(dataset: str, left: str, read: str) -> str:
 def _entries(folder: Path) -> list[Path]:
     try:
         names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     except OSError as error:
-        raise DataError(f"The folder {folder} cannot be listed: {error.strerror}. May you read it?") from None
+        _unlisted(error)
+        return []
     return [folder / name for name in sorted(names) if not is_litter(name)]
+
+
+def _unlisted(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be listed is an error."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise DataError(f"The folder {error.filename} cannot be listed: {error.strerror}. May you read it?") from None
 
 
 def _holds(folder: Path, names: Iterable[str]) -> bool:
