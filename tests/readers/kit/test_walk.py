@@ -22,9 +22,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_one_that_is_not_there_is_em
         files_in(tmp_path / "circle", ".png")
 
 
-def test_a_folder_below_that_cannot_be_listed_is_named_and_not_taken_for_an_empty_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_below_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images" / "closed").mkdir(parents=True)
     scandir = os.scandir
 
