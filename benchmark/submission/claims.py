@@ -178,8 +178,8 @@ def _expected(record: Record, dataset: DatasetCard) -> dict[str, SplitCounts]:
 def _is_as_listed(record: Record, split: str) -> bool:
     """Whether the record's protocol takes a split as the release's lists have it."""
     switches = record.job.experiment.switches
-    drawn = getattr(switches, "label_draw", "prefix") != "prefix"
-    fewer = getattr(switches, "validation_labels", "as-released") != "as-released"
+    drawn = switches.label_draw != "prefix"
+    fewer = switches.validation_labels != "as-released"
     return split == "test" or not (drawn if split == "train" else drawn or fewer)
 
 

@@ -102,7 +102,7 @@ def _fault_of_counts(record: Record, statistics: Statistics) -> str:
     experiment = record.job.experiment
     said, there = record.counts.get("test", {}), {"images": statistics.n_images}
     if experiment.words is None:
-        there |= _counted(statistics, in_frame=getattr(experiment.switches, "scored_in", "frame") == "frame")
+        there |= _counted(statistics, in_frame=experiment.switches.scored_in == "frame")
     for what, n in there.items():
         if said.get(what, n) != n:
             return f"it counts {said[what]:,} {what} of the test split, and its statistics hold {n:,}"
