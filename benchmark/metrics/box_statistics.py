@@ -16,7 +16,7 @@ from benchmark.metrics import coco, mgca
 from benchmark.metrics.coco import CocoHits
 from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow
 from benchmark.metrics.matching import FULL_CONFIDENCE, FULL_PER_IMAGE, LOVT_CONFIDENCE, Matched, full_pool, lovt_pool, match
-from benchmark.metrics.overlaps import Overlaps, rank_within_image, stack
+from benchmark.metrics.overlaps import Overlaps, rank_within_image
 from benchmark.metrics.spec import SEVERAL_CLASSES
 
 FIELDS = frozenset({"lovt_pool", "full_pool", "coco", "mgca"})
@@ -59,13 +59,6 @@ class DetectionStatistics:
             return DetectionStatistics(self.class_names, lovt_pool(self.table))
         coco_hits, mgca_hits = self.coco if "coco" in needs else None, self.mgca if "mgca" in needs else None
         return DetectionStatistics(self.class_names, self.table, coco_hits, mgca_hits)
-
-    def stacked(self, second: DetectionStatistics) -> DetectionStatistics:
-        """Both as one split of twice the length."""
-        order = np.argsort(-np.concatenate([self.table.confidence, second.table.confidence]), kind="stable")  # as `stack` does
-        pairs = ((self.coco, second.coco), (self.mgca, second.mgca))
-        hits = (None if a is None or b is None else np.concatenate([a, b])[order] for a, b in pairs)
-        return DetectionStatistics(self.class_names, stack(self.table, second.table), *hits)
 
     def to_json(self) -> dict[str, Any]:
         table = self.table

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmark.errors import UsageError
 from benchmark.metrics import classification as of_classes
 from benchmark.metrics.classification import Confusion, Ranked
 from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow, of_rows
@@ -60,19 +59,6 @@ class ClassificationStatistics:
 
     def only(self, needs: Collection[str]) -> ClassificationStatistics:
         return self
-
-    def stacked(self, second: ClassificationStatistics) -> ClassificationStatistics:
-        """Two methods over the same images as one split of twice the length."""
-        if self.thresholds != second.thresholds:
-            raise UsageError("Methods with thresholds of their own are compared by metrics that need none: auroc, ap.")
-        return ClassificationStatistics(
-            self.class_names,
-            np.r_[self.scores, second.scores],
-            np.r_[self.truth, second.truth],
-            self.exclusive,
-            self.thresholds,
-            self.calibrated and second.calibrated,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Lists and numbers, exact; NaN as null."""
@@ -208,11 +194,6 @@ class MeanStatistics:
     def mean_of(self, name: str) -> PooledMetric:
         """The mean of a column; None where no row defines it."""
         return partial(self._mean, self.names.index(name))
-
-    def stacked(self, second: MeanStatistics) -> MeanStatistics:
-        """Two methods over the same images as one split of twice the length."""
-        image = np.r_[self.image, second.image + self.n_images]
-        return MeanStatistics(self.names, image, np.r_[self.values, second.values], 2 * self.n_images)
 
     def to_json(self) -> dict[str, Any]:
         """Lists and numbers, exact; NaN as null."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmark.metrics import dice, lesions, pixels, surface
+from benchmark.metrics import pixels
 from benchmark.metrics.columns import Column, Columns, Lists, counts_in_order, exact, narrow, of_rows
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
@@ -67,25 +67,6 @@ class SegmentationStatistics:
         """Without the fields that are not needed; the counts stay."""
         unread: dict[str, Any] = dict.fromkeys(FIELDS - {"counts"} - set(needs))
         return replace(self, **unread)
-
-    def stacked(self, second: SegmentationStatistics) -> SegmentationStatistics:
-        """Both as one split of twice the length."""
-        n = self.n_images
-        both: dict[str, Any] = dict.fromkeys(FIELDS)
-        both["counts"] = dice.join([self.counts, second.counts])
-        if self.lesions is not None and second.lesions is not None:
-            later = second.lesions
-            both["lesions"] = lesions.join([self.lesions, Lesions(later.image + n, later.label, later.area, later.covered)])
-        if self.surfaces is not None and second.surfaces is not None:
-            after = second.surfaces
-            both["surfaces"] = surface.join([self.surfaces, Surfaces(after.image + n, after.label, after.nsd)])
-        if self.pixels is not None and second.pixels is not None:
-            both["pixels"] = pixels.join([self.pixels, second.pixels])
-        if self.frame_pixels == second.frame_pixels:
-            both["frame_pixels"] = self.frame_pixels
-        if self.batch_sizes is not None and second.batch_sizes is not None:
-            both["batch_sizes"] = np.concatenate([self.batch_sizes, second.batch_sizes])
-        return SegmentationStatistics(self.class_names, **both)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -128,34 +128,6 @@ def rank_within_image(image: np.ndarray) -> np.ndarray:
     return rank
 
 
-def stack(first: Overlaps, second: Overlaps) -> Overlaps:
-    """Two methods over the same images as one split of twice the length; image i of `second` becomes image n_images + i.
-
-    With image weights this expresses any exchange of predictions between the two methods.
-    """
-    if first.n_images != second.n_images or first.frame != second.frame:
-        raise UsageError(f"Cannot compare {first.n_images} images in {first.frame!r} with {second.n_images} images in {second.frame!r}.")
-    order = np.argsort(-np.concatenate([first.confidence, second.confidence]), kind="stable")
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
-    pair_detection = position[np.concatenate([first.pair_detection, second.pair_detection + first.n_detections])]
-    pair_truth = np.concatenate([first.pair_truth, second.pair_truth + first.n_truth])
-    by_pair = np.lexsort((pair_truth, pair_detection))
-    return Overlaps(
-        n_images=2 * first.n_images,
-        frame=first.frame,
-        image=np.concatenate([first.image, second.image + first.n_images])[order],
-        label=np.concatenate([first.label, second.label])[order],
-        confidence=np.concatenate([first.confidence, second.confidence])[order],
-        truth_image=np.concatenate([first.truth_image, second.truth_image + first.n_images]),
-        truth_label=np.concatenate([first.truth_label, second.truth_label]),
-        pair_detection=pair_detection[by_pair],
-        pair_truth=pair_truth[by_pair],
-        pair_iou=np.concatenate([first.pair_iou, second.pair_iou])[by_pair],
-        pair_centre=np.concatenate([first.pair_centre, second.pair_centre])[by_pair],
-    )
-
-
 def check_boxes(what: str, boxes: Boxes) -> None:
     """Raises TrainingError for values that may not be infinite, UsageError for arrays that make no sense."""
     lengths = {f.name: len(getattr(boxes, f.name)) for f in fields(boxes) if f.name not in ("n_images", "frame")}

@@ -1,4 +1,4 @@
-"""Sufficient statistics of a split, the same for all kinds of task: pooled metrics computed from them, stacking, and what files keep.
+"""Sufficient statistics of a split, the same for all kinds of task: pooled metrics computed from them, and what files keep.
 
 What each kind keeps: `mask_statistics`, `box_statistics`, `label_statistics`. Which metrics there are: `METRICS` of the families (`spec`).
 Metrics take image weights, so that bootstrap and permutation need no predictions.
@@ -68,20 +68,6 @@ def reduced_to(statistics: Statistics, name: str) -> Statistics:
     """What `pooled_metric(..., name)` reads, and as little else as possible: small enough to keep those of many runs at hand."""
     found = spec.find(name, statistics.target)
     return statistics if found is None else statistics.only(found.spec.needs)
-
-
-def stack_statistics(first: Statistics, second: Statistics) -> Statistics:
-    """Two methods over the same images as one split of twice the length (`overlaps.stack`).
-
-    Raises:
-        UsageError: they are of different kind, classes or length.
-    """
-    if type(first) is not type(second) or first.class_names != second.class_names or first.n_images != second.n_images:
-        raise UsageError(
-            f"Cannot compare statistics of {first.n_images} images, classes {list(first.class_names)}, "
-            f"with {second.n_images} images, classes {list(second.class_names)}."
-        )
-    return first.stacked(second)  # type: ignore[arg-type]  # of one type, as required above
 
 
 def to_columns(statistics: Statistics) -> Columns:

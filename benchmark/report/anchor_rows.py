@@ -12,10 +12,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from benchmark import registry
-from benchmark.cards import Anchor, BackboneCard, LineupCard, Panel
+from benchmark.cards import Anchor, BackboneCard, LineupCard
 from benchmark.metrics.anchors import ALL_POSITIVE
 from benchmark.report import escape
 from benchmark.report.rows import Row
@@ -53,11 +51,6 @@ class AnchorRow:
     name: str
     scores: Mapping[str, AnchorScore]
     missing: Mapping[str, str] = field(default_factory=dict)
-
-    def in_spreads(self, panel: Panel) -> dict[str, float]:
-        """Task -> distance to the panel's median in its spreads, not clipped; for tasks that both have."""
-        known = [task for task in panel.by_task if task in self.scores]
-        return {task: float(panel.by_task[task].z(np.array(self.scores[task].value))) for task in known}
 
 
 def anchor_rows(rows: Sequence[Row], lineup: LineupCard | None = None) -> tuple[AnchorRow, ...]:

@@ -105,11 +105,7 @@ def _of_board(board: Board, placed: Sequence[Standings]) -> list[Ranked]:
     tables_with_panel, rest = [one for one in mine if one.panel], list(board.rows)
     found = []
     for one in tables_with_panel:
-        rows = [
-            row
-            for row in rest
-            if row.track == one.track and row.geometry == one.geometry and (row.task in one.tasks or row.suite == one.suite)
-        ]
+        rows = one.rows_in(rest)
         if rows:
             found.append(part(one, rows))
             ids = set(map(id, rows))

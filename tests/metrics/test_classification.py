@@ -12,7 +12,7 @@ from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics import classification as cls
 from benchmark.metrics.columns import identical
 from benchmark.metrics.scores import score_classification
-from benchmark.metrics.statistics import from_json, pooled_metrics, stack_statistics, to_json
+from benchmark.metrics.statistics import from_json, pooled_metrics, to_json
 
 CASES = 300
 
@@ -138,9 +138,6 @@ def test_statistics_come_back_exactly_and_pool_to_the_same_numbers() -> None:
     assert identical(again, found.statistics)
     values = {name: metric(None) for name, metric in pooled_metrics(again).items()}
     assert {name: v for name, v in values.items() if v is not None} == found.metrics
-    both = pooled_metrics(stack_statistics(again, again))
-    n = len(scores)
-    assert both["ap"](np.r_[np.ones(n), np.zeros(n)]) == pytest.approx(found.metrics["ap"])
 
 
 def test_scores_that_are_no_numbers_and_labels_of_another_shape_are_refused() -> None:

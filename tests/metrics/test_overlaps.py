@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.errors import FrameMismatch, TrainingError, UsageError
 from benchmark.metrics import overlaps as module
-from benchmark.metrics.overlaps import falling, overlaps, rank_within_image, stack
+from benchmark.metrics.overlaps import falling, overlaps, rank_within_image
 
 
 def test_iou_adds_one_pixel_to_every_side(split):
@@ -62,23 +62,6 @@ def test_selection_keeps_pairs_of_chosen_detections(random_split):
     assert 0 < part.n_detections < whole.n_detections
     np.testing.assert_array_equal(part.image[part.pair_detection], whole.image[whole.pair_detection[kept]])
     np.testing.assert_array_equal(part.pair_iou, whole.pair_iou[kept])
-
-
-def test_stack_keeps_every_pair_of_both_methods(random_split):
-    first, second = (overlaps(*random_split(seed, n_images=6)) for seed in (1, 2))
-    both = stack(first, second)
-    assert both.n_images == 12
-    assert np.all(np.diff(both.confidence) <= 0)
-    assert np.all(np.diff(both.pair_detection) >= 0)
-    assert sorted(both.pair_iou) == sorted([*first.pair_iou, *second.pair_iou])
-    np.testing.assert_array_equal(both.image[both.pair_detection], both.truth_image[both.pair_truth])
-
-
-def test_methods_of_other_frames_or_image_counts_are_not_stacked(random_split):
-    first = overlaps(*random_split(1, n_images=6))
-    for other in (dataclasses.replace(first, frame="original"), dataclasses.replace(first, n_images=7)):
-        with pytest.raises(UsageError, match="Cannot compare 6 images in"):
-            stack(first, other)
 
 
 def test_different_frames_or_image_counts_are_refused(split):

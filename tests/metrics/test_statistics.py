@@ -13,7 +13,7 @@ from benchmark.metrics.box_statistics import detection_statistics
 from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics, undefined_classes
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.overlaps import overlaps
-from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, reduced_to, stack_statistics, to_json
+from benchmark.metrics.statistics import from_json, pooled_metric, pooled_metrics, reduced_to, to_json
 
 
 @pytest.fixture
@@ -43,20 +43,6 @@ def test_weights_of_one_are_the_split_itself(request, kind):
         assert metric(np.ones(statistics.n_images, int)) == metric(None)
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "detection"])
-def test_stacked_methods_come_apart_again_by_weights(request, kind, random_split):
-    first = request.getfixturevalue(kind)
-    if kind == "segmentation":
-        second = _segmentation(1)
-    else:
-        second = detection_statistics(overlaps(*random_split(9, n_images=12, n_classes=2, low=0.001)), ("a", "b"))
-    both = pooled_metrics(stack_statistics(first, second))
-    on, off = np.ones(12, int), np.zeros(12, int)
-    for name, metric in both.items():
-        assert metric(np.r_[on, off]) == pytest.approx(pooled_metric(first, name)(None), abs=1e-12)
-        assert metric(np.r_[off, on]) == pytest.approx(pooled_metric(second, name)(None), abs=1e-12)
-
-
 def test_detections_no_pool_reads_are_not_stored(split):
     rows = [(0, 0, 9, 9, 0.15 - 0.0001 * k) for k in range(130)]
     kept = detection_statistics(overlaps(*split([(rows, []), ([(0, 0, 9, 9, 0.0001), (0, 0, 9, 9, 0.3)], [])])), ("a",))
@@ -68,13 +54,6 @@ def test_detections_no_pool_reads_are_not_stored(split):
 def test_unknown_metric_names_those_that_exist(detection):
     with pytest.raises(UsageError, match="froc_full"):
         pooled_metric(detection, "pixel_ap")
-
-
-def test_methods_over_other_images_or_classes_are_not_compared(segmentation, detection):
-    with pytest.raises(UsageError, match="Cannot compare"):
-        stack_statistics(segmentation, detection)
-    with pytest.raises(UsageError, match="Cannot compare"):
-        stack_statistics(segmentation, _segmentation(0, n_images=5))
 
 
 @pytest.mark.parametrize(
@@ -117,17 +96,6 @@ def test_means_whose_rows_and_images_disagree_are_refused(means, damage):
         from_json(stored)
 
 
-def test_two_methods_of_queries_come_apart_again_by_weights(means):
-    second = MeanStatistics(means.names, means.image[:4], 1 - means.values[:4], means.n_images)
-    both = stack_statistics(means, second)
-    on, off = np.ones(5, int), np.zeros(5, int)
-    for name in means.names:
-        assert both.mean_of(name)(np.r_[on, off]) == means.mean_of(name)(None)
-        assert both.mean_of(name)(np.r_[off, on]) == second.mean_of(name)(None)
-    with pytest.raises(UsageError, match="Cannot compare"):
-        stack_statistics(means, MeanStatistics(("r", "t"), means.image, means.values, 5))
-
-
 def test_a_metric_of_scores_or_queries_reads_all_there_is(means, labelled):
     assert reduced_to(labelled, "auroc") is labelled
     assert means.only({"values"}) is means
@@ -139,12 +107,6 @@ def labelled():
     return ClassificationStatistics(("a", "b"), scores, np.array([[0, 1]] * 3 + [[1, 1]] * 3, np.int8), False, (0.5, 0.5))
 
 
-def test_methods_with_thresholds_of_their_own_are_not_stacked(labelled):
-    assert stack_statistics(labelled, labelled).scores.shape == (12, 2)
-    with pytest.raises(UsageError, match="thresholds of their own are compared by metrics that need none: auroc, ap"):
-        stack_statistics(labelled, replace(labelled, thresholds=(0.5, 0.4)))
-
-
 def test_a_class_that_every_image_shows_has_no_negative(labelled):
     assert undefined_classes(labelled.truth, labelled.class_names) == {"b": "no image of the split is negative"}
     assert undefined_classes(1 - labelled.truth, labelled.class_names) == {"b": "no image of the split is positive"}
@@ -154,17 +116,6 @@ def test_a_class_that_every_image_shows_has_no_negative(labelled):
 def test_scores_that_do_not_fit_their_labels_are_refused(labelled, damage):
     with pytest.raises(UsageError, match="not sufficient statistics"):
         from_json(to_json(labelled) | damage)
-
-
-def test_pixels_of_two_methods_are_stacked():
-    drawn = np.random.default_rng(0).random((3, 2, 8, 8)).astype(np.float32)
-    true = drawn > 0.7
-    first = SegmentationStatistics(("a", "b"), dice.count_overlap(drawn > 0.5, true), None, None, pixels.count_pixels(drawn, true))
-    second = replace(first, pixels=pixels.count_pixels(1 - drawn, true))
-    both = pooled_metric(stack_statistics(first, second), "pixel_ap")
-    on, off = np.ones(3, int), np.zeros(3, int)
-    assert both(np.r_[on, off]) == pooled_metric(first, "pixel_ap")(None)
-    assert both(np.r_[off, on]) == pooled_metric(second, "pixel_ap")(None) != both(np.r_[on, off])
 
 
 def test_pixels_of_other_images_than_the_counts_are_refused():

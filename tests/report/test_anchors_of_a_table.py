@@ -8,7 +8,7 @@ import io
 import pytest
 
 from benchmark import registry
-from benchmark.cards import LineupCard, Panel, PanelScale
+from benchmark.cards import LineupCard
 from benchmark.report.anchor_rows import ORACLE, ORDER, ROLES, TRIVIAL, anchor_rows, to_csv
 from benchmark.report.rows import rows_of
 
@@ -68,13 +68,6 @@ def test_a_line_up_of_ones_own_names_the_networks(rows):
     found = {one.role: one for one in anchor_rows(rows, own)}
     assert found[IMAGENET].missing[LINEAR] == "not measured; lobe run --backbone imagenet-resnet18"
     assert found[DINOV2].missing[LINEAR] == "no line-up names one"
-
-
-def test_anchors_stand_on_the_scale_of_the_panel(rows):
-    panel = Panel({LINEAR: PanelScale(0.41, 0.02), "another": PanelScale(0.0, 1.0)}, ())
-    spreads = {one.role: one.in_spreads(panel) for one in anchor_rows(rows)}
-    assert spreads[TRIVIAL] == {LINEAR: pytest.approx(-18)}
-    assert spreads[DINOV2] == {}
 
 
 def test_they_are_a_file_of_their_own(rows):
