@@ -29,6 +29,7 @@ from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
 from benchmark.files import open_regular
+from benchmark.imaging.prepare import intensity_under
 from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.findings import Finding
 from benchmark.phantom.radiograph import compose, develop
@@ -260,7 +261,7 @@ def _both_scores(
     root = resolve.dataset_root(about, resolve.data_roots(data))
     dataset = resolve.dataset(about, root, protocol, trains=card.words is None, limit=limit, cache=cache)
     scores = {}
-    rules = {"dataset statistics": {}, "own statistics": {"statistics": own, "intensity": "as-stored"}}
+    rules = {"dataset statistics": {}, "own statistics": {"statistics": own, "intensity": intensity_under(about, "never")}}
     for rule, changes in rules.items():
         ref = dataset.ref.model_copy(update=changes)
         named = NamedBackbone(f"{resolved.named.label} ({rule})", resolved.named.ref)

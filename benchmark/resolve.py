@@ -24,6 +24,7 @@ from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, PartialRelease, UsageError
+from benchmark.imaging.prepare import intensity_under
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, Verification, open_reader
 from benchmark.readers.kit.chosen_split import chosen_split, rule_of_card
@@ -206,7 +207,7 @@ def dataset(
         split_rule=rule.model_copy(update={"expected": {}}),
         classes=card.classes,
         target="masks",
-        intensity=card.intensity if protocol.equalise == "as-released" else "as-stored",
+        intensity=intensity_under(card, protocol.equalise),
         statistics=card.statistics,
         parts=tuple(card.parts[part] for part in ("train", "test")) if card.parts else (),
         normalised_by=protocol.statistics,

@@ -36,6 +36,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "DatasetCard": {
         ANYWHERE: {"dataset_card"},
         **{part: {"card"} for part in ("readers/", "resolve.py", "data.py", "contamination.py")},
+        "imaging/": {"card"},
         "kinds/": {"dataset", "card"},
         "cli/listing.py": {"dataset", "card"},
     },

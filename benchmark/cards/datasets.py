@@ -66,6 +66,7 @@ class DatasetCard(Card):
         mask_source: "boxes" when masks are filled boxes, and their score is box-mask Dice; "none" for cards of whole-image labels.
         uncertain: for label files that say "uncertain": what such a label of a class counts as; unlisted classes leave the image out.
         intensity: pixel rule of LoVT's released conversion for this dataset.
+        bits: a grey value of the release has at most, as its files are published.
         statistics: LoVT's training-split statistics, applied to every backbone in `published` and `corrected`.
         expected: counts of the public release by name ("images", "label_rows", "boxes", ...).
         terms: how the data is had: a free download, a free account whose terms one accepts there, or an agreement that is signed and
@@ -91,6 +92,7 @@ class DatasetCard(Card):
     mask_source: Literal["masks", "boxes", "none"]
     uncertain: dict[str, Literal["positive", "negative"]] = {}
     intensity: Literal["as-stored", "equalised"]
+    bits: int = 8
     statistics: Normalisation
     terms: Literal["download", "account", "agreement"] | None = None
     image_source: str = ""

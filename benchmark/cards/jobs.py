@@ -56,7 +56,7 @@ class DatasetRef(Card):
     split_rule: SplitRule
     classes: tuple[str, ...]
     target: Target
-    intensity: Literal["as-stored", "equalised"]
+    intensity: Literal["as-stored", "equalised", "stretched"]
     statistics: Normalisation
     frame_size: int = 224
     parts: Later[tuple[str, ...]] = ()

@@ -11,11 +11,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from benchmark.cards import DatasetCard
 from benchmark.errors import ImageError
 from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
+from benchmark.imaging.stretch import stretch
 
-Intensity = Literal["as-stored", "equalised"]
+Intensity = Literal["as-stored", "equalised", "stretched"]
 
 
 class Source(Protocol):
@@ -31,6 +33,13 @@ class Source(Protocol):
     def files(self) -> tuple[Path, ...]: ...
 
 
+def intensity_under(card: DatasetCard, equalise: Literal["as-released", "never"]) -> Intensity:
+    """The dataset's pixel rule under a protocol: deep images that are not equalised fit 8 bits only when they are stretched."""
+    if equalise == "as-released":
+        return card.intensity
+    return "as-stored" if card.bits <= 8 else "stretched"
+
+
 def prepare_image(sample: Source, intensity: Intensity, size: int) -> tuple[np.ndarray, Frame, np.ndarray | None]:
     """The pure function behind the cache: decode, apply the dataset's intensity rule, place in the padded frame.
 
@@ -43,6 +52,8 @@ def prepare_image(sample: Source, intensity: Intensity, size: int) -> tuple[np.n
     grey = sample.image()
     if intensity == "equalised":
         grey = equalise(grey)
+    elif intensity == "stretched":
+        grey = stretch(grey)
     if grey.dtype != np.uint8:
         named = ", ".join(map(str, sample.files))
         raise ImageError(f"{named} (id {sample.id}): 16-bit pixels, but the dataset card keeps intensities as stored, which needs 8 bits.")

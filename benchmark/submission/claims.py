@@ -16,6 +16,7 @@ from benchmark.cards import BackboneCard, BackboneRef, Contamination, DatasetCar
 from benchmark.contamination import contamination_of
 from benchmark.encoders.naming import PYTHON
 from benchmark.errors import LobeError
+from benchmark.imaging.prepare import intensity_under
 from benchmark.plan import NamedBackbone, Settings, plan
 
 _ORDER = list(Contamination)  # rising in what is kept out of a headline
@@ -110,8 +111,7 @@ def _fault_of_recipe(record: Record, task: TaskCard, dataset: DatasetCard) -> st
     if experiment.task_version < task.version:
         return ""  # of an earlier release, whose cards are not here: `is_of_today`
     ref = experiment.dataset
-    intensity = dataset.intensity if rules.equalise == "as-released" else "as-stored"
-    of_card = (dataset.classes, dataset.statistics, intensity, rules.statistics)
+    of_card = (dataset.classes, dataset.statistics, intensity_under(dataset, rules.equalise), rules.statistics)
     if (ref.classes, ref.statistics, ref.intensity, ref.normalised_by) != of_card:
         return f"its images and classes are not those of the card of {dataset.name} under the protocol {rules.name}"
     if ref.split not in dataset.splits or ref.split_rule != dataset.splits[ref.split].model_copy(update={"expected": {}}):
