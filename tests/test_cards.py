@@ -409,3 +409,10 @@ def test_a_copy_computes_its_own_text_and_key() -> None:
 def test_the_hashed_text_is_the_canonical_json_of_the_experiment(path: str) -> None:
     experiment = with_value(FULL, path, OTHER[path])
     assert experiment.canonical == canonical_json(experiment.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.1), (0.2, 0.1), (0.0, 0.1)])
+def test_the_rates_of_a_protocol_rise_from_above_zero(rates: tuple[float, ...]):
+    given = {"name": "p", "title": "p", "switches": Switches(), "statistics": "dataset", "equalise": "as-released"}
+    with pytest.raises(ValidationError, match="the rates of linear are not two or more that rise from above 0"):
+        Protocol(**given, grids={"frozen": {"linear": rates}})

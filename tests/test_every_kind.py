@@ -50,9 +50,8 @@ def test_the_kinds_are_all_heads_of_all_tasks() -> None:
     assert set(KINDS) == {task.head for task in registry.tasks().values()}
 
 
-@pytest.mark.usefixtures("small_frames")
-def test_one_task_of_each_kind_runs_by_the_command(data: Path, lobe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.heads.networks.faster_rcnn.HIDDEN", 64)  # of 1,024: a thousand proposals an image take most of the time
+@pytest.mark.usefixtures("small_frames", "narrow_heads")
+def test_one_task_of_each_kind_runs_by_the_command(data: Path, lobe, tmp_path: Path) -> None:
     towers = write_towers(tmp_path / "towers", data)
     tasks = [word for task in KINDS.values() for word in ("--task", task)]
     given = ["--backbone", f"{towers}:small", "--data", data, "--out", tmp_path / "out", "--protocol", "corrected", "--seeds", 1]

@@ -281,11 +281,17 @@ def test_the_command_freezes_and_lists_what_it_froze(own: Path, out: Path, lobe,
     rows = {row["name"]: row for row in json.loads(call("list", "panels", "--json")[1])}
     assert (rows["t1"]["kind"], rows["t1"]["left_out"].keys()) == ("panel", {NOISY})
     assert rows["lobe-v1"]["kind"] == "line-up"
+    code, text, _ = call("panel", "freeze", out, "--version", "t2", "--suite", "three", "--to", own / "results", "--json")
+    assert (code, json.loads(text)["version"], Path(json.loads(text)["file"]).name) == (0, "t2", "t2.json")
+    (tmp_path / "other" / "panels").mkdir(parents=True)
+    (tmp_path / "other" / "panels" / "t2.json").write_bytes((own / "results" / "panels" / "t2.json").read_bytes())
+    with pytest.raises(CardError, match="there is a panel 't2' already; a version stands for one panel"):
+        panel_files.read_all([own / "results", tmp_path / "other"])
     code, _, err = call("panel", "freeze", out, "--version", "t1", "--suite", "three", "--to", own / "results")
     assert (code, "frozen already" in err) == (2, True)
 
 
-def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, corpora: Path, lobe, tmp_path: Path):
+def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, corpora: Path, lobe, tmp_path: Path, monkeypatch):
     names = ["resnet18", "resnet34", "resnet101", "resnet152", "densenet121", "densenet161", "densenet169", "densenet201"]
     cards = [{"name": f"own-{name}", "title": name, "family": "torchvision", "model": name} for name in names]
     lineup = {
@@ -312,6 +318,15 @@ def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, c
     assert [row["backbone"] for row in rows] == [*(f"{name} (random)" for name in names), "ResNet-50 (random)"]
     task = registry.task("rsna-linear-frozen-10")
     assert {(row["jobs"], row["stored"]) for row in rows} == {(task.runs + len(task.recipe.grid), 0)}
+    asked: list[tuple] = []
+    monkeypatch.setattr("benchmark.cli.panel.run_and_show", lambda request, *more: asked.append((request, *more)))
+    whole = ["--include", own, "panel", "run", "--panel", "mine", "--data", corpora, "--out", tmp_path / "out"]
+    registry._included.clear()
+    registry.forget()
+    assert lobe(*whole)[0] == 0
+    ((request, as_json, hint),) = asked
+    assert (len(request.backbones), request.suite, as_json) == (9, "three", False)
+    assert hint.startswith("lobe panel freeze ")
 
 
 # ---------------------------------------------------------------------------------------------------------- the line-up

@@ -128,6 +128,7 @@ def test_a_rule_and_lists_at_once_are_refused(rsna: Path, tmp_path: Path):
 # ------------------------------------------------------------------------------------------------------- the whole way through
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_splits_never_share_a_column_and_every_page_says_which_is_which(rsna: Path, lobe, tmp_path: Path):
     out = tmp_path / "out"
     command = [
@@ -211,6 +212,7 @@ def test_the_published_numbers_stand_in_the_terminal(lobe):
     assert text.count("Nothing measured for this table yet.") == 2
 
 
+@pytest.mark.usefixtures("small_frames")
 def test_with_a_folder_pages_are_written_and_phantoms_are_refused_by_name(corpora: Path, lobe, tmp_path: Path):
     out = tmp_path / "out"
     command = (

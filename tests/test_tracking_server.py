@@ -87,34 +87,63 @@ def _wait(ready, process: subprocess.Popen) -> None:
     pytest.fail(f"the server did not answer within {START_S} s")
 
 
+def away(record, out: Path) -> Tracker:
+    """A tracker that told of a run while nobody listened."""
+    tracker = Tracker(out, "away", {})
+    tracker.record(record)
+    tracker.close("FINISHED")
+    assert "3 notes" in tracker.problem
+    return tracker
+
+
+def alive(record, out: Path) -> Tracker:
+    """A tracker that told of a run to a living server."""
+    tracker = Tracker(out, "alive", {"protocol": "published"})
+    tracker.epoch(record.job, record.curve[0])
+    tracker.record(record)
+    tracker.close("FINISHED")
+    assert tracker.problem is None
+    return tracker
+
+
+def require_runs_of(trackers: list[Tracker], record, port: int) -> None:
+    """The server has everything of them."""
+    client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+    runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    children = [run for run in runs if run.data.tags["lobe.kind"] == "run"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["lobe.evaluation"] for run in children} == {tracker.evaluation for tracker in trackers}
+    for run in children:
+        assert run.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
+        assert {e.path for e in client.list_artifacts(run.info.run_id)} >= {"job.json", "record.json"}
+
+
 def lost_and_found(record, out: Path, backend: str, artifacts: Path, monkeypatch) -> None:
     """One run told to a living server, one while it is away, and both there in the end."""
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with server(backend, artifacts, port):
-        alive = Tracker(out, "alive", {"protocol": "published"})
-        alive.epoch(record.job, record.curve[0])
-        alive.record(record)
-        alive.close("FINISHED")
-        assert alive.problem is None
-    away = Tracker(out, "away", {})
-    away.record(record)
-    away.close("FINISHED")
-    assert "3 notes" in away.problem
+        first = alive(record, out)
+    second = away(record, out)
     with server(backend, artifacts, port):
         back = Tracker(out, "back", {})
         back.close("FINISHED")
         assert back.problem is None
-        client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
-        runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
-        children = [run for run in runs if run.data.tags["lobe.kind"] == "run"]
-        assert {run.info.status for run in runs} == {"FINISHED"}
-        assert {run.data.tags["lobe.evaluation"] for run in children} == {alive.evaluation, away.evaluation}
-        for run in children:
-            assert run.data.metrics["test_opacity_dice"] == record.metrics["opacity_dice"]
-            assert {e.path for e in client.list_artifacts(run.info.run_id)} >= {"job.json", "record.json"}
+        require_runs_of([first, second], record, port)
 
 
+def test_a_server_has_everything_that_was_told_before_it_came(record, tmp_path: Path, monkeypatch):
+    """Started once, which takes seconds: that it ends in between is looked at below."""
+    (tmp_path / "server").mkdir()
+    shutil.copyfile(empty_mlflow(), tmp_path / "server.db")
+    port, out = free_port(), tmp_path / "out"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    first = away(record, out)
+    with server(f"sqlite:///{tmp_path / 'server.db'}", tmp_path / "server" / "artifacts", port):
+        require_runs_of([first, alive(record, out)], record, port)
+
+
+@pytest.mark.slow
 def test_a_server_that_was_away_has_everything_when_it_is_back(record, tmp_path: Path, monkeypatch):
     (tmp_path / "server").mkdir()
     shutil.copyfile(empty_mlflow(), tmp_path / "server.db")

@@ -131,3 +131,10 @@ def test_gpus_are_lacking_only_where_jobs_want_one_and_no_node_has_any():
 def test_a_node_hands_over_what_it_kept(monkeypatch):
     monkeypatch.setattr(spool, "waiting", lambda store, keys: iter([(store, tuple(keys))]))
     assert _collected("0" * 32, ["a", "b"]) == [("0" * 32, ("a", "b"))]
+
+
+def test_a_node_that_is_gone_gets_no_further_unit_and_one_that_is_not_alive_or_has_no_core_is_none():
+    made = drive(alive(HERE), {**alive(OTHER), "Alive": False}, {**alive("ef" * 28), "Resources": {}}, address=None)
+    made.placer.join(Node(OTHER, cpus=4, memory_bytes=2**30))
+    list(made._look())
+    assert set(made.placer.nodes) == {HERE}

@@ -23,9 +23,9 @@ from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.remote import on_this_node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
-from tests.test_data_agreements import told_in, write_whole_and_damaged
+from tests.planted import told_in, write_whole_and_damaged
 
-pytestmark = pytest.mark.long(60)
+pytestmark = pytest.mark.long(40)
 
 LINEAR = "rsna-linear-frozen-100"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -111,6 +111,7 @@ def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_
         assert found[key].model_dump(exclude=VOLATILE_FIELDS) == record.model_dump(exclude=VOLATILE_FIELDS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_two_folders_that_one_process_builds_from_give_each_its_own_number(small, tiny, tmp_path: Path):
     """Units for the CPU share processes, and both authors call their module `model`."""
@@ -203,6 +204,7 @@ def test_two_processes_train_the_network_of_one_though_one_of_them_is_killed_fir
     assert not any("processes" in text for text in one.record.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_what_fails_in_one_process_fails_the_job_with_its_own_sentence(small, tiny):
     jobs, places = small.plan(LINEAR, [tiny(at_pyramid=f"if {FOLLOWS}: raise ValueError('bad weather')")], card=FINETUNE)

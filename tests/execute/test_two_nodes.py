@@ -31,7 +31,7 @@ from benchmark.execute.work import WorkUnit
 from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 
-pytestmark = pytest.mark.long(45)
+pytestmark = pytest.mark.long(30)
 
 GIB = 2**30
 # A killed node is seen after five refused connections in a row: after 3 s instead of 15. An answer has as long as ever.
@@ -159,6 +159,7 @@ def test_nodes_with_another_package_are_not_used_and_that_is_said(cluster, monke
     assert {span.node for span in spans(events)} == {cluster.head_node.node_id}
 
 
+@pytest.mark.slow
 def test_a_driver_that_sees_no_gpu_plans_cuda_for_a_cluster_that_declares_some(cluster, corpora: Path, image_cache: Path, tmp_path: Path):
     words = ["run", "--backbone", "torchvision:resnet18", "--task", "rsna-linear-frozen-100", "--data", str(corpora), "--seeds", "1"]
     words += ["--out", str(tmp_path / "out"), "--cache", str(image_cache), "--limit", "8", "--address", cluster.address, "--dry-run"]
@@ -180,6 +181,7 @@ def test_a_driver_that_sees_no_gpu_plans_cuda_for_a_cluster_that_declares_some(c
     assert [slot and len(slot.gpus) for slot in slots] == [1, 1, None]
 
 
+@pytest.mark.slow
 def test_the_clusters_autoscaler_is_asked_for_what_waits_and_for_nothing_in_the_end(cluster, monkeypatch):
     asked = []
     monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
@@ -205,6 +207,7 @@ def test_nodes_whose_processes_see_no_device_are_given_up_and_no_job_of_theirs_i
     assert {type(event) for event in events} == {Noticed}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
     """Without the stacks that Ray's own handler prints."""
     program = (
@@ -221,11 +224,13 @@ def test_sigterm_ends_a_driver_as_ctrl_c_does(cluster):
     assert stopped == "Stopped. What is stored stays; the same command goes on from there."
 
 
+@pytest.mark.slow
 def test_a_task_without_gpu_sees_none_where_there_are_some(cluster):
     found = spans(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1"], "cpu"))))
     assert [s.device for s in found] == [""]
 
 
+@pytest.mark.slow
 def test_a_process_that_had_a_device_takes_no_further_unit(cluster):
     """A lost device stays lost for its process, and a CUDA context stays on the device that it met first."""
     made = whole_device_units(["0"] * 3)  # of the two devices one has two units

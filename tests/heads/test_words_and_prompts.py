@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from benchmark import registry
-from benchmark.cards import PromptCard, PromptTemplate
+from benchmark.cards import DatasetRef, PromptCard, PromptTemplate
 from benchmark.encoders.gloria import clean
 from benchmark.errors import CardError, ConformanceError, UsageError
 from benchmark.heads import grounding, zero_shot
 from benchmark.heads.networks import local_similarity as loc
-from benchmark.heads.prompts import combinations, prompt_sets
+from benchmark.heads.prompts import asked_of, combinations, prompt_sets
 
 # gloria 1.6: columns are regions and words.
 IMAGES = torch.tensor([[[-1, 0, 1, 2], [0, 2, -1, 1], [1, -1, 2, 0]], [[1, 2, -2, -1], [-2, 0, 2, -1], [0, -2, 1, -1]]]).double()
@@ -140,3 +140,22 @@ def test_standardising_is_the_only_step_that_looks_at_other_images() -> None:
     scores = np.array([[1.0, 5.0], [3.0, 5.0]])
     assert zero_shot.standardised(scores).tolist() == [[-1, 0], [1, 0]]
     assert zero_shot.standardised(scores[:1]).tolist() == [[1.0, 5.0]]
+
+
+def test_prompts_that_no_card_has_and_classes_without_words_are_named() -> None:
+    task = next(card for card in registry.tasks().values() if card.words is not None and card.words.prompts is not None)
+    about = registry.dataset(task.dataset)
+    ref = DatasetRef(
+        name=about.name,
+        digest="d",
+        split=task.split,
+        split_rule=about.splits[task.split],
+        classes=("of nobody",),
+        target="labels",
+        intensity="as-stored",
+        statistics=about.statistics,
+    )
+    with pytest.raises(CardError, match=f"Task {task.id} asks with the prompts '{task.words.prompts}', which no card in tasks/ defines"):
+        asked_of(task, task.words, ref, {})
+    with pytest.raises(CardError, match=f"have no words for of nobody, which task {task.id} asks for"):
+        asked_of(task, task.words, ref, registry.prompts())

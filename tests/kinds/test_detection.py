@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from benchmark.errors import UsageError
 from benchmark.heads import yolov3
 from benchmark.kinds.base import Part
-from benchmark.kinds.detection import DETECTIONS_FILE, read_detections
+from benchmark.kinds.detection import DETECTIONS_FILE, KIND, read_detections
 from benchmark.metrics.boxes import Detections
 from benchmark.metrics.columns import identical
 from benchmark.metrics.scores import score_detection
@@ -116,3 +117,10 @@ def test_a_prediction_that_is_not_a_number_cannot_be_written(detection, write):
 def test_a_damaged_box_names_its_row(by_hand, field, value, sentence):
     with pytest.raises(UsageError, match=sentence):
         read_detections(by_hand(**{f"annotations__{field}": value}))
+
+
+def test_a_part_without_a_box_has_no_example(detection):
+    _, part = detection
+    assert KIND.examples(part, detections(part)) is not None
+    nothing = replace(part, boxes=(np.zeros((0, 4), np.float32),) * len(part))
+    assert KIND.examples(nothing, detections(nothing)) is None

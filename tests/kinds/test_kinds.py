@@ -14,7 +14,8 @@ from PIL import Image
 
 import benchmark
 from benchmark import heads, kinds, registry, task_rules
-from benchmark.errors import CardError
+from benchmark.errors import CardError, UsageError
+from benchmark.kinds.base import Kind, Part, _of_example
 from benchmark.report import gallery
 from benchmark.store import Store
 from benchmark.submission.score import score
@@ -267,3 +268,23 @@ def test_no_kind_and_nothing_that_kinds_share_knows_another() -> None:
     for path in (PACKAGE / "kinds").rglob("*.py"):
         imported = {node.module for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)}
         assert not imported & others, path
+
+
+def test_what_a_kind_leaves_unsaid_is_nothing_and_a_form_that_it_has_not_is_a_sentence(made_up, tmp_path: Path) -> None:
+    trained, asked = kinds.find("presence", trains=True), kinds.find("lengths", trains=False)
+    task, file = registry.task("mine"), tmp_path / "presence.json"
+    assert Kind.measured(trained, task, registry.dataset(task.dataset), {}, False) == frozenset()
+    assert trained.export(file, "task") is None
+    assert (trained.prepare(None), trained.anchors(None, (), None)) == (None, {})
+    assert (list(asked.draw([], {}, (), "")), asked.examples(None, None)) == ([], None)
+    with pytest.raises(UsageError, match=r"presence\.json has no other form"):
+        trained.convert(file, tmp_path / "into")
+    with pytest.raises(UsageError, match="image 7 holds no boxes: it is not a file of this task"):
+        _of_example(None, 7, "boxes")
+
+
+def test_a_part_of_a_kind_that_trains_nothing_has_no_targets(made_up) -> None:
+    nothing = ((),) * 3
+    part = Part("test", (), np.zeros(0, np.int64), *nothing, None, kinds.find("lengths", trains=False), "padded-64")
+    with pytest.raises(TypeError, match="length of reports trains nothing: its parts have no targets"):
+        _ = part.trained_kind

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import registry
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.kinds import retrieval
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.readers import open_i
@@ -123,3 +123,9 @@ def test_embeddings_are_not_scored_again_and_the_sentence_says_where_the_metrics
     small.fit(job, place, produced=tmp_path / "produced")
     with pytest.raises(UsageError, match=r"open-i-retrieval-lobe stores nothing that can be scored again .* stand in the record"):
         score("open-i-retrieval-lobe", tmp_path / "produced" / EMBEDDINGS_FILE, [str(corpus)], tmp_path / "cache", "corrected", limit=8)
+
+
+def test_an_embedding_that_is_no_number_is_the_backbones_fault() -> None:
+    retrieval._require_finite(np.ones((2, 3)), "embed_texts")
+    with pytest.raises(ConformanceError, match=r"embed_images\(\) returned NaN or infinity"):
+        retrieval._require_finite(np.array([[1.0, np.nan]]), "embed_images")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark import registry
+from benchmark import kinds, registry
 from benchmark.encoders import python_file
 from benchmark.encoders.base import VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import ConformanceError
-from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
+from benchmark.errors import ConformanceError, DataError, UsageError
+from benchmark.kinds.kit.class_scores import SCORES_FILE, labels_of, read_scores
+from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.kinds.kit.untrained import words_of
 from benchmark.metrics.label_statistics import ClassificationStatistics
 from benchmark.metrics.statistics import pooled_metrics
 from benchmark.training.data import load_part
@@ -54,6 +57,29 @@ def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(smal
             text = F.normalize(backbone.embed_texts(pair).global_, dim=1)
             each.append((image @ text.T).softmax(dim=1)[:, 0])
     assert np.allclose(scores[:, 0], torch.stack(each).mean(dim=0), atol=1e-6)
+
+    kind, file = kinds.of_experiment(job.experiment), tmp_path / "produced" / SCORES_FILE
+    again = kind.rescore(file, job, part, place.card)
+    assert again.metrics["auroc"] == pytest.approx(record.metrics["auroc"], abs=1e-6)
+    name, text = kind.export(file, "task")
+    assert (name, text.decode().splitlines()[0]) == ("scores.csv", "id,opacity")
+    with pytest.raises(UsageError, match=r"scores the classes opacity; the task's are mass\."):
+        kind.rescore(file, job, part, place.card.model_copy(update={"classes": ("mass",)}))
+
+
+def test_a_task_without_prompts_cannot_ask_and_one_that_is_trained_asks_nothing(small, tiny) -> None:
+    job, _ = small.one("rsna-linear-frozen-100", tiny())
+    with pytest.raises(UsageError, match="rsna-linear-frozen-100 has no `words`"):
+        words_of(job)
+    given = SimpleNamespace(experiment=job.experiment, job=job)
+    with pytest.raises(UsageError, match="rsna-linear-frozen-100 asks with no prompts: its card names none"):
+        kinds.find("labels", trains=False).answer(given)
+    blind = SimpleNamespace(encoder=SimpleNamespace(backbone=SimpleNamespace(spec=SimpleNamespace(name="tiny"))))
+    with pytest.raises(UsageError, match="tiny has no text side"):
+        UntrainedJob.backbone.fget(blind)
+    samples = [SimpleNamespace(labels=np.zeros(1, np.int8)), SimpleNamespace(labels=None)]
+    with pytest.raises(DataError, match="1 of 2 images have no labels, which classification reads"):
+        labels_of(samples)
 
 
 def test_a_fixed_backbone_is_evaluated_once_and_a_random_one_with_every_seed(small, tiny_words) -> None:

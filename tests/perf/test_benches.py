@@ -15,7 +15,7 @@ from tests import perf as bench
 from tests.perf import alternatives, page
 from tests.perf.measure import BenchResult, Measurement, Timed, alternate
 
-pytestmark = pytest.mark.long(25)
+pytestmark = pytest.mark.long(10)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,10 @@ def test_sides_take_turns():
     assert (len(plain.seconds), len(fast.seconds), one, other) == (3, 3, 1, 2)
 
 
-@pytest.mark.parametrize("name", bench.NAMES)
+QUICKEST = ("metrics", "pipeline")  # the others are run where long checks are
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICKEST else pytest.mark.slow) for name in bench.NAMES])
 def test_a_bench_runs_and_its_two_sides_agree(name: str, folder: Path, tmp_path: Path):
     report = bench.run(name, tmp_path, quick=True, folder=folder)
     assert report.equal, [(r.what, r.difference) for r in report.rows]

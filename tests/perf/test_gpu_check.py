@@ -3,7 +3,6 @@ what was not measured."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,11 @@ from benchmark import registry
 from tests.perf import gpu_check, gpu_steps
 from tests.perf.gpu_report import NEEDS, GpuResult, Line, Step, markdown
 
-pytestmark = pytest.mark.long(30)
+pytestmark = pytest.mark.long(15)
 
 ROOT = Path(__file__).resolve().parents[2]
-TRACING = "compile"  # takes a third of the time; the whole is run where long checks are
+TRACING = "compile"
+MINIATURE = ("machine", "twice", "memory")  # the others take most of the time; all are run where long checks are
 
 
 def names_of(step: Step) -> list[str]:
@@ -32,35 +33,39 @@ def names_of(step: Step) -> list[str]:
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory) -> tuple[GpuResult, Path]:
     out = tmp_path_factory.mktemp("gpu")
-    return gpu_check.check(out, [name for name in gpu_check.STEPS if name != TRACING], budget_s=3600.0), out
+    return gpu_check.check(out, MINIATURE, budget_s=3600.0), out
 
 
-def test_every_step_runs_small_on_the_cpu_and_says_so(miniature):
-    report, out = miniature
-    assert {step.name: (step.outcome, step.error) for step in report.steps} == dict.fromkeys(
-        [name for name in gpu_check.STEPS if name != TRACING], ("ok", "")
-    )
+def lines_of_small_steps(report: GpuResult, names: Sequence[str]) -> dict[str, tuple[Line, ...]]:
+    """The lines by step, where all of them went well and say that nothing was measured."""
+    assert {step.name: (step.outcome, step.error) for step in report.steps} == dict.fromkeys(names, ("ok", ""))
     assert report.device_type == "cpu"
     assert all("(on the CPU, small)" in name for step in report.steps for name in names_of(step))
-    found = {step.name: step.lines for step in report.steps}
-    assert [line.what.partition(" ")[0] for line in found["tasks"]] == list(gpu_steps.TASKS)
-    assert all(line.detail.startswith("cpu, float32") for line in found["tasks"])
-    assert [line.detail.partition(":")[0] for line in (*found["twice"], *found["sharing"])] == ["equal to the bit"] * 3
+    return {step.name: step.lines for step in report.steps}
+
+
+def test_a_step_runs_small_on_the_cpu_and_says_so(miniature):
+    report, out = miniature
+    found = lines_of_small_steps(report, MINIATURE)
+    assert [line.detail.partition(":")[0] for line in found["twice"]] == ["equal to the bit"]
     assert found["memory"][0].values["pieces"] == 2
-    assert found["several"][0].detail == "two processes by gloo"
     assert GpuResult.model_validate_json((out / "gpu.json").read_text()) == report
     page = (out / "gpu.md").read_text()
     assert page == markdown(report)
     assert "**On the CPU, small: this shows that the script runs. Nothing was measured.**" in page
 
 
-def test_what_it_imports_is_what_a_bare_machine_is_said_to_need(miniature):
-    """Of the project's own requirements; neither Ray nor a tracker nor the command line is among them."""
+def require_known_needs(report: GpuResult) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     direct = {re.split(r"[\[=<>~]", text)[0].lower().replace("_", "-") for text in declared}
-    imported = {name.lower().replace("_", "-") for name in miniature[0].packages} & direct
-    assert imported <= {name.lower() for name in NEEDS}
+    imported = {name.lower().replace("_", "-") for name in report.packages} & direct
+    assert {"torch", "numpy"} <= imported <= {name.lower() for name in NEEDS}
     assert not imported & {"ray", "mlflow", "typer"}
+
+
+def test_what_it_imports_is_what_a_bare_machine_is_said_to_need(miniature):
+    """Of the project's own requirements; neither Ray nor a tracker nor the command line is among them."""
+    require_known_needs(miniature[0])
 
 
 def test_the_page_of_the_project_is_the_scripts_own():
@@ -215,8 +220,13 @@ def test_the_command_does_all_of_it_in_one_call(tmp_path: Path):
     ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    report = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert [step["name"] for step in report["steps"]] == list(gpu_check.STEPS)
-    (traced,) = next(step for step in report["steps"] if step["name"] == TRACING)["lines"]
-    assert (traced["outcome"], traced["detail"]) == ("ok", "traced")
+    report = GpuResult.model_validate_json((tmp_path / "out" / "gpu.json").read_text())
+    assert [step.name for step in report.steps] == list(gpu_check.STEPS)
+    found = lines_of_small_steps(report, tuple(gpu_check.STEPS))
+    assert [line.what.partition(" ")[0] for line in found["tasks"]] == list(gpu_steps.TASKS)
+    assert all(line.detail.startswith("cpu, float32") for line in found["tasks"])
+    assert [line.detail.partition(":")[0] for line in (*found["twice"], *found["sharing"])] == ["equal to the bit"] * 3
+    assert found["several"][0].detail == "two processes by gloo"
+    assert [line.detail for line in found[TRACING]] == ["traced"]
+    require_known_needs(report)
     assert "stays as it is" in ended.stdout

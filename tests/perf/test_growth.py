@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.perf.growth_reach import SERIES, TARGETS, GrowthReport, Measured, Poi
 from tests.perf.growth_reach import growth as growth_of
 from tests.perf.growth_sides import Side, StepFailed, unpack
 
-pytestmark = pytest.mark.long(30)
+pytestmark = pytest.mark.long(15)
 
 
 @pytest.fixture(autouse=True)
@@ -235,24 +236,41 @@ class Here(Side):
 MINIATURE = growth.Sizes((8,), (10, 20), (50, 100), {"linear": 2, "yolov3": 1}, {"linear": 2, "yolov3": 1}, boxes=20, boxes_of_a_record=3)
 
 
-@pytest.mark.usefixtures("small_frames")
-def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOBE_SPOOL", str(tmp_path / "spool"))
+def in_this_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LOBE_SPOOL", str(folder / "spool"))
     monkeypatch.setattr(growth_child, "REPEATS", 1)
     monkeypatch.setattr(growth, "REPEATS", 1)
+    return Here("now", "new1234", folder, folder / "now")
+
+
+@pytest.mark.usefixtures("small_frames")
+def test_a_task_its_records_and_a_list_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    here, data = in_this_process(tmp_path, monkeypatch), tmp_path / "data"
+    whole = growth._Bench.steps
+
+    def some(self: growth._Bench):
+        yield from (step for step in whole(self) if not step.name.endswith((growth.BUDGET, "in memory", "together")))
+
+    monkeypatch.setattr(growth._Bench, "steps", some)
+    (side,) = growth.measure([here], replace(MINIATURE, records=(10,), lists=(50,)), data, quick=True).sides
+    capsys.readouterr()
+    assert side.failures == {}
+    assert {name.partition("_")[0] for name in SERIES.keys() - side.series.keys()} == {"budget", "floor", "pass"}
+    assert [(p.size, p.x) for p in side.series["report_s"]] == [(10, 10)]
+    (files,) = side.series["files_bytes"]
+    assert files.x == 20 * side.series["yolo_bytes"][0].x  # boxes, of as many test images
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_frames")
+def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    here, data = in_this_process(tmp_path, monkeypatch), tmp_path / "data"
     monkeypatch.setattr(growth, "N_TOGETHER", 1)
     monkeypatch.setattr(growth, "TOGETHER", (growth.YOLO, growth.LINEAR))
     shown: list[tuple[int, int]] = []
     kept: list[GrowthReport] = []
-    found = growth.measure(
-        [Here("now", "new1234", tmp_path, tmp_path / "now")],
-        MINIATURE,
-        tmp_path / "data",
-        quick=True,
-        show=lambda done, total: shown.append((done, total)),
-        keep=kept.append,
-    )
+    found = growth.measure([here], MINIATURE, data, quick=True, show=lambda done, total: shown.append((done, total)), keep=kept.append)
     (side,) = found.sides
     assert side.failures == {}
     assert side.series.keys() == SERIES.keys()

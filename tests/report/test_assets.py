@@ -28,3 +28,9 @@ def test_a_bundle_of_another_shape_is_refused(module: str):
 
 def test_a_name_with_a_dollar_survives():
     assert "globalThis.DataTable = $a;" in assets.classic_script("var $a=1;export{$a as default,b as c}")
+
+
+def test_without_the_package_of_tables_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(assets, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="The package itables, which ships the tables of a page, is not installed"):
+        assets._tables.__wrapped__()

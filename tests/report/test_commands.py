@@ -18,6 +18,8 @@ def test_each_difference_from_a_plain_run_stands_in_the_command(make):
         "lobe run --backbone torchvision:resnet50 --task rsna-yolov3-frozen-10 --protocol corrected --seeds 3 --split patient-disjoint "
         "--limit 32 --threads 4 --data DATA --out OUT"
     )
+    on_gpu = job.model_copy(update={"experiment": job.experiment.model_copy(update={"device_type": "cuda"})})
+    assert "--threads 4 --device cuda --data DATA" in command_of(make.record(0.1, job=on_gpu), None)
 
 
 @pytest.mark.parametrize(

@@ -191,3 +191,9 @@ def test_of_many_rows_the_first_of_each_task_are_drawn(make, monkeypatch):
     monkeypatch.setattr(gallery, "MOST_PICTURES", 24)
     kept = gallery._few(named)
     assert sorted(name for name, _ in kept) == ["method 0", "method 0", "method 1", "method 1", "method 2", "method 2"]
+
+
+def test_without_statistics_of_an_image_its_score_is_not_known(stored, tmp_path: Path):
+    (record,) = stored("covid-rural-linear-frozen-100")
+    assert gallery._scores(record, [10_000], tmp_path / "out") == [None]
+    assert gallery._scores(record, [0, 1], tmp_path / "elsewhere") == [None, None]

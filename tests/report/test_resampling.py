@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -189,3 +190,17 @@ def test_the_page_shows_the_leak_and_what_intervals_cover(store, resampled, tmp_
     assert "runs and 40 test patients" in (tmp_path / "report" / "leaderboard.csv").read_text()
     write_site(records[:3], tmp_path, title="T", resampled=resampled)
     assert "What the leak" not in task.read_text(encoding="utf-8")
+
+
+def test_a_kept_value_that_is_none_is_computed_again_and_a_metric_that_is_not_there_never(store, resampled, tmp_path: Path):
+    (record, *_) = store()
+    first = resampled(record)
+    path = tmp_path / stored.FOLDER / f"{record.key}.json"
+    content = json.loads(path.read_text())
+    stored.keep(record.key, content["given"], {**content["found"], "values": "no base64"}, tmp_path)
+    assert_same(resampled(record), first)
+    assert resampling._computed(record.key, "froc", tmp_path) is None
+    for file in (tmp_path / "predictions" / record.key).iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="statistics"):
+        stored.read(record.key, METRIC, tmp_path)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 
 from benchmark import registry
 from benchmark.cards import Contamination, DatasetCard, Role
+from benchmark.errors import CardError
+from benchmark.report import backbone_pages, contenders, paper_sheets, provenance, tracks
 from benchmark.report.row_warnings import CONTAMINATION_UNKNOWN, CUSTOM, LIMITED, PARTIAL, PHANTOM, sentence_of
 from benchmark.report.rows import rows_of
 
@@ -198,3 +202,27 @@ def test_dice_against_filled_boxes_is_called_box_mask_dice(make, monkeypatch):
     monkeypatch.setattr(registry, "datasets", lambda: {"rsna": card})
     (row,) = rows_of([make.record(0.1, task="rsna-linear-frozen-10")])
     assert row.metric_title == "opacity box-mask Dice"
+
+
+def test_what_is_not_there_is_not_shown(monkeypatch: pytest.MonkeyPatch):
+    def contradicting() -> dict:
+        raise CardError("two cards of one name")
+
+    assert backbone_pages._figure(None, "x", []) == ""
+    assert contenders._patients_of(SimpleNamespace(dataset="of nobody")) == ""
+    refused = [SimpleNamespace(n_records=n, reason=f"reason {n}", first="f") for n in range(1, paper_sheets.MOST_REFUSALS + 3)]
+    *_, last = paper_sheets._refused(SimpleNamespace(refused=refused))
+    n_more = sum(one.n_records for one in refused[-2:])
+    assert last == f"{n_more} more, for 2 further reasons; --json names them."
+    for name in ("suites", "tasks"):
+        assert getattr(tracks, name)()
+        monkeypatch.setattr(registry, name, contradicting)
+        assert getattr(tracks, name)() == {}
+
+
+def test_a_lobe_that_was_not_installed_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch):
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert provenance._version() == "run from its folder"

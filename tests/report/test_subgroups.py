@@ -124,3 +124,10 @@ def test_groups_are_computed_once(row, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_row_without_statistics_has_no_groups(make, tmp_path: Path) -> None:
     assert subgroups.subgroups(rows_of(make.runs([0.1, 0.2, 0.3])), tmp_path) == []
+
+
+def test_a_metric_that_the_statistics_do_not_have_has_no_groups(row, tmp_path: Path) -> None:
+    row()
+    key = next((tmp_path / "predictions").iterdir()).name
+    assert subgroups._computed(stored.read(key, METRIC, tmp_path), METRIC) != []
+    assert subgroups._computed(stored.read(key, METRIC, tmp_path), "froc") == []

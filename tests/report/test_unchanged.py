@@ -12,6 +12,7 @@ import pytest
 from benchmark import contents, registry
 from benchmark.api import write_report
 from benchmark.record_index import INDEX
+from benchmark.report import unchanged
 from benchmark.shelf import read_record
 from benchmark.store import Store
 from tests.opens import below, listings, opened
@@ -167,3 +168,9 @@ def test_a_report_with_a_refused_record_names_it_every_time(out: Path):
     path.write_text(path.read_text().replace('"ok"', '"failed"'))
     for _ in range(2):
         assert [one.key for one in write_report(out).refused] == [path.stem]
+
+
+def test_a_folder_that_cannot_be_listed_has_no_files_and_a_link_to_nowhere_has_no_stamp(tmp_path: Path):
+    assert list(unchanged._files_below(tmp_path / "gone")) == []
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert list(unchanged._files_below(tmp_path)) == [(str(tmp_path / "link"), b"")]

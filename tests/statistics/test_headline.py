@@ -269,3 +269,8 @@ def test_a_strong_entrant_changes_nobody_elses_headline(rows) -> None:
     np.testing.assert_array_equal(after.values[:N_ROWS, :N_ROWS], before.values)
     np.testing.assert_allclose(after.p_values[:N_ROWS, :N_ROWS], before.p_values, rtol=1e-9)
     assert (after.values[N_ROWS, :N_ROWS] > 0).all()
+
+
+def test_where_nothing_is_tested_no_interval_is_known():
+    unknown = Pairs(np.zeros((2, 2)), np.full((2, 2), np.nan), "too few datasets")
+    assert np.isnan(unknown.half_widths).all()

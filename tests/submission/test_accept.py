@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import api, data, registry
+from benchmark.contents import sha256_of
 from benchmark.errors import StoreError, UsageError
 from benchmark.report.rows import rows_of
 from benchmark.submission import shown as showing
@@ -227,3 +228,46 @@ def test_versions_of_a_task_stand_in_rows_of_their_own(sent, folder: Path, tmp_p
 def test_history_is_all_that_a_folder_needs_beside_archives(sent, folder: Path) -> None:
     accept(sent(MINE), folder, why="x", allow_phantom=True)
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {HISTORY, next(folder.glob("*.zip")).name}
+
+
+def test_what_the_history_does_not_take_is_not_kept(sent, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmark.submission.history.append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        accept(sent(MINE), folder, why="x", allow_phantom=True)
+    assert list(folder.glob("*.zip")) == []
+
+
+def test_a_damaged_archive_beside_it_and_a_folder_that_takes_no_file_are_named(sent, folder: Path) -> None:
+    done = accept(sent(MINE), folder, why="x", allow_phantom=True)
+    done.file.write_bytes(b"PK")
+    more = sent(MINE, RANDOM, name="more.zip")
+    with pytest.raises(StoreError, match="An accepted archive is damaged"):
+        accept(more, folder, why="x", allow_phantom=True)
+    (folder / f".{sha256_of(more)[:12]}.zip.part").mkdir()
+    with pytest.raises(StoreError, match="Cannot write"):
+        accept(more, folder, why="x", allow_phantom=True, replaces=("corrected", done.validated.id))
+
+
+def test_a_submission_is_of_the_kind_of_data_that_the_history_says(sent, folder: Path, tmp_path: Path) -> None:
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    ((one,), _) = shown(folder, tmp_path / "cache")
+    cards = one.shelf.out / "cards" / "backbones"
+    cards.mkdir(parents=True, exist_ok=True)
+    (cards / "mine.json").write_text(next(iter(registry.backbones().values())).model_dump_json())
+    (cards / "other.json").write_text("{}")  # of a folder that was never validated
+    assert len(one.believable()[0]) == 4
+    real = showing.Submission(one.entry.model_copy(update={"phantom": False}), one.shelf)
+    believed, refused = real.believable()
+    assert (believed, len(refused)) == ([], 4)
+    assert "it is not of the kind of data that the history says" in refused[0].sentence
+
+
+def test_a_cache_that_takes_no_file_leaves_the_submission_out_with_a_sentence(sent, folder: Path, tmp_path: Path) -> None:
+    accept(sent(MINE), folder, why="x", allow_phantom=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / showing.FOLDER).write_text("no folder")
+    found, (refused,) = shown(folder, tmp_path / "cache")
+    assert (found, "cannot be unpacked" in refused.sentence) == ([], True)

@@ -251,3 +251,28 @@ def test_something_else_than_an_archive_is_a_sentence(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match="folder"), opened(tmp_path):
         pass
+
+
+def test_a_larger_archive_than_any_submission_is_not_read(honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MOST_BYTES", 100)
+    with pytest.raises(BadArchive, match="bytes, more than 100"), opened(honest):
+        pass
+
+
+def test_bytes_between_the_last_file_and_the_table_of_contents_are_refused(honest: Path) -> None:
+    whole = honest.read_bytes()
+    (table,) = struct.unpack_from("<L", whole, len(whole) - 6)
+    forged = honest.with_name("forged.zip")
+    end = whole[table:-6] + struct.pack("<L", table + 4) + whole[-2:]
+    forged.write_bytes(whole[:table] + b"more" + end)
+    with pytest.raises(BadArchive, match="bytes stand behind its last file that belong to no file"), opened(forged):
+        pass
+
+
+def test_a_file_that_is_shorter_than_both_headers_say_is_refused(honest: Path) -> None:
+    whole, size = honest.read_bytes(), struct.pack("<2L", len(FILES[RESULT]), len(FILES[RESULT]))
+    assert whole.count(size) == 2  # of the stored file, in its own header and in the table of contents
+    forged = honest.with_name("forged.zip")
+    forged.write_bytes(whole.replace(size, struct.pack("<2L", len(FILES[RESULT]), len(FILES[RESULT]) + 1)))
+    with opened(forged) as given, pytest.raises(BadArchive, match="has another size than declared"):
+        given.read(RESULT)

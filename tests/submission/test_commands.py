@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cards import Failure
+from benchmark.integrity import sealed
+from benchmark.shelf import read_record
 from tests.submission.transcript import commands, tampering
 
 
@@ -62,3 +65,38 @@ def test_the_tampered_copy_of_the_page_is_refused(lobe, sent: Path, tmp_path: Pa
     assert "refused" in said
     assert lobe("accept", forged, "--to", tmp_path / "board", "--allow-phantom")[0] == 2
     assert not (tmp_path / "board").exists()
+
+
+def test_what_is_packed_accepted_and_withdrawn_is_also_one_document_each(out: Path, lobe, tmp_path: Path) -> None:
+    board, first, second = tmp_path / "board", tmp_path / "first.zip", tmp_path / "second.zip"
+    submit = ("submit", "--out", out, "--allow-phantom", "--json", "--to")
+    code, said, _ = lobe(*submit, first, "--backbone", "resnet18 (mine.pt)")
+    document = json.loads(said)
+    assert (code, document["records"], document["phantom"], document["left_out"], document["missing"]) == (0, 4, True, [], [])
+    assert lobe(*submit, second)[0] == 0
+    code, said, _ = lobe("accept", first, "--to", board, "--allow-phantom")
+    assert (code, f"Accepted {document['id']} at level recomputed" in " ".join(said.split())) == (0, True)
+    both = ("accept", second, "--to", board, "--allow-phantom", "--corrects", document["id"])
+    code, _, said = lobe(*both, "--supersedes", document["id"])
+    assert (code, "a submission takes the place of one" in " ".join(said.split())) == (2, True)
+    code, said, _ = lobe("report", "--out", out, "--submissions", board, "--trust", "re-run")
+    assert (code, "4 submitted results are below the level re-run and not shown" in " ".join(said.split())) == (0, True)
+    code, said, _ = lobe(*both, "--why", "more seeds")
+    assert (code, f"{document['id']} is corrected: more seeds" in " ".join(said.split())) == (0, True)
+    name = next(path.stem for path in board.glob("*.zip") if path.stem != document["id"])
+    code, said, _ = lobe("withdraw", name, "--to", board, "--why", "a rehearsal", "--json")
+    assert (code, json.loads(said)["what"], json.loads(said)["id"]) == (0, "withdrawn", name)
+
+
+def test_what_is_left_out_and_missing_is_said(out: Path, lobe, tmp_path: Path) -> None:
+    records = sorted((out / "records").glob("*.json"))
+    failed = read_record(records[0])
+    failure = Failure(kind="OSError", sentence="The disk is full.", traceback="")
+    bare = {"status": "failed", "failure": failure, "metrics": {}, "predictions": (), "file_digests": {}}
+    records[0].write_text(sealed(failed.model_copy(update=bare)).model_dump_json())
+    code, _, said = lobe("submit", "--out", out, "--to", tmp_path / "sent.zip", "--allow-phantom")
+    assert code == 0
+    assert f"left out: {failed.key}: {failed.job.labels.task}: it failed and has no result" in said
+    assert "incomplete: " in said
+    code, _, said = lobe("validate", tmp_path / "sent.zip", "--allow-phantom")
+    assert (code, "incomplete: " in said) == (1, True)

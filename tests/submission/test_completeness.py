@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Failure, Record, Role
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.rate_search import is_out
-from benchmark.submission.completeness import odd_runs
+from benchmark.submission.completeness import missing_from, odd_runs
 
 TASK = registry.task("object-cxr-yolov3-frozen-100-lobe-v1")
 GRID = registry.protocol("lobe").grid_of(TASK.head, TASK.encoder)
@@ -73,3 +73,28 @@ def test_a_rate_at_which_training_failed_cannot_be_the_one_that_is_sent_in() -> 
     assert [is_out(record) for record in searched(values, GRID[3], failed=GRID[4]) if record.status == "failed"] == [True]
     assert odd_runs(searched(values, GRID[3], failed=GRID[4])) == []
     assert "the search gives 0.00316" in odd_runs(searched(values, GRID[4], failed=GRID[4]))[0]
+
+
+def test_a_run_and_a_search_that_are_not_there_are_missing() -> None:
+    records = searched(rising(GRID[2]), GRID[2])
+    assert missing_from(records, None) == []
+    finals = [record for record in records if record.job.experiment.role is Role.FINAL]
+    assert missing_from([record for record in records if record is not finals[0]], None) == [f"mine on {TASK.id}: run 1 of 5 is missing."]
+    n_searches = len(finals[0].job.depends_on)
+    (sentence,) = missing_from([record for record in records if record.key != finals[0].job.depends_on[0]], None)
+    assert sentence == f"mine on {TASK.id}: 1 of {n_searches} runs of its learning-rate search are missing."
+
+
+def test_one_run_by_two_jobs_is_odd() -> None:
+    records = searched(rising(GRID[2]), GRID[2])
+    final = next(record for record in records if record.job.experiment.role is Role.FINAL)
+    assert odd_runs([*records, final])[0] == f"mine on {TASK.id}: a run is there twice, with different jobs."
+
+
+def test_a_search_of_which_a_run_failed_for_another_reason_says_nothing_of_a_rate() -> None:
+    records = searched(rising(GRID[2]), GRID[3])
+    assert "the search gives" in odd_runs(records)[0]
+    lost = next(record for record in records if record.job.experiment.role is Role.SELECTION)
+    failure = Failure(kind="OSError", sentence="The disk is full.", traceback="")
+    failed = lost.model_copy(update={"status": "failed", "failure": failure, "validation": {}})
+    assert odd_runs([failed if record is lost else record for record in records]) == []

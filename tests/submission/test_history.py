@@ -87,3 +87,12 @@ def test_what_cannot_be_is_not_written(folder: Path, line, sentence: str) -> Non
     with pytest.raises(UsageError, match=sentence):
         append(folder, [line])
     assert (folder / HISTORY).read_bytes() == before
+
+
+def test_a_history_that_cannot_be_read_or_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / HISTORY).write_bytes(b"\xff\n")
+    with pytest.raises(StoreError, match=r"cannot be read .*Bring it back from the repository"):
+        read(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="Cannot write"):
+        append(tmp_path / "file", [entry("accepted", ONE, "sent in")])

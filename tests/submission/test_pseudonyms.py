@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 from benchmark import registry
 from benchmark.errors import StoreError, UsageError
 from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, read_statistics
+from benchmark.metrics.label_statistics import ClassificationStatistics, MeanStatistics
 from benchmark.metrics.statistics import pooled_metrics
+from benchmark.shelf import Shelf
 from benchmark.submission import pseudonyms
-from benchmark.submission.pack import pack
+from benchmark.submission.pack import _under_pseudonyms, pack
 from benchmark.submission.pseudonyms import is_pseudonymised, pseudonymised, secret_of
+from benchmark.submission.truth import digest_of_truth
 from benchmark.submission.validate import validate
 from tests.submission.conftest import make_store
 from tests.submission.forging import contents, packed, put, records_of
@@ -124,3 +129,46 @@ def test_the_secret_stays_in_the_output_folder_for_its_owner_alone(tmp_path: Pat
     path.write_text("short")
     with pytest.raises(StoreError, match="does not hold 64 hex digits"):
         secret_of(tmp_path)
+
+
+def test_a_secret_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / pseudonyms.SECRET).mkdir()
+    with pytest.raises(StoreError, match="cannot be used"):
+        secret_of(tmp_path)
+
+
+def test_labels_keep_their_images_and_tell_the_truth_of_named_ones_alone() -> None:
+    ids = ("a", "b", "c")
+    statistics = ClassificationStatistics(
+        ("x", "y"), np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]]), np.array([[0, 1], [1, 0], [0, 0]], np.int8), False
+    )
+    given = ByImage(ids, (None, "p", None), statistics)
+    found = pseudonymised(given, b"secret", "rsna")
+    before = sorted(zip(statistics.scores.tolist(), statistics.truth.tolist(), strict=True))
+    assert sorted(zip(found.statistics.scores.tolist(), found.statistics.truth.tolist(), strict=True)) == before
+    assert digest_of_truth(found) is None
+    turned = ByImage(ids[::-1], given.patients[::-1], replace(statistics, scores=statistics.scores[::-1], truth=statistics.truth[::-1]))
+    assert digest_of_truth(given) == digest_of_truth(turned) != digest_of_truth(replace(given, ids=ids[::-1]))
+    means = MeanStatistics(("value",), np.arange(3), np.ones((3, 1)), 3)
+    assert digest_of_truth(ByImage(ids, (None,) * 3, means)) is None
+
+
+def test_of_such_data_statistics_of_an_earlier_form_are_not_packed(secret_store: Path, withheld, tmp_path: Path) -> None:
+    out = shutil.copytree(secret_store, tmp_path / "out")
+    record = Shelf(out).believable()[0][0]
+    name = f"predictions/{record.key}/statistics.json"
+    (out / name).write_text("{}")
+    with pytest.raises(UsageError, match="statistics in an earlier release's form"):
+        _under_pseudonyms(record.model_copy(update={"predictions": (name,)}), tmp_path, out)
+
+
+def test_of_such_data_a_record_without_statistics_has_no_file_and_one_with_more_metrics_keeps_them(
+    secret_store: Path, withheld, tmp_path: Path
+) -> None:
+    out = shutil.copytree(secret_store, tmp_path / "out")
+    record = next(one for one in Shelf(out).believable()[0] if one.job.experiment.dataset.target == "masks")
+    more = record.model_copy(update={"metrics": {**record.metrics, "its own": 0.25}})
+    kept, files = _under_pseudonyms(more, tmp_path, out)
+    assert (kept.metrics["its own"], set(files)) == (0.25, {f"predictions/{record.key}/{STATISTICS_FILE}"})
+    shutil.rmtree(out / "predictions" / record.key)
+    assert _under_pseudonyms(record, tmp_path, out) == (record, {})

@@ -39,7 +39,7 @@ from benchmark.tracking.runs import EXPERIMENT
 from benchmark.training.record import failed
 from tests.execute.test_simulate import suite_units
 from tests.execute.test_two_nodes import NODE, Named, Noting, require_no_device_twice, sleeping, spans, whole_device_units
-from tests.test_data_agreements import told_in, write_whole_and_damaged
+from tests.planted import told_in, write_whole_and_damaged
 from tests.test_parallel import compare, together, trained
 from tests.test_tracking_server import free_port, server
 

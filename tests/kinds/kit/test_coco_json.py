@@ -11,6 +11,7 @@ import pytest
 from benchmark.errors import FrameMismatch, UsageError
 from benchmark.imaging.geometry import Frame
 from benchmark.kinds.detection import read_detections
+from benchmark.kinds.kit import coco_json
 from benchmark.kinds.segmentation import MASKS_FILE, encode, read_masks
 
 
@@ -69,3 +70,26 @@ def test_classes_are_matched_by_name_and_never_by_their_place_in_the_file(by_han
 def test_a_damaged_file_names_its_row(by_hand, read, changes, sentence):
     with pytest.raises(UsageError, match=sentence):
         read(by_hand(**changes), classes=("mass", "nodule"))
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [{"pad": [0, 0], "scale": ["wide", 1]}, {"pad": [0, 0.5], "scale": [1, 1]}, {"pad": [0], "scale": [1, 1]}, {"pad": 1, "scale": [1, 1]}],
+)
+def test_a_size_or_padding_that_is_none_is_a_sentence(tmp_path: Path, placed: dict):
+    content = {
+        "frame": "padded-4",
+        "images": [{"id": 1, "name": "a", "height": 4, "width": 4, **placed}],
+        "categories": [],
+        "annotations": [],
+    }
+    with pytest.raises(UsageError, match="has a size, padding or scale that is none"):
+        coco_json.heading_in(tmp_path / "given.json", content)
+
+
+def test_a_file_of_a_newer_release_says_so_and_one_without_a_fault_has_none(tmp_path: Path):
+    (tmp_path / "given.json").write_text(json.dumps({"schema_version": 10_000, "frame": "padded-4"}))
+    with pytest.raises(UsageError, match="was written by a newer LOBE"):
+        coco_json.load(tmp_path / "given.json")
+    row = {"image_id": 1, "category_id": 2}
+    assert coco_json.first_fault(tmp_path, [row], {1: 0}, {2: 0}, lambda _: "") is None

@@ -194,3 +194,9 @@ def test_the_page_names_every_column_and_text_of_the_header_that_is_written(dete
 
 def nothing(part) -> Detections:
     return Detections(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), len(part), part.frame_name, np.zeros(0))
+
+
+def test_sizes_that_are_no_whole_numbers_are_a_sentence(boxes):
+    placed = {column: [1, 2] for column in columnar.PLACED.values()} | {columnar.PLACED["height"]: [1.5, 2.0]}
+    with pytest.raises(UsageError, match="sizes and paddings of its images are no whole numbers"):
+        columnar.heading_of(boxes(**placed))

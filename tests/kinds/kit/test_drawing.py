@@ -115,3 +115,8 @@ def test_a_similarity_map_is_strongest_where_it_is_highest_and_lies_over_the_who
 def test_a_constant_similarity_is_drawn_without_a_peak():
     picture = np.asarray(draw_similarity(np.zeros((56, 56), np.uint8), np.zeros((0, 4)), np.full((2, 2), 0.3, np.float32)))
     assert picture[:SIDE].max() == 0
+
+
+def test_as_many_confidences_as_boxes_are_needed():
+    with pytest.raises(ValueError, match="2 predicted boxes but 1 confidences"):
+        draw_detection(np.zeros((8, 8), np.uint8), [], [[0, 0, 1, 1], [1, 1, 2, 2]], [0.5])

@@ -204,3 +204,17 @@ def test_what_is_written_is_the_same_bytes_each_time(path: Path):
     first = path.read_bytes()
     parquet.save(path, columns, {"key": "k"})
     assert path.read_bytes() == first
+
+
+def test_columns_of_a_large_file_are_read_one_by_one_all_the_same(written, monkeypatch):
+    path, _ = written
+    monkeypatch.setattr(parquet, "MOST_LOADED", 0)
+    with parquet.opened(path) as file:
+        file.load(["id", "size"])
+        assert file._loaded == {}
+        assert file.values("size").tolist() == list(range(N))
+
+
+def test_texts_are_counted_with_and_without_a_table_of_different_ones():
+    texts = pa.array(["ab", "c", None, "ab"])
+    assert parquet._text_bytes(texts) == parquet._text_bytes(texts.dictionary_encode()) == 5

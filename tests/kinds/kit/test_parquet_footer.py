@@ -77,3 +77,23 @@ def test_a_column_that_lies_in_another_file_is_not_followed(tmp_path: Path) -> N
     known.write_metadata_file(buffer)
     with pytest.raises(ValueError, match="lies in another file"):
         read(tmp_path / "a.parquet", buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {2: [{}], 3: 3, 4: [{3: 2}]},  # rows that do not add up
+        {2: [], 3: 0, 4: []},
+        {2: [{}], 3: -1, 4: [{3: -1}]},
+        {2: [{}], 3: 1, 4: [{3: 1, 1: [{3: {1: 99, 3: [b"x"], 5: 1}}]}]},  # a kind of number that is none
+        {2: [{}], 3: 1, 4: [{3: 1, 1: [{3: {1: 1, 3: [b"x"], 5: -1}}]}]},
+    ],
+)
+def test_a_footer_that_contradicts_itself_is_an_error(found: dict) -> None:
+    with pytest.raises(ValueError, match="its footer contradicts itself"):
+        parquet_footer._footer(found)
+
+
+def test_a_number_without_end_is_an_error() -> None:
+    with pytest.raises(IndexError):
+        parquet_footer._Reader(b"\xff" * 20).natural()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from benchmark.errors import UsageError
 from benchmark.kinds.base import Part
 from benchmark.kinds.detection import DETECTIONS_FILE
+from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, N_EXAMPLES, STATISTICS_FILE, read_examples, read_statistics
 from benchmark.kinds.segmentation import encode
+from benchmark.metrics import statistics as of_split
 from benchmark.metrics.boxes import Detections
+from benchmark.metrics.label_statistics import MeanStatistics
 
 
 def detections(part: Part) -> Detections:
@@ -58,3 +65,14 @@ def test_statistics_name_images_and_patients_in_order(detection, write):
     folder = write(job, part, detections(part))
     kept = read_statistics(folder / STATISTICS_FILE)
     assert (kept.ids, kept.patients, kept.statistics.n_images) == (part.ids, part.patients, len(part))
+
+
+def test_statistics_of_other_images_are_neither_written_nor_read(tmp_path: Path):
+    means = MeanStatistics(("value",), np.arange(2), np.ones((2, 1)), 2)
+    path = tmp_path / stored.STATISTICS_FILE
+    with pytest.raises(UsageError, match="statistics of 2 images for 1 ids"):
+        stored.write_statistics(path, stored.ByImage(("a",), (None,), means), {})
+    edited = tmp_path / stored.STATISTICS_JSON
+    edited.write_text(json.dumps({**of_split.to_json(means), "ids": ["a"], "patients": [None]}))
+    with pytest.raises(UsageError, match="holds 2 images, 1 ids and 1 patients; the file was edited"):
+        stored.read_statistics(edited)

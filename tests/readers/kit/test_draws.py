@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmark import registry
 from benchmark.readers.base import Sample
-from benchmark.readers.kit.draws import drawn, rarest_kinds
+from benchmark.readers.kit.draws import NEGATIVE, POSITIVE, UNSAID, _kinds_of, drawn, rarest_kinds
 
 CARD = registry.dataset("chestx-det")
 
@@ -94,3 +95,10 @@ def test_a_patient_named_as_an_image_is_is_not_that_image(patient: str | None) -
 
 def test_of_several_findings_the_rarest_counts() -> None:
     assert rarest_kinds([("a", "b"), ("a",), ("b", "a"), ("c",), ("a", "c")]) == ["b", "a", "b", "c", "c"]
+
+
+def test_an_image_shows_what_its_labels_say_and_where_nobody_says_anything_that() -> None:
+    labelled = replace(sample(0), box_labels=np.zeros(0, np.int64), labels=np.array([1, 0, -1, 1] + [0] * (len(CARD.classes) - 4), np.int8))
+    assert _kinds_of(labelled, CARD) == (CARD.classes[0], CARD.classes[3])
+    assert _kinds_of(replace(sample(0), positive=None), CARD) == (UNSAID,)
+    assert {_kinds_of(sample(0, positive=positive), CARD) for positive in (True, False)} == {(POSITIVE,), (NEGATIVE,)}
