@@ -30,4 +30,5 @@ def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSi
     deepest = max(channels)
     width, n_places = channels[deepest], (frame_size // deepest) ** 2
     parameters = 2 * width + n_classes * width + 2 * width * (width + 1) + n_classes * (width + 1)
-    return HeadSize((deepest,), parameters, 5 * width * n_places + n_classes * (3 * width + 24 * n_places))
+    of_places = (4 * width + 2) * n_places  # the map, normalised, keys and values; mean and deviation of the norm
+    return HeadSize((deepest,), parameters, of_places + n_classes * (3 * width + 8 * n_places))

@@ -1,4 +1,4 @@
-"""Features of arrays are those of jobs, whatever stands beside an image, and are computed once."""
+"""Features of arrays are those of jobs, beside any other images, and are computed once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_they_are_those_of_the_backbone_itself(mine: Path, tmp_path: Path):
         assert found.dtype == np.float32
 
 
-def test_an_image_has_the_same_whatever_stands_beside_it(mine: Path, tmp_path: Path):
+def test_an_image_has_the_same_beside_any_others(mine: Path, tmp_path: Path):
     many = pictures(20)
     whole = features.of_images(mine, many, frame_size=64, cache=tmp_path)
     alone = np.concatenate([features.of_images(mine, many[i : i + 1], frame_size=64, cache=tmp_path) for i in (0, 17)])

@@ -49,7 +49,7 @@ def test_the_plan_is_that_of_the_command(front, lobe, corpora: Path):
 def test_a_dataset_that_is_not_there_is_warned_of_and_the_rest_goes_on(front):
     lobe, files = front
     with pytest.warns(UserWarning, match="left out: siim"):
-        results = lobe.evaluate(files[0], [LINEAR, "siim-linear-frozen-100"])
+        results = lobe.evaluate(files[0], [LINEAR, "siim-unet-frozen-100"])
     assert results.tasks == [LINEAR]
     assert list(results.problems) == ["siim"]
 
@@ -59,7 +59,7 @@ def test_a_dataset_that_is_not_there_is_warned_of_and_the_rest_goes_on(front):
     [
         (lambda lobe, files: lobe.evaluate(files[0], LINEAR, seeds=3), "no setting seeds.*runs"),
         (lambda lobe, files: lobe.evaluate(object(), LINEAR), "lives in memory.*writefile"),
-        (lambda lobe, files: lobe.split_features(files[0], "rsna-unet-finetune-100"), "no head on a frozen encoder"),
+        (lambda lobe, files: lobe.split_features(files[0], "siim-unet-finetune-100"), "no head on a frozen encoder"),
         (lambda lobe, files: lobe.probe(files[0], LINEAR, run=9), "no stored result of rsna-linear-frozen-100"),
         (lambda lobe, files: lobe.results().compare("nobody", "two"), "no backbone is called so"),
         (lambda lobe, files: lobe.results().figure("differences"), "against="),

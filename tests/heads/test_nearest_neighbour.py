@@ -41,8 +41,8 @@ def by_hand(kept: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, t
 
 def test_votes_are_those_of_the_twenty_nearest_weighted_by_their_cosine():
     rng = np.random.default_rng(0)
-    kept, labels = rng.normal(size=(50, D)), rng.integers(-1, 2, size=(50, C))
-    queries = rng.normal(size=(7, D))
+    kept, labels = 3 + rng.normal(size=(50, D)), rng.integers(-1, 2, size=(50, C))
+    queries = 3 + rng.normal(size=(7, D))  # all near to each other: the last neighbour's vote counts
     found = asked(head_with(kept, labels), queries)
     np.testing.assert_allclose(found, by_hand(kept, labels, queries, 20, 0.07), atol=1e-5)
     assert np.abs(found - by_hand(kept, labels, queries, 19, 0.07)).max() > 1e-3

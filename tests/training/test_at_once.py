@@ -23,7 +23,7 @@ def test_a_run_has_scores_and_validation_but_neither_steps_nor_curve(small, tiny
     assert record.validation["negative_loss"] < 0
     assert record.parameters["trained"] == 0
     again = small.fit(job, place, RunOptions(micro_batches=2))
-    assert again.metrics == record.metrics
+    assert again.metrics == pytest.approx(record.metrics, abs=1e-5)  # an embedding of smaller batches may round otherwise
 
 
 def test_it_reads_every_training_image_once_and_no_other(small, tiny, monkeypatch: pytest.MonkeyPatch):
