@@ -9,7 +9,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -90,8 +90,9 @@ def of_images(
     """
     cache = resolve.cache_folder(cache)
     given = framed(images, frame_size, intensity).pixels
+    known: dict[str, Any] | None = None
     if isinstance(backbone, Backbone):
-        built, known = backbone, None
+        built = backbone
     else:
         found = resolve.backbone(name_of(backbone), cache)
         ref = found.named.ref.model_copy(update={"model": found.model})

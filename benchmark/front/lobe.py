@@ -6,8 +6,9 @@ import contextlib
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 from rich.console import Console
@@ -285,7 +286,7 @@ class Lobe:
         own = {*self._settings, "split", "splits", "retry_failed", "workers_per_job", "compiled", "checkpoints", "retries", "cache_budget"}
         if unknown := sorted(set(settings) - own):
             raise UsageError(f"There is no setting {', '.join(unknown)}. There are: {', '.join(sorted(own))}.")
-        several = backbones if isinstance(backbones, Sequence) and not isinstance(backbones, str) else [backbones]
+        several: list[BackboneLike] = [*backbones] if isinstance(backbones, (list, tuple)) else [cast("BackboneLike", backbones)]
         return Request(
             backbones=[name_of(each) for each in several],
             tasks=[tasks] if isinstance(tasks, str) else tuple(tasks),
@@ -306,13 +307,13 @@ class Lobe:
         """
         with tempfile.TemporaryDirectory(prefix="lobe-") as empty:
             request = self._request(backbone, task, None, **(settings | {"executor": "inline"}))
-            planned = api.plan_jobs(_into(request, Path(empty)))
+            planned = api.plan_jobs(replace(request, out=Path(empty)))
             if planned.problems:
                 raise UsageError(" ".join(problem.sentence for problem in planned.problems))
             finals = [unit for unit in planned.todo if any(job.experiment.role is Role.FINAL for job in unit.jobs)]
             (unit,) = finals[:1]
             jobs = tuple(job for one in finals for job in one.jobs)
-            yield type(unit)(unit.name, jobs, unit.inputs, unit.options), planned
+            yield replace(unit, jobs=jobs), planned
 
     @contextlib.contextmanager
     def _watching(self, request: Request) -> Iterator[Watcher]:
@@ -329,12 +330,6 @@ class Lobe:
 
         asked = self._settings["device"]
         return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
-
-
-def _into(request: Request, out: Path) -> Request:
-    from dataclasses import replace
-
-    return replace(request, out=out)
 
 
 def _data_words(data: PathLike | Mapping[str, PathLike] | None) -> tuple[str, ...]:

@@ -68,8 +68,9 @@ class Probe:
 
     def __call__(self, images: Images) -> np.ndarray | list[np.ndarray] | list[Boxes]:
         """What `probabilities` gives for labels, `maps` for masks, and `boxes` for boxes."""
-        of_target = {"labels": self.probabilities, "masks": self.maps, "boxes": self.boxes}
-        return of_target[self.target](images)
+        if self.target == "labels":
+            return self.probabilities(images)
+        return self.maps(images) if self.target == "masks" else self.boxes(images)
 
     def probabilities(self, images: Images) -> np.ndarray:
         """(N, C) float32 of grey images, (N, H, W) uint8 or a list of (H, W).

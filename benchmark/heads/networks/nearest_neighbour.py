@@ -36,12 +36,12 @@ class NearestNeighbour(Head):
     def learn_at_once(self, outputs: Tensor, targets: Targets) -> None:
         self.kept, self.kept_labels = outputs, targets.true_labels
 
-    def _load_from_state_dict(self, state_dict, prefix, *given) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs):
         """A state brings as many images as were kept."""
         for name in ("kept", "kept_labels"):
             if (stored := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_empty(stored.shape))
-        super()._load_from_state_dict(state_dict, prefix, *given)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def vote(self, embeddings: Tensor) -> Tensor:
         """(B, C) of (B, D) embeddings of length 1. Of equally near images the earlier in the training split may stand for the later."""
