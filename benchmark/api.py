@@ -26,7 +26,6 @@ from benchmark.rate_search import is_out
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
-from benchmark.stored_results import believable, beside, nothing_in, together
 from benchmark.submission import shown as submitted
 from benchmark.submission.trust import PUBLIC, Trust
 from benchmark.tracking.spool import behind
@@ -209,6 +208,7 @@ def write_report(
     """
     from benchmark.report import gallery, resampling, subgroups, unchanged
     from benchmark.report.site import REPORT, write_site
+    from benchmark.stored_results import beside, nothing_in, together
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
@@ -259,6 +259,7 @@ def draw_local_pictures(out: Path | Sequence[Path]) -> Path:
         The page of a folder of its own in the first output folder, for nobody else's eyes. Datasets that forbid more stay out of it.
     """
     from benchmark.report import gallery, local_pictures
+    from benchmark.stored_results import together
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     records, _, of = together([Shelf(each) for each in outs])
@@ -280,6 +281,7 @@ def reproduce(paper: str, out: Path | None = None, table: str | None = None, met
     """
     from benchmark.report import reproduce as reproducing
     from benchmark.report import resampling
+    from benchmark.stored_results import believable
 
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper, table=table, method=method)
