@@ -28,7 +28,6 @@ from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
 from benchmark.submission import shown as submitted
 from benchmark.submission.trust import PUBLIC, Trust
-from benchmark.submission.verified import STATISTICS
 from benchmark.tracking.spool import behind
 
 if TYPE_CHECKING:
@@ -209,6 +208,7 @@ def write_report(
     """
     from benchmark.report import gallery, resampling, subgroups, unchanged
     from benchmark.report.site import REPORT, write_site
+    from benchmark.stored_results import beside, nothing_in, together
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
@@ -219,13 +219,12 @@ def write_report(
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
     with no_garbage():
-        records, refused, of = _together(shelves)
-        trust, below = _beside(records, refused, of, sent, least)
+        records, refused, of = together(shelves)
+        trust, below = beside(records, refused, of, sent, least)
         refused += left_out
         where = {key: shelf.out for key, shelf in of.items()}
         if not records and not refused:
-            named = " and ".join(map(str, outs))
-            raise UsageError(f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some.")
+            raise UsageError(nothing_in(outs))
         with tempfile.TemporaryDirectory() as folder:
             while True:
                 try:
@@ -260,9 +259,10 @@ def draw_local_pictures(out: Path | Sequence[Path]) -> Path:
         The page of a folder of its own in the first output folder, for nobody else's eyes. Datasets that forbid more stay out of it.
     """
     from benchmark.report import gallery, local_pictures
+    from benchmark.stored_results import together
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
-    records, _, of = _together([Shelf(each) for each in outs])
+    records, _, of = together([Shelf(each) for each in outs])
     withheld = [record for record in records if gallery.refusal(record) and not gallery.refusal_here(record)]
     with tempfile.TemporaryDirectory() as folder:
         where = {key: shelf.out for key, shelf in of.items()}
@@ -281,71 +281,15 @@ def reproduce(paper: str, out: Path | None = None, table: str | None = None, met
     """
     from benchmark.report import reproduce as reproducing
     from benchmark.report import resampling
+    from benchmark.stored_results import believable
 
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper, table=table, method=method)
-    records, damaged = _believable(Shelf(out))
+    records, damaged = believable(Shelf(out))
     resampled = functools.partial(resampling.of_record, out=out)
     found = reproducing.reproduce(paper, records, resampled=resampled, table=table, method=method)
     not_believed = reproducing.refusals((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)
     return replace(found, refused=(*found.refused, *not_believed))
-
-
-def _believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:
-    """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
-    from benchmark.kinds.kit.stored import STATISTICS_FILES
-
-    return shelf.believable(STATISTICS_FILES, STATISTICS)
-
-
-def _together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
-    """What several folders hold: records by key, what is not believed, and the folder of each record.
-
-    Raises:
-        UsageError: one job has other results in two of them.
-    """
-    found: dict[str, Record] = {}
-    of: dict[str, Shelf] = {}
-    refused: list[Refused] = []
-    for shelf in shelves:
-        records, damaged = _believable(shelf)
-        refused += damaged
-        for record in records:
-            known = found.get(record.key)
-            if known is not None and (known.status, record.status) == ("ok", "ok") and known.metrics != record.metrics:
-                labels = record.job.labels
-                raise UsageError(
-                    f"{of[record.key].out} and {shelf.out} hold different results of one job ({record.key}: {labels.task}, "
-                    f"{labels.backbone}, run {labels.run_number}). One of them is not what this job gives: report them apart, and compute "
-                    "it anew."
-                )
-            if known is None or (known.status == "failed" and record.status == "ok"):
-                found[record.key], of[record.key] = record, shelf
-    return sorted(found.values(), key=lambda record: record.key), [one for one in refused if one.key not in found], of
-
-
-def _beside(
-    records: list[Record], refused: list[Refused], of: dict[str, Shelf], sent: Sequence[submitted.Submission], least: Trust
-) -> tuple[dict[str, Trust], int]:
-    """Adds what was submitted to what is one's own; a result that is one's own, or was submitted before, counts once.
-
-    Returns:
-        The level of each record that was added, and how many were not for their level.
-    """
-    trust: dict[str, Trust] = {}
-    below = 0
-    for one in sent:
-        theirs, not_believed = one.believable()
-        refused += not_believed
-        for record in theirs:
-            level = one.trust_of(record)
-            if not level.at_least(least):
-                below += 1
-            elif record.key not in of:
-                records.append(record)
-                of[record.key], trust[record.key] = one.shelf, level
-    records.sort(key=lambda record: record.key)
-    return trust, below
 
 
 def _tracker(planned: Planned):

@@ -233,7 +233,8 @@ def _task_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepared, 
             yield from (job.model_copy(update={"depends_on": waits_for}) for job in beyond)
             waits_for += tuple(job.key for job in beyond)
     fixed = None if searched else (grid[0] if grid else one.recipe.learning_rate)
-    for run in range(settings.runs if settings.runs is not None else task.runs):
+    draws = backbone.ref.digest is None or kinds.draws_anew(task.head, task.fraction, switches)
+    for run in range((settings.runs if settings.runs is not None else task.runs) if draws else 1):
         final = _job(one, backbone, prepared, refs, one.recipe if searched else one.alone, Role.FINAL, fixed, run)
         yield final.model_copy(update={"depends_on": waits_for}) if waits_for else final
 
@@ -250,7 +251,8 @@ def _untrained_jobs(one: _PreparedTask, backbone: NamedBackbone, prepared: Prepa
 
 
 def _recipe(task: TaskCard, protocol: Protocol, settings: Settings) -> Recipe:
-    grid = protocol.grid_of(task.head, task.encoder)
+    facts = registry.head(task.head)
+    grid = () if facts.at_once else protocol.grid_of(task.head, task.encoder)
     recipe = task.recipe.model_copy(update={"grid": grid}) if grid else task.recipe
     if settings.profile == "full":
         return recipe

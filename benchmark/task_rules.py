@@ -60,7 +60,8 @@ def track_of(task: TaskCard | Experiment) -> Track:
         return "text"
     if task.encoder is EncoderMode.FINETUNE:
         return "fine-tuned"
-    return "linear-frozen" if registry.head(task.head).reads in ("deepest", "pooled") else "head-frozen"
+    facts = registry.head(task.head)
+    return "linear-frozen" if facts.linear and facts.reads in ("deepest", "pooled") else "head-frozen"
 
 
 def task_faults(
@@ -215,12 +216,24 @@ def _of_training(task: TaskCard) -> list[str]:
             found.append(f"`recipe.{key}` is {value}; at least {low}.")
     if not 0 < recipe.validation_subset <= 1:
         found.append(f"`recipe.validation_subset` is {recipe.validation_subset:g}; a share above 0 and up to 1 is expected.")
+    if registry.head(task.head).at_once:
+        found += _of_one_pass(task)
     found += [f"`recipe` learns at a rate of {rate:g}; a rate is above 0." for rate in _rates(recipe) if not rate > 0]
     if len(set(recipe.grid)) < len(recipe.grid):
         found.append(f"`recipe.grid` has {_repeated(recipe.grid):g} twice.")
     kind = kinds.find(registry.head(task.head).target, trains=True)
     if recipe.augmentation is not None and not kind.moves_with_images:
         found.append(f"`recipe.augmentation` moves images and masks; {kind.target} would stay where they were.")
+    return found
+
+
+def _of_one_pass(task: TaskCard) -> list[str]:
+    """What a head that keeps its examples asks of its card: others would be promised what never happens."""
+    found = []
+    if task.encoder is not EncoderMode.FROZEN:
+        found.append(f"`encoder` is {task.encoder}, and the head {task.head} keeps examples of a frozen one.")
+    if task.recipe.grid:
+        found.append(f"`recipe.grid` has learning rates, and the head {task.head} has none.")
     return found
 
 

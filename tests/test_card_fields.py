@@ -56,7 +56,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
         "execute/memory.py": {"facts"},
         "heads/networks/pyramid.py": {"facts"},
         "grid.py": {"facts"},
-        "task_rules.py": {"rule"},
+        "task_rules.py": {"rule", "facts"},
     },
     "LineupCard": {"panels.py": {"lineup"}, "cli/": {"card"}},
     "PanelCard": {ANYWHERE: {"panel", "card"}},

@@ -216,6 +216,17 @@ def test_a_dry_run_says_what_waits_for_what(lobe, corpora: Path, tmp_path: Path)
     assert (code, f"{len(rows)} jobs, 0 stored, {len(rows)} to compute." in text) == (0, True)
 
 
+def test_a_dry_run_prints_a_line_per_task_with_a_total_and_every_job_on_demand(lobe, corpora: Path, tmp_path: Path):
+    given = ("run", "-b", "torchvision:resnet18", "-b", "torchvision:resnet34", "-t", LINEAR, "-t", "rsna-linear-frozen-10")
+    given = (*given, "--data", corpora, "--out", tmp_path, "--dry-run")
+    lines = [line.split() for line in lobe(*given)[1].splitlines()]
+    of_tasks = [line for line in lines if line[:1] in ([LINEAR], ["rsna-linear-frozen-10"])]
+    assert [line[-5:] for line in of_tasks] == [["2", "8", "10", "18", "18"]] * 2  # backbones, searches, runs, jobs, to compute
+    assert [line for line in lines if line[:2] == ["total", "of"]] == [["total", "of", "2", "tasks", "2", "16", "20", "36", "36"]]
+    code, every, _ = lobe(*given, "-v")
+    assert (code, sum(line.startswith("rsna-linear-frozen-10") for line in every.splitlines())) == (0, 36)
+
+
 def test_a_paper_goes_through_the_pager_of_a_terminal_and_straight_into_a_file(lobe, monkeypatch):
     command, paged = ("reproduce", "g2d", "--table", "Table 2a"), []
     monkeypatch.setenv("LESS", "")
@@ -229,7 +240,7 @@ def test_a_paper_goes_through_the_pager_of_a_terminal_and_straight_into_a_file(l
 
 
 @pytest.mark.parametrize(
-    "verb", [(), ("run",), ("data",), ("list",), ("score",), ("report",), ("panel",), ("clean",), ("doctor",), ("demo",)]
+    "verb", [(), ("run",), ("results",), ("data",), ("list",), ("score",), ("report",), ("panel",), ("clean",), ("doctor",), ("demo",)]
 )
 def test_help_of_every_verb(lobe, verb):
     code, text, err = lobe(*verb, "--help")

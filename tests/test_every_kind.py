@@ -24,6 +24,8 @@ KINDS = {
     "yolov3_mgca": "rsna-yolov3-frozen-1-mgca",
     "classifier": "rsna-labels-linear-frozen-1-gloria",
     "softmax_classifier": "covidx-linear-frozen-1-mgca",
+    "nearest_neighbour": "rsna-labels-nearest-neighbour-frozen-10-lobe",
+    "attentive": "rsna-labels-attentive-frozen-10-lobe",
     "zero_shot": "rsna-labels-zero-shot-g2d",
     "retrieval": "open-i-retrieval-lobe",
     "grounding": "ms-cxr-grounding-lobe",

@@ -270,6 +270,7 @@ def test_table_of_changes_names_every_kind_of_change() -> None:
         "a protocol",
         "a reference panel",
         "how jobs are placed",
+        "what Python users see",
         "what the leaderboard looks like",
     }
 

@@ -26,6 +26,8 @@ class HeadFacts(Card):
         library_bytes: memory of libraries that its code imports, beside those of every process.
         reads: levels of a frozen encoder that it reads: its deepest one, its pooled embedding, every one above stride 1, or these strides.
             None = not said: its features are computed when its own jobs start, and not with those of other heads.
+        linear: False of a head that is more than one linear layer on the one level that it reads (`task_rules.track_of`).
+        at_once: keeps its training examples in one pass instead of taking steps: no learning rate, no epochs, and nothing that it draws.
         later_switches: those of `Switches.came_later` that it reads. Jobs of other heads keep such a switch at its default.
     """
 
@@ -38,6 +40,8 @@ class HeadFacts(Card):
     memory_bytes: int = 2 * 2**30
     library_bytes: int = 0
     reads: Literal["deepest", "pooled", "every"] | tuple[int, ...] | None = None
+    linear: bool = True
+    at_once: bool = False
     later_switches: frozenset[str] = frozenset()
 
 

@@ -25,6 +25,7 @@ _TYPER_INTERRUPTED = 130  # the exit code into which Typer turns a KeyboardInter
 _ORDER = (
     "demo",
     "run",
+    "results",
     "report",
     "reproduce",
     "panel",

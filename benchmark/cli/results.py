@@ -1,4 +1,4 @@
-"""What is made of results: `lobe report`, `lobe reproduce`, `lobe score`, `lobe export`, `lobe convert`."""
+"""What is made of results: `lobe results`, `lobe report`, `lobe reproduce`, `lobe score`, `lobe export`, `lobe convert`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,41 @@ from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, SubmissionsOption, one_of
 from benchmark.cli.show import err, out, paged, plain, print_json, progress_bar, show_rows
+
+
+@app.command("results")
+def show_results(
+    out_folders: Annotated[
+        list[Path], typer.Option("--out", help="Output folder; several are read together, a result in more than one counts once.")
+    ] = [Path("lobe-out")],  # noqa: B006
+    task: Annotated[list[str], typer.Option("--task", "-t", help="Only tasks whose name holds this; * and ? as in a shell.")] = [],  # noqa: B006
+    backbone: Annotated[list[str], typer.Option("--backbone", "-b", help="Only backbones whose name holds this.")] = [],  # noqa: B006
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write the rows here, unrounded, with their keys.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints the table of stored results of one output folder or several; computes and writes nothing else."""
+    from benchmark import stored_results
+    from benchmark.files import write_atomically
+    from benchmark.report import tables
+
+    stored = stored_results.read(out_folders)
+    rows = stored_results.narrowed(stored.rows(), task, backbone)
+    for refused in stored.refused:
+        err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
+    if csv_file is not None:
+        csv_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(csv_file, tables.to_csv(rows).encode())
+    if as_json:
+        print_json(tables.to_dicts(rows))
+    else:
+        folders = " and ".join(map(str, dict.fromkeys(out_folders)))
+        with paged() as console:
+            console.print(tables.to_rich(rows))
+            console.print(plain(f"{len(rows):,} rows of {len(stored.records):,} records in {folders}. {tables.INTERVAL}"))
+        if csv_file is not None:
+            out.print(f"Rows: {plain(str(csv_file))}", soft_wrap=True)
+    if stored.refused:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,6 +23,15 @@ from benchmark.cli.options import (
     one_of,
 )
 from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows
+
+# Column of a dry run's table -> states of the jobs that it counts.
+STATES = {
+    "stored": ("ok",),
+    "failed": ("failed",),
+    "to compute": ("to compute",),
+    "to take over": ("to take over",),
+    "not hashed": ("not known before hashing",),
+}
 
 
 @app.command()
@@ -70,8 +80,10 @@ def run(
     ] = False,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of jobs whose process was lost.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", help="Hand it to the cluster at --address and return; see lobe status.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the jobs and what they wait for; compute nothing.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List the files that travel to a cluster.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, by task, with -v by job; compute nothing.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List the jobs of a dry run, the files that travel to a cluster.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluates backbones. Running the same command again resumes; when all is done it prints the finished table."""
@@ -109,8 +121,7 @@ def run(
         return
     if dry_run:
         planned = plan_jobs(request, hashing=False)
-        rows = [_job_row(job, planned) for job in planned.jobs]
-        show_rows(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
+        _show_plan(planned, as_json, every_job=verbose or as_json)
         end_dry_run(planned, as_json)
     run_and_show(request, as_json, f"lobe report --out {plain(str(out_folder))}")
 
@@ -146,6 +157,43 @@ def run_and_show(request, as_json: bool, next_step: str) -> None:
     _show_evaluation(evaluation, as_json, next_step)
     if evaluation.failures or evaluation.planned.problems:
         raise typer.Exit(1)
+
+
+def _show_plan(planned, as_json: bool, *, every_job: bool) -> None:
+    rows = [_job_row(job, planned) for job in planned.jobs]
+    if every_job:
+        show_rows(rows, as_json, ("task", "split", "backbone", "role", "run", "learning_rate", "waits_for", "state", "key"))
+        return
+    lines = tasks_of(rows)
+    states = tuple(state for state in STATES if any(line[state] for line in lines))
+    show_rows(lines, False, ("task", "split", "backbones", "searches", "runs", "jobs", *states))
+    out.print("Every job, with its key: the same command with -v.")
+
+
+def tasks_of(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each task and split of a plan in the order of its jobs, and at the end their total.
+
+    Args:
+        jobs: of `--json`: a dictionary a job, with its `task`, `split`, `backbone`, `role`, `state` and `custom`.
+    """
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for job in jobs:
+        grouped.setdefault((job["task"], job["split"]), []).append(job)
+    lines = [{"task": task, "split": split, **_counted(mine)} for (task, split), mine in grouped.items()]
+    return lines if len(lines) < 2 else [*lines, {"task": f"total of {len(lines)} tasks", "split": "", **_counted(jobs)}]
+
+
+def _counted(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    n_searches = sum(job["role"] == "selection" for job in jobs)
+    states = Counter(job["state"] for job in jobs)
+    return {
+        "backbones": len({job["backbone"] for job in jobs}),
+        "searches": n_searches,
+        "runs": len(jobs) - n_searches,
+        "jobs": len(jobs),
+        **{title: sum(states[state] for state in meant) for title, meant in STATES.items()},
+        "custom": list(dict.fromkeys(part for job in jobs for part in job["custom"])),
+    }
 
 
 def _job_row(job, planned) -> dict[str, Any]:

@@ -139,6 +139,17 @@ class Head(nn.Module):
             n_images: of the whole batch, at least 1.
         """
 
+    def learn_at_once(self, outputs: Any, targets: Targets) -> None:
+        """Keeps the outputs of all training images with their truth, instead of taking steps (`HeadFacts.at_once`).
+
+        Args:
+            outputs: of the head in training mode, of every training image, each once.
+
+        Raises:
+            TypeError: the head takes steps.
+        """
+        raise TypeError(f"{type(self).__name__} learns by steps, and its facts say that it keeps its examples at once.")
+
     def loss(self, outputs: Any, targets: Targets) -> Tensor:
         """Scalar float32 (or more) loss of a batch that is there as a whole."""
         return self.loss_of(self.sums(outputs, targets), count_images(outputs))

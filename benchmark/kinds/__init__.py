@@ -10,7 +10,8 @@ import importlib
 import pkgutil
 from functools import cache
 
-from benchmark.cards import Experiment, TaskCard
+from benchmark import registry
+from benchmark.cards import Experiment, Switches, TaskCard
 from benchmark.errors import CardError
 from benchmark.kinds.base import Kind
 
@@ -31,6 +32,15 @@ def known(experiment: Experiment) -> Kind | None:
         return of_experiment(experiment)
     except CardError:
         return None
+
+
+def draws_anew(head: str, fraction: float, switches: Switches) -> bool:
+    """Whether runs of a trained task on fixed weights draw anything anew: a head's weights and order of images, or a share of labels.
+
+    A head that keeps its examples at once draws nothing itself; one that this version does not know is taken to draw.
+    """
+    facts = registry.heads().get(head)
+    return facts is None or not facts.at_once or (fraction < 1 and switches.label_draw == "nested")
 
 
 def find(target: str, *, trains: bool) -> Kind:

@@ -141,12 +141,16 @@ def _gathered(names: tuple, members: list[Entry], variant: str, fullest: int, re
     runs = tuple(
         Run(r.job.labels.run_number, r.key, r.job.experiment.head_seed, r.job.experiment.order_seed, headline_value(r)) for r in finals
     )
-    drawn = job.experiment.words is None or is_random(job.experiment)
-    # Fixed weights on a task that trains nothing are evaluated once, however many runs an untrained network has.
+    drawn = is_random(job.experiment) or (job.experiment.words is None and _draws(job.experiment))
+    # Fixed weights on a task that draws nothing are evaluated once, however many runs an untrained network has.
     n_expected = max(fullest if drawn else 1, len(entries), 1)
     whole = sum(run.value is not None for run in runs) == n_expected
     spread = together([resampled(record) for record in finals]) if whole and (n_expected > 1 or not drawn) else None
     return Gathered(names, members, variant, job, runs, finals, n_expected, drawn, spread, n_with_finding_in(finals))
+
+
+def _draws(experiment: Experiment) -> bool:
+    return kinds.draws_anew(experiment.head, experiment.fraction, experiment.switches)
 
 
 def _no_resamples(record: Record) -> Resampled | None:

@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import benchmark
 from benchmark import planned, registry
 from benchmark.contents import is_recent, stamp_in, stamp_of
 from benchmark.integrity import PREDICTIONS
@@ -30,7 +29,7 @@ def made_of(title: str, shelves: Iterable[Shelf]) -> str | None:
     shelves, now = list(shelves), time.time_ns()
     sha = hashlib.sha256(f"{title}\n{platform.python_version()}\n".encode())
     sha.update("".join(f"{name} {metadata.version(name)}\n" for name in DRAWN_BY).encode())
-    own = [Path(benchmark.__file__).parent, *map(registry.content, CONTENT), *registry.included()]
+    own = [Path(registry.__file__).parent, *map(registry.content, CONTENT), *registry.included()]
     for path, stamp in (found for folder in own for found in _files_below(folder)):
         sha.update(os.fsencode(path) + b"\0" + stamp)
     for shelf in shelves:

@@ -39,19 +39,26 @@ def recipe(what: str, encoder: SealedEncoder, experiment: Experiment, cache: Ima
         cache: of the images; its name stands for dataset, ids, size, intensity and decoders.
         batch: images that pass at once.
     """
-    normalisation = encoder.normalisation
     return {
         "layout": LAYOUT,
         "what": what,
         "dataset": cache.recipe.dataset,
         "images": cache.path.name,
         "backbone": experiment.backbone.model_dump(mode="json"),
+        "precision": experiment.precision,
+        "batch": batch,
+        **of_encoder(encoder),
+    }
+
+
+def of_encoder(encoder: SealedEncoder) -> dict[str, Any]:
+    """The part of it that an encoder decides on its device, whatever the images."""
+    normalisation = encoder.normalisation
+    return {
         "weights": state_digest(encoder.backbone),
         "normalisation": {"mean": list(normalisation.mean), "std": list(normalisation.std)},
         "memory_format": str(encoder.memory_format),
         "code": _code_digest(),
-        "precision": experiment.precision,
-        "batch": batch,
         "machine": _machine(encoder.mean.device),
     }
 

@@ -27,6 +27,7 @@ from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.metrics import spec
 from benchmark.registry import plugin
 from benchmark.training import evaluate, record
+from benchmark.training.at_once import learn_at_once
 from benchmark.training.background import Background
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.compiled import compile_network
@@ -68,19 +69,20 @@ def fit(
     if experiment.words is not None:
         yield from _untrained(job, inputs, options, shared)
         return
-    ready = yield from _ready([job], inputs, options, shared)
+    ready = yield from ready_to_train([job], inputs, options, shared)
     model, data, finetune = ready.models[0], ready.data, experiment.encoder is EncoderMode.FINETUNE
-    if model.most is not None:
+    once = plugin("heads", experiment.head).FACTS.at_once
+    if model.most is not None and not once:
         require_same_result(model, data.train, data.batch_size, finetune, _autocast(experiment))
-    if options.compiled:
+    if options.compiled and not once:
         compile_network(model, data.train, data.batch_size, finetune, _autocast(experiment))
         ready.clock.lap("compiling")
     # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
     torch.manual_seed(experiment.head_seed + parallel.rank())
-    checkpoint = None
-    if options.checkpoints is not None:
+    names, checkpoint = experiment.dataset.classes, None
+    if options.checkpoints is not None and not once:
         checkpoint = Checkpoint(options.checkpoints, job.key, learning_rate, options.checkpoint_every_s)
-    training = Steps(train(model, data, experiment, learning_rate, experiment.dataset.classes, checkpoint))
+    training = Steps(learn_at_once(model, data, experiment) if once else train(model, data, experiment, learning_rate, names, checkpoint))
     for epoch in training:
         yield EpochEnded(job.key, epoch)
     ready.clock.lap("training")
@@ -106,7 +108,7 @@ def fit_together(
         LobeError: data or encoder cannot be used, by any of the jobs.
     """
     began = time.monotonic()
-    ready = yield from _ready(jobs, inputs, options, shared)
+    ready = yield from ready_to_train(jobs, inputs, options, shared)
     preparing = {phase: seconds / len(jobs) for phase, seconds in ready.clock.seconds.items()}
     for run, event in train_together(ready.models, ready.data, [job.experiment for job in jobs], learning_rates):
         job, model = jobs[run], ready.models[run]
@@ -123,7 +125,7 @@ def fit_together(
 
 
 @dataclass
-class _Ready:
+class Ready:
     """What runs of one experiment start from, and what their records need of it; one model per run, on one encoder and bank."""
 
     data: JobData
@@ -138,7 +140,7 @@ class _Ready:
         return self.data.parts
 
 
-def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: SharedWork) -> Generator[Event, None, _Ready]:
+def ready_to_train(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: SharedWork) -> Generator[Event, None, Ready]:
     """Data, encoder, features, and a head for every job; the jobs agree in all but rates and seeds."""
     experiment = jobs[0].experiment
     device, finetune = required_device(experiment.device_type), experiment.encoder is EncoderMode.FINETUNE
@@ -152,7 +154,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
 
     owner = SharedWork() if finetune else shared  # a fine-tuned encoder is no other job's
     encoder = owner.encoder_of(experiment, inputs, device)
-    heads = [_head(job.experiment, encoder, device) for job in jobs]
+    heads = [head_of(job.experiment, encoder, device) for job in jobs]
     passed = owner.passage_of(experiment, heads[0])
     clock.lap("encoder")
     bank, most = None, options.most_at_once(data.batch_size)
@@ -164,7 +166,7 @@ def _ready(jobs: Sequence[Job], inputs: Inputs, options: RunOptions, shared: Sha
     for module in (*heads, encoder):
         parallel.with_global_batchnorm(module)
     _forget_peak_memory(device)
-    return _Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, passed, clock)
+    return Ready(data, digests, [Model(encoder, head, bank, device, most) for head in heads], owner.account, passed, clock)
 
 
 def _tested(
@@ -173,7 +175,7 @@ def _tested(
     options: RunOptions,
     learning_rate: float,
     shared: SharedWork,
-    ready: _Ready,
+    ready: Ready,
     model: Model,
     selected: Selected,
     background: Background | None,
@@ -241,8 +243,7 @@ def _tested(
 
 def _untrained(job: Job, inputs: Inputs, options: RunOptions, shared: SharedWork) -> Iterator[Event]:
     """A job that trains nothing: one pass over the test split, and over validation where a threshold needs it."""
-    experiment, clock = job.experiment, Clock()
-    device = required_device(experiment.device_type)
+    experiment, clock, device = job.experiment, Clock(), required_device(job.experiment.device_type)
     reader, samples, by_name = yield from _decoded([job], load_untrained(experiment, inputs))
     parts = tuple(by_name.values())
     clock.lap("data")
@@ -307,7 +308,8 @@ def _files_of(job: Job, part: Part, result: ScoredSplit, inputs: Inputs) -> dict
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
-def _head(experiment: Experiment, encoder: SealedEncoder, device: torch.device) -> Head:
+def head_of(experiment: Experiment, encoder: SealedEncoder, device: torch.device) -> Head:
+    """The job's head as it is before training."""
     request = HeadRequest(
         channels=encoder.backbone.spec.strides,
         n_classes=len(experiment.dataset.classes),
