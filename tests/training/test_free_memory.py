@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.training import free_memory
-from tests.perf.memory import STATUS
 
+STATUS = Path("/proc/self/status")
 PIECE, N_PIECES, N_BETWEEN = 2**14, 2**12, 2**6  # 64 MiB, too small each for pages of its own
 
 
@@ -37,6 +40,32 @@ def test_much_free_memory_goes_back_and_little_stays(monkeypatch: pytest.MonkeyP
     free_memory.give_back()
     assert resident_bytes() < full - PIECE * N_PIECES / 2
     assert all(piece.all() for piece in left)
+
+
+HELD = """
+import sys
+import numpy as np
+from benchmark.training import free_memory
+
+def resident_bytes():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("RssAnon:"))
+
+if sys.argv[1] == "apart":
+    free_memory.keep_large_apart()
+first = np.ones(30 * 2**20, np.uint8)
+del first  # from here on, glibc keeps what is no larger
+pieces = [np.ones(n * 2**20, np.uint8) for n in (24, 2)]
+full = resident_bytes()
+pieces.pop(0)
+print(full - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(free_memory._glibc() is None or not STATUS.exists(), reason="needs glibc on Linux")
+def test_a_large_piece_goes_back_when_it_is_freed_and_would_stay_otherwise():
+    freed = [int(subprocess.run([sys.executable, "-c", HELD, how], capture_output=True, check=True).stdout) for how in ("apart", "kept")]
+    assert freed[0] > 23 * 2**20
+    assert freed[1] < 2**20
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch):
