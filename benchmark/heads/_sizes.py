@@ -33,6 +33,7 @@ class Tally:
         self.parameters = self.multiplications = 0
         self.kept = sum(channels[stride] * (frame_size // stride) ** 2 for stride in strides)
         self.kept += IMAGE_CHANNELS * frame_size**2 if reads_image else 0
+        self._largest = 0
 
     def layer(self, incoming: int, outgoing: int, side: int, kernel: int = 1) -> int:
         """A convolution with bias that ends in `outgoing` maps of `side` x `side`."""
@@ -48,6 +49,13 @@ class Tally:
         self.kept += 2 * outgoing * side**2
         return outgoing
 
+    def recomputed(self, incoming: int, outgoing: int, side: int, kernel: int = 3) -> int:
+        """As `block`, whose activation is made again for the backward pass (`networks.recomputed`): one of them is there at a time."""
+        self.block(incoming, outgoing, side, kernel)
+        self.kept -= outgoing * side**2
+        self._largest = max(self._largest, outgoing * side**2)
+        return outgoing
+
     def doubled(self, incoming: int, outgoing: int, side: int) -> int:
         """A transposed convolution with bias from maps of half the side; what it makes is kept as part of what it is joined with."""
         self.parameters += (4 * incoming + 1) * outgoing
@@ -61,4 +69,4 @@ class Tally:
 
     @property
     def size(self) -> HeadSize:
-        return HeadSize(self.strides, self.parameters, self.kept, self.reads_image, self.multiplications)
+        return HeadSize(self.strides, self.parameters, self.kept + self._largest, self.reads_image, self.multiplications)

@@ -39,14 +39,15 @@ def build(request: HeadRequest) -> Head:
 def size(channels: Mapping[int, int], n_classes: int, frame_size: int) -> HeadSize:
     """What it holds; arguments as of `HeadRequest`."""
     tally, last = Tally(YOLO_STRIDES, channels, frame_size), 0
+    tally.kept = channels[YOLO_STRIDES[-1]] * (frame_size // YOLO_STRIDES[-1]) ** 2  # the finer levels are copied beside a map
     for stride, width in zip(reversed(YOLO_STRIDES), YOLO_WIDTHS, strict=True):
         side = frame_size // stride
         if last:  # a map of half the side is brought up beside the encoder's
-            last = tally.joined(tally.block(last, width, side // 2, 1) + channels[stride], side)
+            last = tally.joined(tally.recomputed(last, width, side // 2, 1) + channels[stride], side)
         else:
             last = channels[stride]
         for kernel, outgoing in ((1, width), (3, 2 * width), (1, width), (3, 2 * width), (1, width), (3, 2 * width)):
-            last = tally.block(last, outgoing, side, kernel)
+            last = tally.recomputed(last, outgoing, side, kernel)
         tally.layer(last, 3 * (5 + n_classes), side)
         last = width  # the last block belongs to the predictions
     return tally.size

@@ -1,4 +1,4 @@
-"""Threads and algorithms of a process, set before the first operation, so that a job gives the same bits in any executor and worker."""
+"""Threads, algorithms and memory of a process, set before the first operation: a job gives the same bits in any executor and worker."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 import torch
 
 from benchmark.errors import DeviceMissing
+from benchmark.training.free_memory import keep_large_apart
 
 
 def prepare_process(threads: int) -> None:
-    """Sets torch, OpenMP and OpenCV threads and deterministic algorithms.
+    """Sets torch, OpenMP and OpenCV threads, deterministic algorithms, and what becomes of freed memory.
 
     Args:
         threads: CPU threads of the job; part of its key.
@@ -20,6 +21,7 @@ def prepare_process(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    keep_large_apart()
     import cv2
 
     cv2.setNumThreads(threads)

@@ -17,6 +17,7 @@ from benchmark.heads.base import Head
 from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.kinds.kit.untrained import UntrainedKind
+from benchmark.training.free_memory import give_back
 from benchmark.training.model import Model
 
 Autocast = Callable[[], AbstractContextManager]
@@ -40,6 +41,7 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
 
 def predictions(model: Model, part: Part, batch_size: int, autocast: Autocast) -> Iterator[tuple[np.ndarray, Any]]:
     """What the trained model predicts of a part, batch by batch (`kinds.base.Predicted`)."""
+    give_back()
     model.start_evaluation()
     for index, outputs in _outputs(model, part, batch_size, autocast):
         yield index, model.head.predict(outputs)

@@ -19,6 +19,7 @@ from benchmark.errors import TrainingError
 from benchmark.training.checkpoint import Checkpoint, TrainingState, selected_from_plain, selected_to_plain
 from benchmark.training.data import JobData
 from benchmark.training.evaluate import validate
+from benchmark.training.free_memory import give_back
 from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
 
@@ -68,6 +69,7 @@ def train(
     state = TrainingState(model.trained_modules(finetune), {"optimiser": optimiser, "course": run_state, "scaler": precision.scaler}, order)
     saved = None if checkpoint is None else checkpoint.load(state, model.device)
     first = 0 if saved is None else saved["next_epoch"]
+    give_back()
 
     for epoch in range(first, recipe.max_epochs):
         model.start_epoch()

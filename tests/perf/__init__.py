@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,27 +85,32 @@ def grow(
 ) -> GrowthReport:
     """Measures growth and writes `<out>/growth.json`, anew after every step, and the page with its picture.
 
+    Stopped and started again with the same options on the same commits, it goes on where it was: caches and what is done lie in
+    `<out>/growth-work` until all is measured.
+
     Args:
         asked: options of the command line by name (`--against`, `--sizes`, `--records`, `--lists`); others keep their default.
-        folder: where data is made, left there for the next bench; None makes it in a temporary folder.
+        folder: where data is made, left there for the next bench; None makes it in `<out>/growth-data` and removes it.
         show: told how many of the expected seconds have gone.
 
     Raises:
         UsageError: an option makes no sense, or there is no such commit.
     """
-    from tests.perf import growth, growth_page
+    from tests.perf import growth, growth_page, growth_sizes
 
-    sizes, against = growth.chosen(asked, quick=quick)
+    sizes, against = growth_sizes.chosen(asked, quick=quick)
     command = " ".join(["lobe bench growth", *(["--quick"] if quick else []), *(f"{option} {value}" for option, value in asked.items())])
     out.mkdir(parents=True, exist_ok=True)
 
     def keep(report: GrowthReport) -> None:
         write_atomically(out / "growth.json", report.model_dump_json(indent=1).encode())
 
-    with tempfile.TemporaryDirectory(prefix="lobe-growth-") as work:
-        data = Path(work) / "data" if folder is None else folder.resolve()
-        report = growth.run(sizes, data, Path(work), quick=quick, against=against, command=command, show=show, keep=keep)
+    work, made = (out.resolve() / name for name in ("growth-work", "growth-data"))
+    data = made if folder is None else folder.resolve()
+    report = growth.run(sizes, data, work, quick=quick, against=against, command=command, show=show, keep=keep)
     keep(report)
+    for done in (work, made):
+        shutil.rmtree(done, ignore_errors=True)
     if page is not None:
         growth_page.write_page(report, page)
     return report

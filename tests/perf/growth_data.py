@@ -17,11 +17,16 @@ IMAGES_A_LIMIT = 1.9  # of RSNA for each training image: 60 % of 6,080 fill a li
 WORTH_A_POOL = 100  # fewer images are drawn before a second process is there
 
 
+def is_made(folder: Path, limit: int) -> bool:
+    """Whether `rsna` finds its corpus there."""
+    return (folder / f"rsna-{limit}" / registry.dataset("rsna").folder).exists()
+
+
 def rsna(folder: Path, limit: int, progress: Callable[[int, int], None] | None = None) -> Path:
     """The root that holds an RSNA corpus for one `--limit`, made when it is not there."""
     root = folder / f"rsna-{limit}"
     where = root / registry.dataset("rsna").folder
-    if not where.exists():
+    if not is_made(folder, limit):
         plan = CorpusPlan(dataset="rsna", n_patients=math.ceil(IMAGES_A_LIMIT * limit), seed=1, images_per_patient=(1, 1))
         write_corpus(plan, where, progress, workers=usable_cores() if limit >= WORTH_A_POOL else 1)
     return root

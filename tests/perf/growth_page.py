@@ -27,9 +27,10 @@ HOW = """\
   `lobe report`, the same again, and `lobe run` of all its jobs again.
 - **Lists.** `lobe run --dry-run` of a task on a release with so many frontal images of MIMIC-CXR-JPG, all names of one picture.
 
-A report again, a run again and a plan are timed three times where the first takes 20 s or less, and the median counts. Every step is a
-process of its own. Data is generated once for both commits, outside the clock; caches and results are each commit's own, and sides take
-turns. An exponent is the slope of log(cost) over log(size) by least squares: 1 where cost is proportional, less where part of it is fixed;
+On the present commit, a report again, a run again and a plan are timed three times where the first takes 20 s or less, and the median
+counts; the larger stores are measured there alone. Every step is a process of its own. Data is generated once for both commits, outside
+the clock; caches and results are each commit's own, and sides take turns. A bench that was stopped goes on with the step that it was at.
+An exponent is the slope of log(cost) over log(size) by least squares: 1 where cost is proportional, less where part of it is fixed;
 beside it that of the last step alone, and the larger of the two is held to the target."""
 
 
@@ -56,7 +57,8 @@ def markdown(report: GrowthReport | None, plot: str | None = PLOT) -> str:
         return "\n".join([*lines, "", "## How it is measured", "", HOW, ""])
     sizes = ", ".join(f"{name} {value}" for name, value in report.sizes.items())
     about = ", ".join(f"{name} {value}" for name, value in report.machine.items())
-    lines += [f"`{report.command}`, {sizes}. Took {report.seconds / 60:.0f} min. Measured {report.finished_at} on:", f"{about}.", ""]
+    took = f"{report.seconds / 60:.0f} min" + (f" in {report.sittings} sittings" if report.sittings > 1 else "")
+    lines += [f"`{report.command}`, {sizes}. Took {took}. Measured {report.finished_at} on:", f"{about}.", ""]
     lines += ["## Targets", "", *_rows(("what", *(_name(side) for side in report.sides), "target", "verdict"), _reach(report)), ""]
     lines += [same_numbers(report), "", "## What was not reached", "", *not_reached(report), ""]
     lines += ["## How cost grows", "", *([f"![Cost over size, on two logarithmic axes]({plot})", ""] if plot else []), *_growths(report)]

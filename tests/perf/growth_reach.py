@@ -57,6 +57,8 @@ class GrowthReport(BaseModel):
         sizes: asked for, by name.
         difference: the largest between metrics of the two sides' runs; None where none could be compared.
         compared: how many metrics were.
+        seconds: of all sittings.
+        sittings: how often the bench was started, each but the last having been stopped.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +72,7 @@ class GrowthReport(BaseModel):
     difference: float | None
     compared: int
     seconds: float
+    sittings: int = 1
     machine: dict[str, str]
     finished_at: str
 

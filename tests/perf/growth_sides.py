@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,24 +92,33 @@ class Side:
         return {**kept, **QUIET, "PYTHONPATH": str(self.root), "LOBE_SPOOL": str(self.work / "spool")}
 
 
-def unpack(revision: str, folder: Path, repository: Path = ROOT) -> tuple[str, Path]:
-    """Unpacks a commit of the repository into `folder`. Returns its short name and where it lies.
+def named(revision: str, repository: Path = ROOT) -> str:
+    """The short name of a commit of the repository.
 
     Raises:
         UsageError: there is no such commit here, or no repository.
     """
-    git = ["git", "-C", str(repository)]
-    named = subprocess.run([*git, "rev-parse", "--short", "--verify", "--quiet", f"{revision}^{{commit}}"], capture_output=True, text=True)
-    commit = named.stdout.strip()
-    if named.returncode or not commit:
+    git = ["git", "-C", str(repository), "rev-parse", "--short", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    found = subprocess.run(git, capture_output=True, text=True)
+    commit = found.stdout.strip()
+    if found.returncode or not commit:
         raise UsageError(
             f"--against {revision}: this checkout knows no such commit. Name one that `git log` shows, or fetch it first: "
             "growth is measured against a commit before."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    packed, root = folder / f"{commit}.zip", folder / commit
-    subprocess.run([*git, "archive", "--format=zip", f"--output={packed}", commit], check=True)
+    return commit
+
+
+def unpack(commit: str, root: Path, repository: Path = ROOT) -> None:
+    """Unpacks a commit of the repository as the folder `root`, unless it is there."""
+    if root.exists():
+        return
+    unpacking = root.with_name(f".{root.name}")
+    shutil.rmtree(unpacking, ignore_errors=True)
+    unpacking.mkdir(parents=True)
+    packed = unpacking / "commit.zip"
+    subprocess.run(["git", "-C", str(repository), "archive", "--format=zip", f"--output={packed}", commit], check=True)
     with zipfile.ZipFile(packed) as archive:
-        archive.extractall(root)
+        archive.extractall(unpacking)
     packed.unlink()
-    return commit, root
+    unpacking.rename(root)

@@ -6,16 +6,17 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from benchmark.errors import EnvironmentProblem, UsageError
 from tests import perf as bench
-from tests.perf import growth, growth_child, growth_page
+from tests.perf import growth, growth_child, growth_data, growth_page, growth_sizes, growth_steps
+from tests.perf.growth_progress import Asked, Progress, enter
 from tests.perf.growth_reach import SERIES, TARGETS, GrowthReport, Measured, Point, exponent, verdict
 from tests.perf.growth_reach import growth as growth_of
-from tests.perf.growth_sides import Side, StepFailed, unpack
+from tests.perf.growth_sides import Side, StepFailed, named, unpack
 
 pytestmark = pytest.mark.long(15)
 
@@ -214,12 +215,14 @@ def test_a_commit_is_unpacked_beside_the_checkout(tmp_path: Path):
         (repository / "file").write_text(f"{number}")
         subprocess.run([*git, "add", "file"], check=True)
         subprocess.run([*git, "commit", "-qm", f"{number}"], check=True)
-    commit, root = unpack("HEAD~1", tmp_path / "beside", repository)
+    root = tmp_path / "beside" / "commit"
+    unpack(named("HEAD~1", repository), root, repository)
     assert (root / "file").read_text() == "1"
     assert (repository / "file").read_text() == "2"
-    assert root.name == commit
+    unpack(named("HEAD", repository), root, repository)
+    assert (root / "file").read_text() == "1"  # it is there
     with pytest.raises(UsageError, match="--against nonsense"):
-        unpack("nonsense", tmp_path / "beside", repository)
+        named("nonsense", repository)
 
 
 # ------------------------------------------------------------------------------------------------------------------ miniature
@@ -228,32 +231,44 @@ def test_a_commit_is_unpacked_beside_the_checkout(tmp_path: Path):
 class Here(Side):
     """A side that works in this process: its times and its memory mean nothing."""
 
+    called: ClassVar[list[str]] = []
+
     def call(self, what: str, given: Mapping[str, Any], tick: Callable[[], None]) -> dict[str, Any]:
         tick()
+        self.called.append(what)
         return {**growth_child.WORK[what](given), "seconds": 1.0, "peak_bytes": 1}
 
 
-MINIATURE = growth.Sizes((8,), (10, 20), (50, 100), {"linear": 2, "yolov3": 1}, {"linear": 2, "yolov3": 1}, boxes=20, boxes_of_a_record=3)
+MINIATURE = growth_sizes.Sizes(
+    (8,), (10, 20), (50, 100), {"linear": 2, "yolov3": 1}, {"linear": 2, "yolov3": 1}, boxes=20, boxes_of_a_record=3
+)
+
+
+def asked(sides: list[Side], commit: str | None = None) -> Asked:
+    commits = tuple(commit or side.commit for side in sides)
+    return Asked(quick=True, commits=commits, sizes={"--limit": "8"}, data="data", machine={"processor": "abacus"})
 
 
 def in_this_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("LOBE_SPOOL", str(folder / "spool"))
     monkeypatch.setattr(growth_child, "REPEATS", 1)
-    monkeypatch.setattr(growth, "REPEATS", 1)
-    return Here("now", "new1234", folder, folder / "now")
+    monkeypatch.setattr(growth_steps, "REPEATS", 1)
+    Here.called.clear()
+    return Here("now", "new1234", folder, folder / "work" / "now")
 
 
 @pytest.mark.usefixtures("small_frames")
 def test_a_task_its_records_and_a_list_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    here, data = in_this_process(tmp_path, monkeypatch), tmp_path / "data"
-    whole = growth._Bench.steps
+    here, whole = in_this_process(tmp_path, monkeypatch), growth_steps.Bench.steps
 
-    def some(self: growth._Bench):
-        yield from (step for step in whole(self) if not step.name.endswith((growth.BUDGET, "in memory", "together")))
+    def some(self: growth_steps.Bench):
+        yield from (step for step in whole(self) if not step.name.endswith((growth_steps.BUDGET, "in memory", "together")))
 
-    monkeypatch.setattr(growth._Bench, "steps", some)
-    (side,) = growth.measure([here], replace(MINIATURE, records=(10,), lists=(50,)), data, quick=True).sides
+    monkeypatch.setattr(growth_steps.Bench, "steps", some)
+    sizes = replace(MINIATURE, records=(10,), lists=(50,))
+    progress = enter(tmp_path / "work", asked([here]))
+    (side,) = growth.measure([here], sizes, tmp_path / "data", quick=True, progress=progress, work=tmp_path / "work").sides
     capsys.readouterr()
     assert side.failures == {}
     assert {name.partition("_")[0] for name in SERIES.keys() - side.series.keys()} == {"budget", "floor", "pass"}
@@ -264,13 +279,43 @@ def test_a_task_its_records_and_a_list_in_a_miniature(tmp_path: Path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_frames")
-def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    here, data = in_this_process(tmp_path, monkeypatch), tmp_path / "data"
-    monkeypatch.setattr(growth, "N_TOGETHER", 1)
-    monkeypatch.setattr(growth, "TOGETHER", (growth.YOLO, growth.LINEAR))
+def test_every_step_in_a_miniature_of_two_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(growth_steps, "N_TOGETHER", 1)
+    monkeypatch.setattr(growth_steps, "TOGETHER", (growth_steps.YOLO, growth_steps.LINEAR))
     shown: list[tuple[int, int]] = []
     kept: list[GrowthReport] = []
-    found = growth.measure([here], MINIATURE, data, quick=True, show=lambda done, total: shown.append((done, total)), keep=kept.append)
+    sides, called = [in_this_process(tmp_path, monkeypatch)], Here.called
+
+    def sitting(keep: Callable[[GrowthReport], None]) -> GrowthReport:
+        progress = enter(tmp_path / "work", asked(sides))
+        return growth.measure(
+            sides,
+            MINIATURE,
+            tmp_path / "data",
+            quick=True,
+            show=lambda done, total: shown.append((done, total)),
+            keep=keep,
+            progress=progress,
+            work=tmp_path / "work",
+        )
+
+    def stop_after_the_budget(report: GrowthReport) -> None:
+        kept.append(report)
+        if "budget_memory" in report.sides[0].series:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sitting(stop_after_the_budget)
+    before = list(called)
+    shown.clear()
+    # The step that would have been next was begun: what it left must not help it.
+    left = tmp_path / "work" / "now" / "together-8"
+    left.mkdir()
+    found = sitting(kept.append)
+    assert before == ["command"] * 3
+    assert called[3:].count("floor") == called.count("floor") == 1
+    assert called.count("command") == 3 + 2 + 2 * (1 + 1 + 1) + 2
+    assert (found.sittings, found.seconds >= kept[2].seconds) == (2, True)
     (side,) = found.sides
     assert side.failures == {}
     assert side.series.keys() == SERIES.keys()
@@ -288,10 +333,19 @@ def test_every_step_in_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     capsys.readouterr()
 
 
+def test_a_bench_of_other_commits_begins_anew(tmp_path: Path):
+    sides = [Side("now", "new1234", tmp_path, tmp_path / "work" / "now")]
+    enter(tmp_path / "work", asked(sides)).model_copy(update={"done": ("everything",), "seconds": 9.0}).keep(tmp_path / "work")
+    again = enter(tmp_path / "work", asked(sides))
+    assert (again.done, again.seconds, again.sittings) == (("everything",), 9.0, 2)
+    assert enter(tmp_path / "work", asked(sides, "new1235")) == Progress(asked=asked(sides, "new1235"), sittings=1)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_a_step_that_fails_leaves_its_rows_empty_and_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(growth.growth_data, "rsna", lambda folder, limit, progress: folder)
-    monkeypatch.setattr(growth.growth_data, "mimic_list", lambda folder, n_images: folder)
-    monkeypatch.setattr(growth._Bench, "_weights", lambda self: "none")
+    monkeypatch.setattr(growth_data, "rsna", lambda folder, limit, progress: folder)
+    monkeypatch.setattr(growth_data, "mimic_list", lambda folder, n_images: folder)
+    monkeypatch.setattr(growth_steps.Bench, "_weights", lambda self: "none")
 
     class Failing(Side):
         def call(self, what: str, given: Mapping[str, Any], tick: Callable[[], None]) -> dict[str, Any]:
@@ -336,7 +390,7 @@ def test_options_of_growth_are_refused_elsewhere(lobe, tmp_path: Path):
 def test_the_command_writes_report_page_and_table(lobe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: dict[str, Any] = {}
 
-    def measured(sides: list[Side], sizes: growth.Sizes, folder: Path, *, command: str, keep: Callable, **more: Any) -> GrowthReport:
+    def measured(sides: list[Side], sizes: growth_sizes.Sizes, folder: Path, *, command: str, keep: Callable, **more: Any) -> GrowthReport:
         asked.update(sides=[side.name for side in sides], sizes=sizes, folder=folder, command=command)
         keep(report(before=False))
         return report(before=False, yolo_features_s={3200: 4.0})
@@ -347,7 +401,7 @@ def test_the_command_writes_report_page_and_table(lobe, tmp_path: Path, monkeypa
     assert code == 0
     assert "not reached" in printed
     assert (asked["sides"], asked["folder"]) == (["now"], made)
-    assert (asked["sizes"].images, asked["sizes"].records) == ((16, 64), growth.FULL.records)
+    assert (asked["sizes"].images, asked["sizes"].records) == ((16, 64), growth_sizes.FULL.records)
     assert asked["command"] == "lobe bench growth --against none --sizes 16,64"
     assert GrowthReport.model_validate_json((tmp_path / "growth.json").read_bytes()).sides[0].at("yolo_features_s", 3200) is not None
     assert "not reached" in page.read_text()

@@ -21,6 +21,7 @@ from benchmark.heads._sizes import YOLO_WIDTHS as WIDTHS
 from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
 from benchmark.heads.networks import mmcv_ops
 from benchmark.heads.networks.parts_only import parts_only
+from benchmark.heads.networks.recomputed import convolved, keep_less
 from benchmark.heads.networks.yolov3_targets import LossAtExtremes, assign, scale_loss, scale_sums
 
 mmcv_ops.install()  # before mmcv and mmdet look for operators
@@ -101,6 +102,7 @@ class YoloV3(Head):
             for anchors, stride in zip(self.bbox_head.prior_generator.num_base_priors, reversed(STRIDES), strict=True)
         ]
         _default_init(self)
+        keep_less(self)
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> tuple[Tensor, ...]:
         features = self.neck([pyramid[stride] for stride in STRIDES])
@@ -149,6 +151,9 @@ class LovtYOLOV3Head(YOLOV3Head):
 
     def init_weights(self) -> None:
         _default_init(self)
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...]]:
+        return (tuple(convolved(last, bridge(level)) for level, bridge, last in zip(x, self.convs_bridge, self.convs_pred, strict=True)),)
 
     def sums_by_feat(self, pred_maps: Sequence[Tensor], targets: Targets) -> Tensor:
         """(12,): `scale_sums` of each scale, deepest first, in float32 outside autocast."""

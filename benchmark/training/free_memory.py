@@ -1,0 +1,48 @@
+"""Memory that a process has freed goes back to the system, where the C library would keep much of it.
+
+What decoding, features or training leave are gaps between what lives on, and the next phase's tensors have other sizes: they would lie
+beside the gaps, and the peak of a job be that of its phases together. Within a step the largest maps leave such gaps: glibc keeps pieces
+of up to 32 MiB once it has seen one. No digit depends on it. Where the C library is not glibc, nothing is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given back costs a fault when it is
+
+# Steps of a YOLOv3 head at 224 px and 64 images, two threads: at the peak 2.50 GB as glibc decides, 2.16 GB at 16 MiB, 1.94 GB at 4 MiB and
+# 1.93 GB at 2 MiB, which costs a tenth of the step's CPU time in page faults where 4 MiB costs a twentieth.
+APART_BYTES = 2**22
+M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+
+
+def keep_large_apart() -> None:
+    """From here on, pieces of `APART_BYTES` and more have pages of their own, which go when the piece is freed."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(M_MMAP_THRESHOLD, APART_BYTES)
+
+
+def give_back() -> None:
+    """Gives free memory back to the system if there may be more than `MOST_KEPT_BYTES` of it."""
+    library = _glibc()
+    if library is not None and library.mallinfo2().free > MOST_KEPT_BYTES:
+        library.malloc_trim(0)
+
+
+class _Account(ctypes.Structure):
+    """glibc's `struct mallinfo2`: sizes in bytes but for some counts; `free` is its `fordblks`."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (*(f"_{number}" for number in range(8)), "free", "at_the_top"))
+
+
+@functools.cache
+def _glibc() -> Any:
+    library = ctypes.CDLL(None)
+    if not all(hasattr(library, name) for name in ("mallinfo2", "mallopt", "malloc_trim")):
+        return None
+    library.mallinfo2.restype = _Account
+    return library

@@ -1,0 +1,78 @@
+"""What a process has freed goes back to the system where it is much, and stays where it is little."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.training import free_memory
+
+STATUS = Path("/proc/self/status")
+PIECE, N_PIECES, N_BETWEEN = 2**14, 2**12, 2**6  # 64 MiB, too small each for pages of its own
+
+
+def resident_bytes() -> int:
+    return next(int(line.split()[1]) * 1024 for line in STATUS.read_text().splitlines() if line.startswith("RssAnon:"))
+
+
+def freed_with_gaps() -> list[np.ndarray]:
+    """Frees most of many pieces; those that are left hold the heap as it is."""
+    pieces = [np.ones(PIECE, np.uint8) for _ in range(N_PIECES)]
+    left = pieces[::N_BETWEEN]
+    del pieces
+    gc.collect()
+    return left
+
+
+@pytest.mark.skipif(free_memory._glibc() is None or not STATUS.exists(), reason="needs glibc on Linux")
+def test_much_free_memory_goes_back_and_little_stays(monkeypatch: pytest.MonkeyPatch):
+    left = freed_with_gaps()
+    full = resident_bytes()
+    monkeypatch.setattr(free_memory, "MOST_KEPT_BYTES", 2**50)
+    free_memory.give_back()
+    assert resident_bytes() > full - PIECE * N_PIECES / 4
+    monkeypatch.setattr(free_memory, "MOST_KEPT_BYTES", 2**24)
+    free_memory.give_back()
+    assert resident_bytes() < full - PIECE * N_PIECES / 2
+    assert all(piece.all() for piece in left)
+
+
+HELD = """
+import sys
+import numpy as np
+from benchmark.training import free_memory
+
+def resident_bytes():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("RssAnon:"))
+
+if sys.argv[1] == "apart":
+    free_memory.keep_large_apart()
+first = np.ones(30 * 2**20, np.uint8)
+del first  # from here on, glibc keeps what is no larger
+pieces = [np.ones(n * 2**20, np.uint8) for n in (24, 2)]
+full = resident_bytes()
+pieces.pop(0)
+print(full - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(free_memory._glibc() is None or not STATUS.exists(), reason="needs glibc on Linux")
+def test_a_large_piece_goes_back_when_it_is_freed_and_would_stay_otherwise():
+    freed = [int(subprocess.run([sys.executable, "-c", HELD, how], capture_output=True, check=True).stdout) for how in ("apart", "kept")]
+    assert freed[0] > 23 * 2**20
+    assert freed[1] < 2**20
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(free_memory, "_glibc", lambda: None)
+    monkeypatch.setattr(free_memory, "MOST_KEPT_BYTES", 0)
+    left = freed_with_gaps()
+    full = resident_bytes()
+    free_memory.give_back()
+    assert resident_bytes() > full - PIECE * N_PIECES / 4
+    assert left
