@@ -28,6 +28,7 @@ _ORDER = (
     "report",
     "reproduce",
     "panel",
+    "pretrain",
     "score",
     "export",
     "convert",

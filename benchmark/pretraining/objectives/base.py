@@ -81,6 +81,10 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        """(b, D) whole images and (b, D) whole reports in the joint space, whose cosine the method compares."""
+        raise NotImplementedError
+
     def after_step(self) -> None:
         """What has to hold again after the optimiser moved the parameters."""
 

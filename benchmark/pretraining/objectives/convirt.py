@@ -31,6 +31,10 @@ class Options:
     weights: tuple[float, float] = (0.75, 0.25)
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return ConVirt(widths, options)
+
+
 class ConVirt(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
@@ -40,7 +44,10 @@ class ConVirt(Objective):
             side.project_global = Projection(width, options.hidden, options.joint, None)
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
-        image = self.model_a.project_global(encoded.maps[self.options.stride].mean(dim=(2, 3)), group)
-        report = self.model_b.project_global(text_maxima(encoded.texts), group)
+        image, report = self.embed(encoded, group, done)
         there, back = contrast(image, report, 1 / self.options.temperature, group)
         return {"image to text": self.options.weights[0] * there, "text to image": self.options.weights[1] * back}
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        image = self.model_a.project_global(encoded.maps[self.options.stride].mean(dim=(2, 3)), group)
+        return image, self.model_b.project_global(text_maxima(encoded.texts), group)

@@ -49,6 +49,10 @@ class Options:
     counted: Counted = "valid"
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return G2D(widths, options)
+
+
 class G2D(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
@@ -65,15 +69,24 @@ class G2D(Objective):
         )
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
-        options, maps = self.options, encoded.maps[self.options.stride]
-        image, attention = self.attnpool(self.proj_v(places(maps), group), maps.shape[2])
-        report = self.proj_t(encoded.texts.states[-1], group, encoded.texts.mask)[:, 0]
+        options = self.options
+        image, attention, report = self._whole(encoded, group)
         losses = {"images and reports": sum(contrast(image, report, 1 / options.temperature, group), torch.zeros(()).to(image))}
         if done >= options.begins:
             masks = pseudo_masks(attention, encoded.images, options)
             logits = self.segmentation_head(self.decoder([encoded.images, *(encoded.maps[stride] for stride in self.strides)]))
             losses["pseudo masks"] = mask_loss(logits, masks, options.loss, group)
         return losses
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        image, _, report = self._whole(encoded, group)
+        return image, report
+
+    def _whole(self, encoded: Encoded, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, D) images, (b, heads, 1 + N) where their pool looked, and (b, D) reports."""
+        maps = encoded.maps[self.options.stride]
+        image, attention = self.attnpool(self.proj_v(places(maps), group), maps.shape[2])
+        return image, attention, self.proj_t(encoded.texts.states[-1], group, encoded.texts.mask)[:, 0]
 
 
 def pseudo_masks(attention: Tensor, images: Tensor, options: Options) -> Tensor:

@@ -32,6 +32,10 @@ class Options:
     local: float = 1.0
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return Gloria(widths, options)
+
+
 class Gloria(Objective):
     """Texts are not projected: the joint space is the text encoder's."""
 
@@ -45,29 +49,31 @@ class Gloria(Objective):
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options = self.options
-        image = self.global_embedder(encoded.maps[options.deepest].mean(dim=(2, 3)))
-        whole, words, counted = word_vectors(encoded.texts, group)
-        there, back = contrast(image, whole, options.sharpness, group)
+        there, back = contrast(*self.embed(encoded, group, done), options.sharpness, group)
         losses = {"image to text": there, "text to image": back}
         if options.local:
+            words, counted = word_vectors(encoded.texts, group)
             regions = self.local_embedder(encoded.maps[options.stride]).flatten(2)
             there, back = local_losses(regions, words, counted, options.sharpness, group)
             losses |= {"regions to text": options.local * there, "words to image": options.local * back}
         return losses
 
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        return self.global_embedder(encoded.maps[self.options.deepest].mean(dim=(2, 3))), whole_texts(encoded.texts)
 
-def word_vectors(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole texts (b, W), their words (b, W, n) with zeros behind, and how many count, (b,): [CLS] and the words.
 
-    A word is the sum of its pieces and of the layers read; a whole text is the mean of everything, [SEP] too, over as many tokens as the
-    longest text has. A cosine does not see the factor.
-    """
+def whole_texts(texts: EncodedTexts) -> Tensor:
+    """(b, W) the sum of the layers read, as a mean over all tokens and as many more as the longest text has: a cosine sees no factor."""
+    return (texts.states.sum(dim=0) * texts.mask[..., None]).sum(dim=1) / texts.mask.shape[1]
+
+
+def word_vectors(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:
+    """Words (b, W, n), sums of their pieces and of the layers read, zeros behind, and how many count, (b,): [CLS] and the words."""
     states = texts.states.sum(dim=0)
     counted = texts.word.amax(dim=1)  # [SEP], which has the largest number, does not
     numbers = torch.arange(group.longest(counted), device=states.device)
     owned = (texts.word[:, None] == numbers[None, :, None]).to(states.dtype)
-    whole = (states * texts.mask[..., None]).sum(dim=1) / texts.mask.shape[1]
-    return whole, (owned @ states).transpose(1, 2), counted
+    return (owned @ states).transpose(1, 2), counted
 
 
 def local_losses(regions: Tensor, words: Tensor, counted: Tensor, sharpness: float, group: Group) -> tuple[Tensor, Tensor]:

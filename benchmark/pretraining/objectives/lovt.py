@@ -41,6 +41,10 @@ class Options:
     counted: Counted = "valid"
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return Lovt(widths, options)
+
+
 class Lovt(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
@@ -54,9 +58,8 @@ class Lovt(Objective):
         options, maps = self.options, encoded.maps[self.options.stride]
         regions = places(maps)
         each, mask = sentence_maxima(encoded.texts, group)
-        image, of_regions = self.model_a.global_aggregator(regions)
-        report, of_sentences = self.model_b.global_aggregator(each, mask)
-        image, report = self.model_a.project_global(image, group), self.model_b.project_global(report, group)
+        image, of_regions = self._whole(self.model_a, regions, None, group)
+        report, of_sentences = self._whole(self.model_b, each, mask, group)
         there, back = contrast(image, report, 1 / options.temperature, group)
         losses = {"image to text": options.weights[0] * there, "text to image": options.weights[1] * back}
         if not options.local:
@@ -75,6 +78,15 @@ class Lovt(Objective):
             losses[f"{name} to what they heard"] = options.local * group.mean(found_of)
             losses[f"what {name} heard to them"] = options.local * group.mean(own_of)
         return losses
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        image, _ = self._whole(self.model_a, places(encoded.maps[self.options.stride]), None, group)
+        return image, self._whole(self.model_b, *sentence_maxima(encoded.texts, group), group)[0]
+
+    def _whole(self, side: nn.Module, rows: Tensor, mask: Tensor | None, group: Group) -> tuple[Tensor, Tensor]:
+        """(b, D) pooled and projected, and (b, N) weights of the rows."""
+        pooled, weights = side.global_aggregator(rows, mask)
+        return side.project_global(pooled, group), weights
 
 
 class CrossAttention(nn.Module):

@@ -43,6 +43,10 @@ class Options:
     thaws: float = 0.02
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return Mgca(widths, options)
+
+
 class Mgca(Objective):
     reads_attention = True
 
@@ -57,12 +61,15 @@ class Mgca(Objective):
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options, texts = self.options, encoded.texts
         words, mask, attention = words_of(texts, group, aligned=options.aligned)
-        image = self.heads["image"](encoded.maps[options.deepest].mean(dim=(2, 3)), group)
+        image, report = self.embed(encoded, group, done)
         patches = self.heads["patch"](places(encoded.maps[options.stride]), group)
-        report = self.heads["report"](texts.states[-1][:, 0], group)
         words = self.heads["word"](words, group, mask)
         self.prototype_layer.requires_grad_(done >= options.thaws)
         return losses(image, patches, report, words, mask, attention, self.prototype_layer.weight, options, group)
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        image = self.heads["image"](encoded.maps[self.options.deepest].mean(dim=(2, 3)), group)
+        return image, self.heads["report"](encoded.texts.states[-1][:, 0], group)
 
     def after_step(self) -> None:
         with torch.no_grad():

@@ -56,6 +56,10 @@ class Options:
     is_clamped: bool = True
 
 
+def build(widths: Widths, options: Options) -> Objective:
+    return Prior(widths, options)
+
+
 class Prior(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
@@ -85,10 +89,15 @@ class Prior(Objective):
         options, maps = self.options, encoded.maps[self.options.stride]
         each, mask = sentence_means(encoded.texts, group)
         rows = places(maps) if options.laid_out == "places" else maps.reshape(len(maps), -1, maps.shape[1])
-        image = self.global_image_projection(self.image_encoder.atten_pool(places(maps)))
-        stage = 1 + sum(done >= share for share in options.stages)
-        regions, each = self.local_image_projection(rows), self.local_text_projection(each) * mask[..., None]
-        return self.losses(image, regions, each, mask, encoded, group, stage)
+        image, regions = self._image(maps), self.local_image_projection(rows)
+        return self.losses(image, regions, self.local_text_projection(each) * mask[..., None], mask, encoded, group, self._stage(done))
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        each, mask = sentence_means(encoded.texts, group)
+        each = self.local_text_projection(each) * mask[..., None]
+        if self.options.prototypes and self._stage(done) > 1:
+            each = self.prototypes(each, mask, encoded.keys, 0)
+        return self._image(encoded.maps[self.options.stride]), self.global_text_attention(each, mask)
 
     def losses(
         self, image: Tensor, regions: Tensor, each: Tensor, mask: Tensor, encoded: Encoded, group: Group, stage: int
@@ -150,6 +159,12 @@ class Prior(Objective):
             with torch.no_grad():
                 self.logit_scale.clamp_(max=GREATEST_LOG_SCALE)
                 self.local_logit_scale.clamp_(max=GREATEST_LOG_SCALE)
+
+    def _image(self, maps: Tensor) -> Tensor:
+        return self.global_image_projection(self.image_encoder.atten_pool(places(maps)))
+
+    def _stage(self, done: float) -> int:
+        return 1 + sum(done >= share for share in self.options.stages)
 
     def _map(self, rows: Tensor) -> Tensor:
         side = round(rows.shape[1] ** 0.5)

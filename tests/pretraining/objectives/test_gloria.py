@@ -9,7 +9,7 @@ from benchmark.heads.networks.local_similarity import attention
 from benchmark.pretraining.group import Group
 from benchmark.pretraining.losses import contrast
 from benchmark.pretraining.objectives.base import EncodedTexts
-from benchmark.pretraining.objectives.gloria import local_losses, word_vectors
+from benchmark.pretraining.objectives.gloria import local_losses, whole_texts, word_vectors
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 THREE = Group.alone(3)
@@ -52,7 +52,8 @@ def test_words_are_sums_of_pieces_and_layers():
     word = torch.tensor([[0, 1, 1, 2, 3, -1, -1]])
     states = r(17, (1, 4, 7, 3)).transpose(0, 1)
     real = states * mask[None, :, :, None]
-    whole, words, counted = word_vectors(EncodedTexts(real, mask, word, word), Group.alone(1))
-    assert whole[0].tolist() == approx([0.148577, -1.178225, -0.674541])
+    texts = EncodedTexts(real, mask, word, word)
+    words, counted = word_vectors(texts, Group.alone(1))
+    assert whole_texts(texts)[0].tolist() == approx([0.148577, -1.178225, -0.674541])
     assert counted.tolist() == [3]
     assert torch.allclose(words[0, :, 1], real.sum(dim=0)[0, 1:3].sum(dim=0))
