@@ -124,7 +124,7 @@ def backbones() -> dict[str, BackboneCard]:
 @cache
 def pretraining() -> dict[str, PretrainingCard]:
     """Recipes of pretraining."""
-    return _cards("tasks", "pretraining", PretrainingCard, key="id")
+    return _cards("tasks", "pretraining", PretrainingCard, key="name")
 
 
 @cache

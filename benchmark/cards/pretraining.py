@@ -100,7 +100,7 @@ class PretrainingCard(Card):
         objective: options of the method's module that differ from its defaults.
     """
 
-    id: str
+    name: str
     version: int = 1
     title: str
     method: str

@@ -135,7 +135,7 @@ def list_recipes(as_json: AsJson = False) -> None:
             "pairs": card.budget.pairs,
         }
 
-    _show("recipes", registry.pretraining(), facts, as_json, ("name", "title", "method", "protocol", "dataset", "image", "pairs"))
+    _show("pretraining", registry.pretraining(), facts, as_json, ("name", "title", "method", "protocol", "dataset", "image", "pairs"))
 
 
 @list_app.command("panels")

@@ -23,6 +23,7 @@ def pretrain(
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the backbones; the same call again goes on where it stopped.")] = Path(
         "lobe-backbones"
     ),
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="Pairs to show, instead of the recipe's: another backbone.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, order, views and sentences.")] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
@@ -32,6 +33,8 @@ def pretrain(
     from benchmark.pretraining.run import Telling, pretrain
 
     card = registry.recipe(recipe)
+    if pairs is not None:
+        card = card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": pairs})})
     root = resolve.dataset_root(registry.dataset(card.pairs.dataset), resolve.data_roots(data))
     with contextlib.ExitStack() as bars:  # one after the other: a terminal shows one at a time
         shown = {"pairs": None}

@@ -32,7 +32,7 @@ def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Tra
     """Writes encoder, card and curve; gives the card's file. Each appears whole or not at all, the card last."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in torchvision_state(trained.towers.image).items()}
     temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
-    save_file(tensors, temporary, metadata={"recipe": card.id, "key": key})
+    save_file(tensors, temporary, metadata={"recipe": card.name, "key": key})
     temporary.replace(folder / WEIGHTS)
     write_curve(folder, key, curve, ended=True)
     _replace(folder / CARD, yaml.safe_dump(backbone_card(card, key, seed, trained), sort_keys=False, allow_unicode=True))
@@ -44,7 +44,7 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
     image = trained.towers.image
     sets = ["imagenet-1k"] if card.image.weights else []
     return {
-        "name": f"{card.id}-{seed}",
+        "name": f"{card.name}-{seed}",
         "title": f"{card.title}, seed {seed}",
         "family": "torchvision",
         "model": card.image.model,
@@ -55,7 +55,7 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
         "contamination": {card.pairs.dataset: "images"},
         "input_size": card.image.size,
         "status": "verified",
-        "origin": f"made here by the recipe {card.id}, version {card.version}",
+        "origin": f"made here by the recipe {card.name}, version {card.version}",
         "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs, key {key}",
     }
 

@@ -78,9 +78,9 @@ class Course:
     def __init__(self, n_pairs: int, card: PretrainingCard, seed: int):
         budget = card.budget
         if n_pairs < budget.batch:
-            raise UsageError(f"Recipe {card.id}: a batch of {budget.batch} pairs, and there are {n_pairs:,}. Use more images.")
+            raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs, and there are {n_pairs:,}. Use more images.")
         if budget.batch % budget.group:
-            raise UsageError(f"Recipe {card.id}: a batch of {budget.batch} pairs is no whole number of groups of {budget.group}.")
+            raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs is no whole number of groups of {budget.group}.")
         self.n_pairs, self.budget, self.seed = n_pairs, budget, seed
         self.in_round = n_pairs // budget.batch
         self.n_steps = math.ceil(budget.pairs / budget.batch)
@@ -126,7 +126,7 @@ def train(
         TrainingError: a loss is not finite; the sentence names the step.
     """
     if budget_leaves_some_out(card, parallel.size()):
-        raise UsageError(f"Recipe {card.id}: {card.budget.batch // card.budget.group} groups a batch and {parallel.size()} processes.")
+        raise UsageError(f"Recipe {card.name}: {card.budget.batch // card.budget.group} groups a batch and {parallel.size()} processes.")
     budget, is_shared = card.budget, card.budget.group == card.budget.batch and parallel.size() > 1
     trained = parallel.with_global_batchnorm(trained) if is_shared else trained  # type: ignore[assignment]
     optimiser = optimiser_of(card.optimiser, trained)
@@ -150,7 +150,7 @@ def train(
         losses = {name: float(parallel.total(value)) for name, value in work.summed.items()}
         if not all(map(math.isfinite, losses.values())):
             broken = ", ".join(f"{name} {value}" for name, value in losses.items() if not math.isfinite(value))
-            raise TrainingError(f"{card.id}: a loss is not finite in step {step:,} of {course.n_steps:,} at rate {rate:g} ({broken}).")
+            raise TrainingError(f"{card.name}: a loss is not finite in step {step:,} of {course.n_steps:,} at rate {rate:g} ({broken}).")
         if budget.clip is not None:
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(trained.parameters(), budget.clip)

@@ -83,7 +83,7 @@ def pretrain(
     tell = tell or Telling()
     prepare_process(threads)
     device = required_device(device_type)
-    folder = private.folder(out / f"{card.id}-{seed}")
+    folder = private.folder(out / f"{card.name}-{seed}")
     train, held_out = pairs.load(card.pairs, data, card.image.size, seed, tell.decoded)
     key = key_of(card, train, held_out, seed, threads, device_type)
     if (made := export.made(folder, key)) is not None:
@@ -150,13 +150,13 @@ def options_of(card: PretrainingCard, module: ModuleType) -> object:
     """
     known = tuple(module.Options.__dataclass_fields__)
     if unknown := [name for name in card.objective if name not in known]:
-        raise CardError(f"Recipe {card.id}: objective `{unknown[0]}`: no such option. Method {card.method} has: {', '.join(known)}.")
+        raise CardError(f"Recipe {card.name}: objective `{unknown[0]}`: no such option. Method {card.method} has: {', '.join(known)}.")
     try:
         return TypeAdapter(module.Options).validate_python(card.objective)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "objective"
-        raise CardError(f"Recipe {card.id}: objective `{where}`: {first['msg']}.") from None
+        raise CardError(f"Recipe {card.name}: objective `{where}`: {first['msg']}.") from None
 
 
 def reads_attention(module: ModuleType) -> bool:
