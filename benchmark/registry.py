@@ -30,6 +30,7 @@ from benchmark.cards import (
     LineupCard,
     PanelCard,
     PaperCard,
+    PretrainingCard,
     PromptCard,
     Protocol,
     SuiteCard,
@@ -61,7 +62,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, lineups, heads, papers, panels)
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, pretraining, lineups, heads, papers, panels)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
@@ -121,6 +122,12 @@ def backbones() -> dict[str, BackboneCard]:
 
 
 @cache
+def pretraining() -> dict[str, PretrainingCard]:
+    """Recipes of pretraining."""
+    return _cards("tasks", "pretraining", PretrainingCard, key="name")
+
+
+@cache
 def lineups() -> dict[str, LineupCard]:
     """Which backbones a reference panel is measured from."""
     return _cards("backbones", "lineups", LineupCard, key="name")
@@ -158,6 +165,10 @@ def suite(name: str) -> SuiteCard:
 
 def dataset(name: str) -> DatasetCard:
     return _named("dataset", name, datasets())
+
+
+def recipe(name: str) -> PretrainingCard:
+    return _named("recipe", name, pretraining())
 
 
 def lineup(name: str) -> LineupCard:

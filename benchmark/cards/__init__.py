@@ -11,6 +11,7 @@ from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
+from benchmark.cards.pretraining import PretrainingCard
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Choice, Epoch, Failure, Record
@@ -58,6 +59,7 @@ __all__ = [
     "PaperCard",
     "PaperMethod",
     "PaperTable",
+    "PretrainingCard",
     "PrintedMetric",
     "PromptCard",
     "PromptTemplate",

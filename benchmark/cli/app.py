@@ -29,6 +29,7 @@ _ORDER = (
     "report",
     "reproduce",
     "panel",
+    "pretrain",
     "score",
     "export",
     "convert",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from benchmark import registry
-from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, PromptCard, Protocol, SuiteCard, Switches
+from benchmark.cards import BackboneCard, DatasetCard, PanelTask, PaperCard, PretrainingCard, PromptCard, Protocol, SuiteCard, Switches
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, SubmissionsOption
 from benchmark.cli.show import show_rows
@@ -119,6 +119,23 @@ def list_papers(as_json: AsJson = False) -> None:
         return {"citation": paper.citation, "suite": paper.suite, "protocol": paper.protocol, "compared": compared}
 
     _show("papers", registry.papers(), facts, as_json, ("name", "title", "suite", "compared"))
+
+
+@list_app.command("recipes")
+def list_recipes(as_json: AsJson = False) -> None:
+    """Recipes of pretraining, for `lobe pretrain`."""
+
+    def facts(card: PretrainingCard) -> dict[str, Any]:
+        return {
+            "title": card.title,
+            "method": card.method,
+            "protocol": card.protocol,
+            "dataset": card.pairs.dataset,
+            "image": f"{card.image.model}, {card.image.size} px",
+            "pairs": card.budget.pairs,
+        }
+
+    _show("pretraining", registry.pretraining(), facts, as_json, ("name", "title", "method", "protocol", "dataset", "image", "pairs"))
 
 
 @list_app.command("panels")

@@ -204,6 +204,8 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
         return named(f"{_existing(beside, card.name)}:{function['function']}", None)
     if file:
         return named(card.model, _existing(Path(file), f"{card.name}@{file}"))
+    if origin is not None and card.weights is not None and (origin.parent / card.weights).is_file():
+        return named(card.model, (origin.parent / card.weights).resolve())
     if card.weights is None:
         return named(card.model, None, f"{title} (random)")
     if file_asked_for(card):

@@ -79,6 +79,11 @@ class Tokenizer:
         if promised is not None:
             self.require_fits(promised, "the config.json beside it says")
 
+    @property
+    def n_entries(self) -> int:
+        """Rows that an embedding needs."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
     def require_fits(self, n_rows: int, said: str) -> None:
         """Holds the entries to the rows of an embedding; fewer are right where the rows were padded to a multiple of eight.
 

@@ -70,6 +70,7 @@ ARCHITECTURES: dict[str, tuple[Level, ...]] = {
     "wide_resnet50_2": _resnet(64, 256, 512, 1024, 2048),
     "wide_resnet101_2": _resnet(64, 256, 512, 1024, 2048),
     "resnet50-layer3": _WITHOUT_LAYER4,
+    "resnet18-layer3": (*_resnet(64, 64, 128, 256, 512)[:-1], Level(32, 256, ("halved",))),
     "densenet121": _densenet(64, 256, 512, 1024, 1024),
     "densenet161": _densenet(96, 384, 768, 2112, 2208),
     "densenet169": _densenet(64, 256, 512, 1280, 1664),

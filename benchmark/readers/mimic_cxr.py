@@ -40,7 +40,7 @@ IMAGE_FOLDERS = ("", "mimic-cxr-jpg", "mimic-cxr-jpg/2.0.0", "mimic-cxr-jpg/2.1.
 REPORT_FOLDERS = ("", "mimic-cxr", "mimic-cxr/2.0.0", "mimic-cxr/2.1.0")
 SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 VIEW_COLUMNS = ("dicom_id", "ViewPosition")
-TEST_REPORTS, PER_CLASS_RULE = "test reports", "5x200"
+TEST_REPORTS, PER_CLASS_RULE, PRETRAINING = "test reports", "5x200", "pretraining"
 PER_CLASS = 200
 
 _VALUES = {"1.0": 1, "1": 1, "0.0": 0, "0": 0, "-1.0": UNKNOWN, "-1": UNKNOWN, "": 0}
@@ -132,14 +132,19 @@ class DatasetReader(UnnamedReader):
         return tuple(paths)
 
     def split(self, rule: SplitRule) -> Splits:
-        """Only tested on: nothing here trains.
+        """Tasks only test here. Backbones are pretrained on the official training split, and never on its test split.
 
         `test reports`: the first frontal image of every study of the official test split that has findings or an impression.
+        `pretraining`: all frontal images of the official training and validation splits.
         `5x200`: so of all studies, 200 that show one of the card's classes alone, drawn with the rule's seed; classes take turns.
         """
+        if rule.rule == PRETRAINING:
+            parts = {"train": "train", "validation": "validate"}
+            found = {name: tuple(i for i, one in self._rows.items() if one.split == official) for name, official in parts.items()}
+            return {**found, "test": ()}
         if rule.rule == TEST_REPORTS:
             return only_tested(self._with_text([one for one in self._first if one.split == "test"]))
-        numbers = require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS), "seed", dataset=self.card.name)
+        numbers = require_rule(rule, (PER_CLASS_RULE, TEST_REPORTS, PRETRAINING), "seed", dataset=self.card.name)
         return only_tested(self._five_by_two_hundred(numbers.seed))
 
     def checks(self) -> Iterable[Check]:

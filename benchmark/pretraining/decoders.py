@@ -1,0 +1,73 @@
+"""What PRIOR learns to make from a pair: the image from its places and what they heard, and sentences from places alone.
+
+Source: PRIOR's released code at 086bf2e (docs/sources.md, PRIOR).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertModel
+
+
+class ImageDecoder(nn.Module):
+    """Blocks of upsampling by two and two convolutions, then one to a single channel.
+
+    Args:
+        widths: channels that come in, and after each block.
+    """
+
+    def __init__(self, widths: tuple[int, ...]):
+        super().__init__()
+        self.head = nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1)
+        self.blocks = nn.ModuleList(_block(incoming, outgoing) for incoming, outgoing in pairwise(widths))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(b, 1, H, W) of (b, C, h, w), twice as large after each block."""
+        for block in self.blocks:
+            maps = block(F.interpolate(maps, scale_factor=2, mode="nearest"))
+        return self.head(maps)
+
+
+class SentenceDecoder(nn.Module):
+    """Learned queries become sentence vectors by looking at an image's places, in a BERT with cross-attention.
+
+    Args:
+        causal: a query sees those before it alone, as in the released code, though their order means nothing.
+    """
+
+    def __init__(self, width: int, n_queries: int, n_layers: int, heads: int, *, causal: bool):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(1, n_queries, width))
+        config = BertConfig(
+            vocab_size=1,
+            hidden_size=width,
+            num_hidden_layers=n_layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * width,
+            max_position_embeddings=n_queries,
+            is_decoder=True,
+            add_cross_attention=True,
+            use_cache=False,
+        )
+        config._attn_implementation = "sdpa"
+        self.decoder = BertModel(config, add_pooling_layer=False)
+        self.causal = causal
+
+    def forward(self, places: Tensor) -> Tensor:
+        """(b, queries, D) of (b, N, D)."""
+        n = self.queries.shape[1]
+        seen = torch.ones(n, n, dtype=torch.bool, device=places.device)
+        mask = (seen.tril() if self.causal else seen).expand(len(places), 1, n, n)
+        queries = self.queries.expand(len(places), -1, -1)
+        return self.decoder(inputs_embeds=queries, attention_mask=mask, encoder_hidden_states=places).last_hidden_state
+
+
+def _block(incoming: int, outgoing: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in (incoming, outgoing):
+        layers += [nn.Conv2d(width, outgoing, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outgoing), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,233 @@
+"""One loop for all methods: shows pairs, minimises the objective's losses, and stops with a sentence when a loss is not finite.
+
+Every step is a function of the seed and its number: which pairs, which views, which sentences, in which order. So a run that was stopped
+goes on to the bits of one that was not, and processes that share a batch train what one process trains.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark import parallel
+from benchmark.cards.pretraining import OptimiserCard, PretrainingCard
+from benchmark.errors import TrainingError, UsageError
+from benchmark.pretraining.group import Group
+from benchmark.pretraining.objectives.base import Encoded, Objective
+from benchmark.pretraining.pairs import Pairs
+from benchmark.pretraining.towers import Towers
+from benchmark.pretraining.views import Views
+from benchmark.pretraining.words import Words
+from benchmark.training.checkpoint import Checkpoint, TrainingState
+
+DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the optimiser did; losses are sums over all processes, means over the batch's groups.
+
+    Attributes:
+        number: from 0.
+        pairs: shown so far, this step's included.
+        pairs_here: those of them that this process has seen begin: the rest came with the checkpoint.
+        losses: by name, weighted.
+        rate: of the step.
+        seconds: since the loop began in this process.
+    """
+
+    number: int
+    pairs: int
+    pairs_here: int
+    losses: dict[str, float]
+    rate: float
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses.values())
+
+
+class Trained(nn.Module):
+    """Everything that a step changes, as one module."""
+
+    def __init__(self, towers: Towers, objective: Objective):
+        super().__init__()
+        self.towers, self.objective = towers, objective
+
+    def train(self, mode: bool = True) -> Trained:
+        super().train(mode)
+        self.towers.image.set_mode("training" if mode else "eval")
+        return self
+
+
+class Course:
+    """Which pairs come when: whole rounds through all pairs, each in an order of its own; a rest that fills no batch is left out.
+
+    Raises:
+        UsageError: fewer pairs than a batch.
+    """
+
+    def __init__(self, n_pairs: int, card: PretrainingCard, seed: int):
+        budget = card.budget
+        if n_pairs < budget.batch:
+            raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs, and there are {n_pairs:,}. Use more images.")
+        if budget.batch % budget.group:
+            raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs is no whole number of groups of {budget.group}.")
+        self.n_pairs, self.budget, self.seed = n_pairs, budget, seed
+        self.in_round = n_pairs // budget.batch
+        self.n_steps = math.ceil(budget.pairs / budget.batch)
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(batch,) int64 numbers of pairs, and their keys: seed, round and pair decide a key."""
+        round_, place = divmod(step, self.in_round)
+        order = np.random.default_rng([self.seed, 3, round_]).permutation(self.n_pairs)
+        index = order[place * self.budget.batch : (place + 1) * self.budget.batch]
+        return index, ((self.seed % 2**20) << 43) + (round_ % 2**11 << 32) + index
+
+    def rate(self, step: int) -> float:
+        """Share of the peak rate: a linear rise, then a half cosine to zero or a constant."""
+        done, rise = step / self.n_steps, self.budget.warm_up
+        if done < rise:
+            return (step + 1) / max(1, math.ceil(rise * self.n_steps))
+        return 1.0 if self.budget.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+
+class Feed:
+    """Pairs as tensors: views of frames, and tokens of what is read of their reports."""
+
+    def __init__(self, pairs: Pairs, words: Words, views: Views, how: str, device: torch.device):
+        self.pairs, self.words, self.views, self.how, self.device = pairs, words, views, how, device
+
+    def encoded(self, index: Sequence[int] | np.ndarray, keys: np.ndarray, trained: Trained) -> Encoded:
+        frames = torch.from_numpy(self.views.of(self.pairs.frames[index], keys.tolist())).to(self.device)
+        batch = self.words.batch(list(index), self.how, keys.tolist())
+        moved = type(batch)(*(one.to(self.device) for one in (batch.ids, batch.mask, batch.word, batch.sentence)))
+        return trained.towers.encode(frames, moved, torch.from_numpy(keys), trained.objective)
+
+
+def train(
+    trained: Trained,
+    feed: Feed,
+    course: Course,
+    card: PretrainingCard,
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Step]:
+    """Trains to the end of the budget, from where the checkpoint stands.
+
+    Raises:
+        TrainingError: a loss is not finite; the sentence names the step.
+    """
+    if budget_leaves_some_out(card, parallel.size()):
+        raise UsageError(f"Recipe {card.name}: {card.budget.batch // card.budget.group} groups a batch and {parallel.size()} processes.")
+    budget, is_shared = card.budget, card.budget.group == card.budget.batch and parallel.size() > 1
+    trained = parallel.with_global_batchnorm(trained) if is_shared else trained  # type: ignore[assignment]
+    optimiser = optimiser_of(card.optimiser, trained)
+    dtype = DTYPES[budget.precision]
+    scaler = torch.amp.GradScaler(feed.device.type, enabled=dtype is torch.float16)
+    order = torch.Generator().manual_seed(course.seed)
+    state = TrainingState(trained, {"optimiser": optimiser, "scaler": scaler}, order)
+    saved = None if checkpoint is None else checkpoint.load(state, feed.device)
+    replica, began = parallel.Replica(), time.monotonic()
+    first = 0 if saved is None else saved["step"]
+    for step in range(first, course.n_steps):
+        rate = card.optimiser.rate * course.rate(step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        work = _Work(trained, feed, course, card, step)
+        groups = list(_groups(budget.batch, budget.group))
+        for k, (rows, group) in enumerate(groups):
+            loss = replica.loss(trained, partial(work.loss, rows, group), k == len(groups) - 1)
+            scaler.scale(loss).backward()
+        losses = {name: float(parallel.total(value)) for name, value in work.summed.items()}
+        if not all(map(math.isfinite, losses.values())):
+            broken = ", ".join(f"{name} {value}" for name, value in losses.items() if not math.isfinite(value))
+            raise TrainingError(f"{card.name}: a loss is not finite in step {step:,} of {course.n_steps:,} at rate {rate:g} ({broken}).")
+        if budget.clip is not None:
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(trained.parameters(), budget.clip)
+        scaler.step(optimiser)
+        scaler.update()
+        trained.objective.after_step()
+        yield Step(step, (step + 1) * budget.batch, (step + 1 - first) * budget.batch, losses, rate, time.monotonic() - began)
+        if checkpoint is not None and parallel.rank() == 0:
+            checkpoint.save_if_due(state, {"step": step + 1})
+
+
+class _Work:
+    """The losses of one step, group by group; `summed` adds up what they were."""
+
+    def __init__(self, trained: Trained, feed: Feed, course: Course, card: PretrainingCard, step: int):
+        self.trained, self.feed, self.card = trained, feed, card
+        self.done = step / course.n_steps
+        self.index, self.keys = course.batch(step)
+        self.summed: dict[str, Tensor] = {}
+
+    def loss(self, rows: slice, group: Group) -> Tensor:
+        """This process's part of the batch's mean over groups."""
+        budget, device = self.card.budget, self.feed.device
+        dtype = DTYPES[budget.precision]
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            encoded = self.feed.encoded(self.index[rows], self.keys[rows], self.trained)
+            losses = self.trained.objective(encoded, group, self.done)
+        share = budget.group / budget.batch
+        for name, value in losses.items():
+            self.summed[name] = self.summed.get(name, torch.zeros_like(value)) + value.detach() * share
+        return torch.stack(list(losses.values())).sum() * share
+
+
+@torch.no_grad()
+def percentile(trained: Trained, feed: Feed, done: float, batch: int, seed: int) -> float:
+    """Mean share of the other reports that each image finds less like itself than its own: 0.5 by chance, 1 at best.
+
+    Args:
+        feed: of pairs that were not trained on; what is read of a report is the same every time.
+    """
+    trained.eval()
+    try:
+        images, reports = [], []
+        for first in range(0, len(feed.pairs), batch):
+            index = np.arange(first, min(first + batch, len(feed.pairs)))
+            found = trained.objective.embed(feed.encoded(index, index + (seed << 32), trained), Group.alone(len(index)), done)
+            images.append(nn.functional.normalize(found[0].float(), dim=1))
+            reports.append(nn.functional.normalize(found[1].float(), dim=1))
+        scores = torch.cat(images) @ torch.cat(reports).T
+        own = scores.diagonal()[:, None]
+        below = (scores < own).sum(dim=1) + 0.5 * ((scores == own).sum(dim=1) - 1)
+        return float((below / (len(scores) - 1)).mean())
+    finally:
+        trained.train()
+
+
+def optimiser_of(card: OptimiserCard, trained: nn.Module) -> torch.optim.Optimizer:
+    """Two groups of parameters: those that decay, and norms, biases and scales, which do not unless the recipe says so."""
+    parameters = [p for p in trained.parameters() if p.requires_grad]
+    decays = [p for p in parameters if card.decays_all or p.dim() > 1]
+    kept = [p for p in parameters if not (card.decays_all or p.dim() > 1)]
+    groups = [{"params": decays, "weight_decay": card.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[card.name]
+    return kind([one for one in groups if one["params"]], lr=card.rate, betas=card.betas)
+
+
+def budget_leaves_some_out(card: PretrainingCard, n_processes: int) -> bool:
+    """Whether some processes would have fewer groups of a batch than others."""
+    n_groups = card.budget.batch // card.budget.group
+    return n_groups > 1 and n_groups % n_processes != 0
+
+
+def _groups(batch: int, size: int) -> Iterator[tuple[slice, Group]]:
+    """This process's groups of a batch and their rows: shared by all processes where the batch is one group, else whole ones in turn."""
+    if size == batch:
+        group = Group.shared(batch)
+        yield group.rows, group
+        return
+    for number in range(parallel.rank(), batch // size, parallel.size()):
+        yield slice(number * size, (number + 1) * size), Group.alone(size)

@@ -1,0 +1,1 @@
+"""Objectives, a module for each method: what it adds to the two towers, and its losses."""

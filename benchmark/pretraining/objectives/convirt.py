@@ -1,0 +1,53 @@
+"""ConVIRT: whole images and reports find each other.
+
+Source: LoVT's released code at f548985, where ConVIRT is a configuration; the authors released no training code. Mean of the last map, the
+largest value over the report's tokens, two linear layers without norm, image to text weighs three times text to image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from benchmark.pretraining.group import Group
+from benchmark.pretraining.layers import Projection
+from benchmark.pretraining.losses import contrast
+from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, text_maxima
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Attributes:
+        stride: of the image map.
+        weights: of the loss from image to text and from text to image.
+    """
+
+    stride: int = 32
+    hidden: int = 2048
+    joint: int = 512
+    temperature: float = 0.1
+    weights: tuple[float, float] = (0.75, 0.25)
+
+
+def build(widths: Widths, options: Options) -> Objective:
+    return ConVirt(widths, options)
+
+
+class ConVirt(Objective):
+    def __init__(self, widths: Widths, options: Options):
+        super().__init__()
+        self.options, self.strides = options, (options.stride,)
+        self.model_a, self.model_b = nn.Module(), nn.Module()
+        for side, width in ((self.model_a, widths.maps[options.stride]), (self.model_b, widths.text)):
+            side.project_global = Projection(width, options.hidden, options.joint, None)
+
+    def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
+        image, report = self.embed(encoded, group, done)
+        there, back = contrast(image, report, 1 / self.options.temperature, group)
+        return {"image to text": self.options.weights[0] * there, "text to image": self.options.weights[1] * back}
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        image = self.model_a.project_global(encoded.maps[self.options.stride].mean(dim=(2, 3)), group)
+        return image, self.model_b.project_global(text_maxima(encoded.texts), group)

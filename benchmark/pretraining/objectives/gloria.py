@@ -1,0 +1,94 @@
+"""GLoRIA: every word of a text looks for its regions, and whole images and texts find each other.
+
+Source: GLoRIA's released code at 416466a (docs/sources.md, GLoRIA). All images of the group meet all words of all its texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.heads.networks.local_similarity import local_similarity
+from benchmark.pretraining.group import Group
+from benchmark.pretraining.losses import among, contrast
+from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Attributes:
+        stride: of the map whose places are the regions.
+        deepest: stride of the map whose mean is the image.
+        sharpness: what both similarities are multiplied by.
+        local: weight of the local losses; 0 leaves words out.
+    """
+
+    stride: int = 16
+    deepest: int = 32
+    sharpness: float = 10.0
+    local: float = 1.0
+
+
+def build(widths: Widths, options: Options) -> Objective:
+    return Gloria(widths, options)
+
+
+class Gloria(Objective):
+    """Texts are not projected: the joint space is the text encoder's."""
+
+    n_layers = 4
+
+    def __init__(self, widths: Widths, options: Options):
+        super().__init__()
+        self.options, self.strides = options, tuple(sorted({options.stride, options.deepest}))
+        self.global_embedder = nn.Linear(widths.maps[options.deepest], widths.text)
+        self.local_embedder = nn.Conv2d(widths.maps[options.stride], widths.text, kernel_size=1, bias=False)
+
+    def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
+        options = self.options
+        there, back = contrast(*self.embed(encoded, group, done), options.sharpness, group)
+        losses = {"image to text": there, "text to image": back}
+        if options.local:
+            words, counted = word_vectors(encoded.texts, group)
+            regions = self.local_embedder(encoded.maps[options.stride]).flatten(2)
+            there, back = local_losses(regions, words, counted, options.sharpness, group)
+            losses |= {"regions to text": options.local * there, "words to image": options.local * back}
+        return losses
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        return self.global_embedder(encoded.maps[self.options.deepest].mean(dim=(2, 3))), whole_texts(encoded.texts)
+
+
+def whole_texts(texts: EncodedTexts) -> Tensor:
+    """(b, W) the sum of the layers read, as a mean over all tokens and as many more as the longest text has: a cosine sees no factor."""
+    return (texts.states.sum(dim=0) * texts.mask[..., None]).sum(dim=1) / texts.mask.shape[1]
+
+
+def word_vectors(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:
+    """Words (b, W, n), sums of their pieces and of the layers read, zeros behind, and how many count, (b,): [CLS] and the words."""
+    states = texts.states.sum(dim=0)
+    counted = texts.word.amax(dim=1)  # [SEP], which has the largest number, does not
+    numbers = torch.arange(group.longest(counted), device=states.device)
+    owned = (texts.word[:, None] == numbers[None, :, None]).to(states.dtype)
+    return (owned @ states).transpose(1, 2), counted
+
+
+def local_losses(regions: Tensor, words: Tensor, counted: Tensor, sharpness: float, group: Group) -> tuple[Tensor, Tensor]:
+    """Cross-entropies over images' texts and over texts' images, of the similarity of their words and regions.
+
+    Products of vectors that are not normalised overflow in half precision: all is computed in float32 or better.
+
+    Args:
+        regions: (b, D, M).
+        words: (b, D, n), as wide on every process.
+        counted: (b,) int64, words of each text that count.
+    """
+    with torch.autocast(regions.device.type, enabled=False):
+        regions, words = (one.float() if one.dtype in (torch.float16, torch.bfloat16) else one for one in (regions, words))
+        words, counted = group.gather(words), group.gather(counted)
+        each = [local_similarity(regions, one[:, :n], "sum") for one, n in zip(words, counted.tolist(), strict=True)]
+        scores = sharpness * torch.stack(each, dim=1)
+        return among(scores, group), among(group.gather(scores)[:, group.rows].T, group)

@@ -1,0 +1,219 @@
+"""PRIOR: whole images and reports, places and sentences in both directions, sentence prototypes, and in the end the pair made anew.
+
+Source: PRIOR's released code at 086bf2e (docs/sources.md, PRIOR). Three stages: contrast; the same with prototypes in place of sentences;
+with image and report made anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.encoders.pooling import AttentionPool
+from benchmark.pretraining.decoders import ImageDecoder, SentenceDecoder
+from benchmark.pretraining.group import Group
+from benchmark.pretraining.losses import contrast, cosines
+from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places, sentence_means
+
+GREATEST_LOG_SCALE = math.log(100)
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Attributes:
+        stages: shares of the budget after which the second and the third stage begin.
+        prototypes: 0 leaves out the bank, and with it the second stage and what the third makes of sentences.
+        laid_out: how the map becomes rows: the released code reshapes it without transposing, so that rows are no places.
+        put_back: which order decoded sentences take: that of the assignment, as released, or its inverse, which is the matching's.
+        causal: see `SentenceDecoder`.
+        is_clamped: scales end at 100.
+    """
+
+    stride: int = 32
+    side: int = 7
+    joint: int = 768
+    heads: int = 8
+    prototypes: int = 512
+    queries: int = 16
+    decoder_layers: int = 8
+    decoder_heads: int = 12
+    decoder_blocks: int = 5
+    log_scale: float = GREATEST_LOG_SCALE
+    temperature: float = 0.9
+    stages: tuple[float, float] = (0.13, 0.33)
+    laid_out: Literal["raw", "places"] = "places"
+    put_back: Literal["assignment", "inverse"] = "inverse"
+    causal: bool = False
+    is_clamped: bool = True
+
+
+def build(widths: Widths, options: Options) -> Objective:
+    return Prior(widths, options)
+
+
+class Prior(Objective):
+    def __init__(self, widths: Widths, options: Options):
+        super().__init__()
+        self.options, self.strides = options, (options.stride,)
+        width, joint = widths.maps[options.stride], options.joint
+        self.image_encoder = nn.Module()
+        self.image_encoder.atten_pool = AttentionPool(width, options.side**2, options.heads)
+        self.global_text_attention = AttentionPool(joint, heads=options.heads)
+        self.global_image_projection, self.local_image_projection = nn.Linear(width, joint), nn.Linear(width, joint)
+        self.local_text_projection = nn.Linear(widths.text, joint)
+        self.local_cross_attention = SigmoidAttention(joint)
+        self.predictor = nn.Sequential(nn.Linear(joint, joint // 2), nn.ReLU(), nn.Linear(joint // 2, joint))
+        for layer in (self.global_image_projection, self.local_image_projection, self.local_text_projection, self.predictor[0]):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        self.logit_scale = nn.Parameter(torch.tensor(options.log_scale))
+        self.local_logit_scale = nn.Parameter(torch.tensor(options.log_scale))
+        self.sentence_bank = nn.Module()
+        if options.prototypes:
+            self.sentence_bank.embed = nn.Embedding(options.prototypes, joint)
+            self.sentence_decoder: nn.Module = SentenceDecoder(
+                joint, options.queries, options.decoder_layers, options.decoder_heads, causal=options.causal
+            )
+        channels = [2 * joint // 2**k for k in range(options.decoder_blocks + 1)]
+        self.image_decoder, self.dropped = ImageDecoder(tuple(channels)), nn.Dropout2d(0.5)
+
+    def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
+        options, maps = self.options, encoded.maps[self.options.stride]
+        each, mask = sentence_means(encoded.texts, group)
+        rows = places(maps) if options.laid_out == "places" else maps.reshape(len(maps), -1, maps.shape[1])
+        image, regions = self._image(maps), self.local_image_projection(rows)
+        return self.losses(image, regions, self.local_text_projection(each) * mask[..., None], mask, encoded, group, self._stage(done))
+
+    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        each, mask = sentence_means(encoded.texts, group)
+        each = self.local_text_projection(each) * mask[..., None]
+        if self.options.prototypes and self._stage(done) > 1:
+            each = self.prototypes(each, mask, encoded.keys, 0)
+        return self._image(encoded.maps[self.options.stride]), self.global_text_attention(each, mask)
+
+    def losses(
+        self, image: Tensor, regions: Tensor, each: Tensor, mask: Tensor, encoded: Encoded, group: Group, stage: int
+    ) -> dict[str, Tensor]:
+        """The stage's losses of projected images (b, D), regions (b, N, D) and sentences (b, S, D) with their mask (b, S)."""
+        has_bank = bool(self.options.prototypes) and stage > 1
+        if stage == 3:
+            each, mask = each[:, : self.options.queries], mask[:, : self.options.queries]
+        told, losses = each, {}
+        if has_bank:
+            told = self.prototypes(each, mask, encoded.keys, 0)
+            losses["prototypes"] = 10 * _mean_of_sentences((told - each).abs().mean(dim=2), mask, group)
+        report, scale = self.global_text_attention(told, mask), self.logit_scale.exp()
+        heard, seen = self.local_cross_attention(regions, told, mask)
+        losses["images and reports"] = (10 if stage == 3 else 1) * sum(contrast(image, report, scale, group)) / 2
+        losses["regions"] = group.mean(alike(self.predictor, regions, heard))
+        losses["sentences"] = group.mean(within_report(seen, told, mask, self.local_logit_scale.exp()))
+        if stage == 3:
+            made = self.image_decoder(torch.cat([self.dropped(self._map(regions)), self._map(heard)], dim=1))
+            losses["image anew"] = group.mean((made - encoded.images[:, :1]).abs().mean(dim=(1, 2, 3)))
+            if has_bank:
+                losses |= self._sentences_anew(regions, each, told, mask, report, scale, encoded, group)
+        return losses
+
+    def _sentences_anew(
+        self, regions: Tensor, each: Tensor, told: Tensor, mask: Tensor, report: Tensor, scale: Tensor, encoded: Encoded, group: Group
+    ) -> dict[str, Tensor]:
+        drawn = self.sentence_decoder(regions)
+        wanted = F.pad(told, (0, 0, 0, drawn.shape[1] - told.shape[1])) * F.pad(mask, (0, drawn.shape[1] - mask.shape[1]))[..., None]
+        order = matched(drawn.detach(), wanted.detach(), self.options.put_back)
+        drawn = drawn.gather(1, order[..., None].expand_as(drawn))
+        losses = {"report anew": 10 * group.mean((drawn - wanted).abs().mean(dim=(1, 2)))}
+        drawn = drawn[:, : each.shape[1]]
+        table = self.sentence_bank.embed.weight
+        true, found = (F.log_softmax(one @ table.T, dim=2) for one in (each, drawn))
+        losses["prototypes anew"] = _mean_of_sentences((true.exp() * (true - found)).sum(dim=2), mask, group)
+        pooled = self.global_text_attention(self.prototypes(drawn, mask, encoded.keys, 1), mask)
+        losses["reports anew"] = sum(contrast(pooled, report, scale, group)) / 2
+        return losses
+
+    def prototypes(self, each: Tensor, mask: Tensor, keys: Tensor, use: int) -> Tensor:
+        """(b, S, D) mixtures of prototypes for sentences, zero where there is none; Gumbel noise in training."""
+        table = self.sentence_bank.embed.weight
+        logits = each @ table.T
+        if self.training:
+            logits = logits + self.noise(mask, keys, use).to(logits)
+        return ((logits / self.options.temperature).softmax(dim=2) @ table) * mask[..., None]
+
+    def noise(self, mask: Tensor, keys: Tensor, use: int) -> Tensor:
+        """(b, S, prototypes) Gumbel noise, each pair's from its own key."""
+        drawn = torch.zeros(*mask.shape, self.options.prototypes)
+        for row, key in zip(drawn, keys.tolist(), strict=True):
+            generator = np.random.default_rng([key, use])
+            row.copy_(-torch.from_numpy(generator.standard_exponential(tuple(row.shape), np.float32)).log())
+        return drawn
+
+    def after_step(self) -> None:
+        if self.options.is_clamped:
+            with torch.no_grad():
+                self.logit_scale.clamp_(max=GREATEST_LOG_SCALE)
+                self.local_logit_scale.clamp_(max=GREATEST_LOG_SCALE)
+
+    def _image(self, maps: Tensor) -> Tensor:
+        return self.global_image_projection(self.image_encoder.atten_pool(places(maps)))
+
+    def _stage(self, done: float) -> int:
+        return 1 + sum(done >= share for share in self.options.stages)
+
+    def _map(self, rows: Tensor) -> Tensor:
+        side = round(rows.shape[1] ** 0.5)
+        laid = rows.transpose(1, 2) if self.options.laid_out == "places" else rows
+        return laid.reshape(len(rows), rows.shape[2], side, side)
+
+
+class SigmoidAttention(nn.Module):
+    """Places and sentences read each other with weights that need not sum to one. 1 is the image's side, 2 the report's."""
+
+    def __init__(self, joint: int):
+        super().__init__()
+        for side in (1, 2):
+            for role in ("query", "key", "value"):
+                setattr(self, f"{role}{side}", nn.Linear(joint, joint))
+
+    def forward(self, regions: Tensor, each: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What regions heard, (b, N, D), and what sentences saw, (b, S, D)."""
+        root = regions.shape[2] ** 0.5
+        hearing = (self.query1(regions) @ self.key2(each).transpose(1, 2) / root).sigmoid() * mask[:, None]
+        seeing = (self.query2(each) @ self.key1(regions).transpose(1, 2) / root).sigmoid() * mask[..., None]
+        return hearing @ self.value2(each), seeing @ self.value1(regions)
+
+
+def alike(predictor: nn.Module, one: Tensor, other: Tensor) -> Tensor:
+    """(b,) minus the mean cosine of each side's prediction with the other side, which is no path for gradients. No negatives."""
+    pairs = ((one, other), (other, one))
+    return -sum(F.cosine_similarity(predictor(a), b.detach(), dim=2).mean(dim=1) for a, b in pairs) / 2
+
+
+def within_report(seen: Tensor, told: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
+    """(b,) contrast of what each sentence saw with the sentences of the same report, the mean of both directions."""
+    scores = scale * cosines(seen, told)
+    smallest = torch.finfo(scores.dtype).min
+    right = scores.diagonal(dim1=1, dim2=2)
+    rows = scores.masked_fill(~mask[:, None], smallest).logsumexp(dim=2) - right
+    columns = scores.masked_fill(~mask[..., None], smallest).logsumexp(dim=1) - right
+    return ((rows + columns) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) / 2
+
+
+def matched(drawn: Tensor, wanted: Tensor, put_back: str) -> Tensor:
+    """(b, Q) order of the drawn sentences: by Hungarian matching, the least sum of L1 distances to the wanted ones."""
+    costs = torch.cdist(drawn.float(), wanted.float(), p=1).cpu().numpy()
+    orders: Sequence[np.ndarray] = [linear_sum_assignment(cost)[1] for cost in costs]
+    if put_back == "inverse":
+        orders = [np.argsort(order) for order in orders]
+    return torch.from_numpy(np.stack(orders) if len(orders) else np.zeros(drawn.shape[:2], np.int64)).to(drawn.device)
+
+
+def _mean_of_sentences(per_sentence: Tensor, mask: Tensor, group: Group) -> Tensor:
+    """This process's part of the mean over all sentences of the group."""
+    return (per_sentence * mask).sum() / group.total(mask.sum().to(per_sentence.dtype)).clamp(min=1)

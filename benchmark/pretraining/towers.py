@@ -1,0 +1,96 @@
+"""The two encoders that a method trains: an image encoder of the benchmark, and a BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from benchmark.cards import IMAGENET, BackboneRef, Normalisation
+from benchmark.cards.pretraining import ImageTowerCard, TextTowerCard
+from benchmark.encoders.build import build_backbone
+from benchmark.encoders.sealed import SealedEncoder
+from benchmark.encoders.text import Tokenizer, bert
+from benchmark.encoders.torchvision import library_weights
+from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.pretraining.words import Batch, write_vocabulary
+
+HALF = Normalisation(mean=(0.5,), std=(0.5,))
+
+
+class Towers(nn.Module):
+    """
+    Attributes:
+        image: the encoder, with its normalisation.
+        text: the BERT.
+    """
+
+    def __init__(self, image: SealedEncoder, text: BertModel):
+        super().__init__()
+        self.image, self.text = image, text
+
+    @property
+    def widths(self) -> Widths:
+        return Widths(dict(self.image.backbone.spec.strides), self.text.config.hidden_size)
+
+    def encode(self, frames: Tensor, words: Batch, keys: Tensor, objective: Objective) -> Encoded:
+        """What the objective reads of the pairs: frames (b, S, S) uint8, tokens, and a key each."""
+        images = self.image.normalise(frames)
+        maps = self.image.pyramid_of(images, objective.strides)
+        found = self.text(
+            input_ids=words.ids, attention_mask=words.mask.long(), output_hidden_states=True, output_attentions=objective.reads_attention
+        )
+        attention = found.attentions[-1].mean(dim=1)[:, 0] if objective.reads_attention else None
+        states = torch.stack(found.hidden_states[-objective.n_layers :])
+        return Encoded(images, maps, EncodedTexts(states, words.mask, words.word, words.sentence, attention), keys)
+
+
+def build(
+    image: ImageTowerCard, text: TextTowerCard, tokenizer: Path | str, seed: int, *, reads_attention: bool
+) -> tuple[Towers, Tokenizer]:
+    """Towers from random numbers of the seed, or from a library's weights where the cards name them.
+
+    Args:
+        tokenizer: folder or repository of the tokenizer.
+        reads_attention: the text tower has to tell its attention, which the fastest kernels do not.
+    """
+    weights = None if image.weights is None else library_weights(image.model, image.weights).path
+    reference = BackboneRef(family="torchvision", model=image.model, digest=None)
+    backbone, _ = build_backbone(reference, weights, init_seed=seed)
+    encoder = SealedEncoder(backbone, IMAGENET if image.weights else HALF)
+    reader = Tokenizer(tokenizer, text.tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = BertModel.from_pretrained(text.hub) if text.hub else bert(_config(text, reader))
+    if reads_attention:
+        tower.set_attn_implementation("eager")
+    for parameter in _frozen(tower, text):
+        parameter.requires_grad_(False)
+    return Towers(encoder, tower), reader
+
+
+def tokenizer_of(text: TextTowerCard, reports: Iterable[tuple[str, ...]], folder: Path) -> Path | str:
+    """The hub's repository, or a folder with a vocabulary made of the reports."""
+    if text.hub:
+        return text.hub
+    write_vocabulary(list(reports), folder)
+    return folder
+
+
+def _config(text: TextTowerCard, reader: Tokenizer) -> BertConfig:
+    return BertConfig(
+        vocab_size=reader.n_entries,
+        hidden_size=text.width,
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        intermediate_size=text.hidden,
+        max_position_embeddings=text.tokens,
+    )
+
+
+def _frozen(tower: BertModel, text: TextTowerCard) -> list[nn.Parameter]:
+    layers = [tower.encoder.layer[k] for k in range(text.frozen_layers)]
+    return [p for part in ([tower.embeddings] if text.frozen_embeddings else []) + layers for p in part.parameters()]

@@ -1,0 +1,59 @@
+"""GLoRIA's losses equal the released code's, on the vectors of its reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.heads.networks.local_similarity import attention
+from benchmark.pretraining.group import Group
+from benchmark.pretraining.losses import contrast
+from benchmark.pretraining.objectives.base import EncodedTexts
+from benchmark.pretraining.objectives.gloria import local_losses, whole_texts, word_vectors
+from tests.pretraining.numbers import RELATIVE, leaf, norm, r
+
+THREE = Group.alone(3)
+
+
+def approx(expected):
+    return pytest.approx(expected, rel=RELATIVE, abs=2e-6)
+
+
+def test_words_look_at_regions():
+    words, regions = r(12, (2, 6, 5)), r(11, (2, 6, 3, 3)).flatten(2)
+    looked = attention(regions[:1], words[0])[0]
+    assert looked[0, :6].tolist() == approx([0.164122, 0.067296, 0.074971, 0.082668, 0.279446, 0.090641])
+    found = regions[1] @ attention(regions[1:], words[1])[0, 4]
+    assert found.tolist() == approx([0.443362, 0.480156, 0.363809, 1.021438, 0.765204, 0.197679])
+
+
+def test_images_and_texts_by_their_regions_and_words():
+    regions, words = leaf(13, (3, 6, 3, 3)), leaf(14, (3, 6, 7))
+    there, back = local_losses(regions.flatten(2), words, torch.tensor([4, 6, 5]), 10.0, THREE)
+    assert (there.item(), back.item()) == (approx(5.612030), approx(5.916096))
+    (there + back).backward()
+    assert norm(regions, words) == approx([13.850430, 14.760156])
+    assert float(words.grad[0, :, 4:].abs().sum() + words.grad[2, :, 5:].abs().sum()) == 0
+
+
+def test_all_four_losses():
+    image, text = leaf(15, (3, 8)), leaf(16, (3, 8))
+    there, back = contrast(image, text, 10.0, THREE)
+    assert (there.item(), back.item()) == (approx(2.609787), approx(2.479605))
+    (there + back).backward()
+    assert norm(image) == approx([4.522735])
+    local = local_losses(r(13, (3, 6, 3, 3)).flatten(2), r(14, (3, 6, 7)), torch.tensor([4, 6, 5]), 10.0, THREE)
+    assert float(there + back + sum(local)) == approx(16.617517)
+
+
+def test_words_are_sums_of_pieces_and_layers():
+    """[CLS] a ##b c [SEP] [PAD] [PAD]: three vectors count, and the whole is the mean of all seven."""
+    mask = torch.tensor([[True] * 5 + [False] * 2])
+    word = torch.tensor([[0, 1, 1, 2, 3, -1, -1]])
+    states = r(17, (1, 4, 7, 3)).transpose(0, 1)
+    real = states * mask[None, :, :, None]
+    texts = EncodedTexts(real, mask, word, word)
+    words, counted = word_vectors(texts, Group.alone(1))
+    assert whole_texts(texts)[0].tolist() == approx([0.148577, -1.178225, -0.674541])
+    assert counted.tolist() == [3]
+    assert torch.allclose(words[0, :, 1], real.sum(dim=0)[0, 1:3].sum(dim=0))

@@ -1,0 +1,54 @@
+"""`lobe pretrain` as one types it: a recipe of one's own, told on the way, found again, and listed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from benchmark import registry
+from benchmark.cli import app
+from tests.pretraining.small import corpus, recipe
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of one's own with a small recipe, and phantom data beside it."""
+    corpus(tmp_path / "data" / "mimic-cxr")
+    (tmp_path / "own" / "tasks").mkdir(parents=True)
+    card = recipe("convirt").model_copy(update={"name": "mine", "title": "Mine"})
+    text = yaml.safe_dump({"pretraining": [card.model_dump(mode="json")]})
+    (tmp_path / "own" / "tasks" / "pretraining.yaml").write_text(text)
+    yield tmp_path
+    registry._included.clear()
+    registry.forget()
+
+
+def run(folder, *words: str):
+    registry._included.clear()  # as in a process of its own
+    return CliRunner().invoke(app, ["--include", str(folder / "own"), *words])
+
+
+def test_a_recipe_of_ones_own_leaves_a_backbone_and_says_what_is_next(folder):
+    words = ("pretrain", "mine", "--data", str(folder / "data"), "--out", str(folder / "out"), "--pairs", "12")
+    found = run(folder, *words)
+    assert found.exit_code == 0, found.output
+    assert "Mine, seed 0, is made: held-out images find their own report before" in found.output
+    assert f"lobe run --backbone {folder / 'out' / 'mine-0' / 'backbone.yaml'}" in found.output.replace("\n", "")
+    assert "lay there already" in run(folder, *words).output
+
+
+def test_recipes_are_listed(folder):
+    found = run(folder, "list", "recipes", "--json")
+    assert found.exit_code == 0, found.exception
+    rows = json.loads(found.output)
+    assert {row["name"] for row in rows} == set(registry.pretraining())
+    assert next(row for row in rows if row["name"] == "mine")["pairs"] == 24
+
+
+def test_an_unknown_recipe_is_named_with_those_there_are(folder):
+    found = run(folder, "pretrain", "lovt-fantom", "--data", str(folder / "data"))
+    assert found.exit_code != 0
+    assert "lovt-phantom" in str(found.exception)

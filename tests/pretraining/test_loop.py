@@ -1,0 +1,160 @@
+"""A step depends on its number and the seed alone: groups, processes and stops change nothing but rounding; a broken loss stops."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark import parallel
+from benchmark.errors import TrainingError, UsageError
+from benchmark.pretraining import loop, pairs, run, towers
+from benchmark.pretraining.objectives import convirt
+from benchmark.pretraining.views import Views
+from benchmark.pretraining.words import Words
+from tests.pretraining.small import corpus, recipe
+from tests.test_parallel import joined, run_all
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    train, _ = pairs.load(recipe("convirt").pairs, corpus(folder / "mimic-cxr"), 48, 0)
+    return train, towers.tokenizer_of(recipe("convirt").text, train.reports, folder / "tokenizer")
+
+
+def parts(given, card, dtype=torch.float64):
+    """What the loop takes, without dropout, in float64: so that processes can be compared."""
+    train, tokenizer = given
+    module = run.module_of(card)
+    built, reader = towers.build(card.image, card.text, tokenizer, 0, reads_attention=run.reads_attention(module))
+    torch.manual_seed(1)
+    objective = module.build(built.widths, run.options_of(card, module))
+    trained = loop.Trained(built, objective).to(dtype).train()
+    trained.towers.image.backbone.network.conv1.register_forward_pre_hook(lambda layer, given: (given[0].to(dtype),))
+    for layer in trained.modules():
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            layer.p = 0.0
+    views = Views(card.image.augmentation, card.image.size)
+    feed = loop.Feed(train, Words(reader, train.reports), views, card.pairs.sentences, torch.device("cpu"))
+    return trained, feed, loop.Course(len(train), card, 0)
+
+
+def trained_by(given, card) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    trained, feed, course = parts(given, card)
+    losses = [step.loss for step in loop.train(trained, feed, course, card)]
+    return {"losses": torch.tensor(losses), **{name: one.double() for name, one in trained.state_dict().items()}}
+
+
+def one_of(rank: int, size: int, port: int, file: str, arguments: tuple) -> None:
+    with joined(rank, size, port):
+        found = trained_by(*arguments)
+    if rank == 0:
+        torch.save(found, file)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], within: float) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, other[name], rtol=within, atol=within), name
+
+
+@pytest.mark.parametrize("name", ["lovt", "gloria"])
+def test_two_processes_train_what_one_trains(name, given, tmp_path: Path):
+    card = recipe(name, steps=2, batch=5, group=5, pairs=10)
+    equal(trained_by(given, card), run_all(one_of, tmp_path, (given, card), 2), 1e-8)
+
+
+def test_groups_inside_processes_are_the_same_groups_in_turn(given, tmp_path: Path):
+    card = recipe("convirt", steps=2, group=3)
+    assert not any(isinstance(one, nn.BatchNorm1d) for one in parts(given, card)[0].objective.modules())
+    one, two = trained_by(given, card), run_all(one_of, tmp_path, (given, card), 2)
+    equal({"losses": one["losses"]}, {"losses": two["losses"]}, 1e-8)
+    apart = trained_by(given, recipe("convirt", steps=2))
+    assert not torch.allclose(apart["losses"], one["losses"], rtol=1e-3)
+
+
+def test_a_pair_is_shown_once_a_round_and_never_twice_in_a_batch(given):
+    card = recipe("convirt", steps=20)
+    course = loop.Course(13, card, 0)
+    rounds = [np.concatenate([course.batch(2 * k)[0], course.batch(2 * k + 1)[0]]) for k in range(4)]
+    assert all(len(set(one.tolist())) == 12 for one in rounds)
+    assert not np.array_equal(rounds[0], rounds[1])
+    keys = np.concatenate([course.batch(step)[1] for step in range(8)])
+    assert len(set(keys.tolist())) == len(keys)
+    assert not set(keys.tolist()) & set(loop.Course(13, card, 1).batch(0)[1].tolist())
+
+
+def test_the_rate_rises_and_falls_as_the_recipe_says():
+    card = recipe("convirt", steps=20, schedule="cosine")
+    course = loop.Course(100, card, 0)
+    rates = [course.rate(step) for step in range(course.n_steps)]
+    assert rates[:2] == [0.5, 1.0]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 17 / 18)))
+    assert loop.Course(100, recipe("convirt", steps=20), 0).rate(19) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "n_pairs", "said"),
+    [
+        ({}, 5, "a batch of 6 pairs, and there are 5"),
+        ({"group": 4}, 50, "no whole number of groups of 4"),
+    ],
+)
+def test_a_budget_that_does_not_fit_is_refused(budget, n_pairs, said):
+    with pytest.raises(UsageError, match=said):
+        loop.Course(n_pairs, recipe("convirt", **budget), 0)
+
+
+def test_a_process_more_than_groups_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: 4)
+    with pytest.raises(UsageError, match="2 groups a batch and 4 processes"):
+        next(loop.train(nn.Identity(), None, None, recipe("convirt", group=3)))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_without_ids(given, monkeypatch):
+    card = recipe("convirt", steps=3)
+    trained, feed, course = parts(given, card)
+    losses = convirt.ConVirt.forward
+
+    def broken(self, encoded, group, done):
+        found = losses(self, encoded, group, done)
+        return {**found, "image to text": found["image to text"] / 0.0} if done > 0.5 else found
+
+    monkeypatch.setattr(convirt.ConVirt, "forward", broken)
+    with pytest.raises(TrainingError, match=r"not finite in step 2 of 3 at rate 0.0005 \(image to text inf\)") as caught:
+        list(loop.train(trained, feed, course, card))
+    assert not any(i in str(caught.value) for i in given[0].ids)
+
+
+def test_norms_biases_and_scales_do_not_decay(given):
+    card = recipe("lovt")
+    trained, _, _ = parts(given, card)
+    decays, kept = loop.optimiser_of(card.optimiser, trained).param_groups
+    assert {p.dim() for p in kept["params"]} <= {0, 1}
+    assert min(p.dim() for p in decays["params"]) == 2
+    assert (decays["weight_decay"], kept["weight_decay"]) == (1e-4, 0)
+    (every,) = loop.optimiser_of(card.optimiser.model_copy(update={"decays_all": True}), trained).param_groups
+    assert len(every["params"]) == len(decays["params"]) + len(kept["params"])
+
+
+def test_images_that_find_their_own_report_first_are_at_one_and_chance_is_a_half(given, monkeypatch):
+    trained, feed, _ = parts(given, recipe("convirt"), torch.float32)
+    n = len(feed.pairs)
+
+    def told(rows):
+        monkeypatch.setattr(
+            type(trained.objective), "embed", lambda self, encoded, group, done: (rows[encoded.keys], torch.eye(n)[encoded.keys])
+        )
+        return loop.percentile(trained, feed, 1.0, 4, 0)
+
+    assert told(torch.eye(n)) == 1.0
+    assert told(torch.ones(n, n)) == 0.5
+    assert told(-torch.eye(n)) == 0.0
+    assert trained.training

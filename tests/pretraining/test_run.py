@@ -1,0 +1,143 @@
+"""From recipe and data to a backbone: found again by its key, resumed to the bit, and read by the harness as any other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from benchmark import registry
+from benchmark.encoders import naming
+from benchmark.errors import CardError
+from benchmark.pretraining import loop, run
+from benchmark.training.checkpoint import Checkpoint
+from tests.pretraining.small import corpus, recipe
+
+METHODS = ["convirt", "lovt", "gloria", "prior", "g2d", "mgca"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("run") / "mimic-cxr")
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made")
+    return out, run.pretrain(recipe("lovt"), data, out)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_leaves_a_backbone(method, data, tmp_path):
+    seen: list[loop.Step] = []
+    found = run.pretrain(recipe(method), data, tmp_path, tell=run.Telling(step=lambda step, n: seen.append(step)))
+    assert [step.number for step in seen] == [0, 1, 2, 3]
+    assert all(set(step.losses) for step in seen)
+    assert sorted(found.curve) == [1, 2, 3, 4]
+    assert 0 <= found.percentile <= 1
+    assert load_file(found.card.parent / "encoder.safetensors")["conv1.weight"].shape == (64, 3, 7, 7)
+
+
+def test_the_card_says_what_was_seen_and_is_a_backbones_name(made):
+    _, found = made
+    card = yaml.safe_load(found.card.read_text())
+    assert card["pretraining"] == ["mimic-cxr"]
+    assert found.key in card["notes"]
+    parsed = naming.parse(str(found.card))
+    assert parsed.weights == (found.card.parent / "encoder.safetensors").resolve()
+    assert parsed.contamination["mimic-cxr"] == "images"
+
+
+def test_the_file_holds_every_tensor_of_the_encoder_as_trained(made):
+    from benchmark.cards import BackboneRef
+    from benchmark.encoders.build import build_backbone
+
+    _, found = made
+    file = found.card.parent / "encoder.safetensors"
+    backbone, account = build_backbone(BackboneRef(family="torchvision", model="resnet18-layer3", digest=None), file, init_seed=None)
+    assert not account.missing
+    stored = load_file(file)
+    assert all(torch.equal(value, stored[name]) for name, value in backbone.network.state_dict().items())
+    fresh, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18-layer3", digest=None), None, init_seed=0)
+    assert not torch.equal(fresh.network.conv1.weight, stored["conv1.weight"])
+
+
+def test_what_is_made_is_found_again(made, data):
+    out, found = made
+    again = run.pretrain(recipe("lovt"), data, out, tell=run.Telling(step=lambda step, n: pytest.fail("trained again")))
+    assert again.was_there
+    assert (again.key, again.percentile, again.curve) == (found.key, found.percentile, found.curve)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda card: card.model_copy(update={"objective": {**card.objective, "local": 0.3}}),
+        lambda card: card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": 30})}),
+        lambda card: card.model_copy(update={"pairs": card.pairs.model_copy(update={"sentences": "all"})}),
+        lambda card: card.model_copy(update={"version": 2}),
+    ],
+    ids=["objective", "budget", "sentences", "version"],
+)
+def test_what_decides_the_weights_is_in_the_key(other, made, data):
+    from benchmark.pretraining import pairs
+
+    card = recipe("lovt")
+    both = pairs.load(card.pairs, data, card.image.size, 0)
+    assert run.key_of(card, *both, 0, 1, "cpu") == made[1].key
+    assert run.key_of(other(card), *both, 0, 1, "cpu") != made[1].key
+    assert run.key_of(card, *both, 1, 1, "cpu") != made[1].key
+    assert run.key_of(card.model_copy(update={"title": "Another", "notes": "said"}), *both, 0, 1, "cpu") == made[1].key
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_to_the_bits_of_an_undisturbed_one(made, data, tmp_path, monkeypatch):
+    def stop(step: loop.Step, n_steps: int) -> None:
+        if step.number == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run.pretrain(recipe("lovt"), data, tmp_path, checkpoint_every_s=0, tell=run.Telling(step=stop))
+    (stored,) = (tmp_path / "lovt-phantom-0" / run.CHECKPOINTS).iterdir()
+    assert stored.stat().st_mode & 0o077 == 0
+    seen: list[int] = []
+    found = run.pretrain(recipe("lovt"), data, tmp_path, tell=run.Telling(step=lambda step, n: seen.append(step.number)))
+    assert seen == [2, 3]
+    one, other = (load_file(card.parent / "encoder.safetensors") for card in (made[1].card, found.card))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert found.curve == made[1].curve
+    assert not stored.exists()
+
+
+def test_a_checkpoint_of_another_recipe_is_not_used(data, tmp_path, monkeypatch):
+    loaded = []
+    load = Checkpoint.load
+    monkeypatch.setattr(Checkpoint, "load", lambda self, *rest: loaded.append(load(self, *rest)) or loaded[-1])
+    run.pretrain(recipe("convirt", steps=2), data, tmp_path)
+    run.pretrain(recipe("convirt", steps=3), data, tmp_path)
+    assert loaded == [None, None]
+
+
+def test_an_option_that_the_method_does_not_have_is_named():
+    card = recipe("lovt").model_copy(update={"objective": {"prototypes": 3}})
+    with pytest.raises(CardError, match=r"Recipe lovt-phantom: objective `prototypes`.*Method lovt has: stride, hidden"):
+        run.options_of(card, run.module_of(card))
+
+
+def test_every_recipe_names_a_method_and_its_options():
+    for card in registry.pretraining().values():
+        run.options_of(card, run.module_of(card))
+
+
+def test_nothing_of_a_report_is_left_behind_but_its_words(made):
+    out, _ = made
+    said = json.dumps([path.name for path in out.rglob("*")])
+    assert "report" not in said
+    texts = [path.read_text(errors="replace") for path in out.rglob("*") if path.is_file() and path.suffix in (".json", ".yaml")]
+    assert not any("zone." in text for text in texts)
