@@ -16,7 +16,7 @@ import torch
 from benchmark.cards import EncoderMode, Epoch, Experiment, Job, digest_of
 from benchmark.errors import LobeError
 from benchmark.kinds.base import NEGATIVE_LOSS
-from benchmark.metrics import dice, scores
+from benchmark.metrics import dice, scores, spec
 from benchmark.registry import plugin
 from benchmark.training.data import JobData, draw_seed
 from benchmark.training.features import FeatureBank
@@ -111,5 +111,7 @@ def _validate(stack, alive: list[int], data: JobData, names: tuple[str, ...], ba
     measured = {}
     for run, rows in found.items():
         loss = float(np.average([float(value) for value, _ in rows], weights=weights))
-        measured[run] = loss, scores.segmentation_selection(dice.join([counts for _, counts in rows]), names) | {NEGATIVE_LOSS: -loss}
+        with spec.only_own(part.own_metrics):
+            found_of_run = scores.segmentation_selection(dice.join([counts for _, counts in rows]), names)
+        measured[run] = loss, found_of_run | {NEGATIVE_LOSS: -loss}
     return measured
