@@ -17,7 +17,7 @@ from benchmark.cards import EncoderMode, Epoch, Experiment, Job, digest_of
 from benchmark.errors import LobeError
 from benchmark.kinds.base import NEGATIVE_LOSS
 from benchmark.metrics import dice, scores, spec
-from benchmark.registry import plugin
+from benchmark.registry import optional, plugin
 from benchmark.training.data import JobData, draw_seed
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import RunState, Selected, batches, optimiser_of
@@ -31,7 +31,7 @@ def group_key(job: Job) -> str | None:
     e = job.experiment
     if e.encoder is not EncoderMode.FROZEN or e.precision != "float32" or e.device_type != "cpu":
         return None
-    if not hasattr(plugin("heads", e.head), "stack") or e.recipe.augmentation is not None:
+    if not _stacks(e.head) or e.recipe.augmentation is not None:
         return None
     recipe = e.recipe.model_copy(update={"grid": ()})
     same_images = {"order_seed": draw_seed(e) or 0}
@@ -89,6 +89,14 @@ def train_together(
                 yield run, run_state.kept
     for run in alive:
         yield run, run_states[run].kept
+
+
+def _stacks(head: str) -> bool:
+    """Whether a head's module offers `stack`. One that cannot be used does not: its jobs say why when they are fitted."""
+    try:
+        return optional("heads", head, "stack") is not None
+    except LobeError:
+        return False
 
 
 def _step(stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, run_states: list[RunState], losses: dict) -> None:
