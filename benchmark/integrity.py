@@ -98,8 +98,9 @@ def _fault(record: Record, raw: Mapping[str, Any]) -> str:
     tables = {"metrics": record.metrics, "validation": record.validation}
     tables |= {f"anchor {name}": scores for name, scores in record.anchors.items()}
     tables |= {f"epoch {line.epoch}": line.metrics for line in record.curve}
+    undeclared = spec.ANY if record.job.experiment.own_metrics else spec.SHARE
     for table, values in tables.items():
-        if fault := spec.fault_of(values):
+        if fault := spec.fault_of(values, undeclared):
             return f"{table}: {fault}"
     return ""
 

@@ -99,6 +99,7 @@ def plan(
     settings: Settings,
     prompts: Mapping[str, PromptCard] | None = None,
     about: About | None = None,
+    own_code: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Job]:
     """All jobs of an evaluation, selection jobs before the final jobs that wait for them.
 
@@ -106,12 +107,13 @@ def plan(
         datasets: dataset name -> reference with its split; `target` is filled in from the task.
         prompts: prompt sets by name, for tasks that ask with them.
         about: the cards, for labels.
+        own_code: task -> code of the user's own that decides its numbers (`task_code.digests`).
 
     Raises:
         UsageError: a task does not offer the protocol.
         CardError: a task asks with prompts that do not exist, or for a metric whose highest value is the worst.
     """
-    prepared = prepare(tasks, datasets, protocol, settings, prompts, about)
+    prepared = prepare(tasks, datasets, protocol, settings, prompts, about, own_code)
     with no_garbage():
         return [job for backbone in backbones for job in prepared.jobs(backbone)]
 
@@ -142,6 +144,7 @@ class _PreparedTask:
         dataset: with the task's target and frame.
         recipe: of final runs; `alone` is the same without its grid.
         words, asked: of a task that trains nothing.
+        own_code: of the task.
     """
 
     task: TaskCard
@@ -150,6 +153,7 @@ class _PreparedTask:
     alone: Recipe
     words: Words | None = None
     asked: AskedPrompts | None = None
+    own_code: Mapping[str, str] = field(default_factory=dict)
 
     def at_size(self, side: int) -> _PreparedTask:
         """The task in the frame nearest to a backbone's own input: heads need a multiple of 32."""
@@ -164,6 +168,7 @@ def prepare(
     settings: Settings,
     prompts: Mapping[str, PromptCard] | None = None,
     about: About | None = None,
+    own_code: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Prepared:
     """Everything of a plan but its backbones. Arguments and errors are those of `plan`."""
     found = []
@@ -176,7 +181,9 @@ def prepare(
         asked = None if words is None else asked_of(task, words, dataset, prompts or {})
         # The prompt set's name changes no digit, its texts do.
         words = None if words is None else words.model_copy(update={"prompts": None})
-        found.append(_PreparedTask(task, _targeted(dataset, task), recipe, recipe.model_copy(update={"grid": ()}), words, asked))
+        own = (own_code or {}).get(task.id, {})
+        alone = recipe.model_copy(update={"grid": ()})
+        found.append(_PreparedTask(task, _targeted(dataset, task), recipe, alone, words, asked, own))
     return Prepared(tuple(found), protocol, settings, about or About())
 
 
@@ -299,6 +306,7 @@ def _job(
         threads=settings.threads,
         limit=settings.limit,
         profile=settings.profile,
+        own_code=dict(one.own_code),
     )
     labels = Labels(
         task=task.id,

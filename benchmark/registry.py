@@ -1,6 +1,7 @@
-"""Finds content: cards beside the package or inside the wheel, and readers, encoders and heads by module name.
+"""Finds content: cards beside the package or inside the wheel, and readers, encoders, heads and metrics by module name, shipped or own.
 
-Cards are parsed once per process. Nothing here imports torch; plug-ins are imported when first asked for.
+Cards are parsed once per process. Nothing here imports torch; plug-ins are imported when first asked for. How a module of a user's own is
+found, read and run: `benchmark.own`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,14 @@ import ast
 import contextlib
 import importlib
 import importlib.util
-import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import ValidationError
-
-from benchmark import grid, panel_files, yaml_files
+from benchmark import card_files, grid, panel_files
+from benchmark.card_files import CardFault
 from benchmark.cards import (
     BackboneCard,
     Card,
@@ -36,26 +34,42 @@ from benchmark.cards import (
     SuiteCard,
     TaskCard,
 )
-from benchmark.errors import CardError, UnknownName
+from benchmark.errors import CardError, LobeError, UnknownName
+from benchmark.own import catalogue, contract
+from benchmark.own.loading import load
+from benchmark.own.rooms import OwnModule
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 HEAD_ROOMS = ("heads", "kinds")
 
-_included: list[Path] = []
+_included = catalogue.FOLDERS
 _files: dict[tuple[str, str], Path] = {}  # (section, name) -> where the card stands; filled as sections are read
 
 
+@contextlib.contextmanager
+def collecting() -> Iterator[list[CardFault]]:
+    """While it lasts, cards that cannot be used are left out, and what is wrong with them is noted in what it gives."""
+    forget()
+    try:
+        with card_files.collecting() as found:
+            yield found
+    finally:
+        forget()
+
+
 def include(folder: Path) -> None:
-    """Adds a user's own folder with sub-folders `tasks/`, `datasets/`, `backbones/` and `results/`; its cards are marked custom."""
+    """Adds a user's own folder: cards in `tasks/`, `datasets/`, `backbones/` and `results/`, which are marked custom, and modules in
+    `readers/`, `heads/`, `metrics/` and `encoders/`."""
     if not folder.is_dir():
         raise CardError(f"--include {folder}: no such folder.")
-    _included.append(folder.resolve())
+    if folder.resolve() not in _included:
+        _included.append(folder.resolve())
     forget()
 
 
 def included() -> tuple[Path, ...]:
-    """The user's own folders of cards."""
+    """The user's own folders of cards and code."""
     return tuple(_included)
 
 
@@ -63,8 +77,10 @@ def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
     sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, pretraining, lineups, heads, papers, panels)
-    for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
+    for cached in (*sections, _listed_tasks, _listed_suites, _cells):
         cached.cache_clear()
+    card_files.forget()
+    catalogue.forget()
 
 
 def content(folder: str) -> Path:
@@ -135,9 +151,16 @@ def lineups() -> dict[str, LineupCard]:
 
 @cache
 def heads() -> dict[str, HeadFacts]:
-    """What every head says of itself, by name; a kind that trains nothing stands for its head. No framework is imported for it."""
-    modules = {name: plugin(room, name) for room in HEAD_ROOMS for name in plugins(room)}
-    return {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
+    """What every head says of itself, by name; a kind that trains nothing stands for its head. No framework is imported for it.
+
+    A head of the user's own that cannot be read is left out: whoever asks for it by name hears why.
+    """
+    modules = {name: plugin(room, name) for room in HEAD_ROOMS for name in catalogue.shipped(room)}
+    found: dict[str, HeadFacts] = {name: module.FACTS for name, module in modules.items() if hasattr(module, "FACTS")}
+    for name in catalogue.names("heads"):
+        with contextlib.suppress(LobeError):
+            found.setdefault(name, head(name))
+    return found
 
 
 @cache
@@ -184,11 +207,16 @@ def protocol(name: str) -> Protocol:
 
 
 def head(name: str) -> HeadFacts:
-    """What a head says of itself; imports that head's module alone.
+    """What a head says of itself; imports that head's module alone. One of the user's own is read and not run where it says so plainly.
 
     Raises:
         UnknownName: no such head.
+        CardError: it is the user's own and cannot be used.
     """
+    if (own := catalogue.find("heads", name)) is not None:
+        own.require_whole()
+        read = contract.facts_in(own.file)
+        return _facts_run(own, plugin("heads", name)) if read is None else read
     for room in HEAD_ROOMS:
         with contextlib.suppress(UnknownName, AttributeError):
             facts: HeadFacts = plugin(room, name).FACTS
@@ -236,13 +264,17 @@ def custom_cards() -> frozenset[tuple[str, str]]:
 
 
 def plugins(room: str) -> tuple[str, ...]:
-    """Names of the modules of `benchmark.<room>` that can be asked for by name: all but `base`, packages and those with an underscore."""
-    found = pkgutil.iter_modules(importlib.import_module(f"benchmark.{room}").__path__)
-    return tuple(sorted(one.name for one in found if not one.ispkg and one.name != "base" and not one.name.startswith("_")))
+    """Names of the modules of `benchmark.<room>` that can be asked for by name, all but `base`, packages and those with an underscore; and
+    of the user's own."""
+    return tuple(sorted({*catalogue.shipped(room), *catalogue.names(room)}))
 
 
 def defines(room: str, name: str, function: str) -> bool:
     """Whether the module defines the function; its text is read and nothing imported, as a module may need a framework."""
+    if (own := catalogue.find(room, name)) is not None:
+        with contextlib.suppress(CardError):
+            return function in contract.names_in(own.file)
+        return False
     found = importlib.util.find_spec(f"benchmark.{room}.{name}")
     if found is None or found.origin is None:
         return False
@@ -251,15 +283,34 @@ def defines(room: str, name: str, function: str) -> bool:
 
 
 def plugin(room: str, name: str) -> ModuleType:
-    """The module `benchmark.<room>.<name>`; dashes in names become underscores.
+    """The module `benchmark.<room>.<name>`, or the user's own of that name; dashes in names become underscores.
 
     Raises:
         UnknownName: no such module.
+        CardError: it is the user's own and cannot be used, or its name is taken twice.
+        CheckpointError: it is the user's own, and another one than the running jobs were planned with.
     """
-    module, known = name.replace("-", "_"), plugins(room)
-    if module not in known:
-        raise UnknownName(room.rstrip("s"), name, known)
+    module = name.replace("-", "_")
+    if catalogue.find(room, module) is not None:
+        return load(catalogue.planned(room, module))
+    if module not in catalogue.shipped(room):
+        raise UnknownName(room.rstrip("s"), name, plugins(room))
     return importlib.import_module(f"benchmark.{room}.{module}")
+
+
+def optional(room: str, name: str, function: str) -> Any:
+    """A function that the module may offer, or None. One of the user's own is not run where it has none."""
+    if catalogue.find(room, name) is not None and not defines(room, name, function):
+        return None
+    return getattr(plugin(room, name), function, None)
+
+
+def _facts_run(own: OwnModule, module: ModuleType) -> HeadFacts:
+    facts = module.FACTS
+    if not isinstance(facts, HeadFacts):
+        line = contract.names_in(own.file).get("FACTS", 1)
+        raise CardError(f"{own.file}:{line}: FACTS is a {type(facts).__name__}; HeadFacts is expected.")
+    return facts
 
 
 @cache
@@ -323,41 +374,7 @@ def _origins(section: str) -> dict[tuple[str, str], Path]:
 
 
 def _cards(folder: str, section: str, model: type[AnyCard], key: str) -> dict[str, AnyCard]:
-    """All cards of one kind. A file holds lists under section names; keys starting with `x-` hold shared YAML blocks."""
-    found: dict[str, AnyCard] = {}
-    origin: dict[str, Path] = {}
-    for root in [content(folder), *(f / folder for f in _included)]:
-        for path in sorted(root.glob("[!.]*.yaml")):
-            for entry in _section(path, section):
-                try:
-                    card = model.model_validate(entry)
-                except ValidationError as error:
-                    name = entry.get(key, "?") if isinstance(entry, dict) else entry
-                    wrong = [f"key {'.'.join(map(str, one['loc']))!r}: {one['msg']}" for one in error.errors()]
-                    raise CardError(f"{path.name}: card {name!r}, {'; '.join(wrong)}.") from None
-                name = getattr(card, key)
-                if name in found:
-                    raise CardError(f"{path.name}: {name!r} is already defined in {origin[name].name}.")
-                found[name], origin[name] = card, path
+    """All cards of one kind."""
+    found, origin = card_files.read([content(folder), *(f / folder for f in _included)], section, model, key)
     _files.update({(section, name): path for name, path in origin.items()})
     return found
-
-
-def _section(path: Path, section: str) -> list[Any]:
-    listed = _load(path).get(section) or []
-    if not isinstance(listed, list):
-        raise CardError(f"{path.name}: `{section}` is a list of cards, one `- ` each, and here it is a {type(listed).__name__}.")
-    return listed
-
-
-@cache
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml_files.read(path)
-    except yaml.YAMLError as error:
-        raise CardError(f"{path}: not valid YAML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    if not isinstance(loaded, dict):
-        raise CardError(f"{path}: a card file is a mapping with lists under `tasks`, `suites`, `datasets`, `backbones` or `papers`.")
-    return loaded

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from typing import Protocol as TypingProtocol
 
-from benchmark import adopt, registry, requested_jobs, resolve
+from benchmark import adopt, registry, requested_jobs, resolve, task_code
 from benchmark.cards import EncoderMode, Job, Protocol, TaskCard
 from benchmark.errors import LobeError, UsageError
 from benchmark.events import Event, Hashing
@@ -184,7 +184,7 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     done = requested_jobs.done_of(listed.jobs.keys, shelf, retry_failed=request.retry_failed)
     shelf.save()
     pending = [job for key, job in listed.pending.items() if key not in done]
-    inputs = _inputs(pending, listed.backbones, datasets, cache)
+    inputs = _inputs(pending, listed.backbones, datasets, cache, cards)
     todo = [
         replace(
             unit,
@@ -294,7 +294,13 @@ def _datasets(
     return {seen: datasets[seen] for seen in wanted if seen in datasets}
 
 
-def _inputs(jobs: Iterable[Job], backbones: Mapping[str, resolve.ResolvedBackbone], datasets: Datasets, cache: Path) -> dict[str, Inputs]:
+def _inputs(
+    jobs: Iterable[Job],
+    backbones: Mapping[str, resolve.ResolvedBackbone],
+    datasets: Datasets,
+    cache: Path,
+    cards: Sequence[TaskCard],
+) -> dict[str, Inputs]:
     """Where the inputs of jobs lie, by key: one object for all jobs of a backbone on a dataset."""
     by_ref = {(d.card.name, d.ref.split, trains): d for (_, _, trains), d in datasets.items()}
     lie: dict[tuple[int, int], Inputs] = {}
@@ -304,7 +310,8 @@ def _inputs(jobs: Iterable[Job], backbones: Mapping[str, resolve.ResolvedBackbon
         dataset = by_ref[e.dataset.name, e.dataset.split, e.words is None]
         place = (id(backbone), id(dataset))
         if place not in lie:
-            lie[place] = resolve.inputs(backbone, dataset, cache)
+            own = (one for card in cards if card.dataset == e.dataset.name for one in task_code.of_task(card))
+            lie[place] = resolve.inputs(backbone, dataset, cache, tuple(own))
         found[job.key] = lie[place]
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from benchmark import registry, resolve
+from benchmark import registry, resolve, task_code
 from benchmark.cards import Job, Protocol, Record, TaskCard
 from benchmark.plan import About, Settings, no_garbage, prepare
 from benchmark.shelf import Shelf
@@ -117,11 +117,12 @@ def listed(
         split: of the request, in place of the tasks' own.
     """
     about = About(registry.custom_cards(), {d.card.name: d.card.mask_source for d in datasets.values()})
+    own_code = {card.id: task_code.digests(task_code.of_task(card)) for card in cards}
     prepared = []
     for seen in dict.fromkeys((split or card.split, card.words is None) for card in cards):
         refs = {name: d.ref for (name, *of), d in datasets.items() if tuple(of) == seen}
         usable = [card for card in cards if (split or card.split, card.words is None) == seen and card.dataset in refs]
-        prepared.append(prepare(usable, refs, protocol, settings, registry.prompts(), about))
+        prepared.append(prepare(usable, refs, protocol, settings, registry.prompts(), about, own_code))
 
     def made() -> Iterator[tuple[resolve.ResolvedBackbone, Job]]:
         return ((backbone, job) for one in prepared for backbone in backbones for job in one.jobs(backbone.named))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from benchmark import registry, task_rules
+from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
@@ -25,6 +25,7 @@ from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, PartialRelease, UsageError
 from benchmark.imaging.prepare import intensity_under
+from benchmark.own.rooms import PlannedModule
 from benchmark.plan import NamedBackbone
 from benchmark.readers.base import Reader, Verification, open_reader
 from benchmark.readers.kit.chosen_split import chosen_split, rule_of_card
@@ -46,6 +47,7 @@ class ResolvedBackbone:
         earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
             that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
         normalised: False where its card or code states no mean and deviation of its own; what nobody asked before it is built is True.
+        own: its family, where that is the user's own.
     """
 
     named: NamedBackbone
@@ -54,6 +56,7 @@ class ResolvedBackbone:
     sources: tuple[SourceFile, ...] = ()
     earlier: BackboneRef | None = None
     normalised: bool = True
+    own: tuple[PlannedModule, ...] = ()
 
     def require_statistics(self, protocol: Protocol) -> None:
         """Raises ConformanceError where the protocol asks for statistics that the backbone does not state: none of its jobs could run."""
@@ -270,6 +273,9 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
         # Neither is a folder's path; what its configuration builds is.
         model = f"{Path(parsed.model).name}:{_file_digest(config, cache)}"
+    own = task_code.of_family(parsed.family)
+    if own:
+        model = f"{model}:{own[0].code.digest}"  # what it builds is what its code says, and features are shared by this name
     ref = BackboneRef(
         family=parsed.family,
         model=model,
@@ -281,7 +287,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
-    return ResolvedBackbone(named, parsed.model, weights, files, before, normalised)
+    return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own)
 
 
 def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:
@@ -312,11 +318,12 @@ def files_of_authors(names: Iterable[str]) -> list[str]:
     return found
 
 
-def inputs(backbone: ResolvedBackbone, dataset: ResolvedDataset, cache: Path) -> Inputs:
+def inputs(backbone: ResolvedBackbone, dataset: ResolvedDataset, cache: Path, own: tuple[PlannedModule, ...] = ()) -> Inputs:
     """Where the inputs of jobs of this backbone on this dataset lie.
 
     Args:
         cache: folder of all caches.
+        own: the user's own modules of the tasks on this dataset.
     """
     return Inputs(
         card=dataset.card,
@@ -330,6 +337,7 @@ def inputs(backbone: ResolvedBackbone, dataset: ResolvedDataset, cache: Path) ->
         known_release=dataset.known_release,
         lists=dataset.lists,
         sizes=dataset.sizes,
+        own=tuple({one.key: one for one in (*own, *backbone.own)}.values()),
     )
 
 

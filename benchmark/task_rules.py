@@ -7,7 +7,7 @@ framework is imported, no file of a dataset is opened.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Literal, TypeVar
 
 from benchmark import kinds, registry
@@ -17,6 +17,7 @@ from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
 from benchmark.kinds.kit.untrained import UntrainedKind
 from benchmark.metrics import spec
+from benchmark.own import catalogue
 
 Repeated = TypeVar("Repeated")
 
@@ -33,11 +34,18 @@ def require(tasks: Iterable[TaskCard]) -> None:
 
 
 def require_included() -> None:
-    """Checks every card of the folders that the user included.
+    """Checks every card of the folders that the user included, and that the names of their modules are free.
 
     Raises:
         CardError: as `require`, for cards of all kinds at once.
     """
+    if twice := catalogue.taken_twice():
+        raise CardError("\n".join(twice))
+    _raise_for(included_faults())
+
+
+def included_faults() -> Iterator[tuple[str, str, list[str]]]:
+    """(section, name, what is wrong) of every card of the folders that the user included."""
     datasets, prompts, protocols, tasks = registry.datasets(), registry.prompts(), registry.protocols(), registry.tasks()
     faults_of: dict[str, Callable[[str], list[str]]] = {
         "datasets": lambda name: dataset_faults(datasets[name]),
@@ -48,7 +56,7 @@ def require_included() -> None:
         "papers": lambda name: paper_faults(registry.papers()[name], registry.suites(), protocols),
     }
     custom = sorted(registry.custom_cards())
-    _raise_for((section, name, faults_of[section](name)) for section in faults_of for of, name in custom if of == section)
+    yield from ((section, name, faults_of[section](name)) for section in faults_of for of, name in custom if of == section)
 
 
 def track_of(task: TaskCard | Experiment) -> Track:
@@ -100,7 +108,9 @@ def dataset_faults(card: DatasetCard) -> list[str]:
     found = []
     alike = [other for other in _shipped_datasets() if other.reader == card.reader]
     readers = registry.plugins("readers")
-    if card.reader.replace("-", "_") not in readers or not alike:
+    if catalogue.find("readers", card.reader) is not None:
+        pass  # what it gives, nobody knows before it has read something
+    elif card.reader.replace("-", "_") not in readers or not alike:
         found.append(_unknown("reader", "reader", card.reader, readers))
     else:
         given = dict.fromkeys(target for other in alike for target in other.targets)

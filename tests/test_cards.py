@@ -207,6 +207,7 @@ OTHER: dict[str, Any] = {
     "profile": "smoke",
     "words": {"similarity": "global"},
     "asked": {"sets": [{"positives": {"opacity": ["opacity"]}}]},
+    "own_code": {"heads/mine": "d"},
 }
 
 

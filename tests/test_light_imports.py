@@ -30,6 +30,18 @@ from benchmark import registry, task_rules
 assert len(registry.heads()) > 10
 task_rules.require(registry.tasks().values())
 """,
+    "a head of one's own, which imports torch at its top": """
+import tempfile
+from pathlib import Path
+from benchmark import registry
+from benchmark.scaffold import head
+with tempfile.TemporaryDirectory() as folder:
+    head.new("mine", Path(folder))
+    registry.include(Path(folder))
+    assert registry.heads()["mine"].reads == "deepest"
+    registry._included.clear()
+    registry.forget()
+""",
     "asking the kinds": "from benchmark import kinds; kinds.every()",
     "lobe --help": COMMAND.format(arguments=["--help"]),
     "lobe list tasks": COMMAND.format(arguments=["list", "tasks"]),

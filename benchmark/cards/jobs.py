@@ -22,7 +22,8 @@ class BackboneRef(Card):
     """A backbone with everything that decides its weights.
 
     Attributes:
-        model: architecture, or a Python factory's function and the SHA-256 of the files it runs and reads.
+        model: architecture, or a Python factory's function and the SHA-256 of the files it runs and reads; of a family of a user's own the
+            architecture and the SHA-256 of its code.
         digest: SHA-256 of the weights file, of the factory's state dict, or of the library's weights; None = random.
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
         normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
@@ -82,6 +83,8 @@ class Experiment(Card):
         limit: at most so many images per split; None = all.
         profile: "full" or the named step budget.
         words, asked: of tasks that train nothing; not part of other jobs' keys.
+        own_code: room and name of each reader, head and family of metrics of a user's own, such as `heads/mine`, with the SHA-256 of its
+            code; not part of other jobs' keys.
     """
 
     task_version: int
@@ -105,6 +108,12 @@ class Experiment(Card):
     profile: Literal["full", "smoke"] = "full"
     words: Later[Words | None] = None
     asked: Later[AskedPrompts | None] = None
+    own_code: Later[dict[str, str]] = {}
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The user's own families of metrics that the job computes."""
+        return tuple(name.removeprefix("metrics/") for name in self.own_code if name.startswith("metrics/"))
 
     @property
     def opens_test(self) -> bool:

@@ -39,6 +39,7 @@ _ORDER = (
     "withdraw",
     "check-backbone",
     "new",
+    "validate-cards",
     "list",
     "data",
     "status",
@@ -67,7 +68,10 @@ app = typer.Typer(
 @app.callback()
 def _options(
     include: Annotated[
-        list[Path], typer.Option("--include", help="Folder of your own cards: tasks/, datasets/, backbones/, results/")
+        list[Path],
+        typer.Option(
+            "--include", help="Folder of your own: tasks/, datasets/, backbones/, results/; readers/, heads/, metrics/, encoders/"
+        ),
     ] = [],  # noqa: B006
 ) -> None:
     for folder in include:

@@ -1,4 +1,4 @@
-"""`lobe check-backbone` and `lobe new backbone`."""
+"""`lobe check-backbone`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, ContainerOption, DataOption, LayoutOption
 from benchmark.cli.show import err, out, plain, print_json, show_rows
-from benchmark.errors import UsageError
-
-new_app = typer.Typer(help="A commented file to start from.", no_args_is_help=True)
-app.add_typer(new_app, name="new")
 
 
 @app.command("check-backbone")
@@ -44,15 +39,6 @@ def check_backbone(
         _show_checked(found)
     if found.fault:
         raise typer.Exit(1)
-
-
-@new_app.command("backbone")
-def new_backbone(file: Annotated[Path, typer.Argument(help="Python file to write.")] = Path("mine.py")) -> None:
-    """Writes a backbone in Python to fill in, with every contract in its comments."""
-    if file.exists():
-        raise UsageError(f"{file} exists already: name another file.")
-    file.write_text((registry.content("backbones") / "template.py").read_text(encoding="utf-8"), encoding="utf-8")
-    out.print(f"Wrote {plain(str(file))}. Next: lobe check-backbone {plain(str(file))}:build")
 
 
 def _show_checked(found) -> None:

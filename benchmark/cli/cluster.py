@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson
 from benchmark.cli.show import out, plain, print_json, show_rows
@@ -29,7 +28,7 @@ def hand_over(request, no_tracking: bool, as_json: bool) -> None:
     words = [str(word) for pair in given for word in pair]
     words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
-    submission = submit(request.address, request.backbones, words, title, registry.included(), lists=request.verbose)
+    submission = submit(request.address, request.backbones, words, title, lists=request.verbose)
     if as_json:
         print_json({"id": submission, "address": request.address})
         return

@@ -19,8 +19,8 @@ from benchmark.cards import BackboneSpec
 from benchmark.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from benchmark.encoders.own_modules import Kept
     from benchmark.encoders.text import Tokenizer, Tokens
+    from benchmark.own.modules import Kept
 
 
 class Backbone(nn.Module):

@@ -16,9 +16,9 @@ from torch import nn
 
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import Backbone
-from benchmark.encoders.own_modules import OwnModules
 from benchmark.encoders.sources import SourceFile, must_be_planned
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.own.modules import OwnModules
 
 DEFAULT_LAYOUT = "torchvision"
 
@@ -26,7 +26,7 @@ DEFAULT_LAYOUT = "torchvision"
 def build(model: str) -> Backbone:
     """Calls the function named `path/to/file.py:function`.
 
-    Files beside it can be imported, and only by it: each call runs modules of its own (`own_modules`). Errors inside the author's code keep
+    Files beside it can be imported, and only by it: each call runs modules of its own (`own.modules`). Errors inside the author's code keep
     their traceback.
 
     Raises:

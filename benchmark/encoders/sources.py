@@ -18,9 +18,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from benchmark import registry
-from benchmark.encoders.own_modules import installed_folders
 from benchmark.errors import CheckpointError
 from benchmark.files import open_regular
+from benchmark.own.modules import installed_folders
 
 OUTSIDE = "outside: "  # begins the names of files that lie elsewhere
 CONTENT = ("tasks", "datasets", "backbones", "results")

@@ -80,7 +80,7 @@ def _head(job: Job) -> float:
     """Multiplications for one image; 0 where the head does not say."""
     e = job.experiment
     found = memory.head_size(e)
-    if found is None and (size := getattr(registry.plugin("heads", e.head), "size", None)) is not None:
+    if found is None and (size := registry.optional("heads", e.head, "size")) is not None:
         found = size(UNKNOWN, len(e.dataset.classes), e.dataset.frame_size)
     return 0.0 if found is None else float(found.multiplications)
 

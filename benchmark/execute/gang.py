@@ -20,6 +20,7 @@ from typing import Any
 from benchmark.cards import Job
 from benchmark.errors import EnvironmentProblem, LobeError
 from benchmark.events import Event
+from benchmark.own import catalogue
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 
@@ -137,9 +138,10 @@ def _share_of_fit(config: dict[str, _Share]) -> None:
     share = config["share"]
     prepare_process(share.job.experiment.threads)
     try:
-        for event in fitting.fit(share.job, share.inputs, share.options, share.learning_rate, SharedWork()):
-            if parallel.rank() == 0:
-                share.told.put(event)
+        with catalogue.as_planned(share.inputs.own):
+            for event in fitting.fit(share.job, share.inputs, share.options, share.learning_rate, SharedWork()):
+                if parallel.rank() == 0:
+                    share.told.put(event)
     except Exception as error:
         if not _is_of_another(error):
             error.add_note(traceback.format_exc()[-8000:])

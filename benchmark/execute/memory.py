@@ -109,7 +109,7 @@ def encoder_facts(experiment: Experiment) -> EncoderFacts | None:
 
 @cache  # a plan asks for the same few of thousands of units
 def _head_size(head: str, architecture: str, n_classes: int, frame_size: int) -> HeadSize | None:
-    size = getattr(registry.plugin("heads", head), "size", None)
+    size = registry.optional("heads", head, "size")
     encoder = ENCODERS.get(architecture)
     if size is None or encoder is None:
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark.errors import EnvironmentProblem, UsageError
 from benchmark.execute.addresses import checked_server, wants_token
-from benchmark.execute.ship import stage
+from benchmark.execute.ship import included_there, stage
 
 MARK = "lobe"  # in the metadata of our jobs
 NO_AGENT = "No available agent"  # a head that has just started, or is busy, has none for a while
@@ -30,16 +30,13 @@ class Submission:
     title: str
 
 
-def submit(
-    address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, includes: Sequence[Path] = (), *, lists: bool = False
-) -> str:
+def submit(address: str, backbones: Sequence[str], arguments: Sequence[str], title: str, *, lists: bool = False) -> str:
     """Starts `lobe run` on the cluster.
 
     Args:
         address: of the cluster's job server, `http://head:8265`.
-        backbones: as named here; the folders of the user's own travel along.
+        backbones: as named here; the folders of the user's own travel along, and so do included ones.
         arguments: of `lobe run` beside the backbones; paths are the cluster's.
-        includes: folders of the user's own cards, which lie on the cluster too.
         lists: say which files of the authors travel, beside how many.
 
     Returns:
@@ -50,7 +47,7 @@ def submit(
     """
     with tempfile.TemporaryDirectory(prefix="lobe-ship-") as staging:
         named = stage(Path(staging), backbones, lists=lists)
-        words = [*(word for folder in includes for word in ("--include", str(folder))), "run"]
+        words = [*(word for folder in included_there() for word in ("--include", folder)), "run"]
         words = [*words, *(word for name in named for word in ("--backbone", name)), *arguments, "--address", "auto"]
         client = _client(address)
         for patience_s in PATIENCE_S:

@@ -18,6 +18,7 @@ from benchmark.events import Event, Finished, Started
 from benchmark.execute import gang, spool
 from benchmark.faults import of_environment
 from benchmark.machine import usable_cores
+from benchmark.own import catalogue
 from benchmark.training.inputs import Inputs
 from benchmark.training.options import RunOptions
 from benchmark.training.record import failed, not_needed
@@ -117,6 +118,11 @@ def run_unit(unit: WorkUnit) -> Iterator[Event]:
 
     Where a core is idle, a job's scores and files are made while the next one trains: its Finished then comes after that one's Started.
     """
+    with catalogue.as_planned(unit.inputs.own):
+        yield from _run_unit(unit)
+
+
+def _run_unit(unit: WorkUnit) -> Iterator[Event]:
     import torch  # it enters the process here and not before
 
     from benchmark.training.background import Background

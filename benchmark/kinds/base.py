@@ -49,6 +49,7 @@ class Part:
         augmentation: draws of one epoch, for training images that are augmented; they change what `images` and `targets` give.
         epoch: in which the part is seen, for what else is drawn (`Targets.draws`).
         originals: the ground truth in original pixels, of a part that is scored there (`Switches.scored_in`); else None.
+        own_metrics: the user's own families of metrics that its job computes.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Part:
     epoch: int = 0
     originals: Originals | None = None
     facts: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    own_metrics: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

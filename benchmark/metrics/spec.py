@@ -1,29 +1,41 @@
 """What a metric is: declared once, as an entry of `METRICS` in the module of its family, beside the function that computes it.
 
-A family is any module of `benchmark.metrics` that has `METRICS`; being there is enough. Scorers, plans, checks of cards and records, and
-reports all read these entries, so that a new metric needs its own module and nothing else. Imports no framework.
+A family is any module of `benchmark.metrics` that has `METRICS`, or one of a user's own; being there is enough. Scorers, plans, checks of
+cards and records, and reports all read these entries, so that a new metric needs its own module and nothing else. Of the user's own a job
+computes the families that its task names (`only_own`). Imports no framework.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import math
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from benchmark.errors import CardError, LobeError
+from benchmark.own import catalogue
+from benchmark.own.contract import names_in
+from benchmark.own.loading import load
+from benchmark.own.rooms import PlannedModule
+
 CLASS = "class"  # the field of a name that stands for a class
 SEVERAL_CLASSES = "several_classes"  # a field of the statistics of every split with more than one
 VALIDATION_LOSS = "validation_loss"  # what training alone knows
 INFINITE = math.inf
+SHARE = (0.0, 1.0)
+ANY = (-INFINITE, INFINITE)
 _ROUNDING = 1e-9  # a mean of ones may come out above one
 _FIELD = re.compile(r"\{(\w+)\}")
+_CHOSEN: ContextVar[frozenset[str] | None] = ContextVar("the user's own families of metrics", default=None)
 
 
 class PooledMetric(Protocol):
@@ -120,29 +132,51 @@ class NamedMetric:
     class_name: str | None
 
 
-@cache
 def specs() -> tuple[MetricSpec, ...]:
-    """Every declared metric, family by family; those known after every epoch come first."""
-    package = importlib.import_module("benchmark.metrics")
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
-    found = [replace(spec, family=name) for name, module in zip(names, modules, strict=True) for spec in getattr(module, "METRICS", ())]
-    return tuple(sorted(found, key=lambda spec: not spec.selects))
+    """Every declared metric, family by family; those known after every epoch come first. Of the user's own those that can be used."""
+    return _specs(_own())
 
 
-@cache
 def specs_of(target: str) -> tuple[MetricSpec, ...]:
-    return tuple(spec for spec in specs() if spec.target == target)
+    return _specs_of(target, _own())
 
 
-@cache
 def find(metric: str, target: str) -> NamedMetric | None:
     """The metric of that name, a name without fields before a rule; None where no family declares it."""
-    for spec in sorted(specs_of(target), key=lambda spec: spec.name != metric):
-        fields = spec.fields_of(metric)
-        if fields is not None:
-            return NamedMetric(spec, spec.title.format(**fields), fields.get(CLASS))
-    return None
+    return _find(metric, target, _own())
+
+
+def own_specs(planned: PlannedModule) -> tuple[MetricSpec, ...]:
+    """The metrics of a family of the user's own.
+
+    Raises:
+        LobeError: its module cannot be used, declares something else than metrics, or one that LOBE has.
+    """
+    given = load(planned).METRICS
+    where = f"{planned.module.file}:{names_in(planned.module.file).get('METRICS', 1)}"
+    if not isinstance(given, tuple | list) or not all(isinstance(one, MetricSpec) for one in given):
+        raise CardError(f"{where}: METRICS is a tuple of benchmark.metrics.spec.MetricSpec; here it is {given!r:.80}.")
+    for one in given:
+        there = (each for each in _shipped() if (each.name, each.target) == (one.name, one.target))
+        if (other := next(there, None)) is not None:
+            raise CardError(f"{where}: LOBE has a metric {one.name} already, benchmark/metrics/{other.family}.py. Give it another name.")
+    return tuple(replace(one, family=planned.module.name) for one in given)
+
+
+@contextlib.contextmanager
+def only_own(families: Collection[str]) -> Iterator[None]:
+    """While it lasts, in this thread, there are no other families of the user's own: a job computes what its key names."""
+    before = _CHOSEN.set(frozenset(families))
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(before)
+
+
+def forget() -> None:
+    """Looks for families anew when next asked."""
+    for cached in (_shipped, _usable, _specs, _specs_of, _find, _range_of):
+        cached.cache_clear()
 
 
 def title_of(metric: str, target: str) -> str:
@@ -163,17 +197,20 @@ def names_with(target: str, class_names: Sequence[str], fields: Collection[str],
     return frozenset(name for spec in chosen for name, _ in spec.names(class_names))
 
 
-@cache  # a record names the same few in every epoch
-def range_of(metric: str) -> tuple[float, float]:
-    """Least and largest value of a metric over all its targets, both possible; those of a share where no family declares it."""
-    named = _named(metric)
-    return (min(spec.low for spec in named), max(spec.high for spec in named)) if named else (0.0, 1.0)
+def range_of(metric: str, undeclared: tuple[float, float] = SHARE) -> tuple[float, float]:
+    """Least and largest value of a metric over all its targets, both possible; `undeclared` where no family declares it."""
+    return _range_of(metric, _own()) or undeclared
 
 
-def fault_of(metrics: Mapping[str, float]) -> str:
-    """The first value that its metric cannot have, as a clause; empty when all can be."""
+def fault_of(metrics: Mapping[str, float], undeclared: tuple[float, float] = SHARE) -> str:
+    """The first value that its metric cannot have, as a clause; empty when all can be.
+
+    Args:
+        undeclared: what a metric may be that no family declares, as one of somebody's own whose module is not here.
+    """
+    own = _own()
     for name, value in metrics.items():
-        low, high = range_of(name)
+        low, high = _range_of(name, own) or undeclared
         if not math.isfinite(value):
             return f"{name} is {value}, which is no number"
         if not low - _ROUNDING <= value <= high + _ROUNDING:
@@ -181,6 +218,66 @@ def fault_of(metrics: Mapping[str, float]) -> str:
     return ""
 
 
-def _named(metric: str) -> list[MetricSpec]:
+def _named(metric: str, own: tuple[PlannedModule, ...] | None = None) -> list[MetricSpec]:
     """Declarations of a name for all targets; one without fields before a rule."""
-    return [spec for spec in specs() if spec.name == metric] or [spec for spec in specs() if spec.fields_of(metric) is not None]
+    every = _specs(_own() if own is None else own)
+    return [spec for spec in every if spec.name == metric] or [spec for spec in every if spec.fields_of(metric) is not None]
+
+
+def _own() -> tuple[PlannedModule, ...]:
+    """The user's own families that are there. One that cannot be used stops the job that computes it, and is not there for others."""
+    chosen = _CHOSEN.get()
+    if chosen is not None:
+        return tuple(catalogue.planned("metrics", name) for name in sorted(chosen))
+    names = catalogue.names("metrics")
+    if not names:
+        return ()
+    found = []
+    for name in names:
+        with contextlib.suppress(LobeError):
+            found.append(catalogue.planned("metrics", name))
+    return tuple(one for one in found if _usable(one))
+
+
+@cache
+def _usable(planned: PlannedModule) -> bool:
+    try:
+        own_specs(planned)
+    except LobeError:
+        return False
+    return True
+
+
+@cache
+def _shipped() -> tuple[MetricSpec, ...]:
+    package = importlib.import_module("benchmark.metrics")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return tuple(replace(spec, family=name) for name, module in zip(names, modules, strict=True) for spec in getattr(module, "METRICS", ()))
+
+
+# Kept by the modules that they were made from: a record names the same few metrics in every epoch.
+@cache
+def _specs(own: tuple[PlannedModule, ...]) -> tuple[MetricSpec, ...]:
+    found = (*_shipped(), *(one for module in own for one in own_specs(module)))
+    return tuple(sorted(found, key=lambda spec: not spec.selects))
+
+
+@cache
+def _specs_of(target: str, own: tuple[PlannedModule, ...]) -> tuple[MetricSpec, ...]:
+    return tuple(spec for spec in _specs(own) if spec.target == target)
+
+
+@cache
+def _find(metric: str, target: str, own: tuple[PlannedModule, ...]) -> NamedMetric | None:
+    for spec in sorted(_specs_of(target, own), key=lambda spec: spec.name != metric):
+        fields = spec.fields_of(metric)
+        if fields is not None:
+            return NamedMetric(spec, spec.title.format(**fields), fields.get(CLASS))
+    return None
+
+
+@cache
+def _range_of(metric: str, own: tuple[PlannedModule, ...]) -> tuple[float, float] | None:
+    named = _named(metric, own)
+    return (min(spec.low for spec in named), max(spec.high for spec in named)) if named else None

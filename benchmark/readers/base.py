@@ -25,6 +25,7 @@ from benchmark import registry
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError, PartialRelease
 from benchmark.files import open_regular
+from benchmark.own import catalogue
 from benchmark.readers.kit.generated import manifest_in, patients_in
 from benchmark.readers.kit.walk import first_folder_with, holds_nothing
 from benchmark.readers.kit.withheld import Quiet, known_names, withholding, without_known
@@ -300,9 +301,12 @@ class Reader(ABC):
 def open_reader(card: DatasetCard, root: Path, shapes: Literal["released", "true"] = "released") -> Reader:
     """The reader named by the card, opened on `root`. Reader modules call their class `DatasetReader`.
 
-    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.kit.withheld`).
+    Of a dataset that may not be passed on, no sentence that it raises or gives names anybody (`benchmark.readers.kit.withheld`). What a
+    reader of the user's own reads depends on its code, which is part of its digests.
     """
     reader = registry.plugin("readers", card.reader).DatasetReader
+    if catalogue.find("readers", card.reader) is not None:
+        reader = _coded(reader, catalogue.planned("readers", card.reader).code.digest)
     return (reader if card.redistribution != "none" else _discreet(reader))(card, root, shapes)
 
 
@@ -391,6 +395,22 @@ class _Discreet(Reader):
     def _known(self) -> frozenset[str]:
         """Of a release with a hundred thousand images: made once, and where there is something to say."""
         return known_names(self.ids)
+
+
+@cache
+def _coded(reader: type[Reader], code: str) -> type[Reader]:
+    """The same reader, whose digests hold its code too: other code may read other samples from the same files."""
+
+    class Coded(reader):  # type: ignore[valid-type, misc]
+        def label_digest(self) -> str:
+            return hashlib.sha256(f"{code}\n{super().label_digest()}".encode()).hexdigest()
+
+        def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
+            return hashlib.sha256(f"{code}\n{super().outline_digest(sizes)}".encode()).hexdigest()
+
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(Coded, name, getattr(reader, name))
+    return Coded
 
 
 @cache

@@ -33,6 +33,7 @@ def facts_of_job(record: Record, card: BackboneCard | None) -> dict[str, str]:
         "Finished": record.finished_at,
         "Suite": labels.suite or "",
         "Custom": ", ".join(labels.custom),
+        "Own code": ", ".join(f"{name} {digest[:16]}" for name, digest in experiment.own_code.items()),
         "Encoder": labels.encoder_text,
         "Split": experiment.dataset.split,
         "Seeds": f"head {experiment.head_seed}, order {experiment.order_seed}",

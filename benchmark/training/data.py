@@ -257,6 +257,7 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
         originals=_originals(samples, frames) if name == "test" and experiment.switches.scored_in == "original" else None,
         facts=_facts(samples),
+        own_metrics=experiment.own_metrics,
     )
 
 

@@ -17,6 +17,7 @@ from benchmark.heads.base import Head
 from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit.embedding import UntrainedJob
 from benchmark.kinds.kit.untrained import UntrainedKind
+from benchmark.metrics import spec
 from benchmark.training.free_memory import give_back
 from benchmark.training.model import Model
 
@@ -34,7 +35,8 @@ def validate(model: Model, part: Part, batch_size: int, class_names: tuple[str, 
             weights.append(len(index))
             yield index, model.head.predict(outputs)
 
-    metrics = part.trained_kind.validate(predicted(), part, class_names, model.head)
+    with spec.only_own(part.own_metrics):
+        metrics = part.trained_kind.validate(predicted(), part, class_names, model.head)
     loss = float(np.average(torch.stack(losses).double().cpu().numpy(), weights=weights))
     return loss, metrics | part.trained_kind.of_loss(loss)
 
@@ -50,7 +52,8 @@ def predictions(model: Model, part: Part, batch_size: int, autocast: Autocast) -
 def test(predicted: Predicted, part: Part, batch_size: int, card: DatasetCard, head: Head) -> ScoredSplit:
     """All metrics of the test part, with predictions and statistics; reads the predictions to their end, where their checks are."""
     every = iter(predicted)
-    tested = part.trained_kind.test(every, part, card, head, batch_size)
+    with spec.only_own(part.own_metrics):
+        tested = part.trained_kind.test(every, part, card, head, batch_size)
     deque(every, maxlen=0)
     return tested
 
@@ -66,7 +69,7 @@ def answer(given: UntrainedJob) -> ScoredSplit:
     given.encoder.set_mode("frozen")
     kind = kinds.of_experiment(given.experiment)
     assert isinstance(kind, UntrainedKind)
-    with torch.no_grad():
+    with torch.no_grad(), spec.only_own(given.experiment.own_metrics):
         return kind.answer(given)
 
 

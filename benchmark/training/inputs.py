@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmark.cards import DatasetCard
 from benchmark.encoders.sources import SourceFile
+from benchmark.own.rooms import PlannedModule
 from benchmark.training.sizes import SplitSizes
 
 
@@ -28,6 +29,7 @@ class Inputs:
         lists: folder of the dataset's split lists, for a split given by lists instead of a rule.
         sources: files that the author's own backbone was planned with.
         sizes: images of each split as counted; None where nobody counted. Prices jobs, decides no result.
+        own: the user's own modules that jobs on this dataset and backbone are computed with.
     """
 
     card: DatasetCard
@@ -41,3 +43,4 @@ class Inputs:
     lists: Path | None = None
     sources: tuple[SourceFile, ...] = ()
     sizes: SplitSizes | None = None
+    own: tuple[PlannedModule, ...] = ()

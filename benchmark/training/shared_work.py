@@ -24,6 +24,8 @@ from benchmark.heads.base import Head
 from benchmark.heads.networks.pyramid import levels_read
 from benchmark.imaging.cache import ImageCache
 from benchmark.kinds.base import Part
+from benchmark.metrics import spec
+from benchmark.own import catalogue
 from benchmark.training import feature_folders, feature_key, features
 from benchmark.training.embeddings import Embedder
 from benchmark.training.feature_store import FeatureSet
@@ -69,13 +71,14 @@ class SharedWork:
         if self.encoder is None or self._key != key:
             ref = experiment.backbone.model_copy(update={"model": inputs.backbone_model})
             authored = experiment.backbone.family == "python_file"
+            own = catalogue.find("encoders", experiment.backbone.family) is not None
             if authored:
                 _require_planned_files(experiment.backbone, inputs)
             backbone, account = build_backbone(ref, inputs.weights, init_seed=ref.init_seed)
             if authored:
                 _require_planned(experiment.backbone, backbone, inputs)
             self.encoder = SealedEncoder(backbone, _statistics(experiment, backbone)).to(device)
-            if authored:
+            if authored or own:
                 # Shipped families keep the contract by their own tests; an author's file is checked before every use.
                 conformance.check(self.encoder, experiment.dataset.frame_size)
             self._built = _tensor_digests(self.encoder)
@@ -106,7 +109,8 @@ class SharedWork:
         most = options.most_at_once(batch_size)
         batch, folder = features.BATCH if most is None else min(features.BATCH, most), inputs.cache.parent / feature_folders.FOLDER
         what, also = "pyramid", self._levels_of_others() + self._levels_of_later(experiment, inputs, len(cache), folder)
-        if experiment.backbone.family == "python_file" and not _levels_come_alone(self.encoder, experiment.dataset.frame_size):
+        by_hand = experiment.backbone.family == "python_file" or catalogue.find("encoders", experiment.backbone.family) is not None
+        if by_hand and not _levels_come_alone(self.encoder, experiment.dataset.frame_size):
             what, also = f"pyramid {sorted(head.strides)} alone", ()
         stored, problem = _stored(folder, what, self.encoder, experiment, cache, batch)
         budget = options.feature_budget_bytes
@@ -167,9 +171,10 @@ class SharedWork:
 
     def anchors_of(self, experiment: Experiment, head: Head, test: Part) -> dict[str, dict[str, float]]:
         """Scores of the test split that need no model, computed once per split and grid."""
-        key = (experiment.dataset.model_dump_json(), test.digest(), experiment.switches.scored_in, head.grid)
+        key = (experiment.dataset.model_dump_json(), test.digest(), experiment.switches.scored_in, head.grid, test.own_metrics)
         if key not in self._anchors:
-            self._anchors[key] = test.trained_kind.anchors(test, experiment.dataset.classes, head)
+            with spec.only_own(test.own_metrics):
+                self._anchors[key] = test.trained_kind.anchors(test, experiment.dataset.classes, head)
         return self._anchors[key]
 
 

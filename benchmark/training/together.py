@@ -16,8 +16,8 @@ import torch
 from benchmark.cards import EncoderMode, Epoch, Experiment, Job, digest_of
 from benchmark.errors import LobeError
 from benchmark.kinds.base import NEGATIVE_LOSS
-from benchmark.metrics import dice, scores
-from benchmark.registry import plugin
+from benchmark.metrics import dice, scores, spec
+from benchmark.registry import optional, plugin
 from benchmark.training.data import JobData, draw_seed
 from benchmark.training.features import FeatureBank
 from benchmark.training.loop import RunState, Selected, batches, optimiser_of
@@ -31,7 +31,7 @@ def group_key(job: Job) -> str | None:
     e = job.experiment
     if e.encoder is not EncoderMode.FROZEN or e.precision != "float32" or e.device_type != "cpu":
         return None
-    if not hasattr(plugin("heads", e.head), "stack") or e.recipe.augmentation is not None:
+    if not _stacks(e.head) or e.recipe.augmentation is not None:
         return None
     recipe = e.recipe.model_copy(update={"grid": ()})
     same_images = {"order_seed": draw_seed(e) or 0}
@@ -91,6 +91,14 @@ def train_together(
         yield run, run_states[run].kept
 
 
+def _stacks(head: str) -> bool:
+    """Whether a head's module offers `stack`. One that cannot be used does not: its jobs say why when they are fitted."""
+    try:
+        return optional("heads", head, "stack") is not None
+    except LobeError:
+        return False
+
+
 def _step(stack, members: list[int], data: JobData, index: np.ndarray, bank: FeatureBank, run_states: list[RunState], losses: dict) -> None:
     found = stack.gradients(members, bank.pyramid(data.train, index), data.train.masks(index))
     for run, loss in zip(members, found, strict=True):
@@ -111,5 +119,7 @@ def _validate(stack, alive: list[int], data: JobData, names: tuple[str, ...], ba
     measured = {}
     for run, rows in found.items():
         loss = float(np.average([float(value) for value, _ in rows], weights=weights))
-        measured[run] = loss, scores.segmentation_selection(dice.join([counts for _, counts in rows]), names) | {NEGATIVE_LOSS: -loss}
+        with spec.only_own(part.own_metrics):
+            found_of_run = scores.segmentation_selection(dice.join([counts for _, counts in rows]), names)
+        measured[run] = loss, found_of_run | {NEGATIVE_LOSS: -loss}
     return measured

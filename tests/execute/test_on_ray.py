@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode
 from benchmark.events import EpochEnded, Finished
 from benchmark.execute import submit
@@ -23,6 +24,9 @@ from benchmark.execute.on_ray import RayExecutor
 from benchmark.execute.remote import on_this_node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
+from benchmark.own import catalogue
+from benchmark.request import Request, Silent, plan_request
+from tests.own.written import write_data, write_folder
 from tests.planted import told_in, write_whole_and_damaged
 
 pytestmark = pytest.mark.long(40)
@@ -109,6 +113,23 @@ def test_a_killed_process_repeats_only_unfinished_jobs_and_a_hopeless_one_fails_
     unharmed = [unit for unit in planned if unit.jobs[0].labels.backbone == "never"]
     for key, record in records(InlineExecutor(), unharmed).items():
         assert found[key].model_dump(exclude=VOLATILE_FIELDS) == record.model_dump(exclude=VOLATILE_FIELDS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_reader_head_metric_and_family_of_ones_own_give_the_numbers_they_give_here(tmp_path: Path):
+    registry.include(write_folder(tmp_path / "mine"))  # here: a worker knows what it was given, and includes nothing
+    try:
+        request = Request(["cut-8"], ["clinic-mine"], data=[str(write_data(tmp_path / "data"))], cache=tmp_path / "cache", limit=12)
+        request = replace(request, out=tmp_path / "out", executor="inline")
+        mine = plan_request(request, Silent(), InlineExecutor(), hashing=True, adopting=False).todo
+        there, here = records(RayExecutor(), mine), records(InlineExecutor(), mine)
+    finally:
+        catalogue.FOLDERS.clear()
+        registry.forget()
+    assert [record.status for record in there.values()] == ["ok"]
+    assert {key: record.metrics for key, record in there.items()} == {key: record.metrics for key, record in here.items()}
+    assert all("boldness" in record.metrics for record in there.values())
 
 
 @pytest.mark.slow

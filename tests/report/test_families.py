@@ -49,8 +49,7 @@ def family(tmp_path, monkeypatch):
 
 
 def look_again() -> None:
-    for cached in (spec.specs, spec.specs_of, spec.find, spec.range_of):
-        cached.cache_clear()
+    spec.forget()
 
 
 @pytest.mark.usefixtures("family")

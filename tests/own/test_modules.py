@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.encoders import own_modules, python_file
+from benchmark.encoders import python_file
 from benchmark.errors import CheckpointError, UsageError
+from benchmark.own import modules as own_modules
 
 FACTORY = """
 import importlib

@@ -21,14 +21,14 @@ import sys
 import sysconfig
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.encoders.own_loaders import Alias, Extension, SourceLoader
 from benchmark.errors import CheckpointError, UsageError
+from benchmark.own.loaders import Alias, Extension, SourceLoader
 
 NAME = "lobe_backbone_"  # of the private packages
 NEVER = frozenset({"benchmark", "__main__", *sys.stdlib_module_names, *sys.builtin_module_names})  # names no author can take
@@ -50,19 +50,20 @@ class OwnModules:
     """
     Args:
         file: the factory's.
+        folders: where else than beside it its modules lie.
 
     Attributes:
         executed: file -> SHA-256 of what was run from it, as it was read.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, folders: Sequence[Path] = ()):
         self.file = file
         self.executed: dict[str, str] = {}
         self.name = f"{NAME}{next(_NUMBERS)}"
         self._planned: Mapping[str, str] | None = None
         self._counts: Callable[[str], bool]
         self._before: list[str] = []  # folders the author put before the installed packages
-        self._after = [str(file.parent)]
+        self._after = [str(file.parent), *map(str, folders)]
         self._owned: set[str] = set()  # top-level names, once they are known to be the author's
         self._others: set[str] = set()  # and once they are known not to be
         self._answering: set[str] = set()  # modules that are registered under their own names while the factory runs
@@ -141,7 +142,7 @@ class OwnModules:
 
     def answers(self, top: str) -> bool:
         """Whether a top-level name stands for the author's module for everyone while the factory runs. Libraries keep what they import."""
-        return self._owns(top) and not _is_installed(top)
+        return self._owns(top) and not is_installed(top)
 
     def loader(self, name: str, path: str) -> SourceLoader:
         """What loads one of the modules."""
@@ -224,7 +225,7 @@ class OwnModules:
         self._note_folders()
         where = next((folder for folder in self._before if _find(top, [folder])), None)
         if where is None:
-            mine = () if _is_installed(top) else (folder for folder in self._after if folder not in installed_folders())
+            mine = () if is_installed(top) else (folder for folder in self._after if folder not in installed_folders())
             where = next((folder for folder in mine if _find(top, [folder])), None)
         if where in self._relative and _find(top, [str(self.file.parent)]) is None:
             raise UsageError(
@@ -247,7 +248,7 @@ class OwnModules:
         spec = object.__getattribute__(module, "__dict__").get("__spec__")  # asked otherwise, some modules load what they put off
         origin = getattr(spec, "origin", None) or ""
         folders = [folder for folder in (*self._before, *self._after) if folder not in installed_folders()]
-        return any(Path(origin).is_relative_to(folder) for folder in folders) and not _is_installed(top)
+        return any(Path(origin).is_relative_to(folder) for folder in folders) and not is_installed(top)
 
     def _note_folders(self) -> None:
         """Takes over the folders that the author's code has put on `sys.path` by now."""
@@ -302,7 +303,8 @@ def _forget(name: str) -> None:
         sys.modules.pop(registered, None)
 
 
-def _is_installed(top: str) -> bool:
+def is_installed(top: str) -> bool:
+    """Whether a top-level name is that of an installed package."""
     found = _find(top, list(installed_folders()))
     return found is not None and found.loader is not None  # a folder without __init__.py is no installed package
 

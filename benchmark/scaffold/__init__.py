@@ -1,0 +1,1 @@
+"""Files to start from: what `lobe new` looks at, guesses and writes."""
