@@ -12,6 +12,7 @@ from typing import Protocol as TypingProtocol
 
 from benchmark import adopt, registry, requested_jobs, resolve, task_code
 from benchmark.cards import EncoderMode, Job, Protocol, TaskCard
+from benchmark.encoders.library_weights import without_asking
 from benchmark.errors import LobeError, UsageError
 from benchmark.events import Event, Hashing
 from benchmark.execute import addresses
@@ -98,7 +99,8 @@ class Planned:
         tasks: names of the tasks that the jobs are of.
         adopted: how many of the stored ones are results of an earlier release, taken over just now (`benchmark.adopt`).
         unhashed: in a dry run, datasets that were not hashed yet.
-        provisional: keys of their jobs, which no run will have: nobody knows which of these jobs are stored.
+        provisional: keys of their jobs, and of backbones whose weights were not fetched yet. No run will have them: nobody knows which of
+            these jobs are stored.
         earlier: keys of jobs whose result of an earlier release a run will take over, if it was computed on the same images.
     """
 
@@ -145,7 +147,8 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     Args:
         watcher: sees how far the hashing of images is.
         executor: that will run the jobs; None makes one for the question and closes it.
-        hashing: False reads no image: keys of jobs on datasets that were never hashed are then provisional.
+        hashing: False reads no image and asks no network: keys of jobs on datasets that were never hashed, or of weights that are not
+            on this machine, are then provisional.
         adopting: takes over results of an earlier release, which writes into the output folder.
 
     Raises:
@@ -160,7 +163,8 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     backbones: list[resolve.ResolvedBackbone] = []
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
-            found = resolve.backbone(name, cache)
+            with contextlib.nullcontext() if hashing else without_asking():
+                found = resolve.backbone(name, cache)
             found.require_statistics(protocol)
             backbones.append(found)
     equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once
@@ -196,6 +200,7 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     warnings = [
         *stored_otherwise(pending, done, shelf, request.device, equipment),
         *(text for d in datasets.values() for text in d.warnings),
+        *(_unfetched(b) for b in backbones if b.named.ref.digest == resolve.UNFETCHED),
         *listed.will_fail,
     ]
     return Planned(
@@ -210,9 +215,17 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
         tuple(dict.fromkeys(warnings)),
         adopted=len(adopted),
         unhashed=tuple(Unhashed(d.card.name, d.n_unhashed, d.unhashed_bytes) for d in datasets.values() if d.n_unhashed),
-        provisional=frozenset(key for key, job in listed.pending.items() if job.experiment.dataset.digest == resolve.UNHASHED),
+        provisional=frozenset(key for key, job in listed.pending.items() if _is_provisional(job)),
         earlier=frozenset(candidate.job.key for candidate in earlier) - {record.key for record in adopted},
     )
+
+
+def _is_provisional(job: Job) -> bool:
+    return job.experiment.dataset.digest == resolve.UNHASHED or job.experiment.backbone.digest == resolve.UNFETCHED
+
+
+def _unfetched(backbone: resolve.ResolvedBackbone) -> str:
+    return f"{backbone.named.label}: its weights are not on this machine. A run downloads them first; only then do its jobs have keys."
 
 
 def _default_protocol(suite: str | None, cards: Sequence[TaskCard]) -> str:

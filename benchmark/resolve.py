@@ -21,6 +21,7 @@ from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
 from benchmark.encoders import naming
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
+from benchmark.encoders.library_weights import NotHere
 from benchmark.encoders.shards import digest_of
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import CheckpointError, ConformanceError, DataError, LobeError, PartialRelease, UsageError
@@ -36,6 +37,7 @@ from benchmark.training.inputs import Inputs
 from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
+UNFETCHED = "not fetched yet"  # the same of a library's weights
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def dataset(
 
 
 def backbone(name: str, cache: Path) -> ResolvedBackbone:
-    """Resolves a backbone's name to a reference whose digest fixes its weights.
+    """Resolves a backbone's name to a reference whose digest fixes its weights; `UNFETCHED` of a library's that nobody may be asked for.
 
     Raises:
         UnknownName, UsageError: no such source, card or file.
@@ -265,11 +267,15 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         weights = parsed.weights
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
     else:
-        library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
-        weights = library.path
         label = f"{Path(parsed.model).name} ({parsed.weights})" if parsed.container is None else label
-        normalised = library.normalisation is not None or parsed.normalisation is not None
-        digest = digest_of(weights, lambda file: _file_digest(file, cache))
+        try:
+            library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
+        except NotHere:
+            digest, normalised = UNFETCHED, True  # what the library states of them is known with the file
+        else:
+            weights = library.path
+            normalised = library.normalisation is not None or parsed.normalisation is not None
+            digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
         # Neither is a folder's path; what its configuration builds is.
         model = f"{Path(parsed.model).name}:{_file_digest(config, cache)}"

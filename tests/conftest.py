@@ -391,6 +391,17 @@ def small_frames() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks up a name or connects to a host fails the test."""
+
+    def asked(*given: object, **_how: object) -> None:
+        pytest.fail(f"the network was asked: {given}")
+
+    monkeypatch.setattr("socket.getaddrinfo", asked)
+    monkeypatch.setattr("socket.socket.connect", asked)
+
+
+@pytest.fixture
 def lobe(described_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Calls the command as its entry point does; gives exit code, stdout and stderr. Smoke budgets are cut to an eighth."""
 

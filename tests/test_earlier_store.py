@@ -20,7 +20,7 @@ from benchmark.kinds.detection import DETECTIONS_FILE, DETECTIONS_JSON
 from benchmark.kinds.kit.class_scores import SCORES_FILE
 from benchmark.kinds.segmentation import MASKS_FILE, MASKS_JSON
 from benchmark.store import Store
-from benchmark.submission.score import score
+from benchmark.submission.score import scorer
 from tests.corpora import CorpusPlan, write_corpus
 
 EARLIER = Path(__file__).parent / "earlier"
@@ -116,7 +116,7 @@ def test_predictions_of_an_earlier_store_score_the_same_in_both_forms(store: Pat
             names = (DETECTIONS_FILE, DETECTIONS_JSON, MASKS_FILE, MASKS_JSON, SCORES_FILE)
             file = next(path for name in names if (path := file_of(record, name, store)) is not None)
             protocol, limit, _ = TASKS[record.job.labels.task]
-            again = score(record.job.labels.task, file, [str(data)], tmp_path / "cache", protocol, limit)
+            again = scorer(record.job.labels.task, [str(data)], tmp_path / "cache", protocol, limit).score(file)
             assert again.metrics.items() <= record.metrics.items()
             found[record.key] = again.metrics
         return found

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from benchmark import panel_files, registry
+from benchmark.api import Request, plan_jobs
 from benchmark.cards import Contamination, PanelCard, Record
+from benchmark.encoders.library_weights import without_asking
 from benchmark.errors import CardError, UsageError
 from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
@@ -327,6 +329,25 @@ def test_the_panel_is_measured_like_any_backbones_and_priced_before(own: Path, c
     ((request, as_json, hint),) = asked
     assert (len(request.backbones), request.suite, as_json) == (9, "three", False)
     assert hint.startswith("lobe panel freeze ")
+
+
+def test_a_dry_run_asks_nobody_for_weights_and_says_which_a_run_downloads(corpora: Path, lobe, tmp_path: Path, monkeypatch, no_network):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    names = ("torchvision:resnet18@DEFAULT", "timm:resnet18@a1_in1k", "torchvision:resnet18")
+    given = [word for name in names for word in ("--backbone", name)]
+    task = "rsna-linear-frozen-10"
+    command = ("run", *given, "--task", task, "--data", corpora, "--out", tmp_path / "out", "--executor", "inline", "--dry-run")
+    code, text, err = lobe(*command)
+    assert (code, "Expected with" in text) == (0, True)
+    told = [line for line in " ".join(err.split()).split("note: ") if "A run downloads them first" in line]
+    assert [line.split(": its weights")[0] for line in told] == ["resnet18 (DEFAULT)", "resnet18 (a1_in1k)"]
+    # Where images are hashed, the jobs without those weights alone have keys that no run will have.
+    request = Request(names, tasks=(task,), data=[str(corpora)], out=tmp_path / "out", cache=tmp_path / "cache", executor="inline")
+    with without_asking():
+        planned = plan_jobs(request)
+    provisional = {(job.labels.backbone, job.key in planned.provisional) for job in planned.jobs}
+    assert provisional == {("resnet18 (DEFAULT)", True), ("resnet18 (a1_in1k)", True), ("resnet18 (random)", False)}
 
 
 # ---------------------------------------------------------------------------------------------------------- the line-up

@@ -536,18 +536,18 @@ def test_a_record_put_under_the_name_of_another_job_is_no_result(stored, tmp_pat
 
 
 def test_predictions_scored_on_another_split_are_refused(stored, corpora: Path, tmp_path: Path):
-    from benchmark.submission.score import score
+    from benchmark.submission.score import scorer
 
     file = tmp_path / "out" / "predictions" / stored.key / "masks.parquet"
-    again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
+    again = scorer(MASKS, [str(corpora)], tmp_path / "scoring", "published", 12).score(file)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"]
     with pytest.raises(UsageError, match="made for another dataset"):
-        score(LINEAR, file, [str(corpora)], tmp_path / "scoring", "published", 12)
+        scorer(LINEAR, [str(corpora)], tmp_path / "scoring", "published", 12).score(file)
 
 
 def test_a_number_edited_in_a_record_is_no_result_and_its_predictions_score_to_their_own(stored, corpora: Path, tmp_path: Path):
     """Whoever counts the checksum anew changes the record's number; what its predictions score stays."""
-    from benchmark.submission.score import score
+    from benchmark.submission.score import scorer
 
     store = Store(tmp_path / "out")
     path, file = store.path(stored.key), tmp_path / "out" / stored.predictions[1]
@@ -558,11 +558,11 @@ def test_a_number_edited_in_a_record_is_no_result_and_its_predictions_score_to_t
         store.get(stored.key)
     path.write_text(sealed(Record.model_validate(raw)).model_dump_json())
     claimed = store.get(stored.key)
-    again = score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
+    again = scorer(MASKS, [str(corpora)], tmp_path / "scoring", "published", 12).score(file)
     assert again.metrics["opacity_dice"] == stored.metrics["opacity_dice"] != claimed.metrics["opacity_dice"]
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(StoreError, match=r"masks.parquet is not the file that was stored"):
-        score(MASKS, file, [str(corpora)], tmp_path / "scoring", "published", 12)
+        scorer(MASKS, [str(corpora)], tmp_path / "scoring", "published", 12).score(file)
 
 
 def test_a_reference_with_weights_is_never_built_without_them(small, tiny):

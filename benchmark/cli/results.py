@@ -62,7 +62,7 @@ def report(
         typer.Option("--with-images", help="Draw predictions on images that may not be published, into a folder of their own."),
     ] = False,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Also groups.csv: scores by size of the finding, view, sex and age. Reads all statistics.")
+        bool, typer.Option("--groups", help="Also scores by size of the finding, view, sex and age, and groups.csv. Reads all statistics.")
     ] = False,
     recipe: Annotated[
         list[str], typer.Option("--recipe", help="NAME=BACKBONE, once for each of three or more checkpoints that differ in their seed.")
@@ -132,9 +132,9 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores saved predictions again; they must say in which frame they were measured."""
-    from benchmark.submission.score import score as rescore
+    from benchmark.submission.score import scorer
 
-    found = rescore(task, predictions, data, cache, protocol, limit, split, splits)
+    found = scorer(task, data, cache, protocol, limit, split, splits).score(predictions)
     if as_json:
         print_json({**vars(found)})
         return

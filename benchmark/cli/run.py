@@ -200,7 +200,7 @@ def _job_row(job, planned) -> dict[str, Any]:
     """Without a key where the images that it depends on were not read yet; nobody knows then whether the job is stored."""
     e = job.experiment
     is_known = job.key not in planned.provisional
-    state = planned.done.status(job.key) if job.key in planned.done else "to compute" if is_known else "not known before hashing"
+    state = planned.done.status(job.key) if job.key in planned.done else "to compute" if is_known else "not known yet"
     if job.key in planned.earlier:
         state = "to take over"
     return {
@@ -227,7 +227,7 @@ def _searched_rate(experiment) -> str:
 def _dry_summary(planned) -> str:
     n_unknown, n_earlier = len(planned.provisional - planned.earlier), len(planned.earlier)
     counts = f"{len(planned.done)} stored, {planned.n_todo - n_unknown - n_earlier} to compute"
-    unknown = f", {n_unknown} not known before their images are hashed" if n_unknown else ""
+    unknown = f", {n_unknown} not known before their images are hashed or their weights are here" if n_unknown else ""
     earlier = f", {n_earlier} stored by an earlier release: taken over if their images are still the same" if n_earlier else ""
     return f"{len(planned.jobs)} jobs, {counts}{unknown}{earlier}."
 

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModel, Dinov2Config, PreTrainedConfig, 
 from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.hf_folder import own_normalisation, require_sizes
-from benchmark.encoders.library_weights import LibraryWeights, fetched
+from benchmark.encoders.library_weights import LibraryWeights, fetched, may_ask
 from benchmark.encoders.released_names import use_released_names
 from benchmark.encoders.shards import is_index, shards_of
 from benchmark.errors import ConformanceError, EnvironmentProblem, LobeError, UnknownName, UsageError
@@ -119,13 +119,13 @@ def _downloaded(repository: str, names: Sequence[str]) -> Path:
     absent: list[Exception] = []
     for name in names:
         try:
-            found = Path(hf_hub_download(repository, name))
+            found = Path(hf_hub_download(repository, name, local_files_only=not may_ask()))
         except EntryNotFoundError as error:
             absent.append(error)
             continue
         if is_index(found):
             for shard in shards_of(found, here=False):
-                hf_hub_download(repository, shard.name)
+                hf_hub_download(repository, shard.name, local_files_only=not may_ask())
         return found
     raise absent[0]
 

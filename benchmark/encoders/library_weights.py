@@ -1,11 +1,14 @@
 """What a library's named weights are: a file on disk with the statistics it was trained with.
 
-Getting the file is the family's part; here is only the answer's shape and the sentence for when it cannot be had.
+Getting the file is the family's part; here is the answer's shape, whether a library may ask the network for it, and the sentence for when
+it cannot be had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +33,43 @@ class LibraryWeights:
     pretraining: tuple[str, ...] | None
 
 
+class NotHere(EnvironmentProblem):
+    """The file is not on this machine, and nobody was asked for it."""
+
+
+_asking: ContextVar[bool] = ContextVar("asking", default=True)
+
+
+@contextlib.contextmanager
+def without_asking() -> Iterator[None]:
+    """Within it libraries look at this machine alone: a dry run neither waits for a network nor downloads."""
+    token = _asking.set(False)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
+
+
+def may_ask() -> bool:
+    """Whether a family may ask the network for a file."""
+    return _asking.get()
+
+
 def fetched(name: str, download: Callable[[], Path]) -> Path:
     """The downloaded file.
 
+    Args:
+        download: gives the file, from a cache of the library's where it is in one; asks the network only where `may_ask` allows it.
+
     Raises:
+        NotHere: it is in no cache, within `without_asking`.
         EnvironmentProblem: the download failed (no network, a proxy, a full disk, a wrong digest).
     """
     try:
         return download()
     except Exception as error:
+        if not may_ask():
+            raise NotHere(f"The library weights {name} are not on this machine.") from None
         reason = str(error).split("\n")[0][:200] or type(error).__name__
         model = name.split("@")[0]
         raise EnvironmentProblem(

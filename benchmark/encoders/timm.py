@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
-from benchmark.encoders.library_weights import LibraryWeights, fetched
+from benchmark.encoders.library_weights import LibraryWeights, fetched, may_ask
 from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
 DEFAULT_LAYOUT = "timm"
@@ -89,6 +89,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
 
     Raises:
         UnknownName: timm has no such model or tag.
+        NotHere: not in the cache, and nobody may be asked.
         EnvironmentProblem: not in the cache and not to be had from the network.
     """
     model = model.partition("+")[0]
@@ -104,7 +105,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     def download() -> Path:
         from huggingface_hub import hf_hub_download  # only here: importing it costs a second nobody else needs to wait
 
-        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
+        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", local_files_only=not may_ask()))
 
     file = fetched(f"timm:{model}@{name}", download)
     return LibraryWeights(file, f"{config.architecture} {config.tag}", Normalisation(mean=config.mean, std=config.std), pretraining=None)

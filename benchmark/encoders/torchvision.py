@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmark.cards import IMAGENET, BackboneSpec
 from benchmark.encoders.base import Backbone
-from benchmark.encoders.library_weights import LibraryWeights, fetched
+from benchmark.encoders.library_weights import LibraryWeights, fetched, may_ask
 from benchmark.errors import ConformanceError, UnknownName
 
 DEFAULT_LAYOUT = "torchvision"
@@ -104,6 +104,8 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
 
     def download() -> Path:
+        if not may_ask():
+            raise FileNotFoundError(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         digest_start = path.stem.rsplit("-", 1)[-1]  # torchvision puts the first digits of the SHA-256 into the name
         torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=digest_start, progress=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from benchmark.cards import Contamination
-from benchmark.report import addresses, data_files, figures, numbers, table_files, tables, trade_figures
+from benchmark.report import addresses, anchor_rows, data_files, figures, numbers, table_files, tables, trade_figures
 from benchmark.report.backbone_facts import NOT_STATED, BackboneFacts, millions
 from benchmark.report.figures import Dot, Panel
 from benchmark.report.material import Material, Ranked
@@ -53,10 +53,15 @@ class Filtered(Protocol):
 
 @dataclass(frozen=True)
 class Line:
-    """One backbone of a ranking, as the page prints it."""
+    """One backbone of a ranking, as the page prints it.
+
+    Attributes:
+        anchor: what it stands for in every table; empty for all that are no anchor.
+    """
 
     standing: Standing
     facts: BackboneFacts | None
+    anchor: str = ""
 
     @property
     def page(self) -> str:
@@ -218,7 +223,8 @@ def score_table(board: Board) -> ScoreTable:
 
 def _write(shell: Shell, material: Material, ranked: Ranked, page: str, everywhere: dict[str, Any], place: int) -> None:
     standings, board = ranked.standings, ranked.board
-    lines = lines_of(standings, material)
+    anchors = {one.name: one.role for one in anchor_rows.anchor_rows(board.rows)}
+    lines = [replace(line, anchor=anchors.get(line.standing.label, "")) for line in lines_of(standings, material)]
     z_datasets = list(dict.fromkeys(name for line in lines for name in line.standing.by_dataset))
     small = len(board.backbones) * len(board.columns) <= CELLS_ON_FIRST_PAGE
     scores_page = f"{addresses.TABLES}/scores-{place}.html"

@@ -72,7 +72,7 @@ def write_site(
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
         panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
-        groups_of: rows -> their scores on parts of the test images, for groups.csv; None writes no such file.
+        groups_of: rows -> their scores on parts of the test images, for tasks' pages and groups.csv; None shows none.
         recipes: name -> labels of the checkpoints that were pretrained alike, for recipes.csv.
 
     Raises:
@@ -84,7 +84,8 @@ def write_site(
     shell = Shell(report, title)
     shell.written.update(assets.write(report))
     galleries = gallery_page.collect(shell, material, overlays or {})
-    task_pages.write(shell, material, galleries)
+    groups = None if groups_of is None else groups_of(material.rows)
+    task_pages.write(shell, material, galleries, groups or ())
     curves = backbone_pages.write(shell, material, curve_of or (lambda record: record.curve))
     compare_page.write(shell, material)
     gallery_page.write(shell, material, galleries)
@@ -97,7 +98,7 @@ def write_site(
     write_page(report / "curves.csv", curves.text())
     for name, text in table_files.all_of(material).items():
         write_page(report / name, text)
-    _write_or_remove(report / "groups.csv", None if groups_of is None else subgroups.to_csv(groups_of(material.rows)))
+    _write_or_remove(report / "groups.csv", None if groups is None else subgroups.to_csv(groups))
     _write_or_remove(report / "recipes.csv", tables.to_csv(recipe_rows(material.rows, recipes)) if recipes else None)
     ranking_page.write(shell, material)
     papers_page.write(report)

@@ -1,7 +1,8 @@
 """A row's score on parts of the test images: where a backbone does better or worse than its number over all of them.
 
 Computed from stored statistics per image, as the row's own score is, and kept beside the records. Groups of under ten patients are
-suppressed: their scores would say much of single people. Groups are shown, and never ranked or tested.
+suppressed: their scores would say much of single people. Groups are shown beside the difference to all test images, run by run and
+resample by resample, and never ranked or tested.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 from benchmark.imaging.person import OLDEST_DECADE
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import defines, pooled_metric, values_in
-from benchmark.report import escape, stored
+from benchmark.report import escape, numbers, stored
 from benchmark.report.escape import one_line
 from benchmark.report.rows import Row
 from benchmark.statistics.bootstrap import resamples
-from benchmark.statistics.difference import Cell, Scores, cells
+from benchmark.statistics.difference import Cell, Difference, Scores, cells, differences
 from benchmark.statistics.levels import RUNS
 
 FEWEST_PATIENTS = 10
@@ -30,7 +31,7 @@ SIZES = ("smallest third", "middle third", "largest third")
 FACTS = {"view": "view", "sex": "sex", "age_decade": "age"}
 SUPPRESSED = f"under {FEWEST_PATIENTS} patients"
 CSV_COLUMNS = ("backbone", "task", "protocol", "scale", "phantom", "metric", "by", "group", "images", "patients", "mean_percent",
-               "half_width_95_percent", "note")  # fmt: skip
+               "half_width_95_percent", "minus_all_points", "minus_all_half_width_95_points", "note")  # fmt: skip
 
 _VERSION = 1  # goes up when the same statistics give other values
 _KEPT = np.dtype("<f4")
@@ -46,6 +47,7 @@ class Subgroup:
         n_images, n_patients: in it; None where it is suppressed.
         cell: the row's score on it, with its interval over runs and patients; None where there is none.
         note: why there is none; empty where there is one.
+        minus_all: the cell minus the row's score on all test images, with an interval over runs and patients, paired; None without a cell.
     """
 
     row: Row
@@ -55,6 +57,17 @@ class Subgroup:
     n_patients: int | None
     cell: Cell | None
     note: str
+    minus_all: Difference | None = None
+
+    @property
+    def text(self) -> str:
+        return numbers.DASH if self.cell is None else numbers.percent(self.cell.value, self.cell.half_width)
+
+    @property
+    def minus_all_text(self) -> str:
+        found = self.minus_all
+        half = None if found is None else found.half_width
+        return numbers.DASH if found is None else numbers.signed_points(100 * found.value, None if half is None else 100 * half)
 
 
 def subgroups(rows: Iterable[Row], where: stored.Where) -> list[Subgroup]:
@@ -71,9 +84,10 @@ def subgroups(rows: Iterable[Row], where: stored.Where) -> list[Subgroup]:
         for same in zip(*(run for run in runs if run is not None), strict=True):
             if len({(group.by, group.name, group.n_images, group.n_patients) for group in same}) == 1:
                 found.append((row, same[0], _scores(row, same)))
-    known = [scores for _, _, scores in found if scores is not None]
-    cell_of = dict(zip(map(id, known), cells(known), strict=True))
-    return [_shown(row, group, None if scores is None else cell_of[id(scores)]) for row, group, scores in found]
+    known = [(row, scores) for row, _, scores in found if scores is not None]
+    own, to_all = cells([scores for _, scores in known]), differences((scores, _of_all(row, scores), "shared") for row, scores in known)
+    of = {id(scores): (cell, difference) for (_, scores), cell, difference in zip(known, own, to_all, strict=True)}
+    return [_shown(row, group, *((None, None) if scores is None else of[id(scores)])) for row, group, scores in found]
 
 
 def to_csv(groups: Iterable[Subgroup]) -> str:
@@ -83,8 +97,8 @@ def to_csv(groups: Iterable[Subgroup]) -> str:
     writer.writerow(CSV_COLUMNS)
     for one in groups:
         row = one.row
-        known = (None, None) if one.cell is None else (one.cell.value, one.cell.half_width)
-        values = [None if value is None else 100 * value for value in known]
+        known = [(None, None) if found is None else (found.value, found.half_width) for found in (one.cell, one.minus_all)]
+        values = [None if value is None else 100 * value for pair in known for value in pair]
         names = (row.label, row.task, row.protocol, row.scale, row.phantom, row.metric, one.by, one.name)
         line = (*names, one.n_images, one.n_patients, *values, one.note)
         writer.writerow([escape.csv_cell("" if cell is None else cell) for cell in line])
@@ -122,11 +136,17 @@ class _Group:
     resampled: np.ndarray
 
 
-def _shown(row: Row, group: _Group, cell: Cell | None) -> Subgroup:
+def _of_all(row: Row, group: Scores) -> Scores:
+    """A row's scores on all test images, to be subtracted from those on a group: in the same resamples, of as many patients as it has."""
+    drawn = None if row.resampled is None or group.resampled is None else row.resampled.values
+    return Scores(row.scores.runs, drawn, None if drawn is None else group.n_clusters, drawn=row.drawn)
+
+
+def _shown(row: Row, group: _Group, cell: Cell | None, minus_all: Difference | None) -> Subgroup:
     if group.n_patients < FEWEST_PATIENTS:
         return Subgroup(row, group.by, group.name, None, None, None, SUPPRESSED)
     note = "" if cell is not None else "the metric is not defined here"
-    return Subgroup(row, group.by, group.name, group.n_images, group.n_patients, cell, note)
+    return Subgroup(row, group.by, group.name, group.n_images, group.n_patients, cell, note, minus_all)
 
 
 def _scores(row: Row, runs: Sequence[_Group]) -> Scores | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmark import registry
-from benchmark.report import addresses, beside, data_files, figures, tables
+from benchmark.report import addresses, anchor_rows, beside, data_files, figures, numbers, tables
+from benchmark.report.anchor_rows import AnchorRow
 from benchmark.report.backbone_facts import BackboneFacts
 from benchmark.report.beside import Sheet, Value
 from benchmark.report.differences import TESTED, Compared, Gain, Leak
@@ -19,6 +20,7 @@ from benchmark.report.provenance import audits
 from benchmark.report.ranking_page import SEEN, choices_of, row_filters
 from benchmark.report.rows import Row
 from benchmark.report.shell import Shell
+from benchmark.report.subgroups import Subgroup
 from benchmark.report.tables import Board, Column
 
 AnyCompared = TypeVar("AnyCompared", bound=Compared)
@@ -45,6 +47,21 @@ class BackboneLine:
 
 
 @dataclass(frozen=True)
+class AnchorLine:
+    """What scores are read against, as the page prints it.
+
+    Attributes:
+        text: the score; empty without one.
+        missing: why there is none.
+    """
+
+    role: str
+    name: str
+    text: str
+    missing: str
+
+
+@dataclass(frozen=True)
 class Section:
     """What stands together on a task's page: one split under one protocol, scale and kind of data."""
 
@@ -52,7 +69,8 @@ class Section:
     title: str
     column: Column
     lines: tuple[BackboneLine, ...]
-    anchors: tuple[tuple[str, str], ...]
+    anchors: tuple[AnchorLine, ...]
+    groups: tuple[Subgroup, ...]
     gains: tuple[Gain, ...]
     leaks: tuple[Leak, ...]
     sheet: Sheet | None
@@ -92,15 +110,22 @@ class TaskLine:
         return {"dataset": self.row.dataset, "head": tables.head_text(self.row.head), "encoder": encoder, "labels": self.row.fraction_text}
 
 
-def write(shell: Shell, material: Material, galleries: dict[str, Gallery]) -> None:
-    """Writes the page of every task, and the list of them."""
+def write(shell: Shell, material: Material, galleries: dict[str, Gallery], groups: Iterable[Subgroup] = ()) -> None:
+    """Writes the page of every task, and the list of them.
+
+    Args:
+        groups: scores on parts of the test images, of any rows.
+    """
+    groups_of: dict[tuple, list[Subgroup]] = {}
+    for group in groups:
+        groups_of.setdefault(_place(group.row), []).append(group)
     sections: dict[str, list[Section]] = {}
     values = _by_place(material.values)
     for ranked in material.tables:
         gains, leaks = _by_place_of(ranked.gains, lambda gain: gain.trained), _by_place_of(ranked.leaks, lambda leak: leak.leaky)
         for column in ranked.board.columns:
             place = (column.task, column.split)
-            section = _section(shell, material, ranked.board, column, gains.get(place, ()), leaks.get(place, ()), values)
+            section = _section(shell, material, ranked.board, column, gains.get(place, ()), leaks.get(place, ()), values, groups_of)
             sections.setdefault(column.task, []).append(section)
     for task, members in sections.items():
         first = members[0].rows[0]
@@ -141,22 +166,29 @@ def _section(
     gains: Sequence[Gain],
     leaks: Sequence[Leak],
     values: dict[tuple, list[Value]],
+    groups: dict[tuple, list[Subgroup]],
 ) -> Section:
     rows = tuple(row for backbone in board.backbones if (row := board.cell(backbone, column)) is not None)
     id = addresses.section_id(rows[0])
-    anchors = tuple((name, text) for name in board.anchors if (text := board.anchor_text(name, column)) != "–")
     return Section(
         id=id,
         title=" · ".join(filter(None, (board.title, tables.split_text(column.split)))),
         column=column,
         lines=tuple(BackboneLine(row, material.facts.get(row.backbone)) for row in rows),
-        anchors=anchors,
+        anchors=tuple(_anchor_line(anchor, column.task) for anchor in anchor_rows.anchor_rows(rows)),
+        groups=tuple(groups.get(_place(rows[0]), ())),
         gains=tuple(gains),
         leaks=tuple(leaks),
         sheet=next(iter(beside.sheets(values.get(_place(rows[0]), ()))), None),
         figure=_figure(shell, f"figures/{id}", f"{column.metric_title} (%)", [figures.dot_of(row, row.label) for row in rows]),
         gain_figure=_figure(shell, f"figures/{id}-gains", "percentage points over the untrained network", list(map(_dot, gains)), True),
     )
+
+
+def _anchor_line(anchor: AnchorRow, task: str) -> AnchorLine:
+    score = anchor.scores.get(task)
+    text = "" if score is None else numbers.percent(score.value, score.half_width)
+    return AnchorLine(anchor.role, anchor.name, text, anchor.missing.get(task, ""))
 
 
 def _figure(shell: Shell, name: str, title: str, dots: list[Dot], around_zero: bool = False) -> str:

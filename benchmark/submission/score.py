@@ -44,33 +44,6 @@ class Rescored:
     digest: str = ""
 
 
-def score(
-    task: str,
-    file: Path,
-    data: Sequence[str],
-    cache: Path | None,
-    protocol: str,
-    limit: int | None = None,
-    split: str | None = None,
-    splits: Path | None = None,
-) -> Rescored:
-    """Scores a predictions file on the test split of a task.
-
-    Args:
-        file: as a job of the task's kind writes it (docs/results-format.md); of boxes and masks COCO-style JSON as well.
-        limit: the limit of the run the predictions come from.
-        split: a split of the dataset card; None takes the task card's.
-        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
-
-    Raises:
-        FrameMismatch: no frame, or another than the task's.
-        DamagedResult: the file lies beside its record and is not what was stored with it.
-        UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
-            another split: two splits may share their test images and differ in what was trained on.
-    """
-    return scorer(task, data, cache, protocol, limit, split, splits).score(file)
-
-
 def scorer(
     task: str,
     data: Sequence[str],
@@ -80,7 +53,12 @@ def scorer(
     split: str | None = None,
     splits: Path | None = None,
 ) -> Scorer:
-    """Opens the dataset of a task once, for any number of files. Arguments as of `score`.
+    """Opens the test split of a task once, for any number of predictions files: `scorer(…).score(file)`.
+
+    Args:
+        limit: the limit of the run the predictions come from.
+        split: a split of the dataset card; None takes the task card's.
+        splits: folder with one sub-folder of split lists per dataset, instead of a rule.
 
     Raises:
         UsageError: a split and lists, or no folder of data.
@@ -117,7 +95,17 @@ class Scorer:
     _parts: dict[int | None, tuple[Job, Part]] = field(default_factory=dict)
 
     def score(self, file: Path) -> Rescored:
-        """Scores a file; raises as `benchmark.submission.score.score`."""
+        """Metrics of a predictions file.
+
+        Args:
+            file: as a job of the task's kind writes it (docs/results-format.md); of boxes and masks COCO-style JSON as well.
+
+        Raises:
+            FrameMismatch: no frame, or another than the task's.
+            DamagedResult: the file lies beside its record and is not what was stored with it.
+            UsageError: images missing, repeated or not of the test split, other classes, a row that makes no sense, or a file that names
+                another split: two splits may share their test images and differ in what was trained on.
+        """
         _require_as_recorded(file)
         card, ref = self.dataset.card, self.dataset.ref
         with withholding(card, words=lambda: _names_in(self.task, file)):

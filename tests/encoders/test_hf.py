@@ -13,6 +13,7 @@ from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.encoders import conformance
 from benchmark.encoders import hf as family
 from benchmark.encoders.build import build_backbone
+from benchmark.encoders.library_weights import NotHere, without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProblem, LobeError, UsageError
 
@@ -187,7 +188,7 @@ def test_repository_gives_the_first_file_it_has_and_every_shard_of_an_index(tmp_
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     asked = []
 
-    def download(_repository, name):
+    def download(_repository, name, **_how):
         asked.append(name)
         if name == "model.safetensors":
             raise EntryNotFoundError("none")
@@ -201,11 +202,17 @@ def test_repository_gives_the_first_file_it_has_and_every_shard_of_an_index(tmp_
 def test_repository_without_any_weights_file_is_a_sentence_with_the_cure(monkeypatch):
     from huggingface_hub.errors import EntryNotFoundError
 
-    def absent(_repository, name):
+    def absent(_repository, name, **_how):
         raise EntryNotFoundError(f"404: {name}")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", absent)
     with pytest.raises(EnvironmentProblem, match=r"hf:owner/model@DEFAULT.*404: model\.safetensors.*hf:owner/model@FILE"):
+        family.library_weights("owner/model", "DEFAULT")
+
+
+def test_a_hub_that_may_not_be_asked_is_not(tmp_path, monkeypatch, no_network):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with without_asking(), pytest.raises(NotHere, match=r"hf:owner/model@DEFAULT are not on this machine"):
         family.library_weights("owner/model", "DEFAULT")
 
 

@@ -11,6 +11,7 @@ from benchmark.cards import IMAGENET
 from benchmark.encoders import conformance
 from benchmark.encoders import timm as family
 from benchmark.encoders.checkpoints import load_checkpoint
+from benchmark.encoders.library_weights import NotHere, without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import CheckpointError, ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
@@ -144,7 +145,7 @@ def test_fetched_weights_come_with_their_tag_and_statistics(tmp_path, monkeypatc
     import huggingface_hub
 
     asked = []
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *given: asked.append(given) or str(tmp_path / given[1]))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *given, **how: asked.append(given) or str(tmp_path / given[1]))
     found = family.library_weights("resnet50", "a1_in1k")
     assert asked == [("timm/resnet50.a1_in1k", "model.safetensors")]
     assert (found.path, found.title, found.pretraining) == (tmp_path / "model.safetensors", "resnet50 a1_in1k", None)
@@ -159,6 +160,12 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(EnvironmentProblem, match=r"timm:resnet50@a1_in1k.*unreachable.*timm:resnet50@FILE"):
+        family.library_weights("resnet50", "a1_in1k")
+
+
+def test_a_hub_that_may_not_be_asked_is_not(tmp_path, monkeypatch, no_network):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with without_asking(), pytest.raises(NotHere, match=r"timm:resnet50@a1_in1k are not on this machine"):
         family.library_weights("resnet50", "a1_in1k")
 
 

@@ -11,6 +11,7 @@ import torchvision
 from benchmark.cards import IMAGENET
 from benchmark.encoders import conformance
 from benchmark.encoders import torchvision as family
+from benchmark.encoders.library_weights import NotHere, without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName
 
@@ -98,6 +99,12 @@ def test_library_weights_that_are_not_there_are_downloaded_into_the_cache(tmp_pa
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     found = family.library_weights("resnet18", "IMAGENET1K_V1")
     assert (found.path.parent, found.path.read_bytes()) == (tmp_path / "hub" / "checkpoints", b"fetched")
+
+
+def test_a_server_that_may_not_be_asked_is_not(tmp_path, monkeypatch, no_network):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with without_asking(), pytest.raises(NotHere, match=r"resnet18@DEFAULT are not on this machine"):
+        family.library_weights("resnet18", "DEFAULT")
 
 
 def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(tmp_path, monkeypatch):

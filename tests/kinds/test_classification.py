@@ -15,7 +15,7 @@ from benchmark.heads.base import HeadRequest, Targets
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.statistics import pooled_metrics
-from benchmark.submission.score import score
+from benchmark.submission.score import scorer
 from tests.corpora import CorpusPlan, write_corpus
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
@@ -60,7 +60,7 @@ def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(sma
     assert classes == ("opacity",)
     assert ids == stored.ids
     assert np.array_equal(scores, stored.statistics.scores)
-    again = score(PROBE, tmp_path / "produced" / SCORES_FILE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16)
+    again = scorer(PROBE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16).score(tmp_path / "produced" / SCORES_FILE)
     assert again.split == job.experiment.dataset.split
     assert again.metrics == pytest.approx(record.metrics, abs=1e-6)
 

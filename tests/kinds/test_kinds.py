@@ -18,7 +18,7 @@ from benchmark.errors import CardError, UsageError
 from benchmark.kinds.base import Kind, Part, _of_example
 from benchmark.report import gallery
 from benchmark.store import Store
-from benchmark.submission.score import score
+from benchmark.submission.score import scorer
 
 PACKAGE = Path(benchmark.__file__).parent
 
@@ -181,7 +181,9 @@ def test_a_made_up_kind_is_planned_trained_stored_scored_again_and_drawn(made_up
     assert record.counts["test"]["positives"] > 0
     assert set(record.metrics) == {"agreement"}
     assert set(record.validation) == {"agreement", "negative_loss"}
-    found = score("mine", tmp_path / "produced" / "presence.json", [str(corpora)], tmp_path / "scoring", job.labels.protocol, limit=12)
+    found = scorer("mine", [str(corpora)], tmp_path / "scoring", job.labels.protocol, limit=12).score(
+        tmp_path / "produced" / "presence.json"
+    )
     assert found.metrics == record.metrics
     stored = Store(tmp_path / "out").put(record, {p.name: p.read_bytes() for p in (tmp_path / "produced").iterdir()})
     ((pictures,),) = (rows.values() for rows in gallery.draw([stored], tmp_path / "out", tmp_path / "pictures").values())

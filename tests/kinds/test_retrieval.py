@@ -16,7 +16,7 @@ from benchmark.kinds import retrieval
 from benchmark.kinds.retrieval import EMBEDDINGS_FILE
 from benchmark.readers import open_i
 from benchmark.readers.base import open_reader
-from benchmark.submission.score import score
+from benchmark.submission.score import scorer
 
 
 def test_retrieval_ranks_reports_and_images_by_the_cosine_of_both_sides(small, tiny_words, corpus: Path, tmp_path: Path) -> None:
@@ -122,7 +122,9 @@ def test_embeddings_are_not_scored_again_and_the_sentence_says_where_the_metrics
     job, place = small.one("open-i-retrieval-lobe", tiny_words(), root=corpus, limit=8)
     small.fit(job, place, produced=tmp_path / "produced")
     with pytest.raises(UsageError, match=r"open-i-retrieval-lobe stores nothing that can be scored again .* stand in the record"):
-        score("open-i-retrieval-lobe", tmp_path / "produced" / EMBEDDINGS_FILE, [str(corpus)], tmp_path / "cache", "corrected", limit=8)
+        scorer("open-i-retrieval-lobe", [str(corpus)], tmp_path / "cache", "corrected", limit=8).score(
+            tmp_path / "produced" / EMBEDDINGS_FILE
+        )
 
 
 def test_an_embedding_that_is_no_number_is_the_backbones_fault() -> None:

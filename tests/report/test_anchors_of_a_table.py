@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
 from benchmark import registry
 from benchmark.cards import LineupCard
+from benchmark.report import addresses
 from benchmark.report.anchor_rows import ORACLE, ORDER, ROLES, TRIVIAL, anchor_rows, to_csv
 from benchmark.report.rows import rows_of
+from benchmark.report.site import write_site
 
 LINEAR, BOXES = "rsna-linear-frozen-10", "rsna-yolov3-frozen-10"
 GIVEN = {"all positive": {"opacity_dice": 0.05}, "grid oracle 7 x 7": {"opacity_dice": 0.87}}
@@ -18,10 +21,15 @@ RANDOM, IMAGENET, DINOV2 = ROLES.values()
 
 
 @pytest.fixture
-def rows(make):
+def records(make):
     records = make.runs([0.20, 0.22, 0.21], task=LINEAR, anchors=GIVEN) + make.runs([0.01, 0.02, 0.03], task=BOXES)
     for label in ("ResNet-50 ImageNet", "mine"):
         records += make.runs([0.40, 0.43, 0.42], task=LINEAR, anchors=GIVEN, backbone=label, digest=label.encode().hex())
+    return records
+
+
+@pytest.fixture
+def rows(records):
     return rows_of(records)
 
 
@@ -75,3 +83,23 @@ def test_they_are_a_file_of_their_own(rows):
     assert {(line["role"], line["task"]) for line in lines} == {(role, task) for role in ORDER for task in (LINEAR, BOXES)}
     (oracle,) = [line for line in lines if (line["role"], line["task"]) == (ORACLE, LINEAR)]
     assert (float(oracle["percent"]), oracle["half_width_percent"], oracle["missing"]) == (87.0, "", "")
+
+
+def test_the_front_page_marks_them_and_a_page_of_a_task_shows_all_of_them_below_its_scores(records, tmp_path):
+    site = write_site(records, tmp_path, title="T")
+    front = re.sub(r"(<[^>]*>|\s)+", " ", site.read_text(encoding="utf-8"))
+    assert f"ResNet-50 ImageNet anchor: {IMAGENET} " in front
+    assert "mine anchor" not in front
+    foot = {}
+    for task in (LINEAR, BOXES):
+        page = (site.parent / addresses.task_page(task)).read_text(encoding="utf-8")
+        lines = page[page.index("<tfoot>") : page.index("</tfoot>")].split("</tr>")[:-1]
+        foot[task] = [re.sub(r"(<[^>]*>|\s)+", " ", line).strip() for line in lines]
+    assert foot[LINEAR] == [
+        f"all positive anchor: {TRIVIAL} 5.0",
+        f"resnet50 (random) anchor: {RANDOM} 21.0 ± 2.5",
+        f"ResNet-50 ImageNet anchor: {IMAGENET} 41.7 ± 3.8",
+        f"{DINOV2} anchor – not measured; lobe run --backbone dinov2-small",
+        f"grid oracle 7 x 7 anchor: {ORACLE} 87.0",
+    ]
+    assert [line.split(" anchor")[0] for line in foot[BOXES]] == [TRIVIAL, "resnet50 (random)", *ORDER[2:]]

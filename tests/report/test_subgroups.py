@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from benchmark.metrics.dice import DiceCounts, micro_dice
 from benchmark.metrics.lesions import Lesions
 from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.statistics import pooled_metric
-from benchmark.report import stored, subgroups
+from benchmark.report import addresses, resampling, stored, subgroups
 from benchmark.report.rows import rows_of
+from benchmark.report.site import write_site
 from benchmark.report.subgroups import SIZES, SUPPRESSED, thirds_by_size
 from benchmark.statistics.bootstrap import resamples
 from benchmark.statistics.two_part import two_part_half_width
@@ -36,7 +38,7 @@ def statistics(run: int) -> SegmentationStatistics:
 
 
 @pytest.fixture
-def row(make, tmp_path: Path):
+def stored_runs(make, tmp_path: Path):
     def made(n_patients: int = N_IMAGES, **facts):
         records = []
         for run in range(3):
@@ -47,7 +49,15 @@ def row(make, tmp_path: Path):
             ids = tuple(f"i{i}" for i in range(N_IMAGES))
             write_statistics(folder / STATISTICS_FILE, ByImage(ids, patients, statistics(run), facts), {})
             records.append(record)
-        (one,) = rows_of(records)
+        return records
+
+    return made
+
+
+@pytest.fixture
+def row(stored_runs, tmp_path: Path):
+    def made(*given, **facts):
+        (one,) = rows_of(stored_runs(*given, **facts), resampled=lambda record: resampling.of_record(record, tmp_path))
         return one
 
     return made
@@ -79,6 +89,22 @@ def test_a_group_has_the_metric_of_its_images_alone(row, tmp_path: Path) -> None
     assert found[0].cell.value < found[1].cell.value < found[2].cell.value
 
 
+def test_a_group_is_held_against_all_images_run_by_run_and_resample_by_resample(row, tmp_path: Path) -> None:
+    one = row()
+    counts = [statistics(run).counts for run in range(3)]
+    drawn = resamples(tuple(f"patient P{i}" for i in range(N_IMAGES)))
+    third = thirds_by_size((counts[0].tp + counts[0].fn)[:, 0])
+    for place, group in enumerate(subgroups.subgroups([one], tmp_path)):
+        inside = (third == place).astype(int)
+        runs = [float(micro_dice(each, inside)[0] - micro_dice(each)[0]) for each in counts]
+        apart = np.mean([(micro_dice(each, drawn * inside) - micro_dice(each, drawn))[:, 0] for each in counts], axis=0)
+        assert group.minus_all.value == pytest.approx(np.mean(runs))
+        expected = two_part_half_width((np.var(runs, ddof=1) / 3, 2), (np.var(apart, ddof=1), 29))
+        assert group.minus_all.half_width == pytest.approx(float(expected), rel=1e-4)
+    first, *_ = csv.DictReader(io.StringIO(subgroups.to_csv(subgroups.subgroups([one], tmp_path))))
+    assert float(first["minus_all_points"]) < 0 < float(first["minus_all_half_width_95_points"])
+
+
 def test_views_sexes_and_ages_are_groups_where_the_release_says_them(row, tmp_path: Path) -> None:
     facts = {
         "view": tuple("PA" if i % 2 else "AP" for i in range(N_IMAGES)),
@@ -100,12 +126,30 @@ def test_views_sexes_and_ages_are_groups_where_the_release_says_them(row, tmp_pa
 
 
 def test_groups_of_few_patients_are_suppressed_with_their_counts(row, tmp_path: Path) -> None:
-    found = subgroups.subgroups([row(n_patients=9)], tmp_path)
+    found = subgroups.subgroups([row(9)], tmp_path)
     assert [(group.n_images, group.n_patients, group.cell, group.note) for group in found] == [(None, None, None, SUPPRESSED)] * 3
     kept = "".join(path.read_text() for path in (tmp_path / stored.FOLDER).iterdir())
     assert '"value": null' in kept
     lines = list(csv.DictReader(io.StringIO(subgroups.to_csv(found))))
     assert {(line["images"], line["patients"], line["mean_percent"], line["note"]) for line in lines} == {("", "", "", SUPPRESSED)}
+
+
+def test_a_page_of_a_task_shows_them_where_they_are_asked_for(stored_runs, tmp_path: Path) -> None:
+    records = stored_runs(sex=tuple("F" if i < 5 else "M" for i in range(N_IMAGES)))
+
+    def page(**how) -> str:
+        site = write_site(records, tmp_path / "site", title="t", resampled=lambda record: resampling.of_record(record, tmp_path), **how)
+        return (site.parent / addresses.task_page(TASK)).read_text(encoding="utf-8")
+
+    assert "Parts of the test images" not in page()
+    given = page(groups_of=lambda rows: subgroups.subgroups(rows, tmp_path))
+    table = given[given.index("Parts of the test images") :]
+    table = table[table.index("<tbody>") : table.index("</tbody>")]
+    lines = [re.sub(r"(<[^>]*>|\s)+", " ", line).strip() for line in table.split("</tr>")[:-1]]
+    assert len(lines) == len(SIZES) + 2
+    first = subgroups.subgroups(rows_of(records, resampled=lambda record: resampling.of_record(record, tmp_path)), tmp_path)[0]
+    assert lines[0].endswith(f"size of the finding {SIZES[0]} 30 30 {first.text} {first.minus_all_text}")
+    assert next(line for line in lines if " sex F " in line).endswith(f"sex F – – – {SUPPRESSED} –")
 
 
 def test_groups_are_computed_once(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

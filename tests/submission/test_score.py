@@ -19,8 +19,7 @@ from benchmark.kinds.kit.stored import write
 from benchmark.kinds.segmentation import MASKS_FILE, encode
 from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.readers.base import open_reader
-from benchmark.submission.score import score as scored
-from benchmark.submission.score import side_of_file
+from benchmark.submission.score import scorer, side_of_file
 from benchmark.training import data
 
 DETECTION, MASKS = "rsna-yolov3-frozen-100", "covid-rural-linear-frozen-100"
@@ -59,7 +58,7 @@ def as_json(file: Path) -> dict:
 @pytest.fixture
 def score(corpora: Path, image_cache: Path):
     def call(task: str, file: Path, limit: int | None = 12, **more):
-        return scored(task, file, [str(corpora)], image_cache.parent / "scoring", "published", limit, **more)
+        return scorer(task, [str(corpora)], image_cache.parent / "scoring", "published", limit, **more).score(file)
 
     return call
 
@@ -257,20 +256,20 @@ def test_scoring_against_an_edited_copy_of_the_data_still_needs_its_images(perfe
     header, *rows = labels.read_text().splitlines()
     labels.write_text("\n".join([header, *sorted(rows)]) + "\n")
     with pytest.raises(UsageError, match="foreign"):
-        scored(DETECTION, perfect(DETECTION), [str(tmp_path / "data")], tmp_path / "cache", "published", 12)
+        scorer(DETECTION, [str(tmp_path / "data")], tmp_path / "cache", "published", 12).score(perfect(DETECTION))
 
 
 def test_a_frame_that_is_the_backbones_own_is_the_one_that_the_file_names(perfect, corpora: Path, image_cache: Path, monkeypatch):
     """Finer frames come nearer to the truth in original pixels, and the controlled protocol takes none but the task's."""
     task, cache = "covid-rural-linear-frozen-100-lobe-v1", image_cache.parent / "scoring"
     coarse, fine = (perfect(task, split=None, size=size) for size in (96, 224))
-    values = [scored(task, file, [str(corpora)], cache, "lobe-native", 12).metrics["opacity_dice"] for file in (coarse, fine)]
+    values = [scorer(task, [str(corpora)], cache, "lobe-native", 12).score(file).metrics["opacity_dice"] for file in (coarse, fine)]
     assert 0.5 < values[0] < values[1] < 1
     with pytest.raises(FrameMismatch, match=r"padded-96.*padded-224"):
-        scored(task, coarse, [str(corpora)], cache, "lobe", 12)
+        scorer(task, [str(corpora)], cache, "lobe", 12).score(coarse)
     monkeypatch.setattr("benchmark.submission.score.MOST_NATIVE", 64)
     with pytest.raises(UsageError, match="a frame of 96 pixels; a backbone's own is taken up to 64"):
-        scored(task, coarse, [str(corpora)], cache, "lobe-native", 12)
+        scorer(task, [str(corpora)], cache, "lobe-native", 12).score(coarse)
 
 
 def test_class_scores_have_no_frame_that_a_file_could_name(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The commands of docs/submitting.md, as they stand there."""
+"""The commands of docs/submitting.md, as they stand there, and the files that they work on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
+def files() -> dict[str, str]:
+    """Path -> content of every file that the page shows: the last name before a block of Python or YAML is its path."""
+    shown = re.findall(r"`([\w/.]+)`[^`]*```(?:python|yaml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    return dict(shown)
+
+
 def tampering() -> str:
     """The program that makes the forged copy."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    return str(program)
+    return files()["tamper.py"]

@@ -286,6 +286,26 @@ def test_folded_sections_are_printed(visit, site):
     assert page.locator(".watermark").is_visible()
 
 
+def test_figures_and_pictures_that_nobody_scrolled_to_are_printed(visit, site):
+    figures = "[...document.querySelectorAll('figure[data-figure] .plot, [data-curves] .plot')].map(one => one.dataset.drawn ?? 'no')"
+    page = visit(f"tasks/{TASK}.html")
+    page.set_viewport_size({"width": 390, "height": 300})
+    page.reload()
+    assert "no" in page.evaluate(figures)
+    page.evaluate(f"window.print = () => {{ window.printed = {figures}; }}")
+    page.keyboard.press("Control+p")
+    page.wait_for_function("window.printed")
+    assert set(page.evaluate("window.printed")) == {"yes"}
+    page.reload()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(f"!{figures}.includes('no')")
+
+    page = visit("gallery.html")
+    assert page.locator("img[loading=lazy]").count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("img[loading=lazy]").count()
+
+
 def test_a_hostile_record_runs_nothing_in_a_browser(visit, tmp_path):
     records = []
     for number, payload in enumerate(PAYLOADS):

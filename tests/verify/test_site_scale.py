@@ -1,13 +1,19 @@
 """The site of a community's leaderboard: 200 backbones on 60 tasks with five runs each is written in a minute, and opens in two seconds.
 
-Records are made by code and lie in memory, as the index of an output folder hands them over; their resamples are given, as those that a
-report kept before.
+Records are made by code. Where they were verified before they lie in memory, as the index of an output folder hands them over, and their
+resamples are given, as those that a report kept. Where nothing was, they lie in a folder with the statistics of 200 test images each, and a
+process of its own computes every metric and every resample. That is done for a twentieth and a tenth of the backbones; time and memory of
+all follow from the two, and `make studies` does all of it.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 N_BACKBONES, N_TASKS, N_EPOCHS = 200, 60, 30
 MOST_SECONDS, MOST_BYTES, MOST_OPENING_S = 60, 1_000_000, 2.0
+MOST_SECONDS_UNVERIFIED, MOST_MIB = 15 * 60, 4096
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +101,41 @@ def test_it_can_be_used_within_two_seconds(written):
             page.close()
         browser.close()
     assert min(took) < MOST_OPENING_S
+
+
+def unverified(folder: Path, n_backbones: int) -> dict[str, float]:
+    """Seconds of a core and most memory of a process that reports on a folder which no report has read."""
+
+    def child(*given: object) -> str:
+        command = [sys.executable, "-m", "tests.perf.unverified_store", folder, *given]
+        done = subprocess.run(
+            list(map(str, command)), cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    child("fill", n_backbones)
+    found: dict[str, float] = json.loads(child("report").splitlines()[-1])
+    assert found["refused"] == 0
+    assert len(list((folder / "report" / "backbones").iterdir())) == n_backbones
+    assert len(list((folder / "resamples").iterdir())) == n_backbones * N_TASKS * 5
+    shutil.rmtree(folder)
+    return found
+
+
+def test_one_that_nobody_verified_takes_its_minutes_and_no_more_memory_than_it_may(tmp_path, record_property):
+    few, more = N_BACKBONES // 20, N_BACKBONES // 10
+    first, second = unverified(tmp_path / "few", few), unverified(tmp_path / "more", more)
+    whole = {name: first[name] + (second[name] - first[name]) * (N_BACKBONES - few) / (more - few) for name in ("cpu_s", "peak_mib")}
+    record_property("of a tenth", f"{second['cpu_s']:.0f} s of a core, {second['peak_mib']:,.0f} MiB")
+    record_property("of all by extrapolation", f"{whole['cpu_s']:.0f} s of a core, {whole['peak_mib']:,.0f} MiB")
+    assert whole["cpu_s"] < MOST_SECONDS_UNVERIFIED
+    assert whole["peak_mib"] < MOST_MIB
+
+
+@pytest.mark.study
+def test_all_of_one_that_nobody_verified_takes_no_more_either(tmp_path, record_property):
+    found = unverified(tmp_path / "all", N_BACKBONES)
+    record_property("saw", f"{found['cpu_s']:.0f} s of a core, {found['peak_mib']:,.0f} MiB")
+    assert found["cpu_s"] < MOST_SECONDS_UNVERIFIED
+    assert found["peak_mib"] < MOST_MIB

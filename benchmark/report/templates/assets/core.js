@@ -77,9 +77,10 @@ globalThis.lobe = (() => {
 
   const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 
-  // Closed sections are part of a printed page.
+  // Closed sections are part of a printed page, and pictures that nobody scrolled to.
   let opened = [];
   addEventListener("beforeprint", () => {
+    document.querySelectorAll("img[loading=lazy]").forEach(one => { one.loading = "eager"; });
     opened = [...document.querySelectorAll("details:not([open])")];
     opened.forEach(one => { one.open = true; });
   });

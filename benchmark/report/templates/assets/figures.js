@@ -38,15 +38,28 @@
     box.dataset.drawn = "yes";
   }
 
-  // Calls back once, when the element is looked at.
+  // Calls back once, when the element is looked at, or before it is printed.
+  const unseen = new Map();
+  const seen = element => {
+    const waiting = unseen.get(element);
+    unseen.delete(element);
+    waiting?.observer.disconnect();
+    return waiting?.then();
+  };
   function whenSeen(element, then) {
-    const observer = new IntersectionObserver(entries => {
-      if (!entries.some(one => one.isIntersecting)) return;
-      observer.disconnect();
-      then();
-    }, { rootMargin: "300px" });
+    const observer = new IntersectionObserver(entries => { if (entries.some(one => one.isIntersecting)) seen(element); }, { rootMargin: "300px" });
+    unseen.set(element, { observer, then });
     observer.observe(element);
   }
+
+  // A browser prints what is there when it is asked to. Its keys wait until all is drawn; its menu prints what is drawn by then.
+  const drawAll = () => Promise.all([...unseen.keys()].map(seen));
+  addEventListener("beforeprint", drawAll);
+  document.addEventListener("keydown", event => {
+    if (event.key.toLowerCase() !== "p" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || !unseen.size) return;
+    event.preventDefault();
+    drawAll().then(() => print());
+  });
 
   const failed = box => error => box.replaceChildren(lobe.el("p", { class: "waiting" }, `This figure cannot be shown: ${error.message}.`));
   document.querySelectorAll("figure[data-figure]").forEach(figure => {
