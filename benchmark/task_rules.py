@@ -99,7 +99,14 @@ def dataset_faults(card: DatasetCard) -> list[str]:
     found = []
     alike = [other for other in _shipped_datasets() if other.reader == card.reader]
     readers = registry.plugins("readers")
-    if card.reader.replace("-", "_") not in readers or not alike:
+    if card.own is not None:
+        given = dict.fromkeys(card.own.targets)
+        found += [
+            f"`targets` has {name}, which `{card.reader}` as the card has it does not give; it gives {', '.join(given)}."
+            for name in card.targets
+            if name not in given
+        ]
+    elif card.reader.replace("-", "_") not in readers or not alike:
         found.append(_unknown("reader", "reader", card.reader, readers))
     else:
         given = dict.fromkeys(target for other in alike for target in other.targets)

@@ -9,6 +9,7 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.own_data import BoxColumns, CocoData, CsvData, MaskData, OwnData, OwnSplit, PairData, YoloData
 from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
@@ -30,10 +31,13 @@ __all__ = [
     "BackboneCard",
     "BackboneRef",
     "BackboneSpec",
+    "BoxColumns",
     "Card",
     "Choice",
+    "CocoData",
     "CollectionCard",
     "Contamination",
+    "CsvData",
     "DatasetCard",
     "DatasetRef",
     "Deviation",
@@ -49,7 +53,11 @@ __all__ = [
     "Labels",
     "Later",
     "LineupCard",
+    "MaskData",
     "Normalisation",
+    "OwnData",
+    "OwnSplit",
+    "PairData",
     "Panel",
     "PanelCard",
     "PanelRow",
@@ -73,6 +81,7 @@ __all__ = [
     "Target",
     "TaskCard",
     "Words",
+    "YoloData",
     "canonical_json",
     "digest_of",
 ]
