@@ -9,7 +9,8 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
-from benchmark.cards.own_data import BoxColumns, CocoData, CsvData, MaskData, OwnData, OwnSplit, PairData, YoloData
+from benchmark.cards.own_data import BoxColumns, CocoData, CsvData, MaskData, OwnData, PairData, YoloData
+from benchmark.cards.own_split import OwnSplit
 from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts

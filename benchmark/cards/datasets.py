@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from benchmark.cards.backbones import Contamination, Normalisation
 from benchmark.cards.base import Card, Later, Target
-from benchmark.cards.own_data import BLOCKS, CocoData, CsvData, MaskData, OwnData, OwnSplit, PairData, YoloData, completed
+from benchmark.cards.own_data import BLOCKS, CocoData, CsvData, MaskData, OwnData, PairData, YoloData, completed
+from benchmark.cards.own_split import OwnSplit
 
 
 class SplitCounts(Card):

@@ -1,4 +1,4 @@
-"""Your own data: one typed block for each generic reader, and how the images are split. Paths are relative to the dataset's folder.
+"""Your own data: one typed block for each generic reader. Paths are relative to the dataset's folder.
 
 A card with such a block needs no more than its name, its classes and the block: the rest has defaults here (docs/your-data.md). No block is
 in a job's reference to its dataset; what it decides enters the dataset's digest (`benchmark.readers.kit.own`).
@@ -10,67 +10,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from benchmark.cards.base import Card, Target
+from benchmark.cards.own_split import OWN_SPLIT, OwnSplit, SplitName
 
-SplitName = Literal["train", "validation", "test"]
+MaskSource = Literal["masks", "boxes", "none"]
 EVEN = {"mean": (0.5,), "std": (0.2887,)}  # of an even histogram, which equalising gives
-OWN_SPLIT = "own"  # the split's name, for `--split` and task cards
-CALLED: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train", "training", "trn"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "tst"),
-}
-
 _BRACED = re.compile(r"\{([^{}]*)\}")
-
-
-class OwnSplit(Card):
-    """How the images are split. Splits that nothing names are drawn from the training images, by patient where patients are known.
-
-    Attributes:
-        by: "rule" draws all three; "column" reads a column of the table; "lists" reads text files with a file name in each line; "folder"
-            goes by a folder of the image's path, or by the annotation file that lists it.
-        column: for "column".
-        lists: split -> text file, for "lists".
-        names: split -> values of the column, or names of folders, that mean it; beside those of `CALLED`.
-        seed: of every draw.
-        validation_share, test_share: of all images, where that split is drawn.
-    """
-
-    by: Literal["rule", "column", "lists", "folder"] = "rule"
-    column: str = ""
-    lists: dict[SplitName, str] = {}
-    names: dict[SplitName, tuple[str, ...]] = {}
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    validation_share: float = Field(default=0.15, gt=0, lt=1)
-    test_share: float = Field(default=0.15, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _complete(self) -> OwnSplit:
-        if (self.by == "column") != bool(self.column):
-            raise ValueError("`column` names the column for `by: column`, and for nothing else")
-        if (self.by == "lists") != bool(self.lists):
-            raise ValueError("`lists` names text files for `by: lists`, and for nothing else")
-        if self.by == "lists" and "train" not in self.lists:
-            raise ValueError("`lists` has no file for train")
-        if self.validation_share + self.test_share >= 1:
-            raise ValueError("`validation_share` and `test_share` leave nothing to train on")
-        return self
-
-    @property
-    def rule(self) -> dict[str, Any]:
-        """The split as the rule of a dataset card (`SplitRule`)."""
-        by = f"own: by {self.by}{f' {self.column}' if self.column else ''}"
-        return {"rule": by, "seed": self.seed, "validation_share": self.validation_share, "test_share": self.test_share}
-
-    def split_of(self, name: str) -> SplitName | None:
-        """The split that a value of the column, or a folder of that name, means; None for any other."""
-        for split, names in CALLED.items():
-            if name in self.names.get(split, ()) or name.strip().lower() in names:
-                return split
-        return None
 
 
 class OwnData(Card):
@@ -80,6 +27,7 @@ class OwnData(Card):
         images: folder of the images.
         patient_pattern: regular expression; its one group, found in an image's path below `images`, is the patient.
         leave_out: images that are not read, by their path below `images`.
+        gives: kinds of ground truth.
     """
 
     images: str = "."
@@ -110,11 +58,10 @@ class OwnData(Card):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Kinds of ground truth that the block gives."""
         return self.gives
 
     @property
-    def mask_source(self) -> Literal["masks", "boxes", "none"]:
+    def mask_source(self) -> MaskSource:
         return "none"
 
     @property
@@ -140,7 +87,7 @@ class CocoData(OwnData):
     gives = ("masks", "boxes")
 
     @property
-    def mask_source(self) -> Literal["masks", "boxes", "none"]:
+    def mask_source(self) -> MaskSource:
         return "boxes" if self.masks == "boxes" else "masks"
 
     @property
@@ -152,8 +99,8 @@ class MaskData(OwnData):
     """Masks as pictures of their image's size.
 
     Attributes:
-        masks: where an image's mask lies, without the ending: `{stem}` is the image's path below `images` without its ending, `{folder}`
-            and `{name}` the first folder and the last part of it, `{class}` a class of the card, for one file per class.
+        masks: where a mask lies, without the ending: `{stem}` is the image's path below `images` without its ending, `{folder}` and
+            `{name}` its first folder and last part, `{class}` a class of the card, for one file per class.
         values: class -> pixel values that mean it, where one file holds all classes; empty: everything but zero is the mask.
         without_mask: an image without a mask file is left out, or has an empty mask.
     """
@@ -179,7 +126,7 @@ class MaskData(OwnData):
         return self
 
     @property
-    def mask_source(self) -> Literal["masks", "boxes", "none"]:
+    def mask_source(self) -> MaskSource:
         return "masks"
 
 
@@ -237,7 +184,7 @@ class CsvData(OwnData):
         return ("labels",) if self.boxes is None else ("masks", "boxes")
 
     @property
-    def mask_source(self) -> Literal["masks", "boxes", "none"]:
+    def mask_source(self) -> MaskSource:
         return "none" if self.boxes is None else "boxes"
 
     @property
@@ -266,7 +213,7 @@ class YoloData(OwnData):
         return _require_places(pattern)
 
     @property
-    def mask_source(self) -> Literal["masks", "boxes", "none"]:
+    def mask_source(self) -> MaskSource:
         return "boxes" if self.masks == "boxes" else "masks"
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.cards.own_data import CocoData, SplitName
+from benchmark.cards.own_data import CocoData
+from benchmark.cards.own_split import SplitName
 from benchmark.errors import DataError, UsageError
 from benchmark.imaging.coco_rle import checked_runs
 from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, Outline, box_of, drawn_oddities, polygons

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from benchmark import registry
 from benchmark.cards import DatasetCard
-from benchmark.cards.own_data import OWN_SPLIT
+from benchmark.cards.own_split import OWN_SPLIT
 from benchmark.errors import LobeError, UsageError
 from benchmark.imaging.equalise import equalise
 from benchmark.readers.base import Reader, open_reader

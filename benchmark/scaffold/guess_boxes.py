@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from benchmark import json_files, yaml_files
-from benchmark.cards.own_data import OwnSplit
+from benchmark.cards.own_split import OwnSplit
 from benchmark.files import read_text
 from benchmark.readers.kit.own_images import ImageFiles, filled_in
 from benchmark.scaffold.guessed import PATIENT_KEYS, Guess, below, common_folder

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.cards.own_data import CsvData, OwnSplit
+from benchmark.cards.own_data import CsvData
+from benchmark.cards.own_split import OwnSplit
 from benchmark.errors import LobeError
 from benchmark.readers.kit.own_images import ImageFiles, filled_in
 from benchmark.readers.kit.own_table import all_rows
@@ -92,9 +93,9 @@ def _read(found: Survey, name: str, pictures: ImageFiles) -> _Read | None:
     best: tuple[int, str, tuple[str | None, ...]] | None = None
     for column in header:
         places = tuple(pictures.find(row[column]) if row[column].strip() else None for row in rows)
-        n_named = sum(place is not None for place in places)
-        if n_named >= LEAST * len(rows) and (best is None or n_named > best[0]):
-            best = (n_named, column, places)
+        n_named, n_images = sum(place is not None for place in places), len(set(places))  # a column of 0 and 1 may name 0.png and 1.png
+        if n_named >= LEAST * len(rows) and (best is None or n_images > best[0]):
+            best = (n_images, column, places)
     return None if best is None or not rows else _Read(name, header, rows, best[1], best[2])
 
 

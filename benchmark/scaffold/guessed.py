@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from benchmark.cards.own_data import CALLED, OwnSplit
+from benchmark.cards.own_split import CALLED, OwnSplit
 from benchmark.errors import UsageError
 from benchmark.scaffold.survey import Survey
 

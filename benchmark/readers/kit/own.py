@@ -18,7 +18,8 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 
 from benchmark.cards import SplitRule, canonical_json
-from benchmark.cards.own_data import OWN_SPLIT, OwnData, OwnSplit, SplitName
+from benchmark.cards.own_data import OwnData
+from benchmark.cards.own_split import OWN_SPLIT, OwnSplit, SplitName
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.any_picture import read_image
 from benchmark.readers.base import SPLITS, Check

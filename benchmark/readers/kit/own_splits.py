@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmark.cards import DatasetCard
-from benchmark.cards.own_data import OwnSplit, SplitName
+from benchmark.cards.own_split import OwnSplit, SplitName
 from benchmark.errors import SplitError
 from benchmark.readers.base import SPLITS, Sample
 from benchmark.readers.kit.draws import drawn
@@ -33,34 +33,44 @@ def own_splits(samples: Sequence[Sample], given: Mapping[str, SplitName], split:
     n_images = sum(map(len, splits.values()))
     if not splits["train"]:
         raise SplitError(f"{card.name}: no image is in the training split. What says so is `split` of the card.")
-    for name, share in (("test", split.test_share), ("validation", split.validation_share)):
-        if not splits[name]:
-            pool = drawn(splits["train"], card, split.seed)
-            splits[name], splits["train"] = _head(pool, share * n_images)
-            if not splits[name] or not splits["train"]:
-                raise SplitError(
-                    f"{card.name}: {len(pool):,} images of {_n_groups(pool):,} patients or single images are too few to draw a {name} "
-                    f"split of {share:.0%} from. Give more images, or say the splits in the card."
-                )
+    missing = [name for name in ("test", "validation") if not splits[name]]
+    for place, name in enumerate(missing):
+        share = split.test_share if name == "test" else split.validation_share
+        pool = _patients(drawn(splits["train"], card, split.seed))
+        n_left = len(missing) - place  # splits that are still to come, training among them
+        if len(pool) <= n_left:
+            raise SplitError(
+                f"{card.name}: {len(splits['train']):,} images of {len(pool):,} patients or single images are too few to draw a {name} "
+                f"split of {share:.0%} from. Give more images, or say the splits in the card."
+            )
+        taken = _taken(pool, share * n_images, n_left)
+        splits[name] = [sample for k in taken for sample in pool[k]]
+        splits["train"] = [sample for k, group in enumerate(pool) if k not in taken for sample in group]
     made = {name: tuple(sample.id for sample in splits[name]) for name in SPLITS}
     check_disjoint(made)
     return made
 
 
-def _head(pool: Sequence[Sample], n_images: float) -> tuple[list[Sample], list[Sample]]:
-    """The first patients with about so many images, at least one, and the rest. Images of a patient stand together in a draw."""
-    at = 0
-    while at < len(pool) and (at == 0 or at + 0.5 < n_images or _same_patient(pool[at - 1], pool[at])):
-        at += 1
-    return list(pool[:at]), list(pool[at:])
+def _patients(listed: Sequence[Sample]) -> list[list[Sample]]:
+    """Images by patient, in the order of a draw, where those of a patient stand together."""
+    groups: list[list[Sample]] = []
+    for sample in listed:
+        if groups and sample.patient_id is not None and groups[-1][0].patient_id == sample.patient_id:
+            groups[-1].append(sample)
+        else:
+            groups.append([sample])
+    return groups
 
 
-def _same_patient(one: Sample, other: Sample) -> bool:
-    return one.patient_id is not None and one.patient_id == other.patient_id
-
-
-def _n_groups(pool: Sequence[Sample]) -> int:
-    return len({("image", s.id) if s.patient_id is None else ("patient", s.patient_id) for s in pool})
+def _taken(pool: Sequence[Sequence[Sample]], n_images: float, n_left: int) -> dict[int, None]:
+    """Places of the first patients that bring a split nearer to its size, at least one, with `n_left` patients or more left over."""
+    taken: dict[int, None] = {}
+    n_taken = 0
+    for place, group in enumerate(pool):
+        if len(pool) - len(taken) > n_left and abs(n_taken + len(group) - n_images) <= abs(n_taken - n_images):
+            taken[place] = None
+            n_taken += len(group)
+    return taken or {min(range(len(pool)), key=lambda place: len(pool[place])): None}
 
 
 def by_folder(place: str, split: OwnSplit) -> SplitName | None:

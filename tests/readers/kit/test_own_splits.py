@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.cards.own_data import OwnSplit
+from benchmark.cards.own_split import OwnSplit
 from benchmark.errors import SplitError
 from benchmark.readers.base import Sample
 from benchmark.readers.kit.own_splits import own_splits
@@ -31,8 +31,10 @@ def test_a_draw_never_parts_a_patient_and_loses_no_image(drawn: list[tuple[int, 
     try:
         made = own_splits(listed, dict.fromkeys([s.id for s in listed], "train"), split, CARD)
     except SplitError:
-        assert len({s.patient_id for s in listed}) < 3 or len(listed) < 8
+        assert len({s.patient_id for s in listed}) < 3
         return
+    assert len({s.patient_id for s in listed}) >= 3
+    assert all(made.values())
     patient_of = {s.id: s.patient_id for s in listed}
     assert sorted(i for ids in made.values() for i in ids) == sorted(patient_of)
     patients = [{patient_of[i] for i in ids} for ids in made.values()]
