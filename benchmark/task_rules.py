@@ -11,7 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, TypeVar
 
 from benchmark import kinds, registry
-from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, Experiment, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
+from benchmark.cards import (
+    BackboneCard,
+    DatasetCard,
+    EncoderMode,
+    Experiment,
+    OwnData,
+    PaperCard,
+    PromptCard,
+    Recipe,
+    SuiteCard,
+    TaskCard,
+    Words,
+)
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
@@ -97,16 +109,11 @@ def task_faults(
 def dataset_faults(card: DatasetCard) -> list[str]:
     """Everything that is wrong with a dataset card, as far as the card alone tells."""
     found = []
-    alike = [other for other in _shipped_datasets() if other.reader == card.reader]
+    alike: list[DatasetCard] | list[OwnData] = (
+        [card.own] if card.own is not None else [other for other in _shipped_datasets() if other.reader == card.reader]
+    )
     readers = registry.plugins("readers")
-    if card.own is not None:
-        given = dict.fromkeys(card.own.targets)
-        found += [
-            f"`targets` has {name}, which `{card.reader}` as the card has it does not give; it gives {', '.join(given)}."
-            for name in card.targets
-            if name not in given
-        ]
-    elif card.reader.replace("-", "_") not in readers or not alike:
+    if card.reader.replace("-", "_") not in readers or not alike:
         found.append(_unknown("reader", "reader", card.reader, readers))
     else:
         given = dict.fromkeys(target for other in alike for target in other.targets)

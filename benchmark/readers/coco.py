@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.cards.own_data import CocoData
 from benchmark.cards.own_split import SplitName
 from benchmark.errors import DataError, UsageError
-from benchmark.imaging.coco_rle import checked_runs
+from benchmark.imaging.coco_rle import runs
 from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, Outline, box_of, drawn_oddities, polygons
 from benchmark.readers.kit.own_images import ImageFiles
 from benchmark.readers.kit.text import read_json
@@ -175,7 +175,7 @@ class DatasetReader(DrawnReader[CocoData]):
             return None
         if isinstance(given, dict):
             try:
-                checked_runs(given, size, where)
+                runs(given, size, where)
             except UsageError:
                 self.odd.add("outlines that are none", where)
                 return None

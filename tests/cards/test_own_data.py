@@ -46,9 +46,7 @@ def test_targets_follow_from_the_block(block: str, given: dict[str, Any], target
 
 def test_a_target_that_the_block_does_not_give_is_a_fault() -> None:
     card = DatasetCard.model_validate({**MINIMAL, "targets": ["masks", "labels"]})
-    assert task_rules.dataset_faults(card) == [
-        "`targets` has labels, which `coco` as the card has it does not give; it gives masks, boxes."
-    ]
+    assert task_rules.dataset_faults(card) == ["`targets` has labels, which the reader coco does not give; it gives masks, boxes."]
 
 
 @pytest.mark.parametrize(
