@@ -25,7 +25,7 @@ def files(tmp_path: Path) -> ImageFiles:
         ("val\\b.jpg", "", "val/b.jpg"),
         ("b.jpg", "", "val/b.jpg"),
         ("b", "", "val/b.jpg"),
-        ("/home/me/img/val/b.jpg", "", "val/b.jpg"),
+        ("/elsewhere/img/val/b.jpg", "", "val/b.jpg"),
         ("case.1", "", "case.1.PNG"),
         ("twice.png", "x", "x/twice.png"),
         ("twice.png", "img/x", "x/twice.png"),
