@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache as remembered
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from benchmark.readers.kit.generated import PHANTOM_FILE
 from benchmark.readers.kit.identity import listed
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.lists import lists_rule, parse, published_rule, require_known, require_same_boxes
+from benchmark.readers.kit.own import OwnReader
 from benchmark.readers.kit.splits import PatientOf
 from benchmark.submission.shown import unpacked
 from benchmark.training import feature_folders
@@ -74,6 +76,21 @@ def verify(names: Sequence[str], data: Sequence[str], splits: Path | None = None
             found.append(_verified(reader, splits))
     _require_one_opened(errors, len(found))
     return found
+
+
+def odd_places(names: Sequence[str], data: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Every oddity of one's own data with its place, images by name whatever the card's `redistribution`: for the owner's eyes.
+
+    Raises:
+        DataError: a dataset cannot be opened, or none of those named is one's own.
+    """
+    own = [(card, root) for card, root in _present(names, data) if card.own is not None]
+    if not own:
+        raise DataError("None of these datasets is your own data (docs/your-data.md), so there are no names to list.")
+    for card, root in own:
+        reader = open_reader(card.model_copy(update={"redistribution": "ids"}), root)
+        assert isinstance(reader, OwnReader)
+        yield from ({"dataset": card.name, "what": what, "where": where} for what, where in reader.odd_places())
 
 
 def prepare(
@@ -146,7 +163,7 @@ def remove_caches(rows: Sequence[dict[str, Any]]) -> None:
 def _verified(reader: Reader, splits: Path | None) -> Verification:
     checks: list[Check] = []
     try:
-        for check in reader.checks():
+        for check in chain(reader.checks(), reader.audit()):
             checks.append(check)  # one by one: what was found before an error stays
     except LobeError as error:
         checks.append(Check("further checks", "possible", str(error), "error", "Mend this and verify again."))
@@ -159,7 +176,7 @@ def _verified(reader: Reader, splits: Path | None) -> Verification:
             verdict: Literal["unknown", "error"] = "unknown" if isinstance(error, SplitError) and name != "lovt" else "error"
             checks.append(Check(f"split {name}", "possible", "not possible", verdict, str(error)))
         else:
-            checks += leakage_checks(reader.card, name, counts) if name == "lovt" else [summary_check(name, counts)]
+            checks += leakage_checks(reader.card, name, counts) if name == "lovt" or reader.card.own else [summary_check(name, counts)]
     if splits is not None:
         checks += _checks_of_lists(reader, splits / reader.card.name, patient_of)
     return Verification(reader.card.name, reader.release, reader.phantom is not None, tuple(checks), reader.partial)

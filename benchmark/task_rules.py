@@ -11,7 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Literal, TypeVar
 
 from benchmark import kinds, registry
-from benchmark.cards import BackboneCard, DatasetCard, EncoderMode, Experiment, PaperCard, PromptCard, Recipe, SuiteCard, TaskCard, Words
+from benchmark.cards import (
+    BackboneCard,
+    DatasetCard,
+    EncoderMode,
+    Experiment,
+    OwnData,
+    PaperCard,
+    PromptCard,
+    Recipe,
+    SuiteCard,
+    TaskCard,
+    Words,
+)
 from benchmark.errors import CardError, LobeError
 from benchmark.heads.prompts import prompt_sets
 from benchmark.kinds.base import Kind, Names
@@ -106,7 +118,9 @@ def task_faults(
 def dataset_faults(card: DatasetCard) -> list[str]:
     """Everything that is wrong with a dataset card, as far as the card alone tells."""
     found = []
-    alike = [other for other in _shipped_datasets() if other.reader == card.reader]
+    alike: list[DatasetCard] | list[OwnData] = (
+        [card.own] if card.own is not None else [other for other in _shipped_datasets() if other.reader == card.reader]
+    )
     readers = registry.plugins("readers")
     if catalogue.find("readers", card.reader) is not None:
         pass  # what it gives, nobody knows before it has read something

@@ -40,6 +40,14 @@ CALLED: dict[str, dict[str, set[str]]] = {
         "kinds/": {"dataset", "card"},
         "cli/listing.py": {"dataset", "card"},
     },
+    "OwnData": {"readers/": {"own"}},
+    "CocoData": {"readers/": {"own"}},
+    "MaskData": {"readers/": {"own"}},
+    "CsvData": {"readers/": {"own"}},
+    "BoxColumns": {"readers/": {"asked", "boxes"}},
+    "YoloData": {"readers/": {"own"}},
+    "PairData": {"readers/": {"own"}},
+    "OwnSplit": {"readers/": {"split"}},
     "Protocol": {
         "resolve.py": {"protocol"},
         "plan.py": {"protocol"},
@@ -82,6 +90,8 @@ OTHERWISE = {
     "Record.choice": "as `Record.warnings` say it (`rate_search.sentences`); whole for whoever checks a search",
     "DatasetCard.image_source": "as `DatasetCard.family`, in `lobe list datasets`",
     "DatasetCard.patients_of": "by the headline, which resamples such patients together (`report.contenders`)",
+    **{f"DatasetCard.{block}": "as `DatasetCard.own`, by the generic readers" for block in ("coco", "masks", "csv", "yolo", "pairs")},
+    "OwnSplit.names": "by `OwnSplit.split_of`",
     "Record.schema_version": "of the raw JSON, before there is a record (`store`)",
     "Failure.traceback": "by whoever mends the code, in the record: it may hold paths, so no page shows it",
 }

@@ -9,6 +9,8 @@ from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
+from benchmark.cards.own_data import BoxColumns, CocoData, CsvData, MaskData, OwnData, PairData, YoloData
+from benchmark.cards.own_split import OwnSplit
 from benchmark.cards.panels import Anchor, LineupCard, Panel, PanelCard, PanelRow, PanelScale, PanelTask
 from benchmark.cards.papers import Fact, PaperCard, PaperMethod, PaperTable, PrintedMetric
 from benchmark.cards.pretraining import PretrainingCard
@@ -31,10 +33,13 @@ __all__ = [
     "BackboneCard",
     "BackboneRef",
     "BackboneSpec",
+    "BoxColumns",
     "Card",
     "Choice",
+    "CocoData",
     "CollectionCard",
     "Contamination",
+    "CsvData",
     "DatasetCard",
     "DatasetRef",
     "Deviation",
@@ -50,7 +55,11 @@ __all__ = [
     "Labels",
     "Later",
     "LineupCard",
+    "MaskData",
     "Normalisation",
+    "OwnData",
+    "OwnSplit",
+    "PairData",
     "Panel",
     "PanelCard",
     "PanelRow",
@@ -75,6 +84,7 @@ __all__ = [
     "Target",
     "TaskCard",
     "Words",
+    "YoloData",
     "canonical_json",
     "digest_of",
 ]

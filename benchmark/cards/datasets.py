@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from benchmark.cards.backbones import Contamination, Normalisation
-from benchmark.cards.base import Card, Target
+from benchmark.cards.base import Card, Later, Target
+from benchmark.cards.own_data import BLOCKS, CocoData, CsvData, MaskData, OwnData, PairData, YoloData, completed
+from benchmark.cards.own_split import OwnSplit
 
 
 class SplitCounts(Card):
@@ -77,6 +82,8 @@ class DatasetCard(Card):
         patients_known: False when the release carries no usable patient id; resampling is then by image.
         parts: for transfer: the dataset that is trained and validated on, and the one that is tested on; empty for every release.
         merged: for transfer: class -> names that it has in either part, beside its own.
+        coco, masks, csv, yolo, pairs: what the generic reader of that name needs; a card has one of them or none.
+        split: how a card with such a block splits its images.
     """
 
     name: str
@@ -104,7 +111,33 @@ class DatasetCard(Card):
     deviations: tuple[Deviation, ...] = ()
     parts: dict[Literal["train", "test"], str] = {}
     merged: dict[str, tuple[str, ...]] = {}
+    coco: Later[CocoData | None] = None
+    masks: Later[MaskData | None] = None
+    csv: Later[CsvData | None] = None
+    yolo: Later[YoloData | None] = None
+    pairs: Later[PairData | None] = None
+    split: Later[OwnSplit | None] = None
     notes: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, given: Any) -> Any:
+        return completed(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _one_block(self) -> DatasetCard:
+        blocks = [name for name in BLOCKS if getattr(self, name) is not None]
+        if self.reader in BLOCKS and blocks != [self.reader]:
+            raise ValueError(f"the reader {self.reader} needs the block `{self.reader}:` and no other; found {', '.join(blocks) or 'none'}")
+        if self.reader not in BLOCKS and blocks:
+            raise ValueError(f"the block `{blocks[0]}:` is of the reader {blocks[0]}, and `reader` is {self.reader}")
+        return self
+
+    @property
+    def own(self) -> OwnData | None:
+        """The block of a generic reader; None for releases that have a reader of their own."""
+        found: OwnData | None = getattr(self, self.reader, None) if self.reader in BLOCKS else None
+        return found
 
     @property
     def family(self) -> str:

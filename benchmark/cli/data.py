@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmark import registry
+from benchmark import private, registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitsOption
 from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
+from benchmark.files import write_atomically
 
 data_app = typer.Typer(help="Datasets on this machine: status, verify, prepare, and phantom samples.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -57,12 +60,15 @@ def data_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all that are there.")] = None,
     data: DataOption = [],  # noqa: B006
     splits: SplitsOption = None,
+    odd: Annotated[Path | None, typer.Option("--odd", help="Of your own data: a CSV file to write with every odd place, by name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compares files, counts, columns and split digests with the card, and counts the patients that splits share."""
     from benchmark.data import verify
 
     results = verify(names or [], data, splits)
+    if odd is not None:
+        _write_odd(odd, names or [], data)
     if as_json:
         print_json([_verification(v) for v in results])
     else:
@@ -97,6 +103,18 @@ def data_prepare(
         raise typer.Exit(1)
 
 
+def _write_odd(file: Path, names: list[str], data: list[str]) -> None:
+    """A private file: it names images, also those of data that may not be passed on."""
+    from benchmark.data import odd_places
+
+    text = io.StringIO()
+    table = csv.DictWriter(text, ("dataset", "what", "where"), lineterminator="\n")
+    table.writeheader()
+    table.writerows(odd_places(names, data))
+    write_atomically(file, text.getvalue().encode(), opener=private.opener)
+    err.print(f"Wrote {plain(str(file))}.", soft_wrap=True)
+
+
 def _verification(verification) -> dict[str, Any]:
     checks = [{"what": c.what, "expected": c.expected, "found": c.found, "verdict": c.verdict, "hint": c.hint} for c in verification.checks]
     return {
@@ -110,7 +128,8 @@ def _verification(verification) -> dict[str, Any]:
 
 
 def _show_verification(verification) -> None:
-    kind = "phantom" if verification.phantom else "never ranked" if verification.partial else "public release"
+    own = registry.dataset(verification.dataset).own is not None
+    kind = "phantom" if verification.phantom else "never ranked" if verification.partial else "not checked" if own else "public release"
     out.print(
         f"[bold]{verification.dataset}[/] · {plain(verification.release)} · {kind} · {'ok' if verification.ok else '[red]differs[/]'}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +27,23 @@ def new_backbone(file: Annotated[Path, typer.Argument(help="Python file to write
 
 
 @new_app.command("dataset")
-def new_dataset(folder: Annotated[Path, typer.Argument(help="Folder with your images and their labels.")]) -> None:
-    """Looks at a folder of your own data and says what it holds."""
-    from benchmark.scaffold.survey import survey
+def new_dataset(
+    folder: Annotated[Path, typer.Argument(help="Folder with your images and their labels.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the dataset. Default: the folder's name.")] = None,
+    classes: Annotated[str, typer.Option("--classes", help="Names of the classes, with commas between, in place of those found.")] = "",
+    cards: Annotated[Path, typer.Option("--out", help="Folder of your own cards, for --include.")] = Path("lobe-cards"),
+) -> None:
+    """Looks at a folder of your own data and writes its cards: COCO, YOLO, masks, tables, captions."""
+    from benchmark.scaffold.dataset import new_dataset as write
 
-    found = survey(folder)
-    for what in ("images", "tables", "documents", "texts", "others"):
-        out.print(f"{what}: {len(getattr(found, what)):,}")
+    written = write(folder, cards, name, [part.strip() for part in classes.split(",") if part.strip()])
+    for file in written.files:
+        out.print(f"Wrote {plain(str(file))}", soft_wrap=True)
+    for sentence in written.guessed:
+        out.print(f"  guessed: {plain(sentence)}", soft_wrap=True)
+    for sentence in written.unknown:
+        out.print(f"  [yellow]not known:[/] {plain(sentence)}", soft_wrap=True)
+    if written.problem:
+        out.print(f"  [red]not usable yet:[/] {plain(written.problem)}", soft_wrap=True)
+    words = ["lobe", "--include", str(cards), "data", "verify", written.card.name, "--data", str(written.data)]
+    out.print(f"Next: {plain(shlex.join(words))}", soft_wrap=True)

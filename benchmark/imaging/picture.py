@@ -116,6 +116,41 @@ def size_of(path: Path, sample_id: str) -> tuple[int, int]:
         raise ImageError(f"{path} (id {sample_id}): not a readable picture ({error}).") from error
 
 
+def is_turned(path: Path) -> bool:
+    """Whether EXIF says that the stored picture is to be turned or mirrored; False also for what cannot be opened."""
+    try:
+        with open_regular(path) as file, PIL.Image.open(file, formats=_FORMATS) as picture:
+            return _orientation(picture) != 1
+    except (OSError, ValueError, PIL.Image.DecompressionBombError):
+        return False
+
+
+def read_levels(path: Path, sample_id: str) -> np.ndarray:
+    """Reads a mask whose pixel values mean classes. Palettes are not looked through: the stored index decides.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        ImageError: missing, cut off, lossy (JPEG), or of several channels that differ.
+    """
+    picture = _open(path, sample_id)
+    if picture.format == "JPEG":
+        raise ImageError(f"{path} (id {sample_id}): a JPEG cannot hold a mask, its edges are noise. Expected PNG, TIFF or GIF.")
+    if picture.mode in _SIXTEEN_BIT:
+        wide = np.asarray(picture)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ImageError(f"{path} (id {sample_id}): pixel values outside 0..65535.")
+        return wide.astype(np.uint16)
+    values = np.asarray(picture).astype(np.uint8)
+    if values.ndim == 2:
+        return values
+    channels = values[..., :3] if picture.mode in ("RGB", "RGBA") else values[..., :1]
+    if (channels != channels[..., :1]).any():
+        raise ImageError(f"{path} (id {sample_id}): a mask in colour; expected one value a pixel, or equal channels.")
+    return np.ascontiguousarray(channels[..., 0])
+
+
 def require_strict_pillow() -> None:
     """Pillow has a process-wide switch that turns cut-off files into half-grey pictures without a word.
 

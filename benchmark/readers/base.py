@@ -216,6 +216,10 @@ class Reader(ABC):
     def checks(self) -> Iterable[Check]:
         """Counts, columns and digests against the card, for `verify`."""
 
+    def audit(self) -> Iterable[Check]:
+        """What only `lobe data verify` looks at, because it is dear: nothing for releases, whose digests tell."""
+        return ()
+
     @cached_property
     def phantom(self) -> dict | None:
         """The content of PHANTOM.json, or None for a public release.
@@ -352,8 +356,14 @@ class _Discreet(Reader):
         return replace(found, image=Quiet(self.card, self.root, words, found.image), masks=masks)
 
     def checks(self) -> Iterator[Check]:
+        yield from self._quieted(self._behind.checks)
+
+    def audit(self) -> Iterator[Check]:
+        yield from self._quieted(self._behind.audit)
+
+    def _quieted(self, checks: Callable[[Reader], Iterable[Check]]) -> Iterator[Check]:
         with self._withholding():
-            for check in self._behind.checks(self):
+            for check in checks(self):
                 digest = _SHOWN_DIGEST.fullmatch(check.found)  # of all ids together
                 if check.verdict == "ok":
                     yield check

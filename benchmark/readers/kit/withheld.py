@@ -99,4 +99,7 @@ def _withheld_in(text: str, known: frozenset[str], *, below: bool) -> str:
             return f"{'/' if token.startswith('/') else ''}{UNNAMED}{'.' if token.endswith('.') else ''}"
         return token
 
+    for name in known:
+        if " " in name and name in text:  # a name of several words is no one token
+            text = text.replace(name, UNNAMED)
     return _TOKEN.sub(shown, text)

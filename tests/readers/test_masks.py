@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.errors import DataError
+from tests import own_folders
+from tests.own_cards import odd, opened
+
+
+def test_every_fault_of_the_folder_is_named_and_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 8)
+    reader = opened(folder, "masks", {"images": "images"}, classes=("lesion",))
+    assert odd(reader) == {
+        "images without a mask": "1: no mask.png",
+        "masks without an image": "1: masks/no image.png",
+        "masks of another size than their image": "1: small.png, mask 32 x 32, image 64 x 64",
+        "empty masks": "1: empty.png",
+    }
+    sample = reader.sample("case00.png")
+    assert sample.masks is not None
+    assert sample.image().dtype == np.uint16
+    assert (sample.masks((64, 64))[0] == own_folders.disc(own_folders.box_in(0))).all()
+    assert [path.parent.name for path in sample.files] == ["images", "masks"]
+
+
+def test_images_without_a_mask_are_empty_where_the_card_says_so(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 3)
+    reader = opened(folder, "masks", {"images": "images", "without_mask": "empty"}, classes=("lesion",))
+    sample = reader.sample("no mask.png")
+    assert sample.positive is False
+    assert sample.masks is not None
+    assert not sample.masks((64, 64)).any()
+
+
+@pytest.mark.parametrize("pattern", ["{class}/{stem}", "labels/{stem}_{class}", "{folder}/m_{class}/{name}"])
+def test_a_file_for_each_class(tmp_path: Path, pattern: str) -> None:
+    folder = tmp_path / "own"
+    place = "a/x" if "{folder}" in pattern else "x"
+    own_folders.save(folder / "img" / f"{place}.tif", own_folders.picture(1))
+    drawn = {name: own_folders.disc(own_folders.box_in(k)) for k, name in enumerate(("heart", "lungs"))}
+    for name, mask in drawn.items():
+        stem = pattern.replace("{stem}", place).replace("{class}", name).replace("{folder}", "a").replace("{name}", "x")
+        own_folders.save(folder / f"{stem}.PNG", mask.astype(np.uint8))
+    reader = opened(folder, "masks", {"images": "img", "masks": pattern}, classes=("lungs", "heart"))
+    (sample,) = map(reader.sample, reader.ids)
+    assert sample.masks is not None
+    assert (sample.masks((64, 64)) == np.stack([drawn["lungs"], drawn["heart"]])).all()
+
+
+def test_values_mean_classes_and_masks_beside_images_are_no_images(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    own_folders.save(folder / "x.png", own_folders.picture(1))
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:8], levels[8:16], levels[16:24] = 1, 2, 7
+    own_folders.save(folder / "x_mask.png", levels)
+    given = {"masks": "{stem}_mask", "values": {"heart": 2, "lungs": [1, 7]}}
+    reader = opened(folder, "masks", given, classes=("heart", "lungs"))
+    assert reader.ids == ("x.png",)
+    draw = reader.sample("x.png").masks
+    assert draw is not None
+    assert [mask.sum() for mask in draw((64, 64))] == [8 * 64, 16 * 64]
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "sentence"),
+    [
+        ({"images": "images"}, ("a", "b"), "2 classes and one mask file an image"),
+        ({"images": "images", "values": {"a": 1}}, ("a", "b"), "`masks.values` names a, and the card's classes are a, b"),
+        ({"images": "images", "masks": "elsewhere/{stem}"}, ("a",), "no image has a mask at elsewhere/{stem}"),
+        ({"images": "pictures"}, ("a",), "no folder pictures"),
+        ({"images": "images", "leave_out": ["absent.png"]}, ("a",), "`leave_out` names 1 images that are not there, first absent.png"),
+    ],
+)
+def test_what_the_card_lacks_is_said(tmp_path: Path, given: dict, classes: tuple[str, ...], sentence: str) -> None:
+    folder = own_folders.masks(tmp_path / "own", 2, faults=False)
+    with pytest.raises(DataError, match=sentence):
+        opened(folder, "masks", given, classes=classes)
+
+
+def test_an_image_that_the_card_leaves_out_is_not_read(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 3, faults=False)
+    reader = opened(folder, "masks", {"images": "images", "leave_out": ["case01.png"]}, classes=("lesion",))
+    assert reader.ids == ("case00.png", "case02.png")
+
+
+def test_equal_images_in_two_splits_are_told(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 4, faults=False)
+    for split, names in {"train": (0, 1), "val": (2,), "test": (3,)}.items():
+        for k in names:
+            for kind in ("images", "masks"):
+                (folder / kind / split).mkdir(exist_ok=True)
+                (folder / kind / f"case{k:02d}.png").rename(folder / kind / split / f"case{k:02d}.png")
+    for kind in ("images", "masks"):
+        (folder / kind / "test" / "again.png").write_bytes((folder / kind / "train" / "case00.png").read_bytes())
+    reader = opened(folder, "masks", {"images": "images"}, classes=("lesion",), split={"by": "folder"})
+    assert odd(reader)["equal images in two splits"] == "1: test/again.png = train/case00.png in test and train"
+    assert {name: len(ids) for name, ids in reader.split(reader.card.splits["own"]).items()} == {"train": 2, "validation": 1, "test": 2}
