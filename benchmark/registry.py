@@ -32,6 +32,7 @@ from benchmark.cards import (
     PaperCard,
     PromptCard,
     Protocol,
+    ReleaseCard,
     SuiteCard,
     TaskCard,
 )
@@ -61,7 +62,7 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, lineups, heads, papers, panels)
+    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, releases, backbones, lineups, heads, papers, panels)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells, _load):
         cached.cache_clear()
 
@@ -113,6 +114,12 @@ def datasets() -> dict[str, DatasetCard]:
 @cache
 def collections() -> dict[str, CollectionCard]:
     return _cards("datasets", "collections", CollectionCard, key="name")
+
+
+@cache
+def releases() -> dict[str, ReleaseCard]:
+    """How releases are had, by the folder that dataset cards name."""
+    return _cards("datasets", "releases", ReleaseCard, key="name")
 
 
 @cache

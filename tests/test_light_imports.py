@@ -34,6 +34,7 @@ task_rules.require(registry.tasks().values())
     "lobe --help": COMMAND.format(arguments=["--help"]),
     "lobe list tasks": COMMAND.format(arguments=["list", "tasks"]),
     "lobe list suites": COMMAND.format(arguments=["list", "suites"]),
+    "lobe weights list": COMMAND.format(arguments=["weights", "list"]),
 }
 NOTICED = {"one that loads a framework": "import cv2"}
 NO_TORCH = {

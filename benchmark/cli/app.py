@@ -39,6 +39,7 @@ _ORDER = (
     "new",
     "list",
     "data",
+    "weights",
     "status",
     "logs",
     "cancel",
