@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	Install one (Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }; \
 		"$$python" -m venv --clear .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev,demo]'
 	@touch $@
 	@echo 'Installed. Next: make demo'
 
@@ -74,7 +74,7 @@ wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist
 
 constraints: install  ## newest versions pyproject.toml allows, into constraints.txt
-	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --universal --python-version 3.11 \
 		--quiet --no-header --no-annotate | sed -E 's/ ; \(*(sys_platform|platform_|implementation_).*//'; } > constraints.new
 	mv constraints.new constraints.txt
 

@@ -1,6 +1,8 @@
-"""The newcomer's journey: phantom corpora, a random and a text-pretrained ResNet-18, four tasks, a leaderboard page.
+"""The newcomer's journey: phantom corpora, three backbones, four tasks, a leaderboard page.
 
-The pretraining corpus has another seed and so other patients; its images come with report text only, never with boxes or masks.
+The backbones are a random ResNet-18, the same pre-trained here on report text, and a small network with real ImageNet weights, which come
+inside a Python package. The pretraining corpus has another seed and so other patients; its images come with report text only, never with
+boxes or masks.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from rich.console import Console
 from benchmark import registry
 from benchmark.api import Request, costs_of, evaluate, write_report
 from benchmark.cards import Record
+from benchmark.encoders import kept_weights
 from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.progress import Live, bar
 from benchmark.report.numbers import mean
@@ -24,6 +27,8 @@ from benchmark.tracking.address import database_uri
 
 EVALUATION_SEED, PRETRAINING_SEED = 1, 1001
 PROCESSES = 2
+IMAGENET = "efficientnet-lite0"  # card whose weights the extra `demo` installs
+RANDOM_ROW, TEXT_ROW, IMAGENET_ROW = "random", "pre-trained on text", "ImageNet"
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,14 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     """
     journey = journey or Journey()
     started = time.monotonic()
+    photographs = kept_weights.in_package(registry.backbones()[IMAGENET])
+    counted = "three" if photographs else "two"
     console.print(
-        "LOBE demo: generated radiographs in the public formats, two backbones, four tasks, one page. About five minutes on two cores."
+        f"LOBE demo: generated radiographs in the public formats, {counted} backbones, four tasks, one page. "
+        "About five minutes on two cores."
     )
+    if photographs is None:
+        console.print(f"Without the row of ImageNet's weights: {kept_weights.how_to_get(registry.backbones()[IMAGENET])} adds it.")
     for name, patients in journey.patients.items():
         share = journey.positive_share if name == "rsna" else None
         _corpus(
@@ -76,7 +86,7 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         with bar(console, "pre-training on report text") as step:
             pretrain(corpus, weights, size, journey.pretraining_images, journey.pretraining_s, processes=PROCESSES, progress=step)
     request = Request(
-        backbones=["torchvision:resnet18", f"torchvision:resnet18@{weights}"],
+        backbones=["torchvision:resnet18", f"torchvision:resnet18@{weights}", *([IMAGENET] if photographs else [])],
         tasks=journey.tasks,
         data=[str(folder / "data")],
         out=folder / "out",
@@ -98,46 +108,56 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     return 1 if evaluation.failures or evaluation.planned.problems else 0
 
 
-def pretrained_wins(records: list[Record]) -> dict[str, tuple[float, float]]:
-    """Task -> (random, pre-trained) value of the reported metric, for tasks with both."""
-    values: dict[str, dict[bool, float]] = {}
+def values_by_row(records: list[Record]) -> dict[str, dict[str, float]]:
+    """Task -> row -> value of the reported metric, rows in the order in which the demo names them."""
+    values: dict[str, dict[str, float]] = {}
     for record in records:
         if record.status == "ok":
             experiment = record.job.experiment
-            values.setdefault(record.job.labels.task, {})[experiment.backbone.digest is not None] = record.metrics[experiment.report]
-    return {task: (pair[False], pair[True]) for task, pair in values.items() if len(pair) == 2}
+            values.setdefault(record.job.labels.task, {})[_row(record)] = record.metrics[experiment.report]
+    rows = (RANDOM_ROW, TEXT_ROW, IMAGENET_ROW)
+    return {task: {row: found[row] for row in rows if row in found} for task, found in values.items()}
 
 
-def means_by_metric(records: list[Record]) -> dict[str, tuple[float, float, int]]:
-    """Metric's title -> (random, pre-trained, number of tasks): the mean over the tasks of one metric, never over two.
+def pairs_with_random(records: list[Record], row: str) -> dict[str, tuple[float, float]]:
+    """Task -> (random, `row`), for tasks with both."""
+    every = values_by_row(records)
+    return {task: (found[RANDOM_ROW], found[row]) for task, found in every.items() if {RANDOM_ROW, row} <= found.keys()}
+
+
+def means_by_metric(records: list[Record]) -> dict[str, tuple[dict[str, float], int]]:
+    """Metric's title -> (mean by row, number of tasks): over the tasks of one metric that every row has, never over two metrics.
 
     One short run of one task may fall either way.
     """
     titles = {record.job.labels.task: metric_title(record.job) for record in records}
-    grouped: dict[str, list[tuple[float, float]]] = {}
-    for task, pair in pretrained_wins(records).items():
-        grouped.setdefault(titles[task], []).append(pair)
-    return {
-        title: (mean([random for random, _ in pairs]), mean([trained for _, trained in pairs]), len(pairs))
-        for title, pairs in grouped.items()
-    }
+    every = values_by_row(records)
+    rows = list(dict.fromkeys(row for found in every.values() for row in found))
+    grouped: dict[str, list[dict[str, float]]] = {}
+    for task, found in every.items():
+        if len(found) == len(rows):
+            grouped.setdefault(titles[task], []).append(found)
+    return {title: ({row: mean([one[row] for one in found]) for row in rows}, len(found)) for title, found in grouped.items()}
+
+
+def _row(record: Record) -> str:
+    backbone = record.job.experiment.backbone
+    if backbone.digest is None:
+        return RANDOM_ROW
+    return IMAGENET_ROW if backbone.model == registry.backbones()[IMAGENET].model else TEXT_ROW
 
 
 def _comparison_lines(records: list[Record]) -> list[str]:
-    pairs = pretrained_wins(records)
-    if not pairs:
-        return []
-    ahead = sum(trained > random for random, trained in pairs.values())
-    lines = [f"The pre-trained row is ahead on {ahead} of {len(pairs)} tasks. By metric, pre-trained against untrained:"]
-    lines += [
-        f"  {title}: {trained * 100:.1f} against {random * 100:.1f}{f', mean of {n_tasks} tasks' if n_tasks > 1 else ''}"
-        for title, (random, trained, n_tasks) in means_by_metric(records).items()
-    ]
-    lines += [
-        f"  behind on {task}: {trained * 100:.1f} against {random * 100:.1f}"
-        for task, (random, trained) in pairs.items()
-        if trained <= random
-    ]
+    lines: list[str] = []
+    for row in (TEXT_ROW, IMAGENET_ROW):
+        if pairs := pairs_with_random(records, row):
+            behind = [task for task, (random, trained) in pairs.items() if trained <= random]
+            told = f"; behind on {', '.join(behind)}" if behind else ""
+            lines.append(f"Row {row!r} is ahead of {RANDOM_ROW!r} on {len(pairs) - len(behind)} of {len(pairs)} tasks{told}.")
+    if lines:
+        for title, (means, n_tasks) in means_by_metric(records).items():
+            values = ", ".join(f"{row} {value * 100:.1f}" for row, value in means.items())
+            lines.append(f"  {title}{f', mean of {n_tasks} tasks' if n_tasks > 1 else ''}: {values}")
     return lines
 
 

@@ -31,6 +31,7 @@ from benchmark.cards import (
     PretrainingCard,
     PromptCard,
     Protocol,
+    ReleaseCard,
     SuiteCard,
     TaskCard,
 )
@@ -76,7 +77,8 @@ def included() -> tuple[Path, ...]:
 def forget() -> None:
     """Lets go of what was parsed, so that it is read again."""
     _files.clear()
-    sections = (tasks, suites, grids, protocols, prompts, datasets, collections, backbones, pretraining, lineups, heads, papers, panels)
+    cards = (tasks, suites, grids, protocols, prompts, datasets, collections, releases)
+    sections = (*cards, backbones, pretraining, lineups, heads, papers, panels)
     for cached in (*sections, _listed_tasks, _listed_suites, _cells):
         cached.cache_clear()
     card_files.forget()
@@ -130,6 +132,12 @@ def datasets() -> dict[str, DatasetCard]:
 @cache
 def collections() -> dict[str, CollectionCard]:
     return _cards("datasets", "collections", CollectionCard, key="name")
+
+
+@cache
+def releases() -> dict[str, ReleaseCard]:
+    """How releases are had, by the folder that dataset cards name."""
+    return _cards("datasets", "releases", ReleaseCard, key="name")
 
 
 @cache

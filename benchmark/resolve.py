@@ -241,7 +241,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         UnknownName, UsageError: no such source, card or file.
         CheckpointError: the weights file cannot be read.
     """
-    parsed = naming.parse(name)
+    parsed = naming.parse(name, cache)
     model, label = parsed.model, parsed.label
     weights: Path | None = None
     files: tuple[SourceFile, ...] = ()
@@ -266,6 +266,7 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
     elif isinstance(parsed.weights, Path):
         weights = parsed.weights
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
+        _require_published(parsed, digest)
     else:
         label = f"{Path(parsed.model).name} ({parsed.weights})" if parsed.container is None else label
         try:
@@ -373,6 +374,15 @@ def size_bytes(text: str) -> int:
         raise UsageError(f"{text!r} is not a size. Write it like 4GB, 500MB or 1.5GiB.")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
+
+
+def _require_published(parsed: naming.ParsedName, digest: str) -> None:
+    """What nobody named must be the card's own file, to the bit, where its SHA-256 is known."""
+    if parsed.kept and parsed.card is not None and parsed.card.digest.startswith("sha256:") and parsed.card.digest != f"sha256:{digest}":
+        raise CheckpointError(
+            f"{parsed.weights} has SHA-256 {digest[:12]}…, and the file of {parsed.card.name} has {parsed.card.digest[7:19]}…: "
+            f"it was edited or cut short. Install or fetch it again, or name another file as {parsed.card.name}@FILE."
+        )
 
 
 def _file_digest(path: Path, cache: Path) -> str:

@@ -28,7 +28,16 @@ ANYWHERE = ""
 # Card -> part of the package (a path's beginning) -> what an object of it is called there. The parts are narrow where cards share a name.
 CALLED: dict[str, dict[str, set[str]]] = {
     "BackboneSpec": {ANYWHERE: {"spec"}},
-    "BackboneCard": {"encoders/naming.py": {"card"}, "check_backbone.py": {"card"}, "cli/listing.py": {"backbone", "card"}},
+    "BackboneCard": {
+        "encoders/naming.py": {"card"},
+        "encoders/kept_weights.py": {"card"},
+        "fetching/": {"card"},
+        "check_backbone.py": {"card"},
+        "cli/listing.py": {"backbone", "card"},
+    },
+    "ReleaseCard": {"fetching/": {"release"}, "registry.py": {"card"}},
+    "ReleaseFile": {"fetching/": {"file"}},
+    "PublishedFile": {"encoders/kept_weights.py": {"published"}, "fetching/": {"published"}},
     "SplitCounts": {"readers/": {"counts"}, "report/reproduce.py": {"counts"}, "data.py": {"counts"}},
     "SplitRule": {"readers/": {"rule", "expected"}, "report/reproduce.py": {"?Subscript"}, "training/data.py": {"rule"}},
     "Deviation": {"readers/": {"known", "d"}},

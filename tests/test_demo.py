@@ -55,12 +55,15 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert code == 0, printed
     records = Store(tmp_path / "out").all()
     assert {(r.job.labels.task, r.status, r.phantom) for r in records} == {(task, "ok", True) for task in LINEAR}
-    assert len(records) == 4
-    assert "The pre-trained row is" in printed
-    assert set(demo.pretrained_wins(records)) == set(LINEAR)
+    assert len(records) == 6
+    assert all(f"Row {row!r} is ahead of 'random' on" in printed for row in (demo.TEXT_ROW, demo.IMAGENET_ROW))
+    values = demo.values_by_row(records)
+    assert set(values) == set(LINEAR)
+    assert all(list(found) == [demo.RANDOM_ROW, demo.TEXT_ROW, demo.IMAGENET_ROW] for found in values.values())
     page = (tmp_path / "out" / "report" / "index.html").read_text()
     assert "resnet18 (random)" in page
     assert "text-pretrained" in page
+    assert "EfficientNet-Lite0" in page
     assert (tmp_path / "out" / "mlflow.db").exists()
     finished = {r.key: r.finished_at for r in records}
     Store(tmp_path / "out").path(records[0].key).unlink()
@@ -73,31 +76,42 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert {r.key: r.finished_at for r in Store(tmp_path / "out").all()} == finished
 
 
+def record(task: str, metric: str, title: str, source: str, backbone: tuple[str, str | None], value: float) -> SimpleNamespace:
+    model, digest = backbone
+    labels = SimpleNamespace(task=task, metric_title=title, mask_source=source)
+    experiment = SimpleNamespace(report=metric, backbone=SimpleNamespace(model=model, digest=digest))
+    return SimpleNamespace(status="ok", job=SimpleNamespace(labels=labels, experiment=experiment), metrics={metric: value})
+
+
+RANDOM, TEXT, PHOTOGRAPHS = ("resnet18", None), ("resnet18", "d"), ("tf_efficientnet_lite0", "e")
+
+
 def test_the_demo_averages_no_two_metrics():
     """Tasks of one metric have a mean; an AP and a Dice have none together, nor have Dice against outlines and against boxes."""
-
-    def record(task: str, metric: str, title: str, source: str, digest: str | None, value: float) -> SimpleNamespace:
-        labels = SimpleNamespace(task=task, metric_title=title, mask_source=source)
-        experiment = SimpleNamespace(report=metric, backbone=SimpleNamespace(digest=digest))
-        return SimpleNamespace(status="ok", job=SimpleNamespace(labels=labels, experiment=experiment), metrics={metric: value})
-
     tasks = [
         ("boxes", "AP40_75_full", "AP 40-75 (full)", "boxes", 0.02, 0.04),
         ("linear", "opacity_dice", "opacity Dice", "masks", 0.2, 0.3),
         ("unet", "opacity_dice", "opacity Dice", "masks", 0.4, 0.3),
         ("filled", "opacity_dice", "opacity Dice", "boxes", 0.1, 0.5),
     ]
-    records = [record(*of, digest, value) for *of, low, high in tasks for digest, value in ((None, low), ("d", high))]
+    records = [record(*of, backbone, value) for *of, low, high in tasks for backbone, value in ((RANDOM, low), (TEXT, high))]
     assert demo.means_by_metric(records) == {
-        "AP 40-75 (full)": (0.02, 0.04, 1),
-        "opacity Dice": (pytest.approx(0.3), pytest.approx(0.3), 2),
-        "opacity box-mask Dice": (0.1, 0.5, 1),
+        "AP 40-75 (full)": ({"random": 0.02, "pre-trained on text": 0.04}, 1),
+        "opacity Dice": ({"random": pytest.approx(0.3), "pre-trained on text": pytest.approx(0.3)}, 2),
+        "opacity box-mask Dice": ({"random": 0.1, "pre-trained on text": 0.5}, 1),
     }
     assert demo._comparison_lines(records[:1]) == []  # with nothing to compare nothing is compared
     said = demo._comparison_lines(records)
-    assert said[0].startswith("The pre-trained row is ahead on 3 of 4 tasks.")
-    assert "  opacity Dice: 30.0 against 30.0, mean of 2 tasks" in said
-    assert "  behind on unet: 30.0 against 40.0" in said
+    assert said[0] == "Row 'pre-trained on text' is ahead of 'random' on 3 of 4 tasks; behind on unet."
+    assert "  opacity Dice, mean of 2 tasks: random 30.0, pre-trained on text 30.0" in said
+
+
+def test_a_mean_is_of_tasks_that_every_row_has():
+    of = ("opacity_dice", "opacity Dice", "masks")
+    records = [record("linear", *of, backbone, value) for backbone, value in ((RANDOM, 0.2), (TEXT, 0.3), (PHOTOGRAPHS, 0.6))]
+    records += [record("unet", *of, RANDOM, 0.9), record("unet", *of, TEXT, 0.9)]  # the third failed
+    assert demo.means_by_metric(records) == {"opacity Dice": ({"random": 0.2, "pre-trained on text": 0.3, "ImageNet": 0.6}, 1)}
+    assert "Row 'ImageNet' is ahead of 'random' on 1 of 1 tasks." in demo._comparison_lines(records)
 
 
 @pytest.mark.slow
@@ -106,8 +120,11 @@ def test_the_pretrained_backbone_is_ahead_in_the_whole_demo(tmp_path: Path, reco
     code, printed = run(tmp_path, "ray")
     assert code == 0, printed
     records = Store(tmp_path / "out").all()
-    pairs = demo.pretrained_wins([r for r in records if r.job.experiment.role is Role.FINAL])
-    record_property("random, pre-trained in per cent", {task: tuple(round(v * 100, 1) for v in pair) for task, pair in pairs.items()})
-    assert set(pairs) == set(registry.suite("demo").tasks)
+    final = [r for r in records if r.job.experiment.role is Role.FINAL]
+    values = demo.values_by_row(final)
+    in_per_cent = {task: {row: round(value * 100, 1) for row, value in found.items()} for task, found in values.items()}
+    record_property("rows in per cent", in_per_cent)
+    assert set(values) == set(registry.suite("demo").tasks)
     # Thirty steps of a U-Net fall either way between seeds (about 12 points); the heads that train least do not.
+    pairs = demo.pairs_with_random(final, demo.TEXT_ROW)
     assert [task for task in LINEAR if pairs[task][1] <= pairs[task][0]] == []

@@ -46,6 +46,7 @@ with tempfile.TemporaryDirectory() as folder:
     "lobe --help": COMMAND.format(arguments=["--help"]),
     "lobe list tasks": COMMAND.format(arguments=["list", "tasks"]),
     "lobe list suites": COMMAND.format(arguments=["list", "suites"]),
+    "lobe weights list": COMMAND.format(arguments=["weights", "list"]),
 }
 NOTICED = {"one that loads a framework": "import cv2"}
 NO_TORCH = {

@@ -4,9 +4,10 @@ Here live names and shapes of data, nothing that computes or reads files. Cards 
 training. One module for each kind of card; all names are imported from here.
 """
 
-from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Contamination, EncoderMode, Normalisation
+from benchmark.cards.backbones import IMAGENET, BackboneCard, BackboneSpec, Contamination, EncoderMode, Normalisation, PublishedFile
 from benchmark.cards.base import DISCLAIMER, SCHEMA_VERSION, Card, Later, Target, canonical_json, digest_of
 from benchmark.cards.datasets import CollectionCard, DatasetCard, Deviation, SplitCounts, SplitRule
+from benchmark.cards.getting import ReleaseCard, ReleaseFile
 from benchmark.cards.heads import POOLED, HeadFacts, HeadSize
 from benchmark.cards.jobs import SHARED_CARDS, BackboneRef, DatasetRef, Experiment, Job, Labels, Role
 from benchmark.cards.own_data import BoxColumns, CocoData, CsvData, MaskData, OwnData, PairData, YoloData
@@ -74,8 +75,11 @@ __all__ = [
     "PromptTemplate",
     "PromptTexts",
     "Protocol",
+    "PublishedFile",
     "Recipe",
     "Record",
+    "ReleaseCard",
+    "ReleaseFile",
     "Role",
     "SplitCounts",
     "SplitRule",

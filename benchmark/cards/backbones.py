@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from benchmark.cards.base import Card, Later
 
@@ -56,6 +58,37 @@ class BackboneSpec(Card):
     taps: int = 1
 
 
+class PublishedFile(Card):
+    """Where a card's weights file is published, for `lobe weights get`: in a package, on the Hugging Face hub, at an address, or by hand.
+
+    Attributes:
+        package: installed Python package that holds the file, as NAME==VERSION.
+        hub: repository on the Hugging Face hub, as OWNER/NAME.
+        revision: tag or commit of that repository; empty = not known, and the one met first is said.
+        url: address of the file itself.
+        page: where a person downloads it in a browser, for files that need an account or a click; also what to read when the rest fails.
+        path: of the file inside the package or repository; empty = the name under `weights`.
+        n_bytes: size of the file, where it is documented.
+    """
+
+    package: str = ""
+    hub: str = ""
+    revision: str = ""
+    url: str = ""
+    page: str = ""
+    path: str = ""
+    n_bytes: int | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [way for way in (self.package, self.hub, self.url) if way]
+        if len(ways) > 1 or not (ways or self.page):
+            raise ValueError("name one of package, hub and url, or a page alone")
+        if self.package and not (self.path and self.package.partition("==")[2]):
+            raise ValueError("a package is NAME==VERSION, with the `path` of the file in it")
+        return self
+
+
 class BackboneCard(Card):
     """A named backbone: how to build it, which file holds its weights, and what is known of them.
 
@@ -72,6 +105,7 @@ class BackboneCard(Card):
         intensity: the method's own rule from stored grey values to the network's input, in words.
         origin: where the weights are published, at which revision.
         digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.
+        published: where `lobe weights get` finds the file; None where nobody looked.
         status: verified = the published file was loaded here; reconstructed = built without one; unverified = layout from documents alone.
     """
 
@@ -91,6 +125,7 @@ class BackboneCard(Card):
     paper: str = ""
     origin: str = ""
     digest: str = ""
+    published: Later[PublishedFile | None] = None
     licence: str = ""
     status: Literal["verified", "reconstructed", "unverified"] = "unverified"
     notes: str = ""

@@ -42,6 +42,7 @@ _ORDER = (
     "validate-cards",
     "list",
     "data",
+    "weights",
     "status",
     "logs",
     "cancel",

@@ -15,7 +15,7 @@ from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitsOption
 from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
 from benchmark.files import write_atomically
 
-data_app = typer.Typer(help="Datasets on this machine: status, verify, prepare, and phantom samples.", no_args_is_help=True)
+data_app = typer.Typer(help="Datasets on this machine: get, status, verify, prepare, and phantom samples.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 SHOWN_PROBLEMS = 20
 
@@ -44,6 +44,32 @@ def data_sample(
     show_rows(rows, as_json, tuple(rows[0]))
     if not as_json:
         out.print(f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {folder} --limit 32 --seeds 1")
+
+
+@data_app.command("get")
+def data_get(
+    names: Annotated[list[str], typer.Argument(help="Datasets, as `lobe list datasets` names them.")],
+    data: Annotated[Path, typer.Option("--data", envvar="LOBE_DATA", help="Root folder; each release gets its own inside.")],
+    keep: Annotated[bool, typer.Option("--keep-archives", help="Leave downloaded archives in .lobe-get.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Downloads what may be had without an account or a signature, and lists the steps for what needs one. Run again, it goes on."""
+    from benchmark.fetching.releases import get
+
+    found = get(names, data.expanduser().resolve(), lambda title: progress_bar(title, as_json), keep)
+    if as_json:
+        print_json([{**vars(one), "folder": str(one.folder)} for one in found])
+        return
+    for one in found:
+        for note in one.notes:
+            err.print(f"[yellow]note:[/] {plain(note)}", soft_wrap=True)
+        if one.state == "fetched":
+            out.print(f"{one.name}: {one.n_files:,} files in {plain(str(one.folder))}", soft_wrap=True)
+        if one.steps:
+            out.print(f"{one.name} {'also needs' if one.state == 'fetched' else 'is had by hand'}:")
+        for number, step in enumerate(one.steps, 1):
+            out.print(f"  {number}. {plain(step)}", soft_wrap=True)
+    out.print(f"Next: lobe data verify {' '.join(names)} --data {plain(str(data))}", soft_wrap=True)
 
 
 @data_app.command("status")

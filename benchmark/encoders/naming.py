@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from benchmark import registry, yaml_files
 from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.contamination import contamination_of
+from benchmark.encoders import kept_weights
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
@@ -42,6 +43,7 @@ class ParsedName:
         layout, minimum_loaded, normalisation: of the card, or the family's defaults; None = the backbone's own statistics.
         container: key of the set of weights in a file that holds several; None = the only one.
         card: the card it came from, if any.
+        kept: True where the file was not named but found where the card's own is kept.
     """
 
     family: str
@@ -53,6 +55,7 @@ class ParsedName:
     normalisation: Normalisation | None = None
     card: BackboneCard | None = None
     container: str | None = None
+    kept: bool = False
 
     @property
     def contamination(self) -> dict[str, Contamination]:
@@ -77,8 +80,11 @@ class ParsedName:
         return self.weights is None and self.family != PYTHON
 
 
-def parse(name: str) -> ParsedName:
+def parse(name: str, cache: Path | None = None) -> ParsedName:
     """Reads a backbone's name.
+
+    Args:
+        cache: folder of all caches, where the weights files of cards are looked for (`kept_weights`).
 
     Raises:
         UsageError: malformed, an unknown source, a missing file, a card that needs its weights file, or a choice without a file.
@@ -86,7 +92,7 @@ def parse(name: str) -> ParsedName:
         CardError: a card file that cannot be read.
     """
     plain, choices = _choices(name)
-    named = _parse(plain)
+    named = _parse(plain, cache)
     if not choices:
         return named
     if named.weights is None:
@@ -135,7 +141,7 @@ def _choices(name: str) -> tuple[str, dict[str, str]]:
     return name, found
 
 
-def _parse(name: str) -> ParsedName:
+def _parse(name: str, cache: Path | None) -> ParsedName:
     if function := _FUNCTION.fullmatch(name):
         file = _existing(Path(function["file"]), name)
         return ParsedName(PYTHON, f"{file}:{function['function']}", None, f"{file.stem}:{function['function']}")
@@ -144,13 +150,13 @@ def _parse(name: str) -> ParsedName:
         raise UsageError(f"{name!r} is no backbone's name: write SOURCE:MODEL, SOURCE:MODEL@WEIGHTS, CARD, CARD@FILE or file.py:function.")
     if head.endswith((".yaml", ".yml")):
         path = _existing(Path(head), name)
-        return _of_card(_card_in(path), weights, path)
+        return _of_card(_card_in(path), weights, path, cache)
     source, colon, model = head.partition(":")
     if colon:
         return _of_source(name, source, model, weights)
     cards = registry.backbones()
     if head in cards:
-        return _of_card(cards[head], weights, registry.file_of(head, "backbones"))
+        return _of_card(cards[head], weights, registry.file_of(head, "backbones"), cache)
     offered = entry_points()
     if head not in offered:
         raise UnknownName("backbone", head, [*cards, *offered])
@@ -184,7 +190,7 @@ def _of_source(name: str, source: str, model: str, weights: str) -> ParsedName:
     return ParsedName(source, model, weights, f"{short} ({weights})", layout=source)
 
 
-def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
+def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | None) -> ParsedName:
     """
     Args:
         origin: the card's own file, from which the Python file that it may name is found.
@@ -209,7 +215,12 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None) -> ParsedName:
     if card.weights is None:
         return named(card.model, None, f"{title} (random)")
     if file_asked_for(card):
-        raise UsageError(f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}.")
+        if (own := kept_weights.kept(card, cache)) is not None:
+            return replace(named(card.model, own), kept=True)
+        raise UsageError(
+            f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}, or get it: "
+            f"{kept_weights.how_to_get(card)}"
+        )
     return named(card.model, card.weights)
 
 
