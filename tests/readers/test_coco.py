@@ -22,14 +22,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own_folders.coco(tmp_path_factory.mktemp("own") / "faulty")
 
 
-def small(folder: Path, annotations: list[dict[str, Any]], **others: Any) -> Path:
+def small(folder: Path, listed: list[dict[str, Any]], **others: Any) -> Path:
     """Two images of 64 pixels, and these annotations."""
     for number in (1, 2):
         own_folders.save(folder / f"{number}.png", own_folders.picture(number))
     content = {
         "images": [{"id": k, "file_name": f"{k}.png", "width": 64, "height": 64} for k in (1, 2)],
         "categories": [{"id": 1, "name": "nodule"}, {"id": 2, "name": "mass"}],
-        "annotations": [{"id": k, **entry} for k, entry in enumerate(annotations, start=1)],
+        "annotations": [{"id": k, **entry} for k, entry in enumerate(listed, start=1)],
     }
     own_folders.write_json(folder / "a.json", {**content, **others})
     return folder
