@@ -13,8 +13,8 @@ from typing import Any
 
 MOST_KEPT_BYTES = 2**26  # less is soon used again, and a page that is given back costs a fault when it is
 
-# Steps of a YOLOv3 head at 224 px and 64 images, two threads: at the peak 2.50 GB as glibc decides, 2.16 GB at 16 MiB, 1.94 GB at 4 MiB and
-# 1.93 GB at 2 MiB, which costs a tenth of the step's CPU time in page faults where 4 MiB costs a twentieth.
+# The first two steps of a YOLOv3 head at 224 px and 64 images on two threads hold 2.50 GB at their peak as glibc decides, 2.16 GB at
+# 16 MiB, 1.94 GB at 4 MiB and 1.93 GB at 2 MiB. Less costs more page faults.
 APART_BYTES = 2**22
 M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
