@@ -1,4 +1,4 @@
-"""The commands of docs/getting-data.md as they stand there, against a local server in place of the publishers'; and a killed one goes on."""
+"""Data and weights as a stranger fetches them, from a local server in place of the publishers'; and a killed download goes on."""
 
 from __future__ import annotations
 
