@@ -88,5 +88,5 @@ def audit(reader: Reader, splits: Mapping[str, Sequence[str]], called: Callable[
 def _digest(pixels: np.ndarray) -> str:
     """SHA-256 over shape, type and pixels: the same picture as PNG and as DICOM is one image."""
     sha = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
-    sha.update(np.ascontiguousarray(pixels))
+    sha.update(np.ascontiguousarray(pixels).tobytes())
     return sha.hexdigest()
