@@ -92,7 +92,7 @@ class DatasetReader(DrawnReader[YoloData]):
         if len(values) <= 5:
             x, y, width, height = values[:4]
             box = ((x - width / 2) * columns, (y - height / 2) * rows, width * columns, height * rows)
-            extent = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            edges = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
             outline = None
             if len(values) == 5:
                 self.odd.add("lines with a confidence", where)
@@ -104,7 +104,7 @@ class DatasetReader(DrawnReader[YoloData]):
             if outline is None:
                 self.odd.add("outlines that are none", where)
                 return
-            box, extent = box_of(outline), tuple(values)
-        if min(extent) < -TOLERANCE or max(extent) > 1 + TOLERANCE:
+            box, edges = box_of(outline), values
+        if min(edges) < -TOLERANCE or max(edges) > 1 + TOLERANCE:
             self.odd.add("coordinates outside 0..1", where)
         self.keep(place, size, Drawn(label, box, where, outline))

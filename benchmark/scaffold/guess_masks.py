@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmark.errors import LobeError
 from benchmark.imaging.picture import read_levels
-from benchmark.readers.kit.own_images import filled_in, stem_of
+from benchmark.readers.kit.own_images import filled_in, header_size, stem_of
 from benchmark.readers.masks import MASK_ENDINGS
 from benchmark.scaffold.guessed import Guess, below
 from benchmark.scaffold.survey import Survey
@@ -44,7 +44,7 @@ def masks(found: Survey) -> Guess | None:
     if classes:
         reasons["classes"] = "folders, or ends of names"
     else:
-        values = _values(found, [filled_in(pattern, place) for place in images])
+        values = _values(found, {place if folder == "." else f"{folder}/{place}": filled_in(pattern, place) for place in images})
         if 1 < len(values) <= MOST_CLASSES:
             classes = tuple(f"value_{value}" for value in values)
             given["values"] = {f"value_{value}": value for value in values}
@@ -88,13 +88,19 @@ def _ancestors(folder: str) -> Iterator[str]:
     yield from ("/".join(parts[:k]) for k in range(1, len(parts) + 1))
 
 
-def _values(found: Survey, stems: Sequence[str]) -> list[int]:
-    """Pixel values of some masks without 0; empty where there is one alone, or one that is white."""
+def _values(found: Survey, masks_of: Mapping[str, str]) -> list[int]:
+    """Pixel values of some masks without 0, of those alone that are as large as their image, since no other is used.
+
+    Args:
+        masks_of: place of an image -> its mask without the ending.
+    """
     files = {stem_of(path.as_posix()): path for path in found.images}
     seen: set[int] = set()
-    for stem in [stem for stem in stems if stem in files][:LOOKED_AT]:
+    for place, stem in [(place, stem) for place, stem in masks_of.items() if stem in files][:LOOKED_AT]:
         try:
-            seen |= set(np.unique(read_levels(found.folder / files[stem], stem)).tolist())
+            levels = read_levels(found.folder / files[stem], stem)
+            if levels.shape == header_size(found.folder / place, place):
+                seen |= set(np.unique(levels).tolist())
         except LobeError:
             continue
     return sorted(seen - {0})
