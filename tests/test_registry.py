@@ -218,7 +218,7 @@ def test_releases_of_nih_images_are_one_source_family() -> None:
 def test_one_nih_patient_has_one_name_wherever_a_release_says_who_it_is() -> None:
     """Names are those of NIH's own files: the part before the underscore, also in RSNA's mapping (tests/readers/test_rsna.py)."""
     named = {name for name, card in registry.datasets().items() if card.patients_of == "nih"}
-    assert named == {"rsna", "rsna-plain", "rsna-labels", "nih-cxr", "nih-labels"}
+    assert named == {"rsna", "rsna-plain", "rsna-labels", "nih-cxr", "nih-labels", "nih-lt"}
     assert registry.dataset("ms-cxr").patients_of == "mimic-cxr"
 
 

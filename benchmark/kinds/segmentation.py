@@ -14,8 +14,9 @@ from PIL import Image
 
 from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
 from benchmark.errors import UsageError
+from benchmark.imaging import coco_rle
 from benchmark.kinds.base import Example, Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
-from benchmark.kinds.kit import coco_json, coco_rle, columnar, drawing, heading, original_masks, submitted
+from benchmark.kinds.kit import coco_json, columnar, drawing, heading, original_masks, submitted
 from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TAG, TRUTH
 from benchmark.kinds.kit.heading import Heading
 from benchmark.kinds.kit.original_masks import BothCodes, Codes

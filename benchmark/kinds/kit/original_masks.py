@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.errors import DataError, UsageError
+from benchmark.imaging import coco_rle
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
-from benchmark.kinds.kit import coco_rle
 from benchmark.metrics import anchors, pixels
 from benchmark.metrics.dice import MASK_THRESHOLD
 from benchmark.metrics.mask_tally import ScoredMasks

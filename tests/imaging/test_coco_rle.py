@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from benchmark.errors import UsageError
-from benchmark.kinds.kit.coco_rle import decode, encode
+from benchmark.imaging.coco_rle import decode, encode, extent, runs
 
 
 def encoded(mask: np.ndarray) -> dict:
@@ -72,3 +72,13 @@ def test_a_code_that_ends_early_is_no_other_mask():
     coco_mask.decode({"size": [8, 8], "counts": short.encode()})  # pycocotools says nothing and makes up the rest
     with pytest.raises(UsageError, match="cut off"):
         decode({"size": [8, 8], "counts": short}, 8, "here")
+
+
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.02, 0.3, 1.0]))
+def test_the_extent_of_a_code_is_that_of_its_mask(seed, share):
+    mask = np.random.default_rng(seed).random((6, 9)) < share
+    found = extent(runs(encoded(mask), (6, 9), "here"), 6)
+    rows, columns = np.nonzero(mask)
+    box = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1) if len(rows) else None
+    # A run over the foot of a column touches both edges, so its rows are all of them.
+    assert found == box

@@ -34,15 +34,39 @@ def decode(segmentation: object, size: int | tuple[int, int], where: str) -> np.
         UsageError: another size, text that is no such code, or runs that do not fill the frame exactly.
     """
     rows, columns = (size, size) if isinstance(size, int) else size
+    counted = runs(segmentation, (rows, columns), where)
+    # Runs of background and foreground in turn, counted down the columns.
+    return np.repeat(np.arange(len(counted)) % 2 == 1, counted).reshape(columns, rows).T
+
+
+def runs(segmentation: object, size: tuple[int, int], where: str) -> np.ndarray:
+    """(k,) int64 lengths of background and foreground in turn, counted down the columns, as a code is checked before its mask is drawn.
+
+    Arguments and errors are those of `decode`.
+    """
+    rows, columns = size
     given, counts = parts(segmentation, rows, where)
     if given != [rows, columns]:
         raise UsageError(f"{where}: the mask is {' x '.join(map(str, given))} pixels, its frame {rows} x {columns}. Map the mask first.")
-    runs = _runs(counts, where)
-    if len(runs) == 0 or runs.min() < 0 or runs.sum() != rows * columns:
-        ends = f"ends at pixel {runs.sum():,} of {rows * columns:,}" if len(runs) and runs.min() >= 0 else "has a run of negative length"
-        raise UsageError(f"{where}: the run-length code {ends if len(runs) else 'is empty'}. Was the file cut off or edited?")
-    # Runs of background and foreground in turn, counted down the columns.
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(columns, rows).T
+    found = _runs(counts, where)
+    if len(found) == 0 or found.min() < 0 or found.sum() != rows * columns:
+        ends = f"ends at pixel {found.sum():,} of {rows * columns:,}" if len(found) and found.min() >= 0 else "has a run of negative length"
+        raise UsageError(f"{where}: the run-length code {ends if len(found) else 'is empty'}. Was the file cut off or edited?")
+    return found
+
+
+def extent(counted: np.ndarray, rows: int) -> tuple[float, float, float, float] | None:
+    """Box of a mask, x, y, width, height in pixels, from the lengths that `runs` gives; None of an empty mask."""
+    ends = np.cumsum(counted)
+    starts, ends = ends[0::2][: len(counted) // 2], ends[1::2]  # of foreground
+    there = ends > starts
+    starts, last = starts[there], ends[there] - 1
+    if len(starts) == 0:
+        return None
+    across = bool((starts // rows != last // rows).any())  # a run over the foot of a column goes on at the head of the next
+    top, bottom = (0, rows - 1) if across else (int((starts % rows).min()), int((last % rows).max()))
+    left, right = int(starts[0] // rows), int(last[-1] // rows)
+    return float(left), float(top), float(right - left + 1), float(bottom - top + 1)
 
 
 def parts(segmentation: object, size: int, where: str) -> tuple[list[int], object]:
@@ -79,7 +103,7 @@ def _runs(counts: object, where: str) -> np.ndarray:
     negative = (bits[ends] & 0x10) != 0
     numbers = numbers - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
     # From the fourth run on, the text holds the difference to the run before the last.
-    runs: np.ndarray = numbers.copy()
-    runs[1::2] = np.cumsum(numbers[1::2])
-    runs[2::2] = np.cumsum(numbers[2::2])
-    return runs
+    lengths: np.ndarray = numbers.copy()
+    lengths[1::2] = np.cumsum(numbers[1::2])
+    lengths[2::2] = np.cumsum(numbers[2::2])
+    return lengths
