@@ -37,9 +37,9 @@ class RegisteredVit(VisionTransformer):
 
     def __init__(self, n_registers: int, *, gated: bool, **options: Any):
         width = options["embed_dim"]
-        # Two thirds of four widths, rounded up to a multiple of eight; both gates are one layer.
+        # Two thirds of four widths, rounded up to a multiple of eight; both gates are one layer. timm rounds the product down.
         inner = 2 * ((int(8 * width / 3) + 7) // 8 * 8)
-        block: dict[str, Any] = {"mlp_ratio": inner / width, "mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if gated else {}
+        block: dict[str, Any] = {"mlp_ratio": (inner + 0.5) / width, "mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if gated else {}
         super().__init__(reg_tokens=n_registers, no_embed_class=True, **block, **options)
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.patch_embed.num_patches, width) * 0.02)
 

@@ -138,7 +138,7 @@ def _iou(predicted: np.ndarray, inside: np.ndarray) -> float:
 
 _NO_PHRASE = "no phrase defines it"
 _NO_MAP = "no map finds anything"
-MASKS = "masks"  # a field of the statistics of tasks that compare with masks
+MASKS = "found_in_masks"  # a field of the statistics of tasks that compare with masks
 
 METRICS = (
     MetricSpec(name="cnr", title="CNR × 100", target="phrases", low=-INFINITE, high=INFINITE, unit="ratio", undefined=_NO_PHRASE),
