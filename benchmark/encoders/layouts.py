@@ -263,7 +263,12 @@ LAYOUTS: dict[str, Layout] = {
         closed=True,
     ),
     # The encoder of an object detector; beside its last norm each stage has two more, for boxes and for masks.
-    "foundation-x": Layout(prefixes=("backbone.0.",), rename=_SHRINKS_AT_THE_END, ignore=("*",), container="teacher_model"),
+    "foundation-x": Layout(
+        prefixes=("backbone.0.",),
+        rename=_SHRINKS_AT_THE_END,
+        ignore=("*", *(f"backbone.0.{name}" for name in ("head*", "Segnorm*", "Locnorm*", "*relative_position_index", "*attn_mask"))),
+        container="teacher_model",
+    ),
     "xray-dino": Layout(rename=(_CHUNKS,), ignore=("mask_token",), closed=True),
     "chexfound": Layout(
         prefixes=("backbone.",),

@@ -179,7 +179,8 @@ def entry_points() -> dict[str, str]:
 
 
 def _of_source(name: str, source: str, model: str, weights: str) -> ParsedName:
-    family, layout, tokenizer, short = source, source, None, model
+    family, layout, short = source, source, model
+    tokenizer: str | None = None
     if source == "hf":
         plain = model.removesuffix(TEXT)
         short = Path(plain).name + model.removeprefix(plain)
