@@ -29,6 +29,7 @@ from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import find_files
 
 REPORTS, TABLE = "grounded_reports_20240819.json", "master_table.csv"
+SAID = "grounded_reports"  # in sentences: the date in the file's name looks like an id, which none may name
 COLUMNS = ("StudyID", "ImageID", "PatientID", "PatientSex_DICOM", "split")
 RULE = "split column"
 STATED = "The number is stated by the release's paper; a difference may be the copy's."
@@ -57,13 +58,13 @@ class DatasetReader(UnnamedReader):
 
     def open(self) -> None:
         base = self.folder_with(REPORTS)
-        self.tables = (base / REPORTS, base / TABLE)
+        self.tables = (base / TABLE, base / REPORTS)
         self._patients = self._read_table(base / TABLE)
         self._place: dict[str, int] = {}
         self._n = {"sentences": 0, "positive_sentences": 0, "extra_boxes": 0}
         self._sentences = self._read_reports(base / REPORTS)
         found = {f"{stem}.png": paths for stem, paths in find_files(base, ".png").items()}
-        self.images = locate(self._sentences, found, self.card.name, REPORTS, named=False)
+        self.images = locate(self._sentences, found, self.card.name, SAID, named=False)
         self.release = "reports of 2024-08-19"
 
     def sample(self, sample_id: str) -> Sample:
@@ -91,7 +92,7 @@ class DatasetReader(UnnamedReader):
         return bool(self._sentences[sample_id])
 
     def where_of(self, sample_id: str) -> str:
-        return f"{self.card.name}: {REPORTS} entry {self._place[sample_id]:,}"
+        return f"{self.card.name}: {SAID}, entry {self._place[sample_id]:,}"
 
     def split(self, rule: SplitRule) -> Splits:
         """The release's own, by patient."""
@@ -134,10 +135,10 @@ class DatasetReader(UnnamedReader):
         try:
             entries = read_json(path, self.card.name, list)
         except ValueError as error:
-            raise DataError(f"{self.card.name}: {path.name} is no readable JSON ({error}). Fetch the file again.") from None
+            raise DataError(f"{self.card.name}: the {SAID} are no readable JSON ({error}). Fetch the file again.") from None
         found: dict[str, tuple[_Sentence, ...]] = {}
         for number, entry in enumerate(entries, start=1):
-            where = f"{self.card.name}: {path.name} entry {number:,}"
+            where = f"{self.card.name}: {SAID}, entry {number:,}"
             name = entry.get("ImageID") if isinstance(entry, dict) else None
             if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(entry.get("findings"), list):
                 raise DataError(f"{where}: no ImageID that names a PNG file, or no list of findings. Fetch the file again.")

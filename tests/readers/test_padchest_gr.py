@@ -84,7 +84,7 @@ def test_what_is_counted_without_being_read_is_told(tmp_path: Path) -> None:
 )
 def test_a_damaged_finding_is_named_by_its_place_and_quotes_nothing(tmp_path: Path, change: dict, sentence: str) -> None:
     write(tmp_path, entries=[("2_b.png", [NEGATIVE]), ("1_a.png", [NEGATIVE, POSITIVE | change])])
-    with pytest.raises(DataError, match=rf"padchest-gr: grounded_reports_20240819\.json entry 2, finding 2.*{sentence}") as refused:
+    with pytest.raises(DataError, match=rf"padchest-gr: grounded_reports, entry 2, finding 2.*{sentence}") as refused:
         opened(tmp_path)
     assert "Cardiomegal" not in str(refused.value)
     assert "1_a" not in str(refused.value)
