@@ -45,7 +45,9 @@ class RegisteredVit(VisionTransformer):
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """(N, 1 + registers + patches, width) tokens; `x`: (N, h, w, width) of a `dynamic_img_size`."""
-        assert self.cls_token is not None and self.reg_token is not None and self.pos_embed is not None
+        assert self.cls_token is not None
+        assert self.reg_token is not None
+        assert self.pos_embed is not None
         n_images, height, width, channels = x.shape
         positions = resample_abs_pos_embed(self.pos_embed, [height, width], num_prefix_tokens=1)
         tokens = torch.cat([self.cls_token.expand(n_images, -1, -1), x.reshape(n_images, -1, channels)], dim=1) + positions

@@ -68,7 +68,7 @@ class DatasetReader(UnnamedReader):
         self.release = "reports of 2024-08-19"
 
     def sample(self, sample_id: str) -> Sample:
-        sentences = self._sentences[sample_id] if sample_id in self._sentences else ()
+        sentences = self._sentences.get(sample_id, ())
         sample = super().sample(sample_id)
         if not sentences:
             return sample

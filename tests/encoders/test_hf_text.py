@@ -187,5 +187,5 @@ def test_a_tokenizer_that_was_exchanged_after_planning_is_refused(tmp_path: Path
     found = resolve.backbone(f"hf:{folder}+text@DEFAULT", tmp_path / "cache", reads_words=True)
     (folder / "vocab.txt").write_text("\n".join([*WORDS[:3], *reversed(WORDS[3:8]), WORDS[8]]) + "\n")
     ref = found.named.ref.model_copy(update={"model": found.model})
-    with pytest.raises(CheckpointError, match="is another .* than the job was planned with"):
+    with pytest.raises(CheckpointError, match=r"is another .* than the job was planned with"):
         build_backbone(ref, found.weights, init_seed=None, tokenizer=found.tokenizer)

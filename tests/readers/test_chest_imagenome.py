@@ -99,9 +99,9 @@ def test_tables_that_make_no_sense_are_named_by_line_and_name_nobody(tmp_path: P
 def test_missing_tables_and_images_are_told_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").touch()
-    with pytest.raises(DataError, match="gold_bbox_coordinate_annotations_1000images.csv is missing"):
+    with pytest.raises(DataError, match=r"gold_bbox_coordinate_annotations_1000images\.csv is missing"):
         opened(tmp_path / "a")
     root = write(tmp_path / "b")
     (root / "mimic-cxr-jpg").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="no images. Expected the folder files of MIMIC-CXR-JPG"):
+    with pytest.raises(DataError, match=r"no images\. Expected the folder files of MIMIC-CXR-JPG"):
         opened(root)
