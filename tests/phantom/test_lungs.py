@@ -32,7 +32,8 @@ def test_the_patients_right_lung_is_on_the_left_of_the_picture_and_dark(corpus: 
         masks = dict(zip(card.classes, sample.masks(image.shape), strict=True))
         centres = {name: np.nonzero(mask)[1].mean() for name, mask in masks.items()}
         assert centres["right lung"] < montgomery.WIDTH / 2 < centres["left lung"]
-        assert image[masks["right lung"]].mean() < image.mean()
+        if sample.id.endswith("_0"):  # tuberculosis may fill a lung
+            assert image[masks["right lung"]].mean() < image.mean()
 
 
 def test_some_of_shenzhens_images_have_no_mask(corpus: Path) -> None:
