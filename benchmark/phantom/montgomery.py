@@ -35,14 +35,14 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
     rng = stream_of(plan, shot)
     radiograph = lungs_of(plan, shot, rng, WIDTH / HEIGHT)
     name = f"MCUCXR_{number(plan, shot):04d}_{int(shot.positive)}"
-    for folder, side in (("CXR_png", None), ("ManualMask/leftMask", "left"), ("ManualMask/rightMask", "right")):
+    pictures = {"CXR_png": develop(radiograph, HEIGHT, WIDTH, rng)}
+    for side in SIDES:
+        inside = enlarge(radiograph.scene.lungs[side].astype(np.float32), HEIGHT, WIDTH) > 0.5
+        pictures[f"ManualMask/{side}Mask"] = inside.astype(np.uint8) * 255
+    for folder, picture in pictures.items():
         place = root / "MontgomerySet" / folder
         place.mkdir(parents=True, exist_ok=True)
-        if side is None:
-            Image.fromarray(develop(radiograph, HEIGHT, WIDTH, rng)).save(place / f"{name}.png", compress_level=1)
-        else:
-            inside = enlarge(radiograph.scene.lungs[side].astype(np.float32), HEIGHT, WIDTH) > 0.5
-            Image.fromarray(inside.astype(np.uint8) * 255).save(place / f"{name}.png")
+        Image.fromarray(picture).save(place / f"{name}.png", compress_level=1)
     return Written(shot, name, patient_id(plan, shot), radiograph.report)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,8 @@ def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listin
     for subset, name in (("train", "paxray_train_val.json"), ("test", "paxray_test.json")):
         ones = [one for one in written if one.shot.role == subset]
         order += ones
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for one in ones:
             for view in ("frontal", "lateral"):
                 images.append({"id": len(images), "file_name": f"{one.label['stem']}_{view}.png", "height": SIDE, "width": SIDE})
