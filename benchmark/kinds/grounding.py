@@ -104,8 +104,8 @@ class Grounding(UntrainedKind):
         listed = (*grounding.COLUMNS, *(grounding.MASK_COLUMNS if by_mask else ()))
         columns = {name: values[:, k] for k, name in enumerate(listed)}
         by_class = {"cnr": columns["cnr"]} | ({"mask_iou": columns["mask_iou"]} if by_mask else {})
-        for what, each in by_class.items():
-            columns |= {f"{name}_{what}": np.where(categories == name, each, np.nan) for name in names if len(names) > 1}
+        for what, column_values in by_class.items():
+            columns |= {f"{name}_{what}": np.where(categories == name, column_values, np.nan) for name in names if len(names) > 1}
         found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(kept.owner), len(part))
         warnings = (*warnings_of(found), *truncation_warnings(asked.n_truncated, len(texts), "phrases"))
         return ScoredSplit(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)

@@ -103,7 +103,7 @@ class DatasetReader(ImageReader):
             if not isinstance(one, dict) or one.get("image_id") not in images or one.get("category_id") not in names:
                 raise DataError(f"{where}: annotation {number:,} names an image or a category that the file does not have.")
             if one["image_id"] in frontal and one["category_id"] in label:
-                code = one.get("segmentation")
+                code: Any = one.get("segmentation")
                 try:
                     coco_rle.runs(code, (SIDE, SIDE), f"{where}, annotation {number:,}")
                 except UsageError as error:
