@@ -104,7 +104,7 @@ def check(
     cache = resolve.cache_folder(cache)
     resolved, parsed = resolve.backbone(name, cache), naming.parse(name, cache)
     ref = resolved.named.ref.model_copy(update={"model": resolved.model})
-    backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None)
+    backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None, tokenizer=resolved.tokenizer)
     own = backbone.spec.normalisation
     if task and own is None:
         raise UsageError(

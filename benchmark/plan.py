@@ -129,11 +129,14 @@ class Prepared:
 
     def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
         """All jobs of a backbone, as `plan` gives them."""
-        refs, side = _refs(backbone), backbone.input_size if self.protocol.geometry == "native" else None
+        unread = backbone.ref.model_copy(update={"tokenizer": None})  # where no word is read, a tokenizer decides nothing
+        refs, reading = _refs(unread), _refs(backbone.ref)
+        side = backbone.input_size if self.protocol.geometry == "native" else None
         for task in self.tasks:
             one = task if side is None else task.at_size(side)
             known = _known(self.about, one.task, backbone, self.protocol)
-            for job in (_task_jobs if one.task.words is None else _untrained_jobs)(one, backbone, self, refs):
+            made = _task_jobs(one, backbone, self, refs) if one.task.words is None else _untrained_jobs(one, backbone, self, reading)
+            for job in made:
                 yield job.model_copy(update={"labels": job.labels.model_copy(update=known)}) if known else job
 
 
@@ -323,11 +326,11 @@ def _job(
     return Job(experiment=experiment, labels=labels)
 
 
-def _refs(backbone: NamedBackbone) -> _Refs:
+def _refs(ref: BackboneRef) -> _Refs:
     """What each run takes for its backbone. A random backbone is drawn anew for every run, so that its interval includes the draw."""
-    if backbone.ref.digest is not None:
-        return lambda seed: backbone.ref
-    return cache(lambda seed: backbone.ref.model_copy(update={"init_seed": seed}))
+    if ref.digest is not None:
+        return lambda seed: ref
+    return cache(lambda seed: ref.model_copy(update={"init_seed": seed}))
 
 
 @cache

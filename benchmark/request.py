@@ -164,7 +164,7 @@ def plan_request(request: Request, watcher: Watcher, executor: Executor | None, 
     for name in dict.fromkeys(request.backbones):
         with _collected(problems, f"backbone {name}"):
             with contextlib.nullcontext() if hashing else without_asking():
-                found = resolve.backbone(name, cache)
+                found = resolve.backbone(name, cache, reads_words=any(card.words is not None for card in cards))
             found.require_statistics(protocol)
             backbones.append(found)
     equipment = _equipment(request, executor)  # before images are hashed: a cluster that does not answer is told at once

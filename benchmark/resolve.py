@@ -19,7 +19,7 @@ from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, drained
-from benchmark.encoders import naming
+from benchmark.encoders import naming, tokenizer_files
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.library_weights import NotHere
 from benchmark.encoders.shards import digest_of
@@ -46,6 +46,7 @@ class ResolvedBackbone:
 
     Attributes:
         sources: files that a Python factory's code runs or reads.
+        tokenizer: folder or file of the tokenizer that a card names, where it is on this machine.
         earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
             that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
         normalised: False where its card or code states no mean and deviation of its own; what nobody asked before it is built is True.
@@ -59,6 +60,7 @@ class ResolvedBackbone:
     earlier: BackboneRef | None = None
     normalised: bool = True
     own: tuple[PlannedModule, ...] = ()
+    tokenizer: Path | None = None
 
     def require_statistics(self, protocol: Protocol) -> None:
         """Raises ConformanceError where the protocol asks for statistics that the backbone does not state: none of its jobs could run."""
@@ -234,10 +236,14 @@ def dataset(
     )
 
 
-def backbone(name: str, cache: Path) -> ResolvedBackbone:
+def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBackbone:
     """Resolves a backbone's name to a reference whose digest fixes its weights; `UNFETCHED` of a library's that nobody may be asked for.
 
+    Args:
+        reads_words: a task will ask it in words, so that the tokenizer its card names has to be had.
+
     Raises:
+        EnvironmentProblem: it has not.
         UnknownName, UsageError: no such source, card or file.
         CheckpointError: the weights file cannot be read.
     """
@@ -268,7 +274,8 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
         _require_published(parsed, digest)
     else:
-        label = f"{Path(parsed.model).name} ({parsed.weights})" if parsed.container is None else label
+        if parsed.container is None and parsed.card is not None:
+            label = f"{Path(parsed.model).name} ({parsed.weights})"
         try:
             library = registry.plugin("encoders", parsed.family).library_weights(parsed.model, parsed.weights)
         except NotHere:
@@ -277,12 +284,12 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
             weights = library.path
             normalised = library.normalisation is not None or parsed.normalisation is not None
             digest = digest_of(weights, lambda file: _file_digest(file, cache))
-    if parsed.family == "hf" and (config := Path(parsed.model) / "config.json").is_file():
-        # Neither is a folder's path; what its configuration builds is.
-        model = f"{Path(parsed.model).name}:{_file_digest(config, cache)}"
+    if parsed.family in naming.CONFIGURATIONS:
+        model = _without_path(parsed, cache)
     own = task_code.of_family(parsed.family)
     if own:
         model = f"{model}:{own[0].code.digest}"  # what it builds is what its code says, and features are shared by this name
+    tokenizer = _tokenizer(parsed, weights, required=reads_words)
     ref = BackboneRef(
         family=parsed.family,
         model=model,
@@ -291,10 +298,25 @@ def backbone(name: str, cache: Path) -> ResolvedBackbone:
         minimum_loaded=parsed.minimum_loaded,
         normalisation=parsed.normalisation,
         container=parsed.container,
+        tokenizer=None if tokenizer is None else tokenizer_files.digest(tokenizer, lambda file: _file_digest(file, cache)),
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
-    return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own)
+    return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own, tokenizer)
+
+
+def _without_path(parsed: naming.ParsedName, cache: Path) -> str:
+    """A folder's path is no part of the identity; what its configurations build is."""
+    folder = Path(parsed.model)
+    configs = [file for name in naming.CONFIGURATIONS[parsed.family] if (file := folder / name).is_file()]
+    return f"{folder.name}:{'+'.join(_file_digest(file, cache) for file in configs)}" if configs else parsed.model
+
+
+def _tokenizer(parsed: naming.ParsedName, weights: Path | None, *, required: bool) -> Path | None:
+    asked = parsed.tokenizer
+    if asked is None:
+        return None
+    return tokenizer_files.require(asked, weights, parsed.label) if required else tokenizer_files.find(asked, weights, fetch=False)
 
 
 def contamination_of_factory(label: str, found: FactoryDigest) -> dict[str, Contamination]:
@@ -345,6 +367,7 @@ def inputs(backbone: ResolvedBackbone, dataset: ResolvedDataset, cache: Path, ow
         lists=dataset.lists,
         sizes=dataset.sizes,
         own=tuple({one.key: one for one in (*own, *backbone.own)}.values()),
+        tokenizer=backbone.tokenizer,
     )
 
 

@@ -141,6 +141,7 @@ OTHER: dict[str, Any] = {
     "backbone.init_seed": None,
     "backbone.minimum_loaded": 1.0,
     "backbone.container": "teacher",
+    "backbone.tokenizer": "0" * 64,
     "backbone.normalisation.mean": (0.5, 0.5, 0.5),
     "backbone.normalisation.std": (0.5, 0.5, 0.5),
     "dataset.name": "rsna",
@@ -294,12 +295,13 @@ def test_no_two_single_changes_share_a_key() -> None:
         ("own_report", "removed"),
         ("rerank", 100),
         ("prompts_read", "as-released"),
+        ("found_in", "masks"),
     ],
 )
 def test_every_rule_of_a_task_without_training_is_hashed(field: str, value: object) -> None:
     asking = FULL.model_copy(update={"words": Words()})
     assert key(asking.model_copy(update={"words": Words(**{field: value})})) != key(asking) != key(FULL)
-    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read"}
+    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read", "found_in"}
     assert set(Words.model_fields) - {"prompts"} == rules
 
 

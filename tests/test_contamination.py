@@ -15,7 +15,7 @@ NONE, IMAGES, LABELS, UNKNOWN = Contamination.NONE, Contamination.IMAGES, Contam
 
 MIMIC = [
     *("g2d", "g2d-unet", "g2d-text", "lovt", "lovt-text", "lovt-convirt-text", "lovt-clip-text", "convirt-benchx", "medklip", "mflag"),
-    *("mgca-resnet", "mgca-vit", "mrm", "refers", "biovil", "biovil-t", "kad-224", "kad-512", "carzero", "chexzero"),
+    *("mgca-resnet", "mgca-vit", "mrm", "refers", "biovil", "biovil-t", "kad-224", "kad-512", "carzero", "chexzero", "chexzero-text"),
 ]
 NO_RADIOGRAPHS = [
     *("timm-resnet50-a1", "dinov2-small", "dinov3-small", "efficientnet-lite0", "random-resnet18", "random-resnet50", "random-densenet121"),
@@ -25,27 +25,44 @@ NO_RADIOGRAPHS = [
 # left out, and so counted as unknown: chestx-det, padchest, nih-labels and the three plain cards of all, and what is marked.
 SEEN: list[tuple[list[str], dict[str, Contamination]]] = [
     (NO_RADIOGRAPHS, {}),
-    (MIMIC, {"mimic-cxr": UNKNOWN, "ms-cxr": IMAGES}),
-    (["prior", "prior-text"], {"mimic-cxr": IMAGES, "ms-cxr": IMAGES}),
-    (["gloria", "gloria-text"], {"chexpert": UNKNOWN}),
+    (MIMIC, {"mimic-cxr": UNKNOWN, "ms-cxr": IMAGES, "chest-imagenome": IMAGES}),
+    (["prior", "prior-text"], {"mimic-cxr": IMAGES, "ms-cxr": IMAGES, "chest-imagenome": IMAGES}),
+    (["gloria", "gloria-text"], {"chexpert": UNKNOWN, "chexlocalize": IMAGES}),
     # Before: lovt-baseline stated `none` of CheXpert, on which one of its baselines is trained.
-    (["medclip-resnet", "medclip-swin", "lovt-baseline"], {"mimic-cxr": UNKNOWN, "ms-cxr": IMAGES, "chexpert": UNKNOWN}),
+    (
+        ["medclip-resnet", "medclip-swin", "lovt-baseline"],
+        {"mimic-cxr": UNKNOWN, "ms-cxr": IMAGES, "chest-imagenome": IMAGES, "chexpert": UNKNOWN, "chexlocalize": IMAGES},
+    ),
     (
         ["eva-x-tiny", "eva-x-small", "eva-x-base"],
         dict.fromkeys(["rsna", "rsna-labels", "nih-cxr", "siim", "siim-labels", "chexpert", "mimic-cxr", "ms-cxr"], IMAGES)
         # Before unknown, as was open-i (`none` now).
-        | dict.fromkeys(["covidx", "chestx-det", "nih-labels", "rsna-plain", "siim-plain"], IMAGES),
+        | dict.fromkeys(["covidx", "chestx-det", "nih-labels", "rsna-plain", "siim-plain"], IMAGES)
+        | dict.fromkeys(["chexlocalize", "chest-imagenome", "nih-lt"], IMAGES),
+    ),
+    (
+        ["rad-dino"],
+        dict.fromkeys(["rsna", "rsna-labels", "rsna-plain", "siim", "siim-labels", "siim-plain", "covidx", "chestx-det"], IMAGES)
+        | dict.fromkeys(["nih-cxr", "nih-labels", "nih-lt", "chexpert", "chexlocalize", "mimic-cxr", "ms-cxr"], IMAGES)
+        | dict.fromkeys(["chest-imagenome", "padchest", "padchest-gr"], IMAGES),
     ),
     (
         ["ark-plus"],
-        dict.fromkeys(["rsna", "rsna-labels", "nih-cxr", "vindr-cxr", "chexpert"], LABELS)
-        | dict.fromkeys(["siim", "siim-labels", "mimic-cxr", "ms-cxr"], IMAGES)
+        dict.fromkeys(["rsna", "rsna-labels", "vindr-cxr", "chexpert", "mimic-cxr", "nih-lt", "shenzhen"], LABELS)
+        | dict.fromkeys(["siim", "siim-labels", "nih-cxr", "ms-cxr", "chest-imagenome", "chexlocalize"], IMAGES)
         | {"tbx11k": UNKNOWN}
         # Before unknown, as were candid-ptx, jsrt and open-i (`none` now).
         | {"covidx": IMAGES, "chestx-det": IMAGES, "siim-plain": IMAGES, "nih-labels": LABELS, "rsna-plain": LABELS},
     ),
+    (
+        ["foundation-x"],
+        dict.fromkeys(["mimic-cxr", "chexpert", "nih-labels", "nih-lt", "rsna", "rsna-labels", "rsna-plain"], LABELS)
+        | dict.fromkeys(["vindr-cxr", "shenzhen", "tbx11k", "candid-ptx", "chestx-det", "siim", "siim-labels", "siim-plain"], LABELS)
+        | dict.fromkeys(["jsrt", "padchest"], LABELS)
+        | dict.fromkeys(["nih-cxr", "padchest-gr", "open-i", "ms-cxr", "chest-imagenome", "chexlocalize", "covidx"], IMAGES),
+    ),
 ]
-SAYS_NOTHING = ["local-region-clip", "ptunifier", "rad-dino", "biomedclip", "medsiglip"]
+SAYS_NOTHING = ["local-region-clip", "ptunifier", "biomedclip", "medsiglip", "xray-dino", "chexfound", "medimageinsight"]
 
 RELEASES = [card.name for card in registry.datasets().values() if not card.parts]
 
@@ -142,7 +159,9 @@ def test_a_new_dataset_says_what_it_shares_and_no_backbone_card_changes(included
     assert {name: value for name, value in seen("medclip-resnet").items() if name != "mine"} == dict.fromkeys(RELEASES, NONE) | {
         "mimic-cxr": UNKNOWN,
         "ms-cxr": IMAGES,
+        "chest-imagenome": IMAGES,
         "chexpert": UNKNOWN,
+        "chexlocalize": IMAGES,
     }
 
 

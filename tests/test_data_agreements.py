@@ -92,17 +92,20 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
         ("padchest", "padchest-linear-frozen-100-lobe", 30),
         ("jsrt", "jsrt-linear-frozen-100-lobe", 14),
         ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
+        ("chexlocalize", "chexlocalize-grounding-lobe", 14),
+        ("padchest-gr", "padchest-gr-grounding-lobe", 14),
+        ("chest-imagenome", "chest-imagenome-linear-frozen-100-lobe", 14),
     ],
 )
 def test_nothing_of_a_dataset_that_may_not_be_passed_on_leaves(
-    lobe, tiny, tmp_path: Path, open_umask, dataset: str, task: str, patients: int
+    lobe, tiny, tiny_words, tmp_path: Path, open_umask, dataset: str, task: str, patients: int
 ) -> None:
     assert registry.dataset(dataset).redistribution == "none"
     root, out = tmp_path / "data", tmp_path / "out"
     write_corpus(CorpusPlan(dataset=dataset, n_patients=patients, seed=5, images_per_patient=(1, 1), positive_share=0.6), root / dataset)
     words = planted(root, dataset)
     assert min(len(words["ids"]), len(words["sentences"])) >= 10
-    code, stdout, stderr = lobe(*run(root, out, tiny(), task))
+    code, stdout, stderr = lobe(*run(root, out, tiny() if registry.task(task).words is None else tiny_words(), task))
     assert code == 0, stderr
     assert lobe("report", "--out", out)[0] == 0
     assert (out / "mlflow.db").is_file()

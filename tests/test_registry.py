@@ -169,7 +169,7 @@ def test_dice_a_task_reports_is_of_a_class_of_its_dataset(task: TaskCard) -> Non
         of_words = {
             "labels": of_labels - {"negative_loss"},
             "reports": {"image_to_text_hit@5", "image_to_text_precision@5"},
-            "phrases": {"cnr"},
+            "phrases": {"cnr"} if task.words.found_in == "boxes" else {"mask_iou"},
         }
         assert task.select == "none"
         assert task.report in of_words[task.target]
@@ -220,7 +220,7 @@ def test_releases_of_nih_images_are_one_source_family() -> None:
 def test_one_nih_patient_has_one_name_wherever_a_release_says_who_it_is() -> None:
     """Names are those of NIH's own files: the part before the underscore, also in RSNA's mapping (tests/readers/test_rsna.py)."""
     named = {name for name, card in registry.datasets().items() if card.patients_of == "nih"}
-    assert named == {"rsna", "rsna-plain", "rsna-labels", "nih-cxr", "nih-labels"}
+    assert named == {"rsna", "rsna-plain", "rsna-labels", "nih-cxr", "nih-labels", "nih-lt"}
     assert registry.dataset("ms-cxr").patients_of == "mimic-cxr"
 
 

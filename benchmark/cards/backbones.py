@@ -104,6 +104,7 @@ class BackboneCard(Card):
         input_size: side of the square image that it is made for, in pixels; None = that of the task's frame.
         intensity: the method's own rule from stored grey values to the network's input, in words.
         origin: where the weights are published, at which revision.
+        tokenizer: of a backbone with text: a folder or a file `tokenizer.json` beside the weights, or OWNER/NAME@REVISION on the hub.
         digest: of the published file, `md5:HEX` or `sha256:HEX`, where one is documented.
         published: where `lobe weights get` finds the file; None where nobody looked.
         status: verified = the published file was loaded here; reconstructed = built without one; unverified = layout from documents alone.
@@ -121,6 +122,7 @@ class BackboneCard(Card):
     pretraining: tuple[str, ...] | None = None
     contamination: dict[str, Contamination] = {}
     input_size: Later[int | None] = None
+    tokenizer: Later[str | None] = None
     intensity: str = ""
     paper: str = ""
     origin: str = ""

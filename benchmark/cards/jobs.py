@@ -28,6 +28,7 @@ class BackboneRef(Card):
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
         normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
         container: key of the set of weights in a file that holds several; not part of other jobs' keys.
+        tokenizer: SHA-256 of the files of the tokenizer that a card names, in jobs that read words; not part of other jobs' keys.
     """
 
     family: str
@@ -38,6 +39,7 @@ class BackboneRef(Card):
     minimum_loaded: float = 1.0
     normalisation: Normalisation | None = None
     container: Later[str | None] = None
+    tokenizer: Later[str | None] = None
 
 
 class DatasetRef(Card):

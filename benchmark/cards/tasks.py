@@ -55,6 +55,7 @@ class Words(Card):
         rerank: so many candidates of the global order are put in order again by `similarity`; None ranks all of them by it.
         prompts_read: "as-released" reads prompts as the backbone's own released zero-shot code does (`embed_prompts`): GLoRIA counts a
             prompt's characters where it means words, PRIOR averages [SEP] too. Backbones without such code read them as any text.
+        found_in: what a grounded finding is compared with: its boxes, or its masks where the release has some.
     """
 
     prompts: str | None = None
@@ -65,6 +66,7 @@ class Words(Card):
     own_report: Literal["kept", "removed"] = "kept"
     rerank: int | None = None
     prompts_read: Later[Literal["as-texts", "as-released"]] = "as-texts"
+    found_in: Later[Literal["boxes", "masks"]] = "boxes"
 
 
 class TaskCard(Card):

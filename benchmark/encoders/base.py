@@ -76,9 +76,11 @@ class VisionLanguageBackbone(Backbone):
     """An image encoder with its text side.
 
     Attributes:
-        tokenizer: given after building, `backbone.tokenizer = Tokenizer(folder, length)`: checkpoints hold no vocabulary.
+        tokenizer: given after building, `backbone.tokenizer = Tokenizer(folder, max_tokens)`: checkpoints hold no vocabulary.
+        max_tokens: tokens of a text that the text side reads at most, special ones included.
     """
 
+    max_tokens: int
     _tokenizer: Tokenizer | None = None
 
     @property
@@ -118,18 +120,27 @@ class VisionLanguageBackbone(Backbone):
         """What to raise for words where only the image half was built; `name` is that of the whole."""
         return UsageError(f"{self.spec.name} was built for images alone. For words name it with its text encoder: {name}.")
 
+    @property
+    def required_tokenizer(self) -> Tokenizer:
+        """The tokenizer that was given.
+
+        Raises:
+            UsageError: none was.
+        """
+        if self.tokenizer is None:
+            raise UsageError(
+                f"{self.spec.name} has no tokenizer: name its folder behind the weights, #tokenizer=FOLDER, or in a card. In a file of "
+                "your own, set `tokenizer` to the one that its text encoder was trained with (docs/your-backbone.md, Text)."
+            )
+        return self.tokenizer
+
     def tokenise(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
         """Tokens on the backbone's device.
 
         Raises:
             UsageError: no tokenizer was given.
         """
-        if self.tokenizer is None:
-            raise UsageError(
-                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to one of the folder its "
-                "text encoder was trained with (docs/your-backbone.md, Text)."
-            )
-        tokens = self.tokenizer(texts, pad_to_limit=pad_to_limit)
+        tokens = self.required_tokenizer(texts, pad_to_limit=pad_to_limit)
         device = next(self.parameters()).device
         return type(tokens)(tokens.ids.to(device), tokens.mask.to(device), tokens.pieces, tokens.n_truncated)
 

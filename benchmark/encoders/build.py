@@ -12,7 +12,8 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import BackboneRef
-from benchmark.encoders.base import Backbone
+from benchmark.encoders import tokenizer_files
+from benchmark.encoders.base import Backbone, VisionLanguageBackbone
 from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
 from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointError, UsageError
@@ -22,20 +23,24 @@ from benchmark.files import open_regular
 FIXED_SEED = 0
 
 
-def build_backbone(ref: BackboneRef, weights_path: Path | None, *, init_seed: int | None) -> tuple[Backbone, TensorAccount]:
+def build_backbone(
+    ref: BackboneRef, weights_path: Path | None, *, init_seed: int | None, tokenizer: Path | None = None
+) -> tuple[Backbone, TensorAccount]:
     """Builds the backbone on the CPU.
 
     Args:
         ref: family, model, layout and digest; its normalisation, if any, replaces the one in the backbone's spec.
         weights_path: file with the digest of `ref`; None for random initialisation and for Python functions.
         init_seed: seed of a random backbone, the run's own.
+        tokenizer: folder or file with the digest of `ref`; not looked at where that has none.
 
     Returns:
         The backbone, and its account: empty where no file was loaded.
 
     Raises:
-        CheckpointError: the reference has weights but no file was given, the file is another one, or it does not fit.
-        UsageError: a random backbone without a seed.
+        CheckpointError: the reference has weights or a tokenizer but no file was given, the file is another one, or it does not fit.
+        UsageError: a random backbone without a seed, or a tokenizer for one that reads no text.
+        EnvironmentProblem: a tokenizer that cannot be read.
     """
     family = registry.plugin("encoders", ref.family)
     makes_own_weights = ref.family == "python_file"
@@ -55,7 +60,18 @@ def build_backbone(ref: BackboneRef, weights_path: Path | None, *, init_seed: in
         network = getattr(backbone, "network", backbone)
         account = load_checkpoint(network, weights_path, ref.layout, ref.minimum_loaded, ref.container)
     backbone.spec = backbone.spec.model_copy(update=_known_of(ref, weights_path))
+    if ref.tokenizer is not None:
+        _give_tokenizer(backbone, ref, tokenizer)
     return backbone, account
+
+
+def _give_tokenizer(backbone: Backbone, ref: BackboneRef, tokenizer: Path | None) -> None:
+    if not isinstance(backbone, VisionLanguageBackbone):
+        raise UsageError(f"{ref.family}:{ref.model} reads no text, so it takes no tokenizer.")
+    from benchmark.encoders.text import Tokenizer
+
+    folder = tokenizer_files.require_unchanged(tokenizer, ref.tokenizer or "", f"{ref.family}:{ref.model}", _sha256)
+    backbone.tokenizer = Tokenizer(folder, backbone.max_tokens)
 
 
 def _known_of(ref: BackboneRef, weights_path: Path | None) -> dict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from timm.layers import resample_abs_pos_embed
@@ -18,6 +19,7 @@ from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 
 DEFAULT_LAYOUT = "clip"
+Activation = Literal["quick_gelu", "gelu"]
 # OpenAI's statistics, on the [0, 1] scale.
 NORMALISATION = Normalisation(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
 
@@ -30,6 +32,8 @@ class ClipShape:
         image_size: side for which the table of positions was made.
         joint: width of the joint space; 0 leaves out the image projection.
         vocabulary: 0 builds no text tower.
+        text_heads: None = as many as follow from `head_width`.
+        activation: OpenAI's fast GELU, or the exact one, as in most of open_clip's models.
     """
 
     patch: int
@@ -42,6 +46,8 @@ class ClipShape:
     context: int = 77
     text_width: int = 512
     text_layers: int = 12
+    text_heads: int | None = None
+    activation: Activation = "quick_gelu"
 
 
 MODELS = {
@@ -68,7 +74,7 @@ class ClipBackbone(VisionLanguageBackbone):
 
     def __init__(self, name: str, shape: ClipShape):
         super().__init__()
-        self.shape = shape
+        self.shape, self.max_tokens = shape, shape.context
         self.network = _Clip(shape)
         self.input_multiple = shape.patch
         self.spec = BackboneSpec(
@@ -113,7 +119,7 @@ class _Clip(nn.Module):
         width = shape.text_width
         self.token_embedding = nn.Embedding(shape.vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.randn(shape.context, width) * 0.01)
-        self.transformer = _Transformer(width, shape.text_layers, shape.head_width)
+        self.transformer = _Transformer(width, shape.text_layers, shape.text_heads or max(1, width // shape.head_width), shape.activation)
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.randn(width, shape.joint) * width**-0.5)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -127,7 +133,7 @@ class _Visual(nn.Module):
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((shape.image_size // shape.patch) ** 2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = _Transformer(width, shape.layers, shape.head_width)
+        self.transformer = _Transformer(width, shape.layers, max(1, width // shape.head_width), shape.activation)
         self.ln_post = nn.LayerNorm(width)
         if shape.joint:
             self.proj = nn.Parameter(scale * torch.randn(width, shape.joint))
@@ -142,9 +148,9 @@ class _Visual(nn.Module):
 
 
 class _Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, head_width: int):
+    def __init__(self, width: int, layers: int, heads: int, activation: Activation):
         super().__init__()
-        self.resblocks = nn.ModuleList(ClipBlock(width, max(1, width // head_width)) for _ in range(layers))
+        self.resblocks = nn.ModuleList(ClipBlock(width, heads, activation) for _ in range(layers))
 
     def forward(self, tokens: Tensor, mask: Tensor | None, *, with_attention: bool = False) -> tuple[Tensor, list[Tensor]]:
         attention: list[Tensor] = []
@@ -155,15 +161,15 @@ class _Transformer(nn.Module):
 
 
 class ClipBlock(nn.Module):
-    """One pre-norm block with CLIP's fast GELU."""
+    """One pre-norm block, by default with CLIP's fast GELU."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, activation: Activation = "quick_gelu"):
         super().__init__()
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = nn.Sequential()
         self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
-        self.mlp.add_module("gelu", _QuickGelu())
+        self.mlp.add_module("gelu", _QuickGelu() if activation == "quick_gelu" else nn.GELU())
         self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
         self.ln_2 = nn.LayerNorm(width)
 

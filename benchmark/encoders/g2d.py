@@ -40,6 +40,7 @@ def build(model: str) -> G2D:
 
 
 class G2D(VisionLanguageBackbone):
+    max_tokens = MAX_TOKENS
     network: nn.Module
 
     def __init__(self, encoder: str, *, decoder: bool = False, text: BertConfig | None = None):

@@ -42,6 +42,8 @@ def build(model: str) -> Gloria:
 
 
 class Gloria(VisionLanguageBackbone):
+    max_tokens = MAX_TOKENS
+
     def __init__(self, model: str, text: BertConfig | None = None):
         super().__init__()
         self.levels = ARCHITECTURES[model]

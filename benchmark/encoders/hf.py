@@ -69,7 +69,7 @@ def build(model: str) -> HuggingFaceBackbone:
         raise
     except Exception as error:  # a wrong value fails in as many places as a network has
         raise ConformanceError(
-            f"hf:{model}: transformers cannot build its configuration ({_reason(error)}). Is config.json whole?"
+            f"hf:{model}: transformers cannot build its configuration ({reason_of(error)}). Is config.json whole?"
         ) from None
 
 
@@ -89,7 +89,7 @@ def configuration(model: str) -> PreTrainedConfig:
         raise
     except Exception as error:  # malformed values fail in as many ways as there are keys
         advice = "Is its config.json whole?" if _is_folder(model) else "Give a local folder: hf:FOLDER."
-        raise EnvironmentProblem(f"hf:{model} has no configuration that can be read here ({_reason(error)}). {advice}") from None
+        raise EnvironmentProblem(f"hf:{model} has no configuration that can be read here ({reason_of(error)}). {advice}") from None
     return config
 
 
@@ -181,11 +181,12 @@ class HuggingFaceBackbone(Backbone):
         deepest = max(self.spec.strides)
         if not self.patch:
             return self._states(images)[self._index[deepest]].mean(dim=(2, 3))
-        tokens = self._tokens(images, self.patch)
+        tokens = self.tokens(images, self.patch)
         n_patches = (images.shape[-1] // self.patch) ** 2
         return tokens[:, 0] if tokens.shape[1] > n_patches else tokens.mean(dim=1)
 
-    def _tokens(self, images: Tensor, patch: int) -> Tensor:
+    def tokens(self, images: Tensor, patch: int) -> Tensor:
+        """(N, T, width) of a plain transformer after its last norm: class and register tokens first, then the patches, row by row."""
         tokens = self.network(pixel_values=images[:, : self.channels], **self._options, **self._in_order(images, patch)).last_hidden_state
         final = getattr(self.network, "post_layernorm", None)  # CLIP's last state is before its last norm
         return tokens if final is None or self.network.config.model_type.startswith("siglip") else final(tokens)
@@ -199,7 +200,7 @@ class HuggingFaceBackbone(Backbone):
 
     def _grid(self, images: Tensor, patch: int) -> Tensor:
         side = images.shape[-1] // patch
-        tokens = self._tokens(images, patch)[:, -side * side :]  # class and register tokens come first
+        tokens = self.tokens(images, patch)[:, -side * side :]  # class and register tokens come first
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def _states(self, images: Tensor) -> list[Tensor]:
@@ -257,7 +258,7 @@ def _image_model(config: PreTrainedConfig, name: str) -> PreTrainedModel:
         _require_size(make, name)
         model = make()
     except (ValueError, AttributeError) as error:
-        raise ConformanceError(f"hf:{name} is no image encoder that transformers builds ({_reason(error)}).") from None
+        raise ConformanceError(f"hf:{name} is no image encoder that transformers builds ({reason_of(error)}).") from None
     if model.main_input_name != "pixel_values":
         raise ConformanceError(f"hf:{name}: transformers' {type(model).__name__} is no image encoder.")
     # Layers that no map passes through; many files lack them, so they would count as missing.
@@ -281,7 +282,8 @@ def _require_size(make: Callable[[], nn.Module], name: str) -> None:
         raise ConformanceError(f"hf:{name} describes {n_parameters:,} parameters; no image encoder has more than {_MOST_PARAMETERS:,}.")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The first two lines of an error, cut."""
     lines = [line.strip() for line in str(error).strip().split("\n") if line.strip()]
     return " ".join(lines[:2])[:200] or type(error).__name__
 

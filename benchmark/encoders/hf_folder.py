@@ -39,7 +39,7 @@ def own_normalisation(model: str) -> Normalisation | None:
             return Normalisation(mean=(0.0,), std=(1.0,))
         if content.get("image_mean") is None or content.get("image_std") is None:
             return None
-        mean, std = _numbers(content["image_mean"]), _numbers(content["image_std"])
+        mean, std = numbers(content["image_mean"]), numbers(content["image_std"])
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError("image_mean and image_std do not fit each other")
     except (OSError, ValueError, TypeError) as error:
@@ -47,7 +47,8 @@ def own_normalisation(model: str) -> Normalisation | None:
     return Normalisation(mean=mean, std=std)
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
+def numbers(value: Any) -> tuple[float, ...]:
+    """A number or a list of one or three, finite. Raises ValueError."""
     values = value if isinstance(value, list) else [value]
     if len(values) not in (1, 3) or not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
         raise ValueError("one or three numbers are expected")

@@ -98,6 +98,23 @@ _LITE0 = (
     (r"^_bn1\.", "bn2."),
 )
 
+# A ViT cut into chunks of blocks, which are numbered through inside them (DINOv2's training code).
+_CHUNKS = (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")
+# Florence's names of a DaViT, to timm's: what timm's own loader of Florence-2 renames.
+_FLORENCE = (
+    (r"^convs\.0\.proj\.", "stem.conv."),
+    (r"^convs\.0\.norm\.", "stem.norm."),
+    (r"^convs\.(\d+)\.proj\.", r"stages.\1.downsample.conv."),
+    (r"^convs\.(\d+)\.norm\.", r"stages.\1.downsample.norm."),
+    (r"^blocks\.(\d+)\.", r"stages.\1.blocks."),
+    (r"\.(?:window|channel)_attn\.norm\.", ".norm1."),
+    (r"\.(?:window|channel)_attn\.fn\.", ".attn."),
+    (r"\.ffn\.norm\.", ".norm2."),
+    (r"\.ffn\.fn\.net\.", ".mlp."),
+    (r"\.conv([12])\.fn\.dw\.", r".cpe\1.proj."),
+    (r"^norms\.", "head.norm."),
+)
+
 _CLIP_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*", "text_projection", "logit_scale")
 _CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")
 
@@ -118,6 +135,8 @@ LAYOUTS: dict[str, Layout] = {
             "*.relative_position_index",
         ),
     ),
+    # Both halves of a CLIP or SigLIP, under transformers' names or open_clip's.
+    "hf-text": Layout(ignore=("*.position_ids", "logit_*", "attn_mask", "text.transformer.pooler.*"), closed=True),
     # LoVT, ConVIRT and CLIP* of the LoVT repository: a Lightning checkpoint whose side `a` is the image (docs/protocols/lovt.md).
     "lovt": Layout(
         prefixes=("model_a.encoder.feature_extractor.backbone_layers.",),
@@ -242,6 +261,27 @@ LAYOUTS: dict[str, Layout] = {
         ignore=("head.*", "projector.*", "omni_heads.*", "*.relative_position_index", "*.attn_mask"),
         container="teacher",
         closed=True,
+    ),
+    # The encoder of an object detector; beside its last norm each stage has two more, for boxes and for masks.
+    "foundation-x": Layout(
+        prefixes=("backbone.0.",),
+        rename=_SHRINKS_AT_THE_END,
+        ignore=("*", *(f"backbone.0.{name}" for name in ("head*", "Segnorm*", "Locnorm*", "*relative_position_index", "*attn_mask"))),
+        container="teacher_model",
+    ),
+    "xray-dino": Layout(rename=(_CHUNKS,), ignore=("mask_token",), closed=True),
+    "chexfound": Layout(
+        prefixes=("backbone.",),
+        rename=(_CHUNKS, (r"^register_tokens$", "reg_token"), (r"\.mlp\.w12\.", ".mlp.fc1."), (r"\.mlp\.w3\.", ".mlp.fc2.")),
+        ignore=("backbone.mask_token", "dino_head.*", "ibot_head.*"),
+        container="teacher",
+        closed=True,
+    ),
+    # The image half of a UniCL; the prefix is recalled.
+    "medimageinsight": Layout(
+        prefixes=("image_encoder.", "vision_tower.", ""),
+        rename=_FLORENCE,
+        ignore=("head.*", "image_encoder.head.*", "lang_*", "text_projection", "image_projection", "logit_scale"),
     ),
 }
 

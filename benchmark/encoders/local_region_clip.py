@@ -53,7 +53,7 @@ class LocalRegionClip(VisionLanguageBackbone):
         self.network = self.clip.network
         self.scorer, self.n_regions = scorer, n_regions
         self.adapter = _Adapter(shape, learned=scorer == "learned")
-        self.input_multiple = shape.patch
+        self.input_multiple, self.max_tokens = shape.patch, shape.context
         self.spec = BackboneSpec(**{**self.clip.spec.model_dump(), "name": "local_region_clip"})
 
     def pyramid(self, images: Tensor, strides: tuple[int, ...] | None = None) -> Mapping[int, Tensor]:

@@ -19,10 +19,11 @@ from benchmark.cards import BackboneSpec
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.text import bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
-from benchmark.errors import UnknownName, UsageError
+from benchmark.errors import UnknownName
 
 DEFAULT_LAYOUT = "lovt-text"
 HIDDEN, JOINT, HEADS = 2048, 512, 8
+MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def build(model: str) -> Lovt:
 
 
 class Lovt(VisionLanguageBackbone):
+    max_tokens = MAX_TOKENS
+
     def __init__(self, variant: str, encoder: str, text: BertConfig):
         super().__init__()
         self.variant = VARIANTS[variant]
@@ -84,13 +87,8 @@ class Lovt(VisionLanguageBackbone):
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence."""
-        if self.tokenizer is None:
-            raise UsageError(
-                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to Bio_ClinicalBERT's, with "
-                "512 tokens (docs/your-backbone.md, Text)."
-            )
         side = self.network.model_b
-        tokens, owner = join_sentences(self.tokenizer, [sentences(text) for text in texts], whole_only=True)
+        tokens, owner = join_sentences(self.required_tokenizer, [sentences(text) for text in texts], whole_only=True)
         states = bert_states(side.encoder.language_model, tokens)[0]
         belongs = owner[:, None] == torch.arange(max(1, int(owner.max()) + 1))[None, :, None]
         spread = states[:, None].masked_fill(~belongs[..., None], float("-inf"))

@@ -1,8 +1,8 @@
 """What a user may call a backbone, and which family, model and weights that means.
 
 `SOURCE:MODEL[@WEIGHTS]`, `CARD[@FILE]`, `file.py:function`, `card.yaml[@FILE]`, or an entry point's name. Behind a file may stand
-`#container=KEY` (which of its sets of weights) and `#layout=NAME` (how it names its tensors). Nothing is built or opened here but cards,
-and torch is not imported, so that `lobe list` and `lobe --help` stay quick.
+`#container=KEY` (which of its sets of weights), `#layout=NAME` (how it names its tensors) and `#tokenizer=FOLDER`. Nothing is built or
+opened here but cards, and torch is not imported, so that `lobe list` and `lobe --help` stay quick.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from pydantic import ValidationError
 from benchmark import registry, yaml_files
 from benchmark.cards import BackboneCard, Contamination, Normalisation
 from benchmark.contamination import contamination_of
-from benchmark.encoders import kept_weights
+from benchmark.encoders import kept_weights, tokenizer_files
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
+TEXT = "+text"  # behind the name of a model: with its text half
+# Families whose models are folders -> files of a folder that decide what is built.
+CONFIGURATIONS = {"hf": ("config.json",), "hf_text": ("open_clip_config.json", "config.json")}
 ENTRY_POINTS = "lobe.backbones"
 WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
-_CHOICE = re.compile(r"#(?P<key>container|layout)=(?P<value>[^#]+)$")
+_CHOICE = re.compile(r"#(?P<key>container|layout|tokenizer)=(?P<value>[^#]+)$")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ParsedName:
         layout, minimum_loaded, normalisation: of the card, or the family's defaults; None = the backbone's own statistics.
         container: key of the set of weights in a file that holds several; None = the only one.
         card: the card it came from, if any.
+        tokenizer: of its text side, as `tokenizer_files.find` takes it; None where nobody names one.
         kept: True where the file was not named but found where the card's own is kept.
     """
 
@@ -55,6 +59,7 @@ class ParsedName:
     normalisation: Normalisation | None = None
     card: BackboneCard | None = None
     container: str | None = None
+    tokenizer: str | None = None
     kept: bool = False
 
     @property
@@ -97,10 +102,12 @@ def parse(name: str, cache: Path | None = None) -> ParsedName:
         return named
     if named.weights is None:
         raise UsageError(f"{name!r}: {' and '.join(choices)} are of a weights file, and this backbone names none.")
-    told = ", ".join(choices.values())
+    if (tokenizer := choices.get("tokenizer")) is not None:
+        tokenizer_files.require_named(tokenizer)
+    told = ", ".join(Path(value).name if key == "tokenizer" else value for key, value in choices.items())
     label = f"{named.label[:-1]}, {told})" if named.label.endswith(")") else f"{named.label} ({told})"
     container, layout = choices.get("container", named.container), choices.get("layout", named.layout)
-    return replace(named, label=label, container=container, layout=layout)
+    return replace(named, label=label, container=container, layout=layout, tokenizer=tokenizer or named.tokenizer)
 
 
 def without_statistics(label: str) -> str:
@@ -177,17 +184,22 @@ def entry_points() -> dict[str, str]:
 
 
 def _of_source(name: str, source: str, model: str, weights: str) -> ParsedName:
-    if source == "hf" and Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().resolve())
+    family, layout, short = source, source, model
+    tokenizer: str | None = None
+    if source == "hf":
+        plain = model.removesuffix(TEXT)
+        short = Path(plain).name + model.removeprefix(plain)
+        model = str(Path(plain).expanduser().resolve()) if Path(plain).expanduser().is_dir() else plain
+        if short.endswith(TEXT):
+            family, layout, tokenizer = "hf_text", "hf-text", model
     if source not in SOURCES or not model:
         raise UsageError(f"{name!r}: a backbone's source is {', '.join(SOURCES)}, as in torchvision:resnet18@DEFAULT.")
-    short = Path(model).name if source == "hf" else model
     if not weights:
-        return ParsedName(source, model, None, f"{short} (random)", layout=source)
+        return ParsedName(family, model, None, f"{short} (random)", layout=layout, tokenizer=tokenizer)
     if _looks_like_file(weights):
         file = _existing(Path(weights), name)
-        return ParsedName(source, model, file, f"{short} ({file.name})", layout=source)
-    return ParsedName(source, model, weights, f"{short} ({weights})", layout=source)
+        return ParsedName(family, model, file, f"{short} ({file.name})", layout=layout, tokenizer=tokenizer)
+    return ParsedName(family, model, weights, f"{short} ({weights})", layout=layout, tokenizer=tokenizer)
 
 
 def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | None) -> ParsedName:
@@ -198,7 +210,8 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | N
     title = card.title or card.name
 
     def named(model: str, weights: str | Path | None, label: str = title) -> ParsedName:
-        return ParsedName(card.family, model, weights, label, card.layout, card.minimum_loaded, card.normalisation, card, card.container)
+        known = (card.layout, card.minimum_loaded, card.normalisation, card, card.container, card.tokenizer)
+        return ParsedName(card.family, model, weights, label, *known)
 
     if card.family == PYTHON:
         if file:

@@ -18,13 +18,13 @@ from transformers import BertConfig
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
 from benchmark.encoders.pooling import AttentionPool
-from benchmark.encoders.text import Tokenizer, Tokens, bert, bert_states, join_sentences, sentences
+from benchmark.encoders.text import Tokens, bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
-from benchmark.errors import UsageError
 
 DEFAULT_LAYOUT = "prior"
 MIMIC = Normalisation(mean=(0.4755,), std=(0.3011,))
 JOINT, N_PROTOTYPES, TEMPERATURE = 768, 512, 0.9
+MAX_TOKENS = 256
 GRID = 7  # of the released table of positions
 
 
@@ -41,6 +41,7 @@ def build(model: str) -> Prior:
 class Prior(VisionLanguageBackbone):
     """Reads the first of three equal channels: the harness gives grey images."""
 
+    max_tokens = MAX_TOKENS
     network: nn.Module
 
     def __init__(self, model: str, text: BertConfig | None = None):
@@ -73,7 +74,7 @@ class Prior(VisionLanguageBackbone):
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbedding:
         """Local: one vector per sentence, the mean of its own tokens ([CLS] and [SEP] belong to none), replaced by its prototypes."""
-        tokens, owner = join_sentences(self._reader, [sentences(text) for text in texts], whole_only=False)
+        tokens, owner = join_sentences(self.required_tokenizer, [sentences(text) for text in texts], whole_only=False)
         return self._pooled_sentences(tokens, owner)
 
     def embed_prompts(self, texts: Sequence[str]) -> TextEmbedding:
@@ -81,10 +82,10 @@ class Prior(VisionLanguageBackbone):
 
         It cuts off the first and the last of 256 positions and averages what is not padding, and [SEP] stands before the padding.
         """
-        tokens = self._reader(texts)
+        tokens = self.required_tokenizer(texts)
         owner = torch.full_like(tokens.ids, -1)
         owner[:, 1:][tokens.mask[:, 1:]] = 0
-        owner[:, self._reader.max_length - 1 :] = -1  # a prompt that fills all positions loses its [SEP]
+        owner[:, self.required_tokenizer.max_length - 1 :] = -1  # a prompt that fills all positions loses its [SEP]
         return self._pooled_sentences(tokens, owner)
 
     @property
@@ -92,15 +93,6 @@ class Prior(VisionLanguageBackbone):
         if not isinstance(self.network, _Full):
             raise self._images_alone("prior:resnet50+text")
         return self.network
-
-    @property
-    def _reader(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise UsageError(
-                f"{self.spec.name} has no tokenizer: build it in a file of your own and set `tokenizer` to Bio_ClinicalBERT's, with "
-                "256 tokens (docs/your-backbone.md, Text)."
-            )
-        return self.tokenizer
 
     def _pooled_sentences(self, tokens: Tokens, owner: Tensor) -> TextEmbedding:
         """Means of the tokens of each sentence as their prototypes, and the report's pool; `owner` as `join_sentences` gives it."""

@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from benchmark import json_files
 from benchmark.errors import EnvironmentProblem
-from benchmark.files import require_regular_in
+from benchmark.files import require_regular, require_regular_in
 
 ATTENTION = "sdpa"  # what transformers chooses by itself today; digits of eager attention differ
 BIO_CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"  # BERT base, cased, of GLoRIA, LoVT, PRIOR and G2D
@@ -24,8 +25,9 @@ _ROUNDED_UP_TO = (8, 16, 32, 64, 100)  # rows of an embedding, for the hardware'
 _VOCABULARIES = ("vocab.txt", "vocab.json", "tokenizer.json")
 # Names under which BERT, RoBERTa, CLIP, GPT-2 and T5 keep the vectors of their tokens, here and in transformers.
 _TOKEN_VECTORS = frozenset({"word_embeddings", "token_embedding", "embed_tokens", "wte", "shared"})
-# A tokenizer's own tokens, of BERT, CLIP and RoBERTa; an unknown word is a word.
-SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>"})
+# A tokenizer's own tokens, of BERT, CLIP, RoBERTa and SigLIP 2; an unknown word is a word.
+SPECIAL = frozenset({"[CLS]", "[SEP]", "[PAD]", "<|startoftext|>", "<|endoftext|>", "<s>", "</s>", "<pad>", "<bos>", "<eos>"})
+PADDING = ("[PAD]", "<pad>", "<|endoftext|>")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9_\[(])|\n\s*\n")
 _NUMBERING = re.compile(r"^\s*\d+[.)]\s+", re.M)
 
@@ -56,7 +58,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """A tokenizer of a folder or repository, cut at `max_length` tokens, special ones included.
+    """A tokenizer of a folder, a file `tokenizer.json` or a repository, cut at `max_length` tokens, special ones included.
 
     Raises:
         EnvironmentProblem: not on this machine and not to be had, its files are malformed, or it has not the entries that the
@@ -69,7 +71,10 @@ class Tokenizer:
             if Path(source).is_dir():
                 require_regular_in(source)
                 promised = _promised_entries(Path(source))
-            self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+            if Path(source).is_file():
+                self._tokenizer: Any = _of_one_file(Path(source))
+            else:
+                self._tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
             self.max_length = max_length
             self._try()
         except Exception as error:  # malformed files fail in as many ways as there are keys; some only when a text comes
@@ -135,6 +140,15 @@ class Tokenizer:
             tuple(self._tokenizer.convert_ids_to_tokens(row[keep].tolist())) for row, keep in zip(cut["input_ids"], mask, strict=True)
         )
         return Tokens(cut["input_ids"], mask, pieces, sum(len(ids) > self.max_length for ids in whole))
+
+
+def _of_one_file(path: Path) -> PreTrainedTokenizerFast:
+    """Of `tokenizer.json`, which does not say what pads: by the names that BERT, RoBERTa and CLIP give it."""
+    require_regular(path)
+    made = PreTrainedTokenizerFast(tokenizer_file=str(path))
+    known = made.get_vocab()
+    made.pad_token = next((name for name in PADDING if name in known), None)
+    return made
 
 
 def token_rows(module: nn.Module) -> int | None:

@@ -17,11 +17,13 @@ from typing import TypedDict, cast
 import timm
 import torch
 from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.library_weights import LibraryWeights, fetched, may_ask
+from benchmark.encoders.registered_vit import RegisteredVit, VitOptions
 from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, UsageError
 
 DEFAULT_LAYOUT = "timm"
@@ -66,6 +68,21 @@ UNNAMED: dict[str, EvaOptions] = {
     "eva-x-small": _EVA_X | {"embed_dim": 384, "num_heads": 6},
     "eva-x-base": _EVA_X | {"embed_dim": 768, "num_heads": 12, "qkv_fused": False, "scale_mlp": True},
 }
+# DINOv2's ViT-L at patch 16, as trained on radiographs (docs/sources.md, XRay-DINO and CheXFound).
+_DINO_LARGE: VitOptions = {
+    "img_size": 512,
+    "patch_size": 16,
+    "embed_dim": 1024,
+    "depth": 24,
+    "num_heads": 16,
+    "init_values": 1e-5,
+    "num_classes": 0,
+    "dynamic_img_size": True,
+}
+UNNAMED_VITS: dict[str, Callable[[], nn.Module]] = {
+    "xray-dino-large": lambda: VisionTransformer(**_DINO_LARGE),
+    "chexfound-large": lambda: RegisteredVit(4, gated=True, **_DINO_LARGE),
+}
 
 
 def build(model: str) -> TimmBackbone:
@@ -79,8 +96,8 @@ def build(model: str) -> TimmBackbone:
     name, plus, variant = model.partition("+")
     if plus and variant != "taps":
         raise UsageError(f"timm:{model}: the only variant of a model is {name}+taps.")
-    if name not in UNNAMED and not timm.is_model(name):
-        raise UnknownName("backbone", f"timm:{model}", [f"timm:{name}" for name in (*timm.list_models(), *UNNAMED)])
+    if name not in UNNAMED and name not in UNNAMED_VITS and not timm.is_model(name):
+        raise UnknownName("backbone", f"timm:{model}", [f"timm:{name}" for name in (*timm.list_models(), *UNNAMED, *UNNAMED_VITS)])
     return TimmBackbone(model)
 
 
@@ -175,6 +192,8 @@ def _network(model: str) -> nn.Module:
     """The model without classifier, for any input size where timm offers that: by interpolated positions, or by padded windows."""
     if model in UNNAMED:
         return Eva(**UNNAMED[model])
+    if model in UNNAMED_VITS:
+        return UNNAMED_VITS[model]()
     create = partial(timm.create_model, model, pretrained=False, num_classes=0)
     for attempt in (partial(create, dynamic_img_size=True), partial(create, strict_img_size=False), create):
         try:

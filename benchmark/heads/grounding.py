@@ -50,8 +50,21 @@ def to_original(similarity: Tensor, frame: Frame) -> np.ndarray:
 
 def score_phrase(similarity: Tensor, boxes_xywh: np.ndarray, frame: Frame) -> np.ndarray:
     """Values of `COLUMNS` for one phrase: its map against the union of its boxes, and a baseline that points at the middle."""
-    shape = (frame.height, frame.width)
-    inside = grounding.union_of_boxes(boxes_xywh, shape)
-    found = grounding.ground(to_original(similarity, frame), inside)
-    centre = grounding.ground(grounding.centre_prior(shape), inside)
+    inside = grounding.union_of_boxes(boxes_xywh, (frame.height, frame.width))
+    return _scored(to_original(similarity, frame), inside)
+
+
+def score_mask(similarity: Tensor, inside: np.ndarray, frame: Frame) -> np.ndarray:
+    """Values of `COLUMNS` and of `metrics.grounding.MASK_COLUMNS` for one finding: its map against its mask.
+
+    Args:
+        inside: (H, W) bool in original pixels, not empty.
+    """
+    whole = to_original(similarity, frame)
+    return np.array([*_scored(whole, inside), *grounding.mask_overlap(whole, inside)])
+
+
+def _scored(whole: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    found = grounding.ground(whole, inside)
+    centre = grounding.ground(grounding.centre_prior(whole.shape), inside)
     return np.array([found.cnr, found.cnr_abs, found.miou, found.pointing, centre.cnr, centre.pointing])

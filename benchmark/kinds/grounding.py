@@ -21,6 +21,7 @@ from benchmark.metrics import grounding, scores
 from benchmark.readers.base import Sample
 
 if TYPE_CHECKING:
+    from benchmark.imaging.geometry import Frame
     from benchmark.kinds.kit.embedding import UntrainedJob
 
 MAPS_FILE = "maps.parquet"
@@ -47,27 +48,32 @@ class Found:
 
 
 class Grounding(UntrainedKind):
-    """Phrases are a sample's own, or its boxed classes in the words of prompts."""
+    """Phrases are a sample's own, or its boxed or outlined classes in the words of prompts."""
 
     name = "grounding"
     target = "phrases"
     stored_as: ClassVar[StoredForm] = parquet
     asks_every_image = True
-    reads = frozenset({"prompts"})
+    reads = frozenset({"prompts", "found_in"})
 
     def needed(self, words: Words | None) -> str:
-        """Boxes, where a boxed class is asked for in the words of prompts."""
-        return "boxes" if words is not None and words.prompts is not None else self.target
+        """Boxes or masks, where a class is asked for in the words of prompts."""
+        return words.found_in if words is not None and words.prompts is not None else self.target
+
+    def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
+        if words.found_in == "masks" and words.prompts is None:
+            return ["found_in` is masks, and a phrase of an image has boxes: name `prompts` that ask for the classes."]
+        return []
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
-        return frozenset()
+        return frozenset({grounding.MASKS}) if task.words is not None and task.words.found_in == "masks" else frozenset()
 
     def annotations(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """The samples, for their phrases and boxes in original pixels."""
         return tuple(samples)
 
     def answer(self, given: UntrainedJob) -> ScoredSplit:
-        from benchmark.heads.grounding import score_phrase, similarity_maps
+        from benchmark.heads.grounding import score_mask, score_phrase, similarity_maps
 
         part, names = given.parts["test"], given.experiment.dataset.classes
         frames = part.cache.frames(part.rows)
@@ -77,20 +83,29 @@ class Grounding(UntrainedKind):
             raise DataError(f"{given.experiment.dataset.name}: no test image has a phrase with a box.")
         asked = given.texts(texts)
         embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
+        words = given.experiment.words
+        by_mask = words is not None and words.found_in == "masks"
         kept, rows = Found([], [], [], []), []
         for index, seen in given.images(part):
             for i, places in zip(index, seen.local, strict=True):
+                masks = _masks(part.annotations[i], frames[i]) if by_mask and questions[i] else {}
                 for one in questions[i]:
                     each = similarity_maps(places, embedded[[column[text] for text in one.texts]])
                     similarity = each.mean(dim=0).cpu()
-                    rows.append(score_phrase(similarity, one.boxes_xywh, frames[i]))
+                    if by_mask:
+                        rows.append(score_mask(similarity, masks[names.index(one.category)], frames[i]))
+                    else:
+                        rows.append(score_phrase(similarity, one.boxes_xywh, frames[i]))
                     kept.owner.append(int(i))
                     kept.category.append(one.category)
                     kept.boxes.append(one.boxes_xywh)
                     kept.maps.append(similarity.numpy())
         values, categories = np.stack(rows), np.array(kept.category)
-        columns = {name: values[:, k] for k, name in enumerate(grounding.COLUMNS)}
-        columns |= {f"{name}_cnr": np.where(categories == name, values[:, 0], np.nan) for name in names if len(names) > 1}
+        listed = (*grounding.COLUMNS, *(grounding.MASK_COLUMNS if by_mask else ()))
+        columns = {name: values[:, k] for k, name in enumerate(listed)}
+        by_class = {"cnr": columns["cnr"]} | ({"mask_iou": columns["mask_iou"]} if by_mask else {})
+        for what, column_values in by_class.items():
+            columns |= {f"{name}_{what}": np.where(categories == name, column_values, np.nan) for name in names if len(names) > 1}
         found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(kept.owner), len(part))
         warnings = (*warnings_of(found), *truncation_warnings(asked.n_truncated, len(texts), "phrases"))
         return ScoredSplit(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)
@@ -166,6 +181,13 @@ class _Question:
     texts: tuple[str, ...]
     boxes_xywh: np.ndarray
     category: str
+
+
+def _masks(sample: Sample, frame: Frame) -> dict[int, np.ndarray]:
+    """Class index -> (H, W) bool mask in original pixels, of classes that have one."""
+    if sample.masks is None:
+        raise DataError(f"{sample.id}: the task compares with masks, and the image has none.")
+    return {label: mask for label, mask in enumerate(sample.masks((frame.height, frame.width))) if mask.any()}
 
 
 def _questions(experiment: Experiment, sample: Sample) -> list[_Question]:

@@ -15,7 +15,9 @@ from benchmark.errors import TrainingError, UsageError
 from benchmark.metrics.spec import INFINITE, SEVERAL_CLASSES, MetricSpec
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+MASK_COLUMNS = ("mask_iou", "mask_iou_official")  # what it keeps beside, where a finding has a mask
 COLUMNS = ("cnr", "cnr_abs", "miou", "pointing", "centre_cnr", "centre_pointing")  # what a task keeps of a phrase
+OTSU_BINS = 256  # of a map's range, as of an 8-bit picture
 CENTRE_SPREAD = 0.25  # standard deviation of the centre prior, as a share of each side
 
 
@@ -75,6 +77,42 @@ def ground(similarity: np.ndarray, inside: np.ndarray, thresholds: Sequence[floa
     return Grounded(cnr, abs(cnr), float(np.mean(iou)), iou, float(inside[peak].mean()))
 
 
+def mask_overlap(similarity: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+    """IoU of the map cut by Otsu's threshold with a mask that is not empty, twice: as it is, and as CheXlocalize's code counts it.
+
+    A map without two levels predicts nothing: the IoU is 0, and the released code leaves the image out (NaN).
+
+    Args:
+        similarity: (H, W) float, finite.
+        inside: (H, W) bool.
+
+    Source: docs/sources.md, CheXlocalize.
+    """
+    threshold = otsu(similarity)
+    if threshold is None:
+        return 0.0, float("nan")
+    found = _iou(similarity > threshold, inside)
+    return found, found
+
+
+def otsu(values: np.ndarray, n_bins: int = OTSU_BINS) -> float | None:
+    """The threshold that separates two classes best, between equal bins of the values' range; None for values of one level.
+
+    Args:
+        values: of any shape, finite.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return None
+    counts, edges = np.histogram(values, bins=n_bins, range=(low, high))
+    middles = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
+    mean_below = np.cumsum(counts * middles)[:-1] / below
+    mean_above = np.cumsum((counts * middles)[::-1])[::-1][1:] / above
+    between = below.astype(float) * above * (mean_below - mean_above) ** 2
+    return float(edges[1 + int(np.argmax(between))])
+
+
 def contrast_to_noise(similarity: np.ndarray, inside: np.ndarray) -> float:
     """CNR with population variances. A constant map has no contrast: 0. NaN when nothing lies outside, or for two flat levels."""
     if inside.all():
@@ -99,6 +137,8 @@ def _iou(predicted: np.ndarray, inside: np.ndarray) -> float:
 
 
 _NO_PHRASE = "no phrase defines it"
+_NO_MAP = "no map finds anything"
+MASKS = "found_in_masks"  # a field of the statistics of tasks that compare with masks
 
 METRICS = (
     MetricSpec(name="cnr", title="CNR × 100", target="phrases", low=-INFINITE, high=INFINITE, unit="ratio", undefined=_NO_PHRASE),
@@ -124,6 +164,13 @@ METRICS = (
         high=INFINITE,
         unit="ratio",
         undefined=_NO_PHRASE,
+    ),
+    MetricSpec(name="mask_iou", title="IoU of masks, nothing found = 0", target="phrases", needs=(MASKS,), undefined=_NO_PHRASE),
+    MetricSpec(
+        name="mask_iou_official", title="IoU of masks, images where something is found", target="phrases", needs=(MASKS,), undefined=_NO_MAP
+    ),
+    MetricSpec(
+        name="{class}_mask_iou", title="{class} IoU of masks", target="phrases", needs=(MASKS, SEVERAL_CLASSES), undefined=_NO_PHRASE
     ),
     MetricSpec(name="n_phrases", title="phrases", target="phrases", high=INFINITE, better="neither", unit="count"),
 )

@@ -10,7 +10,7 @@ from benchmark.cards import BackboneCard, Experiment, Record
 from benchmark.report.escape import one_line
 from benchmark.report.rows import LOVT_SPLIT
 
-_SOURCES = ("torchvision", "timm", "hf")
+_SOURCES = {"torchvision": "torchvision:{}", "timm": "timm:{}", "hf": "hf:{}", "hf_text": "hf:{}+text"}  # family -> what is typed
 _IN_BRACKETS = re.compile(r"\((?P<inside>[^()]*)\)$")
 
 
@@ -43,6 +43,6 @@ def backbone_argument(label: str, experiment: Experiment, card: BackboneCard | N
         return f"{card.name}@{card.weights}" if needs_file and backbone.digest is not None else card.name
     if backbone.family in _SOURCES:
         weights = "" if backbone.digest is None else f"@{inside['inside']}" if inside else "@WEIGHTS"
-        return f"{backbone.family}:{backbone.model}{weights}"
+        return f"{_SOURCES[backbone.family].format(backbone.model)}{weights}"
     stem, colon, function = label.partition(":")
     return f"{stem}.py:{function}" if colon else label

@@ -23,6 +23,7 @@ class Inputs:
         cache: folder of the decode-once caches.
         backbone_model: what the family builds: an architecture, or the file and function of the author's own.
         weights: weights file, or None.
+        tokenizer: folder or file of the tokenizer that a card names, or None.
         release: which release or re-release the reader recognised.
         phantom: True when the data was generated.
         known_release: True when counts and digests are those of the card (or of the phantom's own description).
@@ -44,3 +45,4 @@ class Inputs:
     sources: tuple[SourceFile, ...] = ()
     sizes: SplitSizes | None = None
     own: tuple[PlannedModule, ...] = ()
+    tokenizer: Path | None = None

@@ -74,7 +74,7 @@ class SharedWork:
             own = catalogue.find("encoders", experiment.backbone.family) is not None
             if authored:
                 _require_planned_files(experiment.backbone, inputs)
-            backbone, account = build_backbone(ref, inputs.weights, init_seed=ref.init_seed)
+            backbone, account = build_backbone(ref, inputs.weights, init_seed=ref.init_seed, tokenizer=inputs.tokenizer)
             if authored:
                 _require_planned(experiment.backbone, backbone, inputs)
             self.encoder = SealedEncoder(backbone, _statistics(experiment, backbone)).to(device)

@@ -14,6 +14,8 @@ import torch
 import torchvision
 import transformers
 from safetensors.torch import save_file
+from timm.models.davit import DaVit
+from timm.models.vision_transformer import VisionTransformer
 
 from benchmark import registry
 from benchmark.encoders import clip
@@ -21,6 +23,7 @@ from benchmark.encoders import hf as hugging
 from benchmark.encoders import timm as timms
 from benchmark.encoders import torchvision as resnets
 from benchmark.encoders.checkpoints import load_checkpoint
+from benchmark.encoders.registered_vit import RegisteredVit
 from benchmark.errors import CheckpointError
 
 SWIN = transformers.SwinConfig(embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], image_size=224)
@@ -67,6 +70,28 @@ def _eva02(name: str) -> str:
     return name.replace("q_proj.bias", "q_bias").replace("v_proj.bias", "v_bias")
 
 
+def _in_chunks(name: str) -> str:
+    """Blocks as DINOv2 trains them, in chunks of one here, each numbered through."""
+    return re.sub(r"^blocks\.(\d+)\.", r"blocks.\1.\1.", name)
+
+
+def _chexfound(name: str) -> str:
+    name = _in_chunks("register_tokens" if name == "reg_token" else name)
+    return name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.")
+
+
+def _florence(name: str) -> str:
+    """timm's DaViT names as Florence has them."""
+    which = "window_attn" if "spatial_block" in name else "channel_attn"
+    name = re.sub(r"^stem\.", "stages.0.downsample.", name)
+    name = re.sub(r"^stages\.(\d)\.downsample\.", r"convs.\1.", name)
+    name = re.sub(r"^(convs\.\d)\.conv\.", r"\1.proj.", name)
+    name = re.sub(r"^stages\.(\d)\.blocks\.", r"blocks.\1.", name)
+    for one, other in ((".norm1.", f".{which}.norm."), (".attn.", f".{which}.fn."), (".norm2.", ".ffn.norm."), (".mlp.", ".ffn.fn.net.")):
+        name = name.replace(one, other)
+    return re.sub(r"\.cpe([12])\.proj\.", r".conv\1.fn.dw.", name).replace("head.norm.", "norms.")
+
+
 @dataclass(frozen=True)
 class Released:
     """How a file is made: a small stand-in of the encoder, its tensors' names, the containers around, and documented other tensors."""
@@ -100,6 +125,24 @@ def _eva(options):
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(timms.UNNAMED, "small-eva", options)
             return timms.build("small-eva")
+
+    return build
+
+
+SMALL_VIT = timms._DINO_LARGE | {"img_size": 64, "embed_dim": 24, "depth": 2, "num_heads": 3}
+SMALL_DAVIT = {"depths": (1, 1, 1, 1), "embed_dims": (8, 16, 24, 32), "num_heads": (1, 1, 1, 2), "window_size": 7, "num_classes": 0}
+SMALL_VITS = {
+    "xray-dino-small": lambda: VisionTransformer(**SMALL_VIT),
+    "chexfound-small": lambda: RegisteredVit(4, gated=True, **SMALL_VIT),
+    "davit-small": lambda: DaVit(**SMALL_DAVIT, down_kernel_size=3, channel_attn_v2=True, named_blocks=True),
+}
+
+
+def _small_vit(name: str):
+    def build():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(timms.UNNAMED_VITS, name, SMALL_VITS[name])
+            return timms.build(name)
 
     return build
 
@@ -156,6 +199,20 @@ RELEASED = {
         "teacher",
         ("head.weight", "projector.weight", "omni_heads.3.bias", "layers.0.blocks.1.attn_mask"),
         {"state_dict": {"student": torch.ones(1)}},
+    ),
+    "foundation-x": Released(
+        _swin,
+        "backbone.0.",
+        _old_swin,
+        "teacher_model",
+        ("backbone.0.head.weight", "backbone.0.Segnorm2.weight", "backbone.0.Locnorm0.bias", "transformer.encoder.x", "layers.0.attn_mask"),
+    ),
+    "xray-dino": Released(_small_vit("xray-dino-small"), "", _in_chunks, beside=("mask_token",)),
+    "chexfound": Released(
+        _small_vit("chexfound-small"), "backbone.", _chexfound, "teacher", ("backbone.mask_token", "dino_head.mlp.0.weight", "ibot_head.x")
+    ),
+    "medimageinsight": Released(
+        _small_vit("davit-small"), "image_encoder.", _florence, beside=("image_encoder.head.weight", "lang_encoder.x", "image_projection")
     ),
     "hf SigLIP": Released(
         lambda: hugging.HuggingFaceBackbone("siglip", SIGLIP),
@@ -235,6 +292,11 @@ def _reference(case: str, weights: dict, images):
         network = torchvision.models.resnet50(weights=None)
         network.load_state_dict(weights, strict=False)
         return torch.nn.functional.avg_pool2d(torch.nn.Sequential(*list(network.eval().children())[:-3])(images), 2)
+    if (name := OWN_SMALL.get(case)) is not None:
+        network = SMALL_VITS[name]().eval()
+        network.load_state_dict(weights, strict=False)
+        found, side = network.forward_features(images), images.shape[-1] // 16
+        return found if found.dim() == 4 else found[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (side, side))
     if built is _swin:
         network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
         network.load_state_dict(weights, strict=False)  # tables of the windows' places are no weights
@@ -254,12 +316,14 @@ def _reference(case: str, weights: dict, images):
     )
 
 
+OWN_SMALL = {"xray-dino": "xray-dino-small", "chexfound": "chexfound-small", "medimageinsight": "davit-small"}
 LIBRARY_CLASSES = {
     "hf": lambda: transformers.Dinov2Model(DINO),
     "hf SigLIP": lambda: transformers.SiglipVisionModel(SIGLIP),
     "medclip-swin": lambda: transformers.SwinModel(SWIN, add_pooling_layer=False),
 }
-SIDES = {"ark-plus": 224, "medclip-swin": 224, "hf": 56, "hf SigLIP": 56, "eva-x": 224, "eva-x-base": 224}  # of the input; others 64
+# Of the input; others 64.
+SIDES = dict.fromkeys(["ark-plus", "foundation-x", "medclip-swin", "eva-x", "eva-x-base"], 224) | {"hf": 56, "hf SigLIP": 56}
 
 
 def _options(case: str) -> dict:
@@ -303,7 +367,7 @@ def test_file_with_a_fourth_stage_does_not_fill_an_encoder_without_one(tmp_path)
 
 
 def test_every_peers_card_has_a_layout_that_is_tested_here():
-    tested = {_layout(case) for case in RELEASED} | {"clip"}  # `clip` is tested with its towers
+    tested = {_layout(case) for case in RELEASED} | {"clip", "clip-text"}  # tested with their towers
     names = registry._load(registry.content("backbones") / "peers.yaml")["backbones"]
     assert {entry["layout"] for entry in names} <= tested
 
@@ -316,3 +380,21 @@ def test_card_says_where_weights_come_from_and_what_they_saw(name):
     assert card.weights is None or card.paper or card.family == "torchvision"
     assert card.weights is None or card.origin or card.family in ("torchvision", "timm")
     assert card.pretraining is not None or not card.contamination  # without a set there is nothing to say of a dataset
+
+
+@torch.no_grad()
+def test_registers_stand_between_class_token_and_patches_and_have_no_position():
+    torch.manual_seed(1)
+    network = RegisteredVit(4, gated=True, **SMALL_VIT).eval()
+    patches = torch.randn(1, 4, 4, 24)
+    tokens = network._pos_embed(patches)
+    assert tokens.shape == (1, 1 + 4 + 16, 24)
+    torch.testing.assert_close(tokens[:, 0], network.cls_token[:, 0] + network.pos_embed[:, 0])
+    torch.testing.assert_close(tokens[:, 1:5], network.reg_token)
+    torch.testing.assert_close(tokens[:, 5:], patches.flatten(1, 2) + network.pos_embed[:, 1:])
+
+
+def test_the_gated_layers_have_the_width_that_dinov2_gives_them():
+    with torch.device("meta"):
+        block = RegisteredVit(4, gated=True, **timms._DINO_LARGE).blocks[0].mlp
+    assert (block.fc1.weight.shape, block.fc2.weight.shape) == ((5_472, 1_024), (1_024, 2_736))

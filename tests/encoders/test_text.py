@@ -231,3 +231,13 @@ def test_embeddings_of_other_things_than_tokens_say_nothing_of_a_vocabulary():
     assert token_rows(torch.nn.ModuleDict({"positions": torch.nn.Embedding(50, 4)})) is None
     two = {"a": torch.nn.ModuleDict({"wte": torch.nn.Embedding(50, 4)}), "b": torch.nn.ModuleDict({"wte": torch.nn.Embedding(60, 4)})}
     assert token_rows(torch.nn.ModuleDict(two)) is None
+
+
+def test_a_tokenizer_in_one_file_reads_as_its_folder_does(folder, tmp_path):
+    whole = Tokenizer(folder, 8)
+    whole._tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    alone = Tokenizer(tmp_path / "tokenizer.json", 8)
+    texts = ["No pneumothorax.", "mild edema " * 5]
+    assert alone(texts).ids.tolist() == whole(texts).ids.tolist()
+    assert alone(texts).mask.tolist() == whole(texts).mask.tolist()
+    assert alone(texts).n_truncated == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage.filters import threshold_otsu
 from torchmetrics.functional.classification import binary_jaccard_index
 
 from benchmark.errors import TrainingError, UsageError
@@ -90,3 +91,19 @@ def test_rows_of_phrases_pool_over_images_that_are_drawn_again() -> None:
     metrics = pooled_metrics(found.statistics)
     assert metrics["cnr"](np.array([0, 2])) == 5.0
     assert metrics["miou"](np.array([0, 2])) is None
+
+
+def test_a_map_of_one_level_finds_nothing_and_only_the_released_count_leaves_it_out():
+    inside = np.zeros((4, 6), bool)
+    inside[1:3, 1:4] = True
+    assert grd.mask_overlap(np.full((4, 6), 0.3), inside)[0] == 0
+    assert np.isnan(grd.mask_overlap(np.full((4, 6), 0.3), inside)[1])
+    assert grd.mask_overlap(np.where(inside, 0.1, -0.5), inside) == (1, 1)
+
+
+def test_otsus_threshold_is_that_of_scikit_image():
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(0, 0.1, 500), rng.normal(0.7, 0.2, 300)])
+    step = np.ptp(values) / 256
+    assert abs(grd.otsu(values) - threshold_otsu(values, nbins=256)) <= step
+    assert grd.otsu(np.ones(4)) is None

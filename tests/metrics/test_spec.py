@@ -57,7 +57,7 @@ def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
 
 def test_every_field_that_a_metric_needs_is_kept_by_some_statistics():
     kept = {*mask_statistics.FIELDS, *box_statistics.FIELDS, *class_fields(2, True, True, True), spec.VALIDATION_LOSS}
-    kept |= {"text_matches", "class_matches", "several_prompt_sets", spec.SEVERAL_CLASSES}
+    kept |= {"text_matches", "class_matches", "several_prompt_sets", "found_in_masks", spec.SEVERAL_CLASSES}
     assert {part for one in spec.specs() for part in one.needs} == kept
 
 

@@ -32,6 +32,13 @@ MORE = {
     "jsrt": (24, 1),
     "candid-ptx": (24, 1),
     "chestx-det": (40, 1),
+    "chexlocalize": (20, 1),
+    "padchest-gr": (20, 1),
+    "montgomery": (24, 1),
+    "shenzhen": (8, 1),
+    "nih-lt": (40, 1),
+    "chest-imagenome": (20, 1),
+    "pax-ray": (20, 1),
 }  # patients, images of each
 
 
