@@ -33,10 +33,17 @@ def fetched_from_hub(repository: str, name: str, revision: str, folder: Path) ->
         revision: tag, branch or commit; empty = the repository's main branch.
 
     Raises:
-        FetchError: no network, no such file, a repository behind terms, or no room.
+        FetchError: no network, offline mode (HF_HUB_OFFLINE), no such file, a repository behind terms, or no room.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     server = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     page = f"{server}/{repository}"
@@ -45,6 +52,11 @@ def fetched_from_hub(repository: str, name: str, revision: str, folder: Path) ->
         commit = about.commit_hash or revision
         path = hf_hub_download(repository, name, revision=commit or None, local_dir=folder, endpoint=server)
         return HubFile(Path(path), commit)
+    except OfflineModeIsEnabled:
+        raise FetchError(
+            f"{page} was not asked for {name}: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE keeps the hub's client from the network. Unset it "
+            "and run the same command again, or download the file elsewhere and give it with --file."
+        ) from None
     except GatedRepoError:
         raise FetchError(
             f"{page} is behind terms. 1. Log in there with a free account and accept them. 2. Make a token with read access and run "

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from benchmark import json_files
 from benchmark.errors import EnvironmentProblem
@@ -146,7 +147,7 @@ def _attempt(session: requests.Session, wanted: Wanted, part: Path, progress: Pr
         raise FetchError(f"{wanted.url!r} is no address of a file: {_why(error)}.") from None
     except requests.exceptions.TooManyRedirects:
         raise FetchError(f"{wanted.url} leads in a circle of redirects.{wanted.see}") from None
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, HTTPError) as error:
         raise _Cut(_why(error)) from None
 
 
@@ -155,7 +156,7 @@ def _pour(response: requests.Response, wanted: Wanted, part: Path, start: int, t
     with part.open("r+b" if start else "wb") as handle:
         handle.truncate(start)
         handle.seek(start)
-        for piece in response.iter_content(_CHUNK):
+        while piece := response.raw.read1(_CHUNK, decode_content=True):  # as it comes: what is waited for in a buffer is lost by a cut
             if not done:
                 _require_no_page(response, wanted, part, piece)
             done += len(piece)

@@ -6,6 +6,8 @@ unpacks to much more than its size. What bytes come is counted, not what the arc
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import stat
 import tarfile
@@ -24,7 +26,6 @@ MOST_EXPANSION = 20  # times its size that an archive may unpack to: images hard
 FREE_BYTES = 2**28  # so much may unpack at any expansion
 _MOST_NAME = 1024
 _CHUNK = 2**20
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 def unpack(archive: Path, into: Path, strip: int = 0, progress: Progress = lambda done, total: None) -> int:
@@ -45,7 +46,7 @@ def unpack(archive: Path, into: Path, strip: int = 0, progress: Progress = lambd
     n_files, n_bytes, name = 0, 0, ""
     try:
         with open_regular(archive) as handle:
-            for name, content in _entries(handle, archive):
+            for name, content in _entries(handle, archive, most):
                 place = _place(name, strip, archive)
                 if place is None:
                     continue
@@ -90,14 +91,15 @@ def is_archive(path: Path) -> bool:
     return head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar"
 
 
-def _entries(handle: IO[bytes], archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """(name, content) of every file, in order."""
-    magic = handle.read(4)
+def _entries(handle: IO[bytes], archive: Path, most: int) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, content) of every file, in order; the archive is read to its last byte, so that one that was cut does not pass for whole."""
+    magic = handle.read(6)
     handle.seek(0)
-    if magic == b"PK\x03\x04":
+    if magic.startswith(b"PK\x03\x04"):
         yield from _zipped(handle, archive)
         return
-    with tarfile.open(fileobj=handle, mode="r|*") as packed:
+    plain = _decompressed(handle, magic)
+    with tarfile.open(fileobj=plain, mode="r|") as packed:
         for member in packed:
             if member.isdir():
                 continue
@@ -105,6 +107,22 @@ def _entries(handle: IO[bytes], archive: Path) -> Iterator[tuple[str, IO[bytes]]
             if content is None:
                 raise _bad(archive, f"{_shown(member.name)} is a link or a device")
             yield member.name, content
+    n_after = 0
+    while piece := plain.read(_CHUNK):
+        n_after += len(piece)
+        if n_after > most:
+            raise _bad(archive, f"more than {most / 2**30:.1f} GiB follow its last file")
+
+
+def _decompressed(handle: IO[bytes], magic: bytes) -> IO[bytes] | gzip.GzipFile:
+    """What a compressed tar archive holds. These readers, unlike tarfile's own, tell an end that comes too early."""
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=handle, mode="rb")
+    if magic.startswith(b"BZh"):
+        return bz2.BZ2File(handle)
+    if magic.startswith(b"\xfd7zXZ"):
+        return lzma.LZMAFile(handle)
+    return handle
 
 
 def _zipped(handle: IO[bytes], archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

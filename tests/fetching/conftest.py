@@ -18,3 +18,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
         monkeypatch.delenv(name, raising=False)
     with faulty_server() as started:
         yield started
+
+
+@pytest.fixture
+def hub_online(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client may ask the network, where it finds the local server as its hub. All other tests keep it offline."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")

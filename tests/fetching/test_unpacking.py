@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import tarfile
@@ -92,6 +93,14 @@ def test_an_archive_that_unpacks_to_much_more_than_its_size_is_refused(tmp_path:
         unpack(make(tmp_path / "many", {"a": b"", "b": b""}), tmp_path / "other")
 
 
+def test_what_follows_the_last_file_of_an_archive_is_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unpacking, "FREE_BYTES", 2**20)
+    archive = tarred(tmp_path / "download", FILES, "")
+    archive.write_bytes(gzip.compress(archive.read_bytes() + bytes(2**22)))
+    with pytest.raises(DataError, match="follow its last file"):
+        unpack(archive, tmp_path / "inside")
+
+
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path):
     with tarfile.open(tmp_path / "download", "w") as packed:
         for _ in range(2):
@@ -100,7 +109,7 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path):
         unpack(tmp_path / "download", tmp_path / "inside")
 
 
-@pytest.mark.parametrize("kind", ["zip", "tgz", "txz"])
+@pytest.mark.parametrize("kind", ["zip", "tgz", "txz", "tbz"])
 def test_a_damaged_archive_is_a_sentence(tmp_path: Path, kind: str):
     archive = MAKERS[kind](tmp_path / "download")
     archive.write_bytes(archive.read_bytes()[:-30])

@@ -78,17 +78,16 @@ def test_a_fault_leaves_the_card_without_a_file(server: FaultyServer, card, tmp_
     assert kept_weights.kept(made, tmp_path) is None
 
 
-def hub(server: FaultyServer, monkeypatch: pytest.MonkeyPatch, revision: str, served: Served) -> None:
+def hub(server: FaultyServer, revision: str, served: Served) -> None:
     """Serves a repository's file as the hub does: the revision's metadata first, then the file at its commit."""
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     served.commit, served.tag = COMMIT, f'"{hashlib.sha256(served.content).hexdigest()}"'
     for at in {revision, COMMIT}:
         server.files[f"/owner/name/resolve/{at}/mine.pth"] = served
 
 
-def test_a_file_on_the_hub_comes_at_its_pinned_revision(server: FaultyServer, card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    hub(server, monkeypatch, "v1.0", Served(CONTENT))
+@pytest.mark.usefixtures("hub_online")
+def test_a_file_on_the_hub_comes_at_its_pinned_revision(server: FaultyServer, card, tmp_path: Path):
+    hub(server, "v1.0", Served(CONTENT))
     card(PublishedFile(hub="owner/name", revision="v1.0"), DIGEST)
     got = get_weights("mine", tmp_path)
     assert got.path.read_bytes() == CONTENT
@@ -98,14 +97,16 @@ def test_a_file_on_the_hub_comes_at_its_pinned_revision(server: FaultyServer, ca
     assert sorted(path.name for path in got.path.parent.iterdir()) == ["mine.pth", "mine.pth.json"]
 
 
-def test_a_revision_that_nobody_knows_is_told_with_its_commit(server: FaultyServer, card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    hub(server, monkeypatch, "main", Served(CONTENT))
+@pytest.mark.usefixtures("hub_online")
+def test_a_revision_that_nobody_knows_is_told_with_its_commit(server: FaultyServer, card, tmp_path: Path):
+    hub(server, "main", Served(CONTENT))
     card(PublishedFile(hub="owner/name"))
     assert get_weights("mine", tmp_path).notes == (f"Revision not known to the card: what the main branch holds now, {COMMIT}.",)
 
 
-def test_another_file_on_the_hub_is_deleted(server: FaultyServer, card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    hub(server, monkeypatch, "v1.0", Served(CONTENT + b"!"))
+@pytest.mark.usefixtures("hub_online")
+def test_another_file_on_the_hub_is_deleted(server: FaultyServer, card, tmp_path: Path):
+    hub(server, "v1.0", Served(CONTENT + b"!"))
     made = card(PublishedFile(hub="owner/name", revision="v1.0"), DIGEST)
     with pytest.raises(FetchError, match=f"owner/name at {COMMIT} gave a file with sha256:"):
         get_weights("mine", tmp_path)
@@ -113,6 +114,7 @@ def test_another_file_on_the_hub_is_deleted(server: FaultyServer, card, tmp_path
     assert not list(tmp_path.rglob("mine.pth"))
 
 
+@pytest.mark.usefixtures("hub_online")
 @pytest.mark.parametrize(
     ("headers", "sentence"),
     [
@@ -124,15 +126,23 @@ def test_another_file_on_the_hub_is_deleted(server: FaultyServer, card, tmp_path
     ],
     ids=["gated", "entry", "revision", "repository", "other"],
 )
-def test_what_the_hub_refuses_is_a_sentence(
-    server: FaultyServer, card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], sentence: str
-):
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
+def test_what_the_hub_refuses_is_a_sentence(server: FaultyServer, card, tmp_path: Path, headers: dict[str, str], sentence: str):
     status = {"GatedRepo": 403, "RepoNotFound": 401}.get(headers.get("X-Error-Code", ""), 404 if headers else 400)
     server.files["/owner/name/resolve/v1.0/mine.pth"] = Served(status=status, headers=headers)
     card(PublishedFile(hub="owner/name", revision="v1.0"), DIGEST)
     with pytest.raises(FetchError, match=sentence):
         get_weights("mine", tmp_path)
+
+
+def test_offline_mode_keeps_from_the_hub_and_says_what_to_unset(
+    server: FaultyServer, card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    made = card(PublishedFile(hub="owner/name", revision="v1.0"), DIGEST)
+    with pytest.raises(FetchError, match=r"was not asked for mine\.pth: HF_HUB_OFFLINE .*Unset it .*--file"):
+        get_weights("mine", tmp_path)
+    assert server.asked == []
+    assert kept_weights.kept(made, tmp_path) is None
 
 
 def test_what_is_had_by_hand_is_steps_and_the_given_file_is_held_to_its_digest(card, tmp_path: Path):

@@ -58,7 +58,8 @@ def environment(tmp_path: Path, server: FaultyServer) -> dict[str, str]:
     (tmp_path / "lobe.py").write_text(COMMAND.format(url=server.url))
     (tmp_path / "bin" / "lobe").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path / "lobe.py"}" "$@"\n')
     (tmp_path / "bin" / "lobe").chmod(0o755)
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    offline = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy") and name not in offline}
     more = {"PYTHONPATH": str(ROOT), "LOBE_CACHE": str(tmp_path / "cache"), "HF_ENDPOINT": server.url}
     return kept | more | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
