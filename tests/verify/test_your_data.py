@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -49,6 +50,10 @@ def test_the_commands_of_the_page_lead_from_two_folders_to_two_rows(tmp_path: Pa
     assert {row["task"] for row in rows} == {"chest-boxes-linear-frozen", "chest-masks-linear-frozen"}
     assert all(row["mean_percent"] is not None for row in rows)
     assert all("dataset" in row["custom"] for row in rows)
+    with (tmp_path / "results" / "report" / "standings.csv").open(newline="", encoding="utf-8") as handle:
+        standings = list(csv.DictReader(handle))
+    assert standings
+    assert all(one["headline"] == one["best_rank"] == "" for one in standings)
     odd = (tmp_path / "odd.csv").read_text(encoding="utf-8")
     assert "chest-boxes,image files that nothing lists,unlisted ü.png" in odd
     assert sum(seconds.values()) < 2 * 300, seconds  # of a core; five minutes for each folder
