@@ -133,7 +133,6 @@ def list_recipes(as_json: AsJson = False) -> None:
             "dataset": card.pairs.dataset,
             "image": f"{card.image.model}, {card.image.size} px",
             "pairs": card.budget.pairs,
-            "notes": card.notes,
         }
 
     _show("pretraining", registry.pretraining(), facts, as_json, ("name", "title", "method", "protocol", "dataset", "image", "pairs"))
