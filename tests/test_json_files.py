@@ -152,6 +152,7 @@ OWN_TEXTS = {
     "json_files.py": ["text"],
     "integrity.py": ["record.model_dump_json()"],
     "encoders/describe.py": ["sys.argv[1]"],
+    "scaffold/card_text.py": ["json.dumps(value)"],
 }
 PACKAGE = Path(json_files.__file__).parent
 
@@ -273,9 +274,9 @@ def test_cards_nested_without_end_are_a_sentence(tmp_path: Path, content: str) -
     """In a process of their own: composed, some would end it."""
     (tmp_path / "card.yaml").write_text(content)
     code = (
-        "import sys; from pathlib import Path; from benchmark import registry; from benchmark.encoders import naming; "
+        "import sys; from pathlib import Path; from benchmark import card_files; from benchmark.encoders import naming; "
         "from benchmark.errors import CardError\n"
-        "for read in (registry._load, naming._card_in):\n"
+        "for read in (card_files._load, naming._card_in):\n"
         "    try: read(Path(sys.argv[1]))\n"
         "    except CardError as error: print(error)\n"
     )

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from timm.models.davit import DaVit
 from timm.models.vision_transformer import VisionTransformer
 
-from benchmark import registry
+from benchmark import card_files, registry
 from benchmark.encoders import clip
 from benchmark.encoders import hf as hugging
 from benchmark.encoders import timm as timms
@@ -368,7 +368,7 @@ def test_file_with_a_fourth_stage_does_not_fill_an_encoder_without_one(tmp_path)
 
 def test_every_peers_card_has_a_layout_that_is_tested_here():
     tested = {_layout(case) for case in RELEASED} | {"clip", "clip-text"}  # tested with their towers
-    names = registry._load(registry.content("backbones") / "peers.yaml")["backbones"]
+    names = card_files._load(registry.content("backbones") / "peers.yaml")["backbones"]
     assert {entry["layout"] for entry in names} <= tested
 
 

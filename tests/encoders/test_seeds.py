@@ -8,7 +8,6 @@ are checked on shapes alone.
 from __future__ import annotations
 
 import copy
-import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import torchvision
 import transformers
 
 from benchmark.cards import IMAGENET
-from benchmark.encoders import conformance, g2d, gloria, lovt, prior, python_file
+from benchmark.encoders import conformance, g2d, gloria, lovt, prior
 from benchmark.encoders import torchvision as resnets
 from benchmark.encoders.checkpoints import load_checkpoint
 from benchmark.encoders.layouts import layout_of
@@ -213,24 +212,6 @@ def test_both_sides_meet_in_one_space_and_padding_changes_nothing(whole, tokeniz
     assert together.mask.shape == (2, together.local.shape[2])
     if name != "lovt":  # its released pooling asks with the mean over the padded axis
         torch.testing.assert_close(together.global_[0], alone.global_[0], atol=1e-5, rtol=1e-4)
-
-
-def test_recipe_of_the_docs_gives_a_backbone_that_reads_words(tmp_path, tokenizer, monkeypatch):
-    """The file shown in docs/your-backbone.md, run as it stands; a small GLoRIA takes the large one's place."""
-    recipe = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "your-backbone.md").read_text(), re.S)[1]
-    (tmp_path / "mine.py").write_text(recipe)
-    source = gloria.Gloria("resnet18", BERT)
-    torch.save({"state_dict": _random_like(source.network, "gloria.")}, tmp_path / "chexpert_resnet50.ckpt")
-    folder = tmp_path / "Bio_ClinicalBERT"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    transformers.BertConfig(vocab_size=len(WORDS)).save_pretrained(folder)
-    monkeypatch.setattr(gloria, "build", lambda model: gloria.Gloria("resnet18", BERT) if model == "resnet50+text" else None)
-    backbone = python_file.build(f"{tmp_path / 'mine.py'}:build").eval()
-    with torch.no_grad():
-        words = backbone.embed_texts(["No pneumothorax. Mild edema."])
-    assert words.mask.sum() == 4  # four words, of five pieces
-    assert words.n_truncated == 0
 
 
 def test_text_without_a_tokenizer_is_a_sentence(whole):

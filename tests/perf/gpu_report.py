@@ -15,9 +15,9 @@ WORDS = {"ok": "ok", "differs": "differs", "failed": "**failed**", "not run": "n
 # Of the project's requirements, those that the check imports: what a machine without network must be given, with what they need in turn.
 NEEDS = (
     "albumentations", "filelock", "huggingface-hub", "jinja2", "matplotlib", "mmcv-lite", "mmdet", "mmengine", "numpy",
-    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom", "pylibjpeg",
-    "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "PyYAML", "rich", "safetensors", "scikit-image", "scikit-learn", "scipy", "setuptools",
-    "timm", "torch", "torchvision", "transformers",
+    "opencv-python-headless", "pandas", "pillow", "platformdirs", "pyarrow", "pycocotools", "pydantic", "pydicom",
+    "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "PyYAML", "requests", "rich", "safetensors", "scikit-image",
+    "scikit-learn", "scipy", "setuptools", "timm", "torch", "torchvision", "transformers", "urllib3",
 )  # fmt: skip
 
 

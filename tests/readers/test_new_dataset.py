@@ -85,7 +85,12 @@ def test_a_job_is_computed_on_it(small, tiny, data: Path):
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize(
     ("backbone", "saw"),
-    [("eva-x-tiny", Contamination.IMAGES), ("g2d", Contamination.NONE), ("rad-dino", None), ("imagenet-resnet50", Contamination.NONE)],
+    [
+        ("eva-x-tiny", Contamination.IMAGES),
+        ("g2d", Contamination.NONE),
+        ("rad-dino", Contamination.IMAGES),
+        ("imagenet-resnet50", Contamination.NONE),
+    ],
 )
 def test_every_backbone_knows_what_it_saw_of_it(backbone: str, saw: Contamination | None):
     card = registry.backbones()[backbone]

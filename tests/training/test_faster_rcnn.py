@@ -43,7 +43,8 @@ def test_budget_is_that_of_the_parent_and_no_papers_number_is_claimed(name: str)
 
 
 def test_every_dataset_of_a_yolov3_task_beyond_transfers_has_one() -> None:
-    boxed = {task.dataset for task in registry.tasks().values() if task.head == "yolov3" and "-to-" not in task.dataset}
+    later = registry.suite("modern").tasks  # which no paper compares heads on
+    boxed = {t.dataset for t in registry.tasks().values() if t.head == "yolov3" and "-to-" not in t.dataset and t.id not in later}
     assert {registry.task(name).dataset for name in registry.suite("faster-rcnn").tasks} == boxed
 
 

@@ -98,7 +98,7 @@ def test_everything_of_an_experiment_that_is_left_out_cannot_change_features(giv
     stands_otherwise = {"dataset", "device_type", "threads", "encoder"}  # as name of the cache and statistics, device, threads, mode
     of_heads_and_loops = {
         "head", "fraction", "recipe", "learning_rate", "role", "head_seed", "order_seed", "profile", "limit", "select", "report", "words",
-        "asked", "switches", "task_version",
+        "asked", "switches", "task_version", "own_code",
     }  # fmt: skip
     fields = set(type(given.experiment).model_fields)
     assert fields == read | stands_otherwise | of_heads_and_loops, fields ^ (read | stands_otherwise | of_heads_and_loops)

@@ -81,6 +81,7 @@ class BlankPart:
 
     augmentation = None  # LoVT's tasks have none
     trained_kind = SEGMENTATION
+    own_metrics = ()
 
     def __init__(self, n_images: int):
         self.n_images = n_images

@@ -31,6 +31,7 @@ class Noise:
     """A part of `n` images whose features and masks belong together, so that a head can learn."""
 
     trained_kind = SEGMENTATION
+    own_metrics = ()
 
     def __init__(self, n: int, n_classes: int, seed: int):
         draw = np.random.default_rng(seed)
