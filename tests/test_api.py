@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,16 +21,9 @@ from benchmark.events import Finished, Hashing
 from benchmark.readers.base import open_reader
 from benchmark.store import Store
 from tests.corpora import CorpusPlan, write_corpus
-from tests.frames import small_frames
 
 LINEAR = "rsna-linear-frozen-100"
 LATE = "from net.late import act; self.stages['2'][2] = act"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_small_frames() -> Iterator[None]:
-    with small_frames():
-        yield
 
 
 @pytest.fixture

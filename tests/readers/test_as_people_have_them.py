@@ -23,7 +23,7 @@ from benchmark.readers.kit.identity import identify
 from tests.corpora import CorpusPlan, write_corpus
 
 TEXT = {".csv", ".json", ".txt", ".xml", ".gz"}
-PATIENTS = {"nih-cxr": 12, "padchest": 6}  # their splits need more than the four of the others
+PATIENTS = {"nih-cxr": 14, "padchest": 6}  # their splits need more than the four of the others
 
 
 @pytest.fixture(scope="module")

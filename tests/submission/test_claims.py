@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, DatasetRef, Failure, Job, Record
+from benchmark.cards import BackboneRef, Contamination, DatasetRef, Failure, Job, Record
+from benchmark.contamination import contamination_of
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.store import Store
 from benchmark.submission import claims
@@ -81,3 +82,77 @@ def test_a_rate_at_which_training_failed_is_packed_without_what_it_said(out: Pat
     found = validate(sent.file, allow_phantom=True)
     assert [fault for fault in found.faults if "failed" in fault] == []
     assert not [note for note in found.notes if jobs[0].key in note or jobs[1].key in note]
+
+
+TASK = "rsna-linear-frozen-100"
+
+
+def final_record(task: str = TASK, protocol: str = "corrected", **more) -> Record:
+    return record_of(planned(task, protocol)[-1], **more)
+
+
+def relabelled(record: Record, **labels) -> Record:
+    job = record.job
+    return record.model_copy(update={"job": job.model_copy(update={"labels": job.labels.model_copy(update=labels)})})
+
+
+def of_experiment(record: Record, **values) -> Record:
+    job = record.job
+    return record.model_copy(update={"job": job.model_copy(update={"experiment": job.experiment.model_copy(update=values)})})
+
+
+def test_a_task_on_another_dataset_is_no_task_of_lobe() -> None:
+    found = claims.fault_in(relabelled(final_record(), task="siim-unet-frozen-100"))
+    assert found == "it is of the task siim-unet-frozen-100, which is on siim, and was computed on rsna"
+
+
+def test_a_final_run_names_all_runs_of_its_search() -> None:
+    record = final_record()
+    job = record.job.model_copy(update={"depends_on": record.job.depends_on[1:]})
+    assert claims.fault_in(record.model_copy(update={"job": job})) == (
+        "it does not name all runs of the search that its learning rate comes from"
+    )
+
+
+def test_a_job_of_one_protocol_is_none_of_another_with_other_images() -> None:
+    found = claims.fault_in(relabelled(final_record(), protocol="lobe-native"))
+    assert found == "its images and classes are not those of the card of rsna under the protocol lobe-native"
+
+
+def test_a_count_of_images_is_that_of_the_release() -> None:
+    expected = registry.dataset("rsna").splits["lovt"].expected
+    known = {name: expected[of] for name, of in (("train", "train"), ("validation", "validation_10pct"), ("test", "test"))}
+    digests = {f"{name} sorted": counts.sha256_sorted or "" for name, counts in known.items()}
+    counts = {name: {"images": counts.n_images} for name, counts in known.items()}
+    record = final_record(phantom=False, sample_digests=digests, counts=counts)
+    assert claims.fault_in(record) == ""
+    fewer = record.model_copy(update={"counts": counts | {"test": {"images": 7}}})
+    assert claims.fault_in(fewer) == f"it counts 7 test images, and the public release of rsna has {known['test'].n_images:,}"
+
+
+def test_a_split_of_an_earlier_card_is_held_to_no_list_of_todays() -> None:
+    record = final_record(phantom=False)
+    dataset = record.job.experiment.dataset.model_copy(update={"split": "of an earlier card"})
+    assert claims.fault_in(of_experiment(record, dataset=dataset, task_version=registry.task(TASK).version - 1)) == ""
+
+
+def test_a_record_says_what_pretraining_saw() -> None:
+    assert claims.fault_in(relabelled(final_record(), contamination=None)) == "it does not say what pretraining saw of its dataset"
+
+
+def test_what_a_card_says_of_its_pretraining_goes_for_its_own_family_and_weights() -> None:
+    name, card = next((name, card) for name, card in registry.backbones().items() if card.contamination and card.family != "python_file")
+    digest = card.digest.removeprefix("sha256:") if card.digest.startswith("sha256:") else "5" * 64
+    record = of_experiment(final_record(), backbone=BackboneRef(family=card.family, model="x", digest=digest))
+    known = contamination_of(card.pretraining, card.contamination).get("rsna", Contamination.UNKNOWN)
+    assert claims.derived_contamination(relabelled(record, backbone=card.title or name), {}) is known
+    assert claims.derived_contamination(relabelled(record, backbone="nobody's"), {}) is Contamination.UNKNOWN
+
+
+def test_who_saw_the_images_of_one_dataset_saw_those_of_another_that_shares_them() -> None:
+    rsna, nih = (
+        relabelled(final_record(task), contamination=mark)
+        for task, mark in ((TASK, Contamination.IMAGES), ("nih-cxr-linear-frozen-100", Contamination.NONE))
+    )
+    (sentence,) = claims.contradictions([rsna, nih])
+    assert "it saw rsna, whose images nih-cxr shares, and says none of nih-cxr" in sentence

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from benchmark import contents
-from benchmark.errors import UsageError
+from benchmark.cards import Record
+from benchmark.errors import StoreError, UsageError
+from benchmark.integrity import file_digest, sealed
+from benchmark.shelf import Shelf, read_record
 from benchmark.submission import archive
+from benchmark.submission import pack as packing
 from benchmark.submission.pack import pack
 from benchmark.submission.validate import validate
 
@@ -52,3 +57,54 @@ def test_no_picture_is_packed(out: Path, tmp_path: Path) -> None:
     with archive.opened(pack(out, tmp_path / "sent.zip", allow_phantom=True).file) as given:
         kept = {name.rpartition("/")[2] for name in given.names if name.startswith("predictions/")}
     assert kept == {"statistics.parquet", "masks.parquet", "detections.parquet"}
+
+
+def changed(out: Path, key: str, /, **values) -> Record:
+    """Stores a record again, edited."""
+    record = sealed(read_record(out / "records" / f"{key}.json").model_copy(update=values))
+    (out / "records" / f"{key}.json").write_text(record.model_dump_json())
+    return record
+
+
+def keys(out: Path, task: str = "") -> list[str]:
+    return [record.key for record in Shelf(out).believable()[0] if task in record.job.labels.task]
+
+
+def test_a_folder_without_results_and_one_with_a_damaged_record_are_not_packed(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no folder records"):
+        pack(tmp_path, tmp_path / "sent.zip")
+    (out / "records" / f"{keys(out)[0]}.json").write_text("{")
+    with pytest.raises(StoreError, match=r"1 records of .* may not be believed; the first: "):
+        pack(out, tmp_path / "sent.zip", allow_phantom=True)
+
+
+def test_a_backbone_that_has_no_record_is_named_with_those_that_have(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"No record is of nobody; there are: resnet18 \(random\)\."):
+        pack(out, tmp_path / "sent.zip", backbones=["nobody", "resnet18 (random)"], allow_phantom=True)
+
+
+def test_a_file_that_is_missing_or_of_an_earlier_form_is_named(out: Path, tmp_path: Path) -> None:
+    key = keys(out, "linear")[0]
+    (out / "predictions" / key / "masks.parquet").unlink()
+    with pytest.raises(UsageError, match=r"masks\.parquet is missing\. Bring it back from a copy"):
+        pack(out, tmp_path / "sent.zip", allow_phantom=True)
+    name = f"predictions/{key}/masks.json"
+    (out / name).write_text("{}")
+    changed(out, key, predictions=(name,), file_digests={name: file_digest(out / name)})
+    with pytest.raises(UsageError, match=r"masks\.json has an earlier release's form\. Give it today's with `lobe convert"):
+        pack(out, tmp_path / "sent.zip", allow_phantom=True)
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing_behind(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=r"Cannot write .*folder: .*Choose another file with --to"):
+        pack(out, tmp_path / "folder", allow_phantom=True, backbones=["resnet18 (random)"])
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_lobe_that_was_not_installed_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert packing._version() == "from its folder"

@@ -111,7 +111,11 @@ def test_a_milder_contamination_than_is_known_is_refused(judged) -> None:
 
 
 def test_more_contamination_than_is_known_may_be_admitted(judged) -> None:
-    assert judged(setting("job.labels.contamination", "labels")).faults == ()
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        untrained = next(each for each in records_of(files, MASKS) if each["job"]["labels"]["backbone"] == "resnet18 (random)")
+        setting("job.labels.contamination", "labels")(files, untrained)
+
+    assert judged(edit).faults == ()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from benchmark import registry
 from benchmark.cards import Contamination, Record
-from benchmark.errors import LobeError
+from benchmark.errors import LobeError, UsageError
+from benchmark.integrity import sealed
 from benchmark.shelf import Shelf
-from benchmark.submission import claims, texts, verified
+from benchmark.submission import archive, claims, texts, verified
 from benchmark.submission.claims import contradictions
 from benchmark.submission.completeness import equal_runs
 from benchmark.submission.manifest import Manifest
@@ -118,7 +121,7 @@ def test_a_limited_or_failed_run_is_refused(judged) -> None:
         put(files, raw)
 
     def fail(files: Files) -> None:
-        raw = records_of(files)[0]
+        raw = next(each for each in records_of(files) if each["scale"] == "full")  # the one above is limited now
         raw |= {"status": "failed", "failure": {"kind": "x", "sentence": "y", "traceback": ""}}
         put(files, raw)
 
@@ -193,3 +196,117 @@ def test_two_marks_of_one_backbone_that_cannot_both_be_true_are_named(out: Path)
     other = records[0].job.labels.model_copy(update={"contamination": Contamination.LABELS})
     records[0] = records[0].model_copy(update={"job": records[0].job.model_copy(update={"labels": other})})
     assert any("its records say both" in sentence for sentence in contradictions(records))
+
+
+def put_again(files: Files, raw: dict[str, Any], **experiment: Any) -> None:
+    """Adds a record that differs from one in its experiment, with the same files."""
+    kept = {name: content for name, content in files.items() if raw["key"] in name}
+    raw["job"]["experiment"] |= experiment
+    put(files, raw)
+    files |= kept
+
+
+def test_one_result_under_two_seeds_is_noted_and_a_run_twice_refused(judged) -> None:
+    found = judged(lambda files: put_again(files, records_of(files, MASKS)[0], head_seed=777))
+    assert any("2 runs of different seeds have 1 different results" in note for note in found.notes), found.notes
+    assert any("a run is there twice, with different jobs" in fault for fault in found.faults)
+
+
+def test_other_code_and_cards_that_are_not_lobes_are_noted(judged) -> None:
+    name, card = next(iter(registry.backbones().items()))
+
+    def add(files: Files) -> None:
+        files["cards/backbones/mine.json"] = card.model_dump_json().encode()
+        files[f"cards/backbones/{name}.json"] = card.model_copy(update={"title": "another one"}).model_dump_json().encode()
+
+    found = judged(add, code="0" * 64)
+    assert found.faults == ()
+    said = " ".join(found.notes)
+    assert "cards/backbones/mine.json: this LOBE has none of that name; LOBE's own cards count." in said
+    assert f"cards/backbones/{name}.json: this LOBE has another one of that name" in said
+    assert "It was packed by other code than this" in said
+
+
+def test_an_archive_without_a_record_is_refused(judged) -> None:
+    def drop(files: Files) -> None:
+        for name in [name for name in files if name.startswith(("records/", "predictions/"))]:
+            del files[name]
+
+    assert "It holds no record." in judged(drop, backbones=(), tasks=()).faults
+
+
+def test_predictions_that_are_not_those_of_their_record_are_refused(judged) -> None:
+    def change(files: Files) -> None:
+        files[f"predictions/{records_of(files, MASKS)[0]['key']}/masks.parquet"] = b"PAR1 of another"
+
+    assert any("masks.parquet is not the file that was stored" in fault for fault in judged(change).faults)
+
+
+def test_without_statistics_nothing_is_computed_again_and_the_level_says_so(judged) -> None:
+    def drop(files: Files) -> None:
+        raw = records_of(files, MASKS)[0]
+        del files[f"predictions/{raw['key']}/statistics.parquet"]
+        put(files, raw)
+
+    found = judged(drop)
+    assert (found.faults, found.trust, found.n_recomputed) == ((), "reported", 3)
+    assert any("no statistics, so nothing of it could be computed again" in note for note in found.notes)
+
+
+def sent_of(honest: tuple[Files, Manifest], to: Path, change=None) -> Path:
+    """An archive of one record of masks."""
+    files, manifest = honest
+    raw = records_of(files, MASKS)[0]
+    kept = {name: content for name, content in files.items() if raw["key"] in name}
+    if change is not None:
+        change(kept, raw)
+    labels = raw["job"]["labels"]
+    return packed(kept, manifest.model_copy(update={"backbones": (labels["backbone"],), "tasks": (labels["task"],)}), to)
+
+
+def without_masks(files: Files, raw: dict[str, Any]) -> None:
+    del files[f"predictions/{raw['key']}/masks.parquet"]
+    put(files, raw)
+
+
+def with_wrong_masks(files: Files, raw: dict[str, Any]) -> None:
+    files[f"predictions/{raw['key']}/masks.parquet"] = b"PAR1 and nothing"
+    put(files, raw)
+
+
+def test_what_cannot_be_scored_again_is_noted_or_refused(honest, corpora: Path, image_cache: Path, tmp_path: Path) -> None:
+    cache, changed = image_cache.parent / "scoring", tmp_path / "changed" / "covid-rural"
+    shutil.copytree(corpora / "covid-rural", changed)
+    image = next(path for path in sorted(changed.rglob("*")) if path.suffix in (".png", ".jpg", ".jpeg", ".dcm"))
+    image.write_bytes(image.read_bytes() + b"\0\0")
+    tried = [(without_masks, corpora), (with_wrong_masks, corpora), (None, changed.parent), (None, tmp_path / "none")]
+    (tmp_path / "none" / "covid-rural").mkdir(parents=True)
+    found = []
+    for number, (change, data) in enumerate(tried):
+        files = dict(honest[0]), honest[1]
+        file = sent_of(files, tmp_path / f"{number}.zip", change)
+        found.append(validate(file, data=[str(data)], cache=cache, allow_phantom=True))
+    assert [one.n_rescored for one in found] == [0] * 4
+    assert any("no predictions that could be scored again" in note for note in found[0].notes)
+    assert any("its predictions cannot be scored" in fault for fault in found[1].faults)
+    assert any("was not compared: the images here are not those" in note for note in found[2].notes), found[2]
+    assert any("was not scored again: " in note for note in found[3].notes), found[3]
+
+
+def test_a_folder_of_runs_trained_again_that_says_nothing_or_something_else(honest, out: Path, tmp_path: Path) -> None:
+    file = sent_of(honest, tmp_path / "sent.zip")
+    with pytest.raises(UsageError, match=r"holds no results\. Give the --out in which the jobs were run again"):
+        validate(file, rerun=tmp_path / "nothing", allow_phantom=True)
+    (record,) = (one for one in Shelf(out).believable()[0] if one.key in file_names(file))
+    path = out / "records" / f"{record.key}.json"
+    path.write_text(sealed(record.model_copy(update={"parameters": {"head": 7}})).model_dump_json())
+    found = validate(file, rerun=out, allow_phantom=True)
+    assert (found.n_rerun, found.trust) == (1, "re-run")
+    assert any("trained again it counts other parameters" in note for note in found.notes)
+    path.unlink()
+    assert validate(file, rerun=out, allow_phantom=True).n_rerun == 0
+
+
+def file_names(file: Path) -> str:
+    with archive.opened(file) as given:
+        return " ".join(given.names)

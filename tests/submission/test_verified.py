@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark import contents
+from benchmark.errors import StoreError
 from benchmark.integrity import sealed
-from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, told_of, write_statistics
 from benchmark.record_index import INDEX
 from benchmark.shelf import Check, Shelf, read_record
-from benchmark.submission.verified import STATISTICS, fault_in
+from benchmark.submission.score import _require_as_recorded
+from benchmark.submission.verified import STATISTICS, _counted, fault_in, statistics_of
 
 
 @pytest.fixture
@@ -90,3 +93,38 @@ def test_damaged_statistics_with_a_digest_of_their_own_are_a_sentence(out: Path)
 
     again = sealed(record.model_copy(update={"file_digests": record.file_digests | {name: bytes_digest(b"PAR1 nothing")}}))
     assert "is no statistics file" in STATISTICS.fault_of(again, out)
+
+
+def test_statistics_that_name_an_image_twice_are_a_fault(out: Path) -> None:
+    record = Shelf(out).believable()[0][0]
+    found = statistics_of(record, out)
+    twice = replace(found, ids=(found.ids[0], *found.ids[:-1]))
+    write_statistics(out / "predictions" / record.key / STATISTICS_FILE, twice, {"key": record.key, "task": record.job.labels.task})
+    again = record.model_copy(update={"file_digests": {}})
+    assert fault_in(again, out) == "its statistics name an image twice"
+
+
+def test_of_masks_scored_in_original_pixels_no_count_of_the_frame_is_held_to_anything(out: Path) -> None:
+    record = next(one for one in Shelf(out).believable()[0] if one.job.experiment.dataset.target == "masks")
+    found = statistics_of(record, out).statistics
+    assert _counted(found, in_frame=True)["positives"] > 0
+    assert _counted(found, in_frame=False) == {}
+
+
+def test_of_restricted_data_a_sentence_on_a_file_names_no_image(out: Path) -> None:
+    record = next(one for one in Shelf(out).believable()[0] if one.job.experiment.dataset.target == "masks")
+    name = statistics_of(record, out).ids[0]
+    sentence = f"the mask of image {name} is none"
+    assert told_of(record, sentence, out) == sentence
+    hidden = told_of(record.model_copy(update={"redistribution": "none"}), sentence, out)
+    assert (name in hidden, "withheld" in hidden) == (False, True)
+
+
+def test_a_file_beside_a_record_that_cannot_be_read_is_held_to_nothing(out: Path) -> None:
+    record = next(one for one in Shelf(out).believable()[0] if one.job.experiment.dataset.target == "masks")
+    file = out / "predictions" / record.key / "masks.parquet"
+    file.write_bytes(b"PAR1 of another")
+    with pytest.raises(StoreError, match="is not the file that was stored"):
+        _require_as_recorded(file)
+    (out / "records" / f"{record.key}.json").write_text("{")
+    _require_as_recorded(file)
