@@ -48,7 +48,7 @@ def test_the_plan_is_that_of_the_command(front, lobe, corpora: Path):
 
 def test_a_dataset_that_is_not_there_is_warned_of_and_the_rest_goes_on(front):
     lobe, files = front
-    with pytest.warns(UserWarning, match="left out: siim"):
+    with pytest.warns(UserWarning, match="left out: dataset siim"):
         results = lobe.evaluate(files[0], [LINEAR, "siim-unet-frozen-100"])
     assert results.tasks == [LINEAR]
     assert list(results.problems) == ["siim"]
