@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.imaging.equalise import equalise
 from benchmark.imaging.geometry import Frame
+from benchmark.imaging.prepare import RULES, Intensity
 
 Images = np.ndarray | Sequence[np.ndarray]
-"""(N, H, W) grey images, or a list of (H, W) ones of any sizes; uint8, or uint16 where the intensities are equalised."""
+"""(N, H, W) grey images, or a list of (H, W) ones of any sizes; uint8, or uint16 where the intensities are equalised or stretched."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Framed:
     frames: tuple[Frame, ...]
 
 
-def framed(images: Images, size: int, intensity: Literal["as-stored", "equalised"] = "as-stored") -> Framed:
+def framed(images: Images, size: int, intensity: Intensity = "as-stored") -> Framed:
     """Images in the frame of a task, as its training images were.
 
     Args:
@@ -40,13 +39,15 @@ def framed(images: Images, size: int, intensity: Literal["as-stored", "equalised
     """
     placed, frames = [], []
     for place, image in enumerate(_each(images)):
-        grey = equalise(image) if intensity == "equalised" and image.dtype in (np.uint8, np.uint16) and image.size else image
+        is_grey = image.dtype in (np.uint8, np.uint16) and bool(image.size)
+        grey = RULES[intensity](image) if is_grey else image
         if grey.ndim != 2 or not grey.size or grey.dtype != np.uint8:
             raise UsageError(
                 f"Image {place} has shape {image.shape} and type {image.dtype}; expected are grey images, (H, W) of uint8, 0 is black. "
                 "Average the channels of a colour image, and scale others: (255 * (x - x.min()) / np.ptp(x)).astype('uint8')."
             )
-        frame = Frame.of(*grey.shape, size)
+        height, width = grey.shape
+        frame = Frame.of(height, width, size)
         placed.append(frame.place_image(grey))
         frames.append(frame)
     return Framed(np.stack(placed) if placed else np.zeros((0, size, size), np.uint8), tuple(frames))

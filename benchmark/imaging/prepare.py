@@ -20,6 +20,9 @@ from benchmark.imaging.stretch import stretch
 Intensity = Literal["as-stored", "equalised", "stretched"]
 
 
+RULES: dict[Intensity, Callable[[np.ndarray], np.ndarray]] = {"as-stored": lambda grey: grey, "equalised": equalise, "stretched": stretch}
+
+
 class Source(Protocol):
     """What preparing and caching need of a sample; `benchmark.readers.base.Sample` has it."""
 
@@ -50,10 +53,7 @@ def prepare_image(sample: Source, intensity: Intensity, size: int) -> tuple[np.n
         DataError: the image or its masks cannot be read, or 16-bit pixels meet the rule "as-stored", which is defined on 8 bits only.
     """
     grey = sample.image()
-    if intensity == "equalised":
-        grey = equalise(grey)
-    elif intensity == "stretched":
-        grey = stretch(grey)
+    grey = RULES[intensity](grey)
     if grey.dtype != np.uint8:
         named = ", ".join(map(str, sample.files))
         raise ImageError(f"{named} (id {sample.id}): 16-bit pixels, but the dataset card keeps intensities as stored, which needs 8 bits.")
