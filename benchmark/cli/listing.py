@@ -17,7 +17,7 @@ from benchmark.rate_search import n_runs
 list_app = typer.Typer(help="What there is: only what runs is listed.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
 
-AnyCard = TypeVar("AnyCard", BackboneCard, DatasetCard, PaperCard, PromptCard, Protocol, SuiteCard)
+AnyCard = TypeVar("AnyCard", BackboneCard, DatasetCard, PaperCard, PretrainingCard, PromptCard, Protocol, SuiteCard)
 
 
 @list_app.command("tasks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,14 +38,14 @@ def pretrain(
         card = card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": pairs})})
     root = resolve.dataset_root(registry.dataset(card.pairs.dataset), resolve.data_roots(data))
     with contextlib.ExitStack() as bars:  # one after the other: a terminal shows one at a time
-        shown = {"pairs": None}
         read = bars.enter_context(progress_bar("images", False))
+        shown: list[Callable[[int, int], None]] = []
 
         def stepped(step: Step, n_steps: int) -> None:
-            if shown["pairs"] is None:
+            if not shown:
                 bars.close()
-                shown["pairs"] = bars.enter_context(progress_bar("pairs", False))
-            shown["pairs"](step.pairs, n_steps * card.budget.batch)
+                shown.append(bars.enter_context(progress_bar("pairs", False)))
+            shown[0](step.pairs, n_steps * card.budget.batch)
 
         def validated(step: Step, share: float) -> None:
             rate = step.pairs_here / max(step.seconds, 1e-9)

@@ -84,7 +84,7 @@ class Projection(nn.Module):
         return self.projection_after((hidden if self.norm is None else self.norm(hidden, group, mask)).relu())
 
 
-class NormedHead(nn.Sequential):
+class NormedHead(nn.ModuleList):
     """MGCA's and G2D's way into the joint space: BatchNorm after the first layer, ReLU, and a last layer that may end in BatchNorm.
 
     Args:
@@ -96,7 +96,7 @@ class NormedHead(nn.Sequential):
     def __init__(self, width: int, hidden: int, joint: int, counted: Counted, *, bias: bool, affine: bool, ends_in_norm: bool):
         layers: list[nn.Module] = [nn.Linear(width, hidden, bias=bias), RowNorm(hidden, counted, affine=affine), nn.ReLU()]
         layers.append(nn.Linear(hidden, joint, bias=bias))
-        super().__init__(*layers, *([RowNorm(joint, counted, affine=False)] if ends_in_norm else []))
+        super().__init__([*layers, *([RowNorm(joint, counted, affine=False)] if ends_in_norm else [])])
 
     def forward(self, rows: Tensor, group: Group, mask: Tensor | None = None) -> Tensor:
         for layer in self:

@@ -139,8 +139,8 @@ def train(
     first = 0 if saved is None else saved["step"]
     for step in range(first, course.n_steps):
         rate = card.optimiser.rate * course.rate(step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         work = _Work(trained, feed, course, card, step)
         groups = list(_groups(budget.batch, budget.group))

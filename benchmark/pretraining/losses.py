@@ -23,6 +23,12 @@ def contrast(one: Tensor, other: Tensor, scale: float | Tensor, group: Group) ->
     return among(scale * one @ group.gather(other).T, group), among(scale * other @ group.gather(one).T, group)
 
 
+def contrast_sum(one: Tensor, other: Tensor, scale: float | Tensor, group: Group) -> Tensor:
+    """The sum of both directions of `contrast`."""
+    there, back = contrast(one, other, scale, group)
+    return there + back
+
+
 def among(scores: Tensor, group: Group) -> Tensor:
     """Cross-entropy of (b, B) scores whose own column is right."""
     target = torch.arange(group.first, group.first + group.own, device=scores.device)

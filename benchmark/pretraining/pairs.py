@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def load(card: PairsCard, root: Path, size: int, seed: int, show: Show = lambda 
     n_images, done = len(train) + len(validation), 0
     pairs = []
     for name, ids in (("training", train), ("validation", validation)):
-        pairs.append(_decoded(reader, name, ids, card, size, lambda k, done=done: show(done + k, n_images)))
+        pairs.append(_decoded(reader, name, ids, card, size, partial(_shown, show, done, n_images)))
         done += len(ids)
     return (_exchanged(pairs[0], seed) if card.is_shuffled else pairs[0]), pairs[1]
 
@@ -98,6 +99,10 @@ def _decoded(reader: Reader, name: str, ids: Sequence[str], card: PairsCard, siz
     digest.update("\0".join("\n".join(one) for one in reports).encode())
     dropped = {"without a report": silent, f"of fewer than {card.fewest_words} words": short}
     return Pairs(tuple(kept), stacked, tuple(reports), dropped, digest.hexdigest())
+
+
+def _shown(show: Show, before: int, n_images: int, done: int) -> None:
+    show(before + done, n_images)
 
 
 def _exchanged(pairs: Pairs, seed: int) -> Pairs:

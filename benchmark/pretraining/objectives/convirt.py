@@ -39,9 +39,7 @@ class ConVirt(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
         self.options, self.strides = options, (options.stride,)
-        self.model_a, self.model_b = nn.Module(), nn.Module()
-        for side, width in ((self.model_a, widths.maps[options.stride]), (self.model_b, widths.text)):
-            side.project_global = Projection(width, options.hidden, options.joint, None)
+        self.model_a, self.model_b = _Side(widths.maps[options.stride], options), _Side(widths.text, options)
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         image, report = self.embed(encoded, group, done)
@@ -51,3 +49,9 @@ class ConVirt(Objective):
     def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
         image = self.model_a.project_global(encoded.maps[self.options.stride].mean(dim=(2, 3)), group)
         return image, self.model_b.project_global(text_maxima(encoded.texts), group)
+
+
+class _Side(nn.Module):
+    def __init__(self, width: int, options: Options):
+        super().__init__()
+        self.project_global = Projection(width, options.hidden, options.joint, None)

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from benchmark.pretraining.group import Group
 from benchmark.pretraining.layers import Counted, MeanFirstPool, NormedHead
-from benchmark.pretraining.losses import contrast, dice_and_bce, dice_loss
+from benchmark.pretraining.losses import contrast_sum, dice_and_bce, dice_loss
 from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places
 
 DECODER = (256, 128, 64, 32, 16)  # channels after each block, the last ones where the map is less deep
-FILTER = {"d": 5, "sigmaColor": 25, "sigmaSpace": 25}  # of the bilateral filter; the paper gives no numbers, these are LOBE's
+SMOOTHED = (5, 25.0, 25.0)  # width and both sigmas of the bilateral filter; the paper gives no numbers, these are LOBE's
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class G2D(Objective):
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options = self.options
         image, attention, report = self._whole(encoded, group)
-        losses = {"images and reports": sum(contrast(image, report, 1 / options.temperature, group), torch.zeros(()).to(image))}
+        losses = {"images and reports": contrast_sum(image, report, 1 / options.temperature, group)}
         if done >= options.begins:
             masks = pseudo_masks(attention, encoded.images, options)
             logits = self.segmentation_head(self.decoder([encoded.images, *(encoded.maps[stride] for stride in self.strides)]))
@@ -106,7 +106,7 @@ def pseudo_masks(attention: Tensor, images: Tensor, options: Options) -> Tensor:
     if options.mask == "released":
         return (looked > threshold).to(images.dtype)
     found = ((looked >= threshold) & (looked > 0)).cpu().numpy().astype(np.uint8) * 255
-    smooth = [cv2.bilateralFilter(one[0], **FILTER) for one in found]
+    smooth = [cv2.bilateralFilter(one[0], *SMOOTHED) for one in found]
     return (torch.from_numpy(np.stack(smooth))[:, None].to(images.device) >= 128).to(images.dtype)
 
 

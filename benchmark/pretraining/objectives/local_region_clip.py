@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast
+from benchmark.pretraining.losses import contrast_sum
 
 
 def losses(
@@ -17,6 +17,6 @@ def losses(
 ) -> dict[str, Tensor]:
     """Two symmetric contrasts of (b, D) vectors; each is the mean of its directions."""
     return {
-        "images and texts": sum(contrast(image, text, scale, group)) / 2,
-        "texts and regions": local_weight * sum(contrast(text_of_regions, text, scale, group)) / 2,
+        "images and texts": contrast_sum(image, text, scale, group) / 2,
+        "texts and regions": local_weight * contrast_sum(text_of_regions, text, scale, group) / 2,
     }

@@ -49,8 +49,8 @@ class Lovt(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
         self.options, self.strides = options, (options.stride,)
-        self.model_a = _side(widths.maps[options.stride], options)
-        self.model_b = _side(widths.text, options)
+        self.model_a = _Side(widths.maps[options.stride], options)
+        self.model_b = _Side(widths.text, options)
         if options.local:
             self.ll_attention = CrossAttention(options.joint, options.counted)
 
@@ -67,7 +67,7 @@ class Lovt(Objective):
         regions = self.model_a.project_local(regions, group)
         each = self.model_b.project_local(each, group, mask)
         heard, seen = self.ll_attention(regions, each, mask, group)
-        nearby = neighbourhood(*maps.shape[2:], options.reach, options.fall).to(regions)
+        nearby = neighbourhood(maps.shape[2], maps.shape[3], options.reach, options.fall).to(regions)
         same = torch.eye(each.shape[1]).to(each)
         everywhere = mask.new_ones(regions.shape[:2])
         for name, own, found, targets, weights, valid in (
@@ -83,7 +83,7 @@ class Lovt(Objective):
         image, _ = self._whole(self.model_a, places(encoded.maps[self.options.stride]), None, group)
         return image, self._whole(self.model_b, *sentence_maxima(encoded.texts, group), group)[0]
 
-    def _whole(self, side: nn.Module, rows: Tensor, mask: Tensor | None, group: Group) -> tuple[Tensor, Tensor]:
+    def _whole(self, side: _Side, rows: Tensor, mask: Tensor | None, group: Group) -> tuple[Tensor, Tensor]:
         """(b, D) pooled and projected, and (b, N) weights of the rows."""
         pooled, weights = side.global_aggregator(rows, mask)
         return side.project_global(pooled, group), weights
@@ -148,10 +148,12 @@ def neighbourhood(height: int, width: int, reach: float, fall: float) -> Tensor:
     return (shares / shares.sum(dim=1, keepdim=True)).float()
 
 
-def _side(width: int, options: Options) -> nn.Module:
-    side = nn.Module()
-    side.global_aggregator = AttentionMean(width, options.heads, options.counted)
-    side.project_global = Projection(width, options.hidden, options.joint, options.counted)
-    if options.local:
-        side.project_local = Projection(width, options.hidden, options.joint, options.counted)
-    return side
+class _Side(nn.Module):
+    project_local: Projection
+
+    def __init__(self, width: int, options: Options):
+        super().__init__()
+        self.global_aggregator = AttentionMean(width, options.heads, options.counted)
+        self.project_global = Projection(width, options.hidden, options.joint, options.counted)
+        if options.local:
+            self.project_local = Projection(width, options.hidden, options.joint, options.counted)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmark.pretraining.group import Group
 from benchmark.pretraining.layers import Counted, NormedHead, clipped_weights, softmax_over
-from benchmark.pretraining.losses import contrast
+from benchmark.pretraining.losses import contrast_sum
 from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths, places
 
 
@@ -53,9 +53,13 @@ class Mgca(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()
         self.options, self.strides = options, tuple(sorted({options.stride, options.deepest}))
-        shape = {"counted": options.counted, "bias": True, "affine": True, "ends_in_norm": True}
         width = {"image": widths.maps[options.deepest], "patch": widths.maps[options.stride], "report": widths.text, "word": widths.text}
-        self.heads = nn.ModuleDict({name: NormedHead(w, options.hidden, options.joint, **shape) for name, w in width.items()})
+        self.heads = nn.ModuleDict(
+            {
+                name: NormedHead(w, options.hidden, options.joint, options.counted, bias=True, affine=True, ends_in_norm=True)
+                for name, w in width.items()
+            }
+        )
         self.prototype_layer = nn.Linear(options.joint, options.prototypes, bias=False)
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
@@ -100,7 +104,7 @@ def losses(
         looked: (b, P) of a ViT's class token to the patches; None for a convolutional network, whose patches weigh the same.
     """
     image, patches, report, words, prototypes = (F.normalize(one, dim=-1) for one in (image, patches, report, words, prototypes))
-    whole = sum(contrast(image, report, 1 / options.temperature, group))
+    whole = contrast_sum(image, report, 1 / options.temperature, group)
     of_words = words_and_context(words, patches, mask, clipped_weights(attention), options)
     weights = patches.new_full(patches.shape[:2], 1 / patches.shape[1]) if looked is None else clipped_weights(looked)
     heard = softmax_over(patches @ words.transpose(1, 2) / options.local_temperature, mask[:, None]) @ words
@@ -135,8 +139,9 @@ def both_ways(scores: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
 
 def prototype_loss(of_images: Tensor, of_reports: Tensor, temperature: float, group: Group) -> Tensor:
     """Each side's prototypes, evened out over the group, are what the other side has to predict. Scores are (b, K) cosines."""
-    pairs = ((of_images, of_reports), (of_reports, of_images))
-    return -sum(group.mean((codes(one, group) * F.log_softmax(other / temperature, dim=1)).sum(dim=1)) for one, other in pairs) / 2
+    there = codes(of_images, group) * F.log_softmax(of_reports / temperature, dim=1)
+    back = codes(of_reports, group) * F.log_softmax(of_images / temperature, dim=1)
+    return -group.mean((there + back).sum(dim=1)) / 2
 
 
 def codes(scores: Tensor, group: Group, sharpness: float = 0.05, rounds: int = 3) -> Tensor:

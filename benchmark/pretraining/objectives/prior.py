@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from benchmark.encoders.pooling import AttentionPool
 from benchmark.pretraining.decoders import ImageDecoder, SentenceDecoder
 from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast, cosines
+from benchmark.pretraining.losses import contrast_sum, cosines
 from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places, sentence_means
 
 GREATEST_LOG_SCALE = math.log(100)
@@ -65,20 +65,19 @@ class Prior(Objective):
         super().__init__()
         self.options, self.strides = options, (options.stride,)
         width, joint = widths.maps[options.stride], options.joint
-        self.image_encoder = nn.Module()
-        self.image_encoder.atten_pool = AttentionPool(width, options.side**2, options.heads)
+        self.image_encoder = _ImageEncoder(AttentionPool(width, options.side**2, options.heads))
         self.global_text_attention = AttentionPool(joint, heads=options.heads)
         self.global_image_projection, self.local_image_projection = nn.Linear(width, joint), nn.Linear(width, joint)
         self.local_text_projection = nn.Linear(widths.text, joint)
         self.local_cross_attention = SigmoidAttention(joint)
-        self.predictor = nn.Sequential(nn.Linear(joint, joint // 2), nn.ReLU(), nn.Linear(joint // 2, joint))
-        for layer in (self.global_image_projection, self.local_image_projection, self.local_text_projection, self.predictor[0]):
+        first = nn.Linear(joint, joint // 2)
+        self.predictor = nn.Sequential(first, nn.ReLU(), nn.Linear(joint // 2, joint))
+        for layer in (self.global_image_projection, self.local_image_projection, self.local_text_projection, first):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         self.logit_scale = nn.Parameter(torch.tensor(options.log_scale))
         self.local_logit_scale = nn.Parameter(torch.tensor(options.log_scale))
-        self.sentence_bank = nn.Module()
         if options.prototypes:
-            self.sentence_bank.embed = nn.Embedding(options.prototypes, joint)
+            self.sentence_bank = _SentenceBank(options.prototypes, joint)
             self.sentence_decoder: nn.Module = SentenceDecoder(
                 joint, options.queries, options.decoder_layers, options.decoder_heads, causal=options.causal
             )
@@ -106,13 +105,13 @@ class Prior(Objective):
         has_bank = bool(self.options.prototypes) and stage > 1
         if stage == 3:
             each, mask = each[:, : self.options.queries], mask[:, : self.options.queries]
-        told, losses = each, {}
+        told, losses = each, dict[str, Tensor]()
         if has_bank:
             told = self.prototypes(each, mask, encoded.keys, 0)
             losses["prototypes"] = 10 * _mean_of_sentences((told - each).abs().mean(dim=2), mask, group)
         report, scale = self.global_text_attention(told, mask), self.logit_scale.exp()
         heard, seen = self.local_cross_attention(regions, told, mask)
-        losses["images and reports"] = (10 if stage == 3 else 1) * sum(contrast(image, report, scale, group)) / 2
+        losses["images and reports"] = (10 if stage == 3 else 1) * contrast_sum(image, report, scale, group) / 2
         losses["regions"] = group.mean(alike(self.predictor, regions, heard))
         losses["sentences"] = group.mean(within_report(seen, told, mask, self.local_logit_scale.exp()))
         if stage == 3:
@@ -135,7 +134,7 @@ class Prior(Objective):
         true, found = (F.log_softmax(one @ table.T, dim=2) for one in (each, drawn))
         losses["prototypes anew"] = _mean_of_sentences((true.exp() * (true - found)).sum(dim=2), mask, group)
         pooled = self.global_text_attention(self.prototypes(drawn, mask, encoded.keys, 1), mask)
-        losses["reports anew"] = sum(contrast(pooled, report, scale, group)) / 2
+        losses["reports anew"] = contrast_sum(pooled, report, scale, group) / 2
         return losses
 
     def prototypes(self, each: Tensor, mask: Tensor, keys: Tensor, use: int) -> Tensor:
@@ -172,14 +171,25 @@ class Prior(Objective):
         return laid.reshape(len(rows), rows.shape[2], side, side)
 
 
+class _ImageEncoder(nn.Module):
+    def __init__(self, pool: AttentionPool):
+        super().__init__()
+        self.atten_pool = pool
+
+
+class _SentenceBank(nn.Module):
+    def __init__(self, n_prototypes: int, joint: int):
+        super().__init__()
+        self.embed = nn.Embedding(n_prototypes, joint)
+
+
 class SigmoidAttention(nn.Module):
     """Places and sentences read each other with weights that need not sum to one. 1 is the image's side, 2 the report's."""
 
     def __init__(self, joint: int):
         super().__init__()
-        for side in (1, 2):
-            for role in ("query", "key", "value"):
-                setattr(self, f"{role}{side}", nn.Linear(joint, joint))
+        self.query1, self.key1, self.value1 = (nn.Linear(joint, joint) for _ in range(3))
+        self.query2, self.key2, self.value2 = (nn.Linear(joint, joint) for _ in range(3))
 
     def forward(self, regions: Tensor, each: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What regions heard, (b, N, D), and what sentences saw, (b, S, D)."""
@@ -191,8 +201,9 @@ class SigmoidAttention(nn.Module):
 
 def alike(predictor: nn.Module, one: Tensor, other: Tensor) -> Tensor:
     """(b,) minus the mean cosine of each side's prediction with the other side, which is no path for gradients. No negatives."""
-    pairs = ((one, other), (other, one))
-    return -sum(F.cosine_similarity(predictor(a), b.detach(), dim=2).mean(dim=1) for a, b in pairs) / 2
+    there = F.cosine_similarity(predictor(one), other.detach(), dim=2)
+    back = F.cosine_similarity(predictor(other), one.detach(), dim=2)
+    return -(there.mean(dim=1) + back.mean(dim=1)) / 2
 
 
 def within_report(seen: Tensor, told: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
