@@ -111,4 +111,3 @@ class PretrainingCard(Card):
     objective: dict[str, Any] = {}
     budget: BudgetCard
     optimiser: OptimiserCard
-    notes: str = ""

@@ -159,7 +159,8 @@ def stride_of(level: Level, spec: BackboneSpec) -> int:
 
 
 def _truth(part: Part) -> np.ndarray | None:
-    return np.asarray(part.annotations) if part.kind.target == "labels" else None
+    told = {"labels": np.asarray}
+    return told[part.kind.target](part.annotations) if part.kind.target in told else None
 
 
 def _computed(encoder: SealedEncoder, images: np.ndarray, stride: int) -> np.ndarray:

@@ -5,7 +5,7 @@ Runs store no weights, so the run's model is trained once more, held to what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,9 @@ class Probe:
 
     def __call__(self, images: Images) -> np.ndarray | list[np.ndarray] | list[Boxes]:
         """What `probabilities` gives for labels, `maps` for masks, and `boxes` for boxes."""
-        if self.target == "labels":
-            return self.probabilities(images)
-        return self.maps(images) if self.target == "masks" else self.boxes(images)
+        given: dict[str, Callable[[Images], np.ndarray | list[np.ndarray] | list[Boxes]]]
+        given = {"labels": self.probabilities, "masks": self.maps, "boxes": self.boxes}
+        return given[self.target](images)
 
     def probabilities(self, images: Images) -> np.ndarray:
         """(N, C) float32 of grey images, (N, H, W) uint8 or a list of (H, W).

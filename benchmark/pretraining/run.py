@@ -118,7 +118,7 @@ def pretrain(
 def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, seed: int, threads: int, device_type: str) -> str:
     """SHA-256 over all that decides the weights: recipe, pairs, seed, threads, device type and the version of this code."""
     decides = {
-        "recipe": card.model_dump(mode="json", exclude={"title", "notes"}),
+        "recipe": card.model_dump(mode="json", exclude={"title"}),
         "pairs": [train.digest, held_out.digest],
         "seed": seed,
         "threads": threads,

@@ -76,7 +76,7 @@ def test_the_next_driver_collects_what_a_killed_one_left_and_computes_the_rest(u
 def test_what_a_node_is_asked_for_and_told_is_its_spool(unit):
     (first, second) = finished(run_unit(unit))
     keys = [first.record.key, second.record.key]
-    assert [record for record, _ in nodes.collect(STORE, keys)] == [first.record, second.record]
+    assert {record.key: record for record, _ in nodes.collect(STORE, keys)} == {e.record.key: e.record for e in (first, second)}
     nodes.forget(STORE, keys[:1])
     assert [record for record, _ in nodes.collect(STORE, keys)] == [second.record]
 

@@ -14,8 +14,10 @@ from benchmark.report.site import write_site
 
 PACKAGE = Path(benchmark.__file__).parent
 ROOM = PACKAGE / "report"
-# What others may call: what makes rows of records, and what writes rows. None of them takes a colour, a column or an order.
+# What others may call: what makes rows of records, and what writes or draws rows. None of them takes a colour, a column or an order.
 OFFERED = {
+    "against": {"against"},
+    "figures": set(),
     "gallery": set(),
     "local_pictures": set(),
     "numbers": {"mean"},
@@ -26,7 +28,7 @@ OFFERED = {
     "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
     "subgroups": set(),
-    "tables": {"to_dicts", "to_rich"},
+    "tables": {"Board", "boards", "row_dict", "to_dicts", "to_rich"},
     "unchanged": set(),
 }
 
