@@ -51,7 +51,7 @@ def test_a_dataset_that_is_not_there_is_warned_of_and_the_rest_goes_on(front):
     with pytest.warns(UserWarning, match="left out: dataset siim"):
         results = lobe.evaluate(files[0], [LINEAR, "siim-unet-frozen-100"])
     assert results.tasks == [LINEAR]
-    assert list(results.problems) == ["siim"]
+    assert list(results.problems) == ["dataset siim"]
 
 
 @pytest.mark.parametrize(
