@@ -25,12 +25,11 @@ from benchmark.readers.kit.splits import Splits, by_patient, permutation_split, 
 from benchmark.readers.kit.tables import read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
 from benchmark.readers.kit.walk import folders_in, the_one
-from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
+from benchmark.readers.mimic_cxr import image_base
 
 GOLD = "gold_dataset/gold_bbox_coordinate_annotations_1000images.csv"
 RECORDS = "utils/cxr-record-list_view.csv"
 CORNERS = ("original_x1", "original_y1", "original_x2", "original_y2")  # by name: the file's own order is x1, x2, y1, y2
-BESIDE = "mimic-cxr"
 RULE = "gold, patients permuted"
 EDGE = 1.0  # pixels a box may leave its image by rounding
 
@@ -52,7 +51,7 @@ class DatasetReader(UnnamedReader, BoxedReader):
         self.boxes = {i: boxes_of(found) for i, found in listed.items()}
         self._subject: dict[str, str] = {}
         places = self._read_records(base / RECORDS)
-        self._base = self._image_base(next(iter(places.values())))
+        self._base = image_base(self.card.name, self.root, next(iter(places.values())))
         self.images = {i: self._base / places[i] for i in listed}
         self.subset = dict.fromkeys(listed, "gold")
         self.release = "gold set, images of MIMIC-CXR-JPG"
@@ -135,17 +134,6 @@ class DatasetReader(UnnamedReader, BoxedReader):
         if missing := len(self._line.keys() - found.keys()):
             raise DataError(f"{self.card.name}: {missing:,} of {len(self._line):,} images of {Path(GOLD).name} have no row in {path.name}.")
         return found
-
-    def _image_base(self, first: str) -> Path:
-        folders = [place / folder for place in (self.root, self.root.parent / BESIDE) for folder in IMAGE_FOLDERS]
-        with_files = [folder for folder in folders if (folder / "files").is_dir()]
-        if not with_files:
-            raise DataError(
-                f"{self.card.name}: no images. Expected the folder files of MIMIC-CXR-JPG in {self.root} or its mimic-cxr-jpg/2.0.0, or in "
-                f"the folder {BESIDE} beside it."
-            )
-        holding = [folder for folder in with_files if (folder / first).is_file()]
-        return the_one(self.card.name, "the folder files of MIMIC-CXR-JPG", holding) or with_files[0]
 
     def _look_at_frames(self) -> tuple[str, Verdict, str]:
         """Every file's header against its boxes: they are measured on the original, so a resized copy shows."""

@@ -37,6 +37,7 @@ TABLES = ("split", "metadata", "chexpert")
 PREFIX = "mimic-cxr-2.0.0-"  # also in release 2.1.0
 REPORTS_ZIP = "mimic-cxr-reports.zip"
 IMAGE_FOLDERS = ("", "mimic-cxr-jpg", "mimic-cxr-jpg/2.0.0", "mimic-cxr-jpg/2.1.0", "2.0.0", "2.1.0")
+BESIDE = "mimic-cxr"  # folder of the release, beside those of what others annotated on its images
 REPORT_FOLDERS = ("", "mimic-cxr", "mimic-cxr/2.0.0", "mimic-cxr/2.1.0")
 SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 VIEW_COLUMNS = ("dicom_id", "ViewPosition")
@@ -262,3 +263,24 @@ class DatasetReader(UnnamedReader):
                     yield cells_of(row)
         except (OSError, EOFError, zlib.error, csv.Error) as error:
             raise DataError(f"{self.card.name}: {path.name} is not a readable table ({type(error).__name__}). Fetch it again.") from None
+
+
+def image_base(dataset: str, root: Path, first: str | Path) -> Path:
+    """The folder with MIMIC-CXR-JPG's `files`, for releases that annotate its images: the one that holds `first`, if there is such a one.
+
+    Args:
+        root: of the dataset; the images lie in it or in MIMIC-CXR's folder beside it.
+        first: path of an image of the dataset, within the release.
+
+    Raises:
+        DataError: there is none, or several hold the image.
+    """
+    folders = [place / folder for place in (root, root.parent / BESIDE) for folder in IMAGE_FOLDERS]
+    with_files = [folder for folder in folders if (folder / "files").is_dir()]
+    if not with_files:
+        raise DataError(
+            f"{dataset}: no images. Expected the folder files of MIMIC-CXR-JPG in {root} or its mimic-cxr-jpg/2.0.0, or in "
+            f"the folder {BESIDE} beside it."
+        )
+    holding = [folder for folder in with_files if (folder / first).is_file()]
+    return the_one(dataset, "the folder files of MIMIC-CXR-JPG", holding) or with_files[0]

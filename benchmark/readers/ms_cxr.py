@@ -24,12 +24,11 @@ from benchmark.readers.kit.image_reader import UnnamedReader
 from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import Table, read_table, rows_by_name
 from benchmark.readers.kit.unnamed import read_unnamed
-from benchmark.readers.kit.walk import not_read, the_one
-from benchmark.readers.mimic_cxr import IMAGE_FOLDERS
+from benchmark.readers.kit.walk import not_read
+from benchmark.readers.mimic_cxr import image_base
 
 TABLES = {"MS_CXR_Local_Alignment_v1.1.0.csv": "1.1.0", "MS_CXR_Local_Alignment_v1.0.0.csv": "0.1"}  # the file of release 0.1 says v1.0.0
 TABLE_FOLDERS = ("", "ms-cxr", "ms-cxr/1.1.0", "ms-cxr/0.1", "1.1.0", "0.1")
-BESIDE = "mimic-cxr"
 COLUMNS = ("category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height", "dicom_id")
 SPLIT = "split"
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
@@ -69,7 +68,7 @@ class DatasetReader(UnnamedReader):
             self.warnings += [not_read(self.card.name, self._place(other), self._place(found[0])) for other in found[1:]]
         self.tables = (self._table,)
         self._rows = self._read(read_table(self._table, self.card.name))
-        self.published_in = self._base = self._image_base()
+        self.published_in = self._base = image_base(self.card.name, self.root, next(iter(self._rows.values())).path)
         self.images = {i: self._base / one.path for i, one in self._rows.items()}
         self.release = f"{TABLES[self._table.name]}, images of MIMIC-CXR-JPG"
 
@@ -200,19 +199,6 @@ class DatasetReader(UnnamedReader):
         if not math.isfinite(value):
             raise DataError(f"{self._where(line)}: {name} is not a number.")
         return value
-
-    def _image_base(self) -> Path:
-        """The folder that holds MIMIC-CXR-JPG's `files`: with the first image of the table in it, if there is such a one."""
-        first = next(iter(self._rows.values())).path
-        folders = [place / folder for place in (self.root, self.root.parent / BESIDE) for folder in IMAGE_FOLDERS]
-        with_files = [folder for folder in folders if (folder / "files").is_dir()]
-        if not with_files:
-            raise DataError(
-                f"{self.card.name}: no images. Expected the folder files of MIMIC-CXR-JPG in {self.root} or its mimic-cxr-jpg/2.0.0, or in "
-                f"the folder {BESIDE} beside it."
-            )
-        holding = [folder for folder in with_files if (folder / first).is_file()]
-        return the_one(self.card.name, "the folder files of MIMIC-CXR-JPG", holding) or with_files[0]
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
