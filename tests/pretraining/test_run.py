@@ -141,3 +141,35 @@ def test_nothing_of_a_report_is_left_behind_but_its_words(made):
     assert "report" not in said
     texts = [path.read_text(errors="replace") for path in out.rglob("*") if path.is_file() and path.suffix in (".json", ".yaml")]
     assert not any("zone." in text for text in texts)
+
+
+def test_a_text_tower_from_a_folder_keeps_what_is_frozen(data, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    from benchmark.pretraining import pairs, towers
+
+    card = recipe("convirt")
+    train, _ = pairs.load(card.pairs, data, card.image.size, 0)
+    folder = tmp_path / "bert"
+    towers.tokenizer_of(card.text, train.reports, folder)
+    n_words = len((folder / "vocab.txt").read_text().splitlines())
+    stored = BertModel(BertConfig(vocab_size=n_words, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32))
+    stored.save_pretrained(folder)
+    text = card.text.model_copy(update={"hub": str(folder), "frozen_layers": 1, "frozen_embeddings": True})
+    assert towers.tokenizer_of(text, train.reports, tmp_path / "unused") == str(folder)
+    built, _ = towers.build(card.image, text, str(folder), 0, reads_attention=False)
+    trains = {name for name, one in built.text.named_parameters() if one.requires_grad}
+    assert not any(name.startswith(("embeddings.", "encoder.layer.0.")) for name in trains)
+    assert any(name.startswith("encoder.layer.1.") for name in trains)
+    assert all(torch.equal(one, stored.state_dict()[name]) for name, one in built.text.state_dict().items())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_begins_at_nearly_the_same_loss_and_falls(precision, data, tmp_path):
+    seen: dict[str, list[float]] = {}
+    for name in ("float32", precision):
+        tell = run.Telling(step=lambda step, n, name=name: seen.setdefault(name, []).append(step.loss))
+        run.pretrain(recipe("gloria", steps=2, precision=name), data, tmp_path / name, tell=tell)
+    assert seen[precision] != seen["float32"]
+    assert seen[precision][0] == pytest.approx(seen["float32"][0], rel=0.01)
+    assert seen[precision][1] < seen[precision][0]
