@@ -51,9 +51,11 @@ if ((${#nodes[@]} > 1)); then # they join while the evaluation runs
 fi
 
 # Five minutes before the time is over Slurm interrupts this script, which passes it on: the driver ends as with Ctrl-C.
+driver= early=
+trap 'early=yes; [[ -z $driver ]] || { early=; kill -TERM "$driver" 2> /dev/null || true; }' INT TERM
 lobe run "$@" --address "$address" &
 driver=$!
-trap 'kill -TERM "$driver" 2> /dev/null || true' INT TERM
+[[ -z $early ]] || kill -TERM "$driver" 2> /dev/null || true # the signal came before there was a driver to tell
 code=0
 wait "$driver" || code=$?
 while kill -0 "$driver" 2> /dev/null; do # it was the wait that the signal ended
