@@ -54,7 +54,7 @@ if sys.argv[1] == "apart":
     free_memory.keep_large_apart()
 first = np.ones(30 * 2**20, np.uint8)
 del first  # from here on, glibc keeps what is no larger
-pieces = [np.ones(n * 2**20, np.uint8) for n in (24, 2)]
+pieces = [np.ones(n * 2**20, np.uint8) for n in (25, 2)]
 full = resident_bytes()
 pieces.pop(0)
 print(full - resident_bytes())
