@@ -30,6 +30,7 @@ _ORDER = (
     "reproduce",
     "panel",
     "pretrain",
+    "study",
     "score",
     "export",
     "convert",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from benchmark import registry
 from benchmark.encoders import naming
 from benchmark.errors import CardError
-from benchmark.pretraining import loop, run
+from benchmark.pretraining import export, loop, run
 from benchmark.training.checkpoint import Checkpoint
 from tests.pretraining.small import corpus, recipe
 
@@ -173,3 +173,27 @@ def test_half_precision_begins_at_nearly_the_same_loss_and_falls(precision, data
     assert seen[precision] != seen["float32"]
     assert seen[precision][0] == pytest.approx(seen["float32"][0], rel=0.01)
     assert seen[precision][1] < seen[precision][0]
+
+
+def test_an_encoder_kept_on_the_way_is_that_of_a_smaller_budget_and_the_start_is_untrained(data, tmp_path):
+    from benchmark.cards import BackboneRef
+    from benchmark.encoders.build import build_backbone
+
+    whole = run.pretrain(recipe("convirt"), data, tmp_path / "whole", keeps=(0, 12))
+    half = run.pretrain(recipe("convirt", steps=2), data, tmp_path / "half")
+    kept = {pairs: export.kept_card(whole.card.parent, pairs) for pairs in (0, 12)}
+    start, on_the_way, smaller = (load_file(card.with_name("encoder.safetensors")) for card in (kept[0], kept[12], half.card))
+    assert all(torch.equal(value, smaller[name]) for name, value in on_the_way.items())
+    fresh, _ = build_backbone(BackboneRef(family="torchvision", model="resnet18-layer3", digest=None), None, init_seed=0)
+    assert all(torch.equal(value, start[name]) for name, value in fresh.network.state_dict().items())
+    assert sorted(whole.curve) == [0, 1, 2, 3, 4]
+    assert whole.curve[2] == half.curve[2]
+    assert yaml.safe_load(kept[12].read_text())["name"] == "convirt-phantom-0-at-12"
+    assert len(whole.held_out.patients) == len(whole.held_out.each[4])
+
+
+def test_what_was_made_without_an_encoder_to_keep_is_made_again(data, tmp_path):
+    first = run.pretrain(recipe("convirt", steps=1), data, tmp_path)
+    again = [run.pretrain(recipe("convirt", steps=1), data, tmp_path, keeps=(0,)) for _ in range(2)]
+    assert [one.was_there for one in (first, *again)] == [False, False, True]
+    assert first.curve[1] == again[0].curve[1]
