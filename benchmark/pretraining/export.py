@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors.torch import save_file
 
-from benchmark import json_files, private
+from benchmark import json_files, parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.training.text_pretraining import torchvision_state
 
@@ -60,7 +60,7 @@ def keep(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trai
     _encoder(below, card, key, trained)
     said = backbone_card(card, key, seed, trained)
     budget = {"name": f"{said['name']}-at-{pairs}", "title": f"{said['title']}, after {pairs:,} pairs"}
-    notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs, key {key}"}
+    notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs{_by()}, key {key}"}
     file = _card(below, {**said, **budget, **notes})
     held_out.kept = sorted({*held_out.kept, pairs})
     write_held_out(folder, key, held_out)
@@ -88,8 +88,13 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
         "input_size": card.image.size,
         "status": "verified",
         "origin": f"made here by the recipe {card.name}, version {card.version}",
-        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs, key {key}",
+        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs{_by()}, key {key}",
     }
+
+
+def _by() -> str:
+    n = parallel.size()
+    return f", by {n} processes: equal to one process up to rounding and what falls out at random" if n > 1 else ""
 
 
 def made(folder: Path, key: str) -> Made | None:

@@ -8,13 +8,14 @@ import json
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark import private
+from benchmark import parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.encoders.text import Tokenizer
 from benchmark.errors import CardError, UnknownName
@@ -26,7 +27,7 @@ from benchmark.pretraining.words import Words
 from benchmark.training.checkpoint import Checkpoint, discard
 from benchmark.training.determinism import prepare_process, required_device
 
-VERSION = 1  # of what this package computes; a change of digits raises it
+VERSION = 2  # of what this package computes; a change of digits raises it
 CHECKPOINTS = "checkpoints"
 
 
@@ -75,9 +76,11 @@ def pretrain(
 ) -> Pretrained:
     """Makes the backbone of a recipe, or finds it made.
 
+    In each of several processes (`benchmark.parallel`) it trains its share of every batch; the first one writes what is left.
+
     Args:
         data: the dataset's folder.
-        out: holds a folder for each recipe and seed.
+        out: holds a folder for each recipe and seed; several processes see the same.
         validations: how often held-out pairs are looked at, the end included.
         keeps: pairs, in whole batches, after which the encoder is written too (`export.kept_card`) and held-out pairs are looked at. 0 is
             the start; the end is written anyway.
@@ -96,7 +99,8 @@ def pretrain(
     key = key_of(card, train, held_out, seed, threads, device_type)
     course = loop.Course(len(train), card, seed)
     kept = {n_pairs // card.budget.batch for n_pairs in keeps} - {course.n_steps}
-    if (made := export.made(folder, key)) is not None and {step * card.budget.batch for step in kept} <= set(made.held_out.kept):
+    made = parallel.led(lambda: export.made(folder, key))
+    if made is not None and {step * card.budget.batch for step in kept} <= set(made.held_out.kept):
         curve = made.held_out.curve
         return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
@@ -109,19 +113,20 @@ def pretrain(
     # A checkpoint of a call that kept less does not go back to what it passed.
     state = f"{key}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}" if kept else key
     checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), state, card.optimiser.rate, checkpoint_every_s)
-    found = export.held_out(folder, key) if checkpoint.path.is_file() else export.HeldOut()
+    found = parallel.led(lambda: export.held_out(folder, key) if checkpoint.path.is_file() else export.HeldOut())
     found.patients = held_out.patients.tolist()
 
     def look(step: int) -> None:
         """Held-out pairs after a step, and the encoder where it is kept."""
-        seen = loop.percentiles(trained, validation, step / course.n_steps, card.budget.batch, seed)
+        seen = parallel.led(partial(loop.percentiles, trained, validation, step / course.n_steps, card.budget.batch, seed))
         found.each[step] = seen.tolist()
+        if parallel.rank() > 0:
+            return
         if step in kept:
             export.keep(folder, card, key, seed, trained, step * card.budget.batch, found)
         else:
             export.write_held_out(folder, key, found)
 
-    torch.manual_seed(seed)  # of what falls out at random; a checkpoint puts its own state back
     if 0 in kept and 0 not in found.each:
         look(0)
     for step in loop.train(trained, feed, course, card, checkpoint):
@@ -129,8 +134,9 @@ def pretrain(
         if step.number + 1 in marks:
             look(step.number + 1)
             tell.validated(step, found.curve[step.number + 1])
-    file = export.write(folder, card, key, seed, trained, found)
-    discard(checkpoint.path.parent, state)
+    file = parallel.led(lambda: export.write(folder, card, key, seed, trained, found))
+    if parallel.rank() == 0:
+        discard(checkpoint.path.parent, state)
     return Pretrained(file, key, found.curve[course.n_steps], found.curve, found)
 
 
@@ -143,7 +149,7 @@ def untrained(
         folder: for a vocabulary of the reports, where the recipe takes no text tower from the hub.
         tells_attention: the text tower computes its attention as matrix products, also where the objective does not ask for it.
     """
-    tokenizer = towers.tokenizer_of(card.text, train.reports, folder)
+    tokenizer = parallel.led(lambda: towers.tokenizer_of(card.text, train.reports, folder))
     module = module_of(card)
     options = options_of(card, module)
     built, reader = towers.build(card.image, card.text, tokenizer, seed, reads_attention=tells_attention or reads_attention(module))

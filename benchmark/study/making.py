@@ -158,9 +158,12 @@ def _pool(workers: int, where: Where, told: Told) -> Iterator[ProcessPoolExecuto
     done = threading.Event()
 
     def listen() -> None:
-        while not done.is_set():
-            with contextlib.suppress(queue.Empty, EOFError, OSError):
+        while True:
+            try:
                 told(*said.get(timeout=0.2))
+            except queue.Empty:
+                if done.is_set():
+                    return
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -186,6 +189,7 @@ def _begin(where: Where, said: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends its workers
     for folder in where.included:
         registry.include(folder)
+    said.cancel_join_thread()  # one that dies while it tells something keeps no other from ending
     _of_worker[:] = [where, said]
 
 
