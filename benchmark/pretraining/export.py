@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ class HeldOut:
     each: dict[int, list[float]] = field(default_factory=dict)
     patients: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
+
+    def holds(self, steps: Iterable[int], batch: int) -> bool:
+        """Whether all steps were looked at, and the encoder kept after each but the start."""
+        return all(step in self.each and (step == 0 or step * batch in self.kept) for step in steps)
 
     @property
     def curve(self) -> dict[int, float]:

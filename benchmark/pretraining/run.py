@@ -82,8 +82,8 @@ def pretrain(
         data: the dataset's folder.
         out: holds a folder for each recipe and seed; several processes see the same.
         validations: how often held-out pairs are looked at, the end included.
-        keeps: pairs, in whole batches, after which the encoder is written too (`export.kept_card`) and held-out pairs are looked at. 0 is
-            the start; the end is written anyway.
+        keeps: pairs, in whole batches, after which the encoder is written too (`export.kept_card`) and held-out pairs are looked at. At 0,
+            the start, they are looked at alone: the encoder is the untrained one. The end is written anyway.
         loaded: what `pairs.load` gives for this recipe and seed, where a caller has it.
 
     Raises:
@@ -100,7 +100,7 @@ def pretrain(
     course = loop.Course(len(train), card, seed)
     kept = {n_pairs // card.budget.batch for n_pairs in keeps} - {course.n_steps}
     made = parallel.led(lambda: export.made(folder, key))
-    if made is not None and {step * card.budget.batch for step in kept} <= set(made.held_out.kept):
+    if made is not None and made.held_out.holds(kept, card.budget.batch):
         curve = made.held_out.curve
         return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
@@ -122,7 +122,7 @@ def pretrain(
         found.each[step] = seen.tolist()
         if parallel.rank() > 0:
             return
-        if step in kept:
+        if step in kept and step:
             export.keep(folder, card, key, seed, trained, step * card.budget.batch, found)
         else:
             export.write_held_out(folder, key, found)

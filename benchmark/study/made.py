@@ -16,5 +16,7 @@ def lies_there(member: Member, out: Path) -> bool:
         content = json_files.read(folder / "held_out.json")
     except (OSError, ValueError):
         return False
-    kept = content.get("kept")
-    return bool(content.get("ended")) and isinstance(kept, list) and set(member.keeps[:-1]) <= set(kept)
+    kept, looked = content.get("kept"), content.get("each")
+    if not content.get("ended") or not isinstance(kept, list) or not isinstance(looked, dict):
+        return False
+    return all(pairs in kept if pairs else "0" in looked for pairs in member.keeps[:-1])

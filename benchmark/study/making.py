@@ -32,7 +32,7 @@ class MadeMember:
     """A member that is there.
 
     Attributes:
-        cards: pairs -> the backbone's card after them.
+        cards: pairs -> the backbone's card after them; of the start there is none.
         held_out: pairs -> (N,) shares of `loop.percentiles`.
         patients: (N,) numbers of the held-out images' patients.
     """
@@ -124,7 +124,7 @@ def one(member: Member, where: Where, told: Told) -> MadeMember:
         tell=run.Telling(step=lambda step, n_steps: told(member.label, step.pairs)),
     )
     told(member.label, member.keeps[-1])
-    cards = {n: export.kept_card(found.card.parent, n) for n in member.keeps[:-1]} | {member.keeps[-1]: found.card}
+    cards = {n: export.kept_card(found.card.parent, n) for n in member.keeps[:-1] if n} | {member.keeps[-1]: found.card}
     shown = {step * card.budget.batch: shares for step, shares in found.held_out.each.items()}
     return MadeMember(member, cards, shown, found.held_out.patients, found.was_there)
 

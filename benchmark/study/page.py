@@ -152,7 +152,10 @@ def _starts(found: Sequence[Finding], scores: Table) -> Block | None:
     starts = [one for one in found if one.kind == "start"]
     heads = ("Method", "Measure", "End (%)", "Start (%)", "Gain", "p", "Gain is")
     lines = tuple((one.about, scores.titles[one.measure], _score(one.first), _score(one.second), *_told(one)) for one in starts)
-    said = ("The start is the same encoder before its first step, from the same seeds. A start finds reports at 50 % by chance.",)
+    said = (
+        "The start is the same encoder before its first step: untrained, each run from a network of its own, or the library's weights "
+        "where the recipes begin from them. A start that is untrained finds reports at 50 % by chance.",
+    )
     return Block("Each method beside its own start", said, heads, lines, words=frozenset({0, 1, 6})) if starts else None
 
 
@@ -291,7 +294,7 @@ def _lead(study: Study) -> str:
 
 def half_width(score: Score) -> float | None:
     """Of a score's own 95 % interval; None with fewer pretraining seeds than a sentence about a method needs."""
-    return cells([score.scores])[0].half_width if len(score.by_seed) >= FEWEST_CHECKPOINTS else None
+    return None if score.too_few else cells([score.scores])[0].half_width
 
 
 def _score(score: Score | None) -> str:

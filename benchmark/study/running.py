@@ -81,7 +81,7 @@ class Study:
     Attributes:
         costs: by name of a method.
         equal: method -> pairs after which it has cost what the cheapest costs in all.
-        places: name of a backbone in tables -> member and pairs after which it was kept.
+        places: name of a backbone in tables -> member and pairs after which it was kept; the start is none of them.
     """
 
     card: StudyCard
@@ -237,18 +237,12 @@ def _percent(shares: Sequence[float]) -> str:
 
 
 def _backbones(study: Study) -> list[str]:
-    """Cards of all that is evaluated. Methods of one image tower have one start: it is evaluated once for each seed."""
-    found, starts = [], set()
+    """Names of all that is evaluated: what methods begin from, which is one network for all, and every encoder that was kept."""
+    image = study.members[0].recipe.image
+    found = [f"torchvision:{image.model}" + (f"@{image.weights}" if image.weights else "")]
     for member in study.members:
         made = study.making.made.get(member.label)
-        if made is None:
-            continue
-        for pairs, card in made.cards.items():
-            start = (member.recipe.image.canonical, member.seed)
-            if pairs == 0 and start in starts:
-                continue
-            if pairs == 0:
-                starts.add(start)
+        for pairs, card in made.cards.items() if made is not None else ():
             study.places[member.title(pairs)] = (member, pairs)
             found.append(str(card))
     return found

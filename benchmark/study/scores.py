@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
 from benchmark.statistics.bootstrap import cluster_bootstrap
 from benchmark.statistics.difference import Difference, Scores, difference
-from benchmark.statistics.levels import CHECKPOINTS, FEWEST_CHECKPOINTS, PATIENTS
+from benchmark.statistics.levels import CHECKPOINTS, FEWEST_CHECKPOINTS, PATIENTS, RUNS
 from benchmark.study.running import Study
 
 Contender = tuple[str, int]  # name of a member, pairs after which it was kept
@@ -28,34 +28,46 @@ class Score:
     """One contender on one measure.
 
     Attributes:
-        by_seed: pretraining seed -> score of each run, fractions.
-        resampled: (R, seeds) the seeds' means in resamples of the test patients; None where that cannot be had.
+        by_seed: pretraining seed -> score of each run, fractions; of what was not pretrained, the seed is 0.
+        resampled: (R, units) in resamples of the test patients; None where that cannot be had.
         n_clusters, n_with_finding: as `benchmark.statistics.difference.Scores`.
+        unit: `CHECKPOINTS`, a unit for each pretraining seed; `RUNS` of what was not pretrained, where each run is a unit.
     """
 
     by_seed: dict[int, tuple[float, ...]]
     resampled: np.ndarray | None
     n_clusters: int | None
     n_with_finding: int | None
+    unit: str = CHECKPOINTS
 
     @property
-    def means(self) -> np.ndarray:
-        """(seeds,) float64."""
-        return np.array([np.mean(runs) for runs in self.by_seed.values()])
+    def units(self) -> np.ndarray:
+        """(units,) float64."""
+        return np.array([np.mean(runs) for runs in self.by_seed.values()] if self.unit == CHECKPOINTS else self.by_seed[0])
 
     @property
     def value(self) -> float:
-        return float(self.means.mean())
+        return float(self.units.mean())
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        n = len(self.by_seed)
+        if self.unit == RUNS or n >= FEWEST_CHECKPOINTS:
+            return ""
+        return f"not tested: {n} pretraining seed{'s' * (n != 1)}, a sentence about a method needs {FEWEST_CHECKPOINTS}"
 
     @property
     def runs_variance(self) -> float:
-        """Of the value, by the seeds of the runs."""
+        """Part of the value's variance that the seeds of the runs have, where a unit is a pretraining seed."""
+        if self.unit == RUNS:
+            return 0.0
         each = [float(np.var(runs, ddof=1)) / len(runs) for runs in self.by_seed.values() if len(runs) > 1]
         return sum(each) / len(each) / len(self.by_seed) if each else 0.0
 
     @property
     def scores(self) -> Scores:
-        return Scores(self.means, self.resampled, self.n_clusters, self.n_with_finding, unit=CHECKPOINTS)
+        return Scores(self.units, self.resampled, self.n_clusters, self.n_with_finding, unit=self.unit)
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ class Table:
 
 
 def table(study: Study) -> Table:
-    """Scores of all members that were made and judged. The start of methods with one image tower is one contender, `start`."""
+    """Scores of all members that were made and judged, and of `start`, the network that all methods begin from."""
     assert study.evaluation is not None
     planned = study.evaluation.planned
     resampled = functools.partial(resampling.of_record, out=planned.request.out)
@@ -113,15 +125,24 @@ def table(study: Study) -> Table:
     tasks = tuple(task for task in planned.tasks if task in titles)
     found: dict[tuple[Contender, str], dict[int, Row]] = {}
     missing: dict[tuple[Contender, str], str] = {}
+    scores: dict[tuple[Contender, str], Score] = {}
     for row in rows:
-        member, pairs = study.places[row.backbone]
-        contender = (START, 0) if pairs == 0 else (member.name, pairs)
+        member, pairs = study.places.get(row.backbone, (None, 0))
+        contender = (START, 0) if member is None else (member.name, pairs)
         if row.cell is None and row.missing:
             missing[contender, row.task] = row.missing
+        elif member is None:
+            scores[contender, row.task] = _of_start(row)
         else:
             found.setdefault((contender, row.task), {})[member.seed] = row
-    scores = {place: of_rows(by_seed) for place, by_seed in found.items()} | _retrieval(study)
+    scores |= {place: of_rows(by_seed) for place, by_seed in found.items()} | _retrieval(study)
     return Table((*tasks, RETRIEVAL), titles | {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}, scores, missing)
+
+
+def _of_start(row: Row) -> Score:
+    one = row.resampled
+    values, n = (None, None) if one is None else (one.values.astype(np.float64), one.n_clusters)
+    return Score({0: tuple(row.values)}, values, n, row.n_with_finding, unit=RUNS)
 
 
 def of_rows(by_seed: Mapping[int, Row]) -> Score:
@@ -138,41 +159,23 @@ def of_rows(by_seed: Mapping[int, Row]) -> Score:
 
 
 def compared(first: Score, second: Score) -> Compared:
-    """First minus second over the pretraining seeds that both have."""
-    first, second = _shared(first, second)
-    if len(first.by_seed) < FEWEST_CHECKPOINTS:
-        n = len(first.by_seed)
-        why = f"not tested: {n} pretraining seed{'s' * (n != 1)}, a sentence about a method needs {FEWEST_CHECKPOINTS}"
-        return Compared(first.value - second.value if n else float("nan"), None, why, None, None, None)
-    found = difference(first.scores, second.scores, "independent")
+    """First minus second, as methods: their pretraining seeds are independent."""
+    if why := first.too_few or second.too_few:
+        return Compared(first.value - second.value, None, why, None, None, None)
+    one, other = first.scores, second.scores
+    if (one.resampled is None) != (other.resampled is None):
+        one, other = (replace(each, resampled=None, n_clusters=None) for each in (one, other))
+    found = difference(one, other, "independent")
+    of = {name: [level.variance for level in found.levels if level.name == name] for name in (CHECKPOINTS, RUNS, PATIENTS)}
     runs = first.runs_variance + second.runs_variance
-    drawn = sum(level.variance for level in found.levels if level.name == CHECKPOINTS)
-    patients = [level.variance for level in found.levels if level.name == PATIENTS]
     return Compared(
         found.value,
         found,
         found.untested,
-        max(drawn - runs, 0.0) ** 0.5,
-        runs**0.5,
-        patients[0] ** 0.5 if patients else None,
+        max(sum(of[CHECKPOINTS]) - runs, 0.0) ** 0.5,
+        (runs + sum(of[RUNS])) ** 0.5,
+        of[PATIENTS][0] ** 0.5 if of[PATIENTS] else None,
     )
-
-
-def _shared(first: Score, second: Score) -> tuple[Score, Score]:
-    both = [seed for seed in first.by_seed if seed in second.by_seed]
-    cut = [_only(score, both) for score in (first, second)]
-    if (cut[0].resampled is None) != (cut[1].resampled is None):
-        cut = [Score(one.by_seed, None, None, one.n_with_finding) for one in cut]
-    return cut[0], cut[1]
-
-
-def _only(score: Score, seeds: Sequence[int]) -> Score:
-    if list(score.by_seed) == list(seeds):
-        return score
-    columns = [list(score.by_seed).index(seed) for seed in seeds]
-    resampled = None if score.resampled is None or not columns else score.resampled[:, columns]
-    n_clusters = None if resampled is None else score.n_clusters
-    return Score({seed: score.by_seed[seed] for seed in seeds}, resampled, n_clusters, score.n_with_finding)
 
 
 def _together(each: Sequence[Resampled | None]) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def scored(changes: dict[tuple[str, int, str], Score | None] | None = None) -> T
         (REFERENCE, 640, TASK): score(0.30),
         (PLAIN, 640, TASK): score(0.31),
         (MIXED, 640, TASK): score(0.201),
-        (START, 0, TASK): score(0.20),
+        (START, 0, TASK): replace(score(0.20), by_seed={0: (0.198, 0.2, 0.202)}, unit="runs"),
         ("lovt-phantom-on-25", 640, TASK): score(0.25),
         **{(name, 640, RETRIEVAL): score(0.80) for name in (METHOD, REFERENCE, PLAIN)},
         **{(name, 320, RETRIEVAL): score(0.70) for name in (METHOD, REFERENCE)},
@@ -84,7 +85,7 @@ def test_the_interval_is_split_into_what_was_drawn():
 
 
 def test_two_pretraining_seeds_test_nothing(tmp_path):
-    two = {place: Score({s: one.by_seed[s] for s in (0, 1)}, one.resampled[:, :2], 60, 30) for place, one in scored().scores.items()}
+    two = {place: score(one.value, n_seeds=2) for place, one in scored().scores.items()}
     one = answers(tmp_path, Table((TASK, RETRIEVAL), scored().titles, two, {}), seeds="[0, 1]")["claim", METHOD, TASK]
     assert (one.word, one.compared.half_width) == ("not tested", None)
     assert one.reason == "2 pretraining seeds, a sentence about a method needs 3"
