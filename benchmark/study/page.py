@@ -277,6 +277,11 @@ def _missing(study: Study, scores: Table) -> Block | None:
 
 def _notices(study: Study, *, phantom: bool) -> list[str]:
     found = [PHANTOM] if phantom else []
+    if study.left_out:
+        seeds = ", ".join(map(str, study.left_out))
+        found.append(
+            f"Pretraining seeds {seeds} are left out: by its forecast the study would take more than its minutes for all pretrainings."
+        )
     if len(study.card.seeds) < FEWEST_CHECKPOINTS:
         found.append(f"{len(study.card.seeds)} pretraining seeds: nothing is tested. A sentence about a method needs {FEWEST_CHECKPOINTS}.")
     return found
