@@ -28,7 +28,7 @@ from benchmark.cards import DISCLAIMER
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
-LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lobe-out", ".hypothesis"} | {
+LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lobe-out", "lobe-study", ".hypothesis"} | {
     f".{tool}_cache" for tool in ("pytest", "mypy", "ruff", "import_linter")
 }
 CONTENT = ("tasks", "datasets", "backbones", "results")
@@ -274,6 +274,7 @@ def test_table_of_changes_names_every_kind_of_change() -> None:
         "a kind of task",
         "a protocol",
         "a reference panel",
+        "a pretraining method",
         "how jobs are placed",
         "what Python users see",
         "what the leaderboard looks like",

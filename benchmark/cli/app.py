@@ -31,6 +31,7 @@ _ORDER = (
     "reproduce",
     "panel",
     "pretrain",
+    "study",
     "score",
     "export",
     "convert",
