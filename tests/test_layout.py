@@ -34,7 +34,7 @@ LEFT_BEHIND = {".venv", ".git", "__pycache__", "build", "dist", "lobe-demo", "lo
 CONTENT = ("tasks", "datasets", "backbones", "results")
 
 DEPENDENCIES = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-DEVELOPMENT = [Requirement(line) for extra in ("dev", "demo") for line in PROJECT["project"]["optional-dependencies"][extra]]
+DEVELOPMENT = [Requirement(line) for extra in ("dev", "demo", "docs") for line in PROJECT["project"]["optional-dependencies"][extra]]
 
 
 @cache
