@@ -1,4 +1,4 @@
-"""The reference of cards: every field of every card, from the models, their docstrings and the comments beside the fields."""
+"""The reference for cards: every field of every card, from the models, their docstrings and the comments beside the fields."""
 
 from __future__ import annotations
 

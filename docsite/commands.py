@@ -1,4 +1,4 @@
-"""The reference of the command line, from the commands themselves."""
+"""The reference for the command line, from the commands themselves."""
 
 from __future__ import annotations
 

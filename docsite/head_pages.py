@@ -1,4 +1,4 @@
-"""The reference of heads: what each says of itself."""
+"""The reference for heads: what each says of itself."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docsite import addresses, card_fields, commands, head_pages, links, metric_pages, python_pages
+from docsite import addresses, architecture, card_fields, commands, head_pages, links, metric_pages, python_pages
 from docsite.addresses import DOCS, ROOT, ROOT_PAGES
 from docsite.notebooks import as_markdown
 
@@ -28,9 +28,10 @@ MADE: dict[str, Callable[[], str]] = {  # page of docs/ that no file holds -> it
 }
 REFERENCE = """The reference is made from the code: the [command line](reference/cli.md), the [Python interface](reference/python.md),
 [every field of every card](reference/cards.md), [every metric](reference/metrics.md) and [every head](reference/heads.md)."""
-MARKS: dict[str, Callable[[], str]] = {
-    "reference": lambda: REFERENCE
-}  # a comment on a page, `<!-- site: NAME -->` -> what stands in its place on the site
+MARKS: dict[str, Callable[[], str]] = {  # a comment on a page, `<!-- site: NAME -->` -> what stands in its place on the site
+    "reference": lambda: REFERENCE,
+    "layers": lambda: f'<div class="architecture-frame">{architecture.picture()}</div>',
+}
 
 _MARK = re.compile(r"<!-- site: ([a-z-]+) -->")
 _CODE_IN_ROW = re.compile(r"`[^`\n]*\\\|[^`\n]*`")

@@ -1,4 +1,4 @@
-"""The reference of metrics: what each is declared to be, family by family."""
+"""The reference for metrics: what each is declared to be, family by family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference of the Python interface: which names are public. Their text is their docstrings, which mkdocstrings reads."""
+"""The reference for the Python interface: which names are public. Their text is their docstrings, which mkdocstrings reads."""
 
 from __future__ import annotations
 

@@ -57,14 +57,14 @@ def test_links_lead_to_where_pages_lie_on_the_site() -> None:
     )
     assert addresses.for_site("[a](docs/tasks.md) [b](docs/adr/0006-ray.md)", "README.md") == "[a](tasks.md) [b](adr/0006-ray.md)"
     assert (
-        addresses.for_site("[a](../../datasets) [b](../score.md)", "docs/protocols/lobe.md")
-        == "[a](../source/datasets.md) [b](../score.md)"
+        addresses.for_site("[a](../../docker) [b](../score.md)", "docs/protocols/lobe.md")
+        == "[a](../source/docker.md) [b](../score.md)"
     )
 
 
 def test_files_that_pages_link_to_are_shown_whole() -> None:
     shown = addresses.shown_sources(
-        [("docs/a.md", "[a](../tasks/grid.yaml), [b](../README.md), [c](tasks.md)"), ("b.md", "[a](tasks/grid.yaml)")]
+        [("docs/index.md", "[a](../tasks/grid.yaml), [b](../README.md), [c](tasks.md)"), ("b.md", "[a](tasks/grid.yaml)")]
     )
     assert shown == ["tasks/grid.yaml"]
     assert (ROOT / "tasks" / "grid.yaml").read_text(encoding="utf-8").strip() in addresses.source_page("tasks/grid.yaml")
