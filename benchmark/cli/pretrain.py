@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,12 @@ import typer
 from benchmark.cli.app import app
 from benchmark.cli.options import DataOption
 from benchmark.cli.show import err, out, plain, progress_bar
+from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
+    from benchmark.execute.pretrain import Call
     from benchmark.pretraining.loop import Step
+    from benchmark.tracking.tracker import End, Tracker
 
 
 @app.command()
@@ -28,33 +31,75 @@ def pretrain(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, order, views and sentences.")] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share each batch, on Ray: a GPU each with cuda, else --threads cores.")
+    ] = 1,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Ray cluster for --workers, like head:6379. Its nodes see --data and --out.")
+    ] = None,
+    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Without MLflow.")] = False,
 ) -> None:
     """Makes a backbone by a recipe of `tasks/pretraining.yaml`, for `lobe run --backbone`."""
     from benchmark import registry, resolve
-    from benchmark.pretraining.run import Telling, pretrain
+    from benchmark.execute.pretrain import Call, start
+    from benchmark.pretraining.run import Telling
+    from benchmark.tracking.tracker import Tracker
 
+    if address is not None and workers == 1:
+        raise UsageError("--address is for several processes: add --workers.")
     card = registry.recipe(recipe)
     if pairs is not None:
         card = card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": pairs})})
     root = resolve.dataset_root(registry.dataset(card.pairs.dataset), resolve.data_roots(data))
-    with contextlib.ExitStack() as bars:  # one after the other: a terminal shows one at a time
+    call = Call(card, root, to.resolve(), seed, threads, device)
+    with contextlib.ExitStack() as open_:  # bars one after the other: a terminal shows one at a time
+        bars = open_.enter_context(contextlib.ExitStack())
         read = bars.enter_context(progress_bar("images", False))
         shown: list[Callable[[int, int], None]] = []
+        tracker = None if no_tracking else open_.enter_context(_tracked(call, Tracker))
 
         def stepped(step: Step, n_steps: int) -> None:
             if not shown:
                 bars.close()
-                shown.append(bars.enter_context(progress_bar("pairs", False)))
+                shown.append(open_.enter_context(progress_bar("pairs", False)))
             shown[0](step.pairs, n_steps * card.budget.batch)
+            if tracker:
+                tracker.value(step.number, {**step.losses, "loss": step.loss, "rate": step.rate, "pairs_per_s": _rate(step)})
 
         def validated(step: Step, share: float) -> None:
-            rate = step.pairs_here / max(step.seconds, 1e-9)
-            err.print(f"step {step.number + 1:,}, loss {step.loss:.3f}, {rate:.0f} pairs/s: {_said(share)}")
+            err.print(f"step {step.number + 1:,}, loss {step.loss:.3f}, {_rate(step):.0f} pairs/s: {_said(share)}")
+            if tracker:
+                tracker.value(step.number, {"percentile": share})
 
-        found = pretrain(card, root, to, seed, threads=threads, device_type=device, tell=Telling(read, stepped, validated))
+        found = start(call, workers, Telling(read, stepped, validated), address)
     said = "lay there already" if found.was_there else "is made"
     out.print(f"{plain(card.title)}, seed {seed}, {said}: {_said(found.percentile)}")
     out.print(f"Next: lobe run --backbone {plain(str(found.card))} --task rsna-linear-frozen-100 --data DIR", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _tracked(call: Call, tracker_of: type[Tracker]) -> Iterator[Tracker]:
+    """A run in MLflow, which ends as the pretraining does."""
+    card = call.card
+    parameters = {"recipe": card.name, "version": card.version, "method": card.method, "seed": call.seed, "threads": call.threads}
+    parameters |= card.budget.model_dump(mode="json") | {f"optimiser_{k}": v for k, v in card.optimiser.model_dump(mode="json").items()}
+    call.out.mkdir(parents=True, exist_ok=True)
+    tracker = tracker_of(call.out, f"{card.title}, seed {call.seed}", {name: str(value) for name, value in parameters.items()})
+    status: End = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.close(status)
+        if tracker.problem:
+            err.print(f"[yellow]tracking:[/] {plain(tracker.problem)}", soft_wrap=True)
+
+
+def _rate(step: Step) -> float:
+    return step.pairs_here / max(step.seconds, 1e-9)
 
 
 def _said(share: float) -> str:

@@ -15,7 +15,7 @@ from benchmark import rate_search
 from benchmark.cards import Choice, EncoderMode, Job, Record, Role
 from benchmark.errors import LobeError, NotSelected
 from benchmark.events import Event, Finished, Started
-from benchmark.execute import gang, spool
+from benchmark.execute import connected, gang, spool
 from benchmark.faults import of_environment
 from benchmark.machine import usable_cores
 from benchmark.own import catalogue
@@ -198,7 +198,7 @@ def _run_alone(jobs: Sequence[Job], unit: WorkUnit, search: Search, shared: Shar
             for event in fitting.fit(*given, shared, background) if unit.workers == 1 else gang.fit(*given, unit.workers):
                 yield event
                 yield from _scored(unit, background)
-        except gang.GangLost:  # the executor's business
+        except connected.ProcessLost:  # the executor's business
             raise
         except Exception as error:  # every failure becomes a record; the others go on
             yield _failed(job, unit, error, began)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors.torch import save_file
 
-from benchmark import json_files
+from benchmark import json_files, parallel
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.training.text_pretraining import torchvision_state
 
@@ -56,8 +56,13 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
         "input_size": card.image.size,
         "status": "verified",
         "origin": f"made here by the recipe {card.name}, version {card.version}",
-        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs, key {key}",
+        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs{_by()}, key {key}",
     }
+
+
+def _by() -> str:
+    n = parallel.size()
+    return f", by {n} processes: equal to one process up to rounding and what falls out at random" if n > 1 else ""
 
 
 def made(folder: Path, key: str) -> Made | None:

@@ -8,13 +8,14 @@ import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark import private
+from benchmark import parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.errors import CardError, UnknownName
 from benchmark.heads.base import seeded_init
@@ -25,7 +26,7 @@ from benchmark.pretraining.words import Words
 from benchmark.training.checkpoint import Checkpoint, discard
 from benchmark.training.determinism import prepare_process, required_device
 
-VERSION = 1  # of what this package computes; a change of digits raises it
+VERSION = 2  # of what this package computes; a change of digits raises it
 CHECKPOINTS = "checkpoints"
 
 
@@ -70,9 +71,11 @@ def pretrain(
 ) -> Pretrained:
     """Makes the backbone of a recipe, or finds it made.
 
+    In each of several processes (`benchmark.parallel`) it trains its share of every batch; the first one writes what is left.
+
     Args:
         data: the dataset's folder.
-        out: holds a folder for each recipe and seed.
+        out: holds a folder for each recipe and seed; several processes see the same.
         validations: how often held-out pairs are looked at, the end included.
 
     Raises:
@@ -86,10 +89,10 @@ def pretrain(
     folder = private.folder(out / f"{card.name}-{seed}")
     train, held_out = pairs.load(card.pairs, data, card.image.size, seed, tell.decoded)
     key = key_of(card, train, held_out, seed, threads, device_type)
-    if (made := export.made(folder, key)) is not None:
+    if (made := parallel.led(lambda: export.made(folder, key))) is not None:
         return Pretrained(made.card, key, made.percentile, made.curve, was_there=True)
 
-    tokenizer = towers.tokenizer_of(card.text, train.reports, folder / "tokenizer")
+    tokenizer = parallel.led(lambda: towers.tokenizer_of(card.text, train.reports, folder / "tokenizer"))
     module = module_of(card)
     options = options_of(card, module)
     built, reader = towers.build(card.image, card.text, tokenizer, seed, reads_attention=reads_attention(module))
@@ -102,16 +105,18 @@ def pretrain(
     marks = {round((k + 1) * course.n_steps / validations) for k in range(validations)}
     checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), key, card.optimiser.rate, checkpoint_every_s)
     curve = export.curve(folder, key)
-    torch.manual_seed(seed)  # of what falls out at random; a checkpoint puts its own state back
     for step in loop.train(trained, feed, course, card, checkpoint):
         tell.step(step, course.n_steps)
         if step.number + 1 in marks:
             share = (step.number + 1) / course.n_steps
-            curve[step.number + 1] = loop.percentile(trained, validation, share, card.budget.batch, seed)
-            export.write_curve(folder, key, curve)
-            tell.validated(step, curve[step.number + 1])
-    file = export.write(folder, card, key, seed, trained, curve)
-    discard(checkpoint.path.parent, key)
+            found = parallel.led(partial(loop.percentile, trained, validation, share, card.budget.batch, seed))
+            curve[step.number + 1] = found
+            if parallel.rank() == 0:
+                export.write_curve(folder, key, curve)
+            tell.validated(step, found)
+    file = parallel.led(lambda: export.write(folder, card, key, seed, trained, curve))
+    if parallel.rank() == 0:
+        discard(checkpoint.path.parent, key)
     return Pretrained(file, key, curve[course.n_steps], curve)
 
 

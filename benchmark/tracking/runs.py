@@ -1,7 +1,7 @@
 """Runs in MLflow: experiment > evaluation > task > run, written from notes. Writing a note twice gives what writing it once gives.
 
 A run holds parameters, the metrics of every epoch, the test metrics, and as artifacts the resolved job, its record with versions and
-environment, and (as the dataset's redistribution rule allows) its predictions.
+environment, and (as the dataset's redistribution rule allows) its predictions. A pretraining is one run, with what its steps gave.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _NOTES: dict[str, dict[str, type]] = {
     "open": {"evaluation": str, "title": str, "parameters": dict},
     "epochs": {"evaluation": str, "job": dict, "epochs": list},
     "finished": {"evaluation": str, "record": dict, "told": int},
+    "values": {"evaluation": str, "values": list},
     "close": {"evaluation": str, "status": str},
 }
 
@@ -77,7 +78,9 @@ class Runs:
         for name, kind_of_value in _NOTES[kind].items():
             if not isinstance(note.get(name), kind_of_value):
                 raise Rejected(f"its `{name}` is {type(note.get(name)).__name__}, not {kind_of_value.__name__}")
-        action = {"open": self._open, "epochs": self._epochs, "finished": self._finished, "close": self._close}[kind]
+        action = {"open": self._open, "epochs": self._epochs, "finished": self._finished, "values": self._values, "close": self._close}[
+            kind
+        ]
         try:
             action(note)
         except MlflowException as error:
@@ -117,6 +120,17 @@ class Runs:
         for path in predictions:
             self._client.log_artifact(run, str(path), "predictions")
         self._client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED")
+
+    def _values(self, note: dict[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        try:
+            rows = [
+                Metric(_safe(name), float(value), at["at_ms"], at["step"]) for at in note["values"] for name, value in at["metrics"].items()
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Rejected(str(error).splitlines()[0][:300]) from None
+        self._log(self._evaluation(note["evaluation"], "evaluation"), {}, rows)
 
     def _believed(self, raw: dict[str, Any]) -> tuple[Record, list[Path]]:
         """The record of a note and the files of it that may leave: a note lies on disk and may be replayed much later."""

@@ -20,7 +20,7 @@ from benchmark.files import write_atomically
 FOLDER = "tracking"  # in the output folder
 SUFFIX = ".json"
 REJECTED = "rejected"
-KINDS = ("open", "epochs", "finished", "close")
+KINDS = ("open", "epochs", "finished", "values", "close")
 
 
 def behind(out: Path) -> bool:
@@ -30,7 +30,7 @@ def behind(out: Path) -> bool:
 
 @dataclass(frozen=True)
 class Note:
-    """One thing to tell: `kind` is open, epochs, finished or close; `content` is plain JSON."""
+    """One thing to tell: `kind` is one of `KINDS`; `content` is plain JSON."""
 
     path: Path
     kind: str

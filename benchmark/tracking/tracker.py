@@ -28,7 +28,7 @@ End = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker:
-    """Tells MLflow of one evaluation.
+    """Tells MLflow of one evaluation, or of one pretraining.
 
     Args:
         out: output folder; the default store is `<out>/mlflow.db` with artifacts in `<out>/mlartifacts`.
@@ -49,6 +49,8 @@ class Tracker:
         self._lost: str | None = None  # the last thing that went wrong with the server
         self._curves: dict[str, list[dict]] = {}  # epochs not noted yet, by key
         self._noted: dict[str, tuple[int, float]] = {}  # epochs noted, and when, by key
+        self._values: list[dict] = []  # of the work as a whole, not noted yet
+        self._valued = -EVERY_S  # when some were
         self._wake, self._closing = threading.Event(), threading.Event()
         for earlier in _unfinished(self._spool.folder):
             self._note("close", evaluation=earlier, status="KILLED")
@@ -76,8 +78,15 @@ class Tracker:
             self._note("epochs", job=record.job.model_dump(mode="json"), epochs=untold)
         self._note("finished", record=record.model_dump(mode="json"), told=told)
 
+    def value(self, step: int, metrics: dict[str, float]) -> None:
+        """Notes what a step of the work as a whole gave; batches are at least `EVERY_S` apart."""
+        self._values.append({"at_ms": _now_ms(), "step": step, "metrics": metrics})
+        if time.monotonic() - self._valued >= EVERY_S:
+            self._tell_values()
+
     def close(self, status: End) -> None:
         """Ends the evaluation and waits for the thread while the server answers; sets `problem`."""
+        self._tell_values()
         self._note("close", status=status)
         with self._disk():
             (self._spool.folder / f"{self.evaluation}.open").unlink(missing_ok=True)
@@ -91,6 +100,11 @@ class Tracker:
                 f"Tracking is behind: {left} notes for {_without_password(self.uri)} wait in {self._spool.folder} ({why}). "
                 "Results are complete without them; the next run on this folder sends them."
             )
+
+    def _tell_values(self) -> None:
+        if self._values:
+            self._note("values", values=self._values)
+            self._values, self._valued = [], time.monotonic()
 
     def _note(self, kind: str, **content: Any) -> None:
         with self._disk():

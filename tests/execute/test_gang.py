@@ -9,7 +9,7 @@ import pytest
 from benchmark.api import Request, plan_jobs
 from benchmark.cards import EncoderMode
 from benchmark.errors import EnvironmentProblem, TrainingError, UsageError
-from benchmark.execute import gang
+from benchmark.execute import connected, gang
 from benchmark.execute.gang import cores_each
 from benchmark.execute.work import run_unit, units
 
@@ -37,17 +37,17 @@ def test_outside_ray_a_gang_is_refused(monkeypatch):
     ],
 )
 def test_a_broken_exchange_says_that_another_process_died_and_is_no_fault_of_the_job(error: Exception, is_of_another: bool):
-    assert gang._is_of_another(error) is is_of_another
+    assert connected._is_of_another(error) is is_of_another
 
 
 def test_a_lost_gang_is_the_executors_business_and_no_failed_job(small, tiny, monkeypatch):
     def lost(*_):
-        raise gang.GangLost("WorkerCrashedError")
+        raise connected.ProcessLost("WorkerCrashedError")
         yield
 
     monkeypatch.setattr(gang, "fit", lost)
     (unit,) = units(*small.plan("rsna-linear-frozen-100", [tiny()], card={"encoder": EncoderMode.FINETUNE}))
-    with pytest.raises(gang.GangLost):
+    with pytest.raises(connected.ProcessLost):
         list(run_unit(replace(unit, workers=2)))
 
 

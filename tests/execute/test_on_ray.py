@@ -16,8 +16,9 @@ import pytest
 
 from benchmark import registry
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode
+from benchmark.errors import UsageError
 from benchmark.events import EpochEnded, Finished
-from benchmark.execute import submit
+from benchmark.execute import pretrain, submit
 from benchmark.execute.connecting import QUIET, session_folder, start_here
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import RayExecutor
@@ -25,9 +26,11 @@ from benchmark.execute.remote import on_this_node
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
 from benchmark.own import catalogue
+from benchmark.pretraining.run import Telling
 from benchmark.request import Request, Silent, plan_request
 from tests.own.written import write_data, write_folder
 from tests.planted import told_in, write_whole_and_damaged
+from tests.pretraining.small import corpus, recipe
 
 pytestmark = pytest.mark.long(40)
 
@@ -232,3 +235,28 @@ def test_what_fails_in_one_process_fails_the_job_with_its_own_sentence(small, ti
     (event,) = (e for e in trained(RayExecutor(), jobs, places, workers=2) if isinstance(e, Finished))
     assert event.record.failure.kind == "ConformanceError"  # the contract of an author's backbone is checked in every process
     assert event.record.failure.sentence.endswith("ValueError: bad weather")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_two_processes_pretrain_the_backbone_of_one_and_it_is_told_and_found_again(tmp_path: Path):
+    card = recipe("convirt", steps=3)
+    data = corpus(tmp_path / "data" / "mimic-cxr")
+    call = pretrain.Call(card, data, tmp_path / "one")
+    steps: dict[str, list] = {"one": [], "two": []}
+    one = pretrain.start(call, 1, Telling(step=lambda step, n: steps["one"].append(step)))
+    two = pretrain.start(replace(call, out=tmp_path / "two"), 2, Telling(step=lambda step, n: steps["two"].append(step)))
+    assert [step.number for step in steps["two"]] == [0, 1, 2]
+    # Each process draws its own dropout: the same at the first step but for that. That all else is equal, test_loop.py shows.
+    assert steps["two"][0].loss == pytest.approx(steps["one"][0].loss, rel=0.15)
+    assert (two.key, sorted(two.curve), two.was_there) == (one.key, [1, 2, 3], False)
+    assert "by 2 processes" in two.card.read_text()
+    assert pretrain.start(replace(call, out=tmp_path / "two"), 2, Telling(step=lambda *_: pytest.fail("trained again"))).was_there
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
+def test_what_stops_a_pretraining_in_its_processes_is_the_sentence_that_is_told(tmp_path: Path):
+    data = corpus(tmp_path / "data" / "mimic-cxr")
+    with pytest.raises(UsageError, match="no whole number of groups of 4"):
+        pretrain.start(pretrain.Call(recipe("convirt", group=4), data, tmp_path / "out"), 2, Telling())

@@ -32,12 +32,32 @@ def run(folder, *words: str):
 
 
 def test_a_recipe_of_ones_own_leaves_a_backbone_and_says_what_is_next(folder):
-    words = ("pretrain", "mine", "--data", str(folder / "data"), "--out", str(folder / "out"), "--pairs", "12")
+    words = ("pretrain", "mine", "--data", str(folder / "data"), "--out", str(folder / "out"), "--pairs", "12", "--no-tracking")
     found = run(folder, *words)
     assert found.exit_code == 0, found.output
     assert "Mine, seed 0, is made: held-out images find their own report before" in found.output
     assert f"lobe run --backbone {folder / 'out' / 'mine-0' / 'backbone.yaml'}" in found.output.replace("\n", "")
     assert "lay there already" in run(folder, *words).output
+
+
+def test_mlflow_holds_the_losses_of_every_step_and_how_it_ended(folder):
+    from mlflow import MlflowClient
+
+    out = folder / "out"
+    assert run(folder, "pretrain", "mine", "--data", str(folder / "data"), "--out", str(out), "--pairs", "12").exit_code == 0
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("lobe").experiment_id])
+    assert (found.info.run_name, found.info.status) == ("Mine, seed 0", "FINISHED")
+    assert (found.data.params["recipe"], found.data.params["pairs"]) == ("mine", "12")
+    assert [point.step for point in client.get_metric_history(found.info.run_id, "loss")] == [0, 1]
+    assert 0 <= found.data.metrics["percentile"] <= 1
+    assert found.data.metrics["pairs_per_s"] > 0
+
+
+def test_an_address_without_several_processes_is_refused(folder):
+    found = run(folder, "pretrain", "mine", "--data", str(folder / "data"), "--address", "head:6379")
+    assert found.exit_code != 0
+    assert "add --workers" in str(found.exception)
 
 
 def test_recipes_are_listed(folder):

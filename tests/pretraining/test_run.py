@@ -164,12 +164,13 @@ def test_a_text_tower_from_a_folder_keeps_what_is_frozen(data, tmp_path):
     assert all(torch.equal(one, stored.state_dict()[name]) for name, one in built.text.state_dict().items())
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_begins_at_nearly_the_same_loss_and_falls(precision, data, tmp_path):
+# In float16 a first step may be left out, because the scale of the loss is found by trying.
+@pytest.mark.parametrize(("precision", "apart"), [("bfloat16", 0.1), ("float16", 0.3)])
+def test_half_precision_takes_nearly_the_steps_of_float32(precision, apart, data, tmp_path):
     seen: dict[str, list[float]] = {}
     for name in ("float32", precision):
         tell = run.Telling(step=lambda step, n, name=name: seen.setdefault(name, []).append(step.loss))
         run.pretrain(recipe("gloria", steps=2, precision=name), data, tmp_path / name, tell=tell)
     assert seen[precision] != seen["float32"]
     assert seen[precision][0] == pytest.approx(seen["float32"][0], rel=0.01)
-    assert seen[precision][1] < seen[precision][0]
+    assert seen[precision][1] == pytest.approx(seen["float32"][1], rel=apart)
