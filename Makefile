@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo check test lint types coverage verify studies study-pretraining gpu picture wheel constraints clean help
+.PHONY: install demo check test lint types coverage verify studies study-pretraining gpu picture docs wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	Install one (Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }; \
 		"$$python" -m venv --clear .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev,demo]'
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev,demo,docs]'
 	@touch $@
 	@echo 'Installed. Next: make demo'
 
@@ -75,11 +75,15 @@ gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; wi
 picture: install  ## docs/leaderboard.png, from the records that it holds or, with DEMO=lobe-demo/out, from a demo's; needs Chromium
 	$(BIN)/python -m tests.picture $(DEMO)
 
+docs: install  ## the documentation site, into build/site: open build/site/index.html; a warning ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'Built: open build/site/index.html'
+
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist
 
 constraints: install  ## newest versions pyproject.toml allows, into constraints.txt
-	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --universal --python-version 3.11 \
+	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --extra docs --universal --python-version 3.11 \
 		--quiet --no-header --no-annotate | sed -E 's/ ; \(*(sys_platform|platform_|implementation_).*//'; } > constraints.new
 	mv constraints.new constraints.txt
 

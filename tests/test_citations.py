@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = ("benchmark", "tests", "tasks", "datasets", "backbones", "results", "docker", "docs")
+PLACES = ("benchmark", "tests", "tasks", "datasets", "backbones", "results", "docker", "docs", "docsite")
 SUFFIXES = {".py", ".yaml", ".csv", ".md", ".j2", ".sh"}
 
 # A number of a section, and notes that lie in no repository. DICOM's parts are cited by theirs ("PS3.3, C.11.1").

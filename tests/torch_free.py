@@ -15,7 +15,7 @@ from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 FRAMEWORKS = ("torch", "ray", "mlflow")
-FOLDERS = ("metrics", "readers")
+FOLDERS = ("docsite", "metrics", "readers")
 FILES = (
     "test_cards.py",
     "test_citations.py",

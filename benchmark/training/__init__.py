@@ -1,0 +1,1 @@
+"""Training: one plain loop for every head, the features that jobs share, and the record of what came out."""
