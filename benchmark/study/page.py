@@ -284,18 +284,23 @@ def _notices(study: Study, *, phantom: bool) -> list[str]:
             f"Pretraining seeds {seeds} are left out: by its forecast the study would take more than its minutes for all pretrainings."
         )
     if len(study.card.seeds) < FEWEST_CHECKPOINTS:
-        found.append(f"{len(study.card.seeds)} pretraining seeds: nothing is tested. A sentence about a method needs {FEWEST_CHECKPOINTS}.")
+        found.append(f"{_seeds(study)}: nothing is tested. A sentence about a method needs {FEWEST_CHECKPOINTS}.")
     return found
 
 
 def _lead(study: Study) -> str:
     card, judged = study.card, study.card.evaluation
     by = ", ".join([*([f"suite {judged.suite}"] if judged.suite else []), *judged.tasks])
-    seeds = f"{len(card.seeds)} pretraining seed{'s' * (len(card.seeds) != 1)}"
+    seeds, runs = _seeds(study), f"{judged.runs} run{'s' * (judged.runs != 1)}"
     return (
         f"{len(card.recipes)} methods on {card.budget.pairs:,} pairs each, from {seeds}, with equal pairs, encoders and augmentation; "
-        f"judged by {by} with {judged.runs} runs each. The records lie in {RESULTS}/ and read like any others: lobe report --out {RESULTS}."
+        f"judged by {by} with {runs} each. The records lie in {RESULTS}/ and read like any others: lobe report --out {RESULTS}."
     )
+
+
+def _seeds(study: Study) -> str:
+    n = len(study.card.seeds)
+    return f"{n} pretraining seed{'s' * (n != 1)}"
 
 
 def half_width(score: Score) -> float | None:
