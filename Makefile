@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo check test lint types coverage verify studies gpu picture docs wheel constraints clean help
+.PHONY: install demo check test lint types coverage verify studies study-pretraining gpu picture docs wheel constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -64,6 +64,11 @@ verify: install  ## the long checks, of which `make test` has the miniatures: al
 studies: install  ## measured anew for their pages: is a better backbone seen, what does each switch of a protocol do, do p-values hold
 	$(BIN)/python -m pytest -m study
 
+study-pretraining: install  ## five methods and ConVIRT on generated pairs, three seeds each, on two cores; the page is lobe-study/study/index.html
+	test -d lobe-study/data/mimic-cxr || $(BIN)/lobe data sample lobe-study/data --dataset mimic-cxr --patients 500
+	test -d lobe-study/data/rsna || $(BIN)/lobe data sample lobe-study/data --dataset rsna --patients 240
+	$(BIN)/lobe study phantom --data lobe-study/data --out lobe-study --workers 2
+
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU
 	$(BIN)/python -m tests.perf.gpu_check --out lobe-gpu --page docs/gpu.md
 
@@ -87,4 +92,4 @@ clean:  ## what tools left behind; keeps .venv, results and caches of data
 	find benchmark tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:
-	@awk -F ':.*## +' '/^[a-z]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark import resolve
+from benchmark import extras, resolve
 from benchmark.machine import usable_cores
 
 # A frame of 224 x 224 is 50 kB: LoVT's five datasets, some 49,000 images, take 2.5 GB. One ResNet-50's features of RSNA take 11 GB more.
@@ -59,6 +59,8 @@ def _guarded(name: str, check: Callable[[], Iterator[Diagnosis]]) -> list[Diagno
             warnings.simplefilter("ignore")
             return list(check())
     except ImportError as error:
+        if (extra := extras.brought_by(error)) is not None:
+            return [Diagnosis(name, "warning", f"{error.name} is not installed", extras.cure(extra))]
         return [Diagnosis(name, "error", f"cannot be imported: {error}", f"{REINSTALL}.")]
     except Exception as error:  # a broken package may raise anything at import
         return [Diagnosis(name, "error", f"{type(error).__name__}: {error}", f"{REINSTALL}.")]
@@ -188,6 +190,8 @@ def _opencv() -> Iterator[Diagnosis]:
     try:
         import cv2
     except ImportError as error:
+        if extras.brought_by(error) is not None:
+            raise
         if "libGL" in str(error) or "libgthread" in str(error) or "libglib" in str(error):
             mend = f"`apt install libgl1 libglib2.0-0`; or {headless}."
         else:

@@ -84,6 +84,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "PaperTable": {"report/": {"table", "t", "card", "one"}},
     "PrintedMetric": {"report/": {"metric"}},
     "PretrainingCard": {"pretraining/": {"card"}, "cli/": {"card"}},
+    "StudyCard": {"study/": {"card"}, "cli/": {"card"}},
     "PromptTemplate": {"heads/prompts.py": {"template"}},
     "PromptCard": {"heads/prompts.py": {"card"}, "plan.py": {"card"}, "cli/listing.py": {"prompts", "p", "card"}},
     "Labels": {ANYWHERE: {"labels", "names"}},

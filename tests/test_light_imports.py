@@ -53,6 +53,12 @@ NO_TORCH = {
     "a backbone's name": "from benchmark.encoders.naming import parse; parse('imagenet-resnet50')",
     # It computes nothing: what it knows of a unit, its options and the record of a lost process needs no framework.
     "a driver": "import benchmark.api, benchmark.execute.on_ray",
+    "a study's dry run": """
+from pathlib import Path
+from benchmark.study import made, reading, running
+found, _ = running.planned(reading.read(Path("phantom")), running.Asked([], Path("nowhere")))
+assert len(found) > 30 and not any(made.lies_there(one, Path("nowhere")) for one in found)
+""",
     "metrics and statistics": """
 import benchmark.metrics.scores, benchmark.metrics.grid_oracle
 import benchmark.statistics.bands, benchmark.statistics.difference, benchmark.statistics.headline, benchmark.statistics.verdict

@@ -3,7 +3,7 @@
 Thin on purpose, and free of torch, Ray and MLflow until a verb needs them. One module for each group of verbs, all imported here.
 """
 
-from benchmark.cli import backbones, cluster, data, listing, machine, new, own, panel, pretrain, results, run, submissions, weights
+from benchmark.cli import backbones, cluster, data, listing, machine, new, own, panel, pretrain, results, run, study, submissions, weights
 from benchmark.cli.app import app, main
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "pretrain",
     "results",
     "run",
+    "study",
     "submissions",
     "weights",
 ]

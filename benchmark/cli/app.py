@@ -6,6 +6,7 @@ is lost (the cluster's head, the disk), and what was done before is stored.
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from benchmark import registry, stopping, terminal
+from benchmark import extras, registry, stopping, terminal
 from benchmark.cli.show import err, plain
 from benchmark.errors import LobeError
 
@@ -30,6 +31,7 @@ _ORDER = (
     "reproduce",
     "panel",
     "pretrain",
+    "study",
     "score",
     "export",
     "convert",
@@ -59,15 +61,22 @@ class _InOrder(TyperGroup):
 app = typer.Typer(
     cls=_InOrder,
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
+    epilog="First: `lobe demo`, which needs no data and no GPU. `lobe run --dry-run` says what a run would cost.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lobe {importlib.metadata.version(extras.DISTRIBUTION)}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version of this installation.")] = False,
     include: Annotated[
         list[Path],
         typer.Option(
@@ -101,6 +110,7 @@ def main() -> None:
     except Exception as error:
         if stopping.was_asked():  # what broke is what was interrupted
             stopping.end()
+        error = extras.missing(error) or error
         if not isinstance(error, LobeError):
             raise
         err.print(f"[bold red]error:[/] {plain(str(error))}", soft_wrap=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from safetensors.torch import save_file
 
-from benchmark import json_files, parallel
+from benchmark import json_files, parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.training.text_pretraining import torchvision_state
 
@@ -21,22 +22,58 @@ if TYPE_CHECKING:
 CARD, WEIGHTS, CURVE = "backbone.yaml", "encoder.safetensors", "held_out.json"
 
 
+@dataclass
+class HeldOut:
+    """What held-out pairs showed on the way, and which encoders were kept.
+
+    Attributes:
+        each: step -> (N,) shares of `loop.percentiles`.
+        patients: (N,) numbers, equal for images of one patient.
+        kept: pairs after which an encoder of its own was written.
+    """
+
+    each: dict[int, list[float]] = field(default_factory=dict)
+    patients: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    def holds(self, steps: Iterable[int], batch: int) -> bool:
+        """Whether all steps were looked at, and the encoder kept after each but the start."""
+        return all(step in self.each and (step == 0 or step * batch in self.kept) for step in steps)
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Step -> mean."""
+        return {step: sum(shares) / len(shares) for step, shares in self.each.items()}
+
+
 @dataclass(frozen=True)
 class Made:
     card: Path
-    percentile: float
-    curve: dict[int, float]
+    held_out: HeldOut
 
 
-def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, curve: dict[int, float]) -> Path:
+def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, held_out: HeldOut) -> Path:
     """Writes encoder, card and curve; gives the card's file. Each appears whole or not at all, the card last."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in torchvision_state(trained.towers.image).items()}
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
-    save_file(tensors, temporary, metadata={"recipe": card.name, "key": key})
-    temporary.replace(folder / WEIGHTS)
-    write_curve(folder, key, curve, ended=True)
-    _replace(folder / CARD, yaml.safe_dump(backbone_card(card, key, seed, trained), sort_keys=False, allow_unicode=True))
-    return folder / CARD
+    _encoder(folder, card, key, trained)
+    write_held_out(folder, key, held_out, ended=True)
+    return _card(folder, backbone_card(card, key, seed, trained))
+
+
+def keep(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut) -> Path:
+    """Writes the encoder as it is after so many pairs, in a folder of its own."""
+    below = private.folder(kept_card(folder, pairs).parent)
+    _encoder(below, card, key, trained)
+    said = backbone_card(card, key, seed, trained)
+    budget = {"name": f"{said['name']}-at-{pairs}", "title": f"{said['title']}, after {pairs:,} pairs"}
+    notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs{_by()}, key {key}"}
+    file = _card(below, {**said, **budget, **notes})
+    held_out.kept = sorted({*held_out.kept, pairs})
+    write_held_out(folder, key, held_out)
+    return file
+
+
+def kept_card(folder: Path, pairs: int) -> Path:
+    return folder / f"at-{pairs}" / CARD
 
 
 def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) -> dict[str, Any]:
@@ -70,18 +107,31 @@ def made(folder: Path, key: str) -> Made | None:
     content = _content(folder, key)
     if content is None or not content.get("ended") or not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         return None
-    found = _steps(content)
-    return Made(folder / CARD, found[max(found)], found)
+    return Made(folder / CARD, _held_out(content))
 
 
-def curve(folder: Path, key: str) -> dict[int, float]:
-    """Step -> percentile, as far as an earlier call of this key came."""
+def held_out(folder: Path, key: str) -> HeldOut:
+    """As far as an earlier call of this key came."""
     content = _content(folder, key)
-    return {} if content is None else _steps(content)
+    return HeldOut() if content is None else _held_out(content)
 
 
-def write_curve(folder: Path, key: str, found: dict[int, float], *, ended: bool = False) -> None:
-    _replace(folder / CURVE, json.dumps({"key": key, "ended": ended, "percentile": {str(step): value for step, value in found.items()}}))
+def write_held_out(folder: Path, key: str, found: HeldOut, *, ended: bool = False) -> None:
+    each = {str(step): shares for step, shares in found.each.items()}
+    content = {"key": key, "ended": ended, "each": each, "patients": found.patients, "kept": found.kept}
+    _replace(folder / CURVE, json.dumps(content))
+
+
+def _encoder(folder: Path, card: PretrainingCard, key: str, trained: Trained) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in torchvision_state(trained.towers.image).items()}
+    temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
+    save_file(tensors, temporary, metadata={"recipe": card.name, "key": key})
+    temporary.replace(folder / WEIGHTS)
+
+
+def _card(folder: Path, content: dict[str, Any]) -> Path:
+    _replace(folder / CARD, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return folder / CARD
 
 
 def _content(folder: Path, key: str) -> dict[str, Any] | None:
@@ -89,11 +139,12 @@ def _content(folder: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     content = json_files.read(path)
-    return content if isinstance(content, dict) and content.get("key") == key else None
+    return content if isinstance(content, dict) and content.get("key") == key and isinstance(content.get("each"), dict) else None
 
 
-def _steps(content: dict[str, Any]) -> dict[int, float]:
-    return {int(step): float(value) for step, value in content["percentile"].items()}
+def _held_out(content: dict[str, Any]) -> HeldOut:
+    each = {int(step): [float(share) for share in shares] for step, shares in content["each"].items()}
+    return HeldOut(each, [int(patient) for patient in content["patients"]], [int(pairs) for pairs in content["kept"]])
 
 
 def _replace(path: Path, text: str) -> None:

@@ -191,8 +191,8 @@ class _Work:
 
 
 @torch.no_grad()
-def percentile(trained: Trained, feed: Feed, done: float, batch: int, seed: int) -> float:
-    """Mean share of the other reports that each image finds less like itself than its own: 0.5 by chance, 1 at best.
+def percentiles(trained: Trained, feed: Feed, done: float, batch: int, seed: int) -> np.ndarray:
+    """(N,) share of the other reports that each image finds less like itself than its own: 0.5 by chance, 1 at best.
 
     Args:
         feed: of pairs that were not trained on; what is read of a report is the same every time.
@@ -208,7 +208,8 @@ def percentile(trained: Trained, feed: Feed, done: float, batch: int, seed: int)
         scores = torch.cat(images) @ torch.cat(reports).T
         own = scores.diagonal()[:, None]
         below = (scores < own).sum(dim=1) + 0.5 * ((scores == own).sum(dim=1) - 1)
-        return float((below / (len(scores) - 1)).mean())
+        shares: np.ndarray = below.double().div(len(scores) - 1).cpu().numpy()
+        return shares
     finally:
         trained.train()
 

@@ -29,6 +29,7 @@ class Pairs:
         ids: of the images; never shown.
         frames: (N, S, S) uint8.
         reports: the sentences of each.
+        patients: (N,) int64, equal for images of one patient; an image is a patient where none is known.
         dropped: why images were left out -> how many.
         digest: SHA-256 over ids, frames and sentences.
     """
@@ -36,6 +37,7 @@ class Pairs:
     ids: tuple[str, ...]
     frames: np.ndarray
     reports: tuple[tuple[str, ...], ...]
+    patients: np.ndarray
     dropped: dict[str, int]
     digest: str
 
@@ -75,7 +77,7 @@ def load(card: PairsCard, root: Path, size: int, seed: int, show: Show = lambda 
 
 
 def _decoded(reader: Reader, name: str, ids: Sequence[str], card: PairsCard, size: int, show: Callable[[int], None]) -> Pairs:
-    kept, frames, reports, silent, short = [], [], [], 0, 0
+    kept, frames, reports, patients, silent, short = [], [], [], [], 0, 0
     for k, sample_id in enumerate(ids):
         show(k)
         sample = reader.sample(sample_id)
@@ -87,6 +89,7 @@ def _decoded(reader: Reader, name: str, ids: Sequence[str], card: PairsCard, siz
         else:
             kept.append(sample_id)
             reports.append(said)
+            patients.append(sample.patient_id or sample_id)
             frames.append(prepare_image(replace(sample, masks=None), reader.card.intensity, size)[0])
     if len(kept) < 2:
         raise DataError(
@@ -98,7 +101,8 @@ def _decoded(reader: Reader, name: str, ids: Sequence[str], card: PairsCard, siz
     digest.update(stacked.tobytes())
     digest.update("\0".join("\n".join(one) for one in reports).encode())
     dropped = {"without a report": silent, f"of fewer than {card.fewest_words} words": short}
-    return Pairs(tuple(kept), stacked, tuple(reports), dropped, digest.hexdigest())
+    numbered = np.unique(patients, return_inverse=True)[1].astype(np.int64)
+    return Pairs(tuple(kept), stacked, tuple(reports), numbered, dropped, digest.hexdigest())
 
 
 def _shown(show: Show, before: int, n_images: int, done: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark import parallel, private
 from benchmark.cards.pretraining import PretrainingCard
+from benchmark.encoders.text import Tokenizer
 from benchmark.errors import CardError, UnknownName
 from benchmark.heads.base import seeded_init
 from benchmark.pretraining import export, loop, pairs, towers
@@ -45,8 +46,9 @@ class Pretrained:
     Attributes:
         card: file of the backbone's card, for `lobe run --backbone`.
         key: digest of recipe, pairs, seed and code version.
-        percentile: of held-out reports at the end (`loop.percentile`).
+        percentile: of held-out reports at the end, mean of `loop.percentiles`.
         curve: step -> that.
+        held_out: the same for each held-out image.
         was_there: nothing was trained, the backbone of this key lay there.
     """
 
@@ -54,6 +56,7 @@ class Pretrained:
     key: str
     percentile: float
     curve: dict[int, float] = field(default_factory=dict)
+    held_out: export.HeldOut = field(default_factory=export.HeldOut)
     was_there: bool = False
 
 
@@ -67,6 +70,8 @@ def pretrain(
     device_type: str = "cpu",
     validations: int = 4,
     checkpoint_every_s: float = 300.0,
+    keeps: Sequence[int] = (),
+    loaded: tuple[pairs.Pairs, pairs.Pairs] | None = None,
     tell: Telling | None = None,
 ) -> Pretrained:
     """Makes the backbone of a recipe, or finds it made.
@@ -77,6 +82,9 @@ def pretrain(
         data: the dataset's folder.
         out: holds a folder for each recipe and seed; several processes see the same.
         validations: how often held-out pairs are looked at, the end included.
+        keeps: pairs, in whole batches, after which the encoder is written too (`export.kept_card`) and held-out pairs are looked at. At 0,
+            the start, they are looked at alone: the encoder is the untrained one. The end is written anyway.
+        loaded: what `pairs.load` gives for this recipe and seed, where a caller has it.
 
     Raises:
         CardError: the recipe asks its method for what it does not have.
@@ -87,37 +95,66 @@ def pretrain(
     prepare_process(threads)
     device = required_device(device_type)
     folder = private.folder(out / f"{card.name}-{seed}")
-    train, held_out = pairs.load(card.pairs, data, card.image.size, seed, tell.decoded)
+    train, held_out = loaded or pairs.load(card.pairs, data, card.image.size, seed, tell.decoded)
     key = key_of(card, train, held_out, seed, threads, device_type)
-    if (made := parallel.led(lambda: export.made(folder, key))) is not None:
-        return Pretrained(made.card, key, made.percentile, made.curve, was_there=True)
+    course = loop.Course(len(train), card, seed)
+    kept = {n_pairs // card.budget.batch for n_pairs in keeps} - {course.n_steps}
+    made = parallel.led(lambda: export.made(folder, key))
+    if made is not None and made.held_out.holds(kept, card.budget.batch):
+        curve = made.held_out.curve
+        return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
-    tokenizer = parallel.led(lambda: towers.tokenizer_of(card.text, train.reports, folder / "tokenizer"))
-    module = module_of(card)
-    options = options_of(card, module)
-    built, reader = towers.build(card.image, card.text, tokenizer, seed, reads_attention=reads_attention(module))
-    objective: Objective = seeded_init(lambda: module.build(built.widths, options), seed)
-    trained = loop.Trained(built, objective).to(device).train()
+    trained, reader = untrained(card, train, seed, folder / "tokenizer")
+    trained = trained.to(device).train()
     views, blank = Views(card.image.augmentation, card.image.size), Views("none", card.image.size)
     feed = loop.Feed(train, Words(reader, train.reports), views, card.pairs.sentences, device)
     validation = loop.Feed(held_out, Words(reader, held_out.reports), blank, "all", device)
-    course = loop.Course(len(train), card, seed)
-    marks = {round((k + 1) * course.n_steps / validations) for k in range(validations)}
-    checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), key, card.optimiser.rate, checkpoint_every_s)
-    curve = export.curve(folder, key)
+    marks = {round((k + 1) * course.n_steps / validations) for k in range(validations)} | kept
+    # A checkpoint of a call that kept less does not go back to what it passed.
+    state = f"{key}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}" if kept else key
+    checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), state, card.optimiser.rate, checkpoint_every_s)
+    found = parallel.led(lambda: export.held_out(folder, key) if checkpoint.path.is_file() else export.HeldOut())
+    found.patients = held_out.patients.tolist()
+
+    def look(step: int) -> None:
+        """Held-out pairs after a step, and the encoder where it is kept."""
+        seen = parallel.led(partial(loop.percentiles, trained, validation, step / course.n_steps, card.budget.batch, seed))
+        found.each[step] = seen.tolist()
+        if parallel.rank() > 0:
+            return
+        if step in kept and step:
+            export.keep(folder, card, key, seed, trained, step * card.budget.batch, found)
+        else:
+            export.write_held_out(folder, key, found)
+
+    if 0 in kept and 0 not in found.each:
+        look(0)
     for step in loop.train(trained, feed, course, card, checkpoint):
         tell.step(step, course.n_steps)
         if step.number + 1 in marks:
-            share = (step.number + 1) / course.n_steps
-            found = parallel.led(partial(loop.percentile, trained, validation, share, card.budget.batch, seed))
-            curve[step.number + 1] = found
-            if parallel.rank() == 0:
-                export.write_curve(folder, key, curve)
-            tell.validated(step, found)
-    file = parallel.led(lambda: export.write(folder, card, key, seed, trained, curve))
+            look(step.number + 1)
+            tell.validated(step, found.curve[step.number + 1])
+    file = parallel.led(lambda: export.write(folder, card, key, seed, trained, found))
     if parallel.rank() == 0:
-        discard(checkpoint.path.parent, key)
-    return Pretrained(file, key, curve[course.n_steps], curve)
+        discard(checkpoint.path.parent, state)
+    return Pretrained(file, key, found.curve[course.n_steps], found.curve, found)
+
+
+def untrained(
+    card: PretrainingCard, train: pairs.Pairs, seed: int, folder: Path, *, tells_attention: bool = False
+) -> tuple[loop.Trained, Tokenizer]:
+    """Towers and objective as the seed makes them, and what reads reports.
+
+    Args:
+        folder: for a vocabulary of the reports, where the recipe takes no text tower from the hub.
+        tells_attention: the text tower computes its attention as matrix products, also where the objective does not ask for it.
+    """
+    tokenizer = parallel.led(lambda: towers.tokenizer_of(card.text, train.reports, folder))
+    module = module_of(card)
+    options = options_of(card, module)
+    built, reader = towers.build(card.image, card.text, tokenizer, seed, reads_attention=tells_attention or reads_attention(module))
+    objective: Objective = seeded_init(lambda: module.build(built.widths, options), seed)
+    return loop.Trained(built, objective), reader
 
 
 def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, seed: int, threads: int, device_type: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from benchmark import own_code
+from benchmark import extras, own_code
 from benchmark.cards import Failure, Job, Record
 from benchmark.errors import LobeError
 from benchmark.faults import OUT_OF_MEMORY, is_environment, is_of_memory
@@ -156,6 +156,7 @@ def failed(job: Job, inputs: Inputs, options: RunOptions, error: BaseException, 
     Args:
         seconds: from the job's start to the error.
     """
+    error = extras.missing(error) or error  # what is not installed is no fault of the job
     kind, foreign, starved = type(error).__name__, not isinstance(error, LobeError), is_of_memory(error)
     sentence, trace = str(error), ""
     if foreign and inputs.card.redistribution == "none":

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from benchmark import registry
 from benchmark.encoders import naming
 from benchmark.errors import CardError
-from benchmark.pretraining import loop, run
+from benchmark.pretraining import export, loop, run
 from benchmark.training.checkpoint import Checkpoint
 from tests.pretraining.small import corpus, recipe
 
@@ -174,3 +174,23 @@ def test_half_precision_takes_nearly_the_steps_of_float32(precision, apart, data
     assert seen[precision] != seen["float32"]
     assert seen[precision][0] == pytest.approx(seen["float32"][0], rel=0.01)
     assert seen[precision][1] == pytest.approx(seen["float32"][1], rel=apart)
+
+
+def test_an_encoder_kept_on_the_way_is_that_of_a_smaller_budget(data, tmp_path):
+    whole = run.pretrain(recipe("convirt"), data, tmp_path / "whole", keeps=(0, 12))
+    half = run.pretrain(recipe("convirt", steps=2), data, tmp_path / "half")
+    card = export.kept_card(whole.card.parent, 12)
+    kept, smaller = (load_file(one.with_name("encoder.safetensors")) for one in (card, half.card))
+    assert all(torch.equal(value, smaller[name]) for name, value in kept.items())
+    assert sorted(whole.curve) == [0, 1, 2, 3, 4]
+    assert whole.curve[2] == half.curve[2]
+    assert yaml.safe_load(card.read_text())["name"] == "convirt-phantom-0-at-12"
+    assert [path.name for path in whole.card.parent.glob("at-*")] == ["at-12"]
+    assert len(whole.held_out.patients) == len(whole.held_out.each[4])
+
+
+def test_what_was_made_without_an_encoder_to_keep_is_made_again(data, tmp_path):
+    first = run.pretrain(recipe("convirt", steps=1), data, tmp_path)
+    again = [run.pretrain(recipe("convirt", steps=1), data, tmp_path, keeps=(0,)) for _ in range(2)]
+    assert [one.was_there for one in (first, *again)] == [False, False, True]
+    assert first.curve[1] == again[0].curve[1]

@@ -36,7 +36,7 @@ def test_one_task_of_each_kind_runs_on(version: str, tmp_path: Path, record_prop
     own = tmp_path / "environment"
     subprocess.run([python, "-m", "venv", own], check=True)
     install = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--python", own / "bin/python"]
-    subprocess.run([*install, "-c", ROOT / "constraints.txt", "-e", f"{ROOT}[dev]"], check=True)
+    subprocess.run([*install, "-c", ROOT / "constraints.txt", "-e", f"{ROOT}[dev,all]"], check=True)
     done = subprocess.run(
         [own / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_every_kind.py", "tests/test_doctor.py"],
         cwd=ROOT,

@@ -1,0 +1,1 @@
+"""Studies: several pretraining methods on equal terms, from recipes to one report."""

@@ -1,0 +1,90 @@
+"""The wheel in empty environments, outside the checkout: small, it reads results; whole, it makes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry
+from tests.corpora import CorpusPlan, write_corpus
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+UV = Path(sys.executable).with_name("uv")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy of the repository's files: building leaves traces beside pyproject.toml."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    copy = tmp_path_factory.mktemp("sources")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run([UV, "build", "--quiet", "--python", sys.executable, "--wheel", "--out-dir", out, copy], check=True)
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def installed(folder: Path, what: str) -> Path:
+    """The command `lobe` of a new environment."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    install = [UV, "pip", "install", "--quiet", "--python", folder / "bin" / "python", "-c", ROOT / "constraints.txt", what]
+    subprocess.run(install, check=True)
+    return folder / "bin" / "lobe"
+
+
+def run(command: Path, *words: str | Path, cwd: Path) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run([command, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_base_install_lists_reports_scores_and_validates_without_torch(wheel: Path, tmp_path: Path):
+    write_corpus(CorpusPlan(dataset="rsna", n_patients=24, seed=3), tmp_path / "data" / registry.dataset("rsna").folder)
+    here = Path(sys.executable).with_name("lobe")
+    out = tmp_path / "out"
+    words = ["--limit", "8", "--profile", "smoke", "--seeds", "1", "--executor", "inline", "--no-tracking"]
+    task = "rsna-linear-frozen-100"
+    code, said = run(
+        here, "run", "--backbone", "torchvision:resnet18", "--task", task, "--data", tmp_path / "data", "--out", out, *words, cwd=tmp_path
+    )
+    assert code == 0, said
+    lobe = installed(tmp_path / "base", str(wheel))
+    assert not list((tmp_path / "base").glob("lib/*/site-packages/torch"))
+
+    def says(*words: str | Path) -> str:
+        code, said = run(lobe, *words, cwd=tmp_path)
+        assert code == 0, said
+        return said
+
+    assert says("--version").startswith("lobe ")
+    assert task in says("list", "tasks")
+    assert "resnet18" in says("results", "--out", out)
+    says("report", "--out", out)
+    assert (out / "report" / "index.html").is_file()
+    says("export", out, "--all", "--to", tmp_path / "exported")
+    says("submit", "--out", out, "--to", tmp_path / "sent.zip", "--contact", "someone@example.org", "--allow-phantom")
+    assert "valid" in says("validate", tmp_path / "sent.zip", "--allow-phantom")
+    code, said = run(
+        lobe, "run", "--backbone", "torchvision:resnet18", "--task", task, "--data", tmp_path / "data", "--out", "new", cwd=tmp_path
+    )
+    assert code == 2
+    assert "pip install 'lobe-bench[" in said
+    assert "Traceback" not in said
+
+
+def test_the_demo_of_an_installed_wheel_ends_with_three_rows(wheel: Path, tmp_path: Path):
+    lobe = installed(tmp_path / "whole", f"{wheel}[demo]")
+    code, said = run(lobe, "demo", cwd=tmp_path)
+    assert code == 0, said
+    assert "Row 'ImageNet' is ahead of 'random'" in said
+    assert (tmp_path / "lobe-demo" / "out" / "report" / "index.html").is_file()
