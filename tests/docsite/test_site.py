@@ -56,10 +56,7 @@ def test_links_lead_to_where_pages_lie_on_the_site() -> None:
         "[a](readme.md) [b](tasks.md#x) [c](source/tasks/grid.yaml.md) [d](#here) [e](notebooks/own-data.md)"
     )
     assert addresses.for_site("[a](docs/tasks.md) [b](docs/adr/0006-ray.md)", "README.md") == "[a](tasks.md) [b](adr/0006-ray.md)"
-    assert (
-        addresses.for_site("[a](../../docker) [b](../score.md)", "docs/protocols/lobe.md")
-        == "[a](../source/docker.md) [b](../score.md)"
-    )
+    assert addresses.for_site("[a](../../docker) [b](../score.md)", "docs/protocols/lobe.md") == "[a](../source/docker.md) [b](../score.md)"
 
 
 def test_files_that_pages_link_to_are_shown_whole() -> None:

@@ -28,9 +28,9 @@ from tests.perf.step import product_speed
 
 SIDES = (
     "plain: a bare loop over a method's own encoders and objective: forward, losses, backward, Adam, on frames and tokens that lie in "
-    "memory as the steps need them. fast: the project's loop, which draws pairs, views and sentences for every step and looks at the losses. "
-    "The goal is to be near: fast / plain. Both train the same network from the same start. The peak is that of a process which does "
-    "nothing but the project's side."
+    "memory as the steps need them. fast: the project's loop, which draws pairs, views and sentences for every step and looks at the "
+    "losses. The goal is to be near: fast / plain. Both train the same network from the same start. The peak is that of a process which "
+    "does nothing but the project's side."
 )
 NEAR = 1.10
 TOLERANCE = 1e-5
