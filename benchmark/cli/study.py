@@ -26,6 +26,7 @@ def study(
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of a pretraining or job; part of its identity.")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Of the evaluation: ray or inline.")] = "ray",
+    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Without MLflow.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the pretrainings, what is made, and how long the rest takes.")] = False,
 ) -> None:
     """Pretrains methods at an equal budget, evaluates every backbone, and reports what holds of their claims and what does not."""
@@ -42,6 +43,7 @@ def study(
         threads=threads,
         device=one_of("--device", device, ("cpu", "cuda")),
         executor=one_of("--executor", executor, ("ray", "inline")),
+        tracking=not no_tracking,
     )
     if dry_run:
         _show_plan(study_card, asked)

@@ -30,6 +30,7 @@ class Asked:
     Attributes:
         data: as `lobe run --data`.
         workers: pretrainings at a time.
+        executor, tracking: of the evaluation.
     """
 
     data: Sequence[str]
@@ -39,6 +40,7 @@ class Asked:
     threads: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     executor: Literal["ray", "inline"] = "ray"
+    tracking: bool = True
 
 
 class Shown(Protocol):
@@ -188,6 +190,7 @@ def request(card: StudyCard, asked: Asked, backbones: Sequence[str]) -> Request:
         limit=judged.limit,
         profile=judged.profile,
         threads=asked.threads,
+        tracking=asked.tracking,
     )
 
 

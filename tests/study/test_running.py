@@ -26,7 +26,17 @@ def folder(tmp_path_factory):
 
 def run(folder, *words: str):
     registry._included.clear()  # as in a process of its own
-    fixed = ("--data", str(folder / "data"), "--out", str(folder / "out"), "--cache", str(folder / "cache"), "--executor", "inline")
+    fixed = (
+        "--data",
+        str(folder / "data"),
+        "--out",
+        str(folder / "out"),
+        "--cache",
+        str(folder / "cache"),
+        "--executor",
+        "inline",
+        "--no-tracking",
+    )
     return CliRunner().invoke(app, ["--include", str(folder / "own"), "study", str(folder / "study.yaml"), *fixed, *words])
 
 
