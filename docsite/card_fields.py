@@ -28,6 +28,7 @@ _BEGINS = {  # card -> the files that hold such cards, and the list there
     "Protocol": "`tasks/*.yaml`, under `protocols`",
     "PromptCard": "`tasks/*.yaml`, under `prompts`",
     "PretrainingCard": "`tasks/*.yaml`, under `pretraining`",
+    "StudyCard": "a file of its own, as `tasks/studies/*.yaml`",
     "PaperCard": "`results/*.yaml`, under `papers`",
     "PanelCard": "`results/panels/*.json`",
     "HeadFacts": "`FACTS` of a module of `benchmark/heads/`",

@@ -18,7 +18,7 @@ from benchmark.cards.pretraining import PretrainingCard
 from benchmark.cards.prompts import AskedPrompts, PromptCard, PromptTemplate, PromptTexts
 from benchmark.cards.protocols import OTHER_HEADS, READ_BY_TRAINING, Protocol, Switches
 from benchmark.cards.records import VOLATILE_FIELDS, Choice, Epoch, Failure, Record
-from benchmark.cards.studies import StudyCard
+from benchmark.cards.studies import StudyAblation, StudyBudget, StudyCard, StudyClaim, StudyEvaluation, StudyLadder
 from benchmark.cards.tasks import GridCard, Recipe, SuiteCard, TaskCard, Words
 
 __all__ = [
@@ -84,7 +84,12 @@ __all__ = [
     "Role",
     "SplitCounts",
     "SplitRule",
+    "StudyAblation",
+    "StudyBudget",
     "StudyCard",
+    "StudyClaim",
+    "StudyEvaluation",
+    "StudyLadder",
     "SuiteCard",
     "Switches",
     "Target",

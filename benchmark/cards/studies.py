@@ -20,11 +20,14 @@ class StudyBudget(Card):
             is what a smaller budget would have left.
         checkpoints: shares of the pairs at which methods are also evaluated; the start and the end always are.
         equal_compute: each method is also evaluated where it has cost what the cheapest method costs in all.
+        minutes: for all pretrainings, as forecast from measured steps; where they take longer, the last seeds are left out, and the report
+            says so. None leaves none out.
     """
 
     pairs: int
     checkpoints: tuple[float, ...] = ()
     equal_compute: bool = True
+    minutes: float | None = None
 
     @field_validator("checkpoints")
     @classmethod

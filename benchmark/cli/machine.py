@@ -42,7 +42,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, or all of these; growth.")],
+    name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, pretrain, or all of these; growth.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for NAME.json, one a bench.")] = Path("lobe-bench"),
     quick: Annotated[bool, typer.Option("--quick", help="A miniature that shows that it runs; its times mean nothing.")] = False,
     page: Annotated[Path | None, typer.Option("--page", help="Also write the page made of all JSON files in --out, as Markdown.")] = None,

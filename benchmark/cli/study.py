@@ -81,9 +81,9 @@ def _show_plan(card: Any, asked: Any) -> None:
         for one in members
     ]
     show_rows(rows, False, ("pretraining", "as", "pairs", "kept_after", "state"))
-    n_backbones = sum(len(one.keeps) for one in members)
+    n_backbones = 1 + sum(sum(pairs > 0 for pairs in one.keeps) for one in members)
     tasks = reading.tasks_of(card)
-    evaluated = f"at most {n_backbones} backbones on {len(tasks)} tasks, {card.evaluation.runs} runs each"
+    evaluated = f"{n_backbones} backbones known so far, on {len(tasks)} tasks, {card.evaluation.runs} runs each"
     out.print(f"{len(members)} pretrainings, {len(made)} made; {evaluated}.")
     expected = running.forecast_s([one for one in members if one.label not in made], costs, asked.workers)
     if expected is None or not costs:

@@ -138,7 +138,7 @@ def train(
     replica, began = parallel.Replica(), time.monotonic()
     first = 0 if saved is None else saved["step"]
     for step in range(first, course.n_steps):
-        torch.manual_seed(_draws(course.seed, step))  # of what falls out at random
+        torch.manual_seed(draws(course.seed, step))  # of what falls out at random
         rate = card.optimiser.rate * course.rate(step)
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate
@@ -163,7 +163,7 @@ def train(
             checkpoint.save_if_due(state, {"step": step + 1})
 
 
-def _draws(seed: int, step: int) -> int:
+def draws(seed: int, step: int) -> int:
     """Seed of what a process draws in a step: another one on every process, and the same after a stop."""
     return int(np.random.SeedSequence([seed, 4, step, parallel.rank()]).generate_state(1, np.uint64)[0] >> 1)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmark.report.figures import style_of
 
 WIDTH, HEIGHT = 760, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 30, 12, 48
 _LEGEND_LINE = 20
 _SYMBOLS = {
     "circle": '<circle r="4.2"/>',

@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from benchmark import private, registry
 from benchmark.cards import PretrainingCard
 from benchmark.errors import LobeError
+from benchmark.readers.kit.withheld import without_names
 from benchmark.study.members import Member
 
 CHECKPOINT_EVERY_S = 60.0
@@ -77,18 +78,16 @@ def make(members: Sequence[Member], where: Where, workers: int, told: Told, ende
     """
     making = Making()
 
-    def end(member: Member, result: Callable[[], MadeMember]) -> None:
-        try:
-            making.made[member.label] = result()
-        except LobeError as error:
-            making.failed[member.label] = str(error)
-        except (OSError, RuntimeError, MemoryError, ValueError) as error:
-            making.failed[member.label] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    def end(member: Member, found: MadeMember | str) -> None:
+        if isinstance(found, str):
+            making.failed[member.label] = found
+        else:
+            making.made[member.label] = found
         ended(member.label, making)
 
     if workers == 1:
         for member in members:
-            end(member, lambda member=member: one(member, where, told))  # type: ignore[misc]
+            end(member, attempted(member, where, told))
         return making
     lost = []
     with _pool(workers, where, told) as pool:
@@ -97,11 +96,29 @@ def make(members: Sequence[Member], where: Where, workers: int, told: Told, ende
             if isinstance(future.exception(), BrokenProcessPool):
                 lost.append(asked[future])
             else:
-                end(asked[future], future.result)
+                end(asked[future], future.result())
     for member in lost:  # one of them took the others along: alone, each shows whether it was the one
         with _pool(1, where, told) as pool:
-            end(member, lambda pool=pool, member=member: _alone(pool.submit(_in_worker, member)))  # type: ignore[misc]
+            alone = pool.submit(_in_worker, member)
+            end(member, LOST if isinstance(alone.exception(), BrokenProcessPool) else alone.result())
     return making
+
+
+def attempted(member: Member, where: Where, told: Told) -> MadeMember | str:
+    """The member, or the sentence that says why there is none. What is wrong with one, a fault of its code included, stops no other.
+
+    Where the dataset's agreement lets nothing leave, names are withheld, and so is the message of a foreign error, which may quote data.
+    """
+    try:
+        return one(member, where, told)
+    except Exception as error:
+        dataset, kind = registry.dataset(member.recipe.pairs.dataset), type(error).__name__
+        is_restricted = private.is_restricted(dataset.redistribution)
+        if isinstance(error, LobeError):
+            return without_names(str(error), where.roots.get(dataset.name)) if is_restricted else str(error)
+        if is_restricted:
+            return f"{kind}: message withheld, it may quote data that must not be passed on."
+        return f"{kind}: {(str(error).splitlines() or ['no more is known'])[0]}"
 
 
 def one(member: Member, where: Where, told: Told) -> MadeMember:
@@ -141,13 +158,6 @@ def loaded_pairs(card: PretrainingCard, root: Path, seed: int) -> Any:
         _kept.clear()
         _kept[asked] = pairs.load(card.pairs, root, card.image.size, seed)
     return _kept[asked]
-
-
-def _alone(asked: Future[MadeMember]) -> MadeMember:
-    try:
-        return asked.result()
-    except BrokenProcessPool:
-        raise RuntimeError(LOST) from None
 
 
 @contextlib.contextmanager
@@ -193,6 +203,6 @@ def _begin(where: Where, said: Any) -> None:
     _of_worker[:] = [where, said]
 
 
-def _in_worker(member: Member) -> MadeMember:
+def _in_worker(member: Member) -> MadeMember | str:
     where, said = _of_worker
-    return one(member, where, lambda label, pairs: said.put((label, pairs)))
+    return attempted(member, where, lambda label, pairs: said.put((label, pairs)))

@@ -174,7 +174,8 @@ def _compute(study: Study, scores: Table) -> Block | None:
                 tera = study.costs[name].flops_until(pairs, member.keeps[-1]) / 1e12
                 half = half_width(score)
                 points.append((tera, 100 * score.value, None if half is None else 100 * half))
-                why = "equal compute" if study.equal.get(name) == pairs else "end" if pairs == member.keeps[-1] else ""
+                marks = {"end": member.keeps[-1], "equal compute": study.equal.get(name)}
+                why = ", ".join(mark for mark, at_pairs in marks.items() if at_pairs == pairs)
                 lines.append((scores.titles[measure], name, f"{pairs:,}", f"{tera:,.3g}", _score(score), why))
             series.append(Series(name, tuple(points)))
         title = scores.titles[measure]
@@ -277,6 +278,11 @@ def _missing(study: Study, scores: Table) -> Block | None:
 
 def _notices(study: Study, *, phantom: bool) -> list[str]:
     found = [PHANTOM] if phantom else []
+    if study.left_out:
+        seeds = ", ".join(map(str, study.left_out))
+        found.append(
+            f"Pretraining seeds {seeds} are left out: by its forecast the study would take more than its minutes for all pretrainings."
+        )
     if len(study.card.seeds) < FEWEST_CHECKPOINTS:
         found.append(f"{len(study.card.seeds)} pretraining seeds: nothing is tested. A sentence about a method needs {FEWEST_CHECKPOINTS}.")
     return found

@@ -81,6 +81,7 @@ class Study:
     Attributes:
         costs: by name of a method.
         equal: method -> pairs after which it has cost what the cheapest costs in all.
+        left_out: seeds of the card for which the budget has no time.
         places: name of a backbone in tables -> member and pairs after which it was kept; the start is none of them.
     """
 
@@ -89,6 +90,7 @@ class Study:
     costs: dict[str, Cost]
     equal: dict[str, int]
     making: Making
+    left_out: tuple[int, ...] = ()
     evaluation: Evaluation | None = None
     places: dict[str, tuple[Member, int]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -99,7 +101,8 @@ def planned(card: StudyCard, asked: Asked) -> tuple[list[Member], dict[str, Cost
     known = costing.known(asked.out)
     of = {name: known.get(_address(name, asked)) for name in card.recipes}
     costs = {name: cost for name, cost in of.items() if cost is not None}
-    return members(card, _equal(card, costs)), costs
+    equal = _equal(card, costs)
+    return members(fitting(card, costs, equal, asked.workers), equal), costs
 
 
 def forecast_s(todo: Sequence[Member], costs: Mapping[str, Cost], workers: int) -> float | None:
@@ -112,6 +115,16 @@ def forecast_s(todo: Sequence[Member], costs: Mapping[str, Cost], workers: int) 
             return None
         found.append(cost.seconds_until(member.keeps[-1], member.keeps[-1]))
     return max(sum(found) / workers, max(found, default=0.0))
+
+
+def fitting(card: StudyCard, costs: Mapping[str, Cost], equal: dict[str, int], workers: int) -> StudyCard:
+    """The study with as many seeds as fit into its minutes, one at least. What is made counts too: a call asks for the same seeds again."""
+    for n in range(len(card.seeds), 1, -1):
+        cut = card.model_copy(update={"seeds": card.seeds[:n]})
+        expected = forecast_s(members(cut, equal), costs, workers)
+        if card.budget.minutes is None or expected is None or expected <= 60 * card.budget.minutes:
+            return cut
+    return card.model_copy(update={"seeds": card.seeds[:1]})
 
 
 def run(card: StudyCard, asked: Asked, shown: Shown | None = None) -> Study:
@@ -128,12 +141,13 @@ def run(card: StudyCard, asked: Asked, shown: Shown | None = None) -> Study:
     _require_data(card, roots)
     costs = _costs(card, asked, of_datasets, shown)
     equal = _equal(card, costs)
+    whole, card = card, fitting(card, costs, equal, asked.workers)
     every = members(card, equal)
     todo = [one for one in every if not lies_there(one, asked.out)]
     shown.measured(forecast_s(todo, costs, asked.workers) or 0.0, len(every) - len(todo), len(every))
     where = Where(asked.out, of_datasets, asked.threads, asked.device, registry.included())
     making = _pretrained(every, where, asked.workers, shown)
-    study = Study(card, every, costs, equal, making)
+    study = Study(card, every, costs, equal, making, left_out=whole.seeds[len(card.seeds) :])
     if not making.made:
         raise TrainingError("\n".join(f"{label}: {why}" for label, why in making.failed.items()))
     backbones = _backbones(study)

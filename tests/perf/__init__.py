@@ -25,7 +25,7 @@ from tests.perf.measure import BenchResult
 if TYPE_CHECKING:
     from tests.perf.growth_reach import GrowthReport
 
-NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite")
+NAMES = ("startup", "metrics", "pipeline", "step", "frozen", "suite", "pretrain")
 GROWTH = "growth"  # no part of `all`: it runs another commit as well
 
 

@@ -20,6 +20,7 @@ MEASURES = {
     "GPU steps where there is one",
     "frozen": "every run of four linear tasks on a frozen encoder, against decoding and encoding every image in every epoch",
     "suite": "LoVT's 18 tasks as `lobe run` executes them, against the plain way and against the sum of the bare loops",
+    "pretrain": "steps of every method that is trained here, against a bare loop over tensors in memory; operations and memory",
 }
 # Names that `step` gives to what this page computes with.
 PRODUCT = "GFLOP/s of a large matrix product"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.cards.studies import RETRIEVAL, START
-from benchmark.study import page, reading
+from benchmark.study import page, reading, running
 from benchmark.study.costs import Cost
 from benchmark.study.findings import findings, rungs
 from benchmark.study.making import Making
@@ -146,6 +146,18 @@ def test_both_pages_say_what_holds_what_does_not_and_what_phantoms_cannot_tell(t
     assert [line.split(" | ")[-1].split(":")[0].strip(" |") for line in claims] == ["holds", "not held"]
     assert html.count("<svg viewBox") == 4 + 1  # two measures against compute and two ladders; the brand has another
     assert "phantoms" not in page.to_markdown(asked, blocks, phantom=False)
+
+
+def test_seeds_that_do_not_fit_into_the_minutes_are_left_out_and_named(tmp_path):
+    asked = study(tmp_path)
+    expected = running.forecast_s(asked.members, asked.costs, 2)
+    # Of each seed: ConVIRT 64 s, and LoVT with its ablation, its rung and its control 128 s each.
+    assert expected == pytest.approx(3 * (64 + 4 * 128) / 2)
+    for minutes, seeds in ((None, (0, 1, 2)), (expected / 60, (0, 1, 2)), (expected / 61, (0, 1)), (0.1, (0,))):
+        card = asked.card.model_copy(update={"budget": asked.card.budget.model_copy(update={"minutes": minutes})})
+        assert running.fitting(card, asked.costs, asked.equal, 2).seeds == seeds
+    asked.left_out = (2,)
+    assert "Pretraining seeds 2 are left out" in page.to_markdown(asked, [], phantom=False)
 
 
 def test_a_name_with_markup_stays_text(tmp_path):

@@ -14,13 +14,25 @@ from benchmark.study.members import Member
 DIES = "lovt-phantom"
 
 
-def dying(member: Member) -> MadeMember:
+def dying(member: Member) -> MadeMember | str:
     """In a worker: ends the process at one member, as the kernel does where memory runs out; makes nothing of the others."""
     if member.name == DIES:
         os._exit(9)
     where, said = making._of_worker
     said.put((member.label, where.threads))
     return MadeMember(member, {}, {}, [], was_there=False)
+
+
+def test_a_fault_of_the_code_is_that_members_alone_and_quotes_no_data(members, tmp_path, monkeypatch):
+    def faulty(member: Member, where: Where, told: object) -> MadeMember:
+        if member.name == DIES:
+            raise KeyError("p10000032")
+        return MadeMember(member, {}, {}, [], was_there=False)
+
+    monkeypatch.setattr(making, "one", faulty)
+    found = making.make(members, Where(tmp_path, {}, 1, "cpu", ()), 1, lambda *told: None, lambda label, so_far: None)
+    assert found.failed == {"lovt-phantom-0": "KeyError: message withheld, it may quote data that must not be passed on."}
+    assert len(found.made) == 2
 
 
 @pytest.fixture

@@ -53,6 +53,19 @@ def test_every_backbone_that_is_made_is_judged(first, folder):
     assert sorted(names) == sorted(every * 2)
 
 
+def test_report_shows_scores_and_names_what_failed(first, folder):
+    assert f"Report: {folder / 'out' / 'study' / 'index.html'}" in first.output.replace("\n", "")
+    text = (folder / "out" / "study" / "study.md").read_text().replace("\\", "")
+    assert "2 pretraining seeds: nothing is tested" in text
+    assert "| lovt-plain-mini-1 | pretraining | Recipe lovt-plain-mini: objective `words`: no such option." in text
+    (line,) = [line for line in text.splitlines() if "places help (Retrieval" in line]
+    shares = [
+        json.loads(path.read_text())["each"]["2"] for path in sorted((folder / "out" / "backbones").glob("*/lovt-mini-?/held_out.json"))
+    ]
+    assert f"| {100 * sum(sum(one) / len(one) for one in shares) / 2:.1f} |" in line
+    assert (folder / "out" / "study" / "study.csv").read_text().count("\nclaim,lovt-mini,convirt-mini") == 2
+
+
 def test_the_same_call_finds_what_is_there(first, folder):
     files = [*(folder / "out" / "backbones").rglob("*.safetensors"), *(folder / "out" / "results" / "records").rglob("*.json")]
     before = {path: path.stat().st_mtime_ns for path in files}
