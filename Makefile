@@ -76,7 +76,7 @@ picture: install  ## docs/leaderboard.png, from the records that it holds or, wi
 	$(BIN)/python -m tests.picture $(DEMO)
 
 docs: install  ## the documentation site, into build/site: open build/site/index.html; a warning ends it
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo 'Built: open build/site/index.html'
 
 wheel: install  ## the distribution, into dist/

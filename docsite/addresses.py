@@ -20,6 +20,7 @@ ROOT_PAGES = {  # file beside docs/ -> its page
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+_UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"  # a word is looked for in pages, not in code
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash", ".csv": "text", ".txt": "text"}
 
 
@@ -73,8 +74,8 @@ def source_page(path: str) -> str:
     there = ROOT / path
     if there.is_dir():
         names = sorted(f"{one.name}/" if one.is_dir() else one.name for one in there.iterdir() if not one.name.startswith(("_", ".")))
-        return "\n".join([f"# `{path}/`", "", "This folder holds:", "", *(f"- `{name}`" for name in names), ""])
+        return _UNSEARCHED + "\n".join([f"# `{path}/`", "", "This folder holds:", "", *(f"- `{name}`" for name in names), ""])
     text = there.read_text(encoding="utf-8")
     fence = "````" if "```" in text else "```"
     numbers = ' linenums="1"' if there.suffix == ".py" else ""
-    return f"# `{path}`\n\n{fence}{_LANGUAGES.get(there.suffix, 'text')}{numbers}\n{text.rstrip()}\n{fence}\n"
+    return f"{_UNSEARCHED}# `{path}`\n\n{fence}{_LANGUAGES.get(there.suffix, 'text')}{numbers}\n{text.rstrip()}\n{fence}\n"

@@ -81,6 +81,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return markdown if origin is None else addresses.for_site(_code_in_tables(_marked(markdown)), origin)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page as HTML; one that is made from the code in a frame of its own, by which its tables are set."""
+    return f'<div class="made">{html}</div>' if page.file.src_uri in MADE else html
+
+
 def _marked(markdown: str) -> str:
     return _MARK.sub(lambda mark: MARKS[mark[1]](), markdown)
 

@@ -17,8 +17,8 @@ TARGETS = {
     "phrases": "Phrases (grounding)",
     "reports": "Reports (retrieval)",
 }
-_UNITS = {"share": "per cent", "ratio": "times a hundred, as the title says", "count": "a count"}
-_BETTER = {"higher": "↑ higher", "lower": "↓ lower", "neither": "– says nothing of quality"}
+_UNITS = {"share": "per\u00a0cent", "ratio": "times a hundred, as the title says", "count": "a count"}
+_BETTER = {"higher": "↑\u00a0higher", "lower": "↓\u00a0lower", "neither": "– says nothing of quality"}
 
 
 def by_target() -> dict[str, list[MetricSpec]]:

@@ -126,7 +126,8 @@ class Results:
         """
         found = tables.compared(self.rows, self._label(first), self._label(second))
         if found.empty:
-            raise UsageError(f"{first} and {second} have no complete row on a common task, with one split, protocol and scale.")
+            failed = " Jobs failed: `failures()` says why." if len(self.failures()) else ""
+            raise UsageError(f"{first} and {second} have no complete row on a common task, with one split, protocol and scale.{failed}")
         return found
 
     def failures(self) -> pd.DataFrame:
