@@ -72,10 +72,7 @@ def run(name: str, work: Work, given: Any, places: Places) -> Iterator[Any]:
         EnvironmentProblem: this process does not run on Ray.
         Exception: what failed the work, with the traceback of its process as a note.
     """
-    import ray
-
-    if not ray.is_initialized():
-        raise EnvironmentProblem("Several processes for one job need Ray: use --executor ray, or leave --workers-per-job out.")
+    ray_of_this_process()
     from ray.util.queue import Empty, Queue
 
     os.environ.update(SETTINGS)
@@ -102,6 +99,19 @@ def run(name: str, work: Work, given: Any, places: Places) -> Iterator[Any]:
             told.shutdown(force=True)
         if lost:
             raise ProcessLost(f"{type(lost[0]).__name__}: {str(lost[0])[-2000:]}")
+
+
+def ray_of_this_process() -> Any:
+    """The module `ray`, connected.
+
+    Raises:
+        EnvironmentProblem: it is not.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        raise EnvironmentProblem("Several processes for one job need Ray: use --executor ray, or leave --workers-per-job out.")
+    return ray
 
 
 def _start(name: str, share: _Share, places: Places, storage: Path, lost: list[BaseException]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmark.cards import Job
-from benchmark.errors import EnvironmentProblem
 from benchmark.events import Event
 from benchmark.execute import connected
 from benchmark.own import catalogue
@@ -37,10 +36,7 @@ def fit(job: Job, inputs: Inputs, options: RunOptions, learning_rate: float, wor
         EnvironmentProblem: this process does not run on Ray.
         Exception: what failed the job, with the traceback of its process as a note.
     """
-    import ray
-
-    if not ray.is_initialized():
-        raise EnvironmentProblem("Several processes for one job need Ray: use --executor ray, or leave --workers-per-job out.")
+    ray = connected.ray_of_this_process()
     here = ray.get_runtime_context().get_node_id()
     n_cores = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
     places = connected.Places(
