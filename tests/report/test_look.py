@@ -17,14 +17,17 @@ ROOM = PACKAGE / "report"
 # What others may call: what makes rows of records, and what writes or draws rows. None of them takes a colour, a column or an order.
 OFFERED = {
     "against": {"against"},
+    "escape": set(),
     "figures": set(),
     "gallery": set(),
+    "line_figures": {"Series"},
     "local_pictures": set(),
     "numbers": {"mean"},
+    "pages": {"environment", "write_page"},
     "paper_text": set(),
     "reproduce": {"Reproduction"},
     "reproduce_pages": set(),
-    "resampling": set(),
+    "resampling": {"Resampled"},
     "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
     "subgroups": set(),
