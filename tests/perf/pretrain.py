@@ -76,8 +76,8 @@ def _row(name: str, data: Path, folder: Path, n_steps: int, repeats: int, cores:
         fast=fast,
         goal="near",
         target=NEAR,
-        compared="the loss of every step",
-        difference=max(abs(one - other) for one, other in zip(losses, own, strict=True)),
+        compared="the loss of every step, relative",
+        difference=max(abs(one / other - 1) for one, other in zip(losses, own, strict=True)),
         tolerance=TOLERANCE,
         details={
             "pairs/s": round(per_second, 1),
@@ -127,6 +127,8 @@ def _bare(card: PretrainingCard, train: pairs.Pairs, folder: Path, n_steps: int)
             losses = trained.objective(encoded, Group.alone(len(keys)), number / course.n_steps)
             loss = torch.stack(list(losses.values())).sum()
             loss.backward()
+            if card.budget.clip is not None:
+                torch.nn.utils.clip_grad_norm_(trained.parameters(), card.budget.clip)
             optimiser.step()
             trained.objective.after_step()
             found.append(float(loss.detach()))
