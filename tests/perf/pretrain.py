@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +12,7 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import PretrainingCard
+from benchmark.machine import peak_memory_bytes
 from benchmark.pretraining import loop, pairs
 from benchmark.pretraining import run as pretraining
 from benchmark.pretraining.group import Group
@@ -161,5 +160,4 @@ def _peak_here(card: PretrainingCard, data: Path, folder: Path, cores: int) -> f
     prepare_process(cores)
     train, _ = pairs.load(card.pairs, data, card.image.size, 0)
     _ours(card, train, folder, 3)()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_memory_bytes() / 2**20
