@@ -114,6 +114,21 @@ def ray_of_this_process() -> Any:
     return ray
 
 
+def room_for(n: int, threads: int, cuda: bool) -> Places:
+    """Places anywhere on this Ray: a GPU each, or the threads' cores, or an equal part of too few. Asked for more, Ray would wait.
+
+    Raises:
+        EnvironmentProblem: there are fewer GPUs.
+    """
+    there = ray_of_this_process().cluster_resources()
+    n_gpus = int(there.get("GPU", 0))
+    if cuda and n_gpus < n:
+        raise EnvironmentProblem(
+            f"{n} processes with a GPU each, and this Ray has {n_gpus}. Give fewer --workers, or an --address with more."
+        )
+    return Places(n, min(float(threads), there.get("CPU", 1.0) / n), cuda)
+
+
 def _start(name: str, share: _Share, places: Places, storage: Path, lost: list[BaseException]) -> None:
     """Starts the processes and waits for their end."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig

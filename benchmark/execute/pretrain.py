@@ -67,7 +67,7 @@ def together(call: Call, workers: int, tell: Telling) -> Pretrained:
     """
     made: list[Pretrained] = []
     hears: dict[str, Callable[..., None]] = {"decoded": tell.decoded, "step": tell.step, "validated": tell.validated, "made": made.append}
-    places = connected.Places(workers, float(call.threads), call.device_type == "cuda")
+    places = connected.room_for(workers, call.threads, call.device_type == "cuda")
     try:
         for what, given in connected.run(f"{call.card.name}-{call.seed}", _share, call, places):
             hears[what](*given)

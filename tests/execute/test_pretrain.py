@@ -35,6 +35,21 @@ def test_images_steps_and_validations_of_the_leader_arrive_and_its_backbone_at_t
     assert heard["validated"][-1] == (1, made.percentile)
 
 
+class Ray:
+    """One that is connected, with so much in its cluster."""
+
+    def __init__(self, **resources: float):
+        self.resources = resources
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+@pytest.fixture(autouse=True)
+def ray(monkeypatch):
+    monkeypatch.setattr(connected, "ray_of_this_process", lambda: Ray(CPU=16.0, GPU=4.0))
+
+
 def test_each_process_asks_for_its_threads_and_a_gpu_where_it_trains_on_one(monkeypatch):
     asked: list[connected.Places] = []
 
@@ -46,6 +61,13 @@ def test_each_process_asks_for_its_threads_and_a_gpu_where_it_trains_on_one(monk
     for device in ("cpu", "cuda"):
         assert pretrain.together(pretrain.Call(recipe("lovt"), Path("data"), Path("out"), 0, 3, device), 4, Telling()) == "it"
     assert asked == [connected.Places(4, 3.0, False), connected.Places(4, 3.0, True)]
+
+
+def test_more_processes_than_cores_share_them_and_more_than_gpus_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(connected, "ray_of_this_process", lambda: Ray(CPU=2.0))
+    assert connected.room_for(4, 1, cuda=False) == connected.Places(4, 0.5, False)
+    with pytest.raises(EnvironmentProblem, match="2 processes with a GPU each, and this Ray has 0"):
+        connected.room_for(2, 1, cuda=True)
 
 
 @pytest.mark.parametrize(
