@@ -125,7 +125,8 @@ def write_held_out(folder: Path, key: str, found: HeldOut, *, ended: bool = Fals
 def _encoder(folder: Path, card: PretrainingCard, key: str, trained: Trained) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in torchvision_state(trained.towers.image).items()}
     temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
-    save_file(tensors, temporary, metadata={"recipe": card.name, "key": key})
+    # One entry: safetensors writes several in an order that changes, and the file's digest is the backbone's identity.
+    save_file(tensors, temporary, metadata={"lobe": json.dumps({"recipe": card.name, "key": key})})
     temporary.replace(folder / WEIGHTS)
 
 

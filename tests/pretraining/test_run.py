@@ -65,6 +65,12 @@ def test_the_file_holds_every_tensor_of_the_encoder_as_trained(made):
     assert not torch.equal(fresh.network.conv1.weight, stored["conv1.weight"])
 
 
+def test_the_same_recipe_and_seed_write_the_same_bytes(made, data, tmp_path):
+    _, found = made
+    again = {run.pretrain(recipe("lovt"), data, tmp_path / str(k)).card.with_name("encoder.safetensors").read_bytes() for k in range(3)}
+    assert again == {found.card.with_name("encoder.safetensors").read_bytes()}
+
+
 def test_what_is_made_is_found_again(made, data):
     out, found = made
     again = run.pretrain(recipe("lovt"), data, out, tell=run.Telling(step=lambda step, n: pytest.fail("trained again")))
@@ -170,7 +176,10 @@ def test_half_precision_takes_nearly_the_steps_of_float32(precision, apart, data
     seen: dict[str, list[float]] = {}
     for name in ("float32", precision):
         tell = run.Telling(step=lambda step, n, name=name: seen.setdefault(name, []).append(step.loss))
-        run.pretrain(recipe("gloria", steps=2, precision=name), data, tmp_path / name, tell=tell)
+        card = recipe("gloria", steps=2, precision=name)
+        # Processors round half precision differently: a large first step of Adam would carry that far.
+        slow = card.model_copy(update={"optimiser": card.optimiser.model_copy(update={"rate": 1e-4})})
+        run.pretrain(slow, data, tmp_path / name, tell=tell)
     assert seen[precision] != seen["float32"]
     assert seen[precision][0] == pytest.approx(seen["float32"][0], rel=0.01)
     assert seen[precision][1] == pytest.approx(seen["float32"][1], rel=apart)
