@@ -292,7 +292,7 @@ def test_figures_and_pictures_that_nobody_scrolled_to_are_printed(visit, site):
     page.set_viewport_size({"width": 390, "height": 300})
     page.reload()
     assert "no" in page.evaluate(figures)
-    page.evaluate(f"window.print = () => {{ window.printed = {figures}; }}")
+    page.evaluate(f"() => {{ window.print = () => {{ window.printed = {figures}; }}; }}")  # a bare function would be called at once
     page.keyboard.press("Control+p")
     page.wait_for_function("window.printed")
     assert set(page.evaluate("window.printed")) == {"yes"}
@@ -304,6 +304,26 @@ def test_figures_and_pictures_that_nobody_scrolled_to_are_printed(visit, site):
     assert page.locator("img[loading=lazy]").count()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not page.locator("img[loading=lazy]").count()
+
+
+def test_the_keys_of_printing_wait_for_figures_that_are_being_drawn(visit):
+    page = visit(f"tasks/{TASK}.html")
+    page.add_init_script("""addEventListener('DOMContentLoaded', () => {
+        const now = lobe.asset;
+        lobe.asset = async name => { await new Promise(resolve => { (window.held ??= []).push(resolve); }); return now(name); };
+        window.print = () => { window.printed = [...document.querySelectorAll('.plot')].map(one => one.dataset.drawn ?? 'no'); };
+    })""")
+    page.reload()
+    for figure in page.locator("figure[data-figure], [data-curves]").all():
+        figure.scroll_into_view_if_needed()
+        page.evaluate("new Promise(requestAnimationFrame)")
+    page.wait_for_function("window.held?.length === document.querySelectorAll('.plot').length")  # each was looked at and has begun
+    page.keyboard.press("Control+p")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.evaluate("window.printed") is None
+    page.evaluate("held.forEach(resolve => resolve())")
+    page.wait_for_function("window.printed")
+    assert set(page.evaluate("window.printed")) == {"yes"}
 
 
 def test_a_hostile_record_runs_nothing_in_a_browser(visit, tmp_path):

@@ -39,12 +39,14 @@
   }
 
   // Calls back once, when the element is looked at, or before it is printed.
-  const unseen = new Map();
+  const unseen = new Map(), begun = new Set();  // elements nobody looked at; what is being drawn
   const seen = element => {
     const waiting = unseen.get(element);
+    if (!waiting) return;
     unseen.delete(element);
-    waiting?.observer.disconnect();
-    return waiting?.then();
+    waiting.observer.disconnect();
+    const drawing = waiting.then().finally(() => begun.delete(drawing));
+    begun.add(drawing);
   };
   function whenSeen(element, then) {
     const observer = new IntersectionObserver(entries => { if (entries.some(one => one.isIntersecting)) seen(element); }, { rootMargin: "300px" });
@@ -53,10 +55,10 @@
   }
 
   // A browser prints what is there when it is asked to. Its keys wait until all is drawn; its menu prints what is drawn by then.
-  const drawAll = () => Promise.all([...unseen.keys()].map(seen));
+  const drawAll = () => { [...unseen.keys()].forEach(seen); return Promise.all(begun); };
   addEventListener("beforeprint", drawAll);
   document.addEventListener("keydown", event => {
-    if (event.key.toLowerCase() !== "p" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || !unseen.size) return;
+    if (event.key.toLowerCase() !== "p" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || !(unseen.size || begun.size)) return;
     event.preventDefault();
     drawAll().then(() => print());
   });
