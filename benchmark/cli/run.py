@@ -24,14 +24,9 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows
 
-# Column of a dry run's table -> states of the jobs that it counts.
-STATES = {
-    "stored": ("ok",),
-    "failed": ("failed",),
-    "to compute": ("to compute",),
-    "to take over": ("to take over",),
-    "not hashed": ("not known before hashing",),
-}
+TO_COMPUTE, TO_TAKE_OVER, NOT_KNOWN = "to compute", "to take over", "not known yet"
+# Column of a dry run's table -> state of the jobs that it counts.
+STATES = {"stored": "ok", "failed": "failed", TO_COMPUTE: TO_COMPUTE, TO_TAKE_OVER: TO_TAKE_OVER, NOT_KNOWN: NOT_KNOWN}
 
 
 @app.command()
@@ -191,7 +186,7 @@ def _counted(jobs: list[dict[str, Any]]) -> dict[str, Any]:
         "searches": n_searches,
         "runs": len(jobs) - n_searches,
         "jobs": len(jobs),
-        **{title: sum(states[state] for state in meant) for title, meant in STATES.items()},
+        **{title: states[state] for title, state in STATES.items()},
         "custom": list(dict.fromkeys(part for job in jobs for part in job["custom"])),
     }
 
@@ -200,9 +195,9 @@ def _job_row(job, planned) -> dict[str, Any]:
     """Without a key where the images that it depends on were not read yet; nobody knows then whether the job is stored."""
     e = job.experiment
     is_known = job.key not in planned.provisional
-    state = planned.done.status(job.key) if job.key in planned.done else "to compute" if is_known else "not known yet"
+    state = planned.done.status(job.key) if job.key in planned.done else TO_COMPUTE if is_known else NOT_KNOWN
     if job.key in planned.earlier:
-        state = "to take over"
+        state = TO_TAKE_OVER
     return {
         "task": job.labels.task,
         "split": e.dataset.split,
