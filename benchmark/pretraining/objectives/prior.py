@@ -35,6 +35,7 @@ class Options:
         put_back: which order decoded sentences take: that of the assignment, as released, or its inverse, which is the matching's.
         causal: see `SentenceDecoder`.
         is_clamped: scales end at 100.
+        noise: when prototypes are chosen with noise; released, always, so that an evaluation gives another number each time.
     """
 
     stride: int = 32
@@ -53,6 +54,7 @@ class Options:
     put_back: Literal["assignment", "inverse"] = "inverse"
     causal: bool = False
     is_clamped: bool = True
+    noise: Literal["training", "always"] = "training"
 
 
 def build(widths: Widths, options: Options) -> Objective:
@@ -140,7 +142,7 @@ class Prior(Objective):
         """(b, S, D) mixtures of prototypes for sentences, zero where there is none; Gumbel noise in training."""
         table = self.sentence_bank.embed.weight
         logits = each @ table.T
-        if self.training:
+        if self.training or self.options.noise == "always":
             logits = logits + self.noise(mask, keys, use).to(logits)
         return ((logits / self.options.temperature).softmax(dim=2) @ table) * mask[..., None]
 
