@@ -118,7 +118,7 @@ def _told(reader: Reader, name: str, ids: Sequence[str], card: PairsCard) -> _To
         else:
             found.images.append(images)
             found.reports.append(said)
-            found.patients.append(reader.sample(images[0]).patient_id or images[0])
+            found.patients.append(sources.patient_of(reader, images[0]))
     if len(found.images) < 2:
         of = f"{len(units):,} {'images' if card.unit == 'image' else 'studies'}"
         raise DataError(
@@ -184,7 +184,7 @@ def _first(reader: Reader, ids: Sequence[str], card: PairsCard) -> tuple[str, ..
 
 def _drawn(reader: Reader, ids: Sequence[str], share: float, seed: int, fewest: int = 1) -> tuple[str, ...]:
     """Images of a share of the patients, at least `fewest`; an image is a patient where none is known."""
-    of = [reader.sample(i).patient_id or i for i in ids]
+    of = [sources.patient_of(reader, i) for i in ids]
     patients = np.array(sorted(set(of)))
     chosen = set(np.random.default_rng(seed).permutation(patients)[: max(fewest, round(share * len(patients)))].tolist())
     return tuple(i for i, patient in zip(ids, of, strict=True) if patient in chosen)

@@ -12,6 +12,7 @@ from functools import partial
 from benchmark.cards.pretraining import PairsCard
 from benchmark.encoders.text import sentences
 
+WHOLE = "report"  # the one section of a report whose sections nobody tells apart
 MISREAD = 5  # words after which GLoRIA's code stops: an option for captions, compared with the words so far
 _NUMBERING, _POINT = re.compile(r"[0-9]+\."), re.compile(r"\.")
 # Numbers that stand before a sentence, and points that end one: not those inside a number.
@@ -24,9 +25,10 @@ def said(sections: Mapping[str, str], card: PairsCard) -> tuple[str, ...]:
     """Sentences that a pair is made with; none where the report does not have what the recipe needs.
 
     Args:
-        sections: name -> text of the report, as `benchmark.pretraining.sources.sections_of` gives them.
+        sections: name -> text of the report, as `benchmark.pretraining.sources.sections_of` gives them. One that is `WHOLE` is read by
+            every recipe.
     """
-    wanted = card.sections or tuple(sections)
+    wanted = tuple(sections) if not card.sections or tuple(sections) == (WHOLE,) else card.sections
     texts = [sections[name] for name in wanted if sections.get(name)]
     if not texts or (card.needs_sections and len(texts) < len(wanted)):
         return ()

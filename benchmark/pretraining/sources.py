@@ -11,10 +11,11 @@ from typing import Protocol, runtime_checkable
 from benchmark.cards import DatasetCard, SplitRule
 from benchmark.cards.own_split import OWN_SPLIT
 from benchmark.errors import DataError
+from benchmark.pretraining.reading import WHOLE
 from benchmark.readers.base import Reader
+from benchmark.readers.kit.image_reader import ImageReader
 
 SPLIT = "pretraining"
-WHOLE = "report"
 
 
 @runtime_checkable
@@ -62,6 +63,12 @@ def sections_of(reader: Reader, sample_id: str) -> Mapping[str, str]:
     if isinstance(reader, TellsSections):
         return reader.sections_of(sample_id)
     return {WHOLE: reader.sample(sample_id).report or ""}
+
+
+def patient_of(reader: Reader, sample_id: str) -> str:
+    """An image is a patient where the reader knows none. No report is read for it where the reader answers by image."""
+    known = reader.patient_of(sample_id) if isinstance(reader, ImageReader) else reader.sample(sample_id).patient_id
+    return known or sample_id
 
 
 def study_of(reader: Reader, sample_id: str) -> str:

@@ -52,6 +52,7 @@ def test_sections_come_in_the_order_of_the_recipe_and_a_report_without_one_may_b
     assert said({"findings": "Clear lungs."}, strict) == ()
     assert said({"findings": "Clear lungs."}, impression_first) == ("Clear lungs",)
     assert said({"report": ""}, CARD) == ()
+    assert said({"report": "Clear lungs."}, strict) == ("Clear lungs",)  # nobody told its sections apart
 
 
 def test_a_recipe_that_says_nothing_reads_all_sections_as_one_text():
