@@ -81,8 +81,8 @@ class Course:
             raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs, and there are {n_pairs:,}. Use more images.")
         if budget.batch % budget.group:
             raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs is no whole number of groups of {budget.group}.")
-        if (budget.schedule == "restarts") != (budget.period is not None):
-            raise UsageError(f"Recipe {card.name}: `period` is for the schedule `restarts`, and that schedule needs it.")
+        if budget.schedule == "restarts" and budget.period is None:
+            raise UsageError(f"Recipe {card.name}: the schedule `restarts` needs a `period` in steps.")
         begin = [one.begins for one in budget.stages]
         if begin and not (begin[0] == 0 and begin == sorted(begin) and begin[-1] < 1):
             raise UsageError(

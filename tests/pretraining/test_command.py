@@ -19,6 +19,7 @@ from tests.pretraining.small import corpus, recipe
 def folder(tmp_path, monkeypatch):
     """A folder of one's own with a small recipe, and phantom data beside it."""
     monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     corpus(tmp_path / "data" / "mimic-cxr")
     (tmp_path / "own" / "tasks").mkdir(parents=True)
     card = recipe("convirt").model_copy(update={"name": "mine", "title": "Mine"})

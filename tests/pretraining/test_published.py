@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from benchmark import registry
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.errors import EnvironmentProblem, UnknownName
-from benchmark.pretraining import loop, run
+from benchmark.pretraining import loop, run, towers
 from benchmark.pretraining.objectives.base import Widths
 from benchmark.pretraining.views import PIPELINES, Views
+from benchmark.pretraining.words import write_vocabulary
 from tests.pretraining.small import corpus
 
 METHODS = ["convirt", "lovt", "gloria", "prior", "g2d", "mgca"]
@@ -107,8 +109,9 @@ def test_what_cannot_be_had_offline_is_said_in_one_sentence(monkeypatch, tmp_pat
     card = registry.recipe("lovt-published")
     with pytest.raises(EnvironmentProblem, match=r"torchvision:resnet50@IMAGENET1K_V1 are not on this machine\.$"):
         run.require_possible(card)
-    untrained = card.model_copy(update={"image": card.image.model_copy(update={"weights": None})})
-    with pytest.raises(EnvironmentProblem, match=r"The text encoder emilyalsentzer/Bio_ClinicalBERT is not whole on this machine"):
+    parts = {"image": card.image.model_copy(update={"weights": None}), "text": card.text.model_copy(update={"hub": "nobody/nothing"})}
+    untrained = card.model_copy(update=parts)
+    with pytest.raises(EnvironmentProblem, match=r"The text encoder nobody/nothing is not whole on this machine \(config\.json\)"):
         run.require_possible(untrained)
     run.require_possible(registry.recipe("lovt-phantom"))
     with pytest.raises(UnknownName, match="augmentation"):
@@ -128,3 +131,19 @@ def test_where_a_recipe_is_from_does_not_decide_its_key():
 
     keys = {run.key_of(one, Told, Told, 0, 1, "cpu") for one in (card, card.model_copy(update={"source": "", "unverified": ()}))}
     assert len(keys) == 1
+
+
+def test_the_first_layers_of_a_text_encoder_are_kept_and_one_without_weights_is_refused(tmp_path):
+    write_vocabulary([("clear lungs",)], tmp_path)
+    n_words = len((tmp_path / "vocab.txt").read_text().splitlines())
+    stored = BertModel(BertConfig(vocab_size=n_words, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32))
+    stored.save_pretrained(tmp_path)
+    card = made_small("mgca-published")
+    text = card.text.model_copy(update={"hub": str(tmp_path), "kept_layers": 1})
+    built, _ = towers.build(card.image, text, str(tmp_path), 0, reads_attention=False)
+    kept = built.text.state_dict()
+    assert len(built.text.encoder.layer) == 1
+    assert all(torch.equal(one, kept[name]) for name, one in stored.state_dict().items() if ".layer.1." not in name)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(EnvironmentProblem, match="cannot be had"):
+        towers.build(card.image, text, str(tmp_path), 0, reads_attention=False)
