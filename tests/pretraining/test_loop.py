@@ -151,8 +151,8 @@ def test_an_order_made_once_is_that_of_every_round():
     ("budget", "n_pairs", "said"),
     [
         ({"schedule": "restarts"}, 50, "the schedule `restarts` needs a `period`"),
-        ({"stages": STAGES[::-1]}, 50, "its stages begin at 0.4, 0. Shares"),
-        ({"stages": STAGES[1:]}, 50, "its stages begin at 0.4. Shares rise from 0"),
+        ({"stages": STAGES[::-1]}, 50, "its stages begin at 0.4, 0. Give"),
+        ({"stages": STAGES[1:]}, 50, "its stages begin at 0.4. Give rising shares from 0"),
         ({}, 5, "a batch of 6 pairs, and there are 5"),
         ({"group": 4}, 50, "no whole number of groups of 4"),
     ],
