@@ -54,10 +54,9 @@ class Pairs:
         if self.rows is None:
             return self.frames[np.asarray(index)]
         each = [self.rows[i] for i in index]
+        draws = [0] * len(each)
         if self.is_drawn:
-            draws = [np.random.default_rng([int(key), 5]).integers(len(rows)) for rows, key in zip(each, keys, strict=True)]
-        else:
-            draws = [0] * len(each)
+            draws = [int(np.random.default_rng([int(key), 5]).integers(len(rows))) for rows, key in zip(each, keys, strict=True)]
         return self.frames[np.array([rows[draw] for rows, draw in zip(each, draws, strict=True)])]
 
 

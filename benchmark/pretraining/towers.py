@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -108,8 +109,9 @@ def require_here(image: ImageTowerCard, text: TextTowerCard) -> None:
 
 
 def _of_the_hub(repository: str, kept_layers: int | None) -> BertModel:
+    given: dict[str, Any] = {} if kept_layers is None else {"num_hidden_layers": kept_layers}
     try:
-        return BertModel.from_pretrained(repository, **({} if kept_layers is None else {"num_hidden_layers": kept_layers}))
+        return BertModel.from_pretrained(repository, **given)
     except OSError as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise EnvironmentProblem(

@@ -88,7 +88,7 @@ class Words:
         mask = np.zeros((len(rows), longest), bool)
         for k, row in enumerate(rows):
             mask[k, : len(row[0])] = True
-            for table, values in zip(filled, row, strict=False):
+            for table, values in zip(filled, row[:3], strict=True):
                 table[k, : len(values)] = values
         ids, word, sentence = (torch.from_numpy(table.astype(np.int64)) for table in filled)
         unknown = torch.tensor([row[3] for row in rows], dtype=torch.int64)
