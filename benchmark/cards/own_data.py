@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError, field_validator, model_validator
 
-from benchmark.cards.base import Card, Target
+from benchmark.cards.base import Card, Later, Target
 from benchmark.cards.own_split import OWN_SPLIT, OwnSplit, SplitName
 
 MaskSource = Literal["masks", "boxes", "none"]
@@ -223,6 +223,7 @@ class PairData(OwnData):
     Attributes:
         table: with columns for both; empty: captions are text files of their own.
         image, caption, patient: columns of the table.
+        sections: in place of `caption`: name of a report's section (`findings`, `impression`) -> its column, in the order they are read.
         texts: where an image's text file lies, without the ending .txt; `{stem}` as in `MaskData`.
     """
 
@@ -231,6 +232,7 @@ class PairData(OwnData):
     caption: str = ""
     patient: str = ""
     texts: str = ""
+    sections: Later[dict[str, str]] = {}
 
     gives = ("reports",)
 
@@ -243,8 +245,10 @@ class PairData(OwnData):
     def _one_way(self) -> PairData:
         if bool(self.table) == bool(self.texts):
             raise ValueError("say either `table` with `image` and `caption`, or `texts`")
-        if self.table and not (self.image and self.caption):
-            raise ValueError("`table` needs the columns `image` and `caption`")
+        if self.table and not (self.image and bool(self.caption) != bool(self.sections)):
+            raise ValueError("`table` needs the columns `image` and `caption`, or `sections` in place of `caption`")
+        if self.sections and not self.table:
+            raise ValueError("`sections` are columns of a `table`")
         return self
 
     @property

@@ -133,6 +133,8 @@ def list_recipes(as_json: AsJson = False) -> None:
             "dataset": card.pairs.dataset,
             "image": f"{card.image.model}, {card.image.size} px",
             "pairs": card.budget.pairs,
+            "source": card.source,
+            "unverified": list(card.unverified),
         }
 
     _show("pretraining", registry.pretraining(), facts, as_json, ("name", "title", "method", "protocol", "dataset", "image", "pairs"))

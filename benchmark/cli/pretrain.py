@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.app import app
-from benchmark.cli.options import DataOption
+from benchmark.cli.options import CacheOption, DataOption
 from benchmark.cli.show import err, out, plain, progress_bar
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
+    from benchmark.cards import PretrainingCard
     from benchmark.execute.pretrain import Call
     from benchmark.pretraining.loop import Step
     from benchmark.tracking.tracker import End, Tracker
@@ -37,12 +38,19 @@ def pretrain(
     address: Annotated[
         str | None, typer.Option("--address", help="Ray cluster for --workers, like head:6379. Its nodes see --data and --out.")
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Pairs of another dataset than the recipe's: one whose reader gives texts, or your own.")
+    ] = None,
+    cache: CacheOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Says what the recipe asks for and whether it is here; makes nothing.")
+    ] = False,
     no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Without MLflow.")] = False,
 ) -> None:
     """Makes a backbone by a recipe of `tasks/pretraining.yaml`, for `lobe run --backbone`."""
     from benchmark import registry, resolve
     from benchmark.execute.pretrain import Call, start
-    from benchmark.pretraining.run import Telling
+    from benchmark.pretraining.run import Telling, require_possible
     from benchmark.tracking.tracker import Tracker
 
     if address is not None and workers == 1:
@@ -50,8 +58,16 @@ def pretrain(
     card = registry.recipe(recipe)
     if pairs is not None:
         card = card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": pairs})})
+    if dataset is not None and dataset != card.pairs.dataset:
+        other = {"name": f"{card.name}-{dataset}", "title": f"{card.title}, on {registry.dataset(dataset).title}"}
+        card = card.model_copy(update={**other, "pairs": card.pairs.model_copy(update={"dataset": dataset})})
+    if dry_run:
+        _tell_plan(card)
+        require_possible(card)
+        out.print("All is here that the recipe names but its pairs.")
+        return
     root = resolve.dataset_root(registry.dataset(card.pairs.dataset), resolve.data_roots(data))
-    call = Call(card, root, to.resolve(), seed, threads, device)
+    call = Call(card, root, to.resolve(), seed, threads, device, resolve.cache_folder(cache))
     with contextlib.ExitStack() as open_:  # bars one after the other: a terminal shows one at a time
         bars = open_.enter_context(contextlib.ExitStack())
         read = bars.enter_context(progress_bar("images", False))
@@ -75,6 +91,18 @@ def pretrain(
     said = "lay there already" if found.was_there else "is made"
     out.print(f"{plain(card.title)}, seed {seed}, {said}: {_said(found.percentile)}")
     out.print(f"Next: lobe run --backbone {plain(str(found.card))} --task rsna-linear-frozen-100 --data DIR", soft_wrap=True)
+
+
+def _tell_plan(card: PretrainingCard) -> None:
+    """What the recipe says, and what of it is not verified."""
+    budget, optimiser = card.budget, card.optimiser
+    out.print(f"{plain(card.title)}: {card.method}, {card.protocol}, on {card.pairs.dataset}")
+    out.print(f"  image {card.image.model}, {card.image.size} px, {card.image.augmentation}; text {card.text.hub or 'of the reports'}")
+    out.print(f"  {budget.pairs:,} pairs, {budget.batch} a step, {budget.group} together; {optimiser.name}, rate {optimiser.rate:g}")
+    if card.source:
+        out.print(f"  source: {plain(card.source)}", soft_wrap=True)
+    for one in card.unverified:
+        out.print(f"  not verified: {plain(one)}", soft_wrap=True)
 
 
 @contextlib.contextmanager

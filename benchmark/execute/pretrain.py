@@ -29,6 +29,7 @@ class Call:
     seed: int = 0
     threads: int = 1
     device_type: str = "cpu"
+    cache: Path | None = None
 
     @property
     def arguments(self) -> tuple[PretrainingCard, Path, Path, int]:
@@ -36,7 +37,7 @@ class Call:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"threads": self.threads, "device_type": self.device_type}
+        return {"threads": self.threads, "device_type": self.device_type, "cache": self.cache}
 
 
 def start(call: Call, workers: int, tell: Telling, address: str | None = None) -> Pretrained:

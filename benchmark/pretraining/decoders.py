@@ -5,9 +5,12 @@ Source: PRIOR's released code at 086bf2e (docs/sources.md, PRIOR).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
@@ -64,6 +67,15 @@ class SentenceDecoder(nn.Module):
         mask = (seen.tril() if self.causal else seen).expand(len(places), 1, n, n)
         queries = self.queries.expand(len(places), -1, -1)
         return self.decoder(inputs_embeds=queries, attention_mask=mask, encoder_hidden_states=places).last_hidden_state
+
+
+def matched(drawn: Tensor, wanted: Tensor, put_back: str) -> Tensor:
+    """(b, Q) order of the drawn sentences: by Hungarian matching, the least sum of L1 distances to the wanted ones."""
+    costs = torch.cdist(drawn.float(), wanted.float(), p=1).cpu().numpy()
+    orders: Sequence[np.ndarray] = [linear_sum_assignment(cost)[1] for cost in costs]
+    if put_back == "inverse":
+        orders = [np.argsort(order) for order in orders]
+    return torch.from_numpy(np.stack(orders) if len(orders) else np.zeros(drawn.shape[:2], np.int64)).to(drawn.device)
 
 
 def _block(incoming: int, outgoing: int) -> nn.Sequential:

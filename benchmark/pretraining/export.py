@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from benchmark import json_files, parallel, private
 from benchmark.cards.pretraining import PretrainingCard
+from benchmark.pretraining.views import Views
 from benchmark.training.text_pretraining import torchvision_state
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
         "normalisation": {"mean": image.mean.flatten().tolist(), "std": image.std.flatten().tolist()},
         "pretraining": [*sets, card.pairs.dataset],
         "contamination": {card.pairs.dataset: "images"},
-        "input_size": card.image.size,
+        "input_size": Views(card.image.augmentation, card.image.size).side,
         "status": "verified",
         "origin": f"made here by the recipe {card.name}, version {card.version}",
         "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs{_by()}, key {key}",

@@ -156,6 +156,22 @@ class MeanFirstPool(nn.Module):
         return self.c_proj(pooled)[:, 0], weights[:, :, 0]
 
 
+class SigmoidAttention(nn.Module):
+    """Places and sentences read each other with weights that need not sum to one. 1 is the image's side, 2 the report's."""
+
+    def __init__(self, joint: int):
+        super().__init__()
+        self.query1, self.key1, self.value1 = (nn.Linear(joint, joint) for _ in range(3))
+        self.query2, self.key2, self.value2 = (nn.Linear(joint, joint) for _ in range(3))
+
+    def forward(self, regions: Tensor, each: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What regions heard, (b, N, D), and what sentences saw, (b, S, D)."""
+        root = regions.shape[2] ** 0.5
+        hearing = (self.query1(regions) @ self.key2(each).transpose(1, 2) / root).sigmoid() * mask[:, None]
+        seeing = (self.query2(each) @ self.key1(regions).transpose(1, 2) / root).sigmoid() * mask[..., None]
+        return hearing @ self.value2(each), seeing @ self.value1(regions)
+
+
 def clipped_weights(attention: Tensor, low: float = 0.1, high: float = 0.9) -> Tensor:
     """(b, N) weights that sum to 1: each row's non-zero values, clipped to their own quantiles. Detached.
 

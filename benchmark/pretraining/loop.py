@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import parallel
-from benchmark.cards.pretraining import OptimiserCard, PretrainingCard
+from benchmark.cards.pretraining import OptimiserCard, PretrainingCard, StageCard
 from benchmark.errors import TrainingError, UsageError
 from benchmark.pretraining.group import Group
 from benchmark.pretraining.objectives.base import Encoded, Objective
@@ -72,7 +72,7 @@ class Course:
     """Which pairs come when: whole rounds through all pairs, each in an order of its own; a rest that fills no batch is left out.
 
     Raises:
-        UsageError: fewer pairs than a batch.
+        UsageError: fewer pairs than a batch, or a budget that contradicts itself.
     """
 
     def __init__(self, n_pairs: int, card: PretrainingCard, seed: int):
@@ -81,23 +81,60 @@ class Course:
             raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs, and there are {n_pairs:,}. Use more images.")
         if budget.batch % budget.group:
             raise UsageError(f"Recipe {card.name}: a batch of {budget.batch} pairs is no whole number of groups of {budget.group}.")
+        if budget.schedule == "restarts" and budget.period is None:
+            raise UsageError(f"Recipe {card.name}: the schedule `restarts` needs a `period` in steps.")
+        begin = [one.begins for one in budget.stages]
+        if begin and not (begin[0] == 0 and begin == sorted(begin) and begin[-1] < 1):
+            raise UsageError(
+                f"Recipe {card.name}: its stages begin at {', '.join(f'{one:g}' for one in begin)}. Give rising shares from 0."
+            )
         self.n_pairs, self.budget, self.seed = n_pairs, budget, seed
         self.in_round = n_pairs // budget.batch
         self.n_steps = math.ceil(budget.pairs / budget.batch)
+        # As objectives ask: a share of the budget lies behind once `step / n_steps` reaches it.
+        self.starts = [next(step for step in range(self.n_steps) if step / self.n_steps >= one.begins) for one in budget.stages]
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(batch,) int64 numbers of pairs, and their keys: seed, round and pair decide a key."""
         round_, place = divmod(step, self.in_round)
-        order = np.random.default_rng([self.seed, 3, round_]).permutation(self.n_pairs)
+        order = np.random.default_rng([self.seed, 3, round_ if self.budget.order == "anew" else 0]).permutation(self.n_pairs)
         index = order[place * self.budget.batch : (place + 1) * self.budget.batch]
         return index, ((self.seed % 2**20) << 43) + (round_ % 2**11 << 32) + index
 
     def rate(self, step: int) -> float:
-        """Share of the peak rate: a linear rise, then a half cosine to zero or a constant."""
-        done, rise = step / self.n_steps, self.budget.warm_up
+        """Share of the recipe's rate: a linear rise, then the schedule's fall; in each stage anew."""
+        budget, (first, end, stage) = self.budget, self._part(step)
+        rise, peak = (budget.warm_up, 1.0) if stage is None else (stage.warm_up, stage.rate)
+        done, n_steps = (step - first) / (end - first), end - first
         if done < rise:
-            return (step + 1) / max(1, math.ceil(rise * self.n_steps))
-        return 1.0 if self.budget.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+            share = (step - first + 1) / max(1, math.ceil(rise * n_steps))
+        elif budget.schedule == "constant":
+            return peak
+        elif budget.schedule == "swinging":
+            share = _falling(step - first, self.in_round)
+        elif budget.schedule == "restarts":
+            assert budget.period is not None  # required where the course is made
+            share = _falling((step - first) % budget.period, budget.period)
+        else:
+            share = _falling(done - rise, 1 - rise)
+        return peak * (budget.lowest + (1 - budget.lowest) * share)
+
+    def begins_stage(self, step: int) -> bool:
+        """Whether a stage after the first begins, with an optimiser that knows nothing yet."""
+        return step > 0 and self._part(step)[0] == step
+
+    def _part(self, step: int) -> tuple[int, int, StageCard | None]:
+        """First step, end and card of the stage that a step lies in; of the whole budget where it has no stages."""
+        stages = self.budget.stages
+        if not stages:
+            return 0, self.n_steps, None
+        place = sum(step >= start for start in self.starts) - 1
+        return self.starts[place], [*self.starts[1:], self.n_steps][place], stages[place]
+
+
+def _falling(done: float, of: float) -> float:
+    """Half a cosine from 1 to 0; beyond `of` it rises again."""
+    return 0.5 * (1 + math.cos(math.pi * done / of))
 
 
 class Feed:
@@ -107,10 +144,9 @@ class Feed:
         self.pairs, self.words, self.views, self.how, self.device = pairs, words, views, how, device
 
     def encoded(self, index: Sequence[int] | np.ndarray, keys: np.ndarray, trained: Trained) -> Encoded:
-        frames = torch.from_numpy(self.views.of(self.pairs.frames[index], keys.tolist())).to(self.device)
+        frames = torch.from_numpy(self.views.of(self.pairs.shown(index, keys), keys.tolist())).to(self.device)
         batch = self.words.batch(list(index), self.how, keys.tolist())
-        moved = type(batch)(*(one.to(self.device) for one in (batch.ids, batch.mask, batch.word, batch.sentence)))
-        return trained.towers.encode(frames, moved, torch.from_numpy(keys), trained.objective)
+        return trained.towers.encode(frames, batch.to(self.device), torch.from_numpy(keys), trained.objective)
 
 
 def train(
@@ -139,6 +175,8 @@ def train(
     first = 0 if saved is None else saved["step"]
     for step in range(first, course.n_steps):
         torch.manual_seed(draws(course.seed, step))  # of what falls out at random
+        if course.begins_stage(step):
+            optimiser.state.clear()
         rate = card.optimiser.rate * course.rate(step)
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate

@@ -6,7 +6,7 @@ Every function returns this process's part: the sum over processes is the loss o
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.pretraining.group import Group
@@ -56,3 +56,20 @@ def dice_loss(values: Tensor, masks: Tensor, smoothing: float = 1e-5) -> Tensor:
 def cosines(one: Tensor, other: Tensor) -> Tensor:
     """(b, N, M) cosines of (b, N, D) with (b, M, D)."""
     return F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).transpose(1, 2)
+
+
+def alike(predictor: nn.Module, one: Tensor, other: Tensor) -> Tensor:
+    """(b,) minus the mean cosine of each side's prediction with the other side, which is no path for gradients. No negatives."""
+    there = F.cosine_similarity(predictor(one), other.detach(), dim=2)
+    back = F.cosine_similarity(predictor(other), one.detach(), dim=2)
+    return -(there.mean(dim=1) + back.mean(dim=1)) / 2
+
+
+def within_report(seen: Tensor, told: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
+    """(b,) contrast of what each sentence saw with the sentences of the same report, the mean of both directions."""
+    scores = scale * cosines(seen, told)
+    smallest = torch.finfo(scores.dtype).min
+    right = scores.diagonal(dim1=1, dim2=2)
+    rows = scores.masked_fill(~mask[:, None], smallest).logsumexp(dim=2) - right
+    columns = scores.masked_fill(~mask[..., None], smallest).logsumexp(dim=1) - right
+    return ((rows + columns) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) / 2

@@ -22,7 +22,7 @@ from benchmark.errors import CardError, UnknownName
 from benchmark.heads.base import seeded_init
 from benchmark.pretraining import export, loop, pairs, towers
 from benchmark.pretraining.objectives.base import Objective
-from benchmark.pretraining.views import Views
+from benchmark.pretraining.views import PIPELINES, Views, still
 from benchmark.pretraining.words import Words
 from benchmark.training.checkpoint import Checkpoint, discard
 from benchmark.training.determinism import prepare_process, required_device
@@ -72,6 +72,7 @@ def pretrain(
     checkpoint_every_s: float = 300.0,
     keeps: Sequence[int] = (),
     loaded: tuple[pairs.Pairs, pairs.Pairs] | None = None,
+    cache: Path | None = None,
     tell: Telling | None = None,
 ) -> Pretrained:
     """Makes the backbone of a recipe, or finds it made.
@@ -85,6 +86,7 @@ def pretrain(
         keeps: pairs, in whole batches, after which the encoder is written too (`export.kept_card`) and held-out pairs are looked at. At 0,
             the start, they are looked at alone: the encoder is the untrained one. The end is written anyway.
         loaded: what `pairs.load` gives for this recipe and seed, where a caller has it.
+        cache: folder of all caches, from which frames are mapped; None holds them in memory.
 
     Raises:
         CardError: the recipe asks its method for what it does not have.
@@ -95,7 +97,7 @@ def pretrain(
     prepare_process(threads)
     device = required_device(device_type)
     folder = private.folder(out / f"{card.name}-{seed}")
-    train, held_out = loaded or pairs.load(card.pairs, data, card.image.size, seed, tell.decoded)
+    train, held_out = loaded or pairs.load(card.pairs, data, card.image.size, seed, tell.decoded, cache)
     key = key_of(card, train, held_out, seed, threads, device_type)
     course = loop.Course(len(train), card, seed)
     kept = {n_pairs // card.budget.batch for n_pairs in keeps} - {course.n_steps}
@@ -106,9 +108,10 @@ def pretrain(
 
     trained, reader = untrained(card, train, seed, folder / "tokenizer")
     trained = trained.to(device).train()
-    views, blank = Views(card.image.augmentation, card.image.size), Views("none", card.image.size)
-    feed = loop.Feed(train, Words(reader, train.reports), views, card.pairs.sentences, device)
-    validation = loop.Feed(held_out, Words(reader, held_out.reports), blank, "all", device)
+    views, blank = Views(card.image.augmentation, card.image.size), Views(still(card.image.augmentation), card.image.size)
+    words, heard = (Words(reader, one.reports, card.pairs.joined, card.text.padded_to) for one in (train, held_out))
+    feed = loop.Feed(train, words, views, card.pairs.sentences, device)
+    validation = loop.Feed(held_out, heard, blank, "all", device)
     marks = {round((k + 1) * course.n_steps / validations) for k in range(validations)} | kept
     # A checkpoint of a call that kept less does not go back to what it passed.
     state = f"{key}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}" if kept else key
@@ -160,7 +163,7 @@ def untrained(
 def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, seed: int, threads: int, device_type: str) -> str:
     """SHA-256 over all that decides the weights: recipe, pairs, seed, threads, device type and the version of this code."""
     decides = {
-        "recipe": card.model_dump(mode="json", exclude={"title"}),
+        "recipe": card.model_dump(mode="json", exclude={"title", "source", "unverified"}),
         "pairs": [train.digest, held_out.digest],
         "seed": seed,
         "threads": threads,
@@ -169,6 +172,20 @@ def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, see
         "torch": torch.__version__.split("+")[0],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def require_possible(card: PretrainingCard) -> None:
+    """Looks at all that a recipe asks for but its data: method, options, pipeline, and what has to be on this machine. Builds nothing.
+
+    Raises:
+        CardError: the recipe asks for what there is not, or its budget contradicts itself.
+        EnvironmentProblem: the library's weights, or the text encoder of the hub, are not on this machine.
+    """
+    options_of(card, module_of(card))
+    if card.image.augmentation not in PIPELINES:
+        raise UnknownName("augmentation", card.image.augmentation, sorted(PIPELINES))
+    loop.Course(card.budget.batch, card, 0)
+    towers.require_here(card.image, card.text)
 
 
 def module_of(card: PretrainingCard) -> ModuleType:

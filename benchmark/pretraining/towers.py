@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.cards.pretraining import ImageTowerCard, TextTowerCard
 from benchmark.encoders.build import build_backbone
+from benchmark.encoders.library_weights import without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text import Tokenizer, bert
 from benchmark.encoders.torchvision import library_weights
+from benchmark.errors import EnvironmentProblem
 from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
 from benchmark.pretraining.words import Batch, write_vocabulary
 
@@ -26,11 +31,12 @@ class Towers(nn.Module):
     Attributes:
         image: the encoder, with its normalisation.
         text: the BERT.
+        seen_at: see `ImageTowerCard.seen_at`.
     """
 
-    def __init__(self, image: SealedEncoder, text: BertModel):
+    def __init__(self, image: SealedEncoder, text: BertModel, seen_at: int | None = None):
         super().__init__()
-        self.image, self.text = image, text
+        self.image, self.text, self.seen_at = image, text, seen_at
 
     @property
     def widths(self) -> Widths:
@@ -39,13 +45,17 @@ class Towers(nn.Module):
     def encode(self, frames: Tensor, words: Batch, keys: Tensor, objective: Objective) -> Encoded:
         """What the objective reads of the pairs: frames (b, S, S) uint8, tokens, and a key each."""
         images = self.image.normalise(frames)
-        maps = self.image.pyramid_of(images, objective.strides)
+        if self.seen_at is None:
+            maps = self.image.pyramid_of(images, objective.strides)
+        else:  # maps as the network leaves them: at 299 pixels no stride divides the side
+            images = F.interpolate(images, size=(self.seen_at, self.seen_at), mode="bilinear", align_corners=True)
+            maps = self.image.backbone.pyramid(images, objective.strides)
         found = self.text(
             input_ids=words.ids, attention_mask=words.mask.long(), output_hidden_states=True, output_attentions=objective.reads_attention
         )
         attention = found.attentions[-1].mean(dim=1)[:, 0] if objective.reads_attention else None
         states = torch.stack(found.hidden_states[-objective.n_layers :])
-        return Encoded(images, maps, EncodedTexts(states, words.mask, words.word, words.sentence, attention), keys)
+        return Encoded(images, maps, EncodedTexts(states, words.mask, words.word, words.sentence, attention, words.unknown), keys)
 
 
 def build(
@@ -60,16 +70,16 @@ def build(
     weights = None if image.weights is None else library_weights(image.model, image.weights).path
     reference = BackboneRef(family="torchvision", model=image.model, digest=None)
     backbone, _ = build_backbone(reference, weights, init_seed=seed)
-    encoder = SealedEncoder(backbone, IMAGENET if image.weights else HALF)
+    encoder = SealedEncoder(backbone, image.statistics or (IMAGENET if image.weights else HALF))
     reader = Tokenizer(tokenizer, text.tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = BertModel.from_pretrained(text.hub) if text.hub else bert(_config(text, reader))
+        tower = _of_the_hub(text.hub, text.kept_layers) if text.hub else bert(_config(text, reader))
     if reads_attention:
         tower.set_attn_implementation("eager")
     for parameter in _frozen(tower, text):
         parameter.requires_grad_(False)
-    return Towers(encoder, tower), reader
+    return Towers(encoder, tower, image.seen_at), reader
 
 
 def tokenizer_of(text: TextTowerCard, reports: Iterable[tuple[str, ...]], folder: Path) -> Path | str:
@@ -78,6 +88,36 @@ def tokenizer_of(text: TextTowerCard, reports: Iterable[tuple[str, ...]], folder
         return text.hub
     write_vocabulary(list(reports), folder)
     return folder
+
+
+def require_here(image: ImageTowerCard, text: TextTowerCard) -> None:
+    """Asks nobody: looks whether what the cards name is on this machine.
+
+    Raises:
+        EnvironmentProblem: the library's weights or the repository of the hub are not.
+    """
+    if image.weights is not None:
+        with without_asking():
+            library_weights(image.model, image.weights)
+    if text.hub is not None and not Path(text.hub).is_dir():
+        for needed in (("config.json",), ("vocab.txt", "tokenizer.json"), ("model.safetensors", "pytorch_model.bin")):
+            if not any(isinstance(try_to_load_from_cache(text.hub, name), str) for name in needed):
+                raise EnvironmentProblem(
+                    f"The text encoder {text.hub} is not whole on this machine ({' or '.join(needed)}). Fetch it where there is a network, "
+                    "and name its folder as `text: {hub: FOLDER}` in a recipe of your own."
+                )
+
+
+def _of_the_hub(repository: str, kept_layers: int | None) -> BertModel:
+    given: dict[str, Any] = {} if kept_layers is None else {"num_hidden_layers": kept_layers}
+    try:
+        return BertModel.from_pretrained(repository, **given)
+    except OSError as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise EnvironmentProblem(
+            f"The text encoder {repository} cannot be had ({reason}). Fetch it where there is a network, and name its folder as "
+            "`text: {hub: FOLDER}` in a recipe of your own."
+        ) from None
 
 
 def _config(text: TextTowerCard, reader: Tokenizer) -> BertConfig:

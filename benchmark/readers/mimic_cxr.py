@@ -26,7 +26,7 @@ from benchmark.metrics.classification import UNKNOWN
 from benchmark.readers.base import Check
 from benchmark.readers.kit.checks import first_image_check, release_checks
 from benchmark.readers.kit.image_reader import UnnamedReader
-from benchmark.readers.kit.sections import report_text
+from benchmark.readers.kit.sections import FINDINGS, IMPRESSION, read_sections, report_text
 from benchmark.readers.kit.splits import Splits, only_tested, require_rule
 from benchmark.readers.kit.tables import require_inside
 from benchmark.readers.kit.text import open_text
@@ -199,6 +199,18 @@ class DatasetReader(UnnamedReader):
 
     def report_of(self, sample_id: str) -> str:
         """Findings and impression of the image's study; empty where its report has neither, or is missing."""
+        return report_text(self._text_of(sample_id))
+
+    def sections_of(self, sample_id: str) -> dict[str, str]:
+        """Findings and impression apart, blanks collapsed; without those that the report does not have."""
+        found = read_sections(self._text_of(sample_id))
+        return {name: " ".join(found[name].split()) for name in (FINDINGS, IMPRESSION) if found.get(name, "").strip()}
+
+    def study_of(self, sample_id: str) -> str:
+        return self._rows[sample_id].study
+
+    def _text_of(self, sample_id: str) -> str:
+        """The whole report; empty where it is missing."""
         report = self._rows[sample_id].report
         try:
             raw = self._archive.read(report) if self._reports.suffix == ".zip" else read_bytes(self._reports / report)
@@ -206,7 +218,7 @@ class DatasetReader(UnnamedReader):
             return ""
         except (zipfile.BadZipFile, zlib.error):  # their own words name the report
             raise DataError(f"{self.card.name}: a report in {REPORTS_ZIP} is damaged. Fetch it again.") from None
-        return report_text(raw.decode("utf-8-sig", errors="replace"))
+        return raw.decode("utf-8-sig", errors="replace")
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:

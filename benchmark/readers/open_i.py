@@ -20,17 +20,21 @@ from benchmark.readers.kit.text import read_xml
 from benchmark.readers.kit.walk import files_in, find_files
 
 REPORTS = "ecgen-radiology"
-RULE = "all reports"
+RULE, PRETRAINING = "all reports", "pretraining"
 SECTIONS = ("FINDINGS", "IMPRESSION")
 
 
 @dataclass(frozen=True)
 class ReportFile:
-    """One XML file: its id, the stems of its pictures in order, and findings and impression as one text."""
+    """One XML file: its id, the stems of its pictures in order, and of findings and impression what is not empty, in this order."""
 
     id: str
     images: tuple[str, ...]
-    text: str
+    sections: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.sections.values())
 
 
 class DatasetReader(ImageReader):
@@ -53,10 +57,18 @@ class DatasetReader(ImageReader):
     def report_of(self, sample_id: str) -> str:
         return self._reports[sample_id].text
 
+    def sections_of(self, sample_id: str) -> dict[str, str]:
+        """Findings and impression apart, those that the report has."""
+        return {name.lower(): text for name, text in self._reports[sample_id].sections.items()}
+
     def split(self, rule: SplitRule) -> Splits:
-        """Every report with a picture and findings or an impression is tested on: the release has no split."""
-        require_rule(rule, (RULE,), dataset=self.card.name)
-        return only_tested(i for i in self.images if self._reports[i].text)
+        """Every report with a picture and findings or an impression: the release has no split.
+
+        `all reports`: they are tested on. `pretraining`: backbones are pretrained on them, and have then seen all that is tested on.
+        """
+        require_rule(rule, (RULE, PRETRAINING), dataset=self.card.name)
+        found = tuple(i for i in self.images if self._reports[i].text)
+        return {"train": found, "validation": (), "test": ()} if rule.rule == PRETRAINING else only_tested(found)
 
     def checks(self) -> Iterable[Check]:
         counts = {
@@ -80,4 +92,4 @@ def read_report(path: Path, dataset: str) -> ReportFile:
         raise DataError(f"{dataset}: {path.name} has no uId, which names the report.")
     found = {element.get("Label", "").upper(): " ".join((element.text or "").split()) for element in tree.iter("AbstractText")}
     images = tuple(element.get("id", "") for element in tree.iter("parentImage"))
-    return ReportFile(named.get("id", ""), images, " ".join(found[name] for name in SECTIONS if found.get(name)))
+    return ReportFile(named.get("id", ""), images, {name: found[name] for name in SECTIONS if found.get(name)})

@@ -20,6 +20,7 @@ class DatasetReader(OwnReader[PairData]):
 
     def read(self) -> Mapping[str, Path]:
         self._texts: dict[str, Path] = {}
+        self._sections: dict[str, dict[str, str]] = {}
         pictures = self.image_files_in(self.own.images)
         self._captions = self._from_table(pictures) if self.own.table else self._from_files(pictures)
         if not self._captions:
@@ -32,6 +33,10 @@ class DatasetReader(OwnReader[PairData]):
     def report_of(self, sample_id: str) -> str:
         return self._captions[sample_id]
 
+    def sections_of(self, sample_id: str) -> Mapping[str, str]:
+        """The sections that the card's table tells apart and that are not empty; else the caption as one."""
+        return self._sections.get(sample_id) or {"report": self._captions[sample_id]}
+
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
         return tuple(filter(None, [self._texts.get(sample_id)]))
 
@@ -41,14 +46,17 @@ class DatasetReader(OwnReader[PairData]):
         self.tables = (path,)
         split = "" if self.card.split is None else self.card.split.column
         found: dict[str, str] = {}
-        for line, cells in rows_of(path, (own.image, own.caption, own.patient, split), self.card.name, "pairs"):
+        columns = {"": own.caption} if own.caption else own.sections
+        for line, cells in rows_of(path, (own.image, *columns.values(), own.patient, split), self.card.name, "pairs"):
             where, place = f"{path.name} line {line:,}", pictures.find(cells[own.image])
             if place is None:
                 self.odd.add("rows of an image that is not there", where)
             elif place in found:
                 self.odd.add("rows twice", where)
-            elif caption := " ".join(cells[own.caption].split()):
-                found[place] = caption
+            elif said := {name: text for name, column in columns.items() if (text := " ".join(cells[column].split()))}:
+                found[place] = " ".join(said.values())
+                if own.sections:
+                    self._sections[place] = said
                 self.say_patient(place, cells.get(own.patient, ""))
                 self.say_column(place, cells.get(split, ""))
         return found

@@ -35,6 +35,7 @@ def recipe(name: str, steps: int = 4, **budget: Any) -> PretrainingCard:
 SMALLER = {
     "convirt": {"hidden": 16, "joint": 8},
     "lovt": {"hidden": 16, "joint": 8},
+    "local_region": {"joint": 8, "heads": 2},
     "mgca": {"hidden": 16, "joint": 8, "prototypes": 6},
     "g2d": {"joint": 8, "begins": 0.5},
     "prior": {"joint": 16, "queries": 4, "decoder_layers": 1},

@@ -10,12 +10,16 @@ from typer.testing import CliRunner
 
 from benchmark import registry
 from benchmark.cli import app
+from benchmark.phantom.corpus import CorpusPlan
+from tests.corpora import write_corpus
 from tests.pretraining.small import corpus, recipe
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """A folder of one's own with a small recipe, and phantom data beside it."""
+    monkeypatch.setenv("LOBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     corpus(tmp_path / "data" / "mimic-cxr")
     (tmp_path / "own" / "tasks").mkdir(parents=True)
     card = recipe("convirt").model_copy(update={"name": "mine", "title": "Mine"})
@@ -58,6 +62,26 @@ def test_an_address_without_several_processes_is_refused(folder):
     found = run(folder, "pretrain", "mine", "--data", str(folder / "data"), "--address", "head:6379")
     assert found.exit_code != 0
     assert "add --workers" in str(found.exception)
+
+
+def test_a_dry_run_says_what_a_recipe_asks_for_and_makes_nothing(folder):
+    found = run(folder, "pretrain", "mine", "--dry-run", "--data", str(folder / "nowhere"), "--out", str(folder / "out"))
+    assert found.exit_code == 0, found.exception
+    assert "24 pairs, 6 a step, 6 together" in found.output
+    assert not (folder / "out").exists()
+    refused = run(folder, "pretrain", "gloria-published", "--dry-run")
+    assert "not verified: no run ends early" in refused.output
+    assert "torchvision:resnet50@IMAGENET1K_V1 are not on this machine" in str(refused.exception)
+
+
+def test_another_dataset_takes_the_place_of_the_recipes(folder):
+    write_corpus(CorpusPlan(dataset="open-i", n_patients=12, seed=3), folder / "data" / "open-i")
+    words = ("pretrain", "mine", "--dataset", "open-i", "--data", str(folder / "data"), "--out", str(folder / "out"), "--pairs", "6")
+    found = run(folder, *words, "--no-tracking", "--cache", str(folder / "cache"))
+    assert found.exit_code == 0, found.exception
+    card = yaml.safe_load((folder / "out" / "mine-open-i-0" / "backbone.yaml").read_text())
+    assert (card["pretraining"], card["contamination"]) == (["open-i"], {"open-i": "images"})
+    assert list((folder / "cache" / "images").iterdir())
 
 
 def test_recipes_are_listed(folder):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmark import parallel
+from benchmark.cards.pretraining import StageCard
 from benchmark.errors import TrainingError, UsageError
 from benchmark.pretraining import loop, pairs, run, towers
 from benchmark.pretraining.objectives import convirt
@@ -100,9 +101,58 @@ def test_the_rate_rises_and_falls_as_the_recipe_says():
     assert loop.Course(100, recipe("convirt", steps=20), 0).rate(19) == 1.0
 
 
+def test_lovts_rate_swings_and_g2ds_begins_anew():
+    swinging = loop.Course(30, recipe("convirt", steps=20, schedule="swinging", warm_up=0), 0)  # five steps a round
+    assert [swinging.rate(step) for step in (0, 5, 10, 15)] == pytest.approx([1, 0, 1, 0])
+    assert swinging.rate(2) == pytest.approx(0.5 * (1 + math.cos(0.4 * math.pi)))
+    assert swinging.rate(8) == pytest.approx(swinging.rate(2))
+    restarting = loop.Course(30, recipe("convirt", steps=20, schedule="restarts", period=4, lowest=0.1, warm_up=0), 0)
+    assert [restarting.rate(step) for step in (0, 2, 4, 6, 8)] == pytest.approx([1, 0.55, 1, 0.55, 1])
+    assert min(restarting.rate(step) for step in range(20)) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(0.75 * math.pi)))
+
+
+STAGES = (StageCard(begins=0, rate=1.0, warm_up=0.5), StageCard(begins=0.4, rate=0.5, warm_up=0))
+
+
+def test_a_stage_has_a_schedule_of_its_own():
+    course = loop.Course(60, recipe("convirt", steps=10, schedule="cosine", stages=STAGES), 0)
+    assert [course.rate(step) for step in range(4)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
+    assert [course.rate(step) for step in (4, 7)] == pytest.approx([0.5, 0.25])
+    assert [course.begins_stage(step) for step in range(6)] == [False] * 4 + [True, False]
+
+
+def test_the_optimiser_forgets_its_moments_where_a_stage_begins(given):
+    torch.set_num_threads(1)
+    card = recipe("convirt", steps=4, stages=(STAGES[0], StageCard(begins=0.5, rate=0.5, warm_up=0)))
+    trained, feed, course = parts(given, card)
+    counts, step = [], torch.optim.AdamW.step
+
+    class Watched(torch.optim.AdamW):
+        def step(self, *rest):
+            found = step(self, *rest)
+            counts.append({int(state["step"]) for state in self.state.values()})
+            return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "AdamW", Watched)
+        list(loop.train(trained, feed, course, card))
+    assert counts == [{1}, {2}, {1}, {2}]
+
+
+def test_an_order_made_once_is_that_of_every_round():
+    once, anew = (loop.Course(12, recipe("convirt", steps=8, order=order), 0) for order in ("once", "anew"))
+    assert np.array_equal(once.batch(0)[0], once.batch(2)[0])
+    assert not np.array_equal(once.batch(0)[1], once.batch(2)[1])
+    assert np.array_equal(once.batch(0)[0], anew.batch(0)[0])
+    assert not np.array_equal(anew.batch(0)[0], anew.batch(2)[0])
+
+
 @pytest.mark.parametrize(
     ("budget", "n_pairs", "said"),
     [
+        ({"schedule": "restarts"}, 50, "the schedule `restarts` needs a `period`"),
+        ({"stages": STAGES[::-1]}, 50, "its stages begin at 0.4, 0. Give"),
+        ({"stages": STAGES[1:]}, 50, "its stages begin at 0.4. Give rising shares from 0"),
         ({}, 5, "a batch of 6 pairs, and there are 5"),
         ({"group": 4}, 50, "no whole number of groups of 4"),
     ],

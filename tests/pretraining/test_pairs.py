@@ -81,3 +81,16 @@ def test_where_a_release_has_no_validation_images_patients_are_held_out(folder):
     assert held_out
     assert not of[0] & of[1]
     assert sorted((*train, *held_out)) == sorted(ids)
+
+
+def test_sections_and_studies_of_mimic_are_told_apart(folder, both):
+    reader = open_reader(registry.dataset("mimic-cxr"), folder)
+    for i in both[0].ids[:8]:
+        assert " ".join(reader.sections_of(i).values()) == reader.report_of(i)
+    impressions = pairs.load(CARD.model_copy(update={"sections": ("impression",), "fewest_words": 1}), folder, 32, 0)[0]
+    whole = dict(zip(both[0].ids, both[0].reports, strict=True))
+    assert all(len(report) <= len(whole.get(i, report)) for i, report in zip(impressions.ids, impressions.reports, strict=True))
+    studies = pairs.load(CARD.model_copy(update={"unit": "study"}), folder, 32, 0)[0]
+    assert len(studies) == len({reader.study_of(i) for i in both[0].ids})
+    assert studies.frames.shape == both[0].frames.shape
+    assert studies.digest != both[0].digest

@@ -16,7 +16,7 @@ from benchmark.pretraining import export, loop, run
 from benchmark.training.checkpoint import Checkpoint
 from tests.pretraining.small import corpus, recipe
 
-METHODS = ["convirt", "lovt", "gloria", "prior", "g2d", "mgca"]
+METHODS = ["convirt", "lovt", "gloria", "prior", "g2d", "mgca", "local-region"]
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ class EncodedTexts:
         word: (b, T) int64, number of the word that a piece belongs to; [CLS] is word 0, [SEP] the last, -1 for padding.
         sentence: (b, T) int64, number of the sentence; -1 for special tokens and padding.
         attention: (b, T) of [CLS] in the last layer, the mean over heads; None where nobody asked for it.
+        unknown: (b,) int64, words of each text that the vocabulary does not have; None where nobody counted them.
     """
 
     states: Tensor
@@ -43,6 +44,7 @@ class EncodedTexts:
     word: Tensor
     sentence: Tensor
     attention: Tensor | None = None
+    unknown: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Source: GLoRIA's released code at 416466a (docs/sources.md, GLoRIA). All images 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,14 @@ class Options:
         deepest: stride of the map whose mean is the image.
         sharpness: what both similarities are multiplied by.
         local: weight of the local losses; 0 leaves words out.
+        unknown: whether a word that the vocabulary does not have counts; released, it shortens the text, and its last word falls out.
     """
 
     stride: int = 16
     deepest: int = 32
     sharpness: float = 10.0
     local: float = 1.0
+    unknown: Literal["counts", "shortens"] = "counts"
 
 
 def build(widths: Widths, options: Options) -> Objective:
@@ -53,6 +56,8 @@ class Gloria(Objective):
         losses = {"image to text": there, "text to image": back}
         if options.local:
             words, counted = word_vectors(encoded.texts, group)
+            if options.unknown == "shortens":
+                counted = shortened(counted, encoded.texts)
             regions = self.local_embedder(encoded.maps[options.stride]).flatten(2)
             there, back = local_losses(regions, words, counted, options.sharpness, group)
             losses |= {"regions to text": options.local * there, "words to image": options.local * back}
@@ -74,6 +79,12 @@ def word_vectors(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:
     numbers = torch.arange(group.longest(counted), device=states.device)
     owned = (texts.word[:, None] == numbers[None, :, None]).to(states.dtype)
     return (owned @ states).transpose(1, 2), counted
+
+
+def shortened(counted: Tensor, texts: EncodedTexts) -> Tensor:
+    """(b,) words that count in the released code, which takes an unknown word for a special token."""
+    assert texts.unknown is not None
+    return counted - texts.unknown
 
 
 def local_losses(regions: Tensor, words: Tensor, counted: Tensor, sharpness: float, group: Group) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,8 @@ class Options:
         counted: whether padded words count in BatchNorm and as negatives.
         aligned: each word has the attention of its own pieces; released, that of the next ones.
         thaws: share of the budget after which prototypes are trained.
+        slots: tokens that texts are padded to in the released code: there is a place for a word for each but the first, and a text that
+            fills them loses its last word and [SEP]; None: as many places as words, and none is lost.
     """
 
     stride: int = 16
@@ -41,6 +43,7 @@ class Options:
     counted: Counted = "valid"
     aligned: bool = True
     thaws: float = 0.02
+    slots: int | None = None
 
 
 def build(widths: Widths, options: Options) -> Objective:
@@ -64,7 +67,7 @@ class Mgca(Objective):
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options, texts = self.options, encoded.texts
-        words, mask, attention = words_of(texts, group, aligned=options.aligned)
+        words, mask, attention = words_of(texts, group, aligned=options.aligned, slots=options.slots)
         image, report = self.embed(encoded, group, done)
         patches = self.heads["patch"](places(encoded.maps[options.stride]), group)
         words = self.heads["word"](words, group, mask)
@@ -154,17 +157,22 @@ def codes(scores: Tensor, group: Group, sharpness: float = 0.05, rounds: int = 3
     return found * group.n
 
 
-def words_of(texts: EncodedTexts, group: Group, *, aligned: bool) -> tuple[Tensor, Tensor, Tensor]:
+def words_of(texts: EncodedTexts, group: Group, *, aligned: bool, slots: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Words (b, n, W) as sums of their pieces, (b, n) bool where there is one, and (b, n) attention of [CLS] to them.
 
     [SEP] counts as a word, [CLS] does not.
 
     Args:
         aligned: else a word has the attention of the pieces one token after its own, as in the released code.
+        slots: see `Options.slots`.
     """
     assert texts.attention is not None
-    numbers = torch.arange(1, group.longest(texts.word.amax(dim=1) + 1), device=texts.word.device)
+    last = texts.word.amax(dim=1)
+    numbers = torch.arange(1, slots or group.longest(last + 1), device=texts.word.device)
     owned = texts.word[:, None] == numbers[None, :, None]
+    if slots:  # its walk over tokens ends before the last of them, and only [SEP] ends a word
+        lost = torch.where(texts.mask.sum(dim=1) == slots, last - 1, last + 1)
+        owned = owned & (numbers[None, :] < lost[:, None])[..., None]
     attention = texts.attention if aligned else F.pad(texts.attention[:, 1:], (0, 1))
     shares = owned.to(texts.states.dtype)
     return shares @ texts.states[-1], owned.any(dim=2), (shares @ attention[..., None].to(shares.dtype))[..., 0]

@@ -7,20 +7,19 @@ with image and report made anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.encoders.pooling import AttentionPool
-from benchmark.pretraining.decoders import ImageDecoder, SentenceDecoder
+from benchmark.pretraining.decoders import ImageDecoder, SentenceDecoder, matched
 from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast_sum, cosines
+from benchmark.pretraining.layers import SigmoidAttention
+from benchmark.pretraining.losses import alike, contrast_sum, within_report
 from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places, sentence_means
 
 GREATEST_LOG_SCALE = math.log(100)
@@ -36,6 +35,7 @@ class Options:
         put_back: which order decoded sentences take: that of the assignment, as released, or its inverse, which is the matching's.
         causal: see `SentenceDecoder`.
         is_clamped: scales end at 100.
+        noise: when prototypes are chosen with noise; released, always, so that an evaluation gives another number each time.
     """
 
     stride: int = 32
@@ -54,6 +54,7 @@ class Options:
     put_back: Literal["assignment", "inverse"] = "inverse"
     causal: bool = False
     is_clamped: bool = True
+    noise: Literal["training", "always"] = "training"
 
 
 def build(widths: Widths, options: Options) -> Objective:
@@ -141,7 +142,7 @@ class Prior(Objective):
         """(b, S, D) mixtures of prototypes for sentences, zero where there is none; Gumbel noise in training."""
         table = self.sentence_bank.embed.weight
         logits = each @ table.T
-        if self.training:
+        if self.training or self.options.noise == "always":
             logits = logits + self.noise(mask, keys, use).to(logits)
         return ((logits / self.options.temperature).softmax(dim=2) @ table) * mask[..., None]
 
@@ -181,48 +182,6 @@ class _SentenceBank(nn.Module):
     def __init__(self, n_prototypes: int, joint: int):
         super().__init__()
         self.embed = nn.Embedding(n_prototypes, joint)
-
-
-class SigmoidAttention(nn.Module):
-    """Places and sentences read each other with weights that need not sum to one. 1 is the image's side, 2 the report's."""
-
-    def __init__(self, joint: int):
-        super().__init__()
-        self.query1, self.key1, self.value1 = (nn.Linear(joint, joint) for _ in range(3))
-        self.query2, self.key2, self.value2 = (nn.Linear(joint, joint) for _ in range(3))
-
-    def forward(self, regions: Tensor, each: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What regions heard, (b, N, D), and what sentences saw, (b, S, D)."""
-        root = regions.shape[2] ** 0.5
-        hearing = (self.query1(regions) @ self.key2(each).transpose(1, 2) / root).sigmoid() * mask[:, None]
-        seeing = (self.query2(each) @ self.key1(regions).transpose(1, 2) / root).sigmoid() * mask[..., None]
-        return hearing @ self.value2(each), seeing @ self.value1(regions)
-
-
-def alike(predictor: nn.Module, one: Tensor, other: Tensor) -> Tensor:
-    """(b,) minus the mean cosine of each side's prediction with the other side, which is no path for gradients. No negatives."""
-    there = F.cosine_similarity(predictor(one), other.detach(), dim=2)
-    back = F.cosine_similarity(predictor(other), one.detach(), dim=2)
-    return -(there.mean(dim=1) + back.mean(dim=1)) / 2
-
-
-def within_report(seen: Tensor, told: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
-    """(b,) contrast of what each sentence saw with the sentences of the same report, the mean of both directions."""
-    scores = scale * cosines(seen, told)
-    smallest = torch.finfo(scores.dtype).min
-    right = scores.diagonal(dim1=1, dim2=2)
-    rows = scores.masked_fill(~mask[:, None], smallest).logsumexp(dim=2) - right
-    columns = scores.masked_fill(~mask[..., None], smallest).logsumexp(dim=1) - right
-    return ((rows + columns) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) / 2
-
-
-def matched(drawn: Tensor, wanted: Tensor, put_back: str) -> Tensor:
-    """(b, Q) order of the drawn sentences: by Hungarian matching, the least sum of L1 distances to the wanted ones."""
-    costs = torch.cdist(drawn.float(), wanted.float(), p=1).cpu().numpy()
-    orders: Sequence[np.ndarray] = [linear_sum_assignment(cost)[1] for cost in costs]
-    if put_back == "inverse":
-        orders = [np.argsort(order) for order in orders]
-    return torch.from_numpy(np.stack(orders) if len(orders) else np.zeros(drawn.shape[:2], np.int64)).to(drawn.device)
 
 
 def _mean_of_sentences(per_sentence: Tensor, mask: Tensor, group: Group) -> Tensor:

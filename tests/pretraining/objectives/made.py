@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmark.encoders.pooling import AttentionPool
-from benchmark.pretraining.objectives import convirt, g2d, gloria, lovt, mgca, prior
+from benchmark.pretraining.objectives import convirt, g2d, gloria, local_region, lovt, mgca, prior
 from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
 
 WIDTHS = Widths({2: 4, 4: 4, 8: 4, 16: 8}, 8)
@@ -19,6 +19,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "lovt": lambda: lovt.Lovt(WIDTHS, lovt.Options(stride=16, hidden=24, joint=4, heads=2)),
     "lovt as released": lambda: lovt.Lovt(WIDTHS, lovt.Options(stride=16, hidden=24, joint=4, heads=2, counted="all")),
     "gloria": lambda: gloria.Gloria(WIDTHS, gloria.Options(stride=8, deepest=16)),
+    "local region": lambda: local_region.LocalRegion(WIDTHS, local_region.Options(stride=16, joint=4, heads=2, regions=5)),
     "mgca": lambda: mgca.Mgca(WIDTHS, mgca.Options(stride=8, deepest=16, hidden=24, joint=4, prototypes=5)),
     "mgca as released": lambda: mgca.Mgca(
         WIDTHS, mgca.Options(stride=8, deepest=16, hidden=24, joint=4, prototypes=5, counted="all", aligned=False)

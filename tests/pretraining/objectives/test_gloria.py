@@ -8,8 +8,8 @@ import torch
 from benchmark.heads.networks.local_similarity import attention
 from benchmark.pretraining.group import Group
 from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.base import EncodedTexts
-from benchmark.pretraining.objectives.gloria import local_losses, whole_texts, word_vectors
+from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Widths
+from benchmark.pretraining.objectives.gloria import Gloria, Options, local_losses, shortened, whole_texts, word_vectors
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 THREE = Group.alone(3)
@@ -57,3 +57,26 @@ def test_words_are_sums_of_pieces_and_layers():
     assert whole_texts(texts)[0].tolist() == approx([0.148577, -1.178225, -0.674541])
     assert counted.tolist() == [3]
     assert torch.allclose(words[0, :, 1], real.sum(dim=0)[0, 1:3].sum(dim=0))
+
+
+def test_an_unknown_word_shortens_the_released_text_and_its_last_word_falls_out():
+    """[CLS] a [UNK] b [SEP]: three words count, in the released code [CLS] and two of them."""
+    word = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]])
+    states = r(17, (4, 2, 5, 3))
+    texts = EncodedTexts(states, torch.ones(2, 5, dtype=torch.bool), word, word, None, torch.tensor([1, 0]))
+    assert shortened(word_vectors(texts, Group.alone(2))[1], texts).tolist() == [3, 4]
+    maps = {16: r(18, (2, 4, 2, 2)), 32: r(19, (2, 6, 1, 1))}
+    encoded = Encoded(r(20, (2, 3, 8, 8)), maps, texts, torch.arange(2))
+    found = []
+    for unknown in ("counts", "shortens"):
+        torch.manual_seed(0)
+        objective = Gloria(Widths({16: 4, 32: 6}, 3), Options(unknown=unknown))
+        found.append(objective(encoded, Group.alone(2), 0.0))
+    assert float(found[0]["regions to text"]) != float(found[1]["regions to text"])
+    assert float(found[0]["image to text"]) == float(found[1]["image to text"])
+    # As if its last word were not there.
+    objective.options = Options()
+    shorter = EncodedTexts(states, texts.mask, torch.tensor([[0, 1, 2, 3, -1], [0, 1, 2, 3, 4]]), word)
+    words, counted = word_vectors(shorter, Group.alone(2))
+    regions = objective.local_embedder(maps[16]).flatten(2)
+    assert float(local_losses(regions, words, counted, 10.0, Group.alone(2))[0]) == approx(float(found[1]["regions to text"].detach()))

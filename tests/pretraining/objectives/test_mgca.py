@@ -85,3 +85,19 @@ def test_weights_are_clipped_to_quantiles_of_what_is_there():
     assert float(weights.sum()) == pytest.approx(1)
     assert float(weights[0, 5]) == 0
     assert float(weights[0, 4] / weights[0, 3]) == pytest.approx((0.4 + 0.6 * 9.6) / 0.4)
+
+
+def test_a_text_that_fills_its_slots_loses_its_last_word_and_its_end_as_released():
+    """[CLS] a ##b c [SEP] in five slots, and [CLS] a [SEP]: the released walk over tokens ends one early, and only [SEP] ends a word."""
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    word = torch.tensor([[0, 1, 1, 2, 3], [0, 1, 2, -1, -1]])
+    texts = EncodedTexts(r(1, (1, 2, 5, 3)), mask, word, word, r(2, (2, 5)).softmax(dim=1))
+    vectors, there, looked = words_of(texts, Group.alone(2), aligned=False, slots=5)
+    assert there.tolist() == [[True, False, False, False], [True, True, False, False]]
+    assert not vectors[0, 1:].any()
+    assert not looked[0, 1:].any()
+    kept, all_there, _ = words_of(texts, Group.alone(2), aligned=False)
+    assert all_there.tolist() == [[True] * 3, [True, True, False]]
+    assert torch.equal(kept[1, :2], vectors[1, :2])
+    longer = words_of(texts, Group.alone(2), aligned=False, slots=6)
+    assert longer[1].tolist() == [[True, True, True, False, False], [True, True, False, False, False]]

@@ -128,3 +128,16 @@ def test_decoded_sentences_take_the_places_they_were_matched_to():
     corrected = Options(**{**vars(RELEASED), "put_back": "inverse"})
     parts = found(3, objective(corrected))
     assert [parts[name].item() for name in ("report anew", "prototypes anew", "reports anew")] == approx([8.602832, 4.081835, 2.940304])
+
+
+def test_noise_is_drawn_in_an_evaluation_only_as_released():
+    each = torch.zeros(2, 6, 16)
+    each[0, :4], each[1] = r(62, (4, 16)), r(63, (6, 16))
+    made = {}
+    for noise in ("training", "always"):
+        one = objective(Options(**{**vars(RELEASED), "noise": noise})).eval()
+        made[noise] = [one.prototypes(each, MASK, torch.arange(2), use) for use in (0, 1)]
+    assert torch.equal(*made["training"])
+    assert not torch.equal(*made["always"])
+    table = r(160, (12, 16))
+    assert torch.allclose(made["training"][0], ((each @ table.T / 0.9).softmax(dim=2) @ table) * MASK[..., None], atol=1e-5)
