@@ -87,7 +87,7 @@ lowest: install  ## the oldest versions pyproject.toml allows of what it names, 
 	mkdir -p build
 	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --resolution lowest-direct --python-version 3.11 --quiet --no-header --no-annotate \
 		--output-file build/lowest.txt
-	$(BIN)/uv venv --quiet --clear --python '$(PYTHON)' build/lowest
+	$(BIN)/uv venv --quiet --clear --python 3.11 build/lowest
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python -r build/lowest.txt
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps -e .
 	build/lowest/bin/lobe list tasks --json > build/lowest-tasks.json
