@@ -156,7 +156,7 @@ def picture_lines(records: list[Record], tasks: Sequence[str], out: Path, consol
     title = metric_title(found[ordered[0]].job)
     rows = {f"{row}: {every[task][row] * 100:.1f}": found[row] for row in (ordered[0], ordered[-1])}
     drawn = side_by_side.lines(rows, out, console)
-    return [Text(f"One test radiograph of {task}, below the {title} of all of them:"), *drawn] if drawn else []
+    return [Text(f"{task}: {title}, and one test radiograph"), *drawn] if drawn else []
 
 
 def _row(record: Record) -> str:

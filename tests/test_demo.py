@@ -67,7 +67,7 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert (tmp_path / "out" / "mlflow.db").exists()
     screen = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=80)
     title, heading, *drawn, legend = demo.picture_lines(records, LINEAR, tmp_path / "out", screen)
-    assert title.plain.startswith(f"One test radiograph of {LINEAR[0]}")
+    assert title.plain == f"{LINEAR[0]}: opacity box-mask Dice, and one test radiograph"
     assert all(f"{row}: " in heading.plain for row in sorted(values[LINEAR[0]], key=values[LINEAR[0]].get)[::2])
     assert len(drawn) == 20
     assert legend.plain.startswith("T: ")  # what takes text in memory tells no encoding, and gets plain characters
