@@ -2,7 +2,7 @@
 # make help       what else there is
 
 .DEFAULT_GOAL := install
-.PHONY: install demo check test lint types coverage verify studies study-pretraining gpu picture docs wheel constraints clean help
+.PHONY: install demo check test lint types coverage verify studies study-pretraining gpu picture docs wheel lowest release-notes constraints clean help
 
 # The newest that fits, starts (a version manager's name may not) and can make environments (Debian keeps that in a package of its own).
 FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -81,6 +81,21 @@ docs: install  ## the documentation site, into build/site: open build/site/index
 
 wheel: install  ## the distribution, into dist/
 	$(BIN)/uv build --python $(BIN)/python --wheel --out-dir dist
+
+# Without constraints.txt: what pip may choose, and nobody had installed. The tests are those of `make check`, which need no torch at all.
+lowest: install  ## the oldest versions pyproject.toml allows of what it names, in build/lowest, and the tests that need no torch
+	mkdir -p build
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --resolution lowest-direct --python-version 3.11 --quiet --no-header --no-annotate \
+		--output-file build/lowest.txt
+	$(BIN)/uv venv --quiet --clear --python 3.11 build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python -r build/lowest.txt
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps -e .
+	build/lowest/bin/lobe list tasks --json > build/lowest-tasks.json
+	build/lowest/bin/python -m tests.torch_free -q -n 2 --dist loadfile
+
+release-notes: install  ## notes of this version from CHANGELOG.md, into build/release-notes.md; TAG=v0.1.0 must be of the same version
+	@mkdir -p build
+	$(BIN)/python -m tests.release_notes $(TAG) > build/release-notes.md
 
 constraints: install  ## newest versions pyproject.toml allows, into constraints.txt
 	{ grep '^#' constraints.txt; $(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --extra docs --universal --python-version 3.11 \

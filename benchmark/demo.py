@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.text import Text
 
 from benchmark import registry
 from benchmark.api import Request, costs_of, evaluate, write_report
@@ -21,6 +23,7 @@ from benchmark.cards import Record
 from benchmark.encoders import kept_weights
 from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from benchmark.progress import Live, bar
+from benchmark.report import side_by_side
 from benchmark.report.numbers import mean
 from benchmark.report.rows import metric_title
 from benchmark.tracking.address import database_uri
@@ -98,6 +101,8 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     page = write_report(request.out, title="LOBE demo").page
     for line in _comparison_lines(evaluation.records):
         console.print(line)
+    for line in picture_lines(evaluation.records, journey.tasks, request.out, console):
+        console.print(line, soft_wrap=True)
     for record in evaluation.failures:
         assert record.failure is not None
         console.print(f"[red]failed:[/] {record.job.labels.task}: {record.failure.sentence}", soft_wrap=True)
@@ -138,6 +143,20 @@ def means_by_metric(records: list[Record]) -> dict[str, tuple[dict[str, float], 
         if len(found) == len(rows):
             grouped.setdefault(titles[task], []).append(found)
     return {title: ({row: mean([one[row] for one in found]) for row in rows}, len(found)) for title, found in grouped.items()}
+
+
+def picture_lines(records: list[Record], tasks: Sequence[str], out: Path, console: Console) -> list[Text]:
+    """The worst and the best row of the first of `tasks` that has two, on one test radiograph; nothing where the console has no room."""
+    every = values_by_row(records)
+    task = next((task for task in tasks if len(every.get(task, {})) > 1), None)
+    if task is None:
+        return []
+    found = {_row(record): record for record in records if record.status == "ok" and record.job.labels.task == task}
+    ordered = sorted(every[task], key=lambda row: every[task][row])
+    title = metric_title(found[ordered[0]].job)
+    rows = {f"{row}: {every[task][row] * 100:.1f}": found[row] for row in (ordered[0], ordered[-1])}
+    drawn = side_by_side.lines(rows, out, console)
+    return [Text(f"{task}: {title}, and one test radiograph"), *drawn] if drawn else []
 
 
 def _row(record: Record) -> str:

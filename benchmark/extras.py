@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from benchmark.errors import EnvironmentProblem
@@ -29,6 +30,8 @@ BROUGHT_BY: Mapping[str, str] = {
     **dict.fromkeys(("mmcv", "mmdet", "mmengine", "pkg_resources", "setuptools"), "detection"),
     "ray": "cluster",
 }
+# How the loader of Linux names a library that the system does not have.
+_NO_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
 
 
 def brought_by(error: BaseException) -> str | None:
@@ -38,7 +41,13 @@ def brought_by(error: BaseException) -> str | None:
 
 
 def missing(error: BaseException) -> EnvironmentProblem | None:
-    """What to install, where `error` is the import of a package that an extra brings; None for any other error."""
+    """What to install, where `error` is the import of a package that is not here, or needs a library that the system lacks; else None."""
+    library = _NO_LIBRARY.search(str(error)) if isinstance(error, ImportError) else None
+    if library is not None:
+        return EnvironmentProblem(
+            f"{getattr(error, 'name', None) or 'A package'} needs the system library {library[1]}, which is not installed here. "
+            "`lobe doctor` says what brings it."
+        )
     extra = brought_by(error)
     if extra is None:
         return None

@@ -16,6 +16,7 @@ from benchmark.errors import EnvironmentProblem, LobeError, StoreError
 
 OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # a disk or a quota takes no more, or no file so large
 _ERRNOS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
     | {errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
@@ -39,6 +40,18 @@ def is_environment(error: BaseException) -> bool:
         or is_of_memory(one)
         or _tells_of_it(str(one), foreign=not isinstance(one, LobeError))
         for one in _chain(error)
+    )
+
+
+def no_room(error: BaseException) -> EnvironmentProblem | None:
+    """What to do, where a file could not be written for want of room; None for any other error."""
+    full = next((one for one in _chain(error) if isinstance(one, OSError) and one.errno in FULL), None)
+    if full is None:
+        return None
+    where = f" for {full.filename}" if isinstance(full.filename, str | os.PathLike) else ""
+    return EnvironmentProblem(
+        f"No room left on the disk{where} ({full.strerror}). Make room, or choose a folder on another disk, and run the same command "
+        "again: it goes on from what is stored."
     )
 
 

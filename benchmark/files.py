@@ -59,6 +59,9 @@ def write_atomically(path: Path, content: bytes, opener: Callable[[str, int], in
 
     Args:
         opener: as of `open`; `private.opener` for a file that only the user may read.
+
+    Raises:
+        OSError: it cannot be written; it names `path`, which writing itself does not.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -67,6 +70,10 @@ def write_atomically(path: Path, content: bytes, opener: Callable[[str, int], in
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

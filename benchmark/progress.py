@@ -34,6 +34,7 @@ from benchmark.report.rows import metric_title
 
 PLAIN_EVERY_S = 10.0
 GPU_EVERY_S = 2.0
+NARROW = 60  # columns of a terminal in which a bar leaves no room for the words before it
 BLINK_S = 1.0  # what takes no longer is not worth a line
 MOST_LINES = 8  # of running jobs; a fused group alone may have dozens
 
@@ -285,4 +286,6 @@ def _gpu_line(gpu: GpuUse) -> str:
 
 def _progress(console: Console, *times: ProgressColumn, count: ProgressColumn | None = None) -> Progress:
     description = TextColumn("{task.description}", markup=False)  # names and paths may hold brackets
-    return Progress(description, BarColumn(bar_width=24), count or MofNCompleteColumn(), *times, console=console, transient=True)
+    count = count or MofNCompleteColumn()
+    columns = (description, count, times[-1]) if console.width < NARROW else (description, BarColumn(bar_width=24), count, *times)
+    return Progress(*columns, console=console, transient=True)

@@ -113,7 +113,10 @@ def data_roots(given: Sequence[str]) -> dict[str | None, Path]:
     """
     given = list(given) or ([os.environ["LOBE_DATA"]] if os.environ.get("LOBE_DATA") else [])
     if not given:
-        raise UsageError("Where is the data? Give --data DIR (one folder per dataset inside), --data name=path, or set LOBE_DATA.")
+        raise UsageError(
+            "Where is the data? Give --data DIR (one folder per dataset inside), --data name=path, or set LOBE_DATA. Where there is none "
+            "yet, `lobe data sample DIR` generates some and `lobe data get NAME --data DIR` gets a public release."
+        )
     roots: dict[str | None, Path] = {}
     for entry in given:
         name, equals, path = entry.partition("=")

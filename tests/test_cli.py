@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.full_disk import full_disk
+
 LINEAR = "rsna-linear-frozen-100"
 
 
@@ -255,6 +257,24 @@ def test_help_of_every_verb(lobe, verb):
     code, text, err = lobe(*verb, "--help")
     assert (code, err) == (0, "")
     assert "Usage" in text
+
+
+def test_the_command_alone_says_what_to_do_first(lobe):
+    code, text, err = lobe()
+    assert (code, err) == (0, "")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("  lobe ")]
+    assert commands[0] == "lobe demo"
+    assert len(text.splitlines()) < 15
+
+
+def test_a_disk_without_room_ends_with_a_sentence_and_two_and_leaves_no_part(lobe, tmp_path: Path, capsys):
+    capsys.readouterr()
+    with full_disk():
+        code, text, err = lobe("new", "backbone", tmp_path / "mine.py")
+    assert (code, text) == (2, "")
+    assert err.startswith(f"error: No room left on the disk for {tmp_path / 'mine.py'} (File too large). Make room, or choose a folder")
+    assert list(tmp_path.iterdir()) == []
+    assert lobe("new", "backbone", tmp_path / "mine.py")[0] == 0
 
 
 def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: Path, monkeypatch):

@@ -65,6 +65,12 @@ def test_the_whole_journey_in_miniature_and_again_for_nothing(tmp_path: Path, mo
     assert "text-pretrained" in page
     assert "EfficientNet-Lite0" in page
     assert (tmp_path / "out" / "mlflow.db").exists()
+    screen = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=80)
+    title, heading, *drawn, legend = demo.picture_lines(records, LINEAR, tmp_path / "out", screen)
+    assert title.plain == f"{LINEAR[0]}: opacity box-mask Dice, and one test radiograph"
+    assert all(f"{row}: " in heading.plain for row in sorted(values[LINEAR[0]], key=values[LINEAR[0]].get)[::2])
+    assert len(drawn) == 20
+    assert legend.plain.startswith("T: ")  # what takes text in memory tells no encoding, and gets plain characters
     finished = {r.key: r.finished_at for r in records}
     Store(tmp_path / "out").path(records[0].key).unlink()
     with pytest.MonkeyPatch.context() as patch:

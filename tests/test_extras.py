@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 from benchmark import doctor, extras
 from benchmark.faults import is_environment
 
-PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ROOT = Path(__file__).resolve().parents[1]
+VERIFY = ["data", "verify", "chestx-det", "--data", "nowhere"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {
     extra: {re.split(r"[\[=<>~]", line)[0] for line in PROJECT["optional-dependencies"][extra]} - {PROJECT["name"]}
     for extra in ("run", "detection", "cluster", "pretrain", "all")
@@ -67,6 +71,20 @@ def test_the_command_ends_with_the_sentence_and_no_traceback(monkeypatch, capsys
         module.main()
     assert ended.value.code == 2
     assert "pip install 'lobe-bench[run]'" in capsys.readouterr().err
+
+
+# Stands for a package whose shared library needs one that the system lacks: the loader of Linux words it so.
+NO_LIBRARY = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory', name='cv2')"
+
+
+def test_a_missing_system_library_is_a_sentence_and_two(tmp_path: Path):
+    (tmp_path / "cv2.py").write_text(NO_LIBRARY, encoding="utf-8")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = {VERIFY!r}; from benchmark.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: cv2 needs the system library libGL.so.1, which is not installed here. `lobe doctor` says what brings it.\n"
+    )
 
 
 def test_doctor_calls_it_a_warning_with_the_cure():

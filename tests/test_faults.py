@@ -28,7 +28,7 @@ from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import WorkerLost
 from benchmark.execute.work import outcome_of
-from benchmark.faults import is_environment, of_environment
+from benchmark.faults import is_environment, no_room, of_environment
 from benchmark.store import Store
 from benchmark.training.options import RunOptions
 from benchmark.training.record import failed
@@ -153,6 +153,13 @@ def test_after_a_full_disk_the_same_command_computes_again(request_for, tmp_path
     assert (evaluation.computed, evaluation.failures) == (0, [record])
     assert "The disk is full" in record.failure.sentence
     assert_computes_again(request)
+
+
+def test_a_full_disk_is_said_with_its_file_and_what_goes_on():
+    named = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/f.json")
+    assert "No room left on the disk for /out/f.json (No space left on device). Make room" in str(no_room(raised(KeyError, "k", named)))
+    assert str(no_room(full(errno.EDQUOT))).startswith("No room left on the disk (")
+    assert [no_room(error) for error in (full(errno.EIO), ValueError("No space left on device"))] == [None, None]
 
 
 @pytest.mark.parametrize("what", ["GPU memory", "device", "worker", "exchange"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -242,6 +243,17 @@ def test_a_bar_on_a_terminal_counts():
         step(3, 3)
     assert "rsna images" in text.getvalue()
     assert "3/3" in text.getvalue()
+
+
+def test_a_narrow_terminal_shows_words_and_numbers_whole_and_no_bar():
+    text = io.StringIO()
+    with bar(Console(file=text, force_terminal=True, width=40, height=25), "rsna-linear-frozen-demo · resnet18 (random) · run 1") as step:
+        step(1234, 5678)
+    drawn = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue()).splitlines()]
+    assert max(map(len, drawn)) <= 40
+    assert any("1234/5678" in line for line in drawn)
+    assert "rsna-linear-frozen-demo" in text.getvalue()
+    assert "━" not in text.getvalue()
 
 
 # ----------------------------------------------------------------------------------------------------------------- hashing

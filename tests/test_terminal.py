@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from benchmark import terminal
 from benchmark.errors import EnvironmentProblem
 from tests.full_disk import full_disk
+from tests.small_screen import ESCAPE, on_screen
 
 LOBE = [sys.executable, "-c", "from benchmark.cli import main; main()"]
 
@@ -90,6 +92,39 @@ def run(arguments: str, shell: str, **environment: str) -> subprocess.CompletedP
 def test_a_listing_whose_output_goes_nowhere_ends_without_traceback(shell: str, code: int, said: str) -> None:
     done = run("list protocols", shell)
     assert (done.returncode, done.stderr.decode().strip()) == (code, said)
+
+
+def in_terminal(arguments: str, columns: int, **environment: str) -> str:
+    """What the command prints on a terminal of so many columns, with its escape sequences."""
+    given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
+    return on_screen([*LOBE, *arguments.split()], columns, given | {"TERM": "xterm-256color", **environment})[1]
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[1-7]")
+
+
+@pytest.mark.parametrize(("columns", "environment"), [(40, {}), (200, {"COLUMNS": "40"})], ids=["terminal", "COLUMNS"])
+def test_a_small_terminal_gets_a_line_for_each_cell_and_no_word_is_cut(columns: int, environment: dict[str, str]) -> None:
+    lines = ESCAPE.sub("", in_terminal("list suites", columns, **environment)).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 40
+    assert any(re.match(r"name +lovt-18$", line.rstrip()) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured", "escaped"), [({}, True, True), ({"NO_COLOR": "1"}, False, True), ({"TERM": "dumb"}, False, False)]
+)
+def test_colour_goes_only_where_it_is_wanted(environment: dict[str, str], coloured: bool, escaped: bool) -> None:
+    said = in_terminal("list tasks --suite lovt-81", 100, **environment)
+    assert "error: There is no suite called 'lovt-81'. Did you mean lovt-18" in " ".join(ESCAPE.sub("", said).split())
+    assert (bool(COLOUR.search(said)), bool(ESCAPE.search(said))) == (coloured, escaped)
+
+
+def test_a_pipe_gets_whole_lines_without_escapes() -> None:
+    done = run("list suites", "LOBE", COLUMNS="40", TERM="xterm-256color")
+    lines = done.stdout.decode().splitlines()
+    assert "\x1b" not in done.stdout.decode()
+    assert lines[0].split()[0] == "name"
+    assert any(line.startswith("lovt-18 ") for line in lines)
 
 
 def test_a_terminal_without_our_letters_gets_others() -> None:

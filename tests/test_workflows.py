@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from benchmark import yaml_files
 
 FOLDER = Path(__file__).resolve().parents[1] / ".github" / "workflows"
 READS, WRITES = "submission-validate.yml", "submission-comment.yml"
+CHECKS, RELEASE = "checks.yml", "release.yml"
+MAKEFILE = FOLDER.parents[1] / "Makefile"
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}")
 # What a stranger decides, and so may stand in no script: a title or a branch's name is run by the shell that it is pasted into.
 PASTED = re.compile(r"\$\{\{")
@@ -33,7 +36,41 @@ def permissions(name: str) -> list[dict[str, str]]:
 
 
 def test_every_workflow_is_looked_at_here() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {READS, WRITES}
+    assert {path.name for path in FOLDER.iterdir()} == {READS, WRITES, CHECKS, RELEASE}
+
+
+@pytest.mark.parametrize("name", [CHECKS, RELEASE])
+def test_every_step_is_an_action_or_a_make_target_that_is_there_with_a_token_that_can_read(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for step in steps(name):
+        assert ("uses" in step) != ("run" in step), step
+        made = re.fullmatch(r'make ([a-z-]+)( TAG="\$\{GITHUB_REF_NAME\}")?', step.get("run", "make test").strip())
+        assert made, step
+        assert made[1] in targets, step
+        assert not step.get("uses", "").startswith("actions/checkout@") or step["with"] == {"persist-credentials": False}
+    assert permissions(name) == [{"contents": "read"}]
+    assert "secrets." not in (FOLDER / name).read_text(encoding="utf-8")
+
+
+def test_every_change_is_held_to_tests_types_docs_wheel_and_lowest_versions() -> None:
+    assert set(workflow(CHECKS)["on"]) == {"push", "pull_request"}
+    jobs = workflow(CHECKS)["jobs"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [
+        "make test",
+        "make types",
+        "make docs",
+        "make wheel",
+        "make lowest",
+    ]
+    project = tomllib.loads((MAKEFILE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    spoken = [line.rpartition(" ")[2] for line in project["classifiers"] if "Python :: 3." in line]
+    assert jobs["tests"]["strategy"]["matrix"]["python"] == spoken
+    assert jobs["lowest"]["steps"][1]["with"]["python-version"] == spoken[0]
+
+
+def test_a_tag_of_a_version_makes_its_notes_before_its_wheel() -> None:
+    assert workflow(RELEASE)["on"] == {"push": {"tags": ["v*"]}}
+    assert [step["run"].split()[1] for step in steps(RELEASE) if "run" in step] == ["release-notes", "wheel"]
 
 
 def test_what_reads_a_pull_request_has_a_token_that_can_read_and_no_secret() -> None:
@@ -75,7 +112,7 @@ def test_what_writes_takes_the_other_workflows_file_for_text_of_an_enemy() -> No
     assert "said.number" not in script, "which pull request it is comes from the event"
 
 
-@pytest.mark.parametrize("name", [READS, WRITES])
+@pytest.mark.parametrize("name", [READS, WRITES, CHECKS, RELEASE])
 def test_actions_are_pinned_to_a_commit_and_scripts_hold_nothing_that_is_pasted_in(name: str) -> None:
     for step in steps(name):
         assert "uses" not in step or PINNED.fullmatch(step["uses"]), step

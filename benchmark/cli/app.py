@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from benchmark import extras, registry, stopping, terminal
-from benchmark.cli.show import err, plain
+from benchmark.cli.show import err, out, plain
 from benchmark.errors import LobeError
 
 if TYPE_CHECKING:
@@ -52,6 +52,20 @@ _ORDER = (
     "clean",
 )
 
+# What `lobe` alone says: the shortest way to a result, and from there to one's own.
+FIRST = """\
+LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?
+
+First, without data and without a GPU, in about five minutes:
+  lobe demo
+
+Then with a network of your own, or with one that has a name:
+  lobe check-backbone torchvision:resnet18
+  lobe data get rsna --data DIR
+  lobe run --backbone torchvision:resnet18 --suite lobe-v1 --data DIR --dry-run
+
+What this machine can do: `lobe doctor`. Every verb: `lobe --help`."""
+
 
 class _InOrder(TyperGroup):
     def list_commands(self, ctx: Context) -> list[str]:
@@ -62,7 +76,7 @@ app = typer.Typer(
     cls=_InOrder,
     help="LOBE, the LOcalized BEnchmark: how good is a chest X-ray backbone at saying where a finding is?",
     epilog="First: `lobe demo`, which needs no data and no GPU. `lobe run --dry-run` says what a run would cost.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -76,6 +90,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version of this installation.")] = False,
     include: Annotated[
         list[Path],
@@ -90,6 +105,8 @@ def _options(
         from benchmark import task_rules
 
         task_rules.require_included()
+    if ctx.invoked_subcommand is None:
+        out.print(plain(FIRST), soft_wrap=True)
 
 
 def main() -> None:
@@ -110,7 +127,9 @@ def main() -> None:
     except Exception as error:
         if stopping.was_asked():  # what broke is what was interrupted
             stopping.end()
-        error = extras.missing(error) or error
+        from benchmark import faults
+
+        error = extras.missing(error) or (None if isinstance(error, LobeError) else faults.no_room(error)) or error
         if not isinstance(error, LobeError):
             raise
         err.print(f"[bold red]error:[/] {plain(str(error))}", soft_wrap=True)

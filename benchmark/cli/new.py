@@ -12,6 +12,7 @@ from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.show import out, plain
 from benchmark.errors import UsageError
+from benchmark.files import write_atomically
 
 new_app = typer.Typer(help="A commented file to start from.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
@@ -22,7 +23,7 @@ def new_backbone(file: Annotated[Path, typer.Argument(help="Python file to write
     """Writes a backbone in Python to fill in, with every contract in its comments."""
     if file.exists():
         raise UsageError(f"{file} exists already: name another file.")
-    file.write_text((registry.content("backbones") / "template.py").read_text(encoding="utf-8"), encoding="utf-8")
+    write_atomically(file, (registry.content("backbones") / "template.py").read_bytes())
     out.print(f"Wrote {plain(str(file))}. Next: lobe check-backbone {plain(str(file))}:build")
 
 

@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitOption, SplitsOption, SubmissionsOption, one_of
-from benchmark.cli.show import err, out, paged, plain, print_json, progress_bar, show_rows
+from benchmark.cli.show import err, out, paged, plain, print_json, progress_bar, show_rows, show_whole
 
 
 @app.command("results")
@@ -40,7 +40,7 @@ def show_results(
     else:
         folders = " and ".join(map(str, dict.fromkeys(out_folders)))
         with paged() as console:
-            console.print(tables.to_rich(rows))
+            show_whole(console, tables.to_rich(rows))
             console.print(plain(f"{len(rows):,} rows of {len(stored.records):,} records in {folders}. {tables.INTERVAL}"))
         if csv_file is not None:
             out.print(f"Rows: {plain(str(csv_file))}", soft_wrap=True)

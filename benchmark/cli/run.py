@@ -22,7 +22,7 @@ from benchmark.cli.options import (
     SplitsOption,
     one_of,
 )
-from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows
+from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows, show_whole
 
 TO_COMPUTE, TO_TAKE_OVER, NOT_KNOWN = "to compute", "to take over", "not known yet"
 # Column of a dry run's table -> state of the jobs that it counts.
@@ -269,7 +269,7 @@ def _show_evaluation(evaluation, as_json: bool, next_step: str) -> None:
         counts = {"computed": evaluation.computed, "stored": len(planned.done), "not_computed": [r.key for r in not_computed]}
         print_json({**counts, **to_dicts(rows)})
         return
-    out.print(to_rich(rows))
+    show_whole(out, to_rich(rows))
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {plain(str(planned.request.out))}.")
     if not_computed:
         out.print(f"{len(not_computed)} not computed, for want of memory, disk or a device: the same command computes them again.")

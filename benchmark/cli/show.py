@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,8 @@ from benchmark import terminal
 
 out = Console(highlight=False, width=terminal.width_of(sys.stdout))
 err = Console(stderr=True, highlight=False, width=terminal.width_of(sys.stderr))
+
+MOST_COLUMNS = 20  # of a terminal, that one cell's longest word may ask for before it is folded
 
 
 def print_json(document: Any) -> None:
@@ -25,18 +28,54 @@ def print_json(document: Any) -> None:
 
 
 def show_rows(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
-    """A table of the named columns, or all there is as JSON."""
+    """A table of the named columns, or all there is as JSON. A terminal too narrow for the table gets a line for each cell instead."""
     if as_json:
         print_json(rows)
         return
     if any(row.get("custom") for row in rows):  # the column says nothing where nobody's own cards are read
         columns = (*columns, "custom")
+    heads = [column.replace("_", " ") for column in columns]
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    if out.is_terminal and out.width < _readable_width(heads, cells):
+        out.print(_line_by_line(heads, cells))
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for line in cells:
+        table.add_row(*line)
     out.print(table)
+
+
+def show_whole(console: Console, table: Table) -> None:
+    """Prints a table with all of its numbers: a pager scrolls and a terminal wraps what is too wide, where a number cut short misleads."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    before = console.width
+    console.width = max(before, console.measure(table, options=console.options.update(width=10 * terminal.PIPE_WIDTH)).minimum)
+    try:
+        console.print(table, crop=False)
+    finally:
+        console.width = before
+
+
+def _readable_width(heads: list[str], cells: list[list[str]]) -> int:
+    """Columns of the terminal in which no word of the table is folded but the very long ones."""
+    words = [max(len(word) for text in column for word in text.split() or [""]) for column in zip(heads, *cells, strict=True)]
+    return sum(min(width, MOST_COLUMNS) + 2 for width in words) - 2
+
+
+def _line_by_line(heads: list[str], cells: list[list[str]]) -> Table:
+    """A line for each cell behind the name of its column, and an empty one after each row."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in cells:
+        for head, cell in zip(heads, line, strict=True):
+            grid.add_row(head, cell)
+        grid.add_row("", "")
+    return grid
 
 
 def _cell(value: Any) -> str:

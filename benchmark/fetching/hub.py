@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.fetching.proxies import proxy_for
 from benchmark.fetching.transfer import FetchError, full_disk
 
 HUB = "https://huggingface.co"
@@ -86,7 +87,9 @@ def fetched_from_hub(repository: str, name: str, revision: str, folder: Path) ->
 
 def _no_answer(page: str, error: Exception) -> str:
     reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
+    proxy = proxy_for(page)
+    through = f", asked through the proxy {proxy} of HTTPS_PROXY" if proxy else ""
     return (
-        f"{page} did not give the file ({reason}). What came is kept: run the same command again where there is a network, or download it "
-        "elsewhere and give it with --file."
+        f"{page} did not give the file ({reason}){through}. What came is kept: run the same command again where there is a network, or "
+        "download it elsewhere and give it with --file."
     )

@@ -6,7 +6,6 @@ Proxies are those of the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). A redi
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -19,10 +18,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from benchmark import json_files
 from benchmark.errors import EnvironmentProblem
+from benchmark.faults import FULL
+from benchmark.fetching.proxies import proxy_for
 from benchmark.files import write_atomically
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all (0 = not known)
@@ -32,7 +33,6 @@ WAIT_S = 1.0  # before the second of them; doubled before each further one
 TIMEOUT_S = (20.0, 60.0)  # to connect, and between two pieces
 _CHUNK = 2**18
 _SPARE_BYTES = 2**28  # left free on the disk
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _REFUSED = (401, 402, 403, 407, 451)
 _GONE = (404, 410)
@@ -73,6 +73,10 @@ class _Cut(Exception):
     """The connection ended early, or the server is busy: to be tried again."""
 
 
+class _Unreached(_Cut):
+    """There was no connection at all: to be tried again."""
+
+
 def transfer(wanted: Wanted, part: Path, progress: Progress = lambda done, total: None) -> None:
     """Brings all bytes of a file into `part`, beside which a note of the transfer is kept until it is whole.
 
@@ -92,6 +96,11 @@ def transfer(wanted: Wanted, part: Path, progress: Progress = lambda done, total
             except _Cut as cut:
                 tries = tries + 1 if _size(part) <= before else 0
                 if tries >= MOST_TRIES:
+                    if isinstance(cut, _Unreached) and not _size(part):
+                        raise FetchError(
+                            f"{_host(wanted)} cannot be reached, {tries} times in a row ({cut}). Look at the network; where only a proxy "
+                            f"leads out, set HTTPS_PROXY. Then run the same command again.{wanted.see}"
+                        ) from None
                     raise FetchError(
                         f"{wanted.url} was cut off {tries} times in a row ({cut}); {_size(part):,} bytes are kept in {part}. "
                         "Run the same command again to go on from there."
@@ -104,7 +113,7 @@ def transfer(wanted: Wanted, part: Path, progress: Progress = lambda done, total
 
 def full_disk(error: OSError) -> bool:
     """Whether a file could not be written for want of room."""
-    return error.errno in _FULL
+    return error.errno in FULL
 
 
 def _attempt(session: requests.Session, wanted: Wanted, part: Path, progress: Progress) -> None:
@@ -137,7 +146,10 @@ def _attempt(session: requests.Session, wanted: Wanted, part: Path, progress: Pr
             write_atomically(_note(part), json.dumps({"url": wanted.url, "validator": _validator(response), "total": total}).encode())
             _pour(response, wanted, part, start, total, progress)
     except requests.exceptions.ProxyError as error:
-        raise FetchError(f"The proxy did not let {_host(wanted)} through ({_why(error)}). Look at HTTPS_PROXY and NO_PROXY.") from None
+        raise FetchError(
+            f"The proxy {proxy_for(wanted.url)} did not let {_host(wanted)} through ({_why(error)}). Look at HTTPS_PROXY, which names it, "
+            "and at NO_PROXY, which names hosts that need none."
+        ) from None
     except requests.exceptions.SSLError as error:
         raise FetchError(
             f"{_host(wanted)} has a certificate that this machine does not trust ({_why(error)}). Behind a proxy that opens connections, "
@@ -148,7 +160,7 @@ def _attempt(session: requests.Session, wanted: Wanted, part: Path, progress: Pr
     except requests.exceptions.TooManyRedirects:
         raise FetchError(f"{wanted.url} leads in a circle of redirects.{wanted.see}") from None
     except (requests.exceptions.RequestException, HTTPError) as error:
-        raise _Cut(_why(error)) from None
+        raise (_Unreached if _is_unreached(error) else _Cut)(_why(error)) from None
 
 
 def _pour(response: requests.Response, wanted: Wanted, part: Path, start: int, total: int | None, progress: Progress) -> None:
@@ -272,6 +284,12 @@ def _validator(response: requests.Response) -> str:
 
 def _host(wanted: Wanted) -> str:
     return urlsplit(wanted.url).hostname or wanted.url
+
+
+def _is_unreached(error: Exception) -> bool:
+    """Whether no connection came to be: a name that nobody knows, a refusal, or silence."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _why(error: Exception) -> str:

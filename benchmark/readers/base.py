@@ -26,6 +26,7 @@ from benchmark.cards import DatasetCard, SplitRule
 from benchmark.errors import DataError, PartialRelease
 from benchmark.files import open_regular
 from benchmark.own import catalogue
+from benchmark.readers.kit.elsewhere import what_to_do
 from benchmark.readers.kit.generated import manifest_in, patients_in
 from benchmark.readers.kit.walk import first_folder_with, holds_nothing
 from benchmark.readers.kit.withheld import Quiet, known_names, withholding, without_known
@@ -136,7 +137,7 @@ class Reader(ABC):
         self.shapes = shapes
         self.warnings: list[str] = []
         if not root.is_dir():
-            raise DataError(f"{card.name}: no folder {root}. Expected the public release there: {card.source}.")
+            raise DataError(f"{card.name}: no folder {root}. Expected the public release there: {card.source}. {what_to_do(card, root)}")
         if holds_nothing(root):
             raise DataError(f"{card.name}: the folder {root} is empty. Expected {', '.join(card.files) or 'the public release'}.")
         self.open()

@@ -9,6 +9,7 @@ import pytest
 
 from benchmark.fetching import transfer as module
 from benchmark.fetching.keeping import fetched, part_of
+from benchmark.fetching.proxies import proxy_for
 from benchmark.fetching.transfer import FetchError, Wanted, transfer
 from tests.fetching.server import FaultyServer, Served
 from tests.full_disk import full_disk
@@ -138,14 +139,24 @@ def test_a_proxy_of_the_environment_is_used_and_its_refusal_named(server: Faulty
     with pytest.raises(FetchError, match=r"is not there \(404\)"):
         transfer(Wanted("f.bin", "http://data.invalid/f.bin"), tmp_path / "part")
     assert server.asked[0][1] == "http://data.invalid/f.bin"
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(FetchError, match=r"The proxy did not let data\.invalid through .*HTTPS_PROXY"):
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"^The proxy http://127\.0\.0\.1:9 did not let data\.invalid through .*HTTPS_PROXY"):
         transfer(Wanted("f.bin", "http://data.invalid/f.bin"), tmp_path / "part")
 
 
 def test_a_server_that_is_not_there_is_a_sentence(server: FaultyServer, tmp_path: Path):
-    with pytest.raises(FetchError, match=r"was cut off 5 times in a row \(.*(refused|Max retries)"):
+    with pytest.raises(FetchError, match=r"^127\.0\.0\.1 cannot be reached, 5 times in a row \(.*refused.*set HTTPS_PROXY"):
         transfer(Wanted("f.bin", "http://127.0.0.1:9/f.bin"), tmp_path / "part")
+
+
+def test_the_proxy_of_an_encrypted_address_is_named_too_and_without_its_password(server: FaultyServer, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"^The proxy http://127\.0\.0\.1:9 did not let data\.invalid through") as said:
+        transfer(Wanted("f.bin", "https://data.invalid/f.bin"), tmp_path / "part")
+    assert "secret" not in str(said.value)
+    assert (proxy_for("https://data.invalid/f.bin"), proxy_for("http://data.invalid/f.bin")) == ("http://127.0.0.1:9", "")
+    monkeypatch.setenv("no_proxy", "data.invalid")
+    assert proxy_for("https://data.invalid/f.bin") == ""
 
 
 def test_what_is_no_address_is_a_sentence(tmp_path: Path):

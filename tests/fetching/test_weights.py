@@ -13,6 +13,7 @@ from benchmark.cards import BackboneCard, PublishedFile
 from benchmark.encoders import kept_weights
 from benchmark.encoders.naming import parse
 from benchmark.errors import CheckpointError, UnknownName, UsageError
+from benchmark.fetching.hub import HUB, _no_answer
 from benchmark.fetching.transfer import FetchError
 from benchmark.fetching.weights import get_weights
 from tests.fetching.server import FaultyServer, Served
@@ -143,6 +144,14 @@ def test_offline_mode_keeps_from_the_hub_and_says_what_to_unset(
         get_weights("mine", tmp_path)
     assert server.asked == []
     assert kept_weights.kept(made, tmp_path) is None
+
+
+def test_a_hub_behind_a_proxy_that_is_not_there_is_told_with_the_proxy(server: FaultyServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    said = _no_answer(f"{HUB}/a/b", OSError("refused"))
+    assert said.startswith(
+        "https://huggingface.co/a/b did not give the file (refused), asked through the proxy http://127.0.0.1:9 of HTTPS"
+    )
 
 
 def test_what_is_had_by_hand_is_steps_and_the_given_file_is_held_to_its_digest(card, tmp_path: Path):

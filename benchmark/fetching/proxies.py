@@ -1,0 +1,16 @@
+"""Which proxy of the environment stands between this machine and an address: to be named in sentences."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+from requests.utils import get_environ_proxies, select_proxy
+
+
+def proxy_for(url: str) -> str:
+    """The proxy's address, without name and password; empty where the environment names none for this address."""
+    proxy = select_proxy(url, get_environ_proxies(url))
+    if not proxy:
+        return ""
+    parts = urlsplit(proxy)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
