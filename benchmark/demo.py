@@ -101,8 +101,8 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
     page = write_report(request.out, title="LOBE demo").page
     for line in _comparison_lines(evaluation.records):
         console.print(line)
-    for line in picture_lines(evaluation.records, journey.tasks, request.out, console):
-        console.print(line, soft_wrap=True)
+    for drawn in picture_lines(evaluation.records, journey.tasks, request.out, console):
+        console.print(drawn, soft_wrap=True)
     for record in evaluation.failures:
         assert record.failure is not None
         console.print(f"[red]failed:[/] {record.job.labels.task}: {record.failure.sentence}", soft_wrap=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from benchmark.errors import EnvironmentProblem
 
@@ -93,6 +93,6 @@ def width_of(stream: TextIO | None) -> int | None:
     return None if stream is not None and stream.isatty() else PIPE_WIDTH
 
 
-def takes_every_letter(stream: TextIO | None) -> bool:
+def takes_every_letter(stream: IO[str] | None) -> bool:
     """Whether the stream's encoding has all letters, as JSON may be written in."""
     return (getattr(stream, "encoding", None) or "").lower().replace("-", "").startswith("utf")
