@@ -55,9 +55,9 @@ class DatasetReader(transfer.DatasetReader):
         made = self._both_sides(rule)
         self._require_other_patients(made["train"]["train"], (*made["test"]["validation"], *made["test"]["test"]))
         splits = {
-            "train": self._marked("train", made["train"]["train"]),
-            "validation": self._marked("test", made["test"]["validation"]),
-            "test": self._marked("test", made["test"]["test"]),
+            "train": self._all_marked("train", made["train"]["train"]),
+            "validation": self._all_marked("test", made["test"]["validation"]),
+            "test": self._all_marked("test", made["test"]["test"]),
         }
         check_disjoint(splits)
         return splits

@@ -82,7 +82,7 @@ class DatasetReader(UnnamedReader):
         for one in sentences:
             corners = np.array(one.boxes, np.float64) * scale
             boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-            groups = sorted(set().union(*(self._groups.get(label, ()) for label in one.labels)))
+            groups = sorted({group for label in one.labels for group in self._groups.get(label, ())})
             phrases.append(Phrase(one.text, boxes, self.card.classes[0], tuple(groups)))
         every = np.concatenate([phrase.boxes_xywh for phrase in phrases])
         return replace(sample, boxes_xywh=every, box_labels=np.zeros(len(every), np.int64), phrases=tuple(phrases))
@@ -113,7 +113,7 @@ class DatasetReader(UnnamedReader):
             "positive_images": sum(map(self.is_positive, self.images)),
             "phrases": sum(map(len, self._sentences.values())),
             "boxes": sum(len(one.boxes) for listed in self._sentences.values() for one in listed),
-            "label_groups": len(set().union(*self._groups.values())),
+            "label_groups": len({group for groups in self._groups.values() for group in groups}),
             "labels in several groups": sum(len(groups) > 1 for groups in self._groups.values()),
             "phrases of no label group": sum(not self._is_grouped(one) for listed in self._sentences.values() for one in listed),
             **self._n,

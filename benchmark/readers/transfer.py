@@ -108,8 +108,8 @@ class DatasetReader(Reader):
     def split(self, rule: SplitRule) -> Splits:
         """`train A, test B`: train and validation of split A of the first dataset, the test of split B of the second."""
         made = self._both_sides(rule)
-        splits = {name: self._marked("train", made["train"][name]) for name in ("train", "validation")}
-        splits["test"] = self._marked("test", made["test"]["test"])
+        splits = {name: self._all_marked("train", made["train"][name]) for name in ("train", "validation")}
+        splits["test"] = self._all_marked("test", made["test"]["test"])
         check_disjoint(splits)
         return splits
 
@@ -196,7 +196,7 @@ class DatasetReader(Reader):
             raise SplitError(f"{self.card.name}: the split rule is 'train A, test B' with a split of either dataset; found {rule.rule!r}.")
         return {role: self._split_of(role, named[role]) for role in ROLES}
 
-    def _marked(self, role: TransferSide, ids: Sequence[str]) -> tuple[str, ...]:
+    def _all_marked(self, role: TransferSide, ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(_marked(self._releases[role], i) for i in ids)
 
     def _split_of(self, role: TransferSide, name: str) -> Splits:
