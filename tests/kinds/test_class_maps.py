@@ -86,7 +86,7 @@ def test_where_maps_are_cut_is_chosen_on_validation_and_told_with_it() -> None:
     }
 
 
-def test_the_test_is_cut_as_validation_said_whatever_would_be_better() -> None:
+def test_the_test_is_cut_where_validation_said_and_changes_no_cut() -> None:
     head, _ = validated([[1, 0, 0], [0, 1, 0]], torch.stack([maps(2, -2, -9), maps(-2, 2, -9)]))
     before = head.kept_cuts()
     labels, predicted = [[1, 1, 0]], torch.stack([maps(2, 2, -9)])
