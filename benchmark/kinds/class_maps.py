@@ -223,7 +223,7 @@ def _scored(rows: Sequence[tuple[int, int, np.ndarray]], part: Part, class_names
 
 def _means_of_classes(metrics: Mapping[str, float], class_names: Sequence[str]) -> dict[str, float]:
     """Each finding counts alike, as in the benchmark's tables, where it is there."""
-    means = {}
+    means: dict[str, float] = {}
     for what in OF_CLASSES if len(class_names) > 1 else ():
         each = [metrics[f"{name}_{what}"] for name in class_names if f"{name}_{what}" in metrics]
         means |= {f"mean_{what}": float(np.mean(each))} if each else {}
