@@ -296,12 +296,13 @@ def test_no_two_single_changes_share_a_key() -> None:
         ("rerank", 100),
         ("prompts_read", "as-released"),
         ("found_in", "masks"),
+        ("told_apart", "groups"),
     ],
 )
 def test_every_rule_of_a_task_without_training_is_hashed(field: str, value: object) -> None:
     asking = FULL.model_copy(update={"words": Words()})
     assert key(asking.model_copy(update={"words": Words(**{field: value})})) != key(asking) != key(FULL)
-    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read", "found_in"}
+    rules = {"similarity", "decision", "across_images", "matches", "own_report", "rerank", "prompts_read", "found_in", "told_apart"}
     assert set(Words.model_fields) - {"prompts"} == rules
 
 

@@ -93,7 +93,7 @@ def test_ids_of_a_localized_dataset_reach_nothing_that_leaves(lobe, tiny, tmp_pa
         ("jsrt", "jsrt-linear-frozen-100-lobe", 14),
         ("candid-ptx", "candid-ptx-linear-frozen-100-lobe", 14),
         ("chexlocalize", "chexlocalize-grounding-lobe", 14),
-        ("padchest-gr", "padchest-gr-grounding-lobe", 14),
+        ("padchest-gr", "padchest-gr-grounding-groups-lobe", 14),
         ("chest-imagenome", "chest-imagenome-linear-frozen-100-lobe", 14),
     ],
 )

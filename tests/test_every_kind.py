@@ -26,6 +26,7 @@ KINDS = {
     "softmax_classifier": "covidx-linear-frozen-1-mgca",
     "nearest_neighbour": "rsna-labels-nearest-neighbour-frozen-10-lobe",
     "attentive": "rsna-labels-attentive-frozen-10-lobe",
+    "class_map": "chexpert-to-chexlocalize-class-map-frozen-100-lobe",
     "zero_shot": "rsna-labels-zero-shot-g2d",
     "retrieval": "open-i-retrieval-lobe",
     "grounding": "ms-cxr-grounding-lobe",
@@ -36,6 +37,8 @@ PLANS = (  # those that other tests have drawn
     CorpusPlan(dataset="covidx", n_patients=8, seed=4, images_per_patient=(2, 2)),
     CorpusPlan(dataset="open-i", n_patients=16, seed=5, images_per_patient=(1, 1), positive_share=0.6),
     CorpusPlan(dataset="ms-cxr", n_patients=8, seed=5, images_per_patient=(1, 1)),
+    CorpusPlan(dataset="chexpert", n_patients=30, seed=5, images_per_patient=(1, 1), positive_share=0.9),
+    CorpusPlan(dataset="chexlocalize", n_patients=14, seed=6, images_per_patient=(1, 1)),
 )
 
 

@@ -176,7 +176,8 @@ def test_dice_a_task_reports_is_of_a_class_of_its_dataset(task: TaskCard) -> Non
         return
     of_masks = dice | {"image_dice_all", "negative_loss"}
     of_boxes = {"mAP", "froc", "froc_full", "AP40_75_full", "mAP_mgca_all"}
-    known = {"masks": of_masks, "boxes": of_boxes, "labels": of_labels}[task.target]
+    of_maps = {"negative_loss", "mask_iou"}
+    known = {"masks": of_masks, "boxes": of_boxes, "labels": of_labels, "labels-to-masks": of_maps}[task.target]
     assert task.report != "negative_loss"
     assert {task.select, task.report} <= known
 

@@ -334,10 +334,11 @@ def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch):
 
 def test_metrics_of_lovt_with_an_at_sign_are_accepted(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(changed(record, metrics={"mAP@0.5": 0.25}))
+    tracker.record(changed(record, metrics={"mAP@0.5": 0.25, "Nodule, mass (any)_cnr": 0.5}))
     tracker.close("FINISHED")
     assert tracker.problem is None
-    assert runs_of(out)[1]["run"].data.metrics["test_mAP_at_0.5"] == 0.25
+    kept = runs_of(out)[1]["run"].data.metrics
+    assert (kept["test_mAP_at_0.5"], kept["test_Nodule_ mass _any__cnr"]) == (0.25, 0.5)
 
 
 def test_a_second_evaluation_joins_the_same_experiment(record, out: Path):

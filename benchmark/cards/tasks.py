@@ -56,6 +56,7 @@ class Words(Card):
         prompts_read: "as-released" reads prompts as the backbone's own released zero-shot code does (`embed_prompts`): GLoRIA counts a
             prompt's characters where it means words, PRIOR averages [SEP] too. Backbones without such code read them as any text.
         found_in: what a grounded finding is compared with: its boxes, or its masks where the release has some.
+        told_apart: what grounding has columns of its own for: the card's classes, or groups in which the release puts its phrases.
     """
 
     prompts: str | None = None
@@ -67,6 +68,7 @@ class Words(Card):
     rerank: int | None = None
     prompts_read: Later[Literal["as-texts", "as-released"]] = "as-texts"
     found_in: Later[Literal["boxes", "masks"]] = "boxes"
+    told_apart: Later[Literal["classes", "groups"]] = "classes"
 
 
 class TaskCard(Card):

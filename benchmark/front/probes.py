@@ -67,9 +67,15 @@ class Probe:
         return f"<Probe {labels.task} · {labels.backbone} · run {labels.run_number}: {self.target} of {', '.join(self.classes)}>"
 
     def __call__(self, images: Images) -> np.ndarray | list[np.ndarray] | list[Boxes]:
-        """What `probabilities` gives for labels, `maps` for masks, and `boxes` for boxes."""
+        """What `probabilities` gives for labels, `maps` for masks, and `boxes` for boxes.
+
+        Raises:
+            UsageError: the task predicts none of them.
+        """
         given: dict[str, Callable[[Images], np.ndarray | list[np.ndarray] | list[Boxes]]]
         given = {"labels": self.probabilities, "masks": self.maps, "boxes": self.boxes}
+        if self.target not in given:
+            raise UsageError(f"{self.job.labels.task} predicts {self.target}, which a probe does not give; it gives {', '.join(given)}.")
         return given[self.target](images)
 
     def probabilities(self, images: Images) -> np.ndarray:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import DataError
 from benchmark.kinds.base import Example, Part, ScoredSplit, StoredForm, warnings_of
 from benchmark.kinds.kit import drawing, parquet
-from benchmark.kinds.kit.drawing import DASH, PREDICTION, SIDE, TRUTH
 from benchmark.kinds.kit.stored import N_EXAMPLES
 from benchmark.kinds.kit.untrained import UntrainedKind, truncation_warnings
 from benchmark.metrics import grounding, scores
 from benchmark.readers.base import Sample
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from benchmark.imaging.geometry import Frame
     from benchmark.kinds.kit.embedding import UntrainedJob
 
@@ -37,12 +37,14 @@ class Found:
     Attributes:
         owner: image of each phrase, as its place in the part.
         category: the finding of each.
+        groups: in which the release puts each; empty where it does not.
         boxes: (n, 4) of each, xywh in original pixels.
         maps: (h, w) float32 cosine of each over the padded frame.
     """
 
     owner: list[int]
     category: list[str]
+    groups: list[tuple[str, ...]]
     boxes: list[np.ndarray]
     maps: list[np.ndarray]
 
@@ -54,7 +56,8 @@ class Grounding(UntrainedKind):
     target = "phrases"
     stored_as: ClassVar[StoredForm] = parquet
     asks_every_image = True
-    reads = frozenset({"prompts", "found_in"})
+    shows_classes = True
+    reads = frozenset({"prompts", "found_in", "told_apart"})
 
     def needed(self, words: Words | None) -> str:
         """Boxes or masks, where a class is asked for in the words of prompts."""
@@ -63,6 +66,8 @@ class Grounding(UntrainedKind):
     def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
         if words.found_in == "masks" and words.prompts is None:
             return ["found_in` is masks, and a phrase of an image has boxes: name `prompts` that ask for the classes."]
+        if words.told_apart == "groups" and words.prompts is not None:
+            return ["told_apart` is groups, in which a release puts its own phrases: leave out `prompts`, which ask for the classes."]
         return []
 
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
@@ -85,7 +90,7 @@ class Grounding(UntrainedKind):
         embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
         words = given.experiment.words
         by_mask = words is not None and words.found_in == "masks"
-        kept, rows = Found([], [], [], []), []
+        kept, rows = Found([], [], [], [], []), []
         for index, seen in given.images(part):
             for i, places in zip(index, seen.local, strict=True):
                 masks = _masks(part.annotations[i], frames[i]) if by_mask and questions[i] else {}
@@ -98,17 +103,20 @@ class Grounding(UntrainedKind):
                         rows.append(score_phrase(similarity, one.boxes_xywh, frames[i]))
                     kept.owner.append(int(i))
                     kept.category.append(one.category)
+                    kept.groups.append(one.groups)
                     kept.boxes.append(one.boxes_xywh)
                     kept.maps.append(similarity.numpy())
-        values, categories = np.stack(rows), np.array(kept.category)
+        values, counted = np.stack(rows), {"n_phrases": float(len(rows))}
         listed = (*grounding.COLUMNS, *(grounding.MASK_COLUMNS if by_mask else ()))
         columns = {name: values[:, k] for k, name in enumerate(listed)}
-        by_class = {"cnr": columns["cnr"]} | ({"mask_iou": columns["mask_iou"]} if by_mask else {})
-        for what, column_values in by_class.items():
-            columns |= {f"{name}_{what}": np.where(categories == name, column_values, np.nan) for name in names if len(names) > 1}
+        if words is not None and words.told_apart == "groups":
+            of_each, counted = _of_groups(columns, kept.groups, given.experiment.dataset.name), counted | _counts_of(kept.groups)
+        else:
+            of_each = _of_classes(columns, np.array(kept.category), names, ("cnr", *(("mask_iou",) if by_mask else ())))
+        columns |= of_each
         found = scores.score_rows(tuple(columns), np.stack(list(columns.values()), axis=1), np.array(kept.owner), len(part))
         warnings = (*warnings_of(found), *truncation_warnings(asked.n_truncated, len(texts), "phrases"))
-        return ScoredSplit(found.metrics | {"n_phrases": float(len(rows))}, found.statistics, kept, warnings)
+        return ScoredSplit(found.metrics | counted, found.statistics, kept, warnings)
 
     def store(self, folder: Path, job: Job, part: Part, predictions: Found) -> None:
         """Writes (id, category, height, width, map): the cosine of each phrase over the padded frame, row by row."""
@@ -141,37 +149,12 @@ class Grounding(UntrainedKind):
             "box_owner": np.repeat(np.arange(len(index)), [len(b) for b in shown]),
         }
 
-    def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image.Image]:
+    def draw(self, examples: Sequence[Example], files: Mapping[str, Path], class_names: Sequence[str], note: str) -> Iterator[Image]:
         for example in examples:
-            yield draw_similarity(example.image, example.true_boxes_xywh, example.asked_similarity, note=note)
+            yield drawing.draw_similarity(example.image, example.true_boxes_xywh, example.asked_similarity, note=note)
 
 
 KIND = Grounding()
-
-
-def draw_similarity(image: np.ndarray, truth_xywh: np.ndarray, similarity: np.ndarray, *, note: str = "") -> Image.Image:
-    """How near each place is to what was asked for, over one image: the nearer, the stronger the tint; its highest place has a cross.
-
-    Args:
-        image: (S, S) uint8, grey.
-        truth_xywh: (n, 4) pixels of the same frame.
-        similarity: (h, w) finite float over the whole frame, upsampled bilinearly. A constant map has neither tint nor cross.
-    """
-    picture, pen = drawing.canvas(image)
-    scale = SIDE / image.shape[0]
-    low, high = float(similarity.min()), float(similarity.max())
-    if high > low:
-        area = Image.fromarray(((similarity - low) / (high - low)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        tint = Image.fromarray((np.asarray(area).clip(0, 1) * 130).astype(np.uint8))
-        picture.paste(Image.new("RGB", (SIDE, SIDE), PREDICTION), (0, 0), tint)
-        y, x = (int(place) for place in np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE)))
-        for dx, dy in ((DASH, 0), (0, DASH)):
-            pen.line([(x - dx, y - dy), (x + dx, y + dy)], fill=PREDICTION, width=2)
-    truth = np.asarray(truth_xywh, dtype=float).reshape(-1, 4)
-    for box in truth:
-        pen.polygon(drawing.corners(box * scale), outline=TRUTH, width=2)
-    drawing.legend(pen, f"truth ({len(truth)})", f"similarity {low:.2f} to {high:.2f}", note)
-    return picture
 
 
 @dataclass(frozen=True)
@@ -181,6 +164,35 @@ class _Question:
     texts: tuple[str, ...]
     boxes_xywh: np.ndarray
     category: str
+    groups: tuple[str, ...] = ()
+
+
+def _of_classes(
+    columns: Mapping[str, np.ndarray], categories: np.ndarray, names: Sequence[str], wanted: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Columns of each class, NaN for phrases of another; none for a single class."""
+    several = names if len(names) > 1 else ()
+    return {f"{name}_{what}": np.where(categories == name, columns[what], np.nan) for what in wanted for name in several}
+
+
+def _of_groups(columns: Mapping[str, np.ndarray], groups: Sequence[tuple[str, ...]], dataset: str) -> dict[str, np.ndarray]:
+    """Columns of each group that a phrase is in, by name; a phrase of several is in the columns of each.
+
+    Raises:
+        DataError: no phrase is in a group, or a group's name is that of another column.
+    """
+    names = sorted({name for each in groups for name in each})
+    if not names:
+        raise DataError(f"{dataset}: the task tells groups apart, and the release puts no phrase of a test image into one.")
+    inside = {name: np.array([name in each for each in groups]) for name in names}
+    found = {f"{name}_{what}": np.where(inside[name], columns[what], np.nan) for what in grounding.OF_GROUPS for name in names}
+    if taken := sorted(found.keys() & columns.keys()):
+        raise DataError(f"{dataset}: a label group's column {taken[0]} has the name of another column; rename the group in the table.")
+    return found
+
+
+def _counts_of(groups: Sequence[tuple[str, ...]]) -> dict[str, float]:
+    return {"n_groups": float(len({name for each in groups for name in each})), "n_ungrouped": float(sum(not each for each in groups))}
 
 
 def _masks(sample: Sample, frame: Frame) -> dict[int, np.ndarray]:
@@ -194,7 +206,7 @@ def _questions(experiment: Experiment, sample: Sample) -> list[_Question]:
     """The sample's own phrases, or each of its boxed classes in the words of the prompts."""
     asked = experiment.asked
     if asked is None:
-        return [_Question((phrase.text,), phrase.boxes_xywh, phrase.category) for phrase in sample.phrases]
+        return [_Question((phrase.text,), phrase.boxes_xywh, phrase.category, phrase.groups) for phrase in sample.phrases]
     found = []
     for label in np.unique(sample.box_labels):
         name = experiment.dataset.classes[label]

@@ -139,6 +139,8 @@ def _iou(predicted: np.ndarray, inside: np.ndarray) -> float:
 _NO_PHRASE = "no phrase defines it"
 _NO_MAP = "no map finds anything"
 MASKS = "found_in_masks"  # a field of the statistics of tasks that compare with masks
+GROUPS = "groups_of_the_release"  # columns are named by what the data say, so that no card can ask for one of them
+OF_GROUPS = ("cnr", "miou", "pointing")  # of `COLUMNS`, for each group of phrases
 
 METRICS = (
     MetricSpec(name="cnr", title="CNR × 100", target="phrases", low=-INFINITE, high=INFINITE, unit="ratio", undefined=_NO_PHRASE),
@@ -171,6 +173,12 @@ METRICS = (
     ),
     MetricSpec(
         name="{class}_mask_iou", title="{class} IoU of masks", target="phrases", needs=(MASKS, SEVERAL_CLASSES), undefined=_NO_PHRASE
+    ),
+    MetricSpec(name="{class}_miou", title="{class} mIoU", target="phrases", needs=(GROUPS,), undefined=_NO_PHRASE),
+    MetricSpec(name="{class}_pointing", title="{class} pointing game", target="phrases", needs=(GROUPS,), undefined=_NO_PHRASE),
+    *(
+        MetricSpec(name=name, title=title, target="phrases", needs=(GROUPS,), high=INFINITE, better="neither", unit="count")
+        for name, title in (("n_groups", "label groups"), ("n_ungrouped", "phrases of no label group"))
     ),
     MetricSpec(name="n_phrases", title="phrases", target="phrases", high=INFINITE, better="neither", unit="count"),
 )

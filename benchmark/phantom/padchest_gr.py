@@ -1,7 +1,7 @@
 """The layout of PadChest-GR (docs/sources.md, PadChest-GR): 16-bit PNG, sentences with boxes as shares of the sides, a table of studies.
 
-A finding has one sentence; some images have a negative one as well, without the keys that the release leaves out there too. Labels and
-places that need the release's lists are left out.
+A finding has one sentence; some images have a negative one as well, without the keys that the release leaves out there too. Places that
+need the release's lists are left out; groups of labels are made up, for the release's names were not at hand.
 """
 
 from __future__ import annotations
@@ -31,8 +31,16 @@ WORDS = {
     "Pneumothorax": "Pneumothorax",
     HEART: "Cardiomegaly",
 }
+GROUPS = {  # label, as sentences and table have it, to group
+    "atelectasis": "Volume loss",
+    "consolidation": "Lung opacity",
+    "effusion": "Pleura",
+    "nodule": "Lung opacity",
+    "pneumothorax": "Pleura",
+    "cardiomegaly": "Heart",
+}
 DRAWN = {name: LOOKS[name] for name in WORDS if name != HEART}
-HEADER = "StudyID,ImageID,PatientID,PatientSex_DICOM,label_group,split"
+HEADER = "StudyID,ImageID,label,PatientID,PatientSex_DICOM,label_group,split"
 
 
 def shots(plan: CorpusPlan) -> list[Shot]:
@@ -66,11 +74,11 @@ def write_image(plan: CorpusPlan, shot: Shot, root: Path) -> Written:
 def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listing:
     entries = [one.label["entry"] for one in written]
     (root / "grounded_reports_20240819.json").write_text(json.dumps(entries) + "\n", encoding="utf-8", newline="\n")
-    rows = [
-        f"{one.label['entry']['StudyID']},{one.id},{one.patient_id},{one.label['sex']},{name},{one.shot.role}"
-        for one in written
-        for name in one.label["names"] or ["Normal"]
-    ]
+    rows = []
+    for one in written:
+        study, sex, split = one.label["entry"]["StudyID"], one.label["sex"], one.shot.role
+        for label in map(str.lower, one.label["names"] or ["normal"]):
+            rows.append(f"{study},{one.id},{label},{one.patient_id},{sex},{GROUPS.get(label, 'Normal')},{split}")
     write_lines(root / "master_table.csv", [HEADER, *rows])
     sentences = [finding for entry in entries for finding in entry["findings"]]
     positive = [finding for finding in sentences if finding["abnormal"]]
@@ -83,6 +91,9 @@ def write_labels(plan: CorpusPlan, written: list[Written], root: Path) -> Listin
         "phrases": len(positive),
         "boxes": sum(len(finding["boxes"]) for finding in positive),
         "extra_boxes": 0,
+        "label_groups": len({GROUPS.get(label, "Normal") for one in written for label in map(str.lower, one.label["names"] or ["normal"])}),
+        "phrases of no label group": 0,
+        "labels in several groups": 0,
     }
     counts |= {f"{split}_images": sum(one.shot.role == split for one in written) for split in ("train", "validation", "test")}
     return Listing(tuple(one.id for one in written), counts)

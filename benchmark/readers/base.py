@@ -46,11 +46,13 @@ class Phrase:
         text: as written; from a report, so never logged.
         boxes_xywh: (n, 4) float64, n >= 1, pixels of the original image.
         category: the finding, one of the card's classes.
+        groups: in which the release puts what the words name, in its own names; empty where it has none.
     """
 
     text: str
     boxes_xywh: np.ndarray
     category: str
+    groups: tuple[str, ...] = ()
 
 
 def _no_boxes() -> np.ndarray:

@@ -29,7 +29,7 @@ from benchmark.readers.kit.text import read_json
 from benchmark.readers.kit.walk import the_one_needed, walk
 
 SUBSETS = ("val", "test")
-TEST_RULE, FEW_RULE = "test images", "validation images train"
+TEST_RULE, FEW_RULE, BOTH_RULE = "test images", "validation images train", "validation images choose"
 MASKS, TABLE = "gt_segmentations_{}.json", "{}_labels.csv"
 HINT = "The file was edited or cut; fetch it again from the source in the card."
 
@@ -109,11 +109,14 @@ class DatasetReader(UnnamedReader):
         return masks
 
     def split(self, rule: SplitRule) -> Splits:
-        """`test images`: nothing trains. `validation images train`: a share of their patients validates, the test images test."""
+        """`test images`: nothing trains, and `validation images choose` for what learned elsewhere. `validation images train`: a share of
+        their patients validates. The test images test."""
         test = tuple(i for i in self.images if i.startswith("test/"))
         if rule.rule == TEST_RULE:
             return only_tested(test)
-        numbers = require_rule(rule, (TEST_RULE, FEW_RULE), "seed", "validation_share", dataset=self.card.name)
+        if rule.rule == BOTH_RULE:
+            return only_tested(test) | {"validation": tuple(i for i in self.images if i.startswith("val/"))}
+        numbers = require_rule(rule, (TEST_RULE, BOTH_RULE, FEW_RULE), "seed", "validation_share", dataset=self.card.name)
         images = by_patient([i for i in self.images if i.startswith("val/")], self.patient_of)
         kept, held = hold_out(sorted(images), round(numbers.validation_share * len(images)), numbers.seed)
         parts = {"train": kept, "validation": held}

@@ -31,10 +31,12 @@ from benchmark.readers.kit.walk import find_files
 REPORTS, TABLE = "grounded_reports_20240819.json", "master_table.csv"
 SAID = "grounded_reports"  # in sentences: the date in the file's name looks like an id, which none may name
 COLUMNS = ("StudyID", "ImageID", "PatientID", "PatientSex_DICOM", "split")
+LABEL, GROUP = "label", "label_group"  # where the table has both, it says which group each label belongs to
 RULE = "split column"
 STATED = "The number is stated by the release's paper; a difference may be the copy's."
 
 _NAME = re.compile(r"[\w.-]+\.png")
+_GROUP_NAME = re.compile(r"[^\W\d_][\w ,/()&'-]{0,59}")  # groups name columns, which leave the data folder: no sentence, no number
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Sentence:
 
     text: str
     boxes: tuple[tuple[float, ...], ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class DatasetReader(UnnamedReader):
     def open(self) -> None:
         base = self.folder_with(REPORTS)
         self.tables = (base / TABLE, base / REPORTS)
+        self._groups: dict[str, set[str]] = {}
         self._patients = self._read_table(base / TABLE)
         self._place: dict[str, int] = {}
         self._n = {"sentences": 0, "positive_sentences": 0, "extra_boxes": 0}
@@ -78,7 +82,8 @@ class DatasetReader(UnnamedReader):
         for one in sentences:
             corners = np.array(one.boxes, np.float64) * scale
             boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-            phrases.append(Phrase(one.text, boxes, self.card.classes[0]))
+            groups = sorted({group for label in one.labels for group in self._groups.get(label, ())})
+            phrases.append(Phrase(one.text, boxes, self.card.classes[0], tuple(groups)))
         every = np.concatenate([phrase.boxes_xywh for phrase in phrases])
         return replace(sample, boxes_xywh=every, box_labels=np.zeros(len(every), np.int64), phrases=tuple(phrases))
 
@@ -108,6 +113,9 @@ class DatasetReader(UnnamedReader):
             "positive_images": sum(map(self.is_positive, self.images)),
             "phrases": sum(map(len, self._sentences.values())),
             "boxes": sum(len(one.boxes) for listed in self._sentences.values() for one in listed),
+            "label_groups": len({group for groups in self._groups.values() for group in groups}),
+            "labels in several groups": sum(len(groups) > 1 for groups in self._groups.values()),
+            "phrases of no label group": sum(not self._is_grouped(one) for listed in self._sentences.values() for one in listed),
             **self._n,
         }
         counts |= {f"{split}_images": sum(self._patients[i].split == split for i in self.images) for split in SPLITS}
@@ -119,17 +127,29 @@ class DatasetReader(UnnamedReader):
     # ------------------------------------------------------------------------------------------------------------ reading
 
     def _read_table(self, path: Path) -> dict[str, _Patient]:
-        """A row per study and label: rows of one image say the same of its patient and split."""
+        """A row per study and label: rows of one image say the same of its patient and split. They also say the groups of labels."""
         found: dict[str, _Patient] = {}
         for line, row in rows_by_name(read_table(path, self.card.name), COLUMNS, self.card.name):
             where = f"{self.card.name}: {TABLE} line {line:,}"
             if row["split"] not in SPLITS or not row["PatientID"]:
                 raise DataError(f"{where}: the split is none of {', '.join(SPLITS)}, or the PatientID is empty. Are the columns shifted?")
+            self._note_group(row, where)
             one = _Patient(line, row["PatientID"], sex_of(row["PatientSex_DICOM"]), row["split"])
             known = found.setdefault(row["ImageID"], one)
             if (known.patient, known.split) != (one.patient, one.split):
                 raise DataError(f"{where}: another patient or split of the image than in line {known.line:,}.")
         return found
+
+    def _note_group(self, row: Mapping[str, str], where: str) -> None:
+        label, group = row.get(LABEL, "").lower(), row.get(GROUP, "")
+        if not label or not group:
+            return
+        if not _GROUP_NAME.fullmatch(group):
+            raise DataError(f"{where}: the {GROUP} is no name of a few words. Are the columns shifted?")
+        self._groups.setdefault(label, set()).add(group)
+
+    def _is_grouped(self, sentence: _Sentence) -> bool:
+        return any(label in self._groups for label in sentence.labels)
 
     def _read_reports(self, path: Path) -> dict[str, tuple[_Sentence, ...]]:
         try:
@@ -162,7 +182,11 @@ class DatasetReader(UnnamedReader):
         self._n["positive_sentences"] += 1
         boxes = _boxes(finding, "boxes", where)
         self._n["extra_boxes"] += len(_boxes(finding, "extra_boxes", where))
-        return _Sentence(finding["sentence_en"], boxes) if boxes and finding["sentence_en"].strip() else None
+        labels = finding.get("labels") or []
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise DataError(f"{where}: labels is no list of texts.")
+        named = tuple(label.strip().lower() for label in labels)
+        return _Sentence(finding["sentence_en"], boxes, named) if boxes and finding["sentence_en"].strip() else None
 
 
 def _boxes(finding: Mapping[str, Any], key: str, where: str) -> tuple[tuple[float, ...], ...]:

@@ -107,13 +107,9 @@ class DatasetReader(Reader):
 
     def split(self, rule: SplitRule) -> Splits:
         """`train A, test B`: train and validation of split A of the first dataset, the test of split B of the second."""
-        named = _RULE.fullmatch(rule.rule)
-        if named is None:
-            raise SplitError(f"{self.card.name}: the split rule is 'train A, test B' with a split of either dataset; found {rule.rule!r}.")
-        made = {role: self._split_of(role, named[role]) for role in ROLES}
-        train, test = self._releases["train"], self._releases["test"]
-        splits = {name: tuple(_marked(train, i) for i in made["train"][name]) for name in ("train", "validation")}
-        splits["test"] = tuple(_marked(test, i) for i in made["test"]["test"])
+        made = self._both_sides(rule)
+        splits = {name: self._all_marked("train", made["train"][name]) for name in ("train", "validation")}
+        splits["test"] = self._all_marked("test", made["test"]["test"])
         check_disjoint(splits)
         return splits
 
@@ -192,6 +188,16 @@ class DatasetReader(Reader):
                 raise CardError(f"{self.card.name}: {card.name} has none of {', '.join(sorted(names))}; it has {', '.join(card.classes)}.")
             found.append(indices)
         return tuple(found)
+
+    def _both_sides(self, rule: SplitRule) -> dict[TransferSide, Splits]:
+        """The splits that a rule names, each as its own release makes it. Raises SplitError for another rule, or an unknown split."""
+        named = _RULE.fullmatch(rule.rule)
+        if named is None:
+            raise SplitError(f"{self.card.name}: the split rule is 'train A, test B' with a split of either dataset; found {rule.rule!r}.")
+        return {role: self._split_of(role, named[role]) for role in ROLES}
+
+    def _all_marked(self, role: TransferSide, ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(_marked(self._releases[role], i) for i in ids)
 
     def _split_of(self, role: TransferSide, name: str) -> Splits:
         reader = self._releases[role]

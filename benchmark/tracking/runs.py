@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "lobe"
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # asking again will not help
 BATCH = 1000  # metrics MLflow takes at once
+_REFUSED = re.compile(r"[^\w./ :-]")  # of a metric's name
 
 
 # What a note of each kind holds.
@@ -280,5 +282,5 @@ def _epoch_metrics(epoch: dict[str, Any], at_ms: int) -> list:
 
 
 def _safe(name: str) -> str:
-    """MLflow allows letters, digits, and _-. /: in metric names; LoVT's names have an @."""
-    return name.replace("@", "_at_")
+    """MLflow allows letters, digits, and _-. /: in metric names; LoVT's names have an @, and a group of labels may have a comma."""
+    return _REFUSED.sub("_", name.replace("@", "_at_"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,10 @@ def test_boxes_are_in_pixels_of_the_image_and_end_at_its_edge():
     found = probe._in_pixels(told, given, 0)
     np.testing.assert_allclose(found.xywh, [[16, 0, 16, 8]])
     assert found.labels == ("b",)
+
+
+def test_a_task_that_predicts_something_else_is_a_sentence():
+    dataset, labels = SimpleNamespace(target="labels-to-masks", classes=("Edema",)), SimpleNamespace(task="a-task")
+    probe = probes.Probe(SimpleNamespace(experiment=SimpleNamespace(dataset=dataset), labels=labels), None)
+    with pytest.raises(UsageError, match="a-task predicts labels-to-masks, which a probe does not give; it gives labels, masks, boxes"):
+        probe(pictures())

@@ -202,7 +202,8 @@ def test_a_made_up_kind_that_trains_nothing_is_found_by_its_head_and_answered(ma
 
 def test_without_its_module_a_target_is_a_sentence() -> None:
     with pytest.raises(
-        CardError, match=r"No kind of task that is trained has the target 'presence'\. Their targets are: boxes, labels, mas"
+        CardError,
+        match=r"No kind of task that is trained has the target 'presence'\. Their targets are: boxes, labels, labels-to-masks, masks",
     ):
         kinds.find("presence", trains=True)
 

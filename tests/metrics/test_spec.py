@@ -48,7 +48,7 @@ def test_a_metric_has_one_title(metric: str, target: str):
 
 
 def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
-    for target in ("masks", "boxes", "labels", "reports", "phrases"):
+    for target in ("masks", "boxes", "labels", "reports", "phrases", "labels-to-masks"):
         declared = {(one.name, one.needs): one.title for one in spec.specs_of(target)}
         assert len(declared) == len(spec.specs_of(target))
         titles = {one.name: one.title for one in spec.specs_of(target)}
@@ -57,7 +57,7 @@ def test_no_two_metrics_of_a_target_share_a_name_or_a_title():
 
 def test_every_field_that_a_metric_needs_is_kept_by_some_statistics():
     kept = {*mask_statistics.FIELDS, *box_statistics.FIELDS, *class_fields(2, True, True, True), spec.VALIDATION_LOSS}
-    kept |= {"text_matches", "class_matches", "several_prompt_sets", "found_in_masks", spec.SEVERAL_CLASSES}
+    kept |= {"text_matches", "class_matches", "several_prompt_sets", "found_in_masks", "groups_of_the_release", spec.SEVERAL_CLASSES}
     assert {part for one in spec.specs() for part in one.needs} == kept
 
 

@@ -42,6 +42,15 @@ def write(root: Path, entries=None, rows=None) -> Path:
     return root
 
 
+def write_groups(root: Path, rows: list[tuple[str, str, str]]) -> Path:
+    """The release with a table that says the group of each label: image, label, group."""
+    write(root)
+    table = ["StudyID,ImageID,label,PatientID,PatientSex_DICOM,label_group,split"]
+    table += [f"1,{image},{label},P{image[0]},F,{group},{'test' if image[0] == '1' else 'train'}" for image, label, group in rows]
+    (root / "master_table.csv").write_text("\n".join(table) + "\n")
+    return root
+
+
 def opened(root: Path):
     return open_reader(CARD, root)
 
@@ -80,6 +89,7 @@ def test_what_is_counted_without_being_read_is_told(tmp_path: Path) -> None:
         ({"extra_boxes": [[0, 0, 2, 2]]}, "extra_boxes 1"),
         ({"abnormal": "yes"}, "abnormal is neither true nor false"),
         ({"sentence_en": None}, "no sentence_en"),
+        ({"labels": "cardiomegaly"}, "labels is no list of texts"),
     ],
 )
 def test_a_damaged_finding_is_named_by_its_place_and_quotes_nothing(tmp_path: Path, change: dict, sentence: str) -> None:
@@ -104,3 +114,24 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path, entries, 
     (tmp_path / "PadChest_GR").mkdir()
     with pytest.raises(DataError, match=sentence):
         opened(write(tmp_path, entries, rows))
+
+
+def test_a_sentence_is_in_the_groups_of_its_labels_wherever_the_table_says_them(tmp_path: Path) -> None:
+    rows = [("1_a.png", "aortic elongation", "Aorta"), ("2_b.png", "Cardiomegaly ", "Heart"), ("2_b.png", "cardiomegaly", "Mediastinum")]
+    reader = opened(write_groups(tmp_path, rows))
+    (phrase,) = reader.sample("1_a.png").phrases
+    assert phrase.groups == ("Heart", "Mediastinum")
+    lines = {check.what: check.found for check in reader.verify().checks}
+    assert lines["label groups"] == "3"
+
+
+def test_a_table_without_labels_puts_no_sentence_into_a_group(tmp_path: Path) -> None:
+    (phrase,) = opened(write(tmp_path)).sample("1_a.png").phrases
+    assert phrase.groups == ()
+
+
+@pytest.mark.parametrize("group", ["The patient has an enlarged heart, compared with the study of last year", "123456", "P1: x"])
+def test_a_group_that_is_no_name_is_refused_without_quoting_it(tmp_path: Path, group: str) -> None:
+    with pytest.raises(DataError, match=r"master_table\.csv line 2: the label_group is no name of a few words") as refused:
+        opened(write_groups(tmp_path, [("1_a.png", "cardiomegaly", f'"{group}"')]))
+    assert group not in str(refused.value)

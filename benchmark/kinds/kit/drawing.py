@@ -80,6 +80,31 @@ def legend(pen: ImageDraw.ImageDraw, truth: str, prediction: str, note: str) -> 
         pen.text((SIDE - 10 - pen.textlength(note, font=_font()), middle - 7), note, fill=(255, 150, 140), font=_font())
 
 
+def draw_similarity(image: np.ndarray, truth_xywh: np.ndarray, similarity: np.ndarray, *, note: str = "") -> Image.Image:
+    """How near each place is to what was asked for, over one image: the nearer, the stronger the tint; its highest place has a cross.
+
+    Args:
+        image: (S, S) uint8, grey.
+        truth_xywh: (n, 4) pixels of the same frame.
+        similarity: (h, w) finite float over the whole frame, upsampled bilinearly. A constant map has neither tint nor cross.
+    """
+    picture, pen = canvas(image)
+    scale = SIDE / image.shape[0]
+    low, high = float(similarity.min()), float(similarity.max())
+    if high > low:
+        area = Image.fromarray(((similarity - low) / (high - low)).astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        tint = Image.fromarray((np.asarray(area).clip(0, 1) * 130).astype(np.uint8))
+        picture.paste(Image.new("RGB", (SIDE, SIDE), PREDICTION), (0, 0), tint)
+        y, x = (int(place) for place in np.unravel_index(np.asarray(area).argmax(), (SIDE, SIDE)))
+        for dx, dy in ((DASH, 0), (0, DASH)):
+            pen.line([(x - dx, y - dy), (x + dx, y + dy)], fill=PREDICTION, width=2)
+    truth = np.asarray(truth_xywh, dtype=float).reshape(-1, 4)
+    for box in truth:
+        pen.polygon(corners(box * scale), outline=TRUTH, width=2)
+    legend(pen, f"truth ({len(truth)})", f"similarity {low:.2f} to {high:.2f}", note)
+    return picture
+
+
 def share(masks: np.ndarray) -> str:
     """The part of the image that any class covers."""
     return f"{100 * np.asarray(masks, dtype=bool).any(axis=0).mean():.1f} %"

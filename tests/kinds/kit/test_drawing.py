@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from benchmark.kinds.detection import draw_detection
-from benchmark.kinds.grounding import draw_similarity
 from benchmark.kinds.kit import drawing
-from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TRUTH
+from benchmark.kinds.kit.drawing import PREDICTION, SIDE, TRUTH, draw_similarity
 from benchmark.kinds.segmentation import draw_segmentation
 
 BLACK = np.zeros((224, 224), np.uint8)
