@@ -68,7 +68,7 @@ def losses() -> Example:
     """Six epochs, of which the highest value is chosen."""
     values = [of_labels.KIND.of_loss(loss)["negative_loss"] for loss in LOSSES]
     best = int(np.argmax(values))
-    axes = Axes("epoch", "negative loss", x_ends=(1, len(values)), y_ends=(-0.75, -0.35), x_ticks=range(1, 7), y_ticks=(-0.7, -0.55, -0.4))
+    axes = Axes("epoch", "negative loss", x_ends=(1, len(values)), y_ends=(-0.75, -0.35), x_ticks=range(1, 7), y_ticks=(-0.7, -0.5, -0.4))
     points = list(enumerate(values, start=1))
     said = ", ".join(f"{value:g}" for value in values)
     plot = axes.picture(f"Negative loss of six epochs: {said}.", [axes.line(points), axes.dot(*points[best])])
