@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docsite import addresses, architecture, card_fields, commands, head_pages, links, metric_pages, python_pages
+from docsite import addresses, architecture, card_fields, commands, head_pages, links, long_checks, metric_pages, python_pages
 from docsite.addresses import DOCS, ROOT, ROOT_PAGES
 from docsite.notebooks import as_markdown
 
@@ -30,6 +30,7 @@ REFERENCE = """The reference is made from the code: the [command line](reference
 [every field of every card](reference/cards.md), [every metric](reference/metrics.md) and [every head](reference/heads.md)."""
 MARKS: dict[str, Callable[[], str]] = {  # a comment on a page, `<!-- site: NAME -->` -> what stands in its place on the site
     "reference": lambda: REFERENCE,
+    "long-checks": long_checks.view,
     "layers": lambda: f'<div class="architecture-frame">{architecture.picture()}</div>',
 }
 

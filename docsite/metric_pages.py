@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from benchmark.metrics.spec import MetricSpec, specs
+from docsite import formulas
+from docsite.examples import EXAMPLES
 from docsite.tables import cell, summary, table
 
 TARGETS = {
     "boxes": "Boxes (detection)",
     "masks": "Masks (segmentation)",
     "labels": "Labels (classification, zero-shot)",
+    "labels-to-masks": "Masks, learned from labels (class maps)",
     "phrases": "Phrases (grounding)",
     "reports": "Reports (retrieval)",
 }
@@ -39,6 +42,9 @@ def page() -> str:
         "Made from the `METRICS` of the modules of `benchmark/metrics/` when the site is built. A family is a module; two families never",
         "share a column. In a name, `{class}` stands for the name of a class. *Selects*: the metric is known after every epoch, so that a",
         "task may choose its epoch by it.",
+        "",
+        "Formulas stand in the modules, beside the code. Values under a picture are those that this code gave for it when the site was",
+        "built, as fractions. [*a*] is 1 where *a* holds and 0 elsewhere; a mean over *x* is written mean<sub>x</sub>.",
     ]
     sections = [line for target, found in by_target().items() for line in _section(target, found)]
     return "\n".join([*head, *sections]) + "\n"
@@ -55,6 +61,10 @@ def _section(target: str, found: list[MetricSpec]) -> Iterator[str]:
             summary(about),
             "",
             f"Code: [{family}.py](../../benchmark/metrics/{family}.py).",
+            "",
+            *formulas.listed(about),
+            "",
+            *(EXAMPLES[family]().lines() if family in EXAMPLES else ()),
             "",
         )
         yield from table(("name", "title", "unit", "better", "from, to", "selects", "undefined when"), map(_row, inside))

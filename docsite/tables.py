@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_SECTION = re.compile(r"^(?:Args|Attributes|Returns|Raises|Example|Source|Yields):", re.MULTILINE)
+_SECTION = re.compile(r"^(?:Args|Attributes|Formulas|Returns|Raises|Example|Source|Yields):", re.MULTILINE)
 _ENTRY = re.compile(r"^    (?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
@@ -27,11 +27,16 @@ def summary(docstring: str) -> str:
 
 def attributes(docstring: str) -> dict[str, str]:
     """Name -> its sentence, of the section `Attributes:`; several names may share an entry."""
-    _, _, section = _dedented(docstring).partition("Attributes:\n")
-    if section and (end := re.search(r"^\S", section, re.MULTILINE)):
-        section = section[: end.start()]
     # An entry may hold a second one behind a semicolon: "image: (n,) int64; confidence: (n,) float64".
-    return {name: " ".join(found["text"].split()) for found in _ENTRY.finditer(section) for name in found["names"].split(", ")}
+    found = _ENTRY.finditer(section(docstring, "Attributes"))
+    return {name: " ".join(one["text"].split()) for one in found for name in one["names"].split(", ")}
+
+
+def section(docstring: str, title: str) -> str:
+    """The indented lines below `title:`; empty where there is no such section."""
+    _, _, text = _dedented(docstring).partition(f"{title}:\n")
+    end = re.search(r"^\S", text, re.MULTILINE)
+    return text[: end.start()] if end else text
 
 
 def first_sentence(docstring: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from docsite import long_checks
+from docsite.long_checks import Seen
 from tests import verification
 
 CHECKS = """
@@ -41,14 +43,14 @@ from tests.verification import *
 verification.ROOT = Path(__file__).parent
 verification.HERE = verification.ROOT / "tests" / "verify"
 verification.PAGE = verification.ROOT / "page.md"
+verification.DATA = verification.ROOT / "rows.csv"
 """
 SETTINGS = "[pytest]\nmarkers =\n  slow\n  alone\n"
 
 
-def rows(page: Path) -> dict[str, str]:
+def rows(data: Path) -> dict[str, str]:
     """Check -> its result and what it saw."""
-    cells = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
-    return {name.strip("`"): " ".join((result, *seen)).rstrip(" |") for name, result, _, _, _, *seen in cells}
+    return {one.check: f"{one.result} {one.saw}".strip() for one in long_checks.read(data)}
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2", "--dist", "loadfile"]], ids=["one process", "two workers"])
@@ -64,22 +66,44 @@ def test_rows_are_the_same_from_one_process_and_from_two_workers(workers: list[s
 
     assert run("slow and not alone", *workers) == 1
     noted = {f"test_long.py::test_noted[{address}]": "passed a number of NumPy's: 0.5" for address in ("plain", "a@b")}
-    assert rows(tmp_path / "page.md") == noted | {"test_long.py::test_fails": "failed"}
+    assert rows(tmp_path / "rows.csv") == noted | {"test_long.py::test_fails": "failed"}
+    assert "<!-- site: long-checks -->" in (tmp_path / "page.md").read_text()
     assert run("slow and alone") == 0  # the second part keeps the rows of the first
-    assert rows(tmp_path / "page.md") == noted | {"test_long.py::test_fails": "failed", "test_long.py::test_later": "passed"}
+    assert rows(tmp_path / "rows.csv") == noted | {"test_long.py::test_fails": "failed", "test_long.py::test_later": "passed"}
 
 
-def test_the_whole_run_is_noted_beside_the_rows_and_kept_by_later_parts(tmp_path: Path, monkeypatch):
+def test_the_whole_run_is_noted_on_the_page_and_kept_by_later_parts(tmp_path: Path, monkeypatch):
     page = tmp_path / "page.md"
-    page.write_text(
-        "| `tests/test_verification.py::test_the_whole_run_is_noted_beside_the_rows_and_kept_by_later_parts` | passed | 5 | `1` | d |  |\n"
-        "| `tests/test_verification.py::test_that_is_gone` | passed | 5 | `1` | d |  |\n"
-    )
     monkeypatch.setattr(verification, "PAGE", page)
     verification.write_whole(3480, passed=False)
     assert f"{verification.WHOLE}`make verify`, 58 minutes, not all passed, commit" in page.read_text()
-    (only,) = rows(page)
-    assert only.endswith("kept_by_later_parts")
     told = verification._known_whole()
-    verification._write(verification._known_rows(), told)
+    verification._write(told)
     assert page.read_text().count(told) == 1
+
+
+def test_rows_of_checks_that_are_gone_are_forgotten(tmp_path: Path, monkeypatch):
+    here = "tests/test_verification.py::test_rows_of_checks_that_are_gone_are_forgotten"
+    long_checks.write(
+        [Seen(name, "passed", "5", "1", "d", "") for name in (here, "tests/test_verification.py::test_gone")], tmp_path / "a.csv"
+    )
+    monkeypatch.setattr(verification, "DATA", tmp_path / "a.csv")
+    assert list(verification._known_rows()) == [here]
+
+
+def test_rows_come_back_as_they_were_written_and_another_file_is_refused(tmp_path: Path):
+    row = Seen("test_a.py::test_b[x|y]", "passed", "5", "1", "2026-12-01", 'a: 1, "2"; b: |')
+    long_checks.write([row], tmp_path / "a.csv")
+    assert long_checks.read(tmp_path / "a.csv") == [row]
+    (tmp_path / "b.csv").write_text("check,result\n")
+    with pytest.raises(ValueError, match="has the columns check, result; expected check, result, seconds"):
+        long_checks.read(tmp_path / "b.csv")
+    (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text() + "short\n")
+    with pytest.raises(ValueError, match="line 3: 1 values, expected 6"):
+        long_checks.read(tmp_path / "a.csv")
+
+
+def test_every_row_of_the_project_stands_in_the_sites_table():
+    known = long_checks.read()
+    assert len(known) > 100
+    assert len(long_checks.view().splitlines()) == len(known) + 2

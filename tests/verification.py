@@ -1,4 +1,5 @@
-"""The page docs/verification.md: what each long check saw, with commit and date, and how long the last whole `make verify` took.
+"""The page docs/verification.md and its rows, docs/data/verification.csv: what each long check saw, with commit and date, and how long the
+last whole `make verify` took.
 
 A plugin of every test run, which writes only where a check marked `slow` ended. With several workers the process that started them
 writes: it hears of all checks, and loads no conftest.py below tests/, which is why this is none.
@@ -11,14 +12,17 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from docsite import long_checks
+from docsite.long_checks import Seen
+
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "tests" / "verify"
 PAGE = ROOT / "docs" / "verification.md"
+DATA = long_checks.DATA
 WHOLE = "Last whole run: "
 
 
@@ -35,7 +39,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reports = [report for outcome in ("passed", "failed", "error") for report in told.get(outcome, ())]
     reports = [report for report in reports if "slow" in getattr(report, "keywords", ())]  # a file that could not be loaded has none
     if reports:
-        _write(_known_rows() | dict(map(_row, reports)), _known_whole())
+        long_checks.write((_known_rows() | {row.check: row for row in map(_row, reports)}).values(), DATA)
+        _write(_known_whole())
 
 
 def write_whole(seconds: int, passed: bool) -> None:
@@ -46,47 +51,41 @@ def write_whole(seconds: int, passed: bool) -> None:
         passed: no check of either part failed.
     """
     ended = "all passed" if passed else "not all passed"
-    _write(_known_rows(), f"{WHOLE}`make verify`, {seconds / 60:.0f} minutes, {ended}, commit `{_commit()}`, {_today()}")
+    _write(f"{WHOLE}`make verify`, {seconds / 60:.0f} minutes, {ended}, commit `{_commit()}`, {_today()}")
 
 
-def _write(rows: Mapping[str, str], whole: str) -> None:
+def _write(whole: str) -> None:
     lines = [
         "# Verification",
         "",
         "Written by `make verify` and `make studies`: what the long checks saw, the latest run of each. Generated data throughout; nothing",
         "here compares real backbones. A commit that ends in `-dirty` had changes on top of it. Seconds are those of the check alone,",
         "without what it shares with others; most checks run two side by side, those marked `alone` have the machine to themselves.",
+        "The rows are data: [data/verification.csv](data/verification.csv).",
         "",
         f"Last machine: {os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "",
         whole,
         "",
-        "| check | result | seconds | commit | date (UTC) | what it saw |",
-        "|---|---|---|---|---|---|",
-        *(f"| `{name}` | {rest}" for name, rest in sorted(rows.items())),
+        "<!-- site: long-checks -->",
     ]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _row(report: pytest.TestReport) -> tuple[str, str]:
-    """Name of a check and the rest of its line."""
-    seen = "; ".join(f"{name}: {value}" for name, value in report.user_properties).replace("|", "/").replace("\n", " ")
-    return report.nodeid.removeprefix("tests/verify/"), f"{report.outcome} | {report.duration:.0f} | `{_commit()}` | {_today()} | {seen} |"
+def _row(report: pytest.TestReport) -> Seen:
+    saw = "; ".join(f"{name}: {value}" for name, value in report.user_properties).replace("\n", " ")
+    name = report.nodeid.removeprefix("tests/verify/")
+    return Seen(name, str(report.outcome), f"{report.duration:.0f}", _commit(), _today(), saw)
 
 
-def _known_rows() -> dict[str, str]:
-    """Lines of earlier runs whose check still exists."""
-    lines = [line.split("` | ", 1) for line in _known_lines() if line.startswith("| `")]
-    rows = {name.removeprefix("| `"): rest for name, rest in lines}
-    return {name: rest for name, rest in rows.items() if _exists(*name.partition("[")[0].split("::"))}
+def _known_rows() -> dict[str, Seen]:
+    """Rows of earlier runs whose check still exists."""
+    return {one.check: one for one in long_checks.read(DATA) if _exists(*one.check.partition("[")[0].split("::"))}
 
 
 def _known_whole() -> str:
-    return next((line for line in _known_lines() if line.startswith(WHOLE)), f"{WHOLE}not noted yet")
-
-
-def _known_lines() -> list[str]:
-    return PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    return next((line for line in lines if line.startswith(WHOLE)), f"{WHOLE}not noted yet")
 
 
 def _exists(file: str, check: str) -> bool:

@@ -3,6 +3,18 @@
 A map is stretched to 0..1 within its image and cut at its finding's threshold. It is left empty where the image's probability of the
 finding is not above the finding's cutoff. Threshold and cutoff are chosen for each finding on validation images, and nowhere else.
 Source: the authors' code (docs/sources.md, CheXlocalize); which choices are LOBE's: docs/classification.md, Maps of a classifier.
+
+Formulas:
+    mask_iou, {class}_mask_iou: |F ∩ T| / |F ∪ T|; mask T of the finding; F = {s > θ} where the image's probability p > c, else empty, so
+        that the value is 0; s is the map stretched to 0 … 1; mean over images with the finding
+    mask_iou_official, {class}_mask_iou_official: |F ∩ T| / |F ∪ T|; mean over images with the finding in which F is not empty
+    mask_iou_full: |F ∩ T| / |F ∪ T|; mean over images with the finding, and those without it in which F is not empty
+    mean_mask_iou, mean_mask_iou_official, mean_pointing: (1 / C) Σ_c v_c; value v_c of each of the C findings
+    pointing, {class}_pointing: |M ∩ T| / |M|; M are the pixels of the highest s
+    centre_pointing: |M ∩ T| / |M|; M are the one to four pixels in the middle of the image
+    {class}_threshold, {class}_cutoff: θ, c; of the highest mean over validation images
+    auroc: P(p_1 > p_0) + ½ P(p_1 = p_0); probabilities p_1 and p_0 of an image with and one without the finding, mean over findings
+    negative_loss: -L; mean loss L of the head over the validation images
 """
 
 from __future__ import annotations

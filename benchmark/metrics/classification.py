@@ -2,6 +2,24 @@
 
 Everything takes image weights (copies of each image, for the bootstrap) and gives NaN for a class that has no answer: no positive, or no
 negative where one is needed. Which classes enter a mean is decided in `label_statistics`.
+
+Formulas:
+    auroc, {class}_auroc: (1 / (P N)) Σ_p Σ_n ([s_p > s_n] + ½ [s_p = s_n]); over P positives p and N negatives n of a class; the mean over
+        classes takes each alike, as in the lines below
+    ap, {class}_ap: Σ_k (R_k - R_{k-1}) P_k; recall R_k and precision P_k when the images from the k-th highest score on are called positive
+    f1, {class}_f1: 2 TP / (2 TP + FP + FN); decided at 0.5, or for the class of the highest score
+    f1_validated: 2 TP / (2 TP + FP + FN); decided at each class's best threshold on validation
+    precision: TP / (TP + FP)
+    recall: TP / (TP + FN)
+    accuracy, {class}_accuracy: (TP + TN) / (TP + FP + FN + TN); where classes exclude each other the bare name is the share of images
+        whose decided class is the true one
+    mcc, {class}_mcc: (TP TN - FP FN) / √((TP + FP) (TP + FN) (TN + FP) (TN + FN)); where classes exclude each other the bare name is
+        Gorodkin's R_K of the confusion matrix
+    kappa: (p_o - p_e) / (1 - p_e); share of agreement p_o, and the share p_e that chance gives with the same class counts
+    calibration_error, {class}_calibration_error: Σ_b (n_b / n) |p_b - y_b|; mean probability p_b and share of positives y_b of the n_b
+        images in bin b, of 15 bins of equal width
+    brier, {class}_brier: (1 / n) Σ_i (p_i - y_i)^2; probability p_i and label y_i of image i
+    auroc_{sets}, ap_{sets}: mean_m v_m, min_m v_m or max_m v_m; value v_m with prompt set m
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 What a record keeps is one number per detection, its hits at COCO's ten thresholds as bits; a resample of images is the same hits counted
 again. Other thresholds and pools by the same rule: `mgca`. LoVT's own rules are in `detection`.
+
+Formulas:
+    coco_AP{iou}: AP_t = mean_c (1 / 101) Σ_r max_{q ≥ r} p_{t,c}(q); recalls r = 0, 0.01, …, 1; precision p_{t,c}(q) = TP / (TP + FP) of
+        class c at recall q, where a hit needs IoU ≥ t
+    coco_AP: (1 / 10) Σ_t AP_t; t = 0.50, 0.55, …, 0.95
 """
 
 from __future__ import annotations

@@ -2,6 +2,17 @@
 
 FROC lives in `froc`, COCO's rule in `coco`, matching in `matching`. Each family has its own result type, so that no table can mix them by
 accident. All take image weights: a bootstrap resample is the same matches counted again.
+
+Formulas:
+    mAP: (1 / 8) Σ_t AP_t; t = 0.40, 0.45, …, 0.75
+    mAP@{iou}: AP_t = mean_c (1 / 101) Σ_r max_{q ≥ r} p_{t,c}(q); recalls r = 0, 0.01, …, 1; precision p_{t,c}(q) = TP / (TP + FP) of
+        class c at recall q, where a hit needs IoU > t, with one pixel added to sides, and detections under confidence 0.2 are dropped
+    pos_mAP: (1 / 8) Σ_t AP_t; over images with a box only
+    {class}_mAP: (1 / 8) Σ_t AP_{t,c}; of the class c alone
+    AP40_75_full: (1 / 8) Σ_t AP_t; over confidence of at least 0.001, the 100 most confident of each image
+    calibration_error: Σ_b (n_b / n) |s_b - h_b|; mean confidence s_b and share of hits h_b (IoU > 0.5) of the n_b detections in bin b, of
+        ten bins of equal width
+    lost_at_0.2: n_lost / n; of the n boxes those that only detections under confidence 0.2 find, at IoU > 0.40
 """
 
 from __future__ import annotations

@@ -7,6 +7,20 @@ Three families of Dice, never to be compared with each other (docs/segmentation.
 
 Lesions, surfaces and the ranking of pixels by probability have modules of their own. Counts, not averages, are what a record stores:
 every pooled value of a split or a resample is a sum of them.
+
+Formulas:
+    {class}_dice: D_c = 2 TP_c / (2 TP_c + FP_c + FN_c); pixels of class c, all images together; 0 where TP_c is 0
+    avg_dice: (1 / C) Σ_c D_c; over C classes
+    pooled_dice: 2 TP / (2 TP + FP + FN); pixels of all images and classes together
+    pos_dice: mean_c mean_i D_{i,c}; Dice D_{i,c} of image i and class c alone, over the images that have the class
+    image_dice_positives: mean_{i,c} D_{i,c}; over every image and class with ground truth
+    image_dice_all: mean_{i,c} E_{i,c}; E_{i,c} = D_{i,c} where there is ground truth, else 1 where nothing was predicted and 0 otherwise
+    image_dice_batches: mean_b mean_{i ∈ b, c} E_{i,c}; within each batch b of the test, then over batches
+    dice_with_background: mean_c ½ (D_c + B_c); Dice of the background B_c = 2 TN_c / (2 TN_c + FP_c + FN_c)
+    negatives_empty: n_empty / n; of the n pairs of image and class without ground truth those whose prediction is empty
+    precision: TP / (TP + FP); pixels of all images and classes together
+    recall: TP / (TP + FN); pixels of all images and classes together
+    iou: TP / (TP + FP + FN); pixels of all images and classes together
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """Free-response ROC: sensitivity against false positives per image, after LoVT's scorer and without its truncation.
 
 Box overlap plays no part here: a detection is its centre. The two families differ in pool and in reading the curve, never share a column.
+
+Formulas:
+    froc: (1 / 7) Σ_f S(f); at f = ⅛, ¼, ½, 1, 2, 4, 8 false positives per image the share S(f) of boxes that hold the centre of a detection
+        so far, from confidence 0.2 on; rates never reached take the last S that was read
+    froc_full: (1 / 7) Σ_f S(f); from confidence 0.001 on, S joined linearly, and beyond its end the final share
 """
 
 from __future__ import annotations

@@ -2,6 +2,17 @@
 
 Maps arrive upsampled to the original image with padding cut off (`Frame` knows how); the truth is the union of the phrase's boxes.
 Which choices differ from the papers: docs/classification.md, Maps.
+
+Formulas:
+    cnr, {class}_cnr: (μ_in - μ_out) / √(σ_in^2 + σ_out^2); mean μ and standard deviation σ of the similarity s inside and outside the
+        phrase's boxes B; mean over phrases, as in the lines below
+    cnr_abs: |μ_in - μ_out| / √(σ_in^2 + σ_out^2)
+    miou, {class}_miou: (1 / 5) Σ_θ |{s > θ} ∩ B| / |{s > θ} ∪ B|; θ = 0.1, 0.2, …, 0.5
+    pointing, {class}_pointing: |M ∩ B| / |M|; M are the pixels of the highest similarity
+    centre_cnr, centre_pointing: s(x, y) = exp(-(x^2 + y^2) / (2 · 0.25^2)); the same values of this map; x and y from the middle, in sides
+    mask_iou, mask_iou_official, {class}_mask_iou: |{s > θ} ∩ T| / |{s > θ} ∪ T|; Otsu's threshold θ of the map, mask T of the finding
+    n_phrases: n; phrases that were scored
+    n_groups, n_ungrouped: n; label groups of the release that have a phrase, phrases that have no group
 """
 
 from __future__ import annotations

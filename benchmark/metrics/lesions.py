@@ -1,6 +1,9 @@
 """Lesions found: sensitivity per connected piece of ground truth, by size third.
 
 Pooled pixels hide small findings; here every lesion counts once. False positives play no part, so read it beside `dice.precision`.
+
+Formulas:
+    lesion_sensitivity_{size}: n_hit / n; of the n lesions of a third by area those with at least half of their pixels predicted
 """
 
 from __future__ import annotations

@@ -4,6 +4,10 @@ The released code hands an image to the metric only if some detection is left in
 costs no recall, and a false alarm on a healthy one costs no precision. Two columns, never one. Recall levels are COCO's; torchmetrics has
 them in single precision, so that a recall exactly on one of the 101 may count for the next level there.
 Source: MGCA's released code (docs/segmentation.md, MGCA's mAP, twice).
+
+Formulas:
+    mAP_mgca_all: (1 / 8) Σ_t AP_t; COCO's AP_t at t = 0.40, 0.45, …, 0.75 over detections of confidence ≥ 0.5
+    mAP_mgca: (1 / 8) Σ_t AP_t; over the images alone that have both a box and such a detection
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Counts at one threshold live in `dice`. Pixels are binned per image, so that a record can keep the bins and every resample of images gives
 the metric again: the number reported is the one read from the bins, not from the unrounded probabilities.
+
+Formulas:
+    pixel_ap: mean_c Σ_k (R_k - R_{k-1}) P_k; recall R_k and precision P_k of the pixels from the k-th highest bin of probability on
 """
 
 from __future__ import annotations

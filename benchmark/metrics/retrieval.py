@@ -3,6 +3,13 @@
 A query and a candidate match when their keys are equal: the class of an image and a report, or the normalised text of a pair, so that two
 studies with the same words are no mistake. Equal similarities share their places: ranks, and what the first K hold, are expected values
 over all orders of a tie, so a backbone that answers the same to everything scores what chance scores.
+
+Formulas:
+    *_mrr: (1 / Q) Σ_q 1 / r_q; expected rank r_q of the best match of query q, over the Q queries with a match
+    *_hit@{k}: (1 / Q) Σ_q Pr(h_q ≥ 1); h_q matches among the first k, over all orders of equal similarities
+    *_precision@{k}: (1 / Q) Σ_q E[h_q] / k; expected over those orders
+    *_recall@{k}: (1 / Q) Σ_q E[h_q] / m_q; m_q matches among all candidates
+    duplicate_rate: n_repeated / n; of n texts those that another repeats
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """What a job calls: all metrics of a split by name, with the statistics its record keeps.
 
 Selection functions give only what validation needs every epoch. Definitions, names and reasons are in the families' modules.
+
+Formulas:
+    negative_loss: -L; mean loss L of the head over the validation images
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Normalised surface distance: which share of two outlines lies within a tolerance of each other.
 
 Only for true masks: the outline of a filled box is an artefact of annotation. Overlap by area lives in `dice`.
+
+Formulas:
+    nsd: (|{p ∈ ∂P : d(p, ∂T) ≤ τ}| + |{t ∈ ∂T : d(t, ∂P) ≤ τ}|) / (|∂P| + |∂T|); outlines ∂P of the prediction and ∂T of the mask, distance
+        d in pixels, τ = 2; mean over images and classes with ground truth
 """
 
 from __future__ import annotations

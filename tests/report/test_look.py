@@ -30,6 +30,7 @@ OFFERED = {
     "resampling": {"Resampled"},
     "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
+    "side_by_side": {"lines"},
     "subgroups": set(),
     "tables": {"Board", "boards", "row_dict", "to_dicts", "to_rich"},
     "unchanged": set(),
