@@ -93,7 +93,11 @@ def class_map() -> Example:
     assert stretched is not None
     texts = np.array([[f"{value:.2f}".lstrip("0") for value in row] for row in stretched.tolist()])
     picture = drawing.grid(
-        f"The map of a finding, stretched to 0..1; what is above {cut.threshold:g} is filled.", stretched > cut.threshold, truth, texts, cell=40
+        f"The map of a finding, stretched to 0..1; what is above {cut.threshold:g} is filled.",
+        stretched > cut.threshold,
+        truth,
+        texts,
+        cell=40,
     )
     shown = f"{LEGEND}Threshold {cut.threshold:g}; the image's probability {probability:g} is above the cutoff {cut.cutoff:g}."
     return Example(class_maps.TARGET, (picture,), shown, {name: located[name] for name in ("mask_iou", "pointing")})
