@@ -111,5 +111,6 @@ def test_every_shipped_study_can_be_read_and_compares_equal_pairs_towers_and_bud
 
 def test_the_study_on_the_page_can_be_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text(encoding="utf-8")
-    card = read(tmp_path, page.split("```yaml\n")[1].split("```")[0])
+    (study,) = (block.split("```")[0] for block in page.split("```yaml\n")[1:] if block.startswith("name: "))
+    card = read(tmp_path, study)
     assert (card.name, len(members(card)), card.budget.minutes) == ("mine", 3 * 6, 30)
