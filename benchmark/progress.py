@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from benchmark.cards import Job, Role
@@ -285,7 +286,9 @@ def _gpu_line(gpu: GpuUse) -> str:
 
 
 def _progress(console: Console, *times: ProgressColumn, count: ProgressColumn | None = None) -> Progress:
-    description = TextColumn("{task.description}", markup=False)  # names and paths may hold brackets
-    count = count or MofNCompleteColumn()
-    columns = (description, count, times[-1]) if console.width < NARROW else (description, BarColumn(bar_width=24), count, *times)
+    narrow = console.width < NARROW
+    # Names and paths may hold brackets. On a narrow terminal they take more lines, so that the count beside them is whole.
+    description = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=not narrow, overflow="fold"))
+    count = count or MofNCompleteColumn(table_column=Column(no_wrap=True))
+    columns = (description, count, times[-1]) if narrow else (description, BarColumn(bar_width=24), count, *times)
     return Progress(*columns, console=console, transient=True)

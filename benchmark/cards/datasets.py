@@ -42,6 +42,11 @@ class SplitRule(Card):
     patients: dict[str, tuple[str, ...]] | None = None
     expected: dict[str, SplitCounts] = {}
 
+    @property
+    def tests(self) -> bool:
+        """Whether anything of it is tested; of the rule `pretraining` nothing is, in any dataset."""
+        return self.rule != "pretraining"
+
 
 class Deviation(Card):
     """A known blemish of a release that is tolerated up to a count."""

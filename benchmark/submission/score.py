@@ -179,8 +179,9 @@ def _require_as_recorded(file: Path) -> None:
 def _require_same_split(file: Path, resolved: resolve.ResolvedDataset, made_for: tuple[str, str] | None, *, given: bool) -> None:
     """A file that does not name its split is taken at the user's word; its images cannot tell splits apart that share their test images."""
     dataset = resolved.ref
-    if made_for is None and not given and len(resolved.card.splits) > 1:
-        offered = ", ".join(resolved.card.splits)
+    tested = [name for name, rule in resolved.card.splits.items() if rule.tests]
+    if made_for is None and not given and len(tested) > 1:
+        offered = ", ".join(tested)
         raise UsageError(f"{file} does not say for which split of {dataset.name} it was made. Name it with --split; there are: {offered}.")
     if made_for is None or made_for == (dataset.split, dataset.split_rule.rule):
         return
