@@ -239,7 +239,7 @@ def write_report(
                 title=title,
                 overlays=overlays,
                 planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
-                resampled=functools.partial(resampling.of_record, out=where),
+                resampled=resampling.of_records(records, where),
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
@@ -286,7 +286,7 @@ def reproduce(paper: str, out: Path | None = None, table: str | None = None, met
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper, table=table, method=method)
     records, damaged = believable(Shelf(out))
-    resampled = functools.partial(resampling.of_record, out=out)
+    resampled = resampling.of_records(records, out)
     found = reproducing.reproduce(paper, records, resampled=resampled, table=table, method=method)
     not_believed = reproducing.refusals((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)
     return replace(found, refused=(*found.refused, *not_believed))

@@ -6,7 +6,6 @@ of. What a panel is: `benchmark.cards.panels`; what its scale means: `benchmark.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -50,7 +49,7 @@ def frozen(
         UsageError: as `freeze`.
     """
     records, _ = Shelf(out).believable(STATISTICS_FILES)
-    found = functools.partial(resampling.of_record, out=out)
+    found = resampling.of_records(records, out)
     return freeze(records, version, suite, protocol=protocol, lineup=lineup, without=without, resampled=found)
 
 

@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark import json_files
+from benchmark import json_files, processes
 from benchmark.cards import SCHEMA_VERSION, Epoch, Record
 from benchmark.contents import is_recent, stamp_in
 from benchmark.errors import DamagedResult, StoreError
@@ -137,21 +138,28 @@ class Shelf:
         digests = self._index.file_digests() if files else {}
         passed = self._index.passed() if check is not None else set()
         held: list[tuple[str, bytes, str]] = []
-        passing: list[str] = []
+        unchecked: list[Record] = []
         for key in self.stamps:
             try:
                 record = self.read(key)
                 for name in files:
                     held += self._held(record, name, digests)
-                if check is not None and (mark := f"{check.name} {record.checksum} {self.stamps[key].hex()}") not in passed:
-                    if fault := check.fault_of(record, self.out):
-                        said = f"The record {self.path(key)} does not agree with what is stored beside it: {fault}. {_CURE}"
-                        raise DamagedResult(key, said)
-                    if record.checksum and self._may_be_remembered(key):
-                        passing.append(mark)
-                records.append(record)
             except StoreError as error:
                 refused.append(Refused(key, str(error)))
+                continue
+            records.append(record)
+            if check is not None and self._mark(check, record) not in passed:
+                unchecked.append(record)
+        passing: list[str] = []
+        if check is not None:
+            for record, sentence in zip(unchecked, processes.each(partial(_refusal, check, self.out), unchecked), strict=True):
+                if sentence:
+                    refused.append(Refused(record.key, sentence))
+                elif record.checksum and self._may_be_remembered(record.key):
+                    passing.append(self._mark(check, record))
+        refused.sort(key=lambda one: one.key)
+        not_believed = {one.key for one in refused}
+        records = [record for record in records if record.key not in not_believed]
         self._index.keep_file_digests(held)
         self._index.keep_passed(passing)
         self.save()
@@ -184,6 +192,10 @@ class Shelf:
         stamp = self.stamps[key]
         return bool(stamp) and not is_recent(stamp, self._listed_ns)
 
+    def _mark(self, check: Check, record: Record) -> str:
+        """Under which a record that passed a check is remembered."""
+        return f"{check.name} {record.checksum} {self.stamps[record.key].hex()}"
+
     def _held(self, record: Record, name: str, digests: dict[str, tuple[bytes, str]]) -> Iterator[tuple[str, bytes, str]]:
         """Holds a file of a record to its digest; gives what was found of one that had to be read.
 
@@ -200,6 +212,16 @@ class Shelf:
             return
         if file_of(record, name, self.out) is not None and expected is not None and not is_recent(stamp, self._listed_ns):
             yield relative, stamp, expected
+
+
+def _refusal(check: Check, out: Path, record: Record) -> str:
+    """The sentence that says why a record of the folder may not be believed; empty where it passes."""
+    try:
+        fault = check.fault_of(record, out)
+    except StoreError as error:
+        return str(error)
+    path = out / RECORDS / f"{record.key}{SUFFIX}"
+    return f"The record {path} does not agree with what is stored beside it: {fault}. {_CURE}" if fault else ""
 
 
 def _listing(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ class StoredResults:
 
     def rows(self) -> list[Row]:
         """Rows with the intervals that a report gives them: over runs and test patients."""
-        resampled = functools.partial(resampling.of_record, out=self.where)
+        resampled = resampling.of_records(self.records, self.where)
         return rows_of(self.records, planned=self.planned, resampled=resampled, refused=[one.key for one in self.refused])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -264,7 +263,7 @@ def _show_evaluation(evaluation, as_json: bool, next_step: str) -> None:
     from benchmark.report.rows import rows_of
     from benchmark.report.tables import to_dicts, to_rich
 
-    rows = rows_of(evaluation.results, planned=planned.jobs, resampled=partial(resampling.of_record, out=planned.request.out))
+    rows = rows_of(evaluation.results, planned=planned.jobs, resampled=resampling.of_records(evaluation.results, planned.request.out))
     if as_json:
         counts = {"computed": evaluation.computed, "stored": len(planned.done), "not_computed": [r.key for r in not_computed]}
         print_json({**counts, **to_dicts(rows)})

@@ -7,14 +7,18 @@ computed once stays beside the records, under a stamp of the statistics' file. W
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark import processes
 from benchmark.cards import Record
+from benchmark.errors import LobeError
 from benchmark.metrics.statistics import defines, pooled_metric
 from benchmark.report import stored
 from benchmark.statistics.bootstrap import N_RESAMPLES, cluster_bootstrap
@@ -44,6 +48,16 @@ class Resampled:
         """(R,) float64, over runs."""
         averaged: np.ndarray = self.values.mean(axis=1, dtype=np.float64)
         return averaged
+
+
+def of_records(records: Iterable[Record], out: stored.Where) -> Callable[[Record], Resampled | None]:
+    """`of_record` of any of these. Where many were never resampled, several processes do it first."""
+    places = [(record, stored.folder_of(record.key, out)) for record in records]
+    waiting = [(record, at) for record, at in places if stored.stamp(record.key, at) is not None and not stored.is_kept(record.key, at)]
+    if processes.number_for(len(waiting)) > 1:
+        for _ in processes.each(_resample, waiting):
+            pass
+    return partial(of_record, out=out)
 
 
 def of_record(record: Record, out: stored.Where) -> Resampled | None:
@@ -81,6 +95,12 @@ def _of_json(known: dict[str, Any]) -> Resampled | None:
     except (ValueError, KeyError, TypeError):
         return None
     return found if len(values) == N_RESAMPLES else None
+
+
+def _resample(given: tuple[Record, Path]) -> None:
+    """Leaves the resamples of a record beside it. What is wrong with one is said when it is asked for."""
+    with suppress(LobeError, OSError):
+        of_record(*given)
 
 
 def _computed(key: str, metric: str, out: Path) -> Resampled | None:

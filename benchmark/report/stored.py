@@ -91,6 +91,11 @@ def keep(name: str, given: dict[str, Any], found: dict[str, Any], out: Path) -> 
     write_atomically(out / FOLDER / f"{name}.json", json.dumps({**content, "checksum": digest_of(content)}).encode(), private.opener)
 
 
+def is_kept(name: str, out: Path) -> bool:
+    """Whether there is anything under that name, whatever it was computed from."""
+    return (out / FOLDER / f"{name}.json").exists()
+
+
 def kept(name: str, given: dict[str, Any], out: Path) -> dict[str, Any] | None:
     """What `keep` wrote from the same; None where it was something else, is damaged or was edited: it is then computed anew."""
     try:

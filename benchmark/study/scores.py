@@ -119,7 +119,7 @@ def table(study: Study) -> Table:
     """Scores of all members that were made and judged, and of `start`, the network that all methods begin from."""
     assert study.evaluation is not None
     planned = study.evaluation.planned
-    resampled = functools.partial(resampling.of_record, out=planned.request.out)
+    resampled = resampling.of_records(study.evaluation.results, planned.request.out)
     rows = rows_of(study.evaluation.results, planned=planned.jobs, resampled=resampled)
     titles = {row.task: f"{row.task_title}, {row.metric_title}" for row in rows}
     tasks = tuple(task for task in planned.tasks if task in titles)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmark import processes
 from benchmark.cards import Words
+from benchmark.errors import UsageError
 from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
@@ -166,6 +169,21 @@ def test_resamples_are_computed_once_and_again_when_the_statistics_change(store,
     again = resampled(record)
     assert (again.n_clusters, again.by_patient) == (N_IMAGES, False)
     assert_same(resampled(record), again)
+
+
+def test_several_processes_leave_the_resamples_that_one_would(store, resampled, tmp_path: Path, monkeypatch):
+    records = store()
+    alone = [resampled(record) for record in records]
+    shutil.rmtree(tmp_path / stored.FOLDER)
+    (tmp_path / "predictions" / records[0].key / STATISTICS_FILE).write_bytes(b"no parquet")  # one that nobody can read stops no other
+    monkeypatch.setattr(processes, "LEAST", 1)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
+    of = resampling.of_records(records, tmp_path)
+    assert {path.stem for path in (tmp_path / stored.FOLDER).iterdir()} == {record.key for record in records[1:]}
+    for record, expected in list(zip(records, alone, strict=True))[1:]:
+        assert_same(of(record), expected)
+    with pytest.raises(UsageError):
+        of(records[0])
 
 
 def test_a_damaged_cache_is_computed_again(store, resampled, tmp_path: Path):

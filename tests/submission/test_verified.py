@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import contents
+from benchmark import contents, processes
 from benchmark.errors import StoreError
 from benchmark.integrity import sealed
 from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, told_of, write_statistics
@@ -41,6 +41,19 @@ def test_a_second_report_computes_nothing_again(looked_at, out: Path) -> None:
     assert [len(looked_at()[0]), len(looked_at()[0])] == [8, 0]
     (out / INDEX).unlink()
     assert len(looked_at()[0]) == 8
+
+
+def test_several_processes_believe_and_refuse_what_one_does(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sorted((out / "records").iterdir())[1]
+    record = read_record(path)
+    forged = record.model_copy(update={"metrics": {name: value / 2 + 0.01 for name, value in record.metrics.items()}})
+    path.write_text(sealed(forged).model_dump_json())
+    alone = Shelf(out).believable(STATISTICS_FILES, STATISTICS)
+    (out / INDEX).unlink(missing_ok=True)
+    monkeypatch.setattr(processes, "LEAST", 1)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
+    assert Shelf(out).believable(STATISTICS_FILES, STATISTICS) == alone
+    assert [one.key for one in alone[1]] == [record.key]
 
 
 def test_what_an_index_remembers_is_of_its_own_folder(looked_at, out: Path, tmp_path: Path) -> None:

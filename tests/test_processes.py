@@ -1,0 +1,55 @@
+"""Work shared between processes: in order, as one process would do it, and of scripts that guard against nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import processes, registry
+
+SCRIPT = """
+from benchmark import processes
+processes.LEAST, processes.usable_cores = 1, lambda: 2
+print(list(processes.each(len, ["a", "bb", "ccc"])))
+"""
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LEAST", 1)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 2)
+
+
+def folders_and_process(_: int) -> tuple[tuple[Path, ...], int]:
+    return registry.included(), os.getpid()
+
+
+def test_few_things_are_done_here() -> None:
+    assert [pid for _, pid in processes.each(folders_and_process, range(processes.LEAST))] == [os.getpid()] * processes.LEAST
+
+
+def test_results_come_in_order(two: None) -> None:
+    assert list(processes.each(str, range(40))) == [str(n) for n in range(40)]
+
+
+def test_processes_have_the_folders_that_were_included(two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_included", [])
+    registry.include(tmp_path)
+    found = list(processes.each(folders_and_process, range(4)))
+    assert {folders for folders, _ in found} == {(tmp_path.resolve(),)}
+    assert os.getpid() not in {pid for _, pid in found}
+
+
+def test_what_the_work_raises_is_raised_here(two: None) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(processes.each(int, ["1", "one"]))
+
+
+def test_a_script_that_does_not_guard_its_main_part_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["[1, 2, 3]"])
