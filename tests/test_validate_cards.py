@@ -122,7 +122,7 @@ def test_faults_of_modules_are_said_beside_those_of_cards(tmp_path: Path) -> Non
         ("heads/unet.py", 1),
     }
     assert "does not define checks, open, sample, split" in found["readers/bare.py", 4]
-    assert "expected one of boxes, labels, masks" in found["heads/aims.py", 2]
+    assert "expected one of boxes, labels, labels-to-masks, masks" in found["heads/aims.py", 2]
     assert "LOBE has a head unet already" in found["heads/unet.py", 1]
 
 
