@@ -104,7 +104,7 @@ def test_it_can_be_used_within_two_seconds(written):
 
 
 def unverified(folder: Path, n_backbones: int) -> dict[str, float]:
-    """Seconds of a core and most memory of a process that reports on a folder which no report has read."""
+    """Seconds of this machine and most memory of the processes that report on a folder which no report has read."""
 
     def child(*given: object) -> str:
         command = [sys.executable, "-m", "tests.perf.unverified_store", folder, *given]
@@ -123,19 +123,23 @@ def unverified(folder: Path, n_backbones: int) -> dict[str, float]:
     return found
 
 
+def said(found: dict[str, float]) -> str:
+    return f"{found['wall_s']:.0f} s, {found['cpu_s']:.0f} s of a core, {found['peak_mib']:,.0f} MiB"
+
+
 def test_one_that_nobody_verified_takes_its_minutes_and_no_more_memory_than_it_may(tmp_path, record_property):
     few, more = N_BACKBONES // 20, N_BACKBONES // 10
     first, second = unverified(tmp_path / "few", few), unverified(tmp_path / "more", more)
-    whole = {name: first[name] + (second[name] - first[name]) * (N_BACKBONES - few) / (more - few) for name in ("cpu_s", "peak_mib")}
-    record_property("of a tenth", f"{second['cpu_s']:.0f} s of a core, {second['peak_mib']:,.0f} MiB")
-    record_property("of all by extrapolation", f"{whole['cpu_s']:.0f} s of a core, {whole['peak_mib']:,.0f} MiB")
-    assert whole["cpu_s"] < MOST_SECONDS_UNVERIFIED
+    whole = {name: first[name] + (second[name] - first[name]) * (N_BACKBONES - few) / (more - few) for name in ("wall_s", "peak_mib")}
+    record_property("of a tenth", said(second))
+    record_property("of all by extrapolation", f"{whole['wall_s']:.0f} s, {whole['peak_mib']:,.0f} MiB")
+    assert whole["wall_s"] < MOST_SECONDS_UNVERIFIED
     assert whole["peak_mib"] < MOST_MIB
 
 
 @pytest.mark.study
 def test_all_of_one_that_nobody_verified_takes_no_more_either(tmp_path, record_property):
     found = unverified(tmp_path / "all", N_BACKBONES)
-    record_property("saw", f"{found['cpu_s']:.0f} s of a core, {found['peak_mib']:,.0f} MiB")
-    assert found["cpu_s"] < MOST_SECONDS_UNVERIFIED
+    record_property("saw", said(found))
+    assert found["wall_s"] < MOST_SECONDS_UNVERIFIED
     assert found["peak_mib"] < MOST_MIB
