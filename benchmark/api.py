@@ -22,6 +22,7 @@ from benchmark.execute.executors import Executor
 from benchmark.execute.schedule import Schedule
 from benchmark.faults import of_environment
 from benchmark.plan import no_garbage
+from benchmark.processes import Show, unseen
 from benchmark.rate_search import is_out
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
@@ -189,6 +190,7 @@ def write_report(
     least: Trust = PUBLIC,
     groups: bool = False,
     recipes: Mapping[str, Sequence[str]] | None = None,
+    show: Show = unseen,
 ) -> WrittenReport:
     """Writes the site, tables and plots of everything stored in `out`, beside accepted submissions. Computes nothing.
 
@@ -201,6 +203,7 @@ def write_report(
         least: level of trust from which a submission is shown.
         groups: scores on parts of the test images are computed too, from every file of statistics.
         recipes: name -> labels of checkpoints that were pretrained alike but for their seed.
+        show: how far it is where many results were never reported on.
 
     Raises:
         UsageError: there is no record to report on, two folders hold other results of one job, or a recipe has fewer than three
@@ -219,7 +222,7 @@ def write_report(
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
     with no_garbage():
-        records, refused, of = together(shelves)
+        records, refused, of = together(shelves, show)
         trust, below = beside(records, refused, of, sent, least)
         refused += left_out
         where = {key: shelf.out for key, shelf in of.items()}
@@ -239,7 +242,7 @@ def write_report(
                 title=title,
                 overlays=overlays,
                 planned=list({job.key: job for each in outs for job in planned_jobs.read(each)}.values()),
-                resampled=resampling.of_records(records, where),
+                resampled=resampling.of_records(records, where, show),
                 refused=refused,
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,

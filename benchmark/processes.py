@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,15 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 LEAST = 500  # things for each process: it takes a second or two to start
+Step = Callable[[int, int], None]
+Show = Callable[[str], AbstractContextManager[Step]]
+"""Title -> something that is told how many of how many things are done, as `progress.bar` makes it."""
+
+
+@contextmanager
+def unseen(title: str) -> Iterator[Step]:
+    """Tells nobody."""
+    yield lambda done, of: None
 
 
 def number_for(n_things: int) -> int:
@@ -20,12 +30,20 @@ def number_for(n_things: int) -> int:
     return max(1, min(usable_cores(), n_things // LEAST))
 
 
-def each(work: Callable[[Given], Found], things: Sequence[Given]) -> Iterator[Found]:
+def each(work: Callable[[Given], Found], things: Sequence[Given], title: str = "", show: Show = unseen) -> Iterator[Found]:
     """`work` of each thing, in order.
 
     Args:
         work: a function of a module, or a partial of one, that gives the same in every process. What it raises is raised here.
+        title: what is being done, for `show`, where there are things enough to wait for.
     """
+    with (show if len(things) >= LEAST else unseen)(title) as step:
+        for done, found in enumerate(_each(work, things), 1):
+            step(done, len(things))
+            yield found
+
+
+def _each(work: Callable[[Given], Found], things: Sequence[Given]) -> Iterator[Found]:
     n = number_for(len(things))
     if n == 1:
         yield from map(work, things)

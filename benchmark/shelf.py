@@ -19,6 +19,7 @@ from benchmark.cards import SCHEMA_VERSION, Epoch, Record
 from benchmark.contents import is_recent, stamp_in
 from benchmark.errors import DamagedResult, StoreError
 from benchmark.integrity import PREDICTIONS, file_of, require_believable
+from benchmark.processes import Show, unseen
 from benchmark.record_index import Facts, RecordIndex, facts_of
 
 RECORDS = "records"
@@ -125,7 +126,7 @@ class Shelf:
         known = self._index.curve(key, self.stamps[key])
         return self._from_file(key).curve if known is None else known
 
-    def believable(self, files: Iterable[str] = (), check: Check | None = None) -> tuple[list[Record], list[Refused]]:
+    def believable(self, files: Iterable[str] = (), check: Check | None = None, show: Show = unseen) -> tuple[list[Record], list[Refused]]:
         """Every record that may be believed, without its curve, and those that may not, both sorted by key: one damaged record costs no
         other. Of those that were taken over under another key only the new one.
 
@@ -133,6 +134,7 @@ class Shelf:
             files: names of files to hold to their digests as well, where a record has them.
             check: what else to hold them to. One that passed is remembered by its checksum and its file's stamp, which no copy of the
                 folder has, and passes for as long as it and its files stay what they were: `files` then has to name those it reads.
+            show: how far the check is.
         """
         records, refused, files = [], [], tuple(files)
         digests = self._index.file_digests() if files else {}
@@ -152,7 +154,8 @@ class Shelf:
                 unchecked.append(record)
         passing: list[str] = []
         if check is not None:
-            for record, sentence in zip(unchecked, processes.each(partial(_refusal, check, self.out), unchecked), strict=True):
+            sentences = processes.each(partial(_refusal, check, self.out), unchecked, "checking results against their statistics", show)
+            for record, sentence in zip(unchecked, sentences, strict=True):
                 if sentence:
                     refused.append(Refused(record.key, sentence))
                 elif record.checksum and self._may_be_remembered(record.key):

@@ -11,6 +11,7 @@ from benchmark import planned as planned_jobs
 from benchmark.cards import Job, Record
 from benchmark.errors import UsageError
 from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.processes import Show, unseen
 from benchmark.report import resampling
 from benchmark.report.rows import Row, rows_of
 from benchmark.shelf import Refused, Shelf
@@ -85,12 +86,12 @@ def nothing_in(outs: Sequence[Path]) -> str:
     return f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some."
 
 
-def believable(shelf: Shelf) -> tuple[list[Record], list[Refused]]:
+def believable(shelf: Shelf, show: Show = unseen) -> tuple[list[Record], list[Refused]]:
     """What a report may show of a folder, and what not; what a run's number rests on, its statistics, is held to its digest."""
-    return shelf.believable(STATISTICS_FILES, STATISTICS)
+    return shelf.believable(STATISTICS_FILES, STATISTICS, show)
 
 
-def together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
+def together(shelves: Sequence[Shelf], show: Show = unseen) -> tuple[list[Record], list[Refused], dict[str, Shelf]]:
     """What several folders hold: records by key, what is not believed, and the folder of each record.
 
     Raises:
@@ -100,7 +101,7 @@ def together(shelves: Sequence[Shelf]) -> tuple[list[Record], list[Refused], dic
     of: dict[str, Shelf] = {}
     refused: list[Refused] = []
     for shelf in shelves:
-        records, damaged = believable(shelf)
+        records, damaged = believable(shelf, show)
         refused += damaged
         for record in records:
             known = found.get(record.key)

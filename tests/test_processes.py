@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_processes_have_the_folders_that_were_included(two: None, tmp_path: Path
     found = list(processes.each(folders_and_process, range(4)))
     assert {folders for folders, _ in found} == {(tmp_path.resolve(),)}
     assert os.getpid() not in {pid for _, pid in found}
+
+
+def test_what_takes_long_says_how_far_it_is_and_the_rest_says_nothing(two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def show(title: str):
+        yield lambda done, of: told.append((title, done, of))
+
+    assert len(list(processes.each(str, range(3), "counting", show))) == 3
+    assert told == [("counting", 1, 3), ("counting", 2, 3), ("counting", 3, 3)]
+    monkeypatch.setattr(processes, "LEAST", 4)
+    assert len(list(processes.each(str, range(3), "counting", show))) == 3
+    assert len(told) == 3
 
 
 def test_what_the_work_raises_is_raised_here(two: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,8 @@ def report(
             raise typer.BadParameter(f"{name}{separator}{backbone}: write NAME=BACKBONE.", param_hint="--recipe")
         recipes.setdefault(name, []).append(backbone)
     least = Trust(one_of("--trust", trust, levels))
-    written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes)
+    show = partial(progress_bar, quiet=as_json)
+    written = write_report(out_folders, submissions=submissions, least=least, groups=groups, recipes=recipes, show=show)
     pictures = draw_local_pictures(out_folders) if with_images else None
     for refused in written.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)

@@ -20,6 +20,7 @@ from benchmark import processes
 from benchmark.cards import Record
 from benchmark.errors import LobeError
 from benchmark.metrics.statistics import defines, pooled_metric
+from benchmark.processes import Show, unseen
 from benchmark.report import stored
 from benchmark.statistics.bootstrap import N_RESAMPLES, cluster_bootstrap
 
@@ -50,12 +51,12 @@ class Resampled:
         return averaged
 
 
-def of_records(records: Iterable[Record], out: stored.Where) -> Callable[[Record], Resampled | None]:
+def of_records(records: Iterable[Record], out: stored.Where, show: Show = unseen) -> Callable[[Record], Resampled | None]:
     """`of_record` of any of these. Where many were never resampled, several processes do it first."""
     places = [(record, stored.folder_of(record.key, out)) for record in records]
     waiting = [(record, at) for record, at in places if stored.stamp(record.key, at) is not None and not stored.is_kept(record.key, at)]
     if processes.number_for(len(waiting)) > 1:
-        for _ in processes.each(_resample, waiting):
+        for _ in processes.each(_resample, waiting, "resampling test patients", show):
             pass
     return partial(of_record, out=out)
 
