@@ -10,8 +10,10 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -128,19 +130,34 @@ def report(out: Path) -> dict[str, float]:
     from joblib.externals.loky import get_reusable_executor
 
     from benchmark.api import write_report
-    from benchmark.machine import peak_memory_bytes, usable_cores
+    from benchmark.machine import peak_memory_bytes
 
+    peaks, ended = dict[str, float](), threading.Event()
+    watch = threading.Thread(target=_watch, args=(peaks, ended))
+    watch.start()
     before, began = time.process_time(), time.perf_counter()
     written = write_report(out)
     wall = time.perf_counter() - began
-    get_reusable_executor().shutdown(wait=True)  # what children took is known when they have ended
+    ended.set()
+    watch.join()
+    get_reusable_executor().shutdown(wait=True)  # what children took of a core is known when they have ended
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "wall_s": wall,
         "cpu_s": time.process_time() - before + children.ru_utime + children.ru_stime,
-        "peak_mib": peak_memory_bytes() / 2**20 + usable_cores() * children.ru_maxrss / 2**10,
+        "peak_mib": peak_memory_bytes() / 2**20 + sum(peaks.values()),
         "refused": len(written.refused),
     }
+
+
+def _watch(peaks: dict[str, float], ended: threading.Event) -> None:
+    """The most MiB that each child held since it runs its own program: `ru_maxrss` of a child begins with its parent's."""
+    while not ended.wait(0.5):
+        for task in Path("/proc/self/task").iterdir():
+            for child in (task / "children").read_text().split():
+                with suppress(OSError, ValueError, IndexError):
+                    status = Path("/proc", child, "status").read_text()
+                    peaks[child] = int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 if __name__ == "__main__":
