@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,13 @@ def _each(work: Callable[[Given], Found], things: Sequence[Given]) -> Iterator[F
     included = registry.included()
     # Not multiprocessing: it would run a script that calls this once more in each process, unless the script guards against it.
     pool = Parallel(n_jobs=n, return_as="generator", batch_size=16, pre_dispatch="4*n_jobs")
-    yield from pool(delayed(_with_folders)(work, included, one) for one in things)
+    done = 0
+    try:
+        for found in pool(delayed(_with_folders)(work, included, one) for one in things):
+            done += 1
+            yield found
+    except BrokenProcessPool:  # one was lost, as happens when memory runs out: the rest is done here
+        yield from map(work, things[done:])
 
 
 def _with_folders(work: Callable[[Given], Found], included: tuple[Path, ...], thing: Given) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -62,6 +63,17 @@ def test_what_takes_long_says_how_far_it_is_and_the_rest_says_nothing(two: None,
 def test_what_the_work_raises_is_raised_here(two: None) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         list(processes.each(int, ["1", "one"]))
+
+
+def lost_unless_at_home(given: tuple[int, int]) -> int:
+    home, number = given
+    if number == 30 and os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_what_a_lost_process_leaves_is_done_here(two: None) -> None:
+    assert list(processes.each(lost_unless_at_home, [(os.getpid(), n) for n in range(60)])) == list(range(60))
 
 
 def test_a_script_that_does_not_guard_its_main_part_is_run_once(tmp_path: Path) -> None:
