@@ -21,3 +21,10 @@ def write_corpus(plan: CorpusPlan, out: Path) -> None:
     name = f"{plan.dataset}-{hashlib.sha256(repr(plan).encode()).hexdigest()[:16]}"
     kept = made_once(name, lambda path: corpus.write_corpus(plan, path))
     shutil.copytree(kept, out, copy_function=shutil.copyfile)  # permissions are those the caller's umask gives
+
+
+def write_chexpert_and_chexlocalize(root: Path) -> Path:
+    """The two releases that share no patient, side by side below `root`: labels of whole images, and masks."""
+    write_corpus(CorpusPlan("chexpert", 30, seed=5, images_per_patient=(1, 1), positive_share=0.9), root / "chexpert")
+    write_corpus(CorpusPlan("chexlocalize", 14, seed=6, images_per_patient=(1, 1)), root / "chexlocalize")
+    return root

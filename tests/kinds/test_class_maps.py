@@ -22,7 +22,7 @@ from benchmark.kinds.kit.stored import read_statistics
 from benchmark.metrics import class_maps, spec
 from benchmark.metrics.class_maps import CUTOFFS, THRESHOLDS, Cut
 from benchmark.metrics.statistics import pooled_metrics
-from tests.corpora import CorpusPlan, write_corpus
+from tests.corpora import write_chexpert_and_chexlocalize
 
 TASK = "chexpert-to-chexlocalize-class-map-frozen-100-lobe"
 NAMES = ("left", "right", "unseen")
@@ -31,10 +31,7 @@ SIZE, GRID = 64, 2
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pair")
-    write_corpus(CorpusPlan("chexpert", 30, seed=5, images_per_patient=(1, 1), positive_share=0.9), root / "chexpert")
-    write_corpus(CorpusPlan("chexlocalize", 14, seed=6, images_per_patient=(1, 1)), root / "chexlocalize")
-    return root
+    return write_chexpert_and_chexlocalize(tmp_path_factory.mktemp("pair"))
 
 
 class Part:

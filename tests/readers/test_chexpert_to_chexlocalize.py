@@ -14,7 +14,7 @@ from benchmark.errors import CardError, SplitError
 from benchmark.observations import CHEXPERT_OBSERVATIONS
 from benchmark.phantom import chexlocalize
 from benchmark.readers.base import open_reader
-from tests.corpora import CorpusPlan, write_corpus
+from tests.corpora import write_chexpert_and_chexlocalize
 
 CARD = registry.dataset("chexpert-to-chexlocalize")
 RULE = CARD.splits["mgca-disjoint-to-official"]
@@ -23,10 +23,7 @@ OPACITY = CARD.classes.index("Airspace Opacity")
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pair")
-    write_corpus(CorpusPlan("chexpert", 30, seed=5, images_per_patient=(1, 1), positive_share=0.9), root / "chexpert")
-    write_corpus(CorpusPlan("chexlocalize", 14, seed=6, images_per_patient=(1, 1)), root / "chexlocalize")
-    return root
+    return write_chexpert_and_chexlocalize(tmp_path_factory.mktemp("pair"))
 
 
 def test_it_trains_on_chexpert_and_is_validated_and_tested_on_chexlocalize(corpora: Path) -> None:
