@@ -67,6 +67,7 @@ studies: install  ## measured anew for their pages: is a better backbone seen, w
 study-pretraining: install  ## five methods and ConVIRT on generated pairs, three seeds each, on two cores; the page is lobe-study/study/index.html
 	test -d lobe-study/data/mimic-cxr || $(BIN)/lobe data sample lobe-study/data --dataset mimic-cxr --patients 500
 	test -d lobe-study/data/rsna || $(BIN)/lobe data sample lobe-study/data --dataset rsna --patients 240
+	test -d lobe-study/data/ms-cxr || $(BIN)/lobe data sample lobe-study/data --dataset ms-cxr --patients 120
 	$(BIN)/lobe study phantom --data lobe-study/data --out lobe-study --workers 2
 
 gpu: install  ## at most ten minutes on this machine's GPU, onto docs/gpu.md; without one a miniature on the CPU

@@ -311,8 +311,9 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
 def _without_path(parsed: naming.ParsedName, cache: Path) -> str:
     """A folder's path is no part of the identity; what its configurations build is."""
     folder = Path(parsed.model)
+    name = "" if parsed.family in naming.BESIDE_THEIR_CARD else folder.name
     configs = [file for name in naming.CONFIGURATIONS[parsed.family] if (file := folder / name).is_file()]
-    return f"{folder.name}:{'+'.join(_file_digest(file, cache) for file in configs)}" if configs else parsed.model
+    return f"{name}:{'+'.join(_file_digest(file, cache) for file in configs)}" if configs else parsed.model
 
 
 def _tokenizer(parsed: naming.ParsedName, weights: Path | None, *, required: bool) -> Path | None:

@@ -20,7 +20,7 @@ class PairsCard(Card):
         is_shuffled: each image with another one's report, as a control: nothing of where a finding is can be learned.
         sections: of a report that are read, in this order, where the reader tells them apart; empty: its text as the reader gives it.
         needs_sections: a report that lacks one of them is left out.
-        sentence_rule: how a text becomes sentences, in `benchmark.pretraining.reading`.
+        sentence_rule: how a text becomes sentences, in `benchmark.encoders.sentence_rules`.
         fewest_sentences: a report with fewer is left out.
         joined: what is put together of a pair's sentences: their tokens, or their text without a blank between, tokenised anew (PRIOR).
         unit: what a pair is: an image, or a study, of whose images one is shown each time.
@@ -145,7 +145,7 @@ class PretrainingCard(Card):
     """How a backbone is made from radiographs and reports.
 
     Attributes:
-        method: module of `benchmark/pretraining/objectives`.
+        method: module of `benchmark/objectives`.
         protocol: `published` is what the released code does, `corrected` what its paper means, `matched` the same pairs, towers and budget
             for all methods.
         objective: options of the method's module that differ from its defaults.

@@ -80,7 +80,7 @@ class StudyEvaluation(Card):
     """What judges every backbone: jobs of the benchmark, as `lobe run` takes them.
 
     Attributes:
-        suite, tasks: at least one of both.
+        suite, tasks: at least one of both; what the suite has and others.
         runs: seeds of a task.
         limit, profile: as `lobe run`; scores of limited runs are never ranked.
     """

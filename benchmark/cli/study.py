@@ -52,16 +52,17 @@ def study(
     failed = found.making.failed
     for label, why in failed.items():
         err.print(f"[red]failed:[/] {plain(label)}: {plain(why)}", soft_wrap=True)
-    assert found.evaluation is not None
-    show_problems(found.evaluation.planned.problems)
-    for record in found.evaluation.failures:
+    failures = [record for one in found.evaluations for record in one.failures]
+    for one in found.evaluations:
+        show_problems(one.planned.problems)
+    for record in failures:
         assert record.failure is not None
         names = record.job.labels
         err.print(f"[red]failed:[/] {plain(f'{names.task} · {names.backbone}: {record.failure.sentence}')}", soft_wrap=True)
     from benchmark.study import page
 
     out.print(f"Report: {plain(str(page.write(found, to)))}", soft_wrap=True)
-    if failed or found.evaluation.failures:
+    if failed or failures:
         raise typer.Exit(1)
 
 

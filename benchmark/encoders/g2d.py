@@ -15,10 +15,10 @@ from transformers import BertConfig
 
 from benchmark.cards import IMAGENET, BackboneSpec
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
-from benchmark.encoders.pooling import at_grid, with_mean_first
 from benchmark.encoders.text import bert, bert_states
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
 from benchmark.errors import UnknownName
+from benchmark.objectives.kit.pooling import at_grid, with_mean_first
 
 DEFAULT_LAYOUT = "g2d"
 MODELS = ("resnet50", "unet", "unet+text")

@@ -154,6 +154,8 @@ LAYOUTS: dict[str, Layout] = {
     "lovt-text": Layout(
         ignore=("loss_module.*", "chexpert_bin_*", "*.position_ids", "model_a.encoder.feature_extractor.backbone_layers.fc.*"), closed=True
     ),
+    # What `lobe pretrain` writes.
+    "dual-encoder": Layout(closed=True),
     "gloria": Layout(prefixes=("gloria.",), ignore=("gloria.text_encoder.*",), closed=True),
     # PRIOR's encoder file is a bare ResNet; the full file puts it under `image_encoder.encoder.`.
     "prior": Layout(

@@ -27,7 +27,12 @@ SOURCES = ("torchvision", "timm", "hf")
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
 TEXT = "+text"  # behind the name of a model: with its text half
 # Families whose models are folders -> files of a folder that decide what is built.
-CONFIGURATIONS = {"hf": ("config.json",), "hf_text": ("open_clip_config.json", "config.json")}
+CONFIGURATIONS = {
+    "hf": ("config.json",),
+    "hf_text": ("open_clip_config.json", "config.json"),
+    "dual_encoder": ("dual_encoder.json",),
+}
+BESIDE_THEIR_CARD = frozenset({"dual_encoder"})  # families whose folder a card names from its own, and whose folder's name means nothing
 ENTRY_POINTS = "lobe.backbones"
 WEIGHT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
 _FUNCTION = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
@@ -205,7 +210,7 @@ def _of_source(name: str, source: str, model: str, weights: str) -> ParsedName:
 def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | None) -> ParsedName:
     """
     Args:
-        origin: the card's own file, from which the Python file that it may name is found.
+        origin: the card's own file, from which the folder or the Python file that it may name is found.
     """
     title = card.title or card.name
 
@@ -213,6 +218,9 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | N
         known = (card.layout, card.minimum_loaded, card.normalisation, card, card.container, card.tokenizer)
         return ParsedName(card.family, model, weights, label, *known)
 
+    model = card.model
+    if card.family in BESIDE_THEIR_CARD and origin is not None:
+        model = str((origin.parent / model).resolve())
     if card.family == PYTHON:
         if file:
             raise UsageError(f"{card.name}@{file}: a backbone in Python loads its own weights; write {card.name}.")
@@ -222,19 +230,19 @@ def _of_card(card: BackboneCard, file: str, origin: Path | None, cache: Path | N
         beside = Path(function["file"]) if origin is None else origin.parent / function["file"]
         return named(f"{_existing(beside, card.name)}:{function['function']}", None)
     if file:
-        return named(card.model, _existing(Path(file), f"{card.name}@{file}"))
+        return named(model, _existing(Path(file), f"{card.name}@{file}"))
     if origin is not None and card.weights is not None and (origin.parent / card.weights).is_file():
-        return named(card.model, (origin.parent / card.weights).resolve())
+        return named(model, (origin.parent / card.weights).resolve())
     if card.weights is None:
-        return named(card.model, None, f"{title} (random)")
+        return named(model, None, f"{title} (random)")
     if file_asked_for(card):
         if (own := kept_weights.kept(card, cache)) is not None:
-            return replace(named(card.model, own), kept=True)
+            return replace(named(model, own), kept=True)
         raise UsageError(
             f"Backbone {card.name!r} needs its weights file {card.weights}: name it as {card.name}@path/to/{card.weights}, or get it: "
             f"{kept_weights.how_to_get(card)}"
         )
-    return named(card.model, card.weights)
+    return named(model, card.weights)
 
 
 def _card_in(path: Path) -> BackboneCard:

@@ -17,9 +17,9 @@ from transformers import BertConfig
 
 from benchmark.cards import BackboneSpec, Normalisation
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, named_towers
-from benchmark.encoders.pooling import AttentionPool
 from benchmark.encoders.text import Tokens, bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
+from benchmark.objectives.kit.pooling import AttentionPool
 
 DEFAULT_LAYOUT = "prior"
 MIMIC = Normalisation(mean=(0.4755,), std=(0.3011,))

@@ -89,6 +89,10 @@ class Tokenizer:
         """Rows that an embedding needs."""
         return max(self._tokenizer.get_vocab().values()) + 1
 
+    def save(self, folder: Path) -> None:
+        """Writes the files that `Tokenizer(folder, ...)` reads."""
+        self._tokenizer.save_pretrained(folder)
+
     def require_fits(self, n_rows: int, said: str) -> None:
         """Holds the entries to the rows of an embedding; fewer are right where the rows were padded to a multiple of eight.
 

@@ -1,4 +1,7 @@
-"""What a pretraining leaves: the image encoder in torchvision's names, a backbone card beside it, and what held-out pairs showed."""
+"""What a pretraining leaves: the image encoder in torchvision's names, the whole with its text side, and what held-out pairs showed.
+
+Each has a card of its own: most tasks look at images alone, and a backbone's size and cost there are those of its image encoder.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from safetensors.torch import save_file
 
 from benchmark import json_files, parallel, private
 from benchmark.cards.pretraining import PretrainingCard
+from benchmark.encoders import dual_encoder
+from benchmark.encoders.dual_encoder import CONFIGURATION
 from benchmark.pretraining.views import Views
 from benchmark.training.text_pretraining import torchvision_state
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from benchmark.pretraining.loop import Trained
 
 CARD, WEIGHTS, CURVE = "backbone.yaml", "encoder.safetensors", "held_out.json"
+TEXT_CARD, TEXT_WEIGHTS, TOKENIZER = "with_text.yaml", "dual_encoder.safetensors", "tokenizer"
+LEFT = (CARD, WEIGHTS, TEXT_CARD, TEXT_WEIGHTS, CONFIGURATION)
 
 
 @dataclass
@@ -54,23 +61,28 @@ class Made:
 
 
 def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, held_out: HeldOut) -> Path:
-    """Writes encoder, card and curve; gives the card's file. Each appears whole or not at all, the card last."""
-    _encoder(folder, card, key, trained)
+    """Writes encoders, cards and curve; gives the image encoder's card. Each appears whole or not at all, that card last."""
+    _encoders(folder, card, key, trained)
     write_held_out(folder, key, held_out, ended=True)
-    return _card(folder, backbone_card(card, key, seed, trained))
+    return _cards(folder, backbone_card(card, key, seed, trained), TOKENIZER)
 
 
 def keep(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut) -> Path:
-    """Writes the encoder as it is after so many pairs, in a folder of its own."""
+    """Writes the encoders as they are after so many pairs, in a folder of its own; its tokenizer is that of the folder above."""
     below = private.folder(kept_card(folder, pairs).parent)
-    _encoder(below, card, key, trained)
+    _encoders(below, card, key, trained)
     said = backbone_card(card, key, seed, trained)
     budget = {"name": f"{said['name']}-at-{pairs}", "title": f"{said['title']}, after {pairs:,} pairs"}
     notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs{_by()}, key {key}"}
-    file = _card(below, {**said, **budget, **notes})
+    file = _cards(below, {**said, **budget, **notes}, f"../{TOKENIZER}")
     held_out.kept = sorted({*held_out.kept, pairs})
     write_held_out(folder, key, held_out)
     return file
+
+
+def with_text(title: str) -> str:
+    """What tables call a backbone, `title` without its text side, where it is asked in words."""
+    return f"{title}, with text"
 
 
 def kept_card(folder: Path, pairs: int) -> Path:
@@ -78,7 +90,7 @@ def kept_card(folder: Path, pairs: int) -> Path:
 
 
 def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) -> dict[str, Any]:
-    """The card of the encoder: how it is built, its statistics, and what it has seen."""
+    """The card of the image encoder: how it is built, its statistics, and what it has seen."""
     image = trained.towers.image
     sets = ["imagenet-1k"] if card.image.weights else []
     return {
@@ -106,7 +118,7 @@ def _by() -> str:
 def made(folder: Path, key: str) -> Made | None:
     """What an earlier call left under this key."""
     content = _content(folder, key)
-    if content is None or not content.get("ended") or not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+    if content is None or not content.get("ended") or not all((folder / name).is_file() for name in LEFT):
         return None
     return Made(folder / CARD, _held_out(content))
 
@@ -123,16 +135,31 @@ def write_held_out(folder: Path, key: str, found: HeldOut, *, ended: bool = Fals
     _replace(folder / CURVE, json.dumps(content))
 
 
-def _encoder(folder: Path, card: PretrainingCard, key: str, trained: Trained) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in torchvision_state(trained.towers.image).items()}
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
-    # One entry: safetensors writes several in an order that changes, and the file's digest is the backbone's identity.
-    save_file(tensors, temporary, metadata={"lobe": json.dumps({"recipe": card.name, "key": key})})
-    temporary.replace(folder / WEIGHTS)
+def _encoders(folder: Path, card: PretrainingCard, key: str, trained: Trained) -> None:
+    towers = trained.towers
+    images = torchvision_state(towers.image)
+    parts = {"image": images, "text": towers.text.state_dict(), "objective": trained.objective.state_dict()}
+    whole = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+    for file, tensors in ((WEIGHTS, images), (TEXT_WEIGHTS, whole)):
+        temporary = folder / f".{file}.{os.getpid()}.tmp"
+        # One entry: safetensors writes several in an order that changes, and the file's digest is the backbone's identity.
+        metadata = {"lobe": json.dumps({"recipe": card.name, "key": key})}
+        # Copies: of tensors that share memory safetensors would keep one.
+        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+        temporary.replace(folder / file)
+    _replace(folder / CONFIGURATION, json.dumps(dual_encoder.described(card, towers.text.config), indent=1) + "\n")
 
 
-def _card(folder: Path, content: dict[str, Any]) -> Path:
-    _replace(folder / CARD, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+def _cards(folder: Path, images: dict[str, Any], tokenizer: str) -> Path:
+    """
+    Args:
+        images: content of the image encoder's card.
+        tokenizer: its folder, from the card's.
+    """
+    named = {"name": f"{images['name']}-with-text", "title": with_text(images["title"])}
+    built = {"family": "dual_encoder", "model": ".", "weights": TEXT_WEIGHTS, "layout": dual_encoder.DEFAULT_LAYOUT, "tokenizer": tokenizer}
+    for file, content in ((TEXT_CARD, {**images, **named, **built}), (CARD, images)):
+        _replace(folder / file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return folder / CARD
 
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from benchmark import parallel
 from benchmark.cards.pretraining import OptimiserCard, PretrainingCard, StageCard
+from benchmark.encoders.words import Words
 from benchmark.errors import TrainingError, UsageError
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.objectives.base import Encoded, Objective
+from benchmark.objectives.kit.base import Encoded, Objective
+from benchmark.objectives.kit.group import Group
 from benchmark.pretraining.pairs import Pairs
 from benchmark.pretraining.towers import Towers
 from benchmark.pretraining.views import Views
-from benchmark.pretraining.words import Words
 from benchmark.training.checkpoint import Checkpoint, TrainingState
 
 DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}

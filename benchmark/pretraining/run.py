@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark import parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.encoders.text import Tokenizer
+from benchmark.encoders.words import Words
 from benchmark.errors import CardError, UnknownName
 from benchmark.heads.base import seeded_init
+from benchmark.objectives.kit.base import Objective
 from benchmark.pretraining import export, loop, pairs, towers
-from benchmark.pretraining.objectives.base import Objective
 from benchmark.pretraining.views import PIPELINES, Views, still
-from benchmark.pretraining.words import Words
 from benchmark.training.checkpoint import Checkpoint, discard
 from benchmark.training.determinism import prepare_process, required_device
 
@@ -149,13 +149,15 @@ def untrained(
     """Towers and objective as the seed makes them, and what reads reports.
 
     Args:
-        folder: for a vocabulary of the reports, where the recipe takes no text tower from the hub.
+        folder: for the tokenizer: the hub's, or a vocabulary of the reports.
         tells_attention: the text tower computes its attention as matrix products, also where the objective does not ask for it.
     """
     tokenizer = parallel.led(lambda: towers.tokenizer_of(card.text, train.reports, folder))
     module = module_of(card)
     options = options_of(card, module)
     built, reader = towers.build(card.image, card.text, tokenizer, seed, reads_attention=tells_attention or reads_attention(module))
+    if card.text.hub is not None and parallel.rank() == 0:
+        reader.save(folder)  # what was made is read without the hub
     objective: Objective = seeded_init(lambda: module.build(built.widths, options), seed)
     return loop.Trained(built, objective), reader
 
@@ -194,7 +196,7 @@ def module_of(card: PretrainingCard) -> ModuleType:
     Raises:
         UnknownName: there is none of that name.
     """
-    found = importlib.import_module("benchmark.pretraining.objectives")
+    found = importlib.import_module("benchmark.objectives")
     known = sorted(one.name for one in pkgutil.iter_modules(found.__path__) if one.name != "base")
     if card.method not in known:
         raise UnknownName("method", card.method, known)

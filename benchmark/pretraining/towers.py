@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.cards.pretraining import ImageTowerCard, TextTowerCard
 from benchmark.encoders.build import build_backbone
+from benchmark.encoders.dual_encoder import enlarged, read_texts
 from benchmark.encoders.library_weights import without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text import Tokenizer, bert
 from benchmark.encoders.torchvision import library_weights
+from benchmark.encoders.words import Batch, write_vocabulary
 from benchmark.errors import EnvironmentProblem
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
-from benchmark.pretraining.words import Batch, write_vocabulary
+from benchmark.objectives.kit.base import Encoded, Objective, Widths
 
 HALF = Normalisation(mean=(0.5,), std=(0.5,))
 
@@ -48,14 +48,9 @@ class Towers(nn.Module):
         if self.seen_at is None:
             maps = self.image.pyramid_of(images, objective.strides)
         else:  # maps as the network leaves them: at 299 pixels no stride divides the side
-            images = F.interpolate(images, size=(self.seen_at, self.seen_at), mode="bilinear", align_corners=True)
+            images = enlarged(images, self.seen_at)
             maps = self.image.backbone.pyramid(images, objective.strides)
-        found = self.text(
-            input_ids=words.ids, attention_mask=words.mask.long(), output_hidden_states=True, output_attentions=objective.reads_attention
-        )
-        attention = found.attentions[-1].mean(dim=1)[:, 0] if objective.reads_attention else None
-        states = torch.stack(found.hidden_states[-objective.n_layers :])
-        return Encoded(images, maps, EncodedTexts(states, words.mask, words.word, words.sentence, attention, words.unknown), keys)
+        return Encoded(images, maps, read_texts(self.text, words, objective), keys)
 
 
 def build(

@@ -98,10 +98,10 @@ def measured(card: PretrainingCard, loaded, folder: Path, *, threads: int, devic
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from benchmark.encoders.words import Words
+    from benchmark.objectives.kit.group import Group
     from benchmark.pretraining import loop, run
-    from benchmark.pretraining.group import Group
     from benchmark.pretraining.views import Views
-    from benchmark.pretraining.words import Words
     from benchmark.training.determinism import prepare_process, required_device
 
     prepare_process(threads)
@@ -111,7 +111,8 @@ def measured(card: PretrainingCard, loaded, folder: Path, *, threads: int, devic
     # Fused attention is no product that the counter knows of: it counts the same network with its attention written out.
     trained, reader = run.untrained(card, train, 0, folder, tells_attention=True)
     trained = trained.to(device).train()
-    feed = loop.Feed(train, Words(reader, train.reports), Views(card.image.augmentation, card.image.size), card.pairs.sentences, device)
+    words = Words(reader, train.reports, card.pairs.joined, card.text.padded_to)
+    feed = loop.Feed(train, words, Views(card.image.augmentation, card.image.size), card.pairs.sentences, device)
     group = card.budget.group
 
     def step(number: int, done: float) -> None:

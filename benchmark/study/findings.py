@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from benchmark import registry
 from benchmark.cards.studies import RETRIEVAL, START
 from benchmark.statistics.families import holm_by_family
 from benchmark.statistics.verdict import Verdict, verdict
@@ -81,7 +82,7 @@ def _claims(study: Study, table: Table) -> Iterable[Finding]:
 def _starts(study: Study, table: Table) -> Iterable[Finding]:
     end = _ends(study)
     for name in study.card.recipes:
-        for measure in table.measures:
+        for measure in _with_start(table):
             yield _finding("start", table, name, START, "", measure, end[name], 0)
 
 
@@ -95,7 +96,7 @@ def _ablations(study: Study, table: Table) -> Iterable[Finding]:
 def _shuffled(study: Study, table: Table) -> Iterable[Finding]:
     end = _ends(study)
     for name in study.card.shuffled:
-        for measure in table.measures:
+        for measure in _with_start(table):
             yield _finding("shuffled", table, shuffled_name(name), START, "", measure, end[shuffled_name(name)], 0)
 
 
@@ -104,6 +105,11 @@ def _finding(kind: Kind, table: Table, about: str, against: str, says: str, meas
     second = table.get(_start_of(about, measure) if against == START else against, against_pairs, measure)
     both = None if first is None or second is None else compared(first, second)
     return Finding(kind, about, against, says, measure, pairs, against_pairs, first, second, both)
+
+
+def _with_start(table: Table) -> list[str]:
+    """Measures of which a start has a score: what nobody trained has no text side that tasks could ask in words."""
+    return [measure for measure in table.measures if measure == RETRIEVAL or registry.task(measure).words is None]
 
 
 def _start_of(about: str, measure: str) -> str:

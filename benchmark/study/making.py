@@ -59,11 +59,13 @@ class Where:
 
     Attributes:
         roots: dataset -> its folder.
+        cache: folder of all caches, from which frames are mapped: members at work share them.
         included: folders of one's own cards.
     """
 
     out: Path
     roots: dict[str, Path]
+    cache: Path
     threads: int
     device_type: str
     included: tuple[Path, ...]
@@ -137,7 +139,7 @@ def one(member: Member, where: Where, told: Told) -> MadeMember:
         validations=4,
         checkpoint_every_s=CHECKPOINT_EVERY_S,
         keeps=member.keeps,
-        loaded=loaded_pairs(card, where.roots[card.pairs.dataset], member.seed),
+        loaded=loaded_pairs(card, where.roots[card.pairs.dataset], member.seed, where.cache),
         tell=run.Telling(step=lambda step, n_steps: told(member.label, step.pairs)),
     )
     told(member.label, member.keeps[-1])
@@ -149,14 +151,14 @@ def one(member: Member, where: Where, told: Told) -> MadeMember:
 _kept: dict[Any, Any] = {}
 
 
-def loaded_pairs(card: PretrainingCard, root: Path, seed: int) -> Any:
-    """Pairs of a recipe and seed, decoded once for all members in a row that show the same."""
+def loaded_pairs(card: PretrainingCard, root: Path, seed: int, cache: Path) -> Any:
+    """Pairs of a recipe and seed, put together once for all members in a row that show the same."""
     from benchmark.pretraining import pairs
 
     asked = (card.pairs.model_copy(update={"sentences": "all"}).canonical, root, card.image.size, seed)
     if asked not in _kept:
         _kept.clear()
-        _kept[asked] = pairs.load(card.pairs, root, card.image.size, seed)
+        _kept[asked] = pairs.load(card.pairs, root, card.image.size, seed, cache=cache)
     return _kept[asked]
 
 

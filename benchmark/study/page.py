@@ -55,8 +55,7 @@ def write(study: Study, out: Path) -> Path:
     scores = table(study)
     found = findings(study, scores)
     blocks = blocks_of(study, scores, found)
-    assert study.evaluation is not None
-    is_phantom = any(record.phantom for record in study.evaluation.results)
+    is_phantom = any(record.phantom for one in study.evaluations for record in one.results)
     folder = out / STUDY
     write_page(folder / "study.md", to_markdown(study, blocks, phantom=is_phantom))
     write_page(folder / "study.csv", to_csv(found))
@@ -270,8 +269,7 @@ def _missing(study: Study, scores: Table) -> Block | None:
     lines += [
         (f"{name}, {pairs:,} pairs", scores.titles.get(measure, measure), why) for ((name, pairs), measure), why in scores.missing.items()
     ]
-    if study.evaluation is not None:
-        lines += [(problem.what, "evaluation", problem.sentence) for problem in study.evaluation.planned.problems]
+    lines += [(problem.what, "evaluation", problem.sentence) for one in study.evaluations for problem in one.planned.problems]
     said = ("What failed stopped nothing else. The same command tries it again.",)
     return Block("What is missing", said, ("What", "Where", "Why"), tuple(lines), words=frozenset({0, 1, 2})) if lines else None
 

@@ -53,8 +53,11 @@ def shipped() -> tuple[str, ...]:
 
 
 def tasks_of(card: StudyCard) -> tuple[str, ...]:
-    """Tasks that judge its backbones, in the order in which a request takes them."""
-    return tuple(task.id for task in resolve.tasks(card.evaluation.tasks, card.evaluation.suite))
+    """Tasks that judge its backbones: those of the suite, and others in the order of the card."""
+    judged = card.evaluation
+    of_suite = [] if judged.suite is None else resolve.tasks((), judged.suite)
+    others = resolve.tasks(judged.tasks, None) if judged.tasks else []
+    return tuple(dict.fromkeys(task.id for task in (*of_suite, *others)))
 
 
 def _file(name: Path) -> Path:

@@ -1,9 +1,9 @@
-"""A study from its card to its results: costs, pretrainings, one evaluation of all backbones. The same call goes on where it stopped."""
+"""A study from its card to its results: costs, pretrainings, an evaluation of all backbones. The same call goes on where it stopped."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -84,6 +84,7 @@ class Study:
         costs: by name of a method.
         equal: method -> pairs after which it has cost what the cheapest costs in all.
         left_out: seeds of the card for which the budget has no time.
+        evaluations: of image encoders, then of those with their text side, where tasks ask in words.
         places: name of a backbone in tables -> member and pairs after which it was kept; the start is none of them.
     """
 
@@ -93,7 +94,7 @@ class Study:
     equal: dict[str, int]
     making: Making
     left_out: tuple[int, ...] = ()
-    evaluation: Evaluation | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
     places: dict[str, tuple[Member, int]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -147,13 +148,13 @@ def run(card: StudyCard, asked: Asked, shown: Shown | None = None) -> Study:
     every = members(card, equal)
     todo = [one for one in every if not lies_there(one, asked.out)]
     shown.measured(forecast_s(todo, costs, asked.workers) or 0.0, len(every) - len(todo), len(every))
-    where = Where(asked.out, of_datasets, asked.threads, asked.device, registry.included())
+    where = Where(asked.out, of_datasets, resolve.cache_folder(asked.cache), asked.threads, asked.device, registry.included())
     making = _pretrained(every, where, asked.workers, shown)
     study = Study(card, every, costs, equal, making, left_out=whole.seeds[len(card.seeds) :])
     if not making.made:
         raise TrainingError("\n".join(f"{label}: {why}" for label, why in making.failed.items()))
-    backbones = _backbones(study)
-    study.evaluation = evaluate(request(card, asked, backbones), shown.evaluating())
+    for one in requests(study, asked):
+        study.evaluations.append(evaluate(one, shown.evaluating()))
     study.seconds = time.monotonic() - began
     return study
 
@@ -173,19 +174,28 @@ def _require_data(card: StudyCard, roots: dict[str | None, Path]) -> None:
             )
 
 
-def request(card: StudyCard, asked: Asked, backbones: Sequence[str]) -> Request:
-    """The evaluation of all backbones, as `lobe run` asks for one."""
+def requests(study: Study, asked: Asked) -> Iterator[Request]:
+    """Of image encoders and, where tasks ask in words, of those with their text side: each as `lobe run` asks for one."""
+    tasks = tasks_of(study.card)
+    in_words = [name for name in tasks if registry.task(name).words is not None]
+    on_images = [name for name in tasks if name not in in_words]
+    if on_images:
+        yield _request(study.card, asked, [start_of(study), *_backbones(study, with_text=False)], on_images)
+    if in_words:
+        yield _request(study.card, asked, _backbones(study, with_text=True), in_words)
+
+
+def _request(card: StudyCard, asked: Asked, backbones: Sequence[str], tasks: Sequence[str]) -> Request:
     judged = card.evaluation
     return Request(
         backbones=list(backbones),
-        tasks=list(judged.tasks),
-        suite=judged.suite,
+        tasks=list(tasks),
         data=list(asked.data),
         out=asked.out / RESULTS,
         cache=asked.cache,
         executor=asked.executor,
         device=asked.device,
-        protocol=judged.protocol,
+        protocol=judged.protocol or (None if judged.suite is None else registry.suites()[judged.suite].default_protocol),
         runs=judged.runs,
         limit=judged.limit,
         profile=judged.profile,
@@ -202,7 +212,7 @@ def _costs(card: StudyCard, asked: Asked, roots: Mapping[str, Path], shown: Show
         address = _address(name, asked)
         if address not in known:
             shown.measuring(name, number, len(card.recipes))
-            loaded = loaded_pairs(recipe, roots[recipe.pairs.dataset], card.seeds[0])
+            loaded = loaded_pairs(recipe, roots[recipe.pairs.dataset], card.seeds[0], resolve.cache_folder(asked.cache))
             folder = private.folder(asked.out / "costs" / address)
             known[address] = costing.measured(recipe, loaded, folder, threads=asked.threads, device_type=asked.device)
             costing.remember(asked.out, known)
@@ -253,13 +263,21 @@ def _percent(shares: Sequence[float]) -> str:
     return f"{100 * sum(shares) / len(shares):.1f}"
 
 
-def _backbones(study: Study) -> list[str]:
-    """Names of all that is evaluated: what methods begin from, which is one network for all, and every encoder that was kept."""
+def start_of(study: Study) -> str:
+    """Name of what methods begin from, which is one network for all. It reads no text."""
     image = study.members[0].recipe.image
-    found = [f"torchvision:{image.model}" + (f"@{image.weights}" if image.weights else "")]
+    return f"torchvision:{image.model}" + (f"@{image.weights}" if image.weights else "")
+
+
+def _backbones(study: Study, *, with_text: bool) -> list[str]:
+    """Names of every encoder that was kept, for an evaluation; notes its place."""
+    from benchmark.pretraining import export
+
+    found = []
     for member in study.members:
         made = study.making.made.get(member.label)
         for pairs, card in made.cards.items() if made is not None else ():
-            study.places[member.title(pairs)] = (member, pairs)
-            found.append(str(card))
+            title = member.title(pairs)
+            study.places[export.with_text(title) if with_text else title] = (member, pairs)
+            found.append(str(card.with_name(export.TEXT_CARD) if with_text else card))
     return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmark.api import Evaluation
 from benchmark.cards.studies import RETRIEVAL, START
 from benchmark.report import resampling
 from benchmark.report.resampling import Resampled
@@ -117,12 +118,9 @@ class Table:
 
 def table(study: Study) -> Table:
     """Scores of all members that were made and judged, and of `start`, the network that all methods begin from."""
-    assert study.evaluation is not None
-    planned = study.evaluation.planned
-    resampled = resampling.of_records(study.evaluation.results, planned.request.out)
-    rows = rows_of(study.evaluation.results, planned=planned.jobs, resampled=resampled)
+    rows = [row for one in study.evaluations for row in _rows(one)]
     titles = {row.task: f"{row.task_title}, {row.metric_title}" for row in rows}
-    tasks = tuple(task for task in planned.tasks if task in titles)
+    tasks = tuple(task for one in study.evaluations for task in one.planned.tasks if task in titles)
     found: dict[tuple[Contender, str], dict[int, Row]] = {}
     missing: dict[tuple[Contender, str], str] = {}
     scores: dict[tuple[Contender, str], Score] = {}
@@ -137,6 +135,12 @@ def table(study: Study) -> Table:
             found.setdefault((contender, row.task), {})[member.seed] = row
     scores |= {place: of_rows(by_seed) for place, by_seed in found.items()} | _retrieval(study)
     return Table((*tasks, RETRIEVAL), titles | {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}, scores, missing)
+
+
+def _rows(evaluation: Evaluation) -> list[Row]:
+    planned = evaluation.planned
+    resampled = resampling.of_records(evaluation.results, planned.request.out)
+    return rows_of(evaluation.results, planned=planned.jobs, resampled=resampled)
 
 
 def _of_start(row: Row) -> Score:

@@ -12,12 +12,12 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import PretrainingCard
+from benchmark.encoders.words import Batch, Words
 from benchmark.machine import peak_memory_bytes
+from benchmark.objectives.kit.group import Group
 from benchmark.pretraining import loop, pairs
 from benchmark.pretraining import run as pretraining
-from benchmark.pretraining.group import Group
 from benchmark.pretraining.views import Views
-from benchmark.pretraining.words import Batch, Words
 from benchmark.study import costs
 from benchmark.training.determinism import prepare_process
 from tests.perf.corpus import corpus, n_cores

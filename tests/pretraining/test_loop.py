@@ -12,11 +12,11 @@ from torch import nn
 
 from benchmark import parallel
 from benchmark.cards.pretraining import StageCard
+from benchmark.encoders.words import Words
 from benchmark.errors import TrainingError, UsageError
+from benchmark.objectives import convirt
 from benchmark.pretraining import loop, pairs, run, towers
-from benchmark.pretraining.objectives import convirt
 from benchmark.pretraining.views import Views
-from benchmark.pretraining.words import Words
 from tests.pretraining.small import corpus, recipe
 from tests.test_parallel import joined, run_all
 

@@ -8,11 +8,11 @@ from transformers import BertConfig, BertModel
 
 from benchmark import registry
 from benchmark.cards.pretraining import PretrainingCard
+from benchmark.encoders.words import write_vocabulary
 from benchmark.errors import EnvironmentProblem, UnknownName
+from benchmark.objectives.kit.base import Widths
 from benchmark.pretraining import loop, run, towers
-from benchmark.pretraining.objectives.base import Widths
 from benchmark.pretraining.views import PIPELINES, Views
-from benchmark.pretraining.words import write_vocabulary
 from tests.pretraining.small import corpus
 
 METHODS = ["convirt", "lovt", "gloria", "prior", "g2d", "mgca"]

@@ -30,7 +30,7 @@ def test_a_fault_of_the_code_is_that_members_alone_and_quotes_no_data(members, t
         return MadeMember(member, {}, {}, [], was_there=False)
 
     monkeypatch.setattr(making, "one", faulty)
-    found = making.make(members, Where(tmp_path, {}, 1, "cpu", ()), 1, lambda *told: None, lambda label, so_far: None)
+    found = making.make(members, Where(tmp_path, {}, tmp_path / "cache", 1, "cpu", ()), 1, lambda *told: None, lambda label, so_far: None)
     assert found.failed == {"lovt-phantom-0": "KeyError: message withheld, it may quote data that must not be passed on."}
     assert len(found.made) == 2
 
@@ -49,7 +49,7 @@ def test_a_member_whose_process_dies_stops_no_other(members, tmp_path, monkeypat
         ended.append(label)
         assert label in so_far.made or label in so_far.failed
 
-    found = making.make(members, Where(tmp_path, {}, 7, "cpu", ()), 2, lambda *told: heard.append(told), end)
+    found = making.make(members, Where(tmp_path, {}, tmp_path / "cache", 7, "cpu", ()), 2, lambda *told: heard.append(told), end)
     assert sorted(found.made) == ["convirt-phantom-0", "gloria-phantom-0"]
     assert list(found.failed) == ["lovt-phantom-0"]
     assert "its process was lost, as happens when memory runs out. Give fewer --workers" in found.failed["lovt-phantom-0"]

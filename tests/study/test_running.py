@@ -11,6 +11,7 @@ from benchmark import registry
 from benchmark.cli import app
 from benchmark.store import Store
 from tests.study import miniature
+from tests.study.miniature import IN_WORDS, TASK
 
 pytestmark = pytest.mark.long(15)
 
@@ -56,8 +57,10 @@ def test_every_backbone_that_is_made_is_judged(first, folder):
     records = Store(folder / "out" / "results").all()
     assert all(record.status == "ok" for record in records)
     methods = [f"{name}, seed 0{after}" for name in ("convirt-mini", "lovt-mini") for after in (", after 6 pairs", "")]
-    controls = ["convirt-mini-shuffled, seed 0", "convirt-mini-on-50, seed 0", "resnet18-layer3 (random)"]
-    assert sorted(record.job.labels.backbone for record in records) == sorted([*methods, *controls])
+    controls = ["convirt-mini-shuffled, seed 0", "convirt-mini-on-50, seed 0"]
+    judged = {task: sorted(r.job.labels.backbone for r in records if r.job.labels.task == task) for task in (TASK, IN_WORDS)}
+    assert judged[TASK] == sorted([*methods, *controls, "resnet18-layer3 (random)"])
+    assert judged[IN_WORDS] == sorted(f"{title}, with text" for title in (*methods, *controls))
 
 
 def test_report_shows_scores_and_names_what_failed(first, folder):
@@ -69,7 +72,7 @@ def test_report_shows_scores_and_names_what_failed(first, folder):
     (held,) = (folder / "out" / "backbones").glob("*/lovt-mini-0/held_out.json")
     shares = json.loads(held.read_text())["each"]["2"]
     assert f"| {100 * sum(shares) / len(shares):.1f} |" in line
-    assert (folder / "out" / "study" / "study.csv").read_text().count("\nclaim,lovt-mini,convirt-mini") == 2
+    assert (folder / "out" / "study" / "study.csv").read_text().count("\nclaim,lovt-mini,convirt-mini") == 3
 
 
 def test_a_dry_run_lists_the_pretrainings_and_what_is_left(first, folder):

@@ -21,7 +21,7 @@ def commands() -> list[str]:
 
 def test_the_commands_of_the_page_lead_to_a_result(tmp_path: Path):
     lobe = Path(sys.executable).with_name("lobe")
-    assert len(commands()) == 4
+    assert len(commands()) == 5
     for command in commands():
         found = subprocess.run(
             [str(lobe), *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False

@@ -34,7 +34,7 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class Batch:
-    """(b, T) int64 tokens, and what `objectives.base.EncodedTexts` has of them: mask, word and sentence, and unknown words of a text."""
+    """(b, T) int64 tokens, and what `objectives.kit.base.EncodedTexts` has of them: mask, word, sentence, and unknown words of a text."""
 
     ids: Tensor
     mask: Tensor

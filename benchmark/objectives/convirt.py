@@ -6,14 +6,15 @@ largest value over the report's tokens, two linear layers without norm, image to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import Projection
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, text_maxima
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places, sentence_maxima, text_maxima
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import Projection
+from benchmark.objectives.kit.losses import contrast
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,18 @@ class ConVirt(Objective):
         there, back = contrast(image, report, 1 / self.options.temperature, group)
         return {"image to text": self.options.weights[0] * there, "text to image": self.options.weights[1] * back}
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        image = self.model_a.project_global(encoded.maps[self.options.stride].mean(dim=(2, 3)), group)
-        return image, self.model_b.project_global(text_maxima(encoded.texts), group)
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self.model_a.project_global(maps[self.options.stride].mean(dim=(2, 3)), group)
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self.model_b.project_global(text_maxima(texts), group)
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return as_map(self.model_a.project_global(places(maps[self.options.stride]), group), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        each, mask = sentence_maxima(texts, group)
+        return self.model_b.project_global(each, group), mask
 
 
 class _Side(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmark import parallel
-from benchmark.pretraining.group import Group
-from tests.pretraining.objectives.made import OBJECTIVES, encoded, made, own
+from benchmark.objectives.kit.group import Group
+from tests.objectives.made import OBJECTIVES, encoded, made, own
 from tests.test_parallel import joined, run_all
 
 EVERY = sorted(OBJECTIVES)

@@ -7,15 +7,16 @@ Nothing here is the paper's: every size and loss is LOBE's choice (docs/sources.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import AttentionMean
-from benchmark.pretraining.losses import contrast_sum
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths, places
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places, said
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import AttentionMean
+from benchmark.objectives.kit.losses import contrast_sum
 
 GREATEST_LOG_SCALE = math.log(100)
 
@@ -25,7 +26,7 @@ class Options:
     """
     Attributes:
         stride: of the image map whose places are the regions.
-        regions: chosen; more than there are keeps all.
+        regions: chosen; more than there are keeps all, 0 chooses none.
         local: weight of the loss of reports and what they found in the regions; 0 leaves out what only it needs.
     """
 
@@ -58,7 +59,7 @@ class LocalRegion(Objective):
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         whole, regions = self.chosen(places(encoded.maps[self.options.stride]))
-        image, report = self._image(whole, regions), self._report(encoded.texts)
+        image, report = self._image(whole, regions), self.text_vectors(encoded.texts, encoded.keys, group, done)
         scale = self.logit_scale.exp()
         losses = {"images and reports": contrast_sum(image, report, scale, group) / 2}
         if self.options.local:
@@ -66,8 +67,17 @@ class LocalRegion(Objective):
             losses["reports and what they found"] = self.options.local * contrast_sum(found, report, scale, group) / 2
         return losses
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        return self._image(*self.chosen(places(encoded.maps[self.options.stride]))), self._report(encoded.texts)
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self._image(*self.chosen(places(maps[self.options.stride])))
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self.text_projection(texts.states[-1][:, 0])
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return as_map(self.image_projection(places(maps[self.options.stride])), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        return self.text_projection(texts.states[-1]), said(texts)
 
     def after_step(self) -> None:
         with torch.no_grad():
@@ -88,6 +98,3 @@ class LocalRegion(Objective):
     def _image(self, whole: Tensor, regions: Tensor) -> Tensor:
         """(b, joint) the pool after one more block with the chosen regions."""
         return self.image_projection(self.block(torch.cat([whole[:, None], regions], dim=1))[:, 0])
-
-    def _report(self, texts: EncodedTexts) -> Tensor:
-        return self.text_projection(texts.states[-1][:, 0])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import AttentionMean, Projection
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.lovt import CrossAttention, local_losses, neighbourhood
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import AttentionMean, Projection
+from benchmark.objectives.kit.losses import contrast
+from benchmark.objectives.lovt import CrossAttention, local_losses, neighbourhood
 from tests.pretraining.numbers import RELATIVE, fill, leaf, norm, of_linear, of_norm, r
 
 FOUR, TWO = Group.alone(4), Group.alone(2)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmark import parallel
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import RowNorm
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.gloria import local_losses
+from benchmark.objectives.gloria import local_losses
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import RowNorm
+from benchmark.objectives.kit.losses import contrast
 from tests.pretraining.numbers import RELATIVE, r
 from tests.test_parallel import joined, run_all
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Widths
-from benchmark.pretraining.objectives.prior import Options, Prior
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.prior import Options, Prior
 from tests.pretraining.numbers import RELATIVE, fill, of_linear, of_norm, r
 
 RELEASED = Options(

@@ -1,6 +1,6 @@
 """Losses that several methods share. B pairs of a group, of which a process holds b; D width of the joint space.
 
-Every function returns this process's part: the sum over processes is the loss of the group (`benchmark.pretraining.group`).
+Every function returns this process's part: the sum over processes is the loss of the group (`benchmark.objectives.kit.group`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.pretraining.group import Group
+from benchmark.objectives.kit.group import Group
 
 
 def contrast(one: Tensor, other: Tensor, scale: float | Tensor, group: Group) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ Source: G2D's released code at 30364bd and, where it differs, the paper (docs/so
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +16,10 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import Counted, MeanFirstPool, NormedHead
-from benchmark.pretraining.losses import contrast_sum, dice_and_bce, dice_loss
-from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places, said
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import Counted, MeanFirstPool, NormedHead
+from benchmark.objectives.kit.losses import contrast_sum, dice_and_bce, dice_loss
 
 DECODER = (256, 128, 64, 32, 16)  # channels after each block, the last ones where the map is less deep
 SMOOTHED = (5, 25.0, 25.0)  # width and both sigmas of the bilateral filter; the paper gives no numbers, these are LOBE's
@@ -70,7 +71,8 @@ class G2D(Objective):
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options = self.options
-        image, attention, report = self._whole(encoded, group)
+        image, attention = self._pooled(encoded.maps, group)
+        report = self.text_vectors(encoded.texts, encoded.keys, group, done)
         losses = {"images and reports": contrast_sum(image, report, 1 / options.temperature, group)}
         if done >= options.begins:
             masks = pseudo_masks(attention, encoded.images, options)
@@ -78,15 +80,23 @@ class G2D(Objective):
             losses["pseudo masks"] = mask_loss(logits, masks, options.loss, group)
         return losses
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        image, _, report = self._whole(encoded, group)
-        return image, report
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self._pooled(maps, group)[0]
 
-    def _whole(self, encoded: Encoded, group: Group) -> tuple[Tensor, Tensor, Tensor]:
-        """(b, D) images, (b, heads, 1 + N) where their pool looked, and (b, D) reports."""
-        maps = encoded.maps[self.options.stride]
-        image, attention = self.attnpool(self.proj_v(places(maps), group), maps.shape[2])
-        return image, attention, self.proj_t(encoded.texts.states[-1], group, encoded.texts.mask)[:, 0]
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self.proj_t(texts.states[-1], group, texts.mask)[:, 0]
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return as_map(self.proj_v(places(maps[self.options.stride]), group), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        return self.proj_t(texts.states[-1], group, texts.mask), said(texts)
+
+    def _pooled(self, maps: Mapping[int, Tensor], group: Group) -> tuple[Tensor, Tensor]:
+        """(b, D) images, and (b, heads, 1 + N) where their pool looked."""
+        deepest = maps[self.options.stride]
+        image, attention = self.attnpool(self.proj_v(places(deepest), group), deepest.shape[2])
+        return image, attention
 
 
 def pseudo_masks(attention: Tensor, images: Tensor, options: Options) -> Tensor:

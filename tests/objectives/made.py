@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmark.encoders.pooling import AttentionPool
-from benchmark.pretraining.objectives import convirt, g2d, gloria, local_region, lovt, mgca, prior
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.objectives import convirt, g2d, gloria, local_region, lovt, mgca, prior
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.objectives.kit.pooling import AttentionPool
 
 WIDTHS = Widths({2: 4, 4: 4, 8: 4, 16: 8}, 8)
 SENTENCES = ([0, 0, 0, 1, 1, 2], [0, 0], [0, 1, 1, 1], [0, 0, 1], [0, 1, 2, 2, 3])  # of each token of each report, in turn
@@ -18,6 +18,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "convirt": lambda: convirt.ConVirt(WIDTHS, convirt.Options(stride=16, hidden=24, joint=4)),
     "lovt": lambda: lovt.Lovt(WIDTHS, lovt.Options(stride=16, hidden=24, joint=4, heads=2)),
     "lovt as released": lambda: lovt.Lovt(WIDTHS, lovt.Options(stride=16, hidden=24, joint=4, heads=2, counted="all")),
+    "lovt as clip": lambda: lovt.Lovt(WIDTHS, lovt.Options(stride=16, hidden=24, joint=4, heads=2, local=0, report="largest")),
     "gloria": lambda: gloria.Gloria(WIDTHS, gloria.Options(stride=8, deepest=16)),
     "local region": lambda: local_region.LocalRegion(WIDTHS, local_region.Options(stride=16, joint=4, heads=2, regions=5)),
     "mgca": lambda: mgca.Mgca(WIDTHS, mgca.Options(stride=8, deepest=16, hidden=24, joint=4, prototypes=5)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import MeanFirstPool
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.g2d import Options, bodies, mask_loss, pseudo_masks
+from benchmark.objectives.g2d import Options, bodies, mask_loss, pseudo_masks
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import MeanFirstPool
+from benchmark.objectives.kit.losses import contrast
 from tests.pretraining.numbers import RELATIVE, fill, leaf, norm, of_linear, r
 
 TWO = Group.alone(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmark.encoders.text import Tokenizer
-from benchmark.pretraining.words import Words, chosen, write_vocabulary
+from benchmark.encoders.words import Words, chosen, write_vocabulary
 
 REPORTS = [("There is patchy opacity in the right lower zone.", "No effusion.", "Heart is large."), ("Plate-like atelectasis.",)]
 

@@ -7,6 +7,7 @@ with image and report made anew.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.encoders.pooling import AttentionPool
-from benchmark.pretraining.decoders import ImageDecoder, SentenceDecoder, matched
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import SigmoidAttention
-from benchmark.pretraining.losses import alike, contrast_sum, within_report
-from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places, sentence_means
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places, sentence_means
+from benchmark.objectives.kit.decoders import ImageDecoder, SentenceDecoder, matched
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import SigmoidAttention
+from benchmark.objectives.kit.losses import alike, contrast_sum, within_report
+from benchmark.objectives.kit.pooling import AttentionPool
 
 GREATEST_LOG_SCALE = math.log(100)
 
@@ -92,12 +93,22 @@ class Prior(Objective):
         image, regions = self._image(maps), self.local_image_projection(rows)
         return self.losses(image, regions, self.local_text_projection(each) * mask[..., None], mask, encoded, group, self._stage(done))
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        each, mask = sentence_means(encoded.texts, group)
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self._image(maps[self.options.stride])
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self.global_text_attention(*self.part_vectors(texts, keys, group, done))
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        """Of places, also where the released code reads rows that are none."""
+        return as_map(self.local_image_projection(places(maps[self.options.stride])), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        """Sentences, or from the second stage on their prototypes."""
+        each, mask = sentence_means(texts, group)
         each = self.local_text_projection(each) * mask[..., None]
-        if self.options.prototypes and self._stage(done) > 1:
-            each = self.prototypes(each, mask, encoded.keys, 0)
-        return self._image(encoded.maps[self.options.stride]), self.global_text_attention(each, mask)
+        has_bank = self.options.prototypes and self._stage(done) > 1
+        return self.prototypes(each, mask, keys, 0) if has_bank else each, mask
 
     def losses(
         self, image: Tensor, regions: Tensor, each: Tensor, mask: Tensor, encoded: Encoded, group: Group, stage: int

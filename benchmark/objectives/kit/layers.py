@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.encoders.pooling import at_grid, with_mean_first
-from benchmark.pretraining.group import Group
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.pooling import at_grid, with_mean_first
 
 Counted = Literal["all", "valid"]  # rows that count: padded ones too, as released code does, or what is there alone
 

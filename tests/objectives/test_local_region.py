@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast_sum
-from benchmark.pretraining.objectives.base import EncodedTexts, Widths
-from benchmark.pretraining.objectives.local_region import LocalRegion, Options
+from benchmark.objectives.kit.base import EncodedTexts, Widths
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.losses import contrast_sum
+from benchmark.objectives.local_region import LocalRegion, Options
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 FOUR = Group.alone(4)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import clipped_weights
-from benchmark.pretraining.objectives.base import EncodedTexts
-from benchmark.pretraining.objectives.mgca import Options, codes, losses, words_of
+from benchmark.objectives.kit.base import EncodedTexts
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import clipped_weights
+from benchmark.objectives.mgca import Options, codes, losses, words_of
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 RELEASED = Options(counted="all", aligned=False)

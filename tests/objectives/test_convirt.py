@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Widths, text_maxima
-from benchmark.pretraining.objectives.convirt import ConVirt, Options
+from benchmark.objectives.convirt import ConVirt, Options
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths, text_maxima
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.losses import contrast
 from tests.pretraining.numbers import RELATIVE, r
 
 FOUR = Group.alone(4)

@@ -5,16 +5,17 @@ Source: MGCA's released code at 680fe4a (docs/sources.md, MGCA).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import Counted, NormedHead, clipped_weights, softmax_over
-from benchmark.pretraining.losses import contrast_sum
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths, places
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import Counted, NormedHead, clipped_weights, softmax_over
+from benchmark.objectives.kit.losses import contrast_sum
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,18 @@ class Mgca(Objective):
         self.prototype_layer.requires_grad_(done >= options.thaws)
         return losses(image, patches, report, words, mask, attention, self.prototype_layer.weight, options, group)
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        image = self.heads["image"](encoded.maps[self.options.deepest].mean(dim=(2, 3)), group)
-        return image, self.heads["report"](encoded.texts.states[-1][:, 0], group)
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self.heads["image"](maps[self.options.deepest].mean(dim=(2, 3)), group)
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self.heads["report"](texts.states[-1][:, 0], group)
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return as_map(self.heads["patch"](places(maps[self.options.stride]), group), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        words, mask, _ = words_of(texts, group, aligned=self.options.aligned, slots=self.options.slots)
+        return self.heads["word"](words, group, mask), mask
 
     def after_step(self) -> None:
         with torch.no_grad():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.pretraining.group import Group
+from benchmark.objectives.kit.group import Group
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,23 @@ class Objective(nn.Module):
 
     def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
         """(b, D) whole images and (b, D) whole reports in the joint space, whose cosine the method compares."""
+        return self.image_vectors(encoded.maps, group), self.text_vectors(encoded.texts, encoded.keys, group, done)
+
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        """(b, D) whole images in the joint space."""
+        raise NotImplementedError
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        """(b, D) whole texts in the joint space."""
+        raise NotImplementedError
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        """(b, D, h, w) the image's places as the method's local losses read them, else by the projection of whole images."""
+        raise NotImplementedError
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        """(b, n, D) words or sentences as the method's local losses read them, else by the projection of whole texts, and (b, n) bool where
+        there is one."""
         raise NotImplementedError
 
     def after_step(self) -> None:
@@ -94,6 +111,11 @@ class Objective(nn.Module):
 def places(maps: Tensor) -> Tensor:
     """(b, h w, C) vectors of the places of (b, C, h, w), row by row."""
     return maps.flatten(2).transpose(1, 2)
+
+
+def as_map(rows: Tensor, like: Tensor) -> Tensor:
+    """(b, D, h, w) of (b, h w, D) places of the map `like`, (b, C, h, w)."""
+    return rows.transpose(1, 2).unflatten(2, like.shape[2:])
 
 
 def sentence_means(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:
@@ -117,9 +139,14 @@ def sentence_maxima(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:
 
 def text_maxima(texts: EncodedTexts) -> Tensor:
     """(b, W) the largest value of each channel over the tokens of all sentences; zero for a text without any."""
-    states, counted = texts.states[-1], texts.sentence >= 0
+    states, counted = texts.states[-1], said(texts)
     largest = states.masked_fill(~counted[..., None], torch.finfo(states.dtype).min).amax(dim=1)
     return largest.where(counted.any(dim=1, keepdim=True), 0.0)
+
+
+def said(texts: EncodedTexts) -> Tensor:
+    """(b, T) bool, True on tokens of a sentence: [CLS], [SEP] and padding are of none."""
+    return texts.sentence >= 0
 
 
 def _belongs(texts: EncodedTexts, group: Group) -> tuple[Tensor, Tensor]:

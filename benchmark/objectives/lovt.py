@@ -5,15 +5,17 @@ Source: LoVT's released code at f548985 (docs/sources.md, LoVT). Negatives of th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.layers import AttentionMean, Counted, Projection, RowNorm, softmax_over
-from benchmark.pretraining.losses import contrast, cosines
-from benchmark.pretraining.objectives.base import Encoded, Objective, Widths, places, sentence_maxima
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places, sentence_maxima, text_maxima
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.layers import AttentionMean, Counted, Projection, RowNorm, softmax_over
+from benchmark.objectives.kit.losses import contrast, cosines
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Options:
         reach: distance, as a share of the grid's diagonal, up to which a neighbour counts as the same place.
         fall: how fast a neighbour's share falls with that distance.
         counted: whether padded sentences count in BatchNorm and in the mean that asks.
+        report: what stands for a report: its sentences, as attention weighs them, or the largest value over its tokens, as in the
+            repository's CLIP; then all sentences weigh the same.
     """
 
     stride: int = 32
@@ -39,6 +43,7 @@ class Options:
     reach: float = 0.5
     fall: float = 1.0
     counted: Counted = "valid"
+    report: Literal["attended", "largest"] = "attended"
 
 
 def build(widths: Widths, options: Options) -> Objective:
@@ -50,7 +55,7 @@ class Lovt(Objective):
         super().__init__()
         self.options, self.strides = options, (options.stride,)
         self.model_a = _Side(widths.maps[options.stride], options)
-        self.model_b = _Side(widths.text, options)
+        self.model_b = _Side(widths.text, options, attends=options.report == "attended")
         if options.local:
             self.ll_attention = CrossAttention(options.joint, options.counted)
 
@@ -59,7 +64,7 @@ class Lovt(Objective):
         regions = places(maps)
         each, mask = sentence_maxima(encoded.texts, group)
         image, of_regions = self._whole(self.model_a, regions, None, group)
-        report, of_sentences = self._whole(self.model_b, each, mask, group)
+        report, of_sentences = self._report(encoded.texts, each, mask, group)
         there, back = contrast(image, report, 1 / options.temperature, group)
         losses = {"image to text": options.weights[0] * there, "text to image": options.weights[1] * back}
         if not options.local:
@@ -79,9 +84,27 @@ class Lovt(Objective):
             losses[f"what {name} heard to them"] = options.local * group.mean(own_of)
         return losses
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        image, _ = self._whole(self.model_a, places(encoded.maps[self.options.stride]), None, group)
-        return image, self._whole(self.model_b, *sentence_maxima(encoded.texts, group), group)[0]
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self._whole(self.model_a, places(maps[self.options.stride]), None, group)[0]
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return self._report(texts, *sentence_maxima(texts, group), group)[0]
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return as_map(self._local(self.model_a)(places(maps[self.options.stride]), group), maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        each, mask = sentence_maxima(texts, group)
+        return self._local(self.model_b)(each, group, mask), mask
+
+    def _local(self, side: _Side) -> Projection:
+        return side.project_local if self.options.local else side.project_global
+
+    def _report(self, texts: EncodedTexts, each: Tensor, mask: Tensor, group: Group) -> tuple[Tensor, Tensor]:
+        """(b, D) reports, and (b, S) weights of their sentences."""
+        if self.options.report == "attended":
+            return self._whole(self.model_b, each, mask, group)
+        return self.model_b.project_global(text_maxima(texts), group), mask.to(each.dtype)
 
     def _whole(self, side: _Side, rows: Tensor, mask: Tensor | None, group: Group) -> tuple[Tensor, Tensor]:
         """(b, D) pooled and projected, and (b, N) weights of the rows."""
@@ -149,11 +172,13 @@ def neighbourhood(height: int, width: int, reach: float, fall: float) -> Tensor:
 
 
 class _Side(nn.Module):
+    global_aggregator: AttentionMean
     project_local: Projection
 
-    def __init__(self, width: int, options: Options):
+    def __init__(self, width: int, options: Options, *, attends: bool = True):
         super().__init__()
-        self.global_aggregator = AttentionMean(width, options.heads, options.counted)
+        if attends:
+            self.global_aggregator = AttentionMean(width, options.heads, options.counted)
         self.project_global = Projection(width, options.hidden, options.joint, options.counted)
         if options.local:
             self.project_local = Projection(width, options.hidden, options.joint, options.counted)

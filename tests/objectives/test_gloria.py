@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmark.heads.networks.local_similarity import attention
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import contrast
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Widths
-from benchmark.pretraining.objectives.gloria import Gloria, Options, local_losses, shortened, whole_texts, word_vectors
+from benchmark.objectives.gloria import Gloria, Options, local_losses, shortened, whole_texts, word_vectors
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.losses import contrast
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 THREE = Group.alone(3)

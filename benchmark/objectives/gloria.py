@@ -5,6 +5,7 @@ Source: GLoRIA's released code at 416466a (docs/sources.md, GLoRIA). All images 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.heads.networks.local_similarity import local_similarity
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.losses import among, contrast
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.objectives.kit.group import Group
+from benchmark.objectives.kit.losses import among, contrast
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,25 @@ class Gloria(Objective):
             words, counted = word_vectors(encoded.texts, group)
             if options.unknown == "shortens":
                 counted = shortened(counted, encoded.texts)
-            regions = self.local_embedder(encoded.maps[options.stride]).flatten(2)
+            regions = self.place_vectors(encoded.maps, group).flatten(2)
             there, back = local_losses(regions, words, counted, options.sharpness, group)
             losses |= {"regions to text": options.local * there, "words to image": options.local * back}
         return losses
 
-    def embed(self, encoded: Encoded, group: Group, done: float) -> tuple[Tensor, Tensor]:
-        return self.global_embedder(encoded.maps[self.options.deepest].mean(dim=(2, 3))), whole_texts(encoded.texts)
+    def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self.global_embedder(maps[self.options.deepest].mean(dim=(2, 3)))
+
+    def text_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> Tensor:
+        return whole_texts(texts)
+
+    def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        return self.local_embedder(maps[self.options.stride])
+
+    def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:
+        """Words without [CLS], as the released zero-shot code begins behind it."""
+        words, counted = word_vectors(texts, group)
+        numbers = torch.arange(words.shape[2], device=words.device)
+        return words.transpose(1, 2), (numbers[None] > 0) & (numbers[None] < counted[:, None])
 
 
 def whole_texts(texts: EncodedTexts) -> Tensor:

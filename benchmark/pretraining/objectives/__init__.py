@@ -1,1 +1,0 @@
-"""Objectives, a module for each method: what it adds to the two towers, and its losses."""
