@@ -17,9 +17,9 @@ from benchmark.encoders import gloria
 from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.text import Tokenizer, bert_states, words_of
 from benchmark.heads.networks.local_similarity import best_words
-from benchmark.pretraining.group import Group
-from benchmark.pretraining.objectives import gloria as objectives
-from benchmark.pretraining.objectives.base import Encoded, EncodedTexts, Widths
+from benchmark.objectives import gloria as objectives
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths
+from benchmark.objectives.kit.group import Group
 from tests.pretraining.numbers import fill, r
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "left", "lung", "base", "effusion", "small"]
