@@ -17,8 +17,8 @@ from benchmark.training.options import RunOptions
 from benchmark.training.sizes import SplitSizes, batch_size, chosen
 
 FLOAT_BYTES = 4
-# Measured with torch 2.15 on Linux: what a process holds when it has planned a job and loaded no network.
-PROCESS_BYTES = 800 * 2**20
+# Measured with torch 2.15 on Linux: what a process has held when it has planned a job and loaded no network, half of it mapped libraries.
+PROCESS_BYTES = 1000 * 2**20
 FEATURES_BATCH = 16  # images whose features are computed at once, as in `training.features`
 WORKING_COPIES = 2  # of an encoder's largest map, alive at once where nothing is kept for a backward pass
 MEASURED_FRAME = 224
