@@ -23,6 +23,7 @@ from docsite import (
     links,
     long_checks,
     metric_pages,
+    path_steps,
     performance,
     python_pages,
 )
@@ -43,6 +44,7 @@ MARKS: dict[str, Callable[[], str]] = {  # a comment on a page, `<!-- site: NAME
     "reference": lambda: REFERENCE,
     "long-checks": long_checks.view,
     "performance": performance.view,
+    **path_steps.views(),
     "layers": lambda: f'<div class="architecture-frame">{architecture.picture()}</div>',
 }
 
