@@ -14,7 +14,19 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docsite import addresses, architecture, card_fields, commands, head_pages, links, long_checks, metric_pages, python_pages
+from docsite import (
+    addresses,
+    architecture,
+    card_fields,
+    commands,
+    head_pages,
+    links,
+    long_checks,
+    metric_pages,
+    path_steps,
+    performance,
+    python_pages,
+)
 from docsite.addresses import DOCS, ROOT, ROOT_PAGES
 from docsite.notebooks import as_markdown
 
@@ -31,6 +43,8 @@ REFERENCE = """The reference is made from the code: the [command line](reference
 MARKS: dict[str, Callable[[], str]] = {  # a comment on a page, `<!-- site: NAME -->` -> what stands in its place on the site
     "reference": lambda: REFERENCE,
     "long-checks": long_checks.view,
+    "performance": performance.view,
+    **path_steps.views(),
     "layers": lambda: f'<div class="architecture-frame">{architecture.picture()}</div>',
 }
 

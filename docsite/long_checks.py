@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from docsite.addresses import ROOT
-from docsite.tables import cell, table
+from docsite import data_rows
+from docsite.sortable import Cell, escaped, table
 
-DATA = ROOT / "docs" / "data" / "verification.csv"
+DATA = data_rows.DATA / "verification.csv"
 
 
 @dataclass(frozen=True, order=True)
@@ -34,37 +33,29 @@ class Seen:
     saw: str
 
 
-COLUMNS = tuple(one.name for one in fields(Seen))
-
-
 def read(path: Path = DATA) -> list[Seen]:
-    """The rows, in the file's order; none where there is no file.
+    """The rows; none where there is no file.
 
     Raises:
-        ValueError: the file has other columns, or a line has too few or too many.
+        ValueError: the file holds other rows.
     """
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as lines:
-        head, *rows = csv.reader(lines)
-    if tuple(head) != COLUMNS:
-        raise ValueError(f"{path} has the columns {', '.join(head)}; expected {', '.join(COLUMNS)}. `make verify` writes it anew.")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(COLUMNS):
-            raise ValueError(f"{path}, line {number}: {len(row)} values, expected {len(COLUMNS)}. Mend the line or remove it.")
-    return [Seen(*row) for row in rows]
+    return data_rows.read(Seen, path, "make verify")
 
 
 def write(rows: Iterable[Seen], path: Path = DATA) -> None:
     """Writes the rows by name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as lines:
-        written = csv.writer(lines, lineterminator="\n")
-        written.writerow(COLUMNS)
-        written.writerows(astuple(row) for row in sorted(rows))
+    data_rows.write(Seen, sorted(rows), path)
 
 
 def view() -> str:
-    """The rows as a table of Markdown."""
-    shown = ((f"`{cell(one.check)}`", one.result, one.seconds, f"`{one.commit}`", one.date, cell(one.saw)) for one in read())
-    return "\n".join(table(("check", "result", "seconds", "commit", "date (UTC)", "what it saw"), shown))
+    """The rows as a table of HTML."""
+    shown = ([_code(one.check), *(Cell(escaped(text)) for text in _facts(one))] for one in read())
+    return table("checks", ("check", "result", "seconds", "commit", "date (UTC)", "what it saw"), shown, choose=("result", "date (UTC)"))
+
+
+def _facts(one: Seen) -> tuple[str, ...]:
+    return one.result, one.seconds, f"`{one.commit}`", one.date, one.saw
+
+
+def _code(name: str) -> Cell:
+    return Cell(f"<code>{escaped(name)}</code>")

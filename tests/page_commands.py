@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+_INCLUDED = re.compile(r" --include \S+")
 _MODULES = {"lobe": "-m benchmark", "python": "", "ray": "-m ray.scripts.scripts"}
 
 
@@ -53,3 +55,22 @@ def typed(lines: list[str], folder: Path, env: dict[str, str], instead: Mapping[
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}\n{done.stderr}"
         yield line, done.stdout
+
+
+def timed(ran: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, float]]:
+    """What `typed` gives, each line with its seconds of a processor core."""
+    before = _core_s()
+    for line, said in ran:
+        now = _core_s()
+        yield line, said, now - before
+        before = _core_s()
+
+
+def noted(seconds: Iterable[tuple[str, float]]) -> str:
+    """Lines by how they begin, and their seconds, as `docsite.path_steps` reads them."""
+    return "; ".join(f"{_INCLUDED.sub('', line).split(' --')[0][:40].rstrip()} {spent:.0f}" for line, spent in seconds)
+
+
+def _core_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

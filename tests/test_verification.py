@@ -101,9 +101,3 @@ def test_rows_come_back_as_they_were_written_and_another_file_is_refused(tmp_pat
     (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text() + "short\n")
     with pytest.raises(ValueError, match="line 3: 1 values, expected 6"):
         long_checks.read(tmp_path / "a.csv")
-
-
-def test_every_row_of_the_project_stands_in_the_sites_table():
-    known = long_checks.read()
-    assert len(known) > 100
-    assert len(long_checks.view().splitlines()) == len(known) + 2

@@ -45,7 +45,9 @@ def bench(
     name: Annotated[str, typer.Argument(help="pipeline, frozen, step, suite, metrics, startup, pretrain, or all of these; growth.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for NAME.json, one a bench.")] = Path("lobe-bench"),
     quick: Annotated[bool, typer.Option("--quick", help="A miniature that shows that it runs; its times mean nothing.")] = False,
-    page: Annotated[Path | None, typer.Option("--page", help="Also write the page made of all JSON files in --out, as Markdown.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Also note all JSON files in --out in data/ beside this page, and write it.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Of growth: the commit before to measure beside this one, or none.")
     ] = None,

@@ -41,8 +41,9 @@ def test_a_site_with_a_fault_is_not_built() -> None:
 def test_site_asks_no_other_host() -> None:
     assert CONFIG["theme"]["font"] is False
     assert "offline" in CONFIG["plugins"]
-    assert [url for url in CONFIG["extra"]["polyfills"] + CONFIG["extra_css"] if "://" in url] == []
-    assert all((hook.ASSETS / name).is_file() for name in CONFIG["extra"]["polyfills"] + CONFIG["extra_css"])
+    loaded = CONFIG["extra"]["polyfills"] + CONFIG["extra_css"] + CONFIG["extra_javascript"]
+    assert [url for url in loaded if "://" in url] == []
+    assert all((hook.ASSETS / name).is_file() for name in loaded)
 
 
 def test_built_pages_are_not_committed() -> None:

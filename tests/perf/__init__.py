@@ -1,6 +1,7 @@
 """`lobe bench`: the project's speed against the plain way, measured in the same run, with the numbers of both compared.
 
-Each bench is a module with `run(quick, folder) -> BenchResult`; `measure` holds what they share, `page` makes a page of their JSON files.
+Each bench is a module with `run(quick, folder) -> BenchResult`; `measure` holds what they share, `page` makes rows of data of their JSON
+files, and a page of the rows.
 `growth` is another matter: it measures one commit against another, at several sizes, and has a page of its own.
 """
 
@@ -19,6 +20,7 @@ from rich.table import Table
 from benchmark import json_files
 from benchmark.errors import UsageError
 from benchmark.files import write_atomically
+from docsite import performance
 from tests.perf import page
 from tests.perf.measure import BenchResult
 
@@ -62,7 +64,7 @@ def _report(file: Path) -> BenchResult:
 def table(report: BenchResult) -> Table:
     """For the terminal."""
     shown = Table(title=f"bench {report.bench}{' (quick: times mean nothing)' if report.quick else ''}", box=None, header_style="bold")
-    for column in page.COLUMNS:
+    for column in performance.COLUMNS:
         shown.add_column(column, overflow="fold")
     for row in report.rows:
         shown.add_row(*page.cells(row))
@@ -70,8 +72,16 @@ def table(report: BenchResult) -> Table:
 
 
 def write_page(out: Path, path: Path) -> None:
-    """Writes the page of everything measured in `out`."""
-    path.write_text(page.markdown(read(out)), encoding="utf-8")
+    """Notes everything measured in `out` among the rows of `data/` beside the page, and writes the page of them.
+
+    Raises:
+        UsageError: a file of rows holds others, or a file in `out` is no report.
+    """
+    results = read(out)
+    try:
+        page.write(results, path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def grow(

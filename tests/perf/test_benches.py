@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmark.cli import machine
+from docsite import performance
 from tests import perf as bench
 from tests.perf import alternatives, page
 from tests.perf.measure import BenchResult, Measurement, Timed, alternate
@@ -140,40 +141,76 @@ def test_benches_are_those_of_the_checkout_that_the_package_lies_in(monkeypatch:
     assert sys.path[0] == root
 
 
+def result(bench: str, *rows: Measurement, **more) -> BenchResult:
+    about = {"sides": "", "quick": False, "sizes": {}, "seconds": 1, "machine": {"commit": "abc1234"}, "finished_at": "2026-12-01T00:00:00"}
+    return BenchResult(bench=bench, rows=rows, **(about | more))
+
+
 def test_a_quick_run_never_reaches_the_page(tmp_path: Path):
     report = bench.run("metrics", tmp_path, quick=True)
     bench.write_page(tmp_path, tmp_path / "page.md")
-    text = (tmp_path / "page.md").read_text()
-    assert (
-        "| `metrics` | LoVT's mAP and COCO AP of 5,000 images, against the packages that define them | not measured on this commit |"
-        in text
-    )
-    assert "## metrics" not in text
+    standing = "| `metrics` | LoVT's mAP and COCO AP of 5,000 images, against the packages that define them | "
+    assert f"{standing}not measured | – |" in (tmp_path / "page.md").read_text()
+    assert performance.read(tmp_path / "data") == performance.Data()
     (tmp_path / "metrics.json").write_text(report.model_copy(update={"quick": False}).model_dump_json())
     bench.write_page(tmp_path, tmp_path / "page.md")
-    text = (tmp_path / "page.md").read_text()
-    assert f"measured on commit `{report.machine['commit']}`" in text
-    assert "## metrics" in text
+    measured = (tmp_path / "page.md").read_text()
+    n = len(report.rows)
+    assert f"| {n} of {n} | `{report.machine['commit']}` | {report.finished_at[:10]} |" in measured
+    assert len(performance.read(tmp_path / "data").rows) == n
+    (tmp_path / "metrics.json").write_text(report.model_dump_json())  # a later miniature takes nothing away either
+    bench.write_page(tmp_path, tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == measured
+
+
+def test_a_bench_measured_again_takes_the_place_of_its_rows_and_of_no_others(tmp_path: Path):
+    of_row = {"where": "x | y", "it goes": 0.25}
+    page.write([result("startup", row(what="old")), result("suite", row(what="kept", details=of_row))], tmp_path / "page.md")
+    page.write([result("startup", row(what="new"))], tmp_path / "page.md")
+    data = performance.read(tmp_path / "data")
+    assert [(one.bench, one.what) for one in data.rows] == [("startup", "new"), ("suite", "kept")]
+    assert data.detail(data.rows[1]) == {"where": "x | y", "it goes": "0.25"}
+    assert data.benches() == ["startup", "suite"]
+
+
+def test_a_row_of_data_says_what_its_measurement_says():
+    near = row(goal="near", plain=Timed(seconds=(1.0, 1.0)), fast=Timed(seconds=(1.1, 1.3)), target=1.25, difference=2e-8, tolerance=1e-5)
+    once = row(plain=Timed(seconds=(7200.0,)), fast=Timed(seconds=(0.5,)), target=None)
+    apart = row(difference=None)
+    found = page.data_of([result("step", near, once, apart)]).rows
+    assert [performance.cells(one) for one in found] == [page.cells(one) for one in (near, once, apart)]
+    assert page.cells(near)[1:] == ("1 s", "1.2 s", "1.2 (1.1 to 1.3)", "≤ 1.25", "reached", "yes (largest difference 2e-08)")
+    assert page.cells(once)[1:] == ("2.0 h", "500 ms", "1.44e+04", "–", "–", "yes (largest difference 0)")
+    assert page.cells(apart)[4:] == ("≥ 3", "not reached", "no: a side failed or chose another epoch")
+    assert [(one.commit, one.date, one.tolerance) for one in found] == [("abc1234", "2026-12-01", text) for text in ("1e-05", "0", "0")]
+
+
+def test_a_target_that_is_not_reached_stands_on_the_page():
+    text = page.markdown(page.data_of([result("suite", row(what="slow", target=9.0), row(what="good"), row(what="free", target=None))]))
+    assert "| 3 | 1 of 2 | 3 of 3 | `abc1234` | 2026-12-01 |" in text
+    missed = text.partition("## Targets that are not reached")[2].partition("\n## ")[0]
+    assert "| `suite` | slow | " in missed
+    assert "good" not in missed
+    assert "free" not in missed
+
+
+def test_rows_that_are_none_are_refused_with_a_sentence(lobe, tmp_path: Path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / performance.ROWS).write_text("a,b\n")
+    monkeypatch.setattr(bench, "run", lambda name, *_, **__: result(name))
+    code, _, told = lobe("bench", "metrics", "--out", tmp_path / "out", "--page", tmp_path / "page.md")
+    assert code == 2
+    assert "has the columns a, b; expected bench, what" in " ".join(told.split())
 
 
 def test_the_page_says_of_every_bench_what_it_measures():
     assert tuple(page.MEASURES) == bench.NAMES
-    assert page.markdown([]).count(page.NOT_MEASURED) == len(bench.NAMES) + 2  # and the two floors
+    assert page.markdown(performance.Data()).count(page.NOT_MEASURED) == len(bench.NAMES) + 3  # the misses, and the two floors
 
 
 def test_the_page_computes_floor_and_distance_from_a_report():
     counted = row(what="a step", details={page.FLOPS: 6.0, page.PER_IMAGE: 90.0})
-    found = BenchResult(
-        bench="step",
-        sides="",
-        quick=False,
-        sizes={page.PRODUCT: 100.0},
-        rows=(counted, row(what="uncounted")),
-        seconds=1,
-        machine={},
-        finished_at="",
-    )
-    text = page.markdown([found])
+    text = page.markdown(page.data_of([result("step", counted, row(what="uncounted"), sizes={page.PRODUCT: 100.0})]))
     assert "| a step | 6 | 60 | 90 | 1.5 |" in text  # 6 GFLOP at 100 GFLOP/s are 60 ms
     assert "| uncounted | " not in text.split("## The arithmetic floor of a step")[1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docsite import addresses, hook
+from docsite import addresses, hook, performance
 from docsite.addresses import ROOT
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -76,3 +76,42 @@ def test_search_finds_a_page_and_no_page_is_wider_than_the_window(site: Path, wi
     assert failed == []
     assert [hit for hit in hits if "ranking.html" in hit or "leaderboard-study.html" in hit]
     assert [hit for hit in hits if "source/" in hit] == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: `apt-get install chromium`")
+def test_measurements_are_sorted_by_size_and_narrowed_by_words_and_choices(site: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    rows = performance.read().rows
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto((site / "performance.html").as_uri())
+
+        def column(title: str) -> list[str]:
+            n = 1 + ["bench", *performance.COLUMNS].index(title)
+            return page.locator(f".sortable tbody tr:not([hidden]) td:nth-child({n})").all_inner_texts()
+
+        def count() -> str:
+            return str(page.locator(".sortable output").evaluate("output => output.value"))
+
+        assert column("what") == [row.what.replace("`", "") for row in rows]
+        page.get_by_role("button", name="plain", exact=True).click()
+        by_size = sorted(rows, key=lambda row: float(row.plain_s))
+        assert column("plain") == [performance.cells(row)[1] for row in by_size]
+        page.get_by_role("button", name="plain", exact=True).click()
+        assert column("plain") == [performance.cells(row)[1] for row in reversed(by_size)]
+        page.get_by_role("button", name="target", exact=True).click()
+        assert column("target")[-1] == "–"  # what has none stands last, either way
+        page.get_by_role("button", name="target", exact=True).click()
+        assert column("target")[-1] == "–"
+        page.get_by_label("verdict").select_option("not reached")
+        missed = [row for row in rows if row.reached == "no"]
+        assert sorted(column("what")) == sorted(row.what for row in missed)
+        assert count() == f"{len(missed)} of {len(rows)} measurements"
+        page.get_by_label("Words in a row of measurements").fill("Whole siim")
+        assert (column("what"), count()) == ([], f"0 of {len(rows)} measurements")
+        page.get_by_label("verdict").select_option("verdict: all")
+        assert set(column("bench")) == {"step"}
+        opened.close()
