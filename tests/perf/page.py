@@ -59,7 +59,7 @@ def write(results: Iterable[BenchResult], path: Path) -> None:
 def markdown(data: Data) -> str:
     """The whole page."""
     measured = {name: data.of(name) for name in MEASURES if name in data.benches()}
-    head = ("`lobe bench …`", "measures", "rows", "targets reached", "same numbers", "commit", "date")
+    head = ("bench", "measures", "rows", "targets reached", "same numbers", "commit", "date")
     lines = [
         "# Performance",
         "",
@@ -71,7 +71,7 @@ def markdown(data: Data) -> str:
         "",
         "## What is measured, and how to repeat it",
         "",
-        *table(head, ((f"`{name}`", what, *_standing(measured.get(name))) for name, what in MEASURES.items())),
+        *table(head, ((name, what, *_standing(measured.get(name))) for name, what in MEASURES.items())),
         "",
         "`lobe bench NAME --out DIR` runs one on an otherwise idle machine and writes `DIR/NAME.json`; `all` runs them all, in sizes meant",
         "for an hour on two cores; `--page FILE` puts every file in `DIR` among the rows and makes this page of them. A bench without a",
