@@ -149,7 +149,7 @@ def result(bench: str, *rows: Measurement, **more) -> BenchResult:
 def test_a_quick_run_never_reaches_the_page(tmp_path: Path):
     report = bench.run("metrics", tmp_path, quick=True)
     bench.write_page(tmp_path, tmp_path / "page.md")
-    standing = "| `metrics` | LoVT's mAP and COCO AP of 5,000 images, against the packages that define them | "
+    standing = "| metrics | LoVT's mAP and COCO AP of 5,000 images, against the packages that define them | "
     assert f"{standing}not measured | – |" in (tmp_path / "page.md").read_text()
     assert performance.read(tmp_path / "data") == performance.Data()
     (tmp_path / "metrics.json").write_text(report.model_copy(update={"quick": False}).model_dump_json())
