@@ -26,7 +26,7 @@ from benchmark.encoders.hf_folder import require_sizes
 from benchmark.encoders.sentence_rules import RULES
 from benchmark.encoders.text import bert
 from benchmark.encoders.words import UNKNOWN, Batch, Words
-from benchmark.errors import ConformanceError, UsageError
+from benchmark.errors import ConformanceError, LobeError, UsageError
 from benchmark.objectives.kit.base import EncodedTexts, Objective, Widths
 from benchmark.objectives.kit.group import Group
 
@@ -58,7 +58,9 @@ def build(model: str) -> DualEncoder:
     found = configuration(Path(model))
     try:
         return DualEncoder(found.recipe, BertConfig.from_dict(found.text))
-    except (ValueError, TypeError, RuntimeError) as error:
+    except LobeError:
+        raise
+    except Exception as error:  # a wrong value fails in as many places as a network has
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ConformanceError(f"{CONFIGURATION} of {Path(model).name} describes no network ({reason}). Is it whole?") from None
 

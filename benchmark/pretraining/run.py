@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +13,7 @@ from types import ModuleType
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark import parallel, private
+from benchmark import parallel, private, registry
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.encoders.text import Tokenizer
 from benchmark.encoders.words import Words
@@ -196,11 +194,10 @@ def module_of(card: PretrainingCard) -> ModuleType:
     Raises:
         UnknownName: there is none of that name.
     """
-    found = importlib.import_module("benchmark.objectives")
-    known = sorted(one.name for one in pkgutil.iter_modules(found.__path__) if one.name != "base")
+    known = registry.plugins("objectives")
     if card.method not in known:
         raise UnknownName("method", card.method, known)
-    return importlib.import_module(f"{found.__name__}.{card.method}")
+    return registry.plugin("objectives", card.method)
 
 
 def options_of(card: PretrainingCard, module: ModuleType) -> object:

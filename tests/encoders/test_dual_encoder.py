@@ -18,7 +18,7 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text import Tokenizer
 from benchmark.encoders.text_contract import fault
 from benchmark.encoders.words import Words
-from benchmark.errors import CheckpointError, ConformanceError, UsageError
+from benchmark.errors import CheckpointError, ConformanceError, UnknownName, UsageError
 from benchmark.objectives.kit.group import Group
 from benchmark.pretraining import export, loop, pairs, run
 from benchmark.pretraining.views import Views, still
@@ -147,10 +147,21 @@ def test_nothing_in_the_folder_names_a_place_of_this_machine(made, tmp_path_fact
         (lambda content: content.update(words=3), UsageError, "'words'"),
         (lambda content: content["text"].update(num_attention_heads=3), ConformanceError, "Is it whole"),
         (lambda content: content["text"].update(hidden_size=10**9), ConformanceError, "no network has that"),
+        (lambda content: content["text"].update(hidden_act="no such"), ConformanceError, "Is it whole"),
+        (lambda content: content["recipe"].update(method="kit"), UnknownName, "kit"),
         (lambda content: content["recipe"]["objective"].update(joint="wide"), ConformanceError, "Is it whole"),
         (lambda content: content["text"].update(hidden_size=32), CheckpointError, "text"),
     ],
-    ids=["a part is missing", "a key too many", "heads that do not divide", "a width of a thousand million", "no number", "other sizes"],
+    ids=[
+        "a part is missing",
+        "a key too many",
+        "heads that do not divide",
+        "a width of a thousand million",
+        "no activation",
+        "no method",
+        "no number",
+        "other sizes",
+    ],
 )
 def test_a_malformed_configuration_ends_in_a_sentence(made, tmp_path, spoil, error, says):
     moved = tmp_path / "spoilt"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmark.cards.pretraining import PairsCard
-from benchmark.pretraining.reading import RULES, said
+from benchmark.encoders.sentence_rules import RULES
+from benchmark.pretraining.reading import said
 
 REPORT = {"findings": "1. Opacity of 2.5 cm in the LEFT lung. 2. Effusion.", "impression": "Mild edema of the left lung"}
 CARD = PairsCard(dataset="mimic-cxr")
