@@ -15,10 +15,10 @@ from benchmark.cards import DatasetCard
 from benchmark.contents import Memory
 from benchmark.errors import DataError, LobeError, PartialRelease, SplitError, UsageError
 from benchmark.imaging.cache import ImageCache
-from benchmark.imaging.cache_files import CacheRecipe, list_caches
-from benchmark.imaging.dicom import decoder_versions
+from benchmark.imaging.cache_files import list_caches
 from benchmark.readers.base import Check, Reader, Verification, open_reader
 from benchmark.readers.kit.audit import leakage, leakage_checks, summary_check
+from benchmark.readers.kit.cached import cache_recipe
 from benchmark.readers.kit.generated import PHANTOM_FILE
 from benchmark.readers.kit.identity import listed
 from benchmark.readers.kit.lists import NAME as LISTS
@@ -123,7 +123,7 @@ def prepare(
             rows.append({"dataset": card.name, **nothing, "problems": [str(error)], "notes": []})
             continue
         folder = resolve.cache_folder(cache) / "images"
-        opened = ImageCache.open(folder, _recipe(reader, size), reader.ids)
+        opened = ImageCache.open(folder, cache_recipe(reader, reader.card.intensity, size), reader.ids)
         contents, memory = listed(reader, reader.ids), Memory(folder.parent)
         problems: list[str] = []
         with bar(f"{card.name} images") as step:
@@ -250,19 +250,6 @@ def _is_partial(card: DatasetCard, root: Path) -> bool:
     except LobeError:
         return False  # damage is told by whoever opens it
     return False
-
-
-def _recipe(reader: Reader, size: int = FRAME_SIZE) -> CacheRecipe:
-    """The recipe of the published protocol, the one most jobs will ask for."""
-    return CacheRecipe(
-        dataset=reader.card.name,
-        dataset_digest=f"{reader.outline_digest()}:{reader.shapes}",
-        intensity=reader.card.intensity,
-        size=size,
-        n_classes=len(reader.card.classes),
-        with_masks="masks" in reader.card.targets,
-        decoders=decoder_versions(),
-    )
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

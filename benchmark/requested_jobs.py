@@ -11,6 +11,7 @@ from typing import overload
 
 from benchmark import registry, resolve, task_code
 from benchmark.cards import Job, Protocol, Record, TaskCard
+from benchmark.encoders import naming
 from benchmark.plan import About, Settings, no_garbage, prepare
 from benchmark.shelf import Shelf
 from benchmark.training.sizes import SplitSizes, chosen, no_images, too_few
@@ -90,7 +91,8 @@ class Listed:
         tasks: names of their tasks.
         pending: those without a result, or with a failed one, by key.
         backbones: of the pending jobs, by key.
-        will_fail: a sentence for every task that has too few images to train or test on: each of its jobs will end with the same one.
+        will_fail: a sentence for every task that has too few images to train or test on, and for every one that asks in words a backbone
+            without a text side: each of its jobs will end with the same one.
     """
 
     jobs: Jobs
@@ -154,6 +156,8 @@ def listed(
 
 def _why_it_fails(job: Job, sizes: Mapping[tuple[str, str], SplitSizes]) -> str | None:
     e = job.experiment
+    if e.words is not None and e.backbone.family in naming.IMAGES_ONLY:
+        return f"it compares images with words, and {job.labels.backbone} has no text side (docs/classification.md)."
     used = chosen(e, sizes[e.dataset.name, e.dataset.split])
     return no_images(e, used) or too_few(e, used)
 

@@ -35,10 +35,11 @@ class Step:
     check: str | None
 
 
+CLONING = "test_installing.py::test_the_commands_of_the_page_lead_from_an_address_to_a_command"
 SUBMITTING = "test_submitting.py::test_the_commands_of_the_page_lead_from_nothing_to_a_rank_and_a_forged_copy_is_refused"
 STEPS = (
-    Step("clone", "first-steps.md", None),
-    Step("install", "first-steps.md", None),
+    Step("clone", "installing.md", CLONING),
+    Step("install", "installing.md", CLONING),
     Step("demo", "first-steps.md", "test_installing.py::test_the_demo_of_an_installed_wheel_ends_with_three_rows"),
     Step("backbone", "your-backbone.md", "test_your_backbone.py::test_the_commands_of_the_page_lead_from_weights_to_a_row"),
     Step("data", "your-data.md", "test_your_data.py::test_the_commands_of_the_page_lead_from_two_folders_to_two_rows"),

@@ -33,7 +33,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def typed(lines: list[str], folder: Path, env: dict[str, str], instead: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
-    """Each line in a shell of its own, and what it said on stdout; an `export` holds for the lines after it.
+    """Each line in a shell of its own, and what it said on stdout; an `export` and a `cd` hold for the lines after it.
 
     Args:
         lines: as `commands` gives them.
@@ -48,6 +48,10 @@ def typed(lines: list[str], folder: Path, env: dict[str, str], instead: Mapping[
     for line in lines:
         if set_here := re.fullmatch(r"export (\w+)=(\S+)", line.partition(" #")[0].strip()):
             env[set_here[1]] = set_here[2]
+            yield line, ""
+            continue
+        if entered := re.fullmatch(r"cd (\S+)", line):
+            folder = folder / entered[1]
             yield line, ""
             continue
         run = (instead or {}).get(line, line)

@@ -332,13 +332,13 @@ def test_a_password_in_the_address_is_not_shown(record, out: Path, monkeypatch):
     assert "secret-word" not in tracker.problem
 
 
-def test_metrics_of_lovt_with_an_at_sign_are_accepted(record, out: Path):
+def test_metrics_whose_names_mlflow_would_refuse_are_written_and_none_falls_together_with_another(record, out: Path):
     tracker = Tracker(out, "x", {})
-    tracker.record(changed(record, metrics={"mAP@0.5": 0.25, "Nodule, mass (any)_cnr": 0.5}))
+    tracker.record(changed(record, metrics={"mAP@0.5": 0.25, "Nodule, mass_cnr": 0.5, "Nodule; mass_cnr": 0.75}))
     tracker.close("FINISHED")
     assert tracker.problem is None
     kept = runs_of(out)[1]["run"].data.metrics
-    assert (kept["test_mAP_at_0.5"], kept["test_Nodule_ mass _any__cnr"]) == (0.25, 0.5)
+    assert [kept[f"test_{name}"] for name in ("mAP_at_0.5", "Nodule_2c_ mass_cnr", "Nodule_3b_ mass_cnr")] == [0.25, 0.5, 0.75]
 
 
 def test_a_second_evaluation_joins_the_same_experiment(record, out: Path):

@@ -102,11 +102,13 @@ class MaskData(OwnData):
         masks: where a mask lies, without the ending: `{stem}` is the image's path below `images` without its ending, `{folder}` and
             `{name}` its first folder and last part, `{class}` a class of the card, for one file per class.
         values: class -> pixel values that mean it, where one file holds all classes; empty: everything but zero is the mask.
+        background: beside 0, pixel values that mean no class, where `values` says which do; any other value stops the reader.
         without_mask: an image without a mask file is left out, or has an empty mask.
     """
 
     masks: str = "masks/{stem}"
     values: dict[str, int | tuple[int, ...]] = {}
+    background: Later[tuple[int, ...]] = ()
     without_mask: Literal["left out", "empty"] = "left out"
 
     gives = ("masks",)
@@ -120,9 +122,11 @@ class MaskData(OwnData):
     def _one_way(self) -> MaskData:
         if self.values and "{class}" in self.masks:
             raise ValueError("`values` is for one file with all classes, and `masks` names one file per class: choose one")
-        listed = [value for values in self.values.values() for value in ((values,) if isinstance(values, int) else values)]
+        if self.background and not self.values:
+            raise ValueError("`background` goes with `values`: without them everything but zero is the mask")
+        listed = [*self.background, *(v for values in self.values.values() for v in ((values,) if isinstance(values, int) else values))]
         if len(set(listed)) < len(listed) or any(not 0 < value < 65_536 for value in listed):
-            raise ValueError("`values` are whole numbers from 1 to 65,535, each of one class; 0 is the background")
+            raise ValueError("`values` and `background` are whole numbers from 1 to 65,535, each of one class or of none; 0 is the background")
         return self
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard, Words
+from benchmark.cards import DatasetCard, Experiment, Job, PromptCard, TaskCard, Words
 from benchmark.errors import UsageError
 from benchmark.metrics import spec
 from benchmark.metrics.boxes import Boxes
@@ -281,8 +281,12 @@ class Kind(ABC):
 
     # -- load
 
-    def annotations(self, samples: Sequence[Sample]) -> Any:
-        """What a part keeps of its samples beside boxes and masks; None = nothing."""
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> Any:
+        """What a part keeps of its samples beside boxes and masks; None = nothing.
+
+        Raises:
+            DataError: they are not what the experiment's head or words ask of each image.
+        """
         return None
 
     # -- store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, Job
+from benchmark.cards import DatasetCard, Experiment, Job
 from benchmark.errors import DataError, TrainingError
 from benchmark.imaging.geometry import Frame
 from benchmark.kinds.base import Example, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
@@ -61,7 +61,7 @@ class ClassMaps(TrainedKind):
     stored_as: ClassVar[StoredForm] = parquet
     shows_classes = True
 
-    def annotations(self, samples: Sequence[Sample]) -> Outlined:
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> Outlined:
         return Outlined(class_scores.labels_of(samples), tuple(sample.masks for sample in samples))
 
     def n_positive(self, part: Part) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from benchmark import registry
-from benchmark.cards import DatasetCard, Job, PromptCard, TaskCard
+from benchmark.cards import DatasetCard, Experiment, Job, PromptCard, TaskCard
 from benchmark.kinds.base import Frames, Part, Predicted, ScoredSplit, StoredForm, TrainedKind, warnings_of
 from benchmark.kinds.kit import class_scores, parquet
 from benchmark.metrics import scores
@@ -33,8 +33,11 @@ class Classification(TrainedKind):
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         return class_fields(len(dataset.classes), exclusive, calibrated=True, thresholds=False)
 
-    def annotations(self, samples: Sequence[Sample]) -> np.ndarray:
-        return class_scores.labels_of(samples)
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> np.ndarray:
+        labels = class_scores.labels_of(samples)
+        if registry.head(experiment.head).exclusive:
+            class_scores.require_one_class(labels, f"the head {experiment.head}")
+        return labels
 
     def n_positive(self, part: Part) -> int:
         return int((part.annotations == 1).any(axis=1).sum())

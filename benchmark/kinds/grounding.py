@@ -73,7 +73,7 @@ class Grounding(UntrainedKind):
     def measured(self, task: TaskCard, dataset: DatasetCard, prompts: Mapping[str, PromptCard], exclusive: bool) -> frozenset[str]:
         return frozenset({grounding.MASKS}) if task.words is not None and task.words.found_in == "masks" else frozenset()
 
-    def annotations(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> tuple[Sample, ...]:
         """The samples, for their phrases and boxes in original pixels."""
         return tuple(samples)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from benchmark.cards import DatasetCard, HeadFacts, Job, PromptCard, TaskCard, Words
+from benchmark.cards import DatasetCard, Experiment, HeadFacts, Job, PromptCard, TaskCard, Words
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.heads import retrieval
 from benchmark.kinds.base import Part, ScoredSplit, StoredForm, warnings_of
@@ -51,7 +51,7 @@ class Retrieval(UntrainedKind):
             found.append(f"rerank` is {words.rerank}; a number from 1 on.")
         return found
 
-    def annotations(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> tuple[Sample, ...]:
         """The samples, for their reports and labels."""
         return tuple(samples)
 

@@ -49,8 +49,11 @@ class ZeroShot(UntrainedKind):
     def question_faults(self, words: Words, dataset: DatasetCard | None) -> list[str]:
         return [] if words.prompts is not None else ["prompts` names none, and zero-shot classification asks with prompts."]
 
-    def annotations(self, samples: Sequence[Sample]) -> np.ndarray:
-        return class_scores.labels_of(samples)
+    def annotations(self, samples: Sequence[Sample], experiment: Experiment) -> np.ndarray:
+        labels = class_scores.labels_of(samples)
+        if experiment.words is not None and experiment.words.decision == "highest":
+            class_scores.require_one_class(labels, "`decision: highest`")
+        return labels
 
     def answer(self, given: UntrainedJob) -> ScoredSplit:
         """

@@ -56,6 +56,7 @@ class DatasetReader(DrawnReader[CocoData]):
         for place in pictures.paths:
             if place not in self._listed:
                 self.odd.add("image files that nothing lists", self.called(place))
+        self.require_pixels("COCO's boxes are x, y, width and height in pixels: multiply them by each image's width and height.")
         return {place: path for place, path in pictures.paths.items() if place in used}
 
     def annotation_split(self, place: str) -> SplitName | None:

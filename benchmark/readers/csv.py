@@ -14,11 +14,13 @@ import numpy as np
 from benchmark.cards.own_data import BoxColumns, CsvData
 from benchmark.errors import DataError
 from benchmark.readers.kit.boxes import numbers_of
+from benchmark.readers.kit.own import TWO_PATIENTS, TWO_SPLITS
 from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, drawn_oddities
 from benchmark.readers.kit.own_images import ImageFiles
 from benchmark.readers.kit.own_table import rows_of
 
 JOINED_BY = "|"
+STRANGE = "values that the card does not know"
 EMPTY = ("", "nan", "na", "none", "null")
 
 
@@ -29,7 +31,10 @@ class DatasetReader(DrawnReader[CsvData]):
         "rows of an image that is not there",
         "image files that nothing lists",
         "rows twice",
-        "values that the card does not know",
+        STRANGE,
+        "annotations of an unknown category",
+        TWO_SPLITS,
+        TWO_PATIENTS,
         "images that cannot be opened",
         "coordinates outside 0..1",
     )
@@ -68,9 +73,15 @@ class DatasetReader(DrawnReader[CsvData]):
             self.say_patient(place, cells.get(own.patient, ""))
             self.say_column(place, cells.get(split, ""))
             self._row(place, cells, where)
+        for what, place in self.doubted:
+            if what == STRANGE:  # it may be any class by another name: none is certainly absent
+                labels = self._labels[place]
+                labels[labels == 0] = -1
         for place in pictures.paths:
             if place not in seen and place not in refused:
                 self.odd.add("image files that nothing lists", self.called(place))
+        if own.boxes is not None and own.boxes.unit == "pixels":
+            self.require_pixels("Say `unit: fractions` under `csv.boxes`.")
         return self._used(pictures, seen)
 
     def labels_of(self, sample_id: str) -> np.ndarray | None:
@@ -104,7 +115,7 @@ class DatasetReader(DrawnReader[CsvData]):
         if self.own.labels:
             self._labels[place] = np.array([self._value(cells[self.own.labels[name]], where) for name in self.card.classes], np.int8)
             return
-        found = self._classes(cells, where)
+        found = self._classes(cells, place, where)
         if self.own.boxes is None:
             labels = self._labels.setdefault(place, np.zeros(len(self.card.classes), np.int8))
             labels[found] = 1
@@ -121,10 +132,10 @@ class DatasetReader(DrawnReader[CsvData]):
         if cell in own.negative:
             return 0
         if cell not in own.unknown:
-            self.odd.add("values that the card does not know", f"{where}, {cell[:20]!r}" if self.names_files else where)
+            self.odd.add(STRANGE, f"{where}, {cell[:20]!r}" if self.names_files else where)
         return -1
 
-    def _classes(self, cells: Mapping[str, str], where: str) -> list[int]:
+    def _classes(self, cells: Mapping[str, str], place: str, where: str) -> list[int]:
         """Classes that a row names, as places in the card's list."""
         own, classes = self.own, self.card.classes
         if not own.finding:
@@ -133,7 +144,10 @@ class DatasetReader(DrawnReader[CsvData]):
         meant = [own.findings.get(name, name) for name in named if name not in own.nothing]
         for name in meant:
             if name not in classes:
-                self.odd.add("values that the card does not know", f"{where}, {name[:20]!r}" if self.names_files else where)
+                what = STRANGE if own.boxes is None else "annotations of an unknown category"
+                self.odd.add(what, f"{where}, {name[:20]!r}" if self.names_files else where)
+                if own.boxes is None:
+                    self.doubted.add((STRANGE, place))
         return [classes.index(name) for name in meant if name in classes]
 
     def _box(self, asked: BoxColumns, cells: Mapping[str, str], place: str, where: str) -> tuple[float, float, float, float] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards.own_data import MaskData
-from benchmark.errors import DataError
+from benchmark.errors import DataError, ImageError
 from benchmark.imaging.picture import read_levels
 from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.own import OwnReader
@@ -65,6 +65,7 @@ class DatasetReader(OwnReader[MaskData]):
             levels = read_levels(path, sample_id)
             require_size(levels.shape, shape, where, "mask", "masks")
             if self.own.values:
+                self._require_known(levels, where)
                 for channel, class_ in enumerate(self.card.classes):
                     values = self.own.values[class_]
                     made[channel] |= np.isin(levels, (values,) if isinstance(values, int) else values)
@@ -73,6 +74,15 @@ class DatasetReader(OwnReader[MaskData]):
         return made
 
     # ------------------------------------------------------------------------------------------------------------- private
+
+    def _require_known(self, levels: np.ndarray, where: str) -> None:
+        listed = [value for values in self.own.values.values() for value in ((values,) if isinstance(values, int) else values)]
+        strange = np.setdiff1d(levels, (0, *listed, *self.own.background))
+        if strange.size:
+            raise ImageError(
+                f"{where}: the mask has the value {strange[0]}, of which the card says nothing. `masks.values` knows "
+                f"{', '.join(map(str, sorted(listed)))}; a value that means no class goes under `masks.background`."
+            )
 
     def _require_classes(self) -> None:
         classes = self.card.classes

@@ -282,5 +282,8 @@ def _epoch_metrics(epoch: dict[str, Any], at_ms: int) -> list:
 
 
 def _safe(name: str) -> str:
-    """MLflow allows letters, digits, and _-. /: in metric names; LoVT's names have an @, and a group of labels may have a comma."""
-    return _REFUSED.sub("_", name.replace("@", "_at_"))
+    """MLflow allows letters, digits, and _-. /: in metric names; LoVT's names have an @, and a group of labels may have a comma.
+
+    Any other character is written as its number, so that two groups never fall together.
+    """
+    return _REFUSED.sub(lambda found: f"_{ord(found[0]):x}_", name.replace("@", "_at_"))

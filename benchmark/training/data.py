@@ -18,12 +18,11 @@ from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFe
 from benchmark.events import Steps
 from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import ImageCache
-from benchmark.imaging.cache_files import CacheRecipe
-from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
 from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
+from benchmark.readers.kit.cached import cache_recipe
 from benchmark.readers.kit.draws import drawn
 from benchmark.readers.kit.identity import MINIMUM_POSITIVES, UNTRAINED, Identity, identify, reached, used
 from benchmark.readers.kit.lists import splits_of
@@ -63,7 +62,7 @@ def load(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, int], N
     """
     reader, contents = yield from open_known(experiment, inputs)
     chosen = choose(experiment, reader, inputs.lists, splits_seen(experiment))
-    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    cache = _cache(experiment, inputs, reader)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], inputs, contents)
     parts = {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
     used_sizes = sizes.SplitSizes(**{name: len(parts.get(name, ())) for name in SPLITS})
@@ -87,7 +86,7 @@ def load_untrained(
     """What a task that trains nothing needs: the test split, and the validation split where the rule has one; yields as `load` does."""
     reader, contents = yield from open_known(experiment, inputs)
     chosen = choose(experiment, reader, inputs.lists, UNTRAINED)
-    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    cache = _cache(experiment, inputs, reader)
     yield from fill(cache, [s for samples in chosen.values() for s in samples], inputs, contents)
     reader.warnings += cache.mended()
     return reader, chosen, {name: _part(name, samples, cache, experiment) for name, samples in chosen.items()}
@@ -97,7 +96,7 @@ def load_part(experiment: Experiment, inputs: Inputs, name: str) -> Part:
     """One split alone, as `load` gives it."""
     reader, contents = drained(open_known(experiment, inputs))
     samples = choose(experiment, reader, inputs.lists, SPLITS if experiment.words is None else UNTRAINED)[name]
-    cache = ImageCache.open(inputs.cache, cache_recipe(experiment, inputs, reader), reader.ids)
+    cache = _cache(experiment, inputs, reader)
     for _ in fill(cache, samples, inputs, contents):
         pass
     return _part(name, samples, cache, experiment)
@@ -150,18 +149,9 @@ def fill(cache: ImageCache, samples: Sequence[Sample], inputs: Inputs, contents:
         raise ImageError(f"{listed}{rest}")
 
 
-def cache_recipe(experiment: Experiment, inputs: Inputs, reader: Reader) -> CacheRecipe:
-    """What decides the bytes of the cache."""
-    data = experiment.dataset
-    return CacheRecipe(
-        dataset=data.name,
-        dataset_digest=f"{reader.outline_digest()}:{reader.shapes}",
-        intensity=data.intensity,
-        size=data.frame_size,
-        n_classes=len(data.classes),
-        with_masks="masks" in inputs.card.targets,
-        decoders=decoder_versions(),
-    )
+def _cache(experiment: Experiment, inputs: Inputs, reader: Reader) -> ImageCache:
+    recipe = cache_recipe(reader, experiment.dataset.intensity, experiment.dataset.frame_size)
+    return ImageCache.open(inputs.cache, recipe, reader.ids)
 
 
 def choose(experiment: Experiment, reader: Reader, lists: Path | None = None, wanted: Sequence[str] = SPLITS) -> dict[str, list[Sample]]:
@@ -253,7 +243,7 @@ def _part(name: str, samples: Sequence[Sample], cache: ImageCache, experiment: E
         cache=cache,
         kind=kind,
         frame_name=frames[0].name,
-        annotations=kind.annotations(samples),
+        annotations=kind.annotations(samples, experiment),
         augmentation=None if augmented is None else Augmentation(augmented, experiment.order_seed),
         originals=_originals(samples, frames) if name == "test" and experiment.switches.scored_in == "original" else None,
         facts=_facts(samples),

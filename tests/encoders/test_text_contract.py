@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark import registry
 from benchmark.cards import IMAGENET, BackboneSpec
-from benchmark.encoders import text_contract
+from benchmark.encoders import naming, text_contract
 from benchmark.encoders.base import Backbone, ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError
@@ -41,6 +42,12 @@ def encoder(base: type[Backbone] = VisionLanguageBackbone, image=GOOD_IMAGE, tex
         Mine.embed_texts = lambda self, texts: made(text)
         Mine.__abstractmethods__ = frozenset()
     return SealedEncoder(Mine(), IMAGENET)
+
+
+def test_the_families_that_read_no_text_are_those_without_a_class_that_could() -> None:
+    modules = {name: vars(registry.plugin("encoders", name)).values() for name in registry.plugins("encoders")}
+    read = {name for name, found in modules.items() if any(isinstance(one, type) and issubclass(one, VisionLanguageBackbone) for one in found)}
+    assert set(modules) - read - {naming.PYTHON} == naming.IMAGES_ONLY
 
 
 def test_a_text_side_that_keeps_its_contract_has_no_fault() -> None:

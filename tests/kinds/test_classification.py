@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from benchmark import kinds
 from benchmark.cards import POOLED, Switches
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 from benchmark.heads import classifier, softmax_classifier
 from benchmark.heads.base import HeadRequest, Targets
+from benchmark.kinds.kit import class_scores
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.statistics import pooled_metrics
 from benchmark.submission.score import scorer
+from benchmark.training.data import load_part
 from tests.corpora import CorpusPlan, write_corpus
 
 REQUEST = HeadRequest(channels={32: 8}, n_classes=3, frame_size=64, switches=Switches(), embed_dim=5)
@@ -46,6 +50,29 @@ def test_exclusive_classes_share_one_probability() -> None:
     assert torch.isclose(head.loss(outputs, Targets(labels=labels)), torch.nn.functional.cross_entropy(outputs, labels.argmax(1)))
 
 
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([[0, 1], [0, 0], [0, -1]], "2 of 3 images have no class and 0 have several"),
+        ([[0, 1], [1, 1], [1, -1]], "0 of 3 images have no class and 1 have several"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("trains", "exclusive", "each"),
+    [
+        (True, SimpleNamespace(head="softmax_classifier"), SimpleNamespace(head="classifier")),
+        (False, SimpleNamespace(words=SimpleNamespace(decision="highest")), SimpleNamespace(words=SimpleNamespace(decision="each"))),
+    ],
+)
+def test_where_one_class_is_chosen_every_image_must_have_exactly_one(labels, sentence: str, trains: bool, exclusive, each) -> None:
+    samples = [SimpleNamespace(labels=np.array(row, np.int8)) for row in labels]
+    kind = kinds.find("labels", trains=trains)
+    with pytest.raises(DataError, match=f"{sentence}, where .* takes exactly one an image"):
+        kind.annotations(samples, exclusive)
+    assert kind.annotations(samples, each).tolist() == labels
+    assert kind.annotations(samples[:1], exclusive).tolist() == labels[:1]
+
+
 def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(small, tiny, corpora: Path, tmp_path: Path) -> None:
     job, place = small.one(PROBE, tiny(), limit=16)
     record = small.fit(job, place, produced=tmp_path / "produced")
@@ -63,6 +90,17 @@ def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(sma
     again = scorer(PROBE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16).score(tmp_path / "produced" / SCORES_FILE)
     assert again.split == job.experiment.dataset.split
     assert again.metrics == pytest.approx(record.metrics, abs=1e-6)
+
+
+@pytest.mark.parametrize(("given", "said"), [(-3.5, "from -3.5 to 0"), (97.0, "from 0 to 97")])
+def test_scores_that_are_no_probabilities_are_refused(small, tiny, tmp_path: Path, given: float, said: str) -> None:
+    job, place = small.one(PROBE, tiny(), limit=16)
+    part = load_part(job.experiment, place, "test")
+    scores = np.zeros((len(part), 1))
+    scores[0] = given
+    class_scores.write(tmp_path, job, part, scores)
+    with pytest.raises(UsageError, match=rf"has scores {said}; this task's are probabilities"):
+        part.kind.rescore(tmp_path / SCORES_FILE, job, part, place.card)
 
 
 def test_a_probe_leaves_the_encoder_and_fine_tuning_does_not(small, tiny) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from benchmark.errors import DataError
+from benchmark.readers.kit.cached import cache_recipe
 from tests import own_folders
 from tests.own_cards import odd, opened
 
@@ -100,6 +101,19 @@ def test_what_the_card_decides_is_in_the_digest(tmp_path: Path) -> None:
     digests = {opened(folder, "coco", {"annotations": "a.json", **more}, classes=CLASSES).label_digest() for more in cards}
     outlines = {opened(folder, "coco", {"annotations": "a.json", **more}, classes=CLASSES).outline_digest() for more in cards}
     assert len(digests) == len(outlines) == 3
+
+
+def test_the_cache_of_masks_is_another_where_classes_are(tmp_path: Path) -> None:
+    folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}])
+    readers = [opened(folder, "coco", {"annotations": "a.json"}, classes=classes) for classes in (CLASSES, CLASSES[::-1], ("mass", "other"))]
+    assert len({cache_recipe(reader, "as-stored", 64).digest for reader in readers}) == 3
+    assert cache_recipe(readers[0], "as-stored", 64) == cache_recipe(opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES), "as-stored", 64)
+
+
+def test_boxes_in_fractions_are_refused(tmp_path: Path) -> None:
+    folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [0.25, 0.5, 0.5, 0.25]}])
+    with pytest.raises(DataError, match=r"all 1 boxes end within 2 pixels .* COCO's boxes are x, y, width and height in pixels"):
+        opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
 
 
 def test_a_file_for_each_split_and_images_beside_it(tmp_path: Path) -> None:

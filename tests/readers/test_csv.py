@@ -52,6 +52,56 @@ def test_a_column_that_names_the_finding(folder: Path) -> None:
     assert odd(reader)["values that the card does not know"] == "1: l.csv line 4, 'odd'"
 
 
+def test_beside_a_finding_that_the_card_does_not_know_no_class_is_certainly_absent(folder: Path) -> None:
+    own_folders.table(folder / "l.csv", [("f", "x"), ("d", "Mass|effusion"), ("a b.png", "Nodule"), ("é.jpg", "No finding"), ("c", "tube")])
+    given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x", "findings": {"Mass": "mass"}}
+    labels = {i: reader.sample(i).labels.tolist() for reader in [opened(folder, "csv", given, classes=("mass", "nodule"))] for i in reader.ids}
+    assert labels == {"a b.png": [-1, -1], "d.png": [1, -1], "sub/c.png": [-1, -1], "é.jpg": [0, 0]}
+    passed_over = {**given, "findings": {"Mass": "mass", "Nodule": "nodule"}, "nothing": ["No finding", "effusion", "tube"]}
+    labels = {i: reader.sample(i).labels.tolist() for reader in [opened(folder, "csv", passed_over, classes=("mass", "nodule"))] for i in reader.ids}
+    assert labels == {"a b.png": [0, 1], "d.png": [1, 0], "sub/c.png": [0, 0], "é.jpg": [0, 0]}
+
+
+def test_a_box_of_a_finding_that_the_card_does_not_know_is_left_out_and_told_as_such(folder: Path) -> None:
+    own_folders.table(folder / "l.csv", [("f", "x", "1", "2", "3", "4"), ("d", "mass", 8, 8, 30, 30), ("c", "tube", 8, 8, 30, 30)])
+    given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x", "boxes": {"columns": ["1", "2", "3", "4"]}}
+    reader = opened(folder, "csv", given, classes=("mass",))
+    assert {i: len(reader.sample(i).boxes_xywh) for i in reader.ids} == {"d.png": 1, "sub/c.png": 0}
+    assert odd(reader)["annotations of an unknown category"] == "1: l.csv line 3, 'tube'"
+
+
+def test_of_rows_that_contradict_each_other_the_first_split_counts_and_no_patient(folder: Path) -> None:
+    rows = [("f", "x", "pid", "part"), ("d", "mass", "p1", "test"), ("d", "nodule", "p1", "train"), ("d", "", "", ""), ("c", "mass", "p2", "TRAIN")]
+    rows += [("c", "nodule", "p2", "train"), ("a b.png", "mass", "p3", "train"), ("a b.png", "nodule", "p4", "train"), ("é", "mass", "p5", "train")]
+    own_folders.table(folder / "l.csv", rows)
+    given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x", "patient": "pid"}
+    split = {"by": "column", "column": "part", "validation_share": 0.5}
+    reader = opened(folder, "csv", given, classes=("mass", "nodule"), split=split)
+    assert set(reader.ids) == {"d.png", "sub/c.png", "é.jpg"}
+    assert reader.split(reader.card.splits["own"])["test"] == ("d.png",)
+    assert reader.sample("d.png").labels.tolist() == [1, 1]
+    found = odd(reader)
+    assert (found["images in two splits"], found["images of two patients"]) == ("1: d.png", "1: a b.png")
+
+
+def test_what_a_rule_decides_of_contradicting_rows_is_in_the_digest_and_other_tables_keep_theirs(folder: Path) -> None:
+    given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x"}
+    decided = {}
+    for name in ("mass", "tube"):
+        own_folders.table(folder / "l.csv", [("f", "x"), ("d", name), ("c", "nodule")])
+        decided[name] = opened(folder, "csv", given, classes=("mass", "nodule")).decided()
+    assert "doubted" not in decided["mass"]
+    assert decided["tube"] != decided["mass"]
+
+
+@pytest.mark.parametrize("form", ["xywh", "xyxy", "cxcywh"])
+def test_fractions_that_the_card_calls_pixels_are_refused(folder: Path, form: str) -> None:
+    own_folders.table(folder / "l.csv", [("f", "1", "2", "3", "4"), ("d", 0.25, 0.125, 0.75, 0.5), ("c", 0.5, 0.5, 0.9, 0.9)])
+    given = {"table": "l.csv", "images": "img", "image": "f", "boxes": {"columns": ["1", "2", "3", "4"], "form": form}}
+    with pytest.raises(DataError, match=r"all 2 boxes end within 2 pixels .* fractions .* Say `unit: fractions` under `csv\.boxes`"):
+        opened(folder, "csv", given, classes=("nodule",))
+
+
 @pytest.mark.parametrize(
     ("form", "unit", "cells"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.errors import DataError
+from benchmark.errors import DataError, ImageError
 from tests import own_folders
 from tests.own_cards import odd, opened
 
@@ -62,6 +62,24 @@ def test_values_mean_classes_and_masks_beside_images_are_no_images(tmp_path: Pat
     draw = reader.sample("x.png").masks
     assert draw is not None
     assert [mask.sum() for mask in draw((64, 64))] == [8 * 64, 16 * 64]
+
+
+def test_a_value_that_means_no_class_is_refused_unless_the_card_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    own_folders.save(folder / "x.png", own_folders.picture(1))
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:8], levels[8:16] = 2, 9
+    own_folders.save(folder / "x_mask.png", levels)
+    given = {"masks": "{stem}_mask", "values": {"heart": 2}}
+    draw = opened(folder, "masks", given, classes=("heart",)).sample("x.png").masks
+    assert draw is not None
+    with pytest.raises(ImageError, match=r"x_mask\.png .* the mask has the value 9, .* knows 2; .* under `masks\.background`"):
+        draw((64, 64))
+    told = opened(folder, "masks", {**given, "background": [9]}, classes=("heart",))
+    draw = told.sample("x.png").masks
+    assert draw is not None
+    assert draw((64, 64)).sum() == 8 * 64
+    assert opened(folder, "masks", {**given, "background": []}, classes=("heart",)).decided() != told.decided()
 
 
 @pytest.mark.parametrize(

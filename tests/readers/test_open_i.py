@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.errors import DataError
+from benchmark.errors import DataError, PartialRelease
 from benchmark.readers.base import open_reader
 from benchmark.readers.open_i import read_report
 from tests.corpora import CorpusPlan, write_corpus
@@ -36,6 +36,10 @@ def test_a_phantom_verifies_and_gives_a_picture_with_its_words(corpus: Path) -> 
 
 def test_half_of_the_release_is_not_enough(corpus: Path, tmp_path: Path) -> None:
     root = shutil.copytree(corpus, tmp_path / "open-i")
+    first, *_ = sorted({reader.images[i] for reader in [open_reader(CARD, root)] for i in reader.ids})
+    first.unlink()
+    with pytest.raises(PartialRelease, match=rf"1 of \d+ images listed in ecgen-radiology are not in the folder, for example {first.stem}"):
+        open_reader(CARD, root)
     for path in root.rglob("*.png"):
         path.unlink()
     with pytest.raises(DataError, match=r"no picture of any report is in .*Unpack NLMCXR_png\.tgz there"):

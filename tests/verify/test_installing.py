@@ -1,4 +1,5 @@
-"""The wheel in empty environments, outside the checkout: small, it reads results; whole, it makes them."""
+"""A clone installs as docs/installing.md says. The wheel in empty environments, outside the checkout: small, it reads results; whole, it makes
+them."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
+from docsite.path_steps import NOTED
+from tests.page_commands import ROOT, commands, noted, timed, typed
 from tests.corpora import CorpusPlan, write_corpus
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 
 
@@ -42,10 +44,28 @@ def installed(folder: Path, what: str) -> Path:
     return folder / "bin" / "lobe"
 
 
+def outside() -> dict[str, str]:
+    """The environment of one who has no checkout in use; what `make` hands down would reach a `make` within."""
+    ours = ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def run(command: Path, *words: str | Path, cwd: Path) -> tuple[int, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run([command, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([command, *words], cwd=cwd, env=outside(), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_the_commands_of_the_page_lead_from_an_address_to_a_command(tmp_path: Path, record_property) -> None:
+    clone, enter, install, activate = lines = commands(ROOT / "docs" / "installing.md")
+    env = outside() | {"PYTHON": sys.executable}  # the interpreter whose packages the installer's cache has
+    instead = {clone: clone.replace("<address of the repository>", f"'{ROOT}'"), activate: f"{activate} && which lobe && lobe --version"}
+    assert instead[clone] != clone
+    ran = list(timed(typed(lines, tmp_path, env, instead)))
+    record_property(NOTED, noted((line, spent) for line, _, spent in ran))
+    assert [line for line, _, _ in ran] == [clone, enter, install, activate]
+    where, version = ran[-1][1].splitlines()
+    assert Path(where) == tmp_path / "lobe" / ".venv" / "bin" / "lobe"
+    assert version.startswith("lobe ")
 
 
 def test_a_base_install_lists_reports_scores_and_validates_without_torch(wheel: Path, tmp_path: Path):

@@ -33,6 +33,25 @@ def labels_of(samples: Sequence[Sample]) -> np.ndarray:
     return np.stack(found)
 
 
+def require_one_class(labels: np.ndarray, chosen_by: str) -> None:
+    """Refuses images of which one class cannot be the answer: it would be the first of the card.
+
+    Args:
+        labels: (n, C) of 1, 0 and -1.
+        chosen_by: what takes one class an image.
+
+    Raises:
+        DataError: an image has no class, or several.
+    """
+    shown = (labels == 1).sum(axis=1)
+    if (shown == 1).all():
+        return
+    raise DataError(
+        f"{int((shown == 0).sum()):,} of {len(labels):,} images have no class and {int((shown > 1).sum()):,} have several, where "
+        f"{chosen_by} takes exactly one an image. Give images without a finding a class of their own, or take each class by itself."
+    )
+
+
 def write(folder: Path, job: Job, part: Part, class_scores: np.ndarray) -> None:
     """Writes (N, C) scores as float32 columns beside the image ids."""
     import pyarrow as pa
@@ -77,6 +96,11 @@ def rescored(file: Path, part: Part, card: DatasetCard, *, exclusive: bool, cali
     submitted.require_same_images(file, ids, part, card)
     if classes != card.classes:
         raise UsageError(f"{file} scores the classes {', '.join(classes)}; the task's are {', '.join(card.classes)}.")
+    if calibrated and ((given < 0).any() or (given > 1).any()):
+        raise UsageError(
+            f"{file} has scores from {given.min():.4g} to {given.max():.4g}; this task's are probabilities, from 0 to 1. "
+            "Are these logits, or per cents?"
+        )
     placed = np.empty_like(given)
     placed[submitted.positions(ids, part)] = given
     return scores.score_classification(placed, part.annotations, card.classes, exclusive, calibrated=calibrated)

@@ -44,6 +44,7 @@ RULES = {
     "images in no split": "Not used.",
     "names in a list without an image": "Left out.",
     "images in two splits": "The first is used.",
+    "images of two patients": "Left out: nothing says which is meant.",
 }
 
 

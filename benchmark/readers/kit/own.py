@@ -35,6 +35,7 @@ from benchmark.readers.kit.text import numbered_lines
 from benchmark.readers.kit.walk import names_in
 
 Block = TypeVar("Block", bound=OwnData)
+TWO_SPLITS, TWO_PATIENTS = "images in two splits", "images of two patients"
 
 
 class OwnReader(ImageReader, Generic[Block]):
@@ -44,6 +45,7 @@ class OwnReader(ImageReader, Generic[Block]):
         own: the card's block.
         odd: what is odd, by kind.
         drawn_on: id -> (height, width) of the picture that its labels were drawn on; other sizes are refused when an image is decoded.
+        doubted: (what, image) where label files say two things, or something that the card does not know, and a rule decides.
         looked_for: kinds of oddities (`oddities.RULES`) that this reader can meet.
     """
 
@@ -58,13 +60,14 @@ class OwnReader(ImageReader, Generic[Block]):
         self.drawn_on: dict[str, tuple[int, int]] = {}
         self._columns: dict[str, str] = {}
         self._patients: dict[str, str] = {}
+        self.doubted: set[tuple[str, str]] = set()
         self._all: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
         found = self.read()
         left_out = set(self.own.leave_out)
         if unknown := sorted(left_out - set(self._all)):
             raise DataError(f"{self.card.name}: `leave_out` names {len(unknown):,} images that are not there, first {unknown[0]}.")
-        self.images = {place: path for place, path in found.items() if place not in left_out}
+        self.images = {place: path for place, path in found.items() if place not in left_out and (TWO_PATIENTS, place) not in self.doubted}
         if not self.images:
             why = "; ".join(f"{len(places):,} {what}" for what, places in self.odd.places.items() if places) or "nothing lists one"
             raise DataError(f"{self.card.name}: not one image of {self.root} can be used: {why}.")
@@ -115,12 +118,18 @@ class OwnReader(ImageReader, Generic[Block]):
 
     def say_patient(self, place: str, patient: object) -> None:
         """What a label file says of an image's patient; empty says nothing."""
-        if patient is not None and str(patient).strip():
-            self._patients[place] = str(patient).strip()
+        said = "" if patient is None else str(patient).strip()
+        if said and said != self._patients.setdefault(place, said):
+            self._doubt(TWO_PATIENTS, place)
 
     def say_column(self, place: str, value: str) -> None:
-        """What the column of the card's `split` says of an image."""
-        self._columns[place] = value
+        """What the column of the card's `split` says of an image; empty says nothing."""
+        split = self.card.split
+        if not value.strip() or split is None:
+            return
+        first = self._columns.setdefault(place, value)
+        if split.split_of(first) != split.split_of(value):
+            self._doubt(TWO_SPLITS, place)
 
     # ------------------------------------------------------------------------------------------------------ of every reader
 
@@ -136,7 +145,9 @@ class OwnReader(ImageReader, Generic[Block]):
     def decided(self) -> str:
         """The card's block and split: values, columns and patterns decide masks, labels, patients and lists."""
         split = None if self.card.split is None else self.card.split.model_dump(mode="json")
-        return canonical_json({self.card.reader: self.own.model_dump(mode="json"), "split": split})
+        said = {self.card.reader: self.own.model_dump(mode="json"), "split": split}
+        # Of two rows of an image the last was taken once, and a finding that the card does not know for none: the same files, another result.
+        return canonical_json(said | ({"doubted": 2} if self.doubted else {}))
 
     def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         """As of every reader, and what the card decides: masks that other values mean are another cache."""
@@ -189,6 +200,11 @@ class OwnReader(ImageReader, Generic[Block]):
             yield from ((found.what, place) for place in found.places)
 
     # ------------------------------------------------------------------------------------------------------------- private
+
+    def _doubt(self, what: str, place: str) -> None:
+        if (what, place) not in self.doubted:
+            self.doubted.add((what, place))
+            self.odd.add(what, self.called(place))
 
     def _splits_if_possible(self) -> Mapping[str, Sequence[str]]:
         try:
@@ -251,7 +267,7 @@ class OwnReader(ImageReader, Generic[Block]):
                 if place is None or place not in self.images:
                     self.odd.add("names in a list without an image", where)
                 elif place in given:
-                    self.odd.add("images in two splits", where)
+                    self.odd.add(TWO_SPLITS, where)
                 else:
                     given[place] = name  # type: ignore[assignment]
         for place in self.images:

@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from benchmark.cards.own_data import OwnData
+from benchmark.errors import DataError
 from benchmark.imaging.coco_rle import decode
 from benchmark.readers.base import Sample
 from benchmark.readers.kit.boxed import boxes_of
@@ -19,6 +20,7 @@ from benchmark.readers.kit.own import OwnReader
 
 BOX_ODDITIES = ("annotations twice", "boxes without area", "boxes with their centre outside the image", "boxes that leave the image")
 ROUNDED = 0.5  # pixels by which a box may leave its image without being told: tools round
+FRACTIONS_END = 2  # fractions end at 1, and at 2 where corners are taken for widths and heights
 FAR = 2  # sides of an image by which an outline may leave it; drawing one takes memory by its length
 
 Outline = tuple[tuple[float, ...], ...] | Mapping[str, object]
@@ -71,6 +73,22 @@ class DrawnReader(OwnReader[Block]):
             self.odd.add("annotations twice", one.place)
             return
         listed.append(one)
+
+    def require_pixels(self, mend: str) -> None:
+        """Refuses boxes that all end within two pixels of the image's corner, whatever four numbers they are: such are fractions.
+
+        Args:
+            mend: a sentence that says what to do.
+
+        Raises:
+            DataError: they do.
+        """
+        boxes = [one.box_xywh for listed in self.drawn_in.values() for one in listed]
+        if boxes and all(max(left + width, top + height) <= FRACTIONS_END for left, top, width, height in boxes):
+            raise DataError(
+                f"{self.card.name}: all {len(boxes):,} boxes end within {FRACTIONS_END} pixels of the image's upper left corner. These are "
+                f"fractions of its width and height, read as pixels. {mend}"
+            )
 
     def sample(self, sample_id: str) -> Sample:
         sample = super().sample(sample_id)
