@@ -19,6 +19,7 @@ from benchmark.submission.archive import SUFFIX
 from benchmark.submission.history import Entry
 from benchmark.submission.manifest import RECORD
 from benchmark.submission.shown import default_folder
+from benchmark.submission.trust import Trust, lowest
 from benchmark.submission.validate import Validated, validate
 
 Replaces = tuple[Literal["corrected", "superseded"], str]
@@ -52,7 +53,7 @@ def accept(
         why: for people; stands in the history.
         replaces: what happens to an earlier submission, and its id.
         data, cache, rerun, progress: as of `validate`.
-        allow_incomplete: takes it without all tasks and runs; its rows have no rank.
+        allow_incomplete: takes it without all tasks, runs and searches. A task without all of its own stands at `reported`: it has no rank.
         allow_phantom: for a rehearsal, in a folder of its own.
 
     Raises:
@@ -67,16 +68,18 @@ def accept(
     if not found.ok:
         raise UsageError(f"{file} is not accepted: {found.faults[0]} `lobe validate` shows all {len(found.faults)} faults.")
     if found.missing and not allow_incomplete:
-        raise UsageError(f"{file} is incomplete: {found.missing[0]} --incomplete accepts it; such rows have no rank.")
+        raise UsageError(f"{file} is incomplete: {found.missing[0]} --incomplete accepts it; what is incomplete has no rank.")
     replaced = None if replaces is None else _standing(known, replaces[1], to)
     _require_new(file, known, to, replaced)
     _require_same_truth(file, found, known, replaced)
+    levels = dict(found.levels) | dict.fromkeys(found.incomplete, Trust.REPORTED)
     accepted = history.entry(
         "accepted",
         found.sha256,
         why,
-        trust=found.trust,
-        levels=dict(found.levels),
+        trust=lowest(levels.values()) if levels else found.trust,
+        levels=levels,
+        incomplete=found.incomplete,
         truths=dict(found.truths),
         checked=found.checked,
         backbones=found.manifest.backbones,

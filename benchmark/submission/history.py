@@ -38,7 +38,8 @@ class Entry(Card):
         date: in UTC, as YYYY-MM-DD.
         why: for people.
         trust: what was checked when it was accepted; None in other lines.
-        levels: the same by task.
+        levels: the same by task; `reported` of what is incomplete, whatever was checked.
+        incomplete: tasks that were accepted without all their runs and searches.
         truths: what was tested on -> digest of its ground truth (`submission.truth`): all submissions have the same.
         checked: what was checked, in words.
         backbones, suite: of the submission; what of it is worth finding by a search.
@@ -54,6 +55,7 @@ class Entry(Card):
     why: str
     trust: Trust | None = None
     levels: dict[str, Trust] = {}
+    incomplete: tuple[str, ...] = ()
     truths: dict[str, str] = {}
     checked: str = ""
     backbones: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, claims, texts
 from benchmark.submission.archive import Archive
-from benchmark.submission.completeness import equal_runs, missing_from, odd_runs
+from benchmark.submission.completeness import equal_runs, incomplete_tasks, missing_from, odd_runs
 from benchmark.submission.manifest import CARD, RECORD, RESULT, Manifest
 from benchmark.submission.pseudonyms import is_pseudonymised
 from benchmark.submission.trust import Trust, lowest
@@ -45,7 +45,8 @@ class Validated:
 
     Attributes:
         faults: any of them refuses the archive.
-        missing: what a complete submission holds as well; its rows have no rank.
+        missing: what a complete submission holds as well.
+        incomplete: tasks of which runs or searches are missing; their rows have no rank.
         notes: what a reader should know, and what was not looked at.
         levels: task -> the lowest level of trust of its runs.
         truths: what was tested on -> digest of its ground truth (`submission.truth`).
@@ -56,6 +57,7 @@ class Validated:
     manifest: Manifest
     faults: tuple[str, ...]
     missing: tuple[str, ...]
+    incomplete: tuple[str, ...]
     notes: tuple[str, ...]
     levels: Mapping[str, Trust]
     truths: Mapping[str, str]
@@ -147,6 +149,7 @@ class _Inspection:
             manifest=manifest,
             faults=tuple(self.faults),
             missing=tuple(missing_from(believed, manifest.suite)),
+            incomplete=tuple(incomplete_tasks(believed)),
             notes=tuple(self.notes),
             levels={task: lowest(levels) for task, levels in sorted(by_task.items())},
             truths=self.truths,

@@ -12,6 +12,7 @@ import pytest
 from benchmark import api, data, registry
 from benchmark.contents import sha256_of
 from benchmark.errors import StoreError, UsageError
+from benchmark.report.contenders import UNRANKED
 from benchmark.report.rows import rows_of
 from benchmark.submission import shown as showing
 from benchmark.submission.accept import accept, withdraw
@@ -91,7 +92,27 @@ def test_an_incomplete_submission_names_what_is_missing_and_needs_a_word(sent, f
     part = packed(kept, manifest, tmp_path / "part.zip")
     with pytest.raises(UsageError, match="1 of 4 tasks of demo are missing: rsna-yolov3-frozen-demo"):
         accept(part, folder, why="x", allow_phantom=True)
-    assert accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True).validated.missing
+    done = accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True)
+    assert (bool(done.validated.missing), done.entries[0].incomplete, done.entries[0].trust) == (True, (), "recomputed")
+
+
+def test_a_task_without_its_search_has_no_rank_although_all_its_runs_are_there(sent, folder: Path, tmp_path: Path) -> None:
+    task = "rsna-yolov3-frozen-demo"
+    files, manifest = contents(sent(MINE))
+    for raw in records_of(files, task):
+        raw["job"]["depends_on"] = ["0" * 32]
+        put(files, raw)
+    part = packed(files, manifest, tmp_path / "part.zip")
+    with pytest.raises(UsageError, match=r"1 of 1 runs of its learning-rate search are missing\. --incomplete accepts it"):
+        accept(part, folder, why="x", allow_phantom=True)
+    done = accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True)
+    assert (set(done.validated.levels.values()), done.validated.incomplete) == ({Trust.RECOMPUTED}, (task,))
+    (entry,) = read(folder)
+    assert (entry.incomplete, entry.trust) == ((task,), Trust.REPORTED)
+    assert {name for name, level in entry.levels.items() if level is Trust.REPORTED} == {task}
+    ((one,), _) = shown(folder, tmp_path / "cache")
+    levels = {record.job.labels.task: one.trust_of(record) for record in one.believable()[0]}
+    assert {name for name, level in levels.items() if level in UNRANKED - {Trust.RECOMPUTED}} == {task}
 
 
 @pytest.mark.parametrize("what", ["corrected", "superseded"])
