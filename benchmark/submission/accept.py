@@ -57,13 +57,14 @@ def accept(
         allow_phantom: for a rehearsal, in a folder of its own.
 
     Raises:
-        UsageError: it has faults, is there already, is incomplete, or is generated data for the leaderboard itself.
+        UsageError: it has faults, is there already, is incomplete, is generated data for the leaderboard itself, or the reason is none that
+            the history takes.
         BadArchive: it is not opened.
         StoreError: the folder takes no file, or its history is damaged.
     """
     if allow_phantom and to.resolve() == default_folder().resolve():
         raise UsageError(f"Generated data does not go to {to}. Rehearse in a folder of its own: --to DIR.")
-    known = history.read(to)
+    known, why = history.read(to), history.reason(why)  # before what may take hours
     found = validate(file, data=data, cache=cache, rerun=rerun, allow_phantom=allow_phantom, progress=progress)
     if not found.ok:
         raise UsageError(f"{file} is not accepted: {found.faults[0]} `lobe validate` shows all {len(found.faults)} faults.")
@@ -104,7 +105,7 @@ def withdraw(name: str, to: Path, *, why: str) -> Entry:
     """Takes a submission off the leaderboard; its archive and its history stay.
 
     Raises:
-        UsageError: no such submission stands there.
+        UsageError: no such submission stands there, or there is no reason that the history takes.
         StoreError: the history is damaged or takes no line.
     """
     if not why.strip():
