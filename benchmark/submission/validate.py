@@ -21,7 +21,7 @@ from benchmark.errors import DataError, LobeError, UsageError
 from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.kinds.base import Kind
-from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.kinds.kit.stored import STATISTICS_FILES, ByImage
 from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, claims, texts
@@ -29,6 +29,7 @@ from benchmark.submission.archive import Archive
 from benchmark.submission.completeness import equal_runs, incomplete_tasks, missing_from, odd_runs
 from benchmark.submission.manifest import CARD, RECORD, RESULT, Manifest
 from benchmark.submission.pseudonyms import is_pseudonymised
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.submission.trust import Trust, lowest
 from benchmark.submission.truth import digest_of_truth, tested_on
 from benchmark.submission.verified import STATISTICS, differing, statistics_of
@@ -294,9 +295,20 @@ class _Inspection:
                     f"and its predictions score {again:.6g}."
                 )
                 continue
+            if why := self._fault_of_images(record, found.images):
+                self._fault(f"Record {record.key} ({job.labels.task}, {job.labels.backbone}): {why}.")
+                continue
             n_rescored += 1
             self.levels[record.key] = Trust.RESCORED
         return n_rescored
+
+    def _fault_of_images(self, record: Record, again: ByImage) -> str:
+        """What its statistics say of single images and its predictions do not; nothing of statistics that it has not, or that were refused."""
+        try:
+            stored = statistics_of(record, self.folder)
+        except LobeError:
+            return ""
+        return "" if stored is None else fault_of_images(stored, again)
 
     def _compare(self, records: Sequence[Record], rerun: Path) -> int:
         """Runs that were trained again with the same result."""
