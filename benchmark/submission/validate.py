@@ -246,7 +246,7 @@ class _Inspection:
         if found is None:
             self._note(f"{called}: no statistics, so nothing of it could be computed again.")
             return Trust.REPORTED
-        if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record), truth) != truth:
+        if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record, found), truth) != truth:
             self._fault(f"{called}: its ground truth is not that of other records on the same images.")
         if not claims.is_of_today(record):
             labels, version = record.job.labels, record.job.experiment.task_version

@@ -202,7 +202,9 @@ def test_a_history_that_says_too_much_makes_no_edited_record_believed(sent, fold
     assert (len(records), refused.key) == (3, raw["key"])
 
 
-def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("digest", [None, "f" * 64])
+def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent, folder: Path, tmp_path: Path, digest: str | None) -> None:
+    """Also where the second one claims another release: it was tested on images of the same names."""
     from dataclasses import replace
 
     from benchmark.metrics.statistics import pooled_metrics
@@ -218,6 +220,7 @@ def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent,
         edit_statistics(files, raw, milder)
         pooled = pooled_metrics(statistics_in(files, raw).statistics)
         raw["metrics"] = {name: pooled[name](None) for name in raw["metrics"]}
+        raw["job"]["experiment"]["dataset"]["digest"] = digest or raw["job"]["experiment"]["dataset"]["digest"]
         put(files, raw)
     kept = {name: content for name, content in files.items() if not unet_of(files, name)}
     manifest = manifest.model_copy(update={"tasks": tuple(task for task in manifest.tasks if "unet" not in task)})
