@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from benchmark import registry
+from benchmark import kinds, registry
+from benchmark.cards import Record
+from benchmark.kinds.base import Kind
+from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILES
+from benchmark.shelf import Shelf
+from benchmark.submission.same_statistics import fault_of_images
+from benchmark.submission.score import scorer
+from benchmark.submission.verified import differing, statistics_of
 from tests.corpora import CorpusPlan, write_corpus
 from tests.towers import write_towers
 
@@ -68,3 +75,21 @@ def test_one_task_of_each_kind_runs_by_the_command(data: Path, lobe, tmp_path: P
     assert document["computed"] == len(KINDS)
     assert {row["task"] for row in document["rows"]} == set(KINDS.values())
     assert all(math.isfinite(row["mean_percent"]) for row in document["rows"])
+    records, refused = Shelf(tmp_path / "out").believable()
+    scored_again = {record.job.experiment.head for record in records if is_scored_again(record, data, tmp_path)}
+    assert refused == []
+    assert set(KINDS) - scored_again == {"class_map", "retrieval", "grounding"}
+
+
+def is_scored_again(record: Record, data: Path, folder: Path) -> bool:
+    """Whether predictions of a kind are scored again; they then say of every image what the statistics that were stored with them say."""
+    kind = kinds.of_experiment(record.job.experiment)
+    if type(kind).rescore is Kind.rescore:
+        return False
+    (name,) = (one for one in record.predictions if PurePosixPath(one).name not in (*STATISTICS_FILES, EXAMPLES_FILE))
+    labels, dataset = record.job.labels, record.job.experiment.dataset
+    found = scorer(labels.task, [str(data)], folder / "cache", labels.protocol, 8, dataset.split).score(folder / "out" / name)
+    assert (found.digest, differing(record.metrics, found.metrics)) == (dataset.digest, [])
+    stored = statistics_of(record, folder / "out")
+    assert fault_of_images(stored, found.images) == ""
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,12 @@ def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own:
     registry.forget()
     with pytest.raises(CardError, match="was edited"):
         registry.panels()
+    for number in (math.nan, math.inf):
+        content["tasks"]["rsna-linear-frozen-10"]["median"] = number
+        path.write_text(json.dumps(content), encoding="utf-8")
+        registry.forget()
+        with pytest.raises(CardError, match="is no reference panel: Out of range float values"):
+            registry.panels()
     path.write_text("[]", encoding="utf-8")
     registry.forget()
     with pytest.raises(CardError, match="no reference panel"):

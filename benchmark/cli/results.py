@@ -138,7 +138,7 @@ def score(
 
     found = scorer(task, data, cache, protocol, limit, split, splits).score(predictions)
     if as_json:
-        print_json({**vars(found)})
+        print_json({name: value for name, value in vars(found).items() if name != "images"})
         return
     rows = [{"metric": name, "per cent": f"{value * 100:.2f}"} for name, value in found.metrics.items()]
     rows += [{"metric": name, "per cent": f"– ({why})"} for name, why in found.undefined.items()]

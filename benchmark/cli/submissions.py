@@ -112,7 +112,9 @@ def accept(
     data: DataOption = [],  # noqa: B006
     cache: CacheOption = None,
     rerun: RerunOption = None,
-    allow_incomplete: Annotated[bool, typer.Option("--incomplete", help="Accepts it without all tasks and runs.")] = False,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Accepts it without all tasks, runs and searches; what is incomplete has no rank.")
+    ] = False,
     allow_phantom: PhantomOption = False,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +144,10 @@ def accept(
         )
         return
     _show(done.validated)
-    out.print(f"Accepted {done.validated.id} at level [bold]{done.validated.trust}[/]; {done.validated.checked}.")
+    accepted = done.entries[0]
+    out.print(f"Accepted {accepted.id} at level [bold]{accepted.trust}[/]; {accepted.checked}.")
+    if accepted.incomplete:
+        out.print(f"Without all runs and searches, and so without a rank: {', '.join(accepted.incomplete)}.", soft_wrap=True)
     for entry in done.entries[1:]:
         out.print(f"{entry.id} is {entry.what}: {plain(entry.why)}")
     out.print(f"It lies in {plain(str(done.file))}. Show it: lobe report --submissions {plain(str(done.file.parent))}", soft_wrap=True)
@@ -185,6 +190,7 @@ def _document(found: Validated) -> dict[str, Any]:
         "levels": {task: level.value for task, level in found.levels.items()},
         "faults": list(found.faults),
         "missing": list(found.missing),
+        "incomplete": list(found.incomplete),
         "notes": list(found.notes),
         "records": found.n_records,
         "recomputed": found.n_recomputed,

@@ -36,6 +36,12 @@ class Lists:
         """(sum of counts,) int64, the image of each value."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int64), self.counts)
 
+    def taken(self, images: np.ndarray) -> Lists:
+        """The lists of (n,) int images, in their order."""
+        counts = self.counts[images]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Lists(counts, self.values[np.repeat(self.first[images], counts) + within])
+
     def rows(self, width: int) -> np.ndarray:
         """(N, width) values of lists that are all of one length. Raises ValueError where they are not."""
         if np.any(self.counts != width):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.report import addresses, data_files
+from benchmark.report.differences import tested_alike
 from benchmark.report.material import Material, Ranked
 from benchmark.report.ranking_page import title_of
 from benchmark.report.rows import Row
@@ -84,7 +85,7 @@ def _known(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]:
 
 def _cells(rows: dict[str, Row], labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Each row of one task in per cent, with the covariances of its mean over runs with those of the others; null where the two were not
-    resampled alike."""
+    tested alike."""
     means = {
         label: 100 * row.resampled.mean
         for label, row in rows.items()
@@ -94,8 +95,9 @@ def _cells(rows: dict[str, Row], labels: Sequence[str]) -> dict[str, dict[str, A
     place = {label: i for i, label in enumerate(means)}
 
     def shared(a: str, b: str) -> float | None:
-        tests = [one.resampled.test if one is not None and one.resampled is not None else None for one in (rows.get(a), rows.get(b))]
-        return float(f"{covariance[place[a], place[b]]:.4g}") if a in place and b in place and tests[0] == tests[1] else None
+        if a not in place or b not in place or not tested_alike(rows[a], rows[b]):
+            return None
+        return float(f"{covariance[place[a], place[b]]:.4g}")
 
     return {
         label: {

@@ -130,10 +130,19 @@ def seeds_of(first: Row, second: Row) -> Seeds:
     return "shared" if runs and first.seeds == second.seeds else "independent"
 
 
+def tested_alike(first: Row, second: Row) -> bool:
+    """Whether resamples of two rows can be subtracted: of the same test images and patients and, where both have one split, of one release.
+
+    Another digest of a dataset's one split is another ground truth, or other pixels. Two splits have digests of their own.
+    """
+    tests = [None if row.resampled is None else row.resampled.test for row in (first, second)]
+    return tests[0] == tests[1] and (first.split != second.split or first.dataset_digest == second.dataset_digest)
+
+
 def _comparable(first: Row, second: Row) -> tuple[Scores, Scores, Seeds]:
-    """What is subtracted; of rows over other test images without their resamples, which were of other patients."""
-    scores, tests = (first.scores, second.scores), [None if row.resampled is None else row.resampled.test for row in (first, second)]
-    if tests[0] != tests[1]:
+    """What is subtracted; of rows that were not tested alike without their resamples."""
+    scores = first.scores, second.scores
+    if not tested_alike(first, second):
         scores = tuple(Scores(one.runs, None, None, one.n_with_finding, one.drawn) for one in scores)  # type: ignore[assignment]
     return (*scores, seeds_of(first, second))
 

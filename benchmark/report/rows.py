@@ -56,7 +56,7 @@ class Row:
         cost: what it took and how large the networks are; None without a record.
         n_images: split -> images as the first run used them; empty where the records do not say.
         unit: what `runs` are: runs, or checkpoints of a recipe (`report.recipes`).
-        trust: the lowest level of its records.
+        trust: the lowest level of its final runs; a search has no number that stands in a table.
         dataset_digest: of the images and labels that its runs used.
     """
 
@@ -236,7 +236,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         geometry=geometry_of(protocol),
         cost=cost_of(records),
         n_images={split: counts.get("images", 0) for split, counts in next((r.counts for r in gathered.finals if r.counts), {}).items()},
-        trust=lowest(trust.get(record.key, Trust.LOCAL) for record in records),
+        trust=lowest(trust.get(record.key, Trust.LOCAL) for record in gathered.finals or records),
         dataset_digest=experiment.dataset.digest,
     )
 

@@ -19,6 +19,7 @@ from benchmark.submission.archive import SUFFIX
 from benchmark.submission.history import Entry
 from benchmark.submission.manifest import RECORD
 from benchmark.submission.shown import default_folder
+from benchmark.submission.trust import Trust, lowest
 from benchmark.submission.validate import Validated, validate
 
 Replaces = tuple[Literal["corrected", "superseded"], str]
@@ -52,31 +53,34 @@ def accept(
         why: for people; stands in the history.
         replaces: what happens to an earlier submission, and its id.
         data, cache, rerun, progress: as of `validate`.
-        allow_incomplete: takes it without all tasks and runs; its rows have no rank.
+        allow_incomplete: takes it without all tasks, runs and searches. A task without all of its own stands at `reported`: it has no rank.
         allow_phantom: for a rehearsal, in a folder of its own.
 
     Raises:
-        UsageError: it has faults, is there already, is incomplete, or is generated data for the leaderboard itself.
+        UsageError: it has faults, is there already, is incomplete, is generated data for the leaderboard itself, or the reason is none that
+            the history takes.
         BadArchive: it is not opened.
         StoreError: the folder takes no file, or its history is damaged.
     """
     if allow_phantom and to.resolve() == default_folder().resolve():
         raise UsageError(f"Generated data does not go to {to}. Rehearse in a folder of its own: --to DIR.")
-    known = history.read(to)
+    known, why = history.read(to), history.reason(why)  # before what may take hours
     found = validate(file, data=data, cache=cache, rerun=rerun, allow_phantom=allow_phantom, progress=progress)
     if not found.ok:
         raise UsageError(f"{file} is not accepted: {found.faults[0]} `lobe validate` shows all {len(found.faults)} faults.")
     if found.missing and not allow_incomplete:
-        raise UsageError(f"{file} is incomplete: {found.missing[0]} --incomplete accepts it; such rows have no rank.")
+        raise UsageError(f"{file} is incomplete: {found.missing[0]} --incomplete accepts it; what is incomplete has no rank.")
     replaced = None if replaces is None else _standing(known, replaces[1], to)
     _require_new(file, known, to, replaced)
     _require_same_truth(file, found, known, replaced)
+    levels = dict(found.levels) | dict.fromkeys(found.incomplete, Trust.REPORTED)
     accepted = history.entry(
         "accepted",
         found.sha256,
         why,
-        trust=found.trust,
-        levels=dict(found.levels),
+        trust=lowest(levels.values()) if levels else found.trust,
+        levels=levels,
+        incomplete=found.incomplete,
         truths=dict(found.truths),
         checked=found.checked,
         backbones=found.manifest.backbones,
@@ -101,7 +105,7 @@ def withdraw(name: str, to: Path, *, why: str) -> Entry:
     """Takes a submission off the leaderboard; its archive and its history stay.
 
     Raises:
-        UsageError: no such submission stands there.
+        UsageError: no such submission stands there, or there is no reason that the history takes.
         StoreError: the history is damaged or takes no line.
     """
     if not why.strip():
@@ -145,7 +149,8 @@ def _require_same_truth(file: Path, found: Validated, known: Sequence[Entry], re
             if entry.truths.get(what, truth) != truth:
                 raise UsageError(
                     f"{file} is not accepted: its ground truth of {what.partition(' ')[0]} is not that of submission {entry.id}, which was "
-                    "tested on the same images. One of them was edited; scoring both again tells which (--data)."
+                    "tested on the same images. One of them was edited, or has the labels of another release; scoring both again tells which "
+                    "(--data)."
                 )
 
 

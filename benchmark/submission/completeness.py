@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from benchmark import registry
 from benchmark.cards import Record, Role, TaskCard, canonical_json
@@ -14,23 +14,21 @@ Group = tuple[str, str, str, str, int]  # backbone's label and digest, task, pro
 
 def missing_from(records: Sequence[Record], suite: str | None) -> list[str]:
     """What is not there, a sentence each: tasks of the suite, runs of a task, searches that a run's learning rate comes from."""
-    groups = _groups(records)
-    there, found = {record.key for record in records}, []
+    groups, found = _groups(records), []
     if suite is not None and suite in registry.suites():
         wanted = registry.suite(suite).tasks
         for backbone in sorted({group[:2] for group in groups}):
             done = {group[2] for group in groups if group[:2] == backbone}
             if absent := [task for task in wanted if task not in done]:
                 found.append(f"{backbone[0]}: {len(absent)} of {len(wanted)} tasks of {suite} are missing: {_some(absent)}.")
-    for (label, _, task, *_), members in sorted(groups.items()):
-        runs = sorted(record.job.labels.run_number for record in members)
-        n_runs = _n_runs(registry.tasks().get(task), members)
-        if absent := [str(run) for run in range(1, n_runs + 1) if run not in runs]:
-            found.append(f"{label} on {task}: run {_some(absent)} of {n_runs} is missing.")
-        waits_for = {key for record in members for key in record.job.depends_on}
-        if lost := waits_for - there:
-            found.append(f"{label} on {task}: {len(lost)} of {len(waits_for)} runs of its learning-rate search are missing.")
-    return found
+    there = {record.key for record in records}
+    return found + [sentence for group, members in sorted(groups.items()) for sentence in _gaps(group, members, there)]
+
+
+def incomplete_tasks(records: Sequence[Record]) -> list[str]:
+    """Tasks of which runs, or runs of the search, are missing. Tasks that are missing altogether are none of them: they have no row."""
+    there = {record.key for record in records}
+    return sorted({group[2] for group, members in _groups(records).items() if _gaps(group, members, there)})
 
 
 def odd_runs(records: Sequence[Record]) -> list[str]:
@@ -69,6 +67,19 @@ def _groups(records: Iterable[Record]) -> dict[Group, list[Record]]:
             group = (labels.backbone, experiment.backbone.digest or "random", labels.task, labels.protocol, experiment.task_version)
             groups[group].append(record)
     return groups
+
+
+def _gaps(group: Group, members: Sequence[Record], there: Collection[str]) -> list[str]:
+    """What is not there of the final runs of one row and of the searches they wait for, a sentence each; `there`: all keys."""
+    label, _, task, *_ = group
+    runs = sorted(record.job.labels.run_number for record in members)
+    n_runs, found = _n_runs(registry.tasks().get(task), members), []
+    if absent := [str(run) for run in range(1, n_runs + 1) if run not in runs]:
+        found.append(f"{label} on {task}: run {_some(absent)} of {n_runs} is missing.")
+    waits_for = {key for record in members for key in record.job.depends_on}
+    if lost := [key for key in waits_for if key not in there]:
+        found.append(f"{label} on {task}: {len(lost)} of {len(waits_for)} runs of its learning-rate search are missing.")
+    return found
 
 
 def _n_runs(task: TaskCard | None, members: Sequence[Record]) -> int:

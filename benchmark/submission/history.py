@@ -20,6 +20,7 @@ from benchmark import json_files
 from benchmark.cards.base import Card, canonical_json
 from benchmark.errors import StoreError, UsageError
 from benchmark.files import read_text
+from benchmark.submission import texts
 from benchmark.submission.trust import Trust
 
 HISTORY = "history.jsonl"
@@ -38,7 +39,8 @@ class Entry(Card):
         date: in UTC, as YYYY-MM-DD.
         why: for people.
         trust: what was checked when it was accepted; None in other lines.
-        levels: the same by task.
+        levels: the same by task; `reported` of what is incomplete, whatever was checked.
+        incomplete: tasks that were accepted without all their runs and searches.
         truths: what was tested on -> digest of its ground truth (`submission.truth`): all submissions have the same.
         checked: what was checked, in words.
         backbones, suite: of the submission; what of it is worth finding by a search.
@@ -54,6 +56,7 @@ class Entry(Card):
     why: str
     trust: Trust | None = None
     levels: dict[str, Trust] = {}
+    incomplete: tuple[str, ...] = ()
     truths: dict[str, str] = {}
     checked: str = ""
     backbones: tuple[str, ...] = ()
@@ -83,7 +86,8 @@ def _read(folder: Path) -> tuple[list[Entry], str]:
         raise StoreError(f"{path} cannot be read ({error}). Bring it back from the repository.") from None
     found: list[Entry] = []
     previous = FIRST
-    for number, line in enumerate(text.splitlines(), start=1):
+    # At line feeds alone: `splitlines` also breaks at letters that JSON leaves as they are, such as U+2028.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             entry = Entry.model_validate(json_files.parse(line))
         except ValidationError as error:
@@ -129,9 +133,21 @@ def append(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def entry(what: What, sha256: str, why: str, **more: object) -> Entry:
-    """A line of today, not yet written."""
-    today = time.strftime("%Y-%m-%d", time.gmtime())
+    """A line of today, not yet written. Raises UsageError for a reason as `reason` does."""
+    today, why = time.strftime("%Y-%m-%d", time.gmtime()), reason(why)
     return Entry.model_validate({"what": what, "id": sha256[:12], "sha256": sha256, "date": today, "why": why, "previous": FIRST, **more})
+
+
+def reason(why: str) -> str:
+    """A reason as the history holds it: in one line, whatever its lines were broken by.
+
+    Raises:
+        UsageError: it is too long, or holds letters that cannot be seen or turn the text round.
+    """
+    found = " ".join(why.split())
+    if fault := texts.fault_of_text(found):
+        raise UsageError(f"The reason {found[: texts.LONGEST]!a} {fault}, and the history is public. Say it in plain text with --why.")
+    return found
 
 
 def standing(entries: Sequence[Entry]) -> dict[str, Entry]:

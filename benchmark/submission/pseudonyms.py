@@ -61,7 +61,11 @@ def pseudonymised(found: ByImage, secret: bytes, dataset: str) -> ByImage:
     order = sorted(range(len(ids)), key=ids.__getitem__)
     columns = of_split.to_columns(found.statistics)
     place = np.array(order, np.int64)
-    kept = {name: _taken(column, place) for name, column in columns.columns.items() if name not in _OF_ORDER}
+    kept: dict[str, Column] = {
+        name: column.taken(place) if isinstance(column, Lists) else column[place]
+        for name, column in columns.columns.items()
+        if name not in _OF_ORDER
+    }
     patients = tuple(None if (name := found.patients[k]) is None else named("patient", name) for k in order)
     return ByImage(tuple(ids[k] for k in order), patients, of_split.from_columns(columns.about, kept))
 
@@ -69,12 +73,3 @@ def pseudonymised(found: ByImage, secret: bytes, dataset: str) -> ByImage:
 def is_pseudonymised(found: ByImage) -> bool:
     """Whether every image has a pseudonym for a name, and every known patient too."""
     return all(name.startswith(PREFIX) for name in (*found.ids, *filter(None, found.patients)))
-
-
-def _taken(column: Column, place: np.ndarray) -> Column:
-    """A column's images in another order."""
-    if not isinstance(column, Lists):
-        return column[place]
-    counts = column.counts[place]
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return Lists(counts, column.values[np.repeat(column.first[place], counts) + within])

@@ -15,6 +15,7 @@ from benchmark.errors import LobeError, StoreError, UsageError
 from benchmark.integrity import PREDICTIONS, file_of
 from benchmark.kinds.base import Kind, Part
 from benchmark.kinds.kit import columnar, heading
+from benchmark.kinds.kit.stored import ByImage
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.readers.kit.lists import NAME as LISTS
 from benchmark.readers.kit.withheld import withholding
@@ -27,11 +28,12 @@ MOST_NATIVE = 2048  # pixels a side of a frame that a file may ask for
 
 @dataclass(frozen=True)
 class Rescored:
-    """Metrics of a predictions file, fractions in [0, 1].
+    """What a predictions file scores; metrics are fractions in [0, 1].
 
     Attributes:
         digest: of the dataset that it was scored on.
         undefined: metrics that have no value on this split, with the reason.
+        images: the statistics behind the metrics, and whose images they are of.
     """
 
     task: str
@@ -41,7 +43,8 @@ class Rescored:
     n_images: int
     metrics: dict[str, float]
     undefined: dict[str, str]
-    digest: str = ""
+    digest: str
+    images: ByImage
 
 
 def scorer(
@@ -114,7 +117,8 @@ class Scorer:
             job, part = self._in_frame(side_of_file(file, kind) if self.protocol.geometry == "native" else None)
             result = kind.rescore(file, job, part, card)
         names = (self.task.id, self.protocol.name, ref.split, self.task.report)
-        return Rescored(*names, len(part), result.metrics, result.undefined, ref.digest)
+        images = ByImage(part.ids, part.patients, result.statistics)
+        return Rescored(*names, len(part), result.metrics, result.undefined, ref.digest, images)
 
     def _in_frame(self, side: int | None) -> tuple[Job, Part]:
         """The test images in a frame of so many pixels, or in the task's own; decoded once."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import json_files, private, registry
-from benchmark.cards import BackboneCard, Record
+from benchmark.cards import BackboneCard, Record, Role
 from benchmark.contents import stamp_of
 from benchmark.errors import LobeError, StoreError
 from benchmark.files import read_text
@@ -59,8 +59,13 @@ class Submission:
         return believed, refused
 
     def trust_of(self, record: Record) -> Trust:
-        """The level of one of its records: what the history says of its task, as far as what is stored allows it."""
+        """The level of one of its records: what the history says of its task, as far as what is stored allows it.
+
+        A run of a search has its task's: it leaves the test split closed, so that it has neither statistics nor test images to know it by.
+        """
         said = self.entry.levels.get(record.job.labels.task, self.entry.trust or Trust.REPORTED)
+        if record.job.experiment.role is Role.SELECTION:
+            return said
         has_statistics = any(name.endswith(f"/{STATISTICS_FILE}") for name in record.predictions)
         known = said.at_least(Trust.RESCORED) or claims.is_known_release(record)
         return said if has_statistics and known else Trust.REPORTED

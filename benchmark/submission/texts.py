@@ -28,6 +28,11 @@ def fault_of_name(text: str) -> str:
     return ""
 
 
+def fault_of_text(text: str) -> str:
+    """Why a sentence may not be shown: a clause; empty where it may."""
+    return _fault_of_letters(text) or (f"is longer than {LONGEST_SENTENCE} letters" if len(text) > LONGEST_SENTENCE else "")
+
+
 def fault_in(record: Record) -> tuple[str, str] | None:
     """The first text of a record that may not be shown, and why; None where all may.
 
@@ -43,7 +48,7 @@ def fault_in(record: Record) -> tuple[str, str] | None:
         if why := fault_of_name(text):
             return text, why
     for text in _texts_in(record.model_dump(mode="json", exclude={"curve"})):
-        if why := _fault_of_letters(text) or (f"is longer than {LONGEST_SENTENCE} letters" if len(text) > LONGEST_SENTENCE else ""):
+        if why := fault_of_text(text):
             return text, why
     return None
 

@@ -37,5 +37,6 @@ MEANINGS = {
 
 
 def lowest(levels: Iterable[Trust]) -> Trust:
-    """The level of what is made of several; `local` of nothing."""
-    return min(levels, key=_RISING.index, default=Trust.LOCAL)
+    """The level of what is made of several: the lowest that somebody sent in. One's own beside it raises nothing; `local` is what is all
+    one's own, and nothing."""
+    return min((level for level in levels if level is not Trust.LOCAL), key=_RISING.index, default=Trust.LOCAL)

@@ -14,11 +14,14 @@ from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.submission.pseudonyms import is_pseudonymised
 
 
-def tested_on(record: Record) -> str:
-    """What two records have in common that must have the same ground truth."""
+def tested_on(record: Record, found: ByImage) -> str:
+    """What two records have in common that must have the same ground truth: the test images, their classes, and how these are looked at.
+
+    The digest of the dataset is no part of it: it is what the record says, and who says another one would meet nobody.
+    """
     experiment, labels = record.job.experiment, record.job.labels
-    ref = experiment.dataset
-    return f"{ref.name} {ref.target} {ref.split} {ref.digest[:16]} {ref.frame_size} {labels.protocol} {experiment.task_version}"
+    ref, images = experiment.dataset, digest_of([sorted(found.ids), list(experiment.dataset.classes)])
+    return f"{ref.name} {ref.target} {images[:16]} {ref.frame_size} {labels.protocol} {experiment.task_version}"
 
 
 def digest_of_truth(found: ByImage) -> str | None:

@@ -21,14 +21,15 @@ from benchmark.errors import DataError, LobeError, UsageError
 from benchmark.files import read_bytes
 from benchmark.integrity import file_of
 from benchmark.kinds.base import Kind
-from benchmark.kinds.kit.stored import STATISTICS_FILES
+from benchmark.kinds.kit.stored import STATISTICS_FILES, ByImage
 from benchmark.rate_search import is_out
 from benchmark.shelf import Shelf
 from benchmark.submission import archive, claims, texts
 from benchmark.submission.archive import Archive
-from benchmark.submission.completeness import equal_runs, missing_from, odd_runs
+from benchmark.submission.completeness import equal_runs, incomplete_tasks, missing_from, odd_runs
 from benchmark.submission.manifest import CARD, RECORD, RESULT, Manifest
 from benchmark.submission.pseudonyms import is_pseudonymised
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.submission.trust import Trust, lowest
 from benchmark.submission.truth import digest_of_truth, tested_on
 from benchmark.submission.verified import STATISTICS, differing, statistics_of
@@ -45,7 +46,8 @@ class Validated:
 
     Attributes:
         faults: any of them refuses the archive.
-        missing: what a complete submission holds as well; its rows have no rank.
+        missing: what a complete submission holds as well.
+        incomplete: tasks of which runs or searches are missing; their rows have no rank.
         notes: what a reader should know, and what was not looked at.
         levels: task -> the lowest level of trust of its runs.
         truths: what was tested on -> digest of its ground truth (`submission.truth`).
@@ -56,6 +58,7 @@ class Validated:
     manifest: Manifest
     faults: tuple[str, ...]
     missing: tuple[str, ...]
+    incomplete: tuple[str, ...]
     notes: tuple[str, ...]
     levels: Mapping[str, Trust]
     truths: Mapping[str, str]
@@ -147,6 +150,7 @@ class _Inspection:
             manifest=manifest,
             faults=tuple(self.faults),
             missing=tuple(missing_from(believed, manifest.suite)),
+            incomplete=tuple(incomplete_tasks(believed)),
             notes=tuple(self.notes),
             levels={task: lowest(levels) for task, levels in sorted(by_task.items())},
             truths=self.truths,
@@ -242,7 +246,7 @@ class _Inspection:
         if found is None:
             self._note(f"{called}: no statistics, so nothing of it could be computed again.")
             return Trust.REPORTED
-        if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record), truth) != truth:
+        if (truth := digest_of_truth(found)) is not None and self.truths.setdefault(tested_on(record, found), truth) != truth:
             self._fault(f"{called}: its ground truth is not that of other records on the same images.")
         if not claims.is_of_today(record):
             labels, version = record.job.labels, record.job.experiment.task_version
@@ -291,9 +295,20 @@ class _Inspection:
                     f"and its predictions score {again:.6g}."
                 )
                 continue
+            if why := self._fault_of_images(record, found.images):
+                self._fault(f"Record {record.key} ({job.labels.task}, {job.labels.backbone}): {why}.")
+                continue
             n_rescored += 1
             self.levels[record.key] = Trust.RESCORED
         return n_rescored
+
+    def _fault_of_images(self, record: Record, again: ByImage) -> str:
+        """What its statistics say of single images and its predictions do not; nothing of statistics that it has not, or that were refused."""
+        try:
+            stored = statistics_of(record, self.folder)
+        except LobeError:
+            return ""
+        return "" if stored is None else fault_of_images(stored, again)
 
     def _compare(self, records: Sequence[Record], rerun: Path) -> int:
         """Runs that were trained again with the same result."""

@@ -18,6 +18,7 @@ from benchmark.kinds.kit import class_scores
 from benchmark.kinds.kit.class_scores import SCORES_FILE, read_scores
 from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
 from benchmark.metrics.statistics import pooled_metrics
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.submission.score import scorer
 from benchmark.training.data import load_part
 from tests.corpora import CorpusPlan, write_corpus
@@ -90,6 +91,7 @@ def test_a_linear_probe_gives_a_record_with_scores_that_score_the_same_again(sma
     again = scorer(PROBE, [str(corpora)], tmp_path / "cache", job.labels.protocol, 16).score(tmp_path / "produced" / SCORES_FILE)
     assert again.split == job.experiment.dataset.split
     assert again.metrics == pytest.approx(record.metrics, abs=1e-6)
+    assert fault_of_images(stored, again.images) == ""
 
 
 @pytest.mark.parametrize(("given", "said"), [(-3.5, "from -3.5 to 0"), (97.0, "from 0 to 97")])

@@ -17,10 +17,11 @@ from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, DataError, UsageError
 from benchmark.kinds.kit.class_scores import SCORES_FILE, labels_of, read_scores
 from benchmark.kinds.kit.embedding import UntrainedJob
-from benchmark.kinds.kit.stored import STATISTICS_FILE, read_statistics
+from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, read_statistics
 from benchmark.kinds.kit.untrained import words_of
 from benchmark.metrics.label_statistics import ClassificationStatistics
 from benchmark.metrics.statistics import pooled_metrics
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.training.data import load_part
 
 RSNA = "rsna-labels-zero-shot-lobe"
@@ -61,6 +62,8 @@ def test_zero_shot_scores_are_those_of_the_prompts_and_score_the_same_again(smal
     kind, file = kinds.of_experiment(job.experiment), tmp_path / "produced" / SCORES_FILE
     again = kind.rescore(file, job, part, place.card)
     assert again.metrics["auroc"] == pytest.approx(record.metrics["auroc"], abs=1e-6)
+    by_image = read_statistics(tmp_path / "produced" / STATISTICS_FILE)
+    assert fault_of_images(by_image, ByImage(part.ids, part.patients, again.statistics)) == ""
     name, text = kind.export(file, "task")
     assert (name, text.decode().splitlines()[0]) == ("scores.csv", "id,opacity")
     with pytest.raises(UsageError, match=r"scores the classes opacity; the task's are mass\."):

@@ -69,6 +69,15 @@ def test_rows_over_other_patients_share_no_covariance(rows):
     assert cells["a"]["with"][0] == pytest.approx(1e4 * np.var(rows[0].resampled.mean, ddof=1), rel=1e-3)
 
 
+def test_rows_of_one_split_with_labels_of_another_release_share_no_covariance(rows):
+    import dataclasses
+
+    other = dataclasses.replace(rows[1], dataset_digest="f" * 64)
+    cells = compare_page._cells({"a": rows[0], "b": other}, ["a", "b"])
+    assert [cells["a"]["with"][1], cells["b"]["with"][0]] == [None, None]
+    assert compare(rows[0], other).difference.n_clusters is None
+
+
 def test_every_pair_can_be_chosen_and_a_gap_is_no_cell(make, tmp_path: Path):
     from benchmark.report.site import write_site
     from tests.report.test_site import data_of

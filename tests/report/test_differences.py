@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmark.report.differences import gains
+from benchmark.report.differences import gains, leaks
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import rows_of
 
@@ -60,6 +62,24 @@ def test_tasks_of_another_backbone_are_a_family_of_their_own(make):
     found = gains(rows_of(records, resampled=drawn({"mine": 0.01, "other": 0.01, "resnet50 (random)": 0.0})))
     assert [gain.adjusted_p for gain in found] == [gain.difference.p_value for gain in found]
     assert {gain.trained.backbone for gain in found} == {"mine", "other"}
+
+
+def test_rows_of_one_split_with_labels_of_another_release_are_compared_over_runs_alone(make):
+    """Test images and patients are the same, and so are the resamples; the ground truth is not, or was edited."""
+    records = make.runs([0.100, 0.101, 0.099]) + make.runs([0.142, 0.141, 0.139], **TRAINED)
+    rows = rows_of(records, resampled=drawn({"mine": 0.001, "resnet50 (random)": 0.001}))
+    (gain,) = gains(rows)
+    assert (gain.reading, gain.covers) == ("higher", "runs paired by seed and 60 test patients")
+    (gain,) = gains([rows[0], replace(rows[1], dataset_digest="f" * 64)])
+    assert (gain.difference.value, gain.covers, gain.adjusted_p) == (pytest.approx(0.0407, abs=1e-4), "runs paired by seed only", None)
+    assert gain.reading.startswith("not tested: ")
+
+
+def test_the_leak_of_patients_is_paired_although_two_splits_have_digests_of_their_own(make):
+    records = [r for split in ("size-matched", "patient-disjoint") for r in make.runs([0.2, 0.21, 0.22], split=split)]
+    rows = rows_of(records, resampled=drawn({"resnet50 (random)": 0.001}))
+    (leak,) = leaks([replace(row, dataset_digest=f"{number:064x}") for number, row in enumerate(rows)])
+    assert leak.difference.n_clusters == 60
 
 
 def test_one_run_has_neither_interval_nor_p(make):

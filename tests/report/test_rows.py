@@ -14,6 +14,7 @@ from benchmark.errors import CardError
 from benchmark.report import backbone_pages, contenders, paper_sheets, provenance, tracks
 from benchmark.report.row_warnings import CONTAMINATION_UNKNOWN, CUSTOM, LIMITED, PARTIAL, PHANTOM, sentence_of
 from benchmark.report.rows import rows_of
+from benchmark.submission.trust import Trust
 
 TRAINED = {"backbone": "mine", "digest": "a" * 64}
 
@@ -90,6 +91,16 @@ def test_search_results_never_count_as_runs(make):
     (only_search,) = rows_of([make.record(0.9, job=search)])
     assert only_search.mean is None
     assert "only the learning-rate search" in only_search.missing
+
+
+def test_a_row_is_trusted_as_far_as_its_runs_and_no_search_lowers_that(make):
+    search = make.job(role=Role.SELECTION, learning_rate=0.01)
+    final = make.job(grid=(0.01, 0.1), learning_rate=None, depends_on=(search.key,))
+    records = [make.record(0.9, job=search), make.record(0.2, job=final)]
+    (row,) = rows_of(records, trust={search.key: Trust.REPORTED, final.key: Trust.RESCORED})
+    assert row.trust is Trust.RESCORED
+    (only_search,) = rows_of(records[:1], trust={search.key: Trust.REPORTED})
+    assert only_search.trust is Trust.REPORTED
 
 
 def test_experiments_that_differ_beyond_seeds_are_never_averaged(make):

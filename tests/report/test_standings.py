@@ -338,6 +338,13 @@ def test_what_is_sent_in_is_ranked_once_somebody_else_has_scored_its_predictions
     assert (one.band is not None, one.why_none, one.headline) == (ranked, "" if ranked else NOT_SCORED_AGAIN, pytest.approx(2.0))
 
 
+def test_a_row_of_ones_own_under_the_label_of_an_unchecked_submission_gives_it_no_rank(rows) -> None:
+    sent = [replace(row, trust=Trust.LOCAL if number == 0 else Trust.RECOMPUTED) for number, row in enumerate(rows({"sent": 0.44}))]
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *sent], [PANEL]))
+    (one,) = [one for one in table.rows if one.label == "sent"]
+    assert (one.trust, one.band, one.why_none) == (Trust.RECOMPUTED, None, NOT_SCORED_AGAIN)
+
+
 def test_a_standing_says_what_its_cells_took_and_how_large_the_encoder_is(rows) -> None:
     (one,) = only(standings(rows({"a": 0.42}, parameters={"trained": 5, "frozen": 7, "encoder": 7, "head": 5}, macs=MACS), [PANEL])).rows
     assert one.cost_s == pytest.approx(len(TASKS) * 5 * 13.5)

@@ -12,6 +12,7 @@ import pytest
 from benchmark import api, data, registry
 from benchmark.contents import sha256_of
 from benchmark.errors import StoreError, UsageError
+from benchmark.report.contenders import UNRANKED
 from benchmark.report.rows import rows_of
 from benchmark.submission import shown as showing
 from benchmark.submission.accept import accept, withdraw
@@ -91,7 +92,27 @@ def test_an_incomplete_submission_names_what_is_missing_and_needs_a_word(sent, f
     part = packed(kept, manifest, tmp_path / "part.zip")
     with pytest.raises(UsageError, match="1 of 4 tasks of demo are missing: rsna-yolov3-frozen-demo"):
         accept(part, folder, why="x", allow_phantom=True)
-    assert accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True).validated.missing
+    done = accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True)
+    assert (bool(done.validated.missing), done.entries[0].incomplete, done.entries[0].trust) == (True, (), "recomputed")
+
+
+def test_a_task_without_its_search_has_no_rank_although_all_its_runs_are_there(sent, folder: Path, tmp_path: Path) -> None:
+    task = "rsna-yolov3-frozen-demo"
+    files, manifest = contents(sent(MINE))
+    for raw in records_of(files, task):
+        raw["job"]["depends_on"] = ["0" * 32]
+        put(files, raw)
+    part = packed(files, manifest, tmp_path / "part.zip")
+    with pytest.raises(UsageError, match=r"1 of 1 runs of its learning-rate search are missing\. --incomplete accepts it"):
+        accept(part, folder, why="x", allow_phantom=True)
+    done = accept(part, folder, why="x", allow_phantom=True, allow_incomplete=True)
+    assert (set(done.validated.levels.values()), done.validated.incomplete) == ({Trust.RECOMPUTED}, (task,))
+    (entry,) = read(folder)
+    assert (entry.incomplete, entry.trust) == ((task,), Trust.REPORTED)
+    assert {name for name, level in entry.levels.items() if level is Trust.REPORTED} == {task}
+    ((one,), _) = shown(folder, tmp_path / "cache")
+    levels = {record.job.labels.task: one.trust_of(record) for record in one.believable()[0]}
+    assert {name for name, level in levels.items() if level in UNRANKED - {Trust.RECOMPUTED}} == {task}
 
 
 @pytest.mark.parametrize("what", ["corrected", "superseded"])
@@ -181,7 +202,9 @@ def test_a_history_that_says_too_much_makes_no_edited_record_believed(sent, fold
     assert (len(records), refused.key) == (3, raw["key"])
 
 
-def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("digest", [None, "f" * 64])
+def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent, folder: Path, tmp_path: Path, digest: str | None) -> None:
+    """Also where the second one claims another release: it was tested on images of the same names."""
     from dataclasses import replace
 
     from benchmark.metrics.statistics import pooled_metrics
@@ -197,6 +220,7 @@ def test_two_submissions_with_different_ground_truth_do_not_stand_together(sent,
         edit_statistics(files, raw, milder)
         pooled = pooled_metrics(statistics_in(files, raw).statistics)
         raw["metrics"] = {name: pooled[name](None) for name in raw["metrics"]}
+        raw["job"]["experiment"]["dataset"]["digest"] = digest or raw["job"]["experiment"]["dataset"]["digest"]
         put(files, raw)
     kept = {name: content for name, content in files.items() if not unet_of(files, name)}
     manifest = manifest.model_copy(update={"tasks": tuple(task for task in manifest.tasks if "unet" not in task)})

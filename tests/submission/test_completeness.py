@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.cards import BackboneRef, DatasetRef, Failure, Record, Role
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.rate_search import is_out
-from benchmark.submission.completeness import missing_from, odd_runs
+from benchmark.submission.completeness import incomplete_tasks, missing_from, odd_runs
 
 TASK = registry.task("object-cxr-yolov3-frozen-100-lobe-v1")
 GRID = registry.protocol("lobe").grid_of(TASK.head, TASK.encoder)
@@ -81,8 +81,10 @@ def test_a_run_and_a_search_that_are_not_there_are_missing() -> None:
     finals = [record for record in records if record.job.experiment.role is Role.FINAL]
     assert missing_from([record for record in records if record is not finals[0]], None) == [f"mine on {TASK.id}: run 1 of 5 is missing."]
     n_searches = len(finals[0].job.depends_on)
-    (sentence,) = missing_from([record for record in records if record.key != finals[0].job.depends_on[0]], None)
+    part = [record for record in records if record.key != finals[0].job.depends_on[0]]
+    (sentence,) = missing_from(part, None)
     assert sentence == f"mine on {TASK.id}: 1 of {n_searches} runs of its learning-rate search are missing."
+    assert [incomplete_tasks(each) for each in (records, part, records[:-1], [])] == [[], [TASK.id], [TASK.id], []]
 
 
 def test_one_run_by_two_jobs_is_odd() -> None:

@@ -58,9 +58,31 @@ def test_an_edited_history_is_refused_at_the_line(folder: Path, change, sentence
         read(folder)
 
 
+@pytest.mark.parametrize("letter", ["\n", "\r\n", "\t", "\x0b", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_a_reason_stands_in_one_line_whatever_its_lines_were_broken_by(tmp_path: Path, letter: str) -> None:
+    append(tmp_path, [entry("accepted", ONE, f" sent in{letter}by mail ")])
+    append(tmp_path, [entry("withdrawn", ONE, "a rehearsal")])
+    assert [one.why for one in read(tmp_path)] == ["sent in by mail", "a rehearsal"]
+
+
+@pytest.mark.parametrize(
+    ("why", "sentence"), [("sent\x1b[2J", "cannot be seen"), ("sent\u202eni", "turn the text round"), ("x" * 4001, "longer than 4000")]
+)
+def test_a_reason_of_letters_that_are_not_what_they_seem_is_refused(why: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        entry("accepted", ONE, why)
+
+
+@pytest.mark.parametrize("letter", ["\x85", "\u2028", "\u2029"])
+def test_a_line_that_an_earlier_release_wrote_with_a_break_of_another_kind_is_read_and_gone_on_from(tmp_path: Path, letter: str) -> None:
+    append(tmp_path, [entry("accepted", ONE, "x").model_copy(update={"why": f"sent in{letter}by mail"})])
+    append(tmp_path, [entry("withdrawn", ONE, "a rehearsal")])
+    assert [one.why for one in read(tmp_path)] == [f"sent in{letter}by mail", "a rehearsal"]
+
+
 def test_a_line_of_an_earlier_release_without_a_later_field_is_gone_on_from(tmp_path: Path) -> None:
     (earlier,) = append(tmp_path, [entry("accepted", ONE, "sent in")])
-    short = {name: value for name, value in earlier.model_dump(mode="json").items() if name not in ("truths", "levels", "by")}
+    short = {name: value for name, value in earlier.model_dump(mode="json").items() if name not in ("truths", "levels", "by", "incomplete")}
     (tmp_path / HISTORY).write_text(f"{json.dumps(short)}\n")
     append(tmp_path, [entry("accepted", TWO, "sent in")])
     assert [one.id for one in read(tmp_path)] == [ONE[:12], TWO[:12]]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmark.kinds.kit.stored import ByImage
@@ -218,6 +219,51 @@ def test_a_text_anywhere_that_may_not_be_shown_is_refused(judged, path: str, val
 def test_who_scores_again_raises_the_level(judged, corpora: Path, image_cache: Path) -> None:
     found = judged(setting("steps", 3), data=[str(corpora)], cache=image_cache.parent / "validating")
     assert (found.faults, found.trust, found.n_rescored) == ((), "re-scored", 4)
+
+
+def moved(found: ByImage) -> ByImage:
+    """A pixel that was found in one image is found in another one instead; all sums, and what is truly ill of each image, stay."""
+    counts = found.statistics.counts
+    move = np.zeros_like(counts.tp)
+    move[np.flatnonzero(counts.tp[:, 0])[0]] -= 1
+    move[np.flatnonzero(counts.fn[:, 0])[-1]] += 1
+    return replace(found, statistics=replace(found.statistics, counts=replace(counts, tp=counts.tp + move, fn=counts.fn - move)))
+
+
+def closer(found: ByImage) -> ByImage:
+    """Boxes that lie nearer to the truth, and cross no threshold by that."""
+    table = found.statistics.table
+    return replace(found, statistics=replace(found.statistics, table=replace(table, pair_iou=table.pair_iou * (1 + 1e-5))))
+
+
+def of_one_patient_each(found: ByImage) -> ByImage:
+    return replace(found, patients=tuple(f"P{k}" for k in range(len(found.ids))))
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "sentence"),
+    [
+        (MASKS, moved, "its statistics say something else of 2 of 7 test images than its predictions do (tp, fn)"),
+        (BOXES, closer, "than its predictions do (pair_iou)"),
+        (MASKS, of_one_patient_each, "of 7 test images another patient than the release does"),
+        (BOXES, of_one_patient_each, "test images another patient than the release does"),
+    ],
+)
+def test_numbers_of_single_images_that_give_the_reported_metric_are_refused_by_who_scores_again(
+    judged, corpora: Path, image_cache: Path, task: str, change: Callable[[ByImage], ByImage], sentence: str
+) -> None:
+    """Intervals and p rest on them. What would tell, a metric of single images, the forger leaves out of the record."""
+
+    def edit(files: Files, raw: dict[str, Any]) -> None:
+        edit_statistics(files, raw, change)
+        report = raw["job"]["experiment"]["report"]
+        raw["metrics"] = {report: raw["metrics"][report]}
+        put(files, raw)
+
+    assert judged(edit, task).faults == ()
+    found = judged(edit, task, data=[str(corpora)], cache=image_cache.parent / "validating")
+    assert (len(found.faults), found.n_rescored, found.levels[task]) == (1, 3, "recomputed")
+    assert sentence in found.faults[0]
 
 
 def test_made_up_predictions_are_noticed_by_nobody_but_who_trains_again(

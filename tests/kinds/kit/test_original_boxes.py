@@ -12,8 +12,10 @@ from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
 from benchmark.kinds.detection import DETECTIONS_FILE, KIND
 from benchmark.kinds.kit import original_boxes
+from benchmark.kinds.kit.stored import ByImage
 from benchmark.metrics import scores
 from benchmark.metrics.boxes import Boxes, Detections
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.training.data import load_part
 
 FRAMES = (Frame.of(100, 60, 32), Frame.of(31, 62, 32), Frame.of(32, 32, 32))
@@ -65,6 +67,7 @@ def test_stored_boxes_score_to_the_same_digits_against_the_boxes_of_the_release(
     by_hand = np.stack([frames[i].to_original(box)[0] for i, box in zip(found.image, found.xywh, strict=True)])
     expected = scores.score_detection(replace(found, xywh=by_hand, frame="original"), truth, place.card.classes)
     assert again.metrics == expected.metrics
+    assert fault_of_images(*(ByImage(part.ids, part.patients, each.statistics) for each in (expected, again))) == ""
     assert {"mAP", "AP40_75_full", "coco_AP", "froc", "froc_full", "calibration_error", "lost_at_0.2"} <= again.metrics.keys()
     assert again.statistics.table.frame == "original"
     assert (

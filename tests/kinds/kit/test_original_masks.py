@@ -22,9 +22,11 @@ from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
 from benchmark.kinds.base import Part
 from benchmark.kinds.kit import original_masks
+from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, read_statistics
 from benchmark.kinds.segmentation import KIND, MASKS_FILE, encode, read_masks
 from benchmark.metrics import grid_oracle, pixels, scores
 from benchmark.readers.base import Sample
+from benchmark.submission.same_statistics import fault_of_images
 from benchmark.training.data import load_part
 
 SIDE = 32
@@ -237,6 +239,8 @@ def test_a_job_is_scored_there_and_scores_to_the_same_digits_from_its_file(small
     again = KIND.rescore(file, job, of, card)
     assert again.metrics == {name: record.metrics[name] for name in record.metrics if name not in ("pixel_ap", "image_dice_batches")}
     assert "pixel_ap" in again.undefined
+    by_image = read_statistics(tmp_path / "made" / STATISTICS_FILE)
+    assert fault_of_images(by_image, ByImage(of.ids, of.patients, again.statistics)) == ""
     sizes = {(frame.height, frame.width) for frame in of.originals.frames}
     masks, _, frame = read_masks(file)
     assert (masks.shape[2:], frame) == ((64, 64), "padded-64")

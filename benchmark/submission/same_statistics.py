@@ -1,0 +1,70 @@
+"""Stored statistics held to those of predictions that were scored again, image by image: one metric follows from many images, and from other ones.
+
+Intervals, p and bands rest on single images and on whose they are, which a metric alone does not tell. Of masks nobody stores probabilities
+nor the batches of the test: what follows from those alone, the ranking of pixels, is as its author says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import UsageError
+from benchmark.kinds.kit.stored import ByImage
+from benchmark.metrics import pixels
+from benchmark.metrics import statistics as of_split
+from benchmark.metrics.columns import Lists
+
+RELATIVE, ABSOLUTE = 1e-6, 1e-9  # predictions are stored in single precision, with an error of 6e-8 of them; whole numbers are equal
+_NOT_IN_PREDICTIONS = frozenset({*pixels.COLUMNS, "batch_size"})
+_OF_THE_SPLIT = ("kind", "classes", "names", "frame", "exclusive", "calibrated")  # all that is no image's, without thresholds of validation
+
+
+def fault_of_images(stored: ByImage, again: ByImage) -> str:
+    """What stored statistics say of single images, and predictions scored again do not, as a clause; empty where nothing.
+
+    Images are met by name. A field that one of the two has not is not compared; statistics that lack what a metric needs do not give it.
+
+    Args:
+        again: of the test split as it is here, with its patients.
+    """
+    place = {name: k for k, name in enumerate(stored.ids)}
+    if len(place) != len(stored.ids) or place.keys() != set(again.ids):
+        return "its statistics are of other images than its predictions"
+    order = np.array([place[name] for name in again.ids], np.int64)
+    n_others = sum(stored.patients[k] != patient for k, patient in zip(order, again.patients, strict=True))
+    if n_others:
+        return f"its statistics give {n_others:,} of {len(order):,} test images another patient than the release does"
+    try:
+        given, found = of_split.to_columns(stored.statistics), of_split.to_columns(again.statistics)
+    except UsageError as error:
+        return f"its statistics cannot be held to its predictions: {str(error).rstrip('.')}"
+    if _of_split(given.about) != _of_split(found.about):
+        return "its statistics are of another kind, frame or classes than its predictions"
+    wrong = {
+        name: differ
+        for name, column in found.columns.items()
+        if name not in _NOT_IN_PREDICTIONS and isinstance(column, Lists) and isinstance(other := given.columns.get(name), Lists)
+        if (differ := _differing(other.taken(order), column)).any()
+    }
+    if not wrong:
+        return ""
+    n_images = np.count_nonzero(np.any(list(wrong.values()), axis=0))
+    return f"its statistics say something else of {n_images:,} of {len(order):,} test images than its predictions do ({', '.join(wrong)})"
+
+
+def _of_split(about: Mapping[str, Any]) -> list[Any]:
+    return [about.get(name) for name in _OF_THE_SPLIT]
+
+
+def _differing(given: Lists, found: Lists) -> np.ndarray:
+    """(N,) bool, images of which two columns say something else; where lists are of other lengths, those images alone."""
+    longer: np.ndarray = given.counts != found.counts
+    if longer.any():
+        return longer
+    a, b = given.values, found.values
+    whole = a.dtype.kind in "biu" and b.dtype.kind in "biu"
+    unequal = a != b if whole else ~np.isclose(a.astype(np.float64), b, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+    return np.bincount(found.image[unequal], minlength=len(found.counts)) > 0
