@@ -15,13 +15,12 @@ import pytest
 from scipy import stats
 
 from benchmark import registry
-from benchmark.cards import Words
 from benchmark.errors import UsageError
 from benchmark.report import numbers, published, reproduce_pages
 from benchmark.report.paper_latex import to_latex
 from benchmark.report.paper_sheets import ORIGINS, difference_text, published_text, sheets
 from benchmark.report.paper_text import to_text
-from benchmark.report.reproduce import how_to_read, method_of, on_published_images, published_spread, reproduce
+from benchmark.report.reproduce import how_to_read, method_of, published_spread, reproduce
 from benchmark.report.reproduce_pages import table_csv
 from benchmark.report.resampling import Resampled
 from benchmark.statistics.two_part import two_part_half_width
@@ -154,16 +153,6 @@ def test_images_of_every_split_must_be_the_published_ones(make, split):
 def test_lists_that_are_the_published_ones_may_be_compared(make):
     found = _cell(reproduce("lovt", make.runs([0.1, 0.2], **CARD, split="lists"))).difference
     assert found.value == pytest.approx(15 - 16.4)  # as the paper prints it
-
-
-def test_a_task_that_trains_nothing_needs_the_published_test_images_alone(make):
-    record = make.record(0.1, **CARD)
-    experiment = record.job.experiment.model_copy(update={"words": Words()})
-    asked = record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
-    of_test = {"test sorted": record.sample_digests["test sorted"]}
-    assert on_published_images(asked.model_copy(update={"sample_digests": of_test}))
-    assert not on_published_images(asked.model_copy(update={"sample_digests": {"test sorted": "0" * 64}}))
-    assert not on_published_images(record.model_copy(update={"sample_digests": of_test}))
 
 
 def test_an_incomplete_row_has_no_difference(make):
