@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmark import registry
-from benchmark.cards import PaperCard, Record, Role
+from benchmark.cards import Job, PaperCard, Record, Role
 from benchmark.readers.kit.lists import NAME as LISTS
 
 
@@ -23,6 +23,12 @@ def admit(records: Iterable[Record], card: PaperCard, compared: set[str]) -> tup
         else:
             refused.append((f"{labels.task}, {labels.backbone}, run {labels.run_number}", reason))
     return admitted, refused
+
+
+def awaited(planned: Iterable[Job], admitted: Iterable[Record]) -> list[Job]:
+    """Planned jobs of the evaluations that admitted records are of. A plan does not say whether its images are generated; records do."""
+    begun = {_evaluation(record.job) for record in admitted}
+    return [job for job in planned if _evaluation(job) in begun]
 
 
 def on_published_images(record: Record) -> bool:
@@ -44,6 +50,11 @@ def on_published_images(record: Record) -> bool:
         counts is not None and counts.sha256_sorted is not None and counts.sha256_sorted == record.sample_digests.get(f"{split} sorted")
         for split, counts in known.items()
     )
+
+
+def _evaluation(job: Job) -> tuple[str, str, str, str, str, bool]:
+    labels, dataset = job.labels, job.experiment.dataset
+    return labels.backbone, labels.task, labels.protocol, dataset.digest, dataset.split, job.limited
 
 
 def _why_refused(record: Record, card: PaperCard, compared: set[str]) -> str | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from benchmark import registry
-from benchmark.cards import PaperCard, PaperMethod, PaperTable, PrintedMetric, Record
+from benchmark.cards import Job, PaperCard, PaperMethod, PaperTable, PrintedMetric, Record
 from benchmark.report import numbers, published
-from benchmark.report.admission import admit
+from benchmark.report.admission import admit, awaited
 from benchmark.report.rows import ResampledOf, Row, rows_of
 from benchmark.statistics.levels import RUNS, Level, two_parts
 from benchmark.statistics.two_part import two_part_half_width
@@ -146,6 +146,8 @@ def reproduce(
     paper: str,
     records: Iterable[Record] = (),
     *,
+    planned: Iterable[Job] = (),
+    not_believed: Collection[str] = (),
     resampled: ResampledOf | None = None,
     table: str | None = None,
     method: str | None = None,
@@ -155,6 +157,8 @@ def reproduce(
     Args:
         paper: name of a paper's card.
         records: of any kind; those of the paper's tasks that may not stand beside published numbers are counted with the reason.
+        planned: jobs that were to run, of any kind; a row that was begun needs all of its own.
+        not_believed: keys of stored records that may not be among `records`.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
         table, method: only tables of that title, only lines of that method (`published.tables`).
 
@@ -169,12 +173,14 @@ def reproduce(
     tasks = {task for _, _, task in places}
     if table is not None or method is not None:
         records = (record for record in records if record.job.labels.task in tasks)
+    records = list(records)
     admitted, refused = admit(records, card, tasks)
-    by_key = {record.key: record for record in admitted}
+    left_out = {*not_believed, *(record.key for record in records)}.difference(record.key for record in admitted)
+    rows = rows_of(admitted, planned=awaited(planned, admitted), resampled=resampled, refused=left_out)
     measured: dict[tuple[Method, str], Row] = {}
     others = []
-    for row in rows_of(admitted, resampled=resampled):
-        line = next((found for run in row.runs if (found := method_of(by_key[run.key], card.methods)) is not None), None)
+    for row in sorted(rows, key=lambda row: not row.runs):  # what was only planned takes no place from what was run
+        line = method_of(row, card.methods)
         if line is None or (line, row.task) in measured or (*line, row.task) not in places:
             others.append(row)
         else:
@@ -215,13 +221,14 @@ def how_to_read(reproduction: Reproduction) -> list[str]:
     ]
 
 
-def method_of(record: Record, methods: Sequence[PaperMethod]) -> Method | None:
-    """The line of the paper's tables that a record measures, told by architecture and by the name that tables give its weights."""
-    ref, label = record.job.experiment.backbone, _plain(record.job.labels.backbone)
+def method_of(row: Row, methods: Sequence[PaperMethod]) -> Method | None:
+    """The line of the paper's tables that a row measures, told by architecture and by the name that tables give its weights."""
+    _, _, model = row.architecture.partition(":")
+    label = _plain(row.backbone)
     names = (label, label.partition("@")[0])
     for line in methods:
         named = any(fnmatchcase(name, _plain(pattern)) for pattern in line.backbones for name in names)
-        if ref.model == line.model and (named if line.backbones else ref.digest is None):
+        if model == line.model and (named if line.backbones else row.random):
             return (line.method, line.pretraining)
     return None
 
