@@ -68,7 +68,7 @@ def variants_of(experiments: Sequence[Experiment], networks: Collection[Network]
     if len(experiments) == len(networks) == 1:
         return [Variant("", "")]
     # In one order, so that all rows of the name choose the same.
-    every = [network.values for network in sorted(networks, key=str)]
+    every: list[Values] = [network.values for network in sorted(networks, key=str)]
     of_network = list(every[0])
     of_name = _telling(of_network, every, [], 0)
     rows: list[Values] = [

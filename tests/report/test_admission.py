@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.cards import Words
-from benchmark.report.admission import on_published_images
+from benchmark.report.admission import awaited, on_published_images
 
 CARD = {"backbone": "lovt-100", "digest": "a" * 64}
 
@@ -16,3 +16,11 @@ def test_a_task_that_trains_nothing_needs_the_published_test_images_alone(make):
     assert on_published_images(asked.model_copy(update={"sample_digests": of_test}))
     assert not on_published_images(asked.model_copy(update={"sample_digests": {"test sorted": "0" * 64}}))
     assert not on_published_images(record.model_copy(update={"sample_digests": of_test}))
+
+
+def test_jobs_are_awaited_of_evaluations_that_were_begun_alone(make):
+    begun = [make.record(0.1, **CARD)]
+    of_it = [make.job(run=run, **CARD) for run in range(3)]
+    others = ({"limit": 8}, {"protocol": "corrected", "order_seed": 7}, {"split": "patient-disjoint"}, {"task": "rsna-yolov3-frozen-100"})
+    assert awaited([*of_it, *(make.job(run=3, **(CARD | options)) for options in others)], begun) == of_it
+    assert awaited(of_it, []) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from benchmark.cards import BackboneRef, Job, Record
@@ -25,7 +27,7 @@ def on(record: Record, **backbone: object) -> Record:
     return record.model_copy(update={"job": job, "key": job.key})
 
 
-def labels(records: list[Record], planned: list[Job] = []) -> list[tuple[str, str]]:  # noqa: B006
+def labels(records: list[Record], planned: Sequence[Job] = ()) -> list[tuple[str, str]]:
     return sorted((row.task, row.label) for row in rows_of(records, planned=planned))
 
 
