@@ -281,6 +281,7 @@ def reproduce(paper: str, out: Path | None = None, table: str | None = None, met
     Raises:
         UnknownName: no such paper.
         UsageError: no such table or method.
+        StoreError: what was planned in `out` cannot be read.
     """
     from benchmark.report import reproduce as reproducing
     from benchmark.report import resampling
@@ -289,8 +290,15 @@ def reproduce(paper: str, out: Path | None = None, table: str | None = None, met
     if out is None or not (out / "records").is_dir():
         return reproducing.reproduce(paper, table=table, method=method)
     records, damaged = believable(Shelf(out))
-    resampled = resampling.of_records(records, out)
-    found = reproducing.reproduce(paper, records, resampled=resampled, table=table, method=method)
+    found = reproducing.reproduce(
+        paper,
+        records,
+        planned=planned_jobs.read(out),
+        not_believed=[one.key for one in damaged],
+        resampled=resampling.of_records(records, out),
+        table=table,
+        method=method,
+    )
     not_believed = reproducing.refusals((f"record {one.key}", one.sentence.rstrip(".")) for one in damaged)
     return replace(found, refused=(*found.refused, *not_believed))
 

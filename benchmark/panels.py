@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark import planned as planned_jobs
 from benchmark import registry
-from benchmark.cards import LineupCard, PanelCard, PanelRow, PanelTask, Record
+from benchmark.cards import BackboneCard, Job, LineupCard, PanelCard, PanelRow, PanelTask, Record
 from benchmark.encoders import naming
 from benchmark.errors import UsageError
-from benchmark.kinds.kit.stored import STATISTICS_FILES
 from benchmark.metrics import spec
 from benchmark.report import resampling
 from benchmark.report.rows import ResampledOf, Row, rows_of
@@ -26,6 +26,7 @@ from benchmark.statistics.difference import differences
 from benchmark.statistics.headline import SEEN
 from benchmark.statistics.levels import Seeds
 from benchmark.statistics.panel import FEWEST_RELIABLE, freeze_panel, reliability
+from benchmark.stored_results import believable
 
 AnyValue = TypeVar("AnyValue")
 
@@ -43,14 +44,24 @@ def backbones_of(lineup: LineupCard, weights: Path | None) -> list[str]:
 def frozen(
     out: Path, version: str, suite: str, *, protocol: str | None = None, lineup: str = "", without: Collection[str] = ()
 ) -> PanelCard:
-    """The panel of what an output folder holds; written nowhere.
+    """The panel of what an output folder holds, as far as a report would believe it; written nowhere. Arguments as of `freeze`.
 
     Raises:
         UsageError: as `freeze`.
+        StoreError: what was planned in the folder cannot be read.
     """
-    records, _ = Shelf(out).believable(STATISTICS_FILES)
-    found = resampling.of_records(records, out)
-    return freeze(records, version, suite, protocol=protocol, lineup=lineup, without=without, resampled=found)
+    records, damaged = believable(Shelf(out))
+    return freeze(
+        records,
+        version,
+        suite,
+        resampled=resampling.of_records(records, out),
+        planned=planned_jobs.read(out),
+        refused=[one.key for one in damaged],
+        protocol=protocol,
+        lineup=lineup,
+        without=without,
+    )
 
 
 def freeze(
@@ -59,6 +70,8 @@ def freeze(
     suite: str,
     *,
     resampled: ResampledOf,
+    planned: Iterable[Job] = (),
+    refused: Collection[str] = (),
     protocol: str | None = None,
     lineup: str = "",
     without: Collection[str] = (),
@@ -70,7 +83,10 @@ def freeze(
     Args:
         suite: every row needs all tasks of its core.
         resampled: record -> its test score in resamples of the patients.
+        planned: jobs that were to run: what they leave missing is a gap.
+        refused: keys of stored records that may not be believed.
         protocol: None takes the suite's.
+        lineup: that was measured; the panel names it where every trained row is one of its backbones.
         without: rows to leave out, by their name in tables.
 
     Raises:
@@ -82,7 +98,8 @@ def freeze(
     card = registry.suite(suite)
     protocol = protocol or card.default_protocol
     by_key = {record.key: record for record in records if record.job.labels.task in card.core}
-    rows = _rows(by_key.values(), card.core, protocol, resampled)
+    found = rows_of(by_key.values(), planned=[j for j in planned if j.labels.task in card.core], resampled=resampled, refused=refused)
+    rows = _rows(found, card.core, protocol)
     _require_known(without, rows)
     rows = {name: by_task for name, by_task in rows.items() if name not in without}
     _require_whole(rows, card.core)
@@ -117,15 +134,16 @@ def freeze(
         )
     if not scales:
         raise UsageError(f"No task gives a scale. {'; '.join(f'{task}: {why}' for task, why in left_out.items())}.")
+    panel_rows = tuple(_panel_row(name, by_task, by_key) for name, by_task in trained.items())
     return PanelCard(
         version=version,
         suite=suite,
-        lineup=lineup,
+        lineup=lineup if lineup and _are_of(registry.lineup(lineup), panel_rows, trained) else "",
         protocol=protocol,
         phantom=phantom,
         tasks=scales,
         left_out=left_out,
-        rows=tuple(_panel_row(name, by_task, by_key) for name, by_task in trained.items()),
+        rows=panel_rows,
         made_by=metadata.version("lobe-bench"),
         frozen_on=datetime.now(UTC).date().isoformat(),
     ).sealed()
@@ -139,9 +157,9 @@ def _with_file(name: str, weights: Path | None) -> str:
     return next((f"{name}@{place}" for place in places if place.is_file()), name)
 
 
-def _rows(records: Iterable[Record], tasks: Sequence[str], protocol: str, resampled: ResampledOf) -> dict[str, dict[str, Row]]:
+def _rows(rows: Iterable[Row], tasks: Sequence[str], protocol: str) -> dict[str, dict[str, Row]]:
     """Name -> task -> row, of full runs under the protocol on the tasks' own splits."""
-    of_protocol = [row for row in rows_of(records, resampled=resampled) if row.protocol == protocol]
+    of_protocol = [row for row in rows if row.protocol == protocol]
     found: dict[str, dict[str, Row]] = {}
     for row in of_protocol:
         if row.scale == "full" and row.split == registry.task(row.task).split:
@@ -213,6 +231,20 @@ def _variances(column: Sequence[Row]) -> list[float]:
 
 def _seeds(first: Row, second: Row) -> Seeds:
     return "shared" if first.seeds == second.seeds else "independent"
+
+
+def _are_of(lineup: LineupCard, rows: Iterable[PanelRow], trained: Mapping[str, Mapping[str, Row]]) -> bool:
+    """Whether every row is a backbone that the line-up names; trained anchors are measured with it."""
+    known = registry.backbones()
+    cards = [known[name] for name in (*lineup.backbones, *lineup.anchors.values()) if name in known]
+    return all(any(_is_of(card, next(iter(trained[row.backbone].values())), row.digest) for card in cards) for row in rows)
+
+
+def _is_of(card: BackboneCard, row: Row, digest: str) -> bool:
+    """Whether a row is of a card's own weights, to the bit where the card says which these are."""
+    is_named = row.architecture.partition(":")[0] == card.family and row.backbone in naming.labels_of(card)
+    is_other_card = "backbone" in row.custom and not registry.is_custom(card.name, "backbones")
+    return is_named and not is_other_card and (not card.digest.startswith("sha256:") or card.digest == f"sha256:{digest}")
 
 
 def _panel_row(name: str, by_task: Mapping[str, Row], by_key: Mapping[str, Record]) -> PanelRow:

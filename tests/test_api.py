@@ -19,8 +19,10 @@ from benchmark.encoders.describe import FactoryDigest
 from benchmark.errors import LobeError, StoreError, TrainingError, UsageError
 from benchmark.events import Finished, Hashing
 from benchmark.readers.base import open_reader
+from benchmark.report.reproduce import Cell
 from benchmark.store import Store
 from tests.corpora import CorpusPlan, write_corpus
+from tests.report.conftest import make_job, make_record
 
 LINEAR = "rsna-linear-frozen-100"
 LATE = "from net.late import act; self.stages['2'][2] = act"
@@ -284,6 +286,22 @@ def test_a_paper_beside_a_damaged_record_lists_it_and_goes_on(copied):
     (refused,) = api.reproduce("lovt", copied.out).refused
     assert refused.first == f"record {copied.record.key}"
     assert str(path) in refused.reason
+
+
+def test_a_paper_waits_for_the_runs_that_were_planned_in_the_folder(tmp_path: Path):
+    backbone = {"backbone": "lovt-100", "digest": "a" * 64}
+    store = Store(tmp_path / "out")
+    for run in range(2):
+        store.put(make_record(0.3 + run / 100, run=run, **backbone))
+
+    def measured() -> Cell:
+        found = api.reproduce("lovt", store.out)
+        (cell,) = [cell for table in found.tables for cell in table.cells if cell.measured is not None]
+        return cell
+
+    assert measured().difference is not None
+    store.plan(make_job(run=run, **backbone) for run in range(5))
+    assert (measured().difference, measured().why_not) == (None, "2 of 5 runs, 3 missing: not run yet")
 
 
 def test_two_folders_with_modules_of_one_name_give_together_what_each_gives_alone(request_for, tiny, tmp_path: Path, monkeypatch):

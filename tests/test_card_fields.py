@@ -38,8 +38,8 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "ReleaseCard": {"fetching/": {"release"}, "registry.py": {"card"}},
     "ReleaseFile": {"fetching/": {"file"}},
     "PublishedFile": {"encoders/kept_weights.py": {"published"}, "fetching/": {"published"}},
-    "SplitCounts": {"readers/": {"counts"}, "report/reproduce.py": {"counts"}, "data.py": {"counts"}},
-    "SplitRule": {"readers/": {"rule", "expected"}, "report/reproduce.py": {"?Subscript"}, "training/data.py": {"rule"}},
+    "SplitCounts": {"readers/": {"counts"}, "report/admission.py": {"counts"}, "data.py": {"counts"}},
+    "SplitRule": {"readers/": {"rule", "expected"}, "report/admission.py": {"?Subscript"}, "training/data.py": {"rule"}},
     "Deviation": {"readers/": {"known", "d"}},
     "CollectionCard": {"registry.py": {"card"}},
     "DatasetCard": {

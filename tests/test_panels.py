@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmark.api import Request, plan_jobs
 from benchmark.cards import Contamination, PanelCard, Record
 from benchmark.encoders.library_weights import without_asking
 from benchmark.errors import CardError, UsageError
+from benchmark.integrity import sealed
 from benchmark.kinds.kit.stored import STATISTICS_FILE, ByImage, write_statistics
 from benchmark.metrics.dice import DiceCounts
 from benchmark.metrics.lesions import Lesions
@@ -28,7 +30,7 @@ from benchmark.report.standings import standings
 from benchmark.statistics.headline import SEEN
 from benchmark.statistics.panel import freeze_panel, reliability
 from benchmark.store import Store
-from tests.report.conftest import make_record
+from tests.report.conftest import make_job, make_record
 
 TASKS = {"rsna-linear-frozen-10": "opacity", "siim-unet-frozen-100": "pneumothorax", "covid-rural-unet-frozen-100": "opacity"}
 NOISY = "covid-rural-unet-frozen-100"  # on which the rows differ by chance alone
@@ -58,7 +60,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 skill = 0.0 if task == NOISY else 0.05 * row if row < N_ROWS else -0.3
                 made = statistics(label, skill, (row, number, run))
                 metric = f"{label}_dice"
-                record = make_record(pooled_metric(made, metric)(None), task=task, run=run, **trained)
+                counts = {"test": {"images": N_IMAGES, "positives": N_IMAGES}}
+                record = make_record(pooled_metric(made, metric)(None), task=task, run=run, counts=counts, sample_digests={}, **trained)
                 labels = record.job.labels.model_copy(update={"contamination": Contamination.NONE})
                 record = record.model_copy(update={"job": record.job.model_copy(update={"labels": labels})})
                 path = tmp_path_factory.mktemp("statistics") / STATISTICS_FILE
@@ -238,6 +241,82 @@ def test_a_row_is_left_out_on_request_and_a_strange_name_is_told(own: Path, reco
         freeze(without_one_run(records), "t1", "three", resampled=resampled, without=["b3"])
 
 
+def test_a_run_that_was_planned_and_is_not_there_is_a_gap(own: Path, out: Path, records: list[Record], tmp_path: Path):
+    folder = tmp_path / "stopped"
+    shutil.copytree(out, folder)
+    one_more = of(records, 3, NOISY)[0].job
+    experiment = one_more.experiment.model_copy(update={"head_seed": 12345 + N_RUNS})
+    labels = one_more.labels.model_copy(update={"run": N_RUNS})
+    planned = [record.job for record in of(records, 3, NOISY)] + [one_more.model_copy(update={"experiment": experiment, "labels": labels})]
+    Store(folder).plan(planned)
+    with pytest.raises(UsageError, match=f"b3: {NOISY} \\(3 of 4 runs, 1 missing: not run yet"):
+        frozen(folder, "t1", "three")
+    Store(folder).plan(planned[:N_RUNS])
+    assert len(frozen(folder, "t1", "three").rows) == N_ROWS
+
+
+def test_a_backbone_of_which_nothing_was_run_yet_is_a_gap(own: Path, records: list[Record], resampled: Callable):
+    planned = [make_job(task=task, backbone="b9", digest="9" * 64, run=run) for task in TASKS for run in range(N_RUNS)]
+    with pytest.raises(UsageError, match="b9: rsna-linear-frozen-10 .0 of 3 runs, 3 missing"):
+        freeze(records, "t1", "three", resampled=resampled, planned=planned)
+    elsewhere = [make_job(task="rsna-yolov3-frozen-10", backbone="b9", digest="9" * 64)]  # no task of the suite
+    limited = [make_job(task=task, backbone="b9", digest="9" * 64, limit=8) for task in TASKS]
+    card = freeze(records, "t1", "three", resampled=resampled, planned=[*planned, *elsewhere, *limited], without=["b9"])
+    assert len(card.rows) == N_ROWS
+
+
+def test_a_number_that_its_statistics_do_not_give_enters_no_scale_with_any_checksum(own: Path, out: Path, tmp_path: Path):
+    folder = tmp_path / "edited"
+    shutil.copytree(out, folder)
+    store = Store(folder)
+    record = next(one for one in store.all() if (one.job.labels.backbone, one.job.labels.task) == ("b7", "rsna-linear-frozen-10"))
+    store.path(record.key).write_text(sealed(record.model_copy(update={"metrics": {"opacity_dice": 0.99}})).model_dump_json())
+    with pytest.raises(UsageError, match="b7: rsna-linear-frozen-10 .2 of 3 runs, 1 missing"):
+        frozen(folder, "t1", "three")
+    store.plan(one.job for one in Store(out).all())
+    with pytest.raises(UsageError, match=f"2 of 3 runs, 1 missing: the stored record {record.key} is refused"):
+        frozen(folder, "t1", "three")
+
+
+def test_a_name_that_stood_for_two_networks_is_two_rows_with_gaps(own: Path, records: list[Record], resampled: Callable):
+    def retrained(record: Record) -> Record:
+        if (record.job.labels.backbone, record.job.labels.task) != ("b3", NOISY):
+            return record
+        backbone = record.job.experiment.backbone.model_copy(update={"digest": "e" * 64})
+        experiment = record.job.experiment.model_copy(update={"backbone": backbone})
+        return record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
+
+    with pytest.raises(UsageError) as caught:
+        freeze([retrained(record) for record in records], "t1", "three", resampled=resampled)
+    assert f"b3 [backbone.digest=00000000…]: {NOISY} (not measured)" in str(caught.value)
+    assert "b3 [backbone.digest=eeeeeeee…]: rsna-linear-frozen-10 (not measured)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, "mine"),
+        ({"title": "another"}, ""),
+        ({"family": "timm"}, ""),
+        ({"digest": f"sha256:{3:064}"}, "mine"),
+        ({"digest": f"sha256:{4:064}"}, ""),
+        ({"digest": "md5:0"}, "mine"),
+    ],
+    ids=["its-own", "another-name", "another-family", "to-the-bit", "another-file", "nothing-to-hold-it-to"],
+)
+def test_a_panel_names_a_line_up_where_all_its_rows_are_backbones_of_it(
+    own: Path, records: list[Record], resampled: Callable, change: dict, named: str
+):
+    cards = [{"name": f"c{i}", "title": f"b{i}", "family": "torchvision", "model": "resnet50", "weights": "w.pth"} for i in range(N_ROWS)]
+    cards[3] |= change
+    lineup = {"name": "mine", "title": "Mine", "suite": "three", "backbones": [card["name"] for card in cards]}
+    (own / "backbones").mkdir()
+    (own / "backbones" / "mine.yaml").write_text(json.dumps({"backbones": cards, "lineups": [lineup]}), encoding="utf-8")
+    registry.forget()
+    assert freeze(records, "t1", "three", resampled=resampled, lineup="mine").lineup == named
+    assert freeze(records, "t1", "three", resampled=resampled).lineup == ""
+
+
 def test_rows_without_statistics_per_image_give_no_scale(own: Path, records: list[Record]):
     with pytest.raises(UsageError, match="no statistics per image"):
         freeze(records, "t1", "three", resampled=lambda record: None)
@@ -286,10 +365,11 @@ def test_the_command_freezes_and_lists_what_it_froze(own: Path, out: Path, lobe,
 
     code, text, err = call("panel", "freeze", out, "--version", "t1", "--suite", "three", "--to", own / "results")
     assert (code, f"no scale: {NOISY}" in err) == (0, True)
+    assert "no line-up: not every row is a backbone of lobe-v1." in err
     assert "Panel t1: 8 backbones, 2 tasks." in text
     rows = {row["name"]: row for row in json.loads(call("list", "panels", "--json")[1])}
     assert (rows["t1"]["kind"], rows["t1"]["left_out"].keys()) == ("panel", {NOISY})
-    assert rows["lobe-v1"]["kind"] == "line-up"
+    assert (rows["t1"]["lineup"], rows["lobe-v1"]["kind"]) == ("", "line-up")
     code, text, _ = call("panel", "freeze", out, "--version", "t2", "--suite", "three", "--to", own / "results", "--json")
     assert (code, json.loads(text)["version"], Path(json.loads(text)["file"]).name) == (0, "t2", "t2.json")
     (tmp_path / "other" / "panels").mkdir(parents=True)

@@ -115,7 +115,7 @@ class PanelCard(Card):
     """A reference panel frozen for a version of the leaderboard, with everything that it was computed from.
 
     Attributes:
-        lineup: name of the line-up that was measured; empty where rows were taken as they came.
+        lineup: name of the line-up whose backbones the rows are, all of them or some; empty where a row is of another.
         phantom: measured on generated images, and a scale for nothing else.
         tasks: task -> scale; exactly the tasks that a headline averages.
         left_out: task -> why it has no scale.

@@ -91,6 +91,8 @@ def panel_freeze(
     if as_json:
         print_json({"file": str(path), **panel.model_dump(mode="json")})
         return
+    if not panel.lineup:
+        err.print(f"[yellow]no line-up:[/] not every row is a backbone of {plain(lineup)}.", soft_wrap=True)
     for task, why in panel.left_out.items():
         err.print(f"[yellow]no scale:[/] {plain(task)}: {plain(why)}.", soft_wrap=True)
     marked = " of phantom images, no scale for real rows" if panel.phantom else ""

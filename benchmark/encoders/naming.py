@@ -129,6 +129,11 @@ def file_asked_for(card: BackboneCard) -> str | None:
     return card.weights if card.weights is not None and _looks_like_file(card.weights) else None
 
 
+def labels_of(card: BackboneCard) -> tuple[str, str]:
+    """What tables call the trained backbone of a card: its title, or the library's own weights by their name."""
+    return card.title or card.name, f"{Path(card.model).name} ({card.weights})"
+
+
 def with_choices(names: Sequence[str], *, container: str | None = None, layout: str | None = None) -> list[str]:
     """The names with `container` and `layout` behind every one that names weights and does not say otherwise.
 

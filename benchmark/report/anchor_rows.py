@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from benchmark import registry
 from benchmark.cards import Anchor, BackboneCard, LineupCard
+from benchmark.encoders import naming
 from benchmark.metrics.anchors import ALL_POSITIVE
 from benchmark.report import escape
 from benchmark.report.rows import Row
@@ -123,8 +124,7 @@ def _why_none(name: str, task: str, rows: Sequence[Row]) -> str:
 
 def _is_of(row: Row, card: BackboneCard) -> bool:
     """Whether a row is of the card's weights, under the card's name or the library's own."""
-    names = (card.title or card.name, f"{card.model} ({card.weights})")
-    return not row.random and row.architecture == f"{card.family}:{card.model}" and row.backbone in names
+    return not row.random and row.architecture == f"{card.family}:{card.model}" and row.backbone in naming.labels_of(card)
 
 
 def _networks(role: str, card: str, measured: Sequence[Row], tasks: Sequence[str]) -> list[AnchorRow]:

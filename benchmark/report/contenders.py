@@ -15,7 +15,7 @@ from benchmark import registry
 from benchmark.cards import Contamination
 from benchmark.report import tracks
 from benchmark.report.rows import Row
-from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, why_no_headline
+from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, uneven, why_no_headline
 from benchmark.statistics.panel import Panel
 from benchmark.submission.trust import Trust, lowest
 
@@ -36,7 +36,7 @@ class Contender:
     """One backbone on the tasks of a table.
 
     Attributes:
-        headline: None where a task is missing, was seen, or has no statistics per image.
+        headline: None where a task is missing, was seen, has no statistics per image, or has other runs than its dataset's other tasks.
         half_width: of the headline.
         unseen: over the tasks that pretraining did not see, where it saw some and not all.
         why_none: why there is no headline, a clause.
@@ -116,8 +116,9 @@ def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], pan
         if not why:
             head = headline(measured, panel, sources=sources())
         clean = [task for task in panel.by_task if task not in seen or seen[task] not in SEEN]
-        if 0 < len(clean) < len(panel.by_task) and all(task in measured for task in clean):
-            unseen = headline({task: measured[task] for task in clean}, panel.only(clean), sources=sources())
+        of_clean = {task: measured[task] for task in clean if task in measured}
+        if 0 < len(of_clean) == len(clean) < len(panel.by_task) and not uneven(of_clean):
+            unseen = headline(of_clean, panel.only(clean), sources=sources())
     own = [part for part in OWN_RULES if any(part in row.custom for row in rows)]
     trust = lowest(row.trust for row in shown.values())
     costs = [row.cost for row in shown.values() if row.cost is not None]
@@ -164,8 +165,13 @@ def _why_none(cells: Mapping[str, Row], measured: Mapping[str, Measured], panel:
     blind = [task for task in whole if task not in measured and task not in lone]
     told = [why_no_headline(whole, panel, seen)]
     told += [f"one run: {', '.join(lone)}"] * bool(lone) + [f"no resamples of the test patients: {', '.join(blind)}"] * bool(blind)
+    told += [f"other runs or test patients within {name}: {_sizes(tasks, measured)}" for name, tasks in uneven(measured).items()]
     said = "; ".join(filter(None, told))
     return said if not said or said.startswith("no headline") else f"no headline; {said}"
+
+
+def _sizes(tasks: Sequence[str], measured: Mapping[str, Measured]) -> str:
+    return ", ".join(f"{task} ({len(measured[task].runs)} runs, {measured[task].n_patients} patients)" for task in tasks)
 
 
 def _measured(row: Row) -> Measured | None:

@@ -106,13 +106,13 @@ def compare_all(pairs: Sequence[tuple[Row, Row]], family_of: Callable[[Row, Row]
 
 
 def gains(rows: Iterable[Row]) -> list[Gain]:
-    """Differences to the untrained row of the same architecture; rows without such a partner are left out.
+    """Differences to the untrained row of the same architecture and settings; rows without such a partner are left out.
 
     One family of tests for each backbone, protocol, scale and kind of data.
     """
     rows = [row for row in rows if row.mean is not None]
-    untrained = {(_place(row), row.variant): row for row in rows if row.random}
-    pairs = [(row, base) for row in rows if not row.random and (base := untrained.get((_place(row), row.variant))) is not None]
+    untrained = {(_place(row), row.settings): row for row in rows if row.random}
+    pairs = [(row, base) for row in rows if not row.random and (base := untrained.get((_place(row), row.settings))) is not None]
     return [Gain(**vars(one), trained=row, random=base) for (row, base), one in zip(pairs, compare_all(pairs, _family), strict=True)]
 
 

@@ -1,4 +1,5 @@
-"""Which jobs and records make a row: equal but for their seeds, under one set of names. What a row then says: `rows`."""
+"""Which jobs and records make a row: equal but for their seeds, under one set of names. What a row then says: `rows`; how rows of one name
+are told apart: `variants`."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ import numpy as np
 from benchmark import kinds
 from benchmark.cards import SHARED_CARDS, Experiment, Job, Record, Role, canonical_json
 from benchmark.cards.base import canonical_object
+from benchmark.report.escape import one_line
 from benchmark.report.resampling import Resampled, together
-from benchmark.report.row_texts import variant_texts
+from benchmark.report.variants import Network, Variant, network_of, variants_of
 from benchmark.statistics.difference import Scores
 from benchmark.statistics.levels import RUNS
 
@@ -47,7 +49,7 @@ class Gathered:
 
     names: tuple
     members: list[Entry]
-    variant: str
+    variant: Variant
     job: Job
     runs: tuple[Run, ...]
     finals: list[Record]
@@ -81,11 +83,14 @@ def gather(records: Sequence[Record], planned: Iterable[Job], resampled: Resampl
     identities = [identity(job.experiment) for job, _ in entries]
     searched_for = {key: known for (job, _), known in zip(entries, identities, strict=True) for key in job.depends_on}
 
+    networks: dict[str, set[Network]] = defaultdict(set)
     groups: dict[tuple, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for (job, record), known in zip(entries, identities, strict=True):
+        backbone = one_line(job.labels.backbone)  # as rows show it
+        networks[backbone].add(network_of(job.experiment.backbone))
         scale = record.scale if record else "limited" if job.limited else "full"
         phantom = record.phantom if record else phantoms.get((job.labels.task, job.experiment.dataset.digest), False)
-        names = (job.labels.backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
+        names = (backbone, job.labels.task, job.experiment.dataset.split, job.labels.protocol, scale, phantom)
         # A learning-rate search belongs to the runs that wait for it, although its recipe (one rate, no grid) is another.
         groups[names][searched_for.get(job.key) or known].append((job, record))
 
@@ -95,10 +100,10 @@ def gather(records: Sequence[Record], planned: Iterable[Job], resampled: Resampl
             fullest[names[1:]] = max(fullest[names[1:]], sum(job.experiment.role is Role.FINAL for job, _ in members))
     found = []
     for names, variants in groups.items():
-        texts = variant_texts([_representative(members).experiment for members in variants.values()])
-        for members, text in zip(variants.values(), texts, strict=True):
+        told = variants_of([_representative(members).experiment for members in variants.values()], networks[names[0]])
+        for members, variant in zip(variants.values(), told, strict=True):
             n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
-            found.append(_gathered(names, members, text, n_expected, resampled or _no_resamples))
+            found.append(_gathered(names, members, variant, n_expected, resampled or _no_resamples))
     return found
 
 
@@ -134,7 +139,7 @@ def n_with_finding_in(records: Iterable[Record]) -> int | None:
     return min(known, default=None)
 
 
-def _gathered(names: tuple, members: list[Entry], variant: str, fullest: int, resampled: ResampledOf) -> Gathered:
+def _gathered(names: tuple, members: list[Entry], variant: Variant, fullest: int, resampled: ResampledOf) -> Gathered:
     job = _representative(members)
     entries = sorted(((j, r) for j, r in members if j.experiment.role is Role.FINAL), key=lambda e: (e[0].labels.run, e[0].key))
     finals = [record for _, record in entries if record is not None]

@@ -60,6 +60,7 @@ def _row(name: str, checkpoints: Sequence[Row]) -> Row:
         first,
         backbone=name,
         variant="",
+        settings="",
         random=False,
         drawn=True,
         runs=runs,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from benchmark import registry
-from benchmark.cards import PaperCard, PaperMethod, PaperTable, PrintedMetric, Record, Role
-from benchmark.readers.kit.lists import NAME as LISTS
+from benchmark.cards import Job, PaperCard, PaperMethod, PaperTable, PrintedMetric, Record
 from benchmark.report import numbers, published
+from benchmark.report.admission import admit, awaited
 from benchmark.report.rows import ResampledOf, Row, rows_of
 from benchmark.statistics.levels import RUNS, Level, two_parts
 from benchmark.statistics.two_part import two_part_half_width
@@ -146,6 +146,8 @@ def reproduce(
     paper: str,
     records: Iterable[Record] = (),
     *,
+    planned: Iterable[Job] = (),
+    not_believed: Collection[str] = (),
     resampled: ResampledOf | None = None,
     table: str | None = None,
     method: str | None = None,
@@ -155,6 +157,8 @@ def reproduce(
     Args:
         paper: name of a paper's card.
         records: of any kind; those of the paper's tasks that may not stand beside published numbers are counted with the reason.
+        planned: jobs that were to run, of any kind; a row that was begun needs all of its own.
+        not_believed: keys of stored records that may not be among `records`.
         resampled: record -> its test score in resamples of the patients; None: intervals cover runs only.
         table, method: only tables of that title, only lines of that method (`published.tables`).
 
@@ -169,12 +173,14 @@ def reproduce(
     tasks = {task for _, _, task in places}
     if table is not None or method is not None:
         records = (record for record in records if record.job.labels.task in tasks)
-    admitted, refused = _admit(records, card, tasks)
-    by_key = {record.key: record for record in admitted}
+    records = list(records)
+    admitted, refused = admit(records, card, tasks)
+    left_out = {*not_believed, *(record.key for record in records)}.difference(record.key for record in admitted)
+    rows = rows_of(admitted, planned=awaited(planned, admitted), resampled=resampled, refused=left_out)
     measured: dict[tuple[Method, str], Row] = {}
     others = []
-    for row in rows_of(admitted, resampled=resampled):
-        line = next((found for run in row.runs if (found := method_of(by_key[run.key], card.methods)) is not None), None)
+    for row in sorted(rows, key=lambda row: not row.runs):  # what was only planned takes no place from what was run
+        line = method_of(row, card.methods)
         if line is None or (line, row.task) in measured or (*line, row.task) not in places:
             others.append(row)
         else:
@@ -215,34 +221,14 @@ def how_to_read(reproduction: Reproduction) -> list[str]:
     ]
 
 
-def on_published_images(record: Record) -> bool:
-    """Whether a record was trained, selected and tested on the images of its task's own split.
-
-    What the record used is in its digests of ids. What the published lists hold is a fact of the release, on the dataset's card. Training
-    and validation count too: a patient-disjoint split keeps the test images and is not what a paper did. A task that trains nothing only
-    has test images.
-    """
-    experiment = record.job.experiment
-    task, card = registry.tasks().get(record.job.labels.task), registry.datasets().get(experiment.dataset.name)
-    if task is None or card is None or task.split not in card.splits or experiment.dataset.split not in (task.split, LISTS):
-        return False
-    expected = card.splits[task.split].expected
-    trained = {} if experiment.words is not None else {"train": experiment.fraction, "validation": experiment.recipe.validation_subset}
-    shares = trained | {"test": 1.0}
-    known = {split: expected.get(split if share == 1 else f"{split}_{round(100 * share)}pct") for split, share in shares.items()}
-    return all(
-        counts is not None and counts.sha256_sorted is not None and counts.sha256_sorted == record.sample_digests.get(f"{split} sorted")
-        for split, counts in known.items()
-    )
-
-
-def method_of(record: Record, methods: Sequence[PaperMethod]) -> Method | None:
-    """The line of the paper's tables that a record measures, told by architecture and by the name that tables give its weights."""
-    ref, label = record.job.experiment.backbone, _plain(record.job.labels.backbone)
+def method_of(row: Row, methods: Sequence[PaperMethod]) -> Method | None:
+    """The line of the paper's tables that a row measures, told by architecture and by the name that tables give its weights."""
+    _, _, model = row.architecture.partition(":")
+    label = _plain(row.backbone)
     names = (label, label.partition("@")[0])
     for line in methods:
         named = any(fnmatchcase(name, _plain(pattern)) for pattern in line.backbones for name in names)
-        if ref.model == line.model and (named if line.backbones else ref.digest is None):
+        if model == line.model and (named if line.backbones else row.random):
             return (line.method, line.pretraining)
     return None
 
@@ -263,38 +249,6 @@ def published_spread(paper: str, table: PaperTable, metric: PrintedMetric, line:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "-")
-
-
-def _admit(records: Iterable[Record], card: PaperCard, compared: set[str]) -> tuple[list[Record], list[tuple[str, str]]]:
-    """Records that may stand beside the paper's numbers, and (job, reason) of the others; records of no task of the paper are neither."""
-    mine = compared.union(registry.suite(card.suite).tasks if card.suite else ())
-    admitted, refused = [], []
-    for record in records:
-        labels = record.job.labels
-        if labels.task not in mine:
-            continue
-        reason = _why_refused(record, card, compared)
-        if reason is None:
-            admitted.append(record)
-        else:
-            refused.append((f"{labels.task}, {labels.backbone}, run {labels.run_number}", reason))
-    return admitted, refused
-
-
-def _why_refused(record: Record, card: PaperCard, compared: set[str]) -> str | None:
-    labels, dataset = record.job.labels, record.job.experiment.dataset
-    if record.phantom:
-        return "phantom data never stands beside published numbers"
-    if record.scale == "limited":
-        return f"{f'partial releases ({dataset.partial})' if dataset.partial else 'limited runs'} never stand beside published numbers"
-    if labels.protocol != card.protocol:
-        return f"protocol {labels.protocol!r}; only {card.protocol!r} repeats what the paper did"
-    if labels.task not in compared:
-        return "no published cell has this task's images and protocol"
-    # Searches and failures have no test result to compare: they only explain a dash.
-    if record.status == "ok" and record.job.experiment.role is Role.FINAL and not on_published_images(record):
-        return f"its images are not those of the published lists (split {dataset.split!r})"
-    return None
 
 
 def _cell(

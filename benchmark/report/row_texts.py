@@ -1,10 +1,10 @@
-"""What a row says in words of its jobs: why it has no mean, and what tells it from a row of the same names."""
+"""What a row without a mean says in words of its jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from benchmark.cards import Experiment, Job, Record, Role
+from benchmark.cards import Job, Record, Role
 from benchmark.report.row_warnings import sentence_of
 
 
@@ -42,22 +42,3 @@ def why_no_mean(
     if n_ok == 0 and any(job.experiment.role is Role.SELECTION and record is not None for job, record in members):
         return f"{counts}: so far only the learning-rate search is on record"
     return f"{counts}: not run yet"
-
-
-def variant_texts(experiments: Sequence[Experiment]) -> list[str]:
-    """What differs between experiments that carry the same names; empty texts for a single one."""
-    if len(experiments) == 1:
-        return [""]
-    flat = [_flatten(e.model_dump(mode="json", exclude={"head_seed", "order_seed", "role", "learning_rate"})) for e in experiments]
-    paths = [p for p in sorted(set().union(*flat)) if p != "backbone.init_seed" and len({f.get(p) for f in flat}) > 1]
-    return [", ".join(f"{path}={_short(values.get(path))}" for path in paths[:3]) for values in flat]
-
-
-def _flatten(value: object, path: str = "") -> dict[str, str]:
-    if isinstance(value, dict) and value:
-        return {p: v for key, inner in value.items() for p, v in _flatten(inner, f"{path}.{key}" if path else str(key)).items()}
-    return {path: str(value)}
-
-
-def _short(text: str | None) -> str:
-    return "none" if text is None else text if len(text) <= 16 else f"{text[:8]}…"

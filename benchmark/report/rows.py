@@ -37,7 +37,8 @@ class Row:
     """One cell of a leaderboard with everything needed to judge it.
 
     Attributes:
-        variant: what tells this row from others of the same names (for example "limit=32"); mostly empty.
+        variant: what tells this row from others of the same names (for example "threads=2"), and its network from others of its name on
+            any task; mostly empty.
         target: ground truth that the metric scores against, as in a task card.
         shows_classes: its kind of task shows metrics of single classes.
         random: the backbone is untrained.
@@ -58,6 +59,7 @@ class Row:
         unit: what `runs` are: runs, or checkpoints of a recipe (`report.recipes`).
         trust: the lowest level of its final runs; a search has no number that stands in a table.
         dataset_digest: of the images and labels that its runs used.
+        settings: the part of `variant` that is not the backbone's.
     """
 
     backbone: str
@@ -101,6 +103,7 @@ class Row:
     unit: str = RUNS
     trust: Trust = Trust.LOCAL
     dataset_digest: str = ""
+    settings: str = ""
 
     @property
     def n_missing(self) -> int:
@@ -196,8 +199,8 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
     n_failed = len(runs) - n_ok
     unusable = {record.key for record in records if headline_value(record) is None}
     return Row(
-        backbone=one_line(backbone),
-        variant=gathered.variant,
+        backbone=backbone,
+        variant=gathered.variant.text,
         task=task,
         task_title=labels.task_title or task,
         dataset=experiment.dataset.name,
@@ -238,6 +241,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         n_images={split: counts.get("images", 0) for split, counts in next((r.counts for r in gathered.finals if r.counts), {}).items()},
         trust=lowest(trust.get(record.key, Trust.LOCAL) for record in gathered.finals or records),
         dataset_digest=experiment.dataset.digest,
+        settings=gathered.variant.settings,
     )
 
 

@@ -153,6 +153,11 @@ def why_no_headline(measured: Collection[str], panel: Panel, seen: Mapping[str, 
     return f"no headline; {'; '.join(told)}" if told else ""
 
 
+def uneven(measured: Mapping[str, Measured]) -> dict[str, list[str]]:
+    """Dataset -> its tasks, where they differ in their number of runs or in their test patients: then they have no mean run by run."""
+    return {name: tasks for name, tasks in _tasks_of(measured).items() if len({_shape_of(measured[task]) for task in tasks}) > 1}
+
+
 def headline(
     measured: Mapping[str, Measured],
     panel: Panel,
@@ -171,8 +176,7 @@ def headline(
         sources: dataset -> collection of images that it was drawn from; a dataset left out is a source of its own.
 
     Raises:
-        UsageError: the row lacks a task, has seen one, or has one more than the panel; or the runs or patients of one dataset differ in
-            number.
+        UsageError: the row lacks a task, has seen one, or has one more than the panel; or its tasks are `uneven`.
     """
     lacking = why_no_headline(measured, panel, seen)
     if lacking:
@@ -180,9 +184,9 @@ def headline(
     strange = sorted(set(measured) - set(panel.by_task))
     if strange:
         raise UsageError(f"A headline averages exactly the panel's tasks; unknown: {', '.join(strange)}.")
-    tasks_of: dict[str, list[str]] = {}
-    for task, one in measured.items():
-        tasks_of.setdefault(one.dataset, []).append(task)
+    for dataset, tasks in uneven(measured).items():
+        raise UsageError(f"The tasks {', '.join(tasks)} of {dataset} differ in their number of runs or in their test patients.")
+    tasks_of = _tasks_of(measured)
     weights = _weights(list(tasks_of), sources or {})
 
     by_task: dict[str, float] = {}
@@ -192,9 +196,6 @@ def headline(
     for dataset, tasks in tasks_of.items():
         one = measured[tasks[0]]
         patients = one.patients or dataset
-        for other in (measured[task] for task in tasks):
-            if (len(other.runs), other.n_patients, other.patients, other.drawn) != (len(one.runs), one.n_patients, one.patients, one.drawn):
-                raise UsageError(f"The tasks {', '.join(tasks)} of {dataset} differ in their number of runs or in their test patients.")
         n_patients[patients] = min(one.n_patients, n_patients.get(patients, one.n_patients))
         shares = []
         for task in tasks:
@@ -250,6 +251,18 @@ def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
     p_values[upper] = np.where(unknown, 1.0, p_values[upper])
     p_values.T[upper] = p_values[upper]
     return Pairs(table, p_values, "", (np.where(unknown, np.nan, of_runs[0]), of_runs[1]), of_patients)
+
+
+def _tasks_of(measured: Mapping[str, Measured]) -> dict[str, list[str]]:
+    """Dataset -> its tasks."""
+    found: dict[str, list[str]] = {}
+    for task, one in measured.items():
+        found.setdefault(one.dataset, []).append(task)
+    return found
+
+
+def _shape_of(one: Measured) -> tuple[int, int, str, bool]:
+    return len(one.runs), one.n_patients, one.patients, one.drawn
 
 
 def _weights(datasets: Sequence[str], sources: Mapping[str, str]) -> dict[str, float]:

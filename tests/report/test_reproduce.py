@@ -15,15 +15,16 @@ import pytest
 from scipy import stats
 
 from benchmark import registry
-from benchmark.cards import Words
+from benchmark.cards import Role
 from benchmark.errors import UsageError
 from benchmark.report import numbers, published, reproduce_pages
 from benchmark.report.paper_latex import to_latex
 from benchmark.report.paper_sheets import ORIGINS, difference_text, published_text, sheets
 from benchmark.report.paper_text import to_text
-from benchmark.report.reproduce import how_to_read, method_of, on_published_images, published_spread, reproduce
+from benchmark.report.reproduce import how_to_read, method_of, published_spread, reproduce
 from benchmark.report.reproduce_pages import table_csv
 from benchmark.report.resampling import Resampled
+from benchmark.report.rows import rows_of
 from benchmark.statistics.two_part import two_part_half_width
 
 TASK = "rsna-yolov3-frozen-10"
@@ -156,20 +157,40 @@ def test_lists_that_are_the_published_ones_may_be_compared(make):
     assert found.value == pytest.approx(15 - 16.4)  # as the paper prints it
 
 
-def test_a_task_that_trains_nothing_needs_the_published_test_images_alone(make):
-    record = make.record(0.1, **CARD)
-    experiment = record.job.experiment.model_copy(update={"words": Words()})
-    asked = record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
-    of_test = {"test sorted": record.sample_digests["test sorted"]}
-    assert on_published_images(asked.model_copy(update={"sample_digests": of_test}))
-    assert not on_published_images(asked.model_copy(update={"sample_digests": {"test sorted": "0" * 64}}))
-    assert not on_published_images(record.model_copy(update={"sample_digests": of_test}))
-
-
 def test_an_incomplete_row_has_no_difference(make):
     cell = _cell(reproduce("lovt", [make.record(0.1, **CARD), make.record(failure="NaN.", run=1, **CARD)]))
     assert cell.difference is None
     assert "1 failed" in cell.why_not
+
+
+def test_an_evaluation_that_was_stopped_has_no_difference_and_says_what_is_missing(make):
+    begun, planned = make.runs([0.30, 0.31], **CARD), [make.job(run=run, **CARD) for run in range(5)]
+    cell = _cell(reproduce("lovt", begun, planned=planned))
+    assert (cell.difference, cell.verdict, cell.why_not) == (None, None, "2 of 5 runs, 3 missing: not run yet")
+    cell = _cell(reproduce("lovt", begun, planned=planned[:3], not_believed=[planned[2].key]))
+    assert cell.why_not == f"2 of 3 runs, 1 missing: the stored record {planned[2].key} is refused"
+    assert _cell(reproduce("lovt", begun, planned=planned[:2])).difference is not None
+
+
+def test_a_plan_of_another_evaluation_changes_nothing(make):
+    begun = make.runs([0.30, 0.31, 0.32], **CARD)
+    generated = make.job(run=3, **CARD)
+    dataset = generated.experiment.dataset.model_copy(update={"digest": "f" * 64})
+    elsewhere = [generated.model_copy(update={"experiment": generated.experiment.model_copy(update={"dataset": dataset})})]
+    others = ({"limit": 8}, {"protocol": "corrected", "order_seed": 7}, {"split": "patient-disjoint"}, {"task": "rsna-yolov3-frozen-100"})
+    elsewhere += [make.job(run=3, **CARD | options) for options in (*others, {"backbone": "lovt-30"})]
+    alone, beside = reproduce("lovt", begun), reproduce("lovt", begun, planned=elsewhere)
+    assert _cell(beside).difference == _cell(alone).difference
+    assert [len(table.measured_cells()) for table in beside.tables] == [len(table.measured_cells()) for table in alone.tables]
+    assert (beside.others, beside.refused) == ((), ())
+
+
+def test_a_search_alone_stands_on_its_line_with_the_reason(make):
+    search = make.job(role=Role.SELECTION, learning_rate=0.01, **CARD)
+    planned = [search, make.job(grid=(0.01, 0.1), learning_rate=None, depends_on=(search.key,), **CARD)]
+    found = reproduce("lovt", [make.record(0.3, job=search)], planned=planned)
+    assert _cell(found).why_not == "0 of 1 runs, 1 missing: so far only the learning-rate search is on record"
+    assert found.others == ()
 
 
 def test_spread_comes_from_distinct_runs_where_they_are_known():
@@ -219,8 +240,8 @@ def test_one_measured_run_leaves_the_verdict_undecided(make):
     ],
 )
 def test_backbones_find_their_line_in_the_papers_table(make, label, digest, model, method):
-    record = make.record(0.1, backbone=label, digest=digest, model=model)
-    assert method_of(record, registry.paper("lovt").methods) == method
+    (row,) = rows_of([make.record(0.1, backbone=label, digest=digest, model=model)])
+    assert method_of(row, registry.paper("lovt").methods) == method
 
 
 def test_a_backbone_the_paper_does_not_list_stands_apart(make):

@@ -56,17 +56,24 @@ PANEL = Frozen(dict.fromkeys(TASKS, UNIT))
 
 @pytest.fixture
 def rows(make) -> Callable[..., list[Row]]:
-    """Rows of backbones, name -> score on all tasks or by task; every run moves by `noise`, and so does every resample."""
+    """Rows of backbones, name -> score on all tasks or by task; every run moves by `noise`, and so does every resample. Before the tasks of
+    `retrained` other weights were written into the files."""
 
     def made(
-        scores: Mapping[str, float | Mapping[str, float]], n_runs: int = 5, noise: float = 0.002, undrawn: bool = False, **options
+        scores: Mapping[str, float | Mapping[str, float]],
+        n_runs: int = 5,
+        noise: float = 0.002,
+        undrawn: bool = False,
+        retrained: Sequence[str] = (),
+        **options,
     ) -> list[Row]:
         records, drawn = [], {}
         common = {"protocol": "corrected", "order_seed": 1, "suite": "mine", "contamination": Contamination.NONE} | options
         for name, given in scores.items():
             by_task = given if isinstance(given, Mapping) else dict.fromkeys(TASKS, given)
-            digest = None if "random" in name else hashlib.sha256(name.encode()).hexdigest()
             for task, score in by_task.items():
+                weights = f"{name}, again" if task in retrained else name
+                digest = None if "random" in name else hashlib.sha256(weights.encode()).hexdigest()
                 rng = np.random.default_rng([len(records), *name.encode()])
                 moves = rng.normal(size=n_runs)
                 for run, move in enumerate(moves - moves.mean()):
@@ -150,6 +157,31 @@ def test_a_row_with_a_gap_has_no_headline_names_it_and_moves_nobody(rows) -> Non
     assert set(last.by_task) == set(TASKS[1:])
     assert set(last.by_dataset) == {"siim", "object-cxr"}  # of RSNA one task is missing
     assert after.adjusted_p == before.adjusted_p
+
+
+def test_tasks_that_were_measured_on_two_networks_of_one_name_make_no_headline(rows) -> None:
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *rows({"mine": 0.44}, retrained=TASKS[2:])], [PANEL]))
+    assert table.ranked == ("a", "b")
+    assert [(one.backbone, one.headline, one.unseen) for one in table.rows[2:]] == [("mine", None, None)] * 2
+    assert len({one.label for one in table.rows}) == 4
+    assert {one.why_none for one in table.rows[2:]} == {f"no headline; not measured: {', '.join(some)}" for some in (TASKS[:2], TASKS[2:])}
+
+
+@pytest.mark.parametrize("leak", ["", "rsna", "object-cxr"])
+def test_a_row_whose_dataset_has_tasks_of_other_numbers_of_runs_is_a_line_without_a_headline(rows, leak: str) -> None:
+    def uneven() -> list[Row]:
+        some = [*rows({"uneven": {TASKS[0]: 0.44}}), *rows({"uneven": dict.fromkeys(TASKS[1:], 0.44)}, n_runs=3)]
+        return [replace(row, contamination="images") if row.dataset == leak else row for row in some]
+
+    before = only(standings(rows({"a": 0.42, "b": 0.40}), [PANEL]))
+    after = only(standings([*rows({"a": 0.42, "b": 0.40}), *uneven()], [PANEL]))
+    assert list(after.rows[:2]) == list(before.rows)
+    last = after.rows[-1]
+    assert (last.label, last.headline, last.band, set(last.by_task)) == ("uneven", None, None, set(TASKS))
+    said = f"other runs or test patients within rsna: {TASKS[0]} (5 runs, 60 patients), {TASKS[1]} (3 runs, 60 patients)"
+    assert last.why_none.endswith(said)
+    assert last.why_none.startswith("no headline; ")
+    assert (last.unseen is None) == (leak != "rsna")  # over tasks that are even
 
 
 def test_a_row_that_saw_a_dataset_has_no_headline_and_one_over_the_others(rows) -> None:

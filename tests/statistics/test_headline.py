@@ -12,7 +12,7 @@ from benchmark.cards import Contamination
 from benchmark.errors import UsageError
 from benchmark.statistics.bands import rank_bands, tied_for_best
 from benchmark.statistics.families import holm_all_pairs
-from benchmark.statistics.headline import Headline, Measured, Pairs, all_pairs, headline, why_no_headline
+from benchmark.statistics.headline import Headline, Measured, Pairs, all_pairs, headline, uneven, why_no_headline
 from benchmark.statistics.levels import PATIENTS, RUNS
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
 from benchmark.statistics.two_part import two_part_half_width
@@ -206,6 +206,7 @@ def test_the_tasks_of_a_dataset_have_its_runs_and_patients() -> None:
         headline({"t0": at(0, "a"), "t1": at(0, "a", n_runs=5)}, panel)
     with pytest.raises(UsageError, match="t0, t1 of a differ"):
         headline({"t0": at(0, "a"), "t1": at(0, "a", patients="p")}, panel)
+    assert uneven({"t0": at(0, "a"), "t1": at(0, "a", n_runs=5), "t2": at(0, "b"), "t3": at(0, "b")}) == {"a": ["t0", "t1"]}
 
 
 def test_a_list_of_patients_counts_as_the_smallest_dataset_that_it_serves() -> None:
