@@ -55,7 +55,7 @@ class StudyAblation(Card):
     """A method beside itself without one part.
 
     Attributes:
-        without: recipe of the same method.
+        without: recipe of the same method, equal in all but its part.
         part: what is left out, in words.
     """
 
@@ -103,7 +103,7 @@ class StudyCard(Card):
     """A comparison of pretraining methods, from recipes to a report.
 
     Attributes:
-        recipes: methods to compare; their recipes have equal pairs, towers and budget.
+        recipes: methods to compare; their recipes have equal pairs, towers and budget, groups and stages left out (`study.reading`).
         seeds: of pretraining. A sentence about a method needs three.
         shuffled: methods that are also trained with every image beside another one's report, from which they should gain nothing.
     """

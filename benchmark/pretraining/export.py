@@ -24,6 +24,7 @@ from benchmark.training.text_pretraining import torchvision_state
 
 if TYPE_CHECKING:
     from benchmark.pretraining.loop import Trained
+    from benchmark.pretraining.pairs import Pairs
 
 CARD, WEIGHTS, CURVE = "backbone.yaml", "encoder.safetensors", "held_out.json"
 TEXT_CARD, TEXT_WEIGHTS, TOKENIZER = "with_text.yaml", "dual_encoder.safetensors", "tokenizer"
@@ -38,11 +39,20 @@ class HeldOut:
         each: step -> (N,) shares of `loop.percentiles`.
         patients: (N,) numbers, equal for images of one patient.
         kept: pairs after which an encoder of its own was written.
+        ids: `Pairs.ids_digest` of what was held out; empty where an earlier version wrote the file.
+        dropped: training or validation -> why pairs were left out -> how many.
     """
 
     each: dict[int, list[float]] = field(default_factory=dict)
     patients: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
+    ids: str = ""
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def describe(self, train: Pairs, held_out: Pairs) -> None:
+        """Notes which pairs it is of."""
+        self.patients, self.ids = held_out.patients.tolist(), held_out.ids_digest
+        self.dropped = {"training": train.dropped, "validation": held_out.dropped}
 
     def holds(self, steps: Iterable[int], batch: int) -> bool:
         """Whether all steps were looked at, and the encoder kept after each but the start."""
@@ -132,6 +142,7 @@ def held_out(folder: Path, key: str) -> HeldOut:
 def write_held_out(folder: Path, key: str, found: HeldOut, *, ended: bool = False) -> None:
     each = {str(step): shares for step, shares in found.each.items()}
     content = {"key": key, "ended": ended, "each": each, "patients": found.patients, "kept": found.kept}
+    content |= {"ids": found.ids, "dropped": found.dropped}
     _replace(folder / CURVE, json.dumps(content))
 
 
@@ -173,7 +184,9 @@ def _content(folder: Path, key: str) -> dict[str, Any] | None:
 
 def _held_out(content: dict[str, Any]) -> HeldOut:
     each = {int(step): [float(share) for share in shares] for step, shares in content["each"].items()}
-    return HeldOut(each, [int(patient) for patient in content["patients"]], [int(pairs) for pairs in content["kept"]])
+    patients, kept = ([int(number) for number in content[name]] for name in ("patients", "kept"))
+    dropped = {part: {why: int(n) for why, n in of.items()} for part, of in content.get("dropped", {}).items()}
+    return HeldOut(each, patients, kept, str(content.get("ids", "")), dropped)
 
 
 def _replace(path: Path, text: str) -> None:

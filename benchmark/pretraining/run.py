@@ -102,6 +102,7 @@ def pretrain(
     made = parallel.led(lambda: export.made(folder, key))
     if made is not None and made.held_out.holds(kept, card.budget.batch):
         curve = made.held_out.curve
+        made.held_out.describe(train, held_out)  # an earlier version left less; the key says that these are the pairs
         return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
     trained, reader = untrained(card, train, seed, folder / "tokenizer")
@@ -115,7 +116,7 @@ def pretrain(
     state = f"{key}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}" if kept else key
     checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), state, card.optimiser.rate, checkpoint_every_s)
     found = parallel.led(lambda: export.held_out(folder, key) if checkpoint.path.is_file() else export.HeldOut())
-    found.patients = held_out.patients.tolist()
+    found.describe(train, held_out)
 
     def look(step: int) -> None:
         """Held-out pairs after a step, and the encoder where it is kept."""
