@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from benchmark.report.rows import Row, rows_of
 from benchmark.statistics.bootstrap import cluster_bootstrap
 from benchmark.statistics.difference import Difference, Scores, difference
 from benchmark.statistics.levels import CHECKPOINTS, FEWEST_CHECKPOINTS, PATIENTS, RUNS
+from benchmark.study.caveats import Caveats, caveats_of
 from benchmark.study.making import MadeMember
 from benchmark.study.running import Study
 
@@ -108,12 +109,14 @@ class Table:
         measures: tasks in the order of the evaluation, then retrieval.
         titles: measure -> as people see it.
         missing: contender and measure -> why it has no score.
+        caveats: of the rows that the scores are from.
     """
 
     measures: tuple[str, ...]
     titles: dict[str, str]
     scores: dict[tuple[Contender, str], Score]
     missing: dict[tuple[Contender, str], str]
+    caveats: Caveats = field(default_factory=Caveats)
 
     def get(self, name: str, pairs: int, measure: str) -> Score | None:
         return self.scores.get(((name, pairs), measure))
@@ -137,7 +140,8 @@ def table(study: Study) -> Table:
         else:
             found.setdefault((contender, row.task), {})[member.seed] = row
     scores |= {place: of_rows(by_seed) for place, by_seed in found.items()} | _retrieval(study)
-    return Table((*tasks, RETRIEVAL), titles | {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}, scores, missing)
+    titles |= {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}
+    return Table((*tasks, RETRIEVAL), titles, scores, missing, caveats_of(rows))
 
 
 def _rows(evaluation: Evaluation) -> list[Row]:
