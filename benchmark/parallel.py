@@ -131,6 +131,20 @@ def with_global_batchnorm(module: nn.Module) -> nn.Module:
     return module
 
 
+@torch.no_grad()
+def share_running_statistics(module: nn.Module) -> None:
+    """Makes BatchNorm's running statistics the mean over processes, where each saw images of its own; nothing in one process.
+
+    They move linearly with what a step shows, so their mean does not depend on how often it is taken.
+    """
+    found = [buffer for name, buffer in module.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    if size() == 1 or not found:
+        return
+    means = total(torch.cat([buffer.flatten() for buffer in found])) / size()
+    for buffer, mean in zip(found, means.split([buffer.numel() for buffer in found]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
+
+
 class GlobalBatchNorm(nn.Module):
     """BatchNorm over the images of all processes, on any device (torch's SyncBatchNorm needs CUDA). Two passes, as exact as one process.
 

@@ -17,7 +17,8 @@ class StudyBudget(Card):
     """
     Attributes:
         pairs: shown to every member; takes the place of the recipes'. The rate is constant after its rise, so that a checkpoint on the way
-            is what a smaller budget would have left.
+            misses no fall. Only of a recipe without a rise and a method without stages is it what a smaller budget would have left: both
+            are shares of the whole budget.
         checkpoints: shares of the pairs at which methods are also evaluated; the start and the end always are.
         equal_compute: each method is also evaluated where it has cost what the cheapest method costs in all.
         minutes: for all pretrainings, as forecast from measured steps; where they take longer, the last seeds are left out, and the report
@@ -55,7 +56,7 @@ class StudyAblation(Card):
     """A method beside itself without one part.
 
     Attributes:
-        without: recipe of the same method.
+        without: recipe of the same method, equal in all but its part.
         part: what is left out, in words.
     """
 
@@ -103,7 +104,7 @@ class StudyCard(Card):
     """A comparison of pretraining methods, from recipes to a report.
 
     Attributes:
-        recipes: methods to compare; their recipes have equal pairs, towers and budget.
+        recipes: methods to compare; their recipes have equal pairs, towers and budget, groups and stages left out (`study.reading`).
         seeds: of pretraining. A sentence about a method needs three.
         shuffled: methods that are also trained with every image beside another one's report, from which they should gain nothing.
     """

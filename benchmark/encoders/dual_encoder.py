@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
@@ -33,7 +33,6 @@ from benchmark.objectives.kit.group import Group
 DEFAULT_LAYOUT = "dual-encoder"
 CONFIGURATION = "dual_encoder.json"
 _NO_SIZES = ("transformers_version", "dtype", "torch_dtype", "architectures")  # of a BERT's configuration
-END = 1.0  # share of the budget that lies behind: methods with stages are read as in their last
 
 
 class Configuration(Card):
@@ -41,11 +40,13 @@ class Configuration(Card):
     Attributes:
         recipe: that made it; its towers, its method and what it reads of a text decide what is built.
         text: what differs from BERT's default sizes, as transformers' `BertConfig` has it.
+        done: share of the budget that lay behind: methods with stages are read as in the one that they had come to.
     """
 
     version: Literal[1] = 1
     recipe: PretrainingCard
     text: dict[str, Any]
+    done: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 def build(model: str) -> DualEncoder:
@@ -57,7 +58,7 @@ def build(model: str) -> DualEncoder:
     """
     found = configuration(Path(model))
     try:
-        return DualEncoder(found.recipe, BertConfig.from_dict(found.text))
+        return DualEncoder(found.recipe, BertConfig.from_dict(found.text), found.done)
     except LobeError:
         raise
     except Exception as error:  # a wrong value fails in as many places as a network has
@@ -81,21 +82,26 @@ def configuration(folder: Path) -> Configuration:
     return found
 
 
-def described(recipe: PretrainingCard, text: BertConfig) -> dict[str, Any]:
-    """Content of a folder's `dual_encoder.json`; nothing in it depends on this machine."""
+def described(recipe: PretrainingCard, text: BertConfig, done: float = 1.0) -> dict[str, Any]:
+    """Content of a folder's `dual_encoder.json`; nothing in it depends on this machine.
+
+    Args:
+        done: see `Configuration.done`; written of an encoder that was kept on the way.
+    """
     sizes = {key: value for key, value in text.to_diff_dict().items() if key not in _NO_SIZES and not key.startswith("_")}
     hub = recipe.text.hub
     tower = recipe.text.model_copy(update={"hub": Path(hub).name}) if hub is not None and Path(hub).is_dir() else recipe.text
     told = recipe.model_copy(update={"text": tower, "title": recipe.name, "source": "", "unverified": ()})
-    return {"version": 1, "recipe": told.model_dump(mode="json", exclude_unset=True), "text": sizes}
+    content = {"version": 1, "recipe": told.model_dump(mode="json", exclude_unset=True), "text": sizes}
+    return content if done == 1 else {**content, "done": done}
 
 
 class DualEncoder(VisionLanguageBackbone):
     """`network` holds `image` in torchvision's names, `text` in transformers', and `objective`, the method's layers."""
 
-    def __init__(self, recipe: PretrainingCard, text: BertConfig):
+    def __init__(self, recipe: PretrainingCard, text: BertConfig, done: float):
         super().__init__()
-        self.recipe, self.max_tokens = recipe, recipe.text.tokens
+        self.recipe, self.max_tokens, self.done = recipe, recipe.text.tokens, done
         image = torchvision.build(recipe.image.model)
         module = registry.plugin("objectives", recipe.method)
         options = TypeAdapter(module.Options).validate_python(recipe.objective)
@@ -126,9 +132,9 @@ class DualEncoder(VisionLanguageBackbone):
         keys = torch.arange(len(texts))
         batch = words.batch(range(len(texts)), "all", keys.tolist()).to(next(self.parameters()).device)
         read = read_texts(self.network.text, batch, objective)
-        parts, mask = objective.part_vectors(read, keys, group, END)
+        parts, mask = objective.part_vectors(read, keys, group, self.done)
         n_truncated = sum(is_cut or sum(map(len, report.ids)) + 2 > words.limit for is_cut, report in zip(cut, words.reports, strict=True))
-        return TextEmbedding(objective.text_vectors(read, keys, group, END), parts.transpose(1, 2), mask, n_truncated)
+        return TextEmbedding(objective.text_vectors(read, keys, group, self.done), parts.transpose(1, 2), mask, n_truncated)
 
     def _said(self, text: str) -> tuple[tuple[str, ...], bool]:
         """Sentences by the recipe's rule, or the text as it stands where that leaves no token; and whether one is too long alone."""

@@ -54,6 +54,11 @@ def build(widths: Widths, options: Options) -> Objective:
     return G2D(widths, options)
 
 
+def turns(options: Options) -> tuple[float, ...]:
+    """When masks are learned."""
+    return (options.begins,)
+
+
 class G2D(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()

@@ -51,6 +51,11 @@ def build(widths: Widths, options: Options) -> Objective:
     return Mgca(widths, options)
 
 
+def turns(options: Options) -> tuple[float, ...]:
+    """When prototypes are trained."""
+    return (options.thaws,)
+
+
 class Mgca(Objective):
     reads_attention = True
 
@@ -72,8 +77,9 @@ class Mgca(Objective):
         image, report = self.embed(encoded, group, done)
         patches = self.heads["patch"](places(encoded.maps[options.stride]), group)
         words = self.heads["word"](words, group, mask)
-        self.prototype_layer.requires_grad_(done >= options.thaws)
-        return losses(image, patches, report, words, mask, attention, self.prototype_layer.weight, options, group)
+        # No switch of `requires_grad`: what is trained has to be known before the losses, or processes sum no gradient of it in that step.
+        prototypes = self.prototype_layer.weight if done >= options.thaws else self.prototype_layer.weight.detach()
+        return losses(image, patches, report, words, mask, attention, prototypes, options, group)
 
     def image_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
         return self.heads["image"](maps[self.options.deepest].mean(dim=(2, 3)), group)

@@ -62,6 +62,11 @@ def build(widths: Widths, options: Options) -> Objective:
     return Prior(widths, options)
 
 
+def turns(options: Options) -> tuple[float, ...]:
+    """When its second and third stage begin."""
+    return options.stages
+
+
 class Prior(Objective):
     def __init__(self, widths: Widths, options: Options):
         super().__init__()

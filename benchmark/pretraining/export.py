@@ -24,6 +24,7 @@ from benchmark.training.text_pretraining import torchvision_state
 
 if TYPE_CHECKING:
     from benchmark.pretraining.loop import Trained
+    from benchmark.pretraining.pairs import Pairs
 
 CARD, WEIGHTS, CURVE = "backbone.yaml", "encoder.safetensors", "held_out.json"
 TEXT_CARD, TEXT_WEIGHTS, TOKENIZER = "with_text.yaml", "dual_encoder.safetensors", "tokenizer"
@@ -38,11 +39,20 @@ class HeldOut:
         each: step -> (N,) shares of `loop.percentiles`.
         patients: (N,) numbers, equal for images of one patient.
         kept: pairs after which an encoder of its own was written.
+        ids: `Pairs.ids_digest` of what was held out; empty where an earlier version wrote the file.
+        dropped: training or validation -> why pairs were left out -> how many.
     """
 
     each: dict[int, list[float]] = field(default_factory=dict)
     patients: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
+    ids: str = ""
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def describe(self, train: Pairs, held_out: Pairs) -> None:
+        """Notes which pairs it is of."""
+        self.patients, self.ids = held_out.patients.tolist(), held_out.ids_digest
+        self.dropped = {"training": train.dropped, "validation": held_out.dropped}
 
     def holds(self, steps: Iterable[int], batch: int) -> bool:
         """Whether all steps were looked at, and the encoder kept after each but the start."""
@@ -62,18 +72,24 @@ class Made:
 
 def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, held_out: HeldOut) -> Path:
     """Writes encoders, cards and curve; gives the image encoder's card. Each appears whole or not at all, that card last."""
-    _encoders(folder, card, key, trained)
+    _encoders(folder, card, key, trained, 1.0)
     write_held_out(folder, key, held_out, ended=True)
     return _cards(folder, backbone_card(card, key, seed, trained), TOKENIZER)
 
 
-def keep(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut) -> Path:
-    """Writes the encoders as they are after so many pairs, in a folder of its own; its tokenizer is that of the folder above."""
+def keep(
+    folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut, *, done: float
+) -> Path:
+    """Writes the encoders as they are after so many pairs, in a folder of its own; its tokenizer is that of the folder above.
+
+    Args:
+        done: share of the budget that lies behind.
+    """
     below = private.folder(kept_card(folder, pairs).parent)
-    _encoders(below, card, key, trained)
+    _encoders(below, card, key, trained, done)
     said = backbone_card(card, key, seed, trained)
     budget = {"name": f"{said['name']}-at-{pairs}", "title": f"{said['title']}, after {pairs:,} pairs"}
-    notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs{_by()}, key {key}"}
+    notes = {"notes": f"method {card.method}, {card.protocol}, {pairs} of {card.budget.pairs} pairs{_by(card)}, key {key}"}
     file = _cards(below, {**said, **budget, **notes}, f"../{TOKENIZER}")
     held_out.kept = sorted({*held_out.kept, pairs})
     write_held_out(folder, key, held_out)
@@ -106,13 +122,16 @@ def backbone_card(card: PretrainingCard, key: str, seed: int, trained: Trained) 
         "input_size": Views(card.image.augmentation, card.image.size).side,
         "status": "verified",
         "origin": f"made here by the recipe {card.name}, version {card.version}",
-        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs{_by()}, key {key}",
+        "notes": f"method {card.method}, {card.protocol}, {card.budget.pairs} pairs{_by(card)}, key {key}",
     }
 
 
-def _by() -> str:
+def _by(card: PretrainingCard) -> str:
     n = parallel.size()
-    return f", by {n} processes: equal to one process up to rounding and what falls out at random" if n > 1 else ""
+    if n == 1:
+        return ""
+    told = f", by {n} processes: equal to one process up to rounding and what falls out at random"
+    return told if card.budget.group == card.budget.batch else f"{told}; BatchNorm's running statistics are the mean over processes"
 
 
 def made(folder: Path, key: str) -> Made | None:
@@ -132,10 +151,11 @@ def held_out(folder: Path, key: str) -> HeldOut:
 def write_held_out(folder: Path, key: str, found: HeldOut, *, ended: bool = False) -> None:
     each = {str(step): shares for step, shares in found.each.items()}
     content = {"key": key, "ended": ended, "each": each, "patients": found.patients, "kept": found.kept}
+    content |= {"ids": found.ids, "dropped": found.dropped}
     _replace(folder / CURVE, json.dumps(content))
 
 
-def _encoders(folder: Path, card: PretrainingCard, key: str, trained: Trained) -> None:
+def _encoders(folder: Path, card: PretrainingCard, key: str, trained: Trained, done: float) -> None:
     towers = trained.towers
     images = torchvision_state(towers.image)
     parts = {"image": images, "text": towers.text.state_dict(), "objective": trained.objective.state_dict()}
@@ -147,7 +167,7 @@ def _encoders(folder: Path, card: PretrainingCard, key: str, trained: Trained) -
         # Copies: of tensors that share memory safetensors would keep one.
         save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
         temporary.replace(folder / file)
-    _replace(folder / CONFIGURATION, json.dumps(dual_encoder.described(card, towers.text.config), indent=1) + "\n")
+    _replace(folder / CONFIGURATION, json.dumps(dual_encoder.described(card, towers.text.config, done), indent=1) + "\n")
 
 
 def _cards(folder: Path, images: dict[str, Any], tokenizer: str) -> Path:
@@ -173,7 +193,9 @@ def _content(folder: Path, key: str) -> dict[str, Any] | None:
 
 def _held_out(content: dict[str, Any]) -> HeldOut:
     each = {int(step): [float(share) for share in shares] for step, shares in content["each"].items()}
-    return HeldOut(each, [int(patient) for patient in content["patients"]], [int(pairs) for pairs in content["kept"]])
+    patients, kept = ([int(number) for number in content[name]] for name in ("patients", "kept"))
+    dropped = {part: {why: int(n) for why, n in of.items()} for part, of in content.get("dropped", {}).items()}
+    return HeldOut(each, patients, kept, str(content.get("ids", "")), dropped)
 
 
 def _replace(path: Path, text: str) -> None:

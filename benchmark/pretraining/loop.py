@@ -72,7 +72,7 @@ class Course:
     """Which pairs come when: whole rounds through all pairs, each in an order of its own; a rest that fills no batch is left out.
 
     Raises:
-        UsageError: fewer pairs than a batch, or a budget that contradicts itself.
+        UsageError: fewer pairs than a batch, or a budget that contradicts itself or has no step for one of its stages.
     """
 
     def __init__(self, n_pairs: int, card: PretrainingCard, seed: int):
@@ -92,7 +92,12 @@ class Course:
         self.in_round = n_pairs // budget.batch
         self.n_steps = math.ceil(budget.pairs / budget.batch)
         # As objectives ask: a share of the budget lies behind once `step / n_steps` reaches it.
-        self.starts = [next(step for step in range(self.n_steps) if step / self.n_steps >= one.begins) for one in budget.stages]
+        steps, end = range(self.n_steps), self.n_steps
+        self.starts = [next((step for step in steps if step / end >= one.begins), end) for one in budget.stages]
+        for stage, first, next_ in zip(budget.stages, self.starts, [*self.starts[1:], end], strict=True):
+            if first >= next_:
+                shown = f"{budget.pairs:,} pairs, {budget.batch} a step"
+                raise UsageError(f"Recipe {card.name}: {shown}, leave no step for the stage that begins at {stage.begins:g}. Show more.")
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(batch,) int64 numbers of pairs, and their keys: seed, round and pair decide a key."""
@@ -196,6 +201,8 @@ def train(
         scaler.step(optimiser)
         scaler.update()
         trained.objective.after_step()
+        if not is_shared:
+            parallel.share_running_statistics(trained)  # each step: only the first process knows when it saves a checkpoint
         yield Step(step, (step + 1) * budget.batch, (step + 1 - first) * budget.batch, losses, rate, time.monotonic() - began)
         if checkpoint is not None and parallel.rank() == 0:
             checkpoint.save_if_due(state, {"step": step + 1})

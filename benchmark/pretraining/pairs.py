@@ -49,6 +49,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def ids_digest(self) -> str:
+        """SHA-256 over the ids in order: equal for pairs that can be compared one by one, whatever is read and shown of them."""
+        return hashlib.sha256("\0".join(self.ids).encode()).hexdigest()
+
     def shown(self, index: Sequence[int] | np.ndarray, keys: Sequence[int] | np.ndarray) -> np.ndarray:
         """(b, S, S) uint8 frames of pairs, each visited with its key."""
         if self.rows is None:

@@ -102,6 +102,7 @@ def pretrain(
     made = parallel.led(lambda: export.made(folder, key))
     if made is not None and made.held_out.holds(kept, card.budget.batch):
         curve = made.held_out.curve
+        made.held_out.describe(train, held_out)  # an earlier version left less; the key says that these are the pairs
         return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
     trained, reader = untrained(card, train, seed, folder / "tokenizer")
@@ -115,16 +116,17 @@ def pretrain(
     state = f"{key}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}" if kept else key
     checkpoint = Checkpoint(private.folder(folder / CHECKPOINTS), state, card.optimiser.rate, checkpoint_every_s)
     found = parallel.led(lambda: export.held_out(folder, key) if checkpoint.path.is_file() else export.HeldOut())
-    found.patients = held_out.patients.tolist()
+    found.describe(train, held_out)
 
     def look(step: int) -> None:
         """Held-out pairs after a step, and the encoder where it is kept."""
-        seen = parallel.led(partial(loop.percentiles, trained, validation, step / course.n_steps, card.budget.batch, seed))
+        done = step / course.n_steps
+        seen = parallel.led(partial(loop.percentiles, trained, validation, done, card.budget.batch, seed))
         found.each[step] = seen.tolist()
         if parallel.rank() > 0:
             return
         if step in kept and step:
-            export.keep(folder, card, key, seed, trained, step * card.budget.batch, found)
+            export.keep(folder, card, key, seed, trained, step * card.budget.batch, found, done=done)
         else:
             export.write_held_out(folder, key, found)
 
@@ -161,7 +163,13 @@ def untrained(
 
 
 def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, seed: int, threads: int, device_type: str) -> str:
-    """SHA-256 over all that decides the weights: recipe, pairs, seed, threads, device type and the version of this code."""
+    """SHA-256 over all that decides the weights: recipe, pairs, seed, threads, device type and the version of this code.
+
+    A name of the hub, or a folder, says nothing of what lies there: of a text encoder that the recipe names, its files are among it.
+
+    Raises:
+        EnvironmentProblem: that text encoder cannot be had.
+    """
     decides = {
         "recipe": card.model_dump(mode="json", exclude={"title", "source", "unverified"}),
         "pairs": [train.digest, held_out.digest],
@@ -170,6 +178,7 @@ def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, see
         "device_type": device_type,
         "version": VERSION,
         "torch": torch.__version__.split("+")[0],
+        **({} if card.text.hub is None else {"text": towers.digest_of(card.text.hub)}),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -215,6 +224,13 @@ def options_of(card: PretrainingCard, module: ModuleType) -> object:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "objective"
         raise CardError(f"Recipe {card.name}: objective `{where}`: {first['msg']}.") from None
+
+
+def turns_of(card: PretrainingCard) -> tuple[float, ...]:
+    """Shares of the budget, inside it, at which a stage of the recipe begins or its method trains something else."""
+    module = module_of(card)
+    of_method = module.turns(options_of(card, module)) if hasattr(module, "turns") else ()
+    return tuple(sorted({share for share in (*(one.begins for one in card.budget.stages), *of_method) if 0 < share < 1}))
 
 
 def reads_attention(module: ModuleType) -> bool:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from benchmark.cards import IMAGENET, BackboneRef, Normalisation
 from benchmark.cards.pretraining import ImageTowerCard, TextTowerCard
+from benchmark.contents import sha256_of
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.dual_encoder import enlarged, read_texts
 from benchmark.encoders.library_weights import without_asking
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text import Tokenizer, bert
+from benchmark.encoders.tokenizer_files import FILES
 from benchmark.encoders.torchvision import library_weights
 from benchmark.encoders.words import Batch, write_vocabulary
 from benchmark.errors import EnvironmentProblem
 from benchmark.objectives.kit.base import Encoded, Objective, Widths
 
 HALF = Normalisation(mean=(0.5,), std=(0.5,))
+SAFE, PICKLED = "model*.safetensors*", "pytorch_model*.bin*"  # a BERT's weights, whole or in shards with their index
 
 
 class Towers(nn.Module):
@@ -103,16 +107,47 @@ def require_here(image: ImageTowerCard, text: TextTowerCard) -> None:
                 )
 
 
+def digest_of(repository: str) -> str:
+    """SHA-256 over names and contents of a text encoder's files: configuration, tokenizer and weights.
+
+    Args:
+        repository: a folder, or a repository of the hub, which is fetched where it is not on this machine.
+
+    Raises:
+        EnvironmentProblem: it cannot be had.
+    """
+    folder = Path(repository) if Path(repository).is_dir() else _fetched(repository)
+    files = sorted({path for pattern in (*FILES, SAFE, PICKLED) for path in folder.glob(pattern) if path.is_file()})
+    lines = "".join(f"{path.name}\0{sha256_of(path.resolve())}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _fetched(repository: str) -> Path:
+    """The newest snapshot of the hub, which `from_pretrained` takes too; without a network the one on this machine."""
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=[*FILES, SAFE]))
+        return folder if any(folder.glob(SAFE)) else Path(snapshot_download(repository, allow_patterns=[*FILES, PICKLED]))
+    except Exception as error:  # no network, no such repository, a snapshot that lacks a file nobody reads
+        known = try_to_load_from_cache(repository, "config.json") if not isinstance(error, ValueError) else None
+        if isinstance(known, str):
+            return Path(known).parent
+        raise _not_had(repository, error) from None
+
+
 def _of_the_hub(repository: str, kept_layers: int | None) -> BertModel:
     given: dict[str, Any] = {} if kept_layers is None else {"num_hidden_layers": kept_layers}
     try:
         return BertModel.from_pretrained(repository, **given)
     except OSError as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise EnvironmentProblem(
-            f"The text encoder {repository} cannot be had ({reason}). Fetch it where there is a network, and name its folder as "
-            "`text: {hub: FOLDER}` in a recipe of your own."
-        ) from None
+        raise _not_had(repository, error) from None
+
+
+def _not_had(repository: str, error: Exception) -> EnvironmentProblem:
+    reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+    return EnvironmentProblem(
+        f"The text encoder {repository} cannot be had ({reason}). Fetch it where there is a network, and name its folder as "
+        "`text: {hub: FOLDER}` in a recipe of your own."
+    )
 
 
 def _config(text: TextTowerCard, reader: Tokenizer) -> BertConfig:

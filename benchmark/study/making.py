@@ -36,6 +36,7 @@ class MadeMember:
         cards: pairs -> the backbone's card after them; of the start there is none.
         held_out: pairs -> (N,) shares of `loop.percentiles`.
         patients: (N,) numbers of the held-out images' patients.
+        ids: digest of the held-out images' ids.
     """
 
     member: Member
@@ -43,6 +44,7 @@ class MadeMember:
     held_out: dict[int, list[float]]
     patients: list[int]
     was_there: bool
+    ids: str = ""
 
 
 @dataclass
@@ -145,7 +147,7 @@ def one(member: Member, where: Where, told: Told) -> MadeMember:
     told(member.label, member.keeps[-1])
     cards = {n: export.kept_card(found.card.parent, n) for n in member.keeps[:-1] if n} | {member.keeps[-1]: found.card}
     shown = {step * card.budget.batch: shares for step, shares in found.held_out.each.items()}
-    return MadeMember(member, cards, shown, found.held_out.patients, found.was_there)
+    return MadeMember(member, cards, shown, found.held_out.patients, found.was_there, found.held_out.ids)
 
 
 _kept: dict[Any, Any] = {}

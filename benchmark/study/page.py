@@ -13,13 +13,15 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from benchmark.cards import DISCLAIMER
+from benchmark.cards import DISCLAIMER, Contamination
 from benchmark.cards.studies import RETRIEVAL, START
 from benchmark.report import escape, line_figures, numbers
 from benchmark.report.line_figures import Series
 from benchmark.report.pages import environment, write_page
 from benchmark.statistics.difference import cells
 from benchmark.statistics.levels import FEWEST_CHECKPOINTS
+from benchmark.study import terms
+from benchmark.study.caveats import notices
 from benchmark.study.findings import Finding, findings, rungs
 from benchmark.study.running import RESULTS, Study
 from benchmark.study.scores import Score, Table, table
@@ -57,9 +59,9 @@ def write(study: Study, out: Path) -> Path:
     blocks = blocks_of(study, scores, found)
     is_phantom = any(record.phantom for one in study.evaluations for record in one.results)
     folder = out / STUDY
-    write_page(folder / "study.md", to_markdown(study, blocks, phantom=is_phantom))
-    write_page(folder / "study.csv", to_csv(found))
-    return write_page(folder / "index.html", to_html(study, blocks, phantom=is_phantom))
+    write_page(folder / "study.md", to_markdown(study, scores, blocks, phantom=is_phantom))
+    write_page(folder / "study.csv", to_csv(found, scores))
+    return write_page(folder / "index.html", to_html(study, scores, blocks, phantom=is_phantom))
 
 
 def blocks_of(study: Study, scores: Table, found: Sequence[Finding]) -> list[Block]:
@@ -74,29 +76,29 @@ def blocks_of(study: Study, scores: Table, found: Sequence[Finding]) -> list[Blo
         _levels(found, scores),
         _budget(study),
         _missing(study, scores),
+        _warnings(scores),
     ]
     return [block for block in blocks if block is not None]
 
 
-def to_html(study: Study, blocks: Sequence[Block], *, phantom: bool) -> str:
-    judged = study.card.evaluation
+def to_html(study: Study, scores: Table, blocks: Sequence[Block], *, phantom: bool) -> str:
     return (
         environment()
         .get_template("study.html.j2")
         .render(
             title=study.card.title,
             lead=_lead(study),
-            notices=_notices(study, phantom=phantom),
+            notices=_notices(study, scores, phantom=phantom),
             blocks=[replace(block, figures=tuple((title, Markup(figure)) for title, figure in block.figures)) for block in blocks],
             phantom=phantom,
-            limited=judged.limit is not None or judged.profile == "smoke",
+            limited=bool(scores.caveats.limited),
         )
     )
 
 
-def to_markdown(study: Study, blocks: Iterable[Block], *, phantom: bool) -> str:
+def to_markdown(study: Study, scores: Table, blocks: Iterable[Block], *, phantom: bool) -> str:
     lines = [f"# {escape.markdown(study.card.title)}", "", f"> {DISCLAIMER}", "", escape.markdown(_lead(study)), ""]
-    lines += [text for notice in _notices(study, phantom=phantom) for text in (f"**{escape.markdown(notice)}**", "")]
+    lines += [text for notice in _notices(study, scores, phantom=phantom) for text in (f"**{escape.markdown(notice)}**", "")]
     for block in blocks:
         lines += [f"## {escape.markdown(block.heading)}", ""]
         lines += [text for sentence in block.sentences for text in (escape.markdown(sentence), "")]
@@ -107,10 +109,10 @@ def to_markdown(study: Study, blocks: Iterable[Block], *, phantom: bool) -> str:
     return "\n".join(lines)
 
 
-def to_csv(found: Iterable[Finding]) -> str:
-    """A line for each comparison; fractions."""
+def to_csv(found: Iterable[Finding], scores: Table) -> str:
+    """A line for each comparison; fractions. `contamination` is the worst of the task's rows, of retrieval there is none."""
     columns = ("question", "about", "against", "says", "measure", "pairs", "pairs_of_other", "score", "score_of_other", "difference")
-    more = ("half_width_95", "p", "p_adjusted", "word", "sd_pretraining", "sd_runs", "sd_patients", "reason")
+    more = ("half_width_95", "p", "p_adjusted", "word", "sd_pretraining", "sd_runs", "sd_patients", "reason", "contamination")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((*columns, *more))
@@ -120,7 +122,8 @@ def to_csv(found: Iterable[Finding]) -> str:
         of = (None,) * 3 if c is None else (c.value, c.half_width, c.p_value)
         parts = (None,) * 3 if c is None else (c.sd_pretraining, c.sd_runs, c.sd_patients)
         told = (one.kind, one.about, one.against, one.says, one.measure, one.pairs, one.against_pairs, first, second, *of)
-        line = (*told, one.adjusted_p, one.word, *parts, one.reason)
+        seen = None if one.measure == RETRIEVAL else scores.caveats.seen.get(one.measure, Contamination.NONE).value
+        line = (*told, one.adjusted_p, one.word, *parts, one.reason, seen)
         writer.writerow([escape.csv_cell("" if value is None else value) for value in line])
     return buffer.getvalue()
 
@@ -182,10 +185,8 @@ def _compute(study: Study, scores: Table) -> Block | None:
         if figure:
             figures.append((f"{title}: score against compute.", figure))
     heads = ("Measure", "Method", "Pairs", "TFLOP", "Score (%)", "")
-    said = (
-        "The rate is constant after its rise, so a checkpoint is what a smaller budget would have left. Compute is counted on the real "
-        "network, forward and backward, without the optimiser.",
-    )
+    counted = "Compute is counted on the real network, forward and backward, without the optimiser."
+    said = (f"{terms.of_checkpoints(study.members)} {counted}",)
     return Block("Score against compute", said, heads, tuple(lines), tuple(figures), frozenset({0, 1, 5})) if lines else None
 
 
@@ -274,8 +275,16 @@ def _missing(study: Study, scores: Table) -> Block | None:
     return Block("What is missing", said, ("What", "Where", "Why"), tuple(lines), words=frozenset({0, 1, 2})) if lines else None
 
 
-def _notices(study: Study, *, phantom: bool) -> list[str]:
-    found = [PHANTOM] if phantom else []
+def _warnings(scores: Table) -> Block | None:
+    lines = tuple((scores.titles[task], warning, f"{n:,}") for (task, warning), n in scores.caveats.warnings.items())
+    said = ("A row is a backbone on a task. Its own warnings, as on every page of its records.",)
+    return Block("What rows warn of", said, ("Task", "Warning", "Rows"), lines, words=frozenset({0, 1})) if lines else None
+
+
+def _notices(study: Study, scores: Table, *, phantom: bool) -> list[str]:
+    found = [*([PHANTOM] if phantom else []), *notices(scores.caveats, scores.titles)]
+    if unequal := terms.unequal_groups(study.members):
+        found.append(unequal)
     if study.left_out:
         seeds = ", ".join(map(str, study.left_out))
         found.append(

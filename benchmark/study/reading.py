@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ from benchmark.cards.studies import RETRIEVAL
 from benchmark.errors import CardError, LobeError, UnknownName
 
 FOLDER = "studies"  # of the shipped ones, beside the recipes
-# What methods have in common, or the difference is not theirs.
-EQUAL: dict[str, Callable[[PretrainingCard], Any]] = {
-    "dataset": lambda card: (card.pairs.dataset, card.pairs.share, card.pairs.fewest_words, card.pairs.is_shuffled),
-    "image tower": lambda card: card.image,
-    "text tower": lambda card: card.text,
-    "batch": lambda card: (card.budget.batch, card.budget.precision, card.budget.clip, card.budget.warm_up),
-    "optimiser": lambda card: card.optimiser,
-}
+EQUAL = ("pairs", "image", "text", "budget", "optimiser")  # parts of a recipe that methods have in common, or the difference is not theirs
+# Of these, what may differ: what a method draws of a report; what a study sets for all; what a method may need of its own, which the page
+# names. Every other key counts, those that come later too: a pairs key may decide which ids remain, to train on and to measure on.
+DRAWN = ("pairs.sentences", "pairs.joined")
+SET = ("budget.pairs", "budget.schedule", "budget.period")
+BY_DESIGN = ("budget.group", "budget.stages")
 
 
 def read(name: Path) -> StudyCard:
@@ -84,14 +82,16 @@ def _faults(card: StudyCard) -> Iterator[tuple[tuple[str | int, ...], str]]:
         yield from _unknown(("recipes", number), name)
     first = registry.recipe(card.recipes[0])
     for number, name in enumerate(card.recipes):
-        if unlike := [what for what, of in EQUAL.items() if of(registry.recipe(name)) != of(first)]:
-            yield ("recipes", number), f"{name} has another {unlike[0]} than {first.name}: methods are compared on equal terms."
+        if unlike := _unlike(registry.recipe(name), first, (*DRAWN, *SET, *BY_DESIGN)):
+            yield ("recipes", number), f"{name} has another `{unlike}` than {first.name}: methods are compared on equal terms."
     for number, ablation in enumerate(card.ablations):
         place = ("ablations", number, "without")
         yield from _unknown(place, ablation.without)
         whole, part = registry.recipe(ablation.recipe), registry.recipe(ablation.without)
         if whole.method != part.method:
             yield place, f"{part.name} is a recipe of {part.method}, and {whole.name} one of {whole.method}: no ablation of it."
+        elif unlike := _unlike(part, whole, (*DRAWN, *SET)):
+            yield place, f"{part.name} has another `{unlike}` than {whole.name}: an ablation differs in its part alone."
     try:
         tasks = tasks_of(card)
     except LobeError as error:
@@ -105,6 +105,18 @@ def _faults(card: StudyCard) -> Iterator[tuple[tuple[str | int, ...], str]]:
         for name in claim.measures:
             if name != RETRIEVAL and name not in tasks:
                 yield ("claims", number, "measures"), f"{name} is no task of the evaluation ({', '.join(tasks)}), nor `{RETRIEVAL}`."
+
+
+def _unlike(one: PretrainingCard, other: PretrainingCard, free: Collection[str]) -> str:
+    """The first key that has to be equal and is not; empty where all are."""
+    values = (_values(one), _values(other))
+    return next((key for key, value in values[0].items() if key not in free and value != values[1][key]), "")
+
+
+def _values(card: PretrainingCard) -> dict[str, Any]:
+    """`part.key` -> value, of the parts `EQUAL`."""
+    parts = {part: getattr(card, part) for part in EQUAL}
+    return {f"{part}.{key}": getattr(content, key) for part, content in parts.items() for key in type(content).model_fields}
 
 
 def _unknown(place: tuple[str | int, ...], name: str) -> Iterator[tuple[tuple[str | int, ...], str]]:

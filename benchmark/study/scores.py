@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from benchmark.report.rows import Row, rows_of
 from benchmark.statistics.bootstrap import cluster_bootstrap
 from benchmark.statistics.difference import Difference, Scores, difference
 from benchmark.statistics.levels import CHECKPOINTS, FEWEST_CHECKPOINTS, PATIENTS, RUNS
+from benchmark.study.caveats import Caveats, caveats_of
+from benchmark.study.making import MadeMember
 from benchmark.study.running import Study
 
 Contender = tuple[str, int]  # name of a member, pairs after which it was kept
@@ -33,6 +35,7 @@ class Score:
         resampled: (R, units) in resamples of the test patients; None where that cannot be had.
         n_clusters, n_with_finding: as `benchmark.statistics.difference.Scores`.
         unit: `CHECKPOINTS`, a unit for each pretraining seed; `RUNS` of what was not pretrained, where each run is a unit.
+        test: digest of what was resampled: equal for scores that saw the same resamples.
     """
 
     by_seed: dict[int, tuple[float, ...]]
@@ -40,6 +43,7 @@ class Score:
     n_clusters: int | None
     n_with_finding: int | None
     unit: str = CHECKPOINTS
+    test: str = ""
 
     @property
     def units(self) -> np.ndarray:
@@ -105,12 +109,14 @@ class Table:
         measures: tasks in the order of the evaluation, then retrieval.
         titles: measure -> as people see it.
         missing: contender and measure -> why it has no score.
+        caveats: of the rows that the scores are from.
     """
 
     measures: tuple[str, ...]
     titles: dict[str, str]
     scores: dict[tuple[Contender, str], Score]
     missing: dict[tuple[Contender, str], str]
+    caveats: Caveats = field(default_factory=Caveats)
 
     def get(self, name: str, pairs: int, measure: str) -> Score | None:
         return self.scores.get(((name, pairs), measure))
@@ -134,7 +140,8 @@ def table(study: Study) -> Table:
         else:
             found.setdefault((contender, row.task), {})[member.seed] = row
     scores |= {place: of_rows(by_seed) for place, by_seed in found.items()} | _retrieval(study)
-    return Table((*tasks, RETRIEVAL), titles | {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}, scores, missing)
+    titles |= {RETRIEVAL: "Retrieval of held-out reports, mean percentile"}
+    return Table((*tasks, RETRIEVAL), titles, scores, missing, caveats_of(rows))
 
 
 def _rows(evaluation: Evaluation) -> list[Row]:
@@ -145,8 +152,8 @@ def _rows(evaluation: Evaluation) -> list[Row]:
 
 def _of_start(row: Row) -> Score:
     one = row.resampled
-    values, n = (None, None) if one is None else (one.values.astype(np.float64), one.n_clusters)
-    return Score({0: tuple(row.values)}, values, n, row.n_with_finding, unit=RUNS)
+    values, n, test = (None, None, "") if one is None else (one.values.astype(np.float64), one.n_clusters, one.test)
+    return Score({0: tuple(row.values)}, values, n, row.n_with_finding, unit=RUNS, test=test)
 
 
 def of_rows(by_seed: Mapping[int, Row]) -> Score:
@@ -154,20 +161,25 @@ def of_rows(by_seed: Mapping[int, Row]) -> Score:
     rows = [by_seed[seed] for seed in sorted(by_seed)]
     together = _together([row.resampled for row in rows])
     with_finding = [row.n_with_finding for row in rows if row.n_with_finding is not None]
+    first = rows[0].resampled if together is not None else None
     return Score(
         {seed: tuple(by_seed[seed].values) for seed in sorted(by_seed)},
         together,
-        rows[0].resampled.n_clusters if together is not None and rows[0].resampled is not None else None,
+        None if first is None else first.n_clusters,
         min(with_finding) if with_finding else None,
+        test="" if first is None else first.test,
     )
 
 
 def compared(first: Score, second: Score) -> Compared:
-    """First minus second, as methods: their pretraining seeds are independent."""
+    """First minus second, as methods: their pretraining seeds are independent.
+
+    The interval covers patients where both were measured on the same ones: resamples of other patients cannot be subtracted.
+    """
     if why := first.too_few or second.too_few:
         return Compared(first.value - second.value, None, why, None, None, None)
     one, other = first.scores, second.scores
-    if (one.resampled is None) != (other.resampled is None):
+    if (one.resampled is None) != (other.resampled is None) or first.test != second.test:
         one, other = (replace(each, resampled=None, n_clusters=None) for each in (one, other))
     found = difference(one, other, "independent")
     of = {name: [level.variance for level in found.levels if level.name == name] for name in (CHECKPOINTS, RUNS, PATIENTS)}
@@ -191,24 +203,28 @@ def _together(each: Sequence[Resampled | None]) -> np.ndarray | None:
 
 def _retrieval(study: Study) -> dict[tuple[Contender, str], Score]:
     """Of held-out pairs, at every count of pairs at which all seeds of a member looked. A start is the method's own: its towers are."""
-    found: dict[Contender, dict[int, tuple[list[float], list[int]]]] = {}
+    found: dict[Contender, dict[int, tuple[list[float], MadeMember]]] = {}
     for member in study.members:
         made = study.making.made.get(member.label)
         if made is not None:
             for pairs, shares in made.held_out.items():
-                found.setdefault((member.name, pairs), {})[member.seed] = (shares, made.patients)
+                found.setdefault((member.name, pairs), {})[member.seed] = (shares, made)
     return {(contender, RETRIEVAL): _of_shares(by_seed) for contender, by_seed in found.items()}
 
 
-def _of_shares(by_seed: Mapping[int, tuple[list[float], list[int]]]) -> Score:
-    """Held-out images are resampled by patient; each keeps the reports that it was compared with."""
-    patients = [of for _, of in by_seed.values()]
+def _of_shares(by_seed: Mapping[int, tuple[list[float], MadeMember]]) -> Score:
+    """Held-out images are resampled by patient; each keeps the reports that it was compared with.
+
+    Patients are numbers within their own pairs: seeds that held out other images cannot be resampled together, even where numbers agree.
+    """
     scores: dict[int, tuple[float, ...]] = {seed: (float(np.mean(shares)),) for seed, (shares, _) in by_seed.items()}
-    if any(of != patients[0] for of in patients) or len(set(patients[0])) < 2:
+    held_out = [(made.ids, made.patients) for _, made in by_seed.values()]
+    ids, patients = held_out[0]
+    if any(one != held_out[0] for one in held_out) or len(set(patients)) < 2:
         return Score(scores, None, None, None)
-    clusters = [str(patient) for patient in patients[0]]
+    clusters = [str(patient) for patient in patients]
     columns = [cluster_bootstrap(functools.partial(_weighted, np.array(shares)), clusters) for shares, _ in by_seed.values()]
-    return Score(scores, np.stack(columns, axis=1), len(set(clusters)), None)
+    return Score(scores, np.stack(columns, axis=1), len(set(clusters)), None, test=ids)
 
 
 def _weighted(shares: np.ndarray, weights: np.ndarray) -> float | None:

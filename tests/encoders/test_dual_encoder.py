@@ -86,6 +86,27 @@ def test_vectors_of_images_and_texts_are_those_that_the_method_compares(method, 
     assert fault(encoder, frames[:2]) is None
 
 
+@pytest.mark.parametrize("done", [0.1, 0.2])
+def test_an_encoder_kept_on_the_way_is_read_in_its_own_stage(done, held_out, tmp_path):
+    """PRIOR's prototypes are trained from the second stage on; before, a text's vectors are its sentences'."""
+    card = recipe("prior")
+    trained, reader = run.untrained(card, held_out, 0, tmp_path / "tokenizer")
+    file = export.keep(tmp_path, card, "of a test", 0, trained, 6, export.HeldOut(), done=done)
+    trained.eval()
+    feed = loop.Feed(held_out, Words(reader, held_out.reports), Views("none", card.image.size), "all", torch.device("cpu"))
+    index = torch.arange(len(held_out)).numpy()
+    with torch.no_grad():
+        _, now = trained.objective.embed(feed.encoded(index, index, trained), Group.alone(len(index)), done)
+        _, later = trained.objective.embed(feed.encoded(index, index, trained), Group.alone(len(index)), 1.0)
+        read = built(file.parent).embed_texts([" ".join(said) for said in held_out.reports]).global_
+    torch.testing.assert_close(read, now, atol=1e-5, rtol=1e-5)
+    assert torch.allclose(now, later, atol=1e-3) == (done > 0.13)
+
+
+def test_a_whole_pretrainings_file_says_nothing_of_the_way(made):
+    assert set(json.loads((made("prior")[2] / "dual_encoder.json").read_text())) == {"version", "recipe", "text"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_odd_text_has_a_finite_vector_and_changes_no_other(method, made):
     backbone = built(made(method)[2])
@@ -145,6 +166,7 @@ def test_nothing_in_the_folder_names_a_place_of_this_machine(made, tmp_path_fact
     [
         (lambda content: content.pop("text"), UsageError, "'text'"),
         (lambda content: content.update(words=3), UsageError, "'words'"),
+        (lambda content: content.update(done=1.5), UsageError, "'done'"),
         (lambda content: content["text"].update(num_attention_heads=3), ConformanceError, "Is it whole"),
         (lambda content: content["text"].update(hidden_size=10**9), ConformanceError, "no network has that"),
         (lambda content: content["text"].update(hidden_act="no such"), ConformanceError, "Is it whole"),
@@ -155,6 +177,7 @@ def test_nothing_in_the_folder_names_a_place_of_this_machine(made, tmp_path_fact
     ids=[
         "a part is missing",
         "a key too many",
+        "more than all behind it",
         "heads that do not divide",
         "a width of a thousand million",
         "no activation",

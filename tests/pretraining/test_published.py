@@ -42,13 +42,14 @@ SMALLER = {
 
 
 def made_small(name: str) -> PretrainingCard:
-    """The recipe with a small image and text encoder, one worker's precision and two steps; all else is its own."""
+    """The recipe with a small image and text encoder, one worker's precision and two steps, or four where each stage needs one; all else is
+    its own."""
     card = registry.recipe(name)
     image = {"model": "resnet18-layer3", "weights": None, "size": 48, "seen_at": None if card.image.seen_at is None else 52}
     tokens = 40
     text = {"hub": None, "layers": 2, "width": 16, "heads": 2, "hidden": 32, "tokens": tokens, "kept_layers": None}
     text["frozen_layers"] = min(card.text.frozen_layers, 1)
-    budget = {"pairs": 12, "batch": 6, "group": 6 if card.budget.group == card.budget.batch else 3, "precision": "float32"}
+    budget = {"pairs": 24 if card.budget.stages else 12, "batch": 6, "group": 6 if card.budget.group == card.budget.batch else 3, "precision": "float32"}
     objective = {**card.objective, **SMALLER[card.method]} | ({"slots": tokens} if "slots" in card.objective else {})
     return card.model_copy(
         update={
@@ -99,7 +100,7 @@ def test_a_recipe_trains_when_it_is_made_small(name, tmp_path):
     found = run.pretrain(
         card, corpus(tmp_path / "mimic-cxr"), tmp_path / "out", validations=1, tell=run.Telling(step=lambda step, n: seen.append(step))
     )
-    assert len(seen) == 2
+    assert len(seen) == card.budget.pairs / 6
     assert 0 <= found.percentile <= 1
     assert found.card.is_file()
 
@@ -118,6 +119,14 @@ def test_what_cannot_be_had_offline_is_said_in_one_sentence(monkeypatch, tmp_pat
         run.require_possible(card.model_copy(update={"image": card.image.model_copy(update={"augmentation": "lovd"})}))
 
 
+@pytest.mark.parametrize("name", ["g2d-published", "g2d-corrected"])
+def test_g2ds_first_two_hundred_steps_learn_no_masks(name):
+    card = registry.recipe(name)
+    course, options = loop.Course(200_000, card, 0), run.options_of(card, run.module_of(card))
+    assert course.n_steps == 21485
+    assert [step / course.n_steps >= options.begins for step in (199, 200)] == [False, True]
+
+
 def test_held_out_pairs_are_as_large_as_those_trained_on():
     frames = torch.zeros(2, 64, 64, dtype=torch.uint8).numpy()
     assert Views("cropped", 64).of(frames, [1, 2]).shape == Views("centre", 64).of(frames, [1, 2]).shape == (2, 56, 56)
@@ -125,6 +134,7 @@ def test_held_out_pairs_are_as_large_as_those_trained_on():
 
 def test_where_a_recipe_is_from_does_not_decide_its_key():
     card = registry.recipe("lovt-published")
+    card = card.model_copy(update={"text": card.text.model_copy(update={"hub": None})})  # which would have to be here
 
     class Told:
         digest = "x"

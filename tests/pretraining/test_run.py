@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
-from benchmark import registry
+from benchmark import parallel, registry
 from benchmark.encoders import naming
 from benchmark.errors import CardError
 from benchmark.pretraining import export, loop, run
@@ -99,6 +100,64 @@ def test_what_decides_the_weights_is_in_the_key(other, made, data):
     assert run.key_of(card.model_copy(update={"title": "Another"}), *both, 0, 1, "cpu") == made[1].key
 
 
+def test_the_files_of_a_text_encoder_are_in_the_key_and_keys_without_one_stay(made, data, tmp_path):
+    from benchmark.pretraining import pairs
+
+    card = recipe("lovt")
+    both = pairs.load(card.pairs, data, card.image.size, 0)
+    for name in ("config.json", "vocab.txt", "model.safetensors", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    of_hub = card.model_copy(update={"text": card.text.model_copy(update={"hub": str(tmp_path)})})
+    keys = [run.key_of(of_hub, *both, 0, 1, "cpu")]
+    for name in ("notes.txt", "config.json", "vocab.txt", "model.safetensors"):
+        (tmp_path / name).write_text("another")
+        keys.append(run.key_of(of_hub, *both, 0, 1, "cpu"))
+    assert keys[0] == keys[1]  # notes are nobody's weights
+    assert len(set(keys)) == 4
+    assert run.key_of(card, *both, 0, 1, "cpu") == made[1].key
+
+
+def test_what_was_held_out_and_what_was_dropped_is_recorded(made, data):
+    from benchmark.pretraining import pairs
+
+    card = recipe("lovt")
+    train, held_out = pairs.load(card.pairs, data, card.image.size, 0)
+    stored = json.loads((made[1].card.parent / export.CURVE).read_text())
+    assert stored["ids"] == held_out.ids_digest != train.ids_digest
+    assert stored["dropped"] == {"training": train.dropped, "validation": held_out.dropped}
+    assert not any(i in json.dumps(stored) for i in held_out.ids)
+
+
+def test_a_folder_of_an_earlier_version_says_which_pairs_it_is_of(made, data, tmp_path):
+    folder = tmp_path / "lovt-phantom-0"
+    shutil.copytree(made[1].card.parent, folder)
+    stored = json.loads((folder / export.CURVE).read_text())
+    for key in ("ids", "dropped"):
+        del stored[key]
+    (folder / export.CURVE).write_text(json.dumps(stored))
+    found = run.pretrain(recipe("lovt"), data, tmp_path)
+    assert found.was_there
+    assert (found.held_out.ids, found.held_out.dropped) == (made[1].held_out.ids, made[1].held_out.dropped)
+
+
+def test_methods_say_where_on_the_way_they_train_something_else():
+    named = ("lovt", "prior", "g2d", "g2d-global", "mgca")
+    assert {name: run.turns_of(registry.recipe(f"{name}-phantom")) for name in named} == {
+        "lovt": (),
+        "prior": (0.13, 0.33),
+        "g2d": (0.13,),
+        "g2d-global": (),
+        "mgca": (0.02,),
+    }
+    assert run.turns_of(registry.recipe("prior-published")) == (0.133333, 0.333333)
+
+
+def test_a_card_of_several_processes_says_what_is_not_that_of_one(monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    assert "running statistics are the mean over processes" in export._by(recipe("convirt", group=3))
+    assert "running statistics" not in export._by(recipe("convirt"))
+
+
 class Stopped(Exception):
     pass
 
@@ -185,9 +244,9 @@ def test_half_precision_takes_nearly_the_steps_of_float32(precision, apart, data
     assert seen[precision][1] == pytest.approx(seen["float32"][1], rel=apart)
 
 
-def test_an_encoder_kept_on_the_way_is_that_of_a_smaller_budget(data, tmp_path):
-    whole = run.pretrain(recipe("convirt"), data, tmp_path / "whole", keeps=(0, 12))
-    half = run.pretrain(recipe("convirt", steps=2), data, tmp_path / "half")
+def test_without_a_rise_and_stages_an_encoder_kept_on_the_way_is_that_of_a_smaller_budget(data, tmp_path):
+    whole = run.pretrain(recipe("convirt", warm_up=0.0), data, tmp_path / "whole", keeps=(0, 12))
+    half = run.pretrain(recipe("convirt", steps=2, warm_up=0.0), data, tmp_path / "half")
     card = export.kept_card(whole.card.parent, 12)
     kept, smaller = (load_file(one.with_name("encoder.safetensors")) for one in (card, half.card))
     assert all(torch.equal(value, smaller[name]) for name, value in kept.items())

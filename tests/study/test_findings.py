@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmark.cards import Contamination
 from benchmark.cards.studies import RETRIEVAL, START
 from benchmark.study import page, reading, running
+from benchmark.study.caveats import Caveats
 from benchmark.study.costs import Cost
 from benchmark.study.findings import findings, rungs
 from benchmark.study.making import Making
@@ -135,8 +139,8 @@ def test_the_whole_is_the_last_rung(tmp_path):
 def test_both_pages_say_what_holds_what_does_not_and_what_phantoms_cannot_tell(tmp_path):
     asked, table = study(tmp_path), scored()
     blocks = page.blocks_of(asked, table, findings(asked, table))
-    html = page.to_html(asked, blocks, phantom=True)
-    text = page.to_markdown(asked, blocks, phantom=True)
+    html = page.to_html(asked, table, blocks, phantom=True)
+    text = page.to_markdown(asked, table, blocks, phantom=True)
     for shown in (html, text):
         plain = shown.replace("\\", "")
         assert "it says nothing about the methods on patients" in plain
@@ -145,7 +149,20 @@ def test_both_pages_say_what_holds_what_does_not_and_what_phantoms_cannot_tell(t
     claims = [line for line in text.splitlines() if "places help" in line]
     assert [line.split(" | ")[-1].split(":")[0].strip(" |") for line in claims] == ["holds", "not held"]
     assert html.count("<svg viewBox") == 4 + 1  # two measures against compute and two ladders; the brand has another
-    assert "phantoms" not in page.to_markdown(asked, blocks, phantom=False)
+    assert "phantoms" not in page.to_markdown(asked, table, blocks, phantom=False)
+
+
+def test_both_pages_and_the_table_say_what_the_rows_behind_a_score_say(tmp_path):
+    caveats = Caveats({TASK: Contamination.IMAGES}, (TASK,), {(TASK, "one run: no interval"): 3})
+    asked, table = study(tmp_path), replace(scored(), caveats=caveats)
+    found = findings(asked, table)
+    blocks = page.blocks_of(asked, table, found)
+    for shown in (page.to_html(asked, table, blocks, phantom=False), page.to_markdown(asked, table, blocks, phantom=False)):
+        assert "RSNA, Dice: pretraining saw images of this dataset." in shown
+        assert "or a partial release: RSNA, Dice. Never ranked" in shown
+        assert "one run: no interval" in shown
+    lines = list(csv.DictReader(io.StringIO(page.to_csv(found, table))))
+    assert {line["measure"]: line["contamination"] for line in lines} == {TASK: "images", RETRIEVAL: ""}
 
 
 def test_seeds_that_do_not_fit_into_the_minutes_are_left_out_and_named(tmp_path):
@@ -157,12 +174,12 @@ def test_seeds_that_do_not_fit_into_the_minutes_are_left_out_and_named(tmp_path)
         card = asked.card.model_copy(update={"budget": asked.card.budget.model_copy(update={"minutes": minutes})})
         assert running.fitting(card, asked.costs, asked.equal, 2).seeds == seeds
     asked.left_out = (2,)
-    assert "Pretraining seeds 2 are left out" in page.to_markdown(asked, [], phantom=False)
+    assert "Pretraining seeds 2 are left out" in page.to_markdown(asked, scored(), [], phantom=False)
 
 
 def test_a_name_with_markup_stays_text(tmp_path):
     asked = study(tmp_path)
     asked.making.failed["<b>x</b>|y"] = "<script>"
     blocks = page.blocks_of(asked, scored(), findings(asked, scored()))
-    assert "<script>" not in page.to_html(asked, blocks, phantom=False)
-    assert "<b>x</b>|y" not in page.to_markdown(asked, blocks, phantom=False)
+    assert "<script>" not in page.to_html(asked, scored(), blocks, phantom=False)
+    assert "<b>x</b>|y" not in page.to_markdown(asked, scored(), blocks, phantom=False)

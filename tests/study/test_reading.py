@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmark import registry
+from benchmark.cards.pretraining import StageCard
 from benchmark.errors import CardError
 from benchmark.study import reading
 from benchmark.study.members import members
@@ -50,7 +52,7 @@ WRONG = {
     "shares that do not rise": ("[0.5]", "[0.5, 0.25]", r"study\.yaml:7: key 'budget\.checkpoints': .*rising shares"),
     "the whole as a rung": ("shares: [0.25]", "shares: [0.25, 1.0]", r"study\.yaml:17: key 'ladder\.shares': .*between 0 and 1"),
     "nothing that judges": ("{suite: rehearsal}", "{runs: 3}", r"study\.yaml:19: key 'evaluation': no suite and no tasks"),
-    "a method on other terms": ("lovt-phantom]\nseeds", "lovt-phantom, lovt-shuffled-phantom]\nseeds", "yaml:3: .*another dataset"),
+    "a method on other terms": ("lovt-phantom]\nseeds", "lovt-phantom, lovt-shuffled-phantom]\nseeds", r"yaml:3: .*another `pairs\.is_shuffled` than"),
     "a protocol that a task does not offer": ("{suite: rehearsal}", "{suite: rehearsal, protocol: published}", "yaml:19: .*it offers lobe"),
     "a seed twice": ("[0, 1]", "[0, 0]", r"study\.yaml:4: seeds: one stands there twice"),
     "no YAML": ("name: small", "name: [", r"study\.yaml: not valid YAML"),
@@ -63,6 +65,71 @@ def test_what_is_wrong_is_said_with_its_line(case, tmp_path):
     assert old in STUDY
     with pytest.raises(CardError, match=said):
         read(tmp_path, STUDY.replace(old, new, 1))
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """Puts a recipe `beside` into a folder of one's own: LoVT's, with one key of one part changed."""
+    before = list(registry._included)
+
+    def write(part: str, key: str, value: object) -> None:
+        card = registry.recipe("lovt-phantom")
+        changed = getattr(card, part).model_copy(update={key: value})
+        told = card.model_copy(update={"name": "beside", part: changed}).model_dump(mode="json")
+        (tmp_path / "own" / "tasks").mkdir(parents=True)
+        (tmp_path / "own" / "tasks" / "own.yaml").write_text(yaml.safe_dump({"pretraining": [told]}))
+        registry.include(tmp_path / "own")
+
+    yield write
+    registry._included[:] = before
+    registry.forget()
+
+
+DECIDES = {
+    "pairs": {
+        "sections": ("impression",),
+        "needs_sections": True,
+        "sentence_rule": "gloria",
+        "fewest_words": 2,
+        "fewest_sentences": 4,
+        "unit": "study",
+        "held_out_view": "drawn",
+        "share_of": "first",
+        "frame": "resized",
+    },
+    "image": {"size": 96},
+    "text": {"tokens": 64},
+    "budget": {"batch": 64, "order": "once", "warm_up": 0.2, "lowest": 0.1},
+    "optimiser": {"rate": 0.001},
+}
+WHOLE = {"budget": {"group": 16, "stages": (StageCard(begins=0, rate=1.0, warm_up=0.1),)}}  # by design of a method, but of no ablation
+
+
+def each(keys: dict[str, dict[str, object]]) -> list[tuple[str, str, object]]:
+    return [(part, key, value) for part, content in keys.items() for key, value in content.items()]
+
+
+@pytest.mark.parametrize(("part", "key", "value"), each(DECIDES))
+def test_recipes_and_ablations_that_are_unequal_in_more_than_the_method_are_refused(part, key, value, tmp_path, beside):
+    beside(part, key, value)
+    with pytest.raises(CardError, match=rf"yaml:3: .*beside has another `{part}\.{key}` than convirt-phantom: methods are compared on eq"):
+        read(tmp_path, STUDY.replace("lovt-phantom]\nseeds", "lovt-phantom, beside]\nseeds"))
+    with pytest.raises(CardError, match=rf"yaml:15: .*beside has another `{part}\.{key}` than lovt-phantom: an ablation differs in its"):
+        read(tmp_path, STUDY.replace("without: lovt-global-phantom", "without: beside"))
+
+
+@pytest.mark.parametrize(("part", "key", "value"), each(WHOLE))
+def test_what_a_method_may_need_of_its_own_no_ablation_needs(part, key, value, tmp_path, beside):
+    beside(part, key, value)
+    assert "beside" in read(tmp_path, STUDY.replace("lovt-phantom]\nseeds", "lovt-phantom, beside]\nseeds")).recipes
+    with pytest.raises(CardError, match=rf"yaml:15: .*another `{part}\.{key}` than lovt-phantom: an ablation"):
+        read(tmp_path, STUDY.replace("without: lovt-global-phantom", "without: beside"))
+
+
+@pytest.mark.parametrize(("part", "key", "value"), [("pairs", "sentences", "one"), ("pairs", "joined", "text"), ("budget", "schedule", "cosine")])
+def test_what_is_drawn_of_a_report_is_the_method_and_the_schedule_is_the_studys(part, key, value, tmp_path, beside):
+    beside(part, key, value)
+    assert "beside" in read(tmp_path, STUDY.replace("lovt-phantom]\nseeds", "lovt-phantom, beside]\nseeds")).recipes
 
 
 def test_a_study_that_is_no_file_is_looked_for_among_the_shipped_ones(tmp_path):
@@ -106,7 +173,7 @@ def test_every_shipped_study_can_be_read_and_compares_equal_pairs_towers_and_bud
         recipes = [registry.recipe(one) for one in (*card.recipes, *(one.without for one in card.ablations))]
         for same in ("image", "text", "budget", "optimiser", "protocol"):
             assert len({str(getattr(one, same)) for one in recipes}) == 1, same
-        assert len({one.pairs.dataset for one in recipes}) == 1
+        assert len({one.pairs.model_copy(update={"sentences": "all", "joined": "tokens"}).canonical for one in recipes}) == 1
 
 
 def test_the_study_on_the_page_can_be_read(tmp_path):

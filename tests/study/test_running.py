@@ -67,10 +67,16 @@ def test_report_shows_scores_and_names_what_failed(first, folder):
     assert f"Report: {folder / 'out' / 'study' / 'index.html'}" in first.output.replace("\n", "")
     text = (folder / "out" / "study" / "study.md").read_text().replace("\\", "")
     assert "1 pretraining seed: nothing is tested" in text
+    assert "MS-CXR, grounding, mini" in text
+    (seen,) = [line for line in text.splitlines() if "pretraining saw" in line]
+    assert seen.startswith("**MS-CXR, grounding, mini")
+    assert "pretraining saw images of this dataset" in seen
+    assert "## What rows warn of" in text
     assert "| lovt-plain-mini-0 | pretraining | Recipe lovt-plain-mini: objective `words`: no such option." in text
     (line,) = [line for line in text.splitlines() if "places help (Retrieval" in line]
     (held,) = (folder / "out" / "backbones").glob("*/lovt-mini-0/held_out.json")
     shares = json.loads(held.read_text())["each"]["2"]
+    assert len(json.loads(held.read_text())["ids"]) == 64
     assert f"| {100 * sum(shares) / len(shares):.1f} |" in line
     assert (folder / "out" / "study" / "study.csv").read_text().count("\nclaim,lovt-mini,convirt-mini") == 3
 

@@ -1,6 +1,7 @@
 """What an objective is: layers over the towers' outputs, and named losses of a group of pairs.
 
-The towers (an image encoder and a BERT) are the loop's. b pairs of this process, T tokens, W width of the text encoder, C channels.
+A method's module has `Options`, `build(widths, options)` and, where training changes on the way, `turns(options)`: shares of the budget at
+which it does. The towers (an image encoder and a BERT) are the loop's. b pairs of this process, T tokens, W width of the text encoder, C channels.
 """
 
 from __future__ import annotations
