@@ -18,7 +18,7 @@ from platformdirs import user_cache_path
 from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
-from benchmark.contents import Memory, Progress, drained
+from benchmark.contents import Memory, Progress, digest_like, drained
 from benchmark.encoders import naming, tokenizer_files
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.library_weights import NotHere
@@ -38,6 +38,7 @@ from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
 UNFETCHED = "not fetched yet"  # the same of a library's weights
+_DIGESTS = {"sha256": "SHA-256", "md5": "MD5"}  # as sentences call them
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
     elif isinstance(parsed.weights, Path):
         weights = parsed.weights
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
-        _require_published(parsed, digest)
+        _require_published(parsed, weights, digest)
     else:
         if parsed.container is None and parsed.card is not None:
             label = f"{Path(parsed.model).name} ({parsed.weights})"
@@ -403,12 +404,17 @@ def size_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
-def _require_published(parsed: naming.ParsedName, digest: str) -> None:
-    """What nobody named must be the card's own file, to the bit, where its SHA-256 is known."""
-    if parsed.kept and parsed.card is not None and parsed.card.digest.startswith("sha256:") and parsed.card.digest != f"sha256:{digest}":
+def _require_published(parsed: naming.ParsedName, weights: Path, digest: str) -> None:
+    """What nobody named must be the card's own file, to the bit, where its digest is known; `digest` is its SHA-256."""
+    card = parsed.card
+    if not parsed.kept or card is None or not card.digest:
+        return
+    kind, _, expected = card.digest.partition(":")
+    found = digest if kind == "sha256" else digest_like(card.digest, weights).partition(":")[2]
+    if found != expected:
         raise CheckpointError(
-            f"{parsed.weights} has SHA-256 {digest[:12]}…, and the file of {parsed.card.name} has {parsed.card.digest[7:19]}…: "
-            f"it was edited or cut short. Install or fetch it again, or name another file as {parsed.card.name}@FILE."
+            f"{weights} has {_DIGESTS[kind]} {found[:12]}…, and the file of {card.name} has {expected[:12]}…: "
+            f"it was edited or cut short. Install or fetch it again, or name another file as {card.name}@FILE."
         )
 
 
