@@ -48,7 +48,7 @@ class NamedBackbone:
     """A resolved backbone under the name people see.
 
     Attributes:
-        contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
+        contamination: dataset -> what the card or the code of these weights says; datasets it does not name are unknown.
         custom: the card is a user's own.
         input_size: side of the square image it is made for, in pixels; None where nobody says.
     """
@@ -321,7 +321,7 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=spec.title_of(task.report, task.target),
-        contamination=Contamination.NONE if backbone.ref.digest is None else _contamination(backbone, one.dataset),
+        contamination=Contamination.NONE if backbone.ref.is_untrained else _contamination(backbone, one.dataset),
     )
     return Job(experiment=experiment, labels=labels)
 
@@ -353,6 +353,6 @@ def _unread(role: Role, learning_rate: float | None) -> frozenset[str]:
 
 
 def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:
-    """What the card says of the dataset; of two datasets, one to train and one to test on, the worse."""
+    """What card or code say of the dataset; of two datasets, one to train and one to test on, the worse."""
     said = [backbone.contamination.get(name, Contamination.UNKNOWN) for name in dataset.parts or (dataset.name,)]
     return max(said, key=list(Contamination).index)

@@ -65,6 +65,15 @@ def test_jobs_carry_what_the_card_says_and_their_keys_do_not():
     assert [job.key for job in jobs] == [job.key for job in lovt_jobs(backbone=bare)]
 
 
+def test_code_that_draws_weights_is_not_taken_for_one_that_saw_nothing():
+    """Its author's file may draw one tensor and load the others; LOBE's own families draw all."""
+    ref = BackboneRef(family="python_file", model="build:1", digest=None)
+    jobs = lovt_jobs(backbone=NamedBackbone("mine (random)", ref, {"rsna": Contamination.IMAGES, "siim": Contamination.NONE}))
+    said = {(job.experiment.dataset.name, job.labels.contamination) for job in jobs}
+    assert {("rsna", Contamination.IMAGES), ("siim", Contamination.NONE), ("nih-cxr", Contamination.UNKNOWN)} <= said
+    assert len({name for name, _ in said}) == len(said)
+
+
 def test_labels_say_what_came_from_own_cards_and_keys_do_not():
     card = registry.task("rsna-linear-frozen-100")
     rules = registry.protocol("published")

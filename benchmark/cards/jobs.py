@@ -41,6 +41,11 @@ class BackboneRef(Card):
     container: Later[str | None] = None
     tokenizer: Later[str | None] = None
 
+    @property
+    def is_untrained(self) -> bool:
+        """LOBE itself draws its weights, so it saw no image. An author's code may draw one tensor and load all others."""
+        return self.digest is None and self.family != "python_file"
+
 
 class DatasetRef(Card):
     """A dataset with everything that decides which pixels and labels a job sees.
