@@ -19,7 +19,7 @@ from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, digest_like, drained
-from benchmark.encoders import naming, tokenizer_files
+from benchmark.encoders import configurations, naming, tokenizer_files
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.library_weights import NotHere
 from benchmark.encoders.shards import digest_of
@@ -289,7 +289,7 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
             normalised = library.normalisation is not None or parsed.normalisation is not None
             digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family in naming.CONFIGURATIONS:
-        model = _without_path(parsed, cache)
+        model = configurations.model_in_keys(parsed.family, parsed.model, lambda file: _file_digest(file, cache))
     own = task_code.of_family(parsed.family)
     if own:
         model = f"{model}:{own[0].code.digest}"  # what it builds is what its code says, and features are shared by this name
@@ -307,14 +307,6 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
     return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own, tokenizer)
-
-
-def _without_path(parsed: naming.ParsedName, cache: Path) -> str:
-    """A folder's path is no part of the identity; what its configurations build is."""
-    folder = Path(parsed.model)
-    name = "" if parsed.family in naming.BESIDE_THEIR_CARD else folder.name
-    configs = [file for name in naming.CONFIGURATIONS[parsed.family] if (file := folder / name).is_file()]
-    return f"{name}:{'+'.join(_file_digest(file, cache) for file in configs)}" if configs else parsed.model
 
 
 def _tokenizer(parsed: naming.ParsedName, weights: Path | None, *, required: bool) -> Path | None:
