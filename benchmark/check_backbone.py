@@ -102,7 +102,7 @@ def check(
         raise UsageError("The score under the other normalisation needs both --task and --data.")
     cache = resolve.cache_folder(cache)
     resolved, parsed = resolve.backbone(name, cache), naming.parse(name, cache)
-    ref = resolved.named.ref.model_copy(update={"model": resolved.model})
+    ref = resolved.named.self_normalised.model_copy(update={"model": resolved.model})
     backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None, tokenizer=resolved.tokenizer)
     own = backbone.spec.normalisation
     if task and own is None:

@@ -19,7 +19,7 @@ from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
 from benchmark.contents import Memory, Progress, digest_like, drained
-from benchmark.encoders import configurations, naming, tokenizer_files
+from benchmark.encoders import configurations, hf_folder, naming, tokenizer_files
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.library_weights import NotHere
 from benchmark.encoders.shards import digest_of
@@ -50,7 +50,7 @@ class ResolvedBackbone:
         tokenizer: folder or file of the tokenizer that a card names, where it is on this machine.
         earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
             that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
-        normalised: False where its card or code states no mean and deviation of its own; what nobody asked before it is built is True.
+        normalised: False where its card, code or folder states no mean and deviation of its own; True where only building it would tell.
         own: its family, where that is the user's own.
     """
 
@@ -257,7 +257,10 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
     files: tuple[SourceFile, ...] = ()
     earlier: str | None = None
     contamination = dict(parsed.contamination)
-    normalised = parsed.card is None or parsed.card.family == naming.PYTHON or parsed.normalisation is not None
+    beside = hf_folder.states_beside(parsed.family, parsed.model)
+    statistics = hf_folder.own_normalisation(parsed.model) if beside else None
+    by_building = not beside and (parsed.card is None or parsed.card.family == naming.PYTHON)
+    normalised = by_building or parsed.normalisation is not None or statistics is not None
     input_size = None if parsed.card is None else parsed.card.input_size
     if parsed.family == "python_file":
         found = describe(parsed.model)
@@ -285,7 +288,7 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
         except NotHere:
             digest, normalised = UNFETCHED, True  # what the library states of them is known with the file
         else:
-            weights = library.path
+            weights, statistics = library.path, library.own
             normalised = library.normalisation is not None or parsed.normalisation is not None
             digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family in naming.CONFIGURATIONS:
@@ -305,7 +308,8 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
         tokenizer=None if tokenizer is None else tokenizer_files.digest(tokenizer, lambda file: _file_digest(file, cache)),
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
-    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
+    stated = None if parsed.normalisation is not None else statistics
+    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size, statistics=stated)
     return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own, tokenizer)
 
 
