@@ -45,7 +45,9 @@ def candidates(
     """Jobs without a record whose record of an earlier release lies on the shelf. Reads no image and no record."""
     if not shelf:
         return []
-    earlier = {_unseeded(b.named.ref): b.earlier or b.named.ref for b in backbones}
+    # Where statistics of a folder or of a library's weights are in the reference, no earlier key says which were used.
+    earlier = {_unseeded(b.named.self_normalised): b.named.self_normalised for b in backbones}
+    earlier |= {_unseeded(b.named.ref): b.earlier or b.named.ref for b in backbones}
     by_ref = {(d.card.name, d.ref.split, d.ref.digest): d for d in datasets}
     found = []
     for job in jobs:

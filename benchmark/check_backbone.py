@@ -5,7 +5,6 @@ Runs in this process what a job would run in a worker. What a run of one task sa
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import registry, resolve
 from benchmark.cards import IMAGENET, BackboneCard, BackboneSpec, Contamination, Normalisation
 from benchmark.contamination import contamination_of
+from benchmark.contents import digest_like
 from benchmark.encoders import conformance, naming, text_contract
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
@@ -28,7 +28,6 @@ from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
-from benchmark.files import open_regular
 from benchmark.imaging.prepare import intensity_under
 from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.findings import Finding
@@ -103,7 +102,7 @@ def check(
         raise UsageError("The score under the other normalisation needs both --task and --data.")
     cache = resolve.cache_folder(cache)
     resolved, parsed = resolve.backbone(name, cache), naming.parse(name, cache)
-    ref = resolved.named.ref.model_copy(update={"model": resolved.model})
+    ref = resolved.named.self_normalised.model_copy(update={"model": resolved.model})
     backbone, account = build_backbone(ref, resolved.weights, init_seed=SEED if ref.digest is None else None, tokenizer=resolved.tokenizer)
     own = backbone.spec.normalisation
     if task and own is None:
@@ -220,7 +219,7 @@ def _warnings(
             found.append(
                 f"The card is {card.status}: {card.notes or 'its layout comes from documents, no published file was loaded here'}."
             )
-        if card.digest and weights is not None and not _has_digest(weights, card.digest):
+        if card.digest and weights is not None and digest_like(card.digest, weights) != card.digest:
             found.append(f"The file is not the published one the card knows ({card.digest}): converted, re-saved, or another release?")
     elif contamination:
         unsaid = sum(not one.parts and one.name not in contamination for one in registry.datasets().values())
@@ -244,12 +243,6 @@ def _nobody_speaks(card: BackboneCard, weights: Path) -> str:
         f"The card's pretraining is that of {card.weights}, and this file is {weights.name}: every dataset counts as seen, images "
         "included. Give the file the published name if that is what it is."
     )
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    algorithm, _, expected = digest.partition(":")
-    with open_regular(path) as handle:
-        return hashlib.file_digest(handle, algorithm).hexdigest() == expected
 
 
 def _both_scores(

@@ -64,6 +64,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def digest_like(known: str, path: Path) -> str:
+    """The file's digest in the form of `known`: `sha256:HEX` or `md5:HEX`.
+
+    Raises:
+        DataError: another kind of digest.
+    """
+    kind = known.partition(":")[0]
+    if kind not in ("sha256", "md5"):
+        raise DataError(f"{known!r} is no digest of a file: write sha256:HEX or md5:HEX.")
+    with open_regular(path) as handle:
+        return f"{kind}:{hashlib.file_digest(handle, kind).hexdigest()}"
+
+
 def combined(digests: Sequence[str]) -> bytes:
     """32 bytes that stand for several files at once, in their order."""
     return hashlib.sha256("\n".join(digests).encode()).digest()

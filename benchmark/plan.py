@@ -24,6 +24,7 @@ from benchmark.cards import (
     Experiment,
     Job,
     Labels,
+    Normalisation,
     PromptCard,
     Protocol,
     Recipe,
@@ -48,9 +49,11 @@ class NamedBackbone:
     """A resolved backbone under the name people see.
 
     Attributes:
-        contamination: dataset -> what the card of these weights says; datasets it does not name are unknown.
+        contamination: dataset -> what the card or the code of these weights says; datasets it does not name are unknown.
         custom: the card is a user's own.
         input_size: side of the square image it is made for, in pixels; None where nobody says.
+        statistics: mean and deviation of its own which neither its card nor the building of its model tells: those a library documents for
+            weights that are not its usual ones, or a folder beside its configuration. None for all others.
     """
 
     label: str
@@ -58,6 +61,12 @@ class NamedBackbone:
     contamination: Mapping[str, Contamination] = field(default_factory=dict)
     custom: bool = False
     input_size: int | None = None
+    statistics: Normalisation | None = None
+
+    @property
+    def self_normalised(self) -> BackboneRef:
+        """The reference in jobs that take a backbone's own mean and deviation; in others these decide nothing, and stay out of the key."""
+        return self.ref if self.statistics is None else self.ref.model_copy(update={"normalisation": self.statistics})
 
 
 @dataclass(frozen=True)
@@ -129,8 +138,9 @@ class Prepared:
 
     def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
         """All jobs of a backbone, as `plan` gives them."""
-        unread = backbone.ref.model_copy(update={"tokenizer": None})  # where no word is read, a tokenizer decides nothing
-        refs, reading = _refs(unread), _refs(backbone.ref)
+        ref = backbone.self_normalised if self.protocol.statistics == "backbone" else backbone.ref
+        unread = ref.model_copy(update={"tokenizer": None})  # where no word is read, a tokenizer decides nothing
+        refs, reading = _refs(unread), _refs(ref)
         side = backbone.input_size if self.protocol.geometry == "native" else None
         for task in self.tasks:
             one = task if side is None else task.at_size(side)
@@ -321,7 +331,7 @@ def _job(
         fraction_text=f"{task.fraction * 100:g} %",
         encoder_text="frozen" if task.encoder is EncoderMode.FROZEN else "fine-tuned",
         metric_title=spec.title_of(task.report, task.target),
-        contamination=Contamination.NONE if backbone.ref.digest is None else _contamination(backbone, one.dataset),
+        contamination=Contamination.NONE if backbone.ref.is_untrained else _contamination(backbone, one.dataset),
     )
     return Job(experiment=experiment, labels=labels)
 
@@ -353,6 +363,6 @@ def _unread(role: Role, learning_rate: float | None) -> frozenset[str]:
 
 
 def _contamination(backbone: NamedBackbone, dataset: DatasetRef) -> Contamination:
-    """What the card says of the dataset; of two datasets, one to train and one to test on, the worse."""
+    """What card or code say of the dataset; of two datasets, one to train and one to test on, the worse."""
     said = [backbone.contamination.get(name, Contamination.UNKNOWN) for name in dataset.parts or (dataset.name,)]
     return max(said, key=list(Contamination).index)

@@ -18,8 +18,8 @@ from platformdirs import user_cache_path
 from benchmark import registry, task_code, task_rules
 from benchmark.cards import BackboneRef, Contamination, DatasetCard, DatasetRef, Protocol, TaskCard
 from benchmark.contamination import contamination_of
-from benchmark.contents import Memory, Progress, drained
-from benchmark.encoders import naming, tokenizer_files
+from benchmark.contents import Memory, Progress, digest_like, drained
+from benchmark.encoders import configurations, hf_folder, naming, tokenizer_files
 from benchmark.encoders.describe import FactoryDigest, describe, sources_digest
 from benchmark.encoders.library_weights import NotHere
 from benchmark.encoders.shards import digest_of
@@ -38,6 +38,7 @@ from benchmark.training.sizes import SplitSizes, unknown_release
 
 UNHASHED = "not hashed yet"  # in place of a digest, in a dry run
 UNFETCHED = "not fetched yet"  # the same of a library's weights
+_DIGESTS = {"sha256": "SHA-256", "md5": "MD5"}  # as sentences call them
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ResolvedBackbone:
         tokenizer: folder or file of the tokenizer that a card names, where it is on this machine.
         earlier: the reference that an earlier release wrote for the same weights and code, where it wrote another. It is None where what
             that release hashed (the `.py` files of a factory's folder) may not have been all the code that ran.
-        normalised: False where its card or code states no mean and deviation of its own; what nobody asked before it is built is True.
+        normalised: False where its card, code or folder states no mean and deviation of its own; True where only building it would tell.
         own: its family, where that is the user's own.
     """
 
@@ -256,7 +257,10 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
     files: tuple[SourceFile, ...] = ()
     earlier: str | None = None
     contamination = dict(parsed.contamination)
-    normalised = parsed.card is None or parsed.card.family == naming.PYTHON or parsed.normalisation is not None
+    beside = hf_folder.states_beside(parsed.family, parsed.model)
+    statistics = hf_folder.own_normalisation(parsed.model) if beside else None
+    by_building = not beside and (parsed.card is None or parsed.card.family == naming.PYTHON)
+    normalised = by_building or parsed.normalisation is not None or statistics is not None
     input_size = None if parsed.card is None else parsed.card.input_size
     if parsed.family == "python_file":
         found = describe(parsed.model)
@@ -275,7 +279,7 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
     elif isinstance(parsed.weights, Path):
         weights = parsed.weights
         digest = digest_of(weights, lambda file: _file_digest(file, cache))
-        _require_published(parsed, digest)
+        _require_published(parsed, weights, digest)
     else:
         if parsed.container is None and parsed.card is not None:
             label = f"{Path(parsed.model).name} ({parsed.weights})"
@@ -284,11 +288,11 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
         except NotHere:
             digest, normalised = UNFETCHED, True  # what the library states of them is known with the file
         else:
-            weights = library.path
+            weights, statistics = library.path, library.own
             normalised = library.normalisation is not None or parsed.normalisation is not None
             digest = digest_of(weights, lambda file: _file_digest(file, cache))
     if parsed.family in naming.CONFIGURATIONS:
-        model = _without_path(parsed, cache)
+        model = configurations.model_in_keys(parsed.family, parsed.model, lambda file: _file_digest(file, cache))
     own = task_code.of_family(parsed.family)
     if own:
         model = f"{model}:{own[0].code.digest}"  # what it builds is what its code says, and features are shared by this name
@@ -304,16 +308,9 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
         tokenizer=None if tokenizer is None else tokenizer_files.digest(tokenizer, lambda file: _file_digest(file, cache)),
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
-    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size)
+    stated = None if parsed.normalisation is not None else statistics
+    named = NamedBackbone(label, ref, contamination, custom=parsed.is_custom, input_size=input_size, statistics=stated)
     return ResolvedBackbone(named, parsed.model, weights, files, before, normalised, own, tokenizer)
-
-
-def _without_path(parsed: naming.ParsedName, cache: Path) -> str:
-    """A folder's path is no part of the identity; what its configurations build is."""
-    folder = Path(parsed.model)
-    name = "" if parsed.family in naming.BESIDE_THEIR_CARD else folder.name
-    configs = [file for name in naming.CONFIGURATIONS[parsed.family] if (file := folder / name).is_file()]
-    return f"{name}:{'+'.join(_file_digest(file, cache) for file in configs)}" if configs else parsed.model
 
 
 def _tokenizer(parsed: naming.ParsedName, weights: Path | None, *, required: bool) -> Path | None:
@@ -403,12 +400,17 @@ def size_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
-def _require_published(parsed: naming.ParsedName, digest: str) -> None:
-    """What nobody named must be the card's own file, to the bit, where its SHA-256 is known."""
-    if parsed.kept and parsed.card is not None and parsed.card.digest.startswith("sha256:") and parsed.card.digest != f"sha256:{digest}":
+def _require_published(parsed: naming.ParsedName, weights: Path, digest: str) -> None:
+    """What nobody named must be the card's own file, to the bit, where its digest is known; `digest` is its SHA-256."""
+    card = parsed.card
+    if not parsed.kept or card is None or not card.digest:
+        return
+    kind, _, expected = card.digest.partition(":")
+    found = digest if kind == "sha256" else digest_like(card.digest, weights).partition(":")[2]
+    if found != expected:
         raise CheckpointError(
-            f"{parsed.weights} has SHA-256 {digest[:12]}…, and the file of {parsed.card.name} has {parsed.card.digest[7:19]}…: "
-            f"it was edited or cut short. Install or fetch it again, or name another file as {parsed.card.name}@FILE."
+            f"{weights} has {_DIGESTS[kind]} {found[:12]}…, and the file of {card.name} has {expected[:12]}…: "
+            f"it was edited or cut short. Install or fetch it again, or name another file as {card.name}@FILE."
         )
 
 

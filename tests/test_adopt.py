@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import adopt, api, plan, registry, resolve
-from benchmark.cards import Job, Record, Role
+from benchmark.cards import Job, Normalisation, Record, Role
 from benchmark.cli.run import _job_row
 from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
@@ -206,6 +206,20 @@ def test_other_weights_are_another_backbone(computed, earlier, tmp_path: Path) -
     other = resolve.ResolvedBackbone(plan.NamedBackbone("other", fixed.model_copy(update={"init_seed": None})), "resnet18", None)
     planned = [job.model_copy(update={"experiment": job.experiment.model_copy(update={"backbone": fixed})}) for job in jobs]
     assert adopt.candidates(planned, Shelf(store.out), [other], [dataset]) == []
+
+
+def test_statistics_that_no_earlier_key_holds_are_not_guessed(computed, earlier) -> None:
+    _, backbone, dataset, jobs, _ = computed
+    store, keys, _ = earlier
+    stating = dataclasses.replace(backbone.named, statistics=Normalisation(mean=(0.5,), std=(0.5,)))
+    now = dataclasses.replace(backbone, named=stating)
+    refs = [stating.self_normalised.model_copy(update={"init_seed": job.experiment.backbone.init_seed}) for job in jobs]
+    planned = [
+        job.model_copy(update={"experiment": job.experiment.model_copy(update={"backbone": ref})})
+        for job, ref in zip(jobs, refs, strict=True)
+    ]
+    assert adopt.candidates(planned, Shelf(store.out), [now], [dataset]) == []
+    assert [c.earlier_key for c in adopt.candidates(jobs, Shelf(store.out), [now], [dataset])] == list(keys.values())
 
 
 def test_a_backbone_that_was_named_otherwise_is_found_by_its_earlier_reference(computed, earlier) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import contents
-from benchmark.contents import Contents, Memory, drained, sha256_of
+from benchmark.contents import Contents, Memory, digest_like, drained, sha256_of
 from benchmark.errors import DataError
 
 
@@ -47,6 +47,14 @@ def test_a_file_is_read_once(files: list[Path], memory: Memory, monkeypatch: pyt
     monkeypatch.setattr(contents, "sha256_of", never)
     assert drained(memory.digests(files)) == right(files)
     assert memory.digest(files[2]) == right(files)[files[2]]
+
+
+def test_a_digest_is_compared_in_the_form_in_which_it_was_published(files: list[Path]) -> None:
+    content = files[2].read_bytes()
+    assert digest_like("sha256:", files[2]) == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert digest_like("md5:02ce6ee4", files[2]) == f"md5:{hashlib.md5(content).hexdigest()}"
+    with pytest.raises(DataError, match="'crc32:1234' is no digest of a file: write sha256:HEX or md5:HEX"):
+        digest_like("crc32:1234", files[2])
 
 
 def test_progress_comes_chunk_by_chunk(files: list[Path], memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,32 @@ def test_jobs_carry_what_the_card_says_and_their_keys_do_not():
     assert [job.key for job in jobs] == [job.key for job in lovt_jobs(backbone=bare)]
 
 
+def test_code_that_draws_weights_is_not_taken_for_one_that_saw_nothing():
+    """Its author's file may draw one tensor and load the others; LOBE's own families draw all."""
+    ref = BackboneRef(family="python_file", model="build:1", digest=None)
+    jobs = lovt_jobs(backbone=NamedBackbone("mine (random)", ref, {"rsna": Contamination.IMAGES, "siim": Contamination.NONE}))
+    said = {(job.experiment.dataset.name, job.labels.contamination) for job in jobs}
+    assert {("rsna", Contamination.IMAGES), ("siim", Contamination.NONE), ("nih-cxr", Contamination.UNKNOWN)} <= said
+    assert len({name for name, _ in said}) == len(said)
+
+
+def test_statistics_that_building_does_not_tell_are_in_the_jobs_that_use_them_and_in_no_other():
+    own = Normalisation(mean=(0.4,), std=(0.2,))
+    card, rules = registry.task("rsna-linear-frozen-10-lobe-v1"), registry.protocol("lobe")
+    ref = dataset_ref("rsna").model_copy(update={"normalised_by": "backbone"})
+
+    def jobs(backbone: NamedBackbone):
+        return plan([card], [backbone], {"rsna": ref}, rules, Settings())
+
+    for digest in ("abc", None):
+        usual = named(digest=digest)
+        mine = replace(usual, statistics=own)
+        assert [job.key for job in lovt_jobs(backbone=mine)] == [job.key for job in lovt_jobs(backbone=usual)]
+        refs = [job.experiment.backbone for job in jobs(mine)]
+        assert refs == [job.experiment.backbone.model_copy(update={"normalisation": own}) for job in jobs(usual)]
+        assert not {job.key for job in jobs(mine)} & {job.key for job in jobs(usual)}
+
+
 def test_labels_say_what_came_from_own_cards_and_keys_do_not():
     card = registry.task("rsna-linear-frozen-100")
     rules = registry.protocol("published")

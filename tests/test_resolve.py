@@ -14,7 +14,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from benchmark import contents, registry, resolve
-from benchmark.cards import Contamination
+from benchmark.cards import Contamination, Normalisation
 from benchmark.encoders import sources
 from benchmark.encoders.describe import FactoryDigest, sources_digest
 from benchmark.errors import CheckpointError, ConformanceError, DataError, UnknownName, UsageError
@@ -126,6 +126,44 @@ def test_a_folder_of_transformers_is_known_by_its_configuration_and_not_by_its_p
         models.append(resolve.backbone(f"hf:{folder}", tmp_path / "cache").named.ref.model)
     assert models[0] == models[1] != models[2]
     assert str(tmp_path) not in models[0]
+
+
+def test_statistics_beside_a_folders_configuration_are_known_where_they_are_used(tmp_path: Path):
+    """Whoever corrects them has jobs of another key under the protocols that use them, and the same jobs under all others."""
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "dinov2"}))
+    silent = resolve.backbone(f"hf:{folder}", tmp_path / "cache")
+    with pytest.raises(ConformanceError, match="net \\(random\\) states no normalisation of its own"):
+        silent.require_statistics(registry.protocol("lobe"))
+
+    def stating(std: float) -> NamedBackbone:
+        (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [std] * 3}))
+        found = resolve.backbone(f"hf:{folder}", tmp_path / "cache")
+        found.require_statistics(registry.protocol("lobe"))
+        assert found.named.self_normalised.normalisation == Normalisation(mean=(0.5,) * 3, std=(std,) * 3)
+        return found.named
+
+    one, other = stating(0.25), stating(0.5)
+    assert one.ref == other.ref == silent.named.ref == silent.named.self_normalised
+    card = tmp_path / "card.yaml"
+    card.write_text(f"name: mine\nfamily: hf\nmodel: {folder}\nlayout: hf\nnormalisation: {{mean: [0.1], std: [0.2]}}\n")
+    told = resolve.backbone(str(card), tmp_path / "cache").named
+    assert told.self_normalised == told.ref  # a card's word goes first
+    assert told.ref.normalisation == Normalisation(mean=(0.1,), std=(0.2,))
+
+
+def test_statistics_of_a_librarys_weights_are_known_where_they_are_not_the_models(tmp_path: Path, monkeypatch):
+    half = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    for model, own in (("efficientnet_v2_l", half), ("efficientnet_b0", None)):
+        cached = tmp_path / "checkpoints" / torchvision.models.get_model_weights(model).DEFAULT.url.rsplit("/", 1)[-1]
+        cached.write_bytes(b"weights")
+        found = resolve.backbone(f"torchvision:{model}@DEFAULT", tmp_path / "cache").named
+        by_path = resolve.backbone(f"torchvision:{model}@{cached}", tmp_path / "cache").named
+        assert (found.statistics, by_path.statistics) == (own, None)
+        assert found.ref == by_path.ref
 
 
 @pytest.mark.usefixtures("described_quickly")

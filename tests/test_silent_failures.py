@@ -108,6 +108,19 @@ def test_a_checkpoint_replaced_after_planning_is_not_evaluated_under_the_old_dig
     assert (record.status, record.failure.kind) == ("failed", "CheckpointError")
 
 
+def test_a_folder_configured_anew_after_planning_is_not_evaluated_under_the_old_configuration(small, tmp_path: Path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
+    config = tmp_path / "net" / "config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"model_type": "dinov2", **sizes}))
+    jobs, places = small.plan(LINEAR, [resolve.backbone(f"hf:{config.parent}", tmp_path / "cache")])
+    assert [record.status for record in run(jobs, places)] == ["ok"]
+    config.write_text(json.dumps({"model_type": "dinov2", **sizes, "num_hidden_layers": 3}))
+    (record,) = run(jobs, places)
+    assert (record.status, record.failure.kind) == ("failed", "CheckpointError")
+    assert "not the one the job was planned with: config.json differs" in record.failure.sentence
+
+
 def test_two_backbones_under_one_label_are_each_evaluated_and_told_apart(small, tiny, tmp_path: Path):
     files = [tiny("one"), tiny("two", at_build="torch.manual_seed(6)")]
     planned = [small.one(MASKS, file) for file in files]

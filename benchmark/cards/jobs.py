@@ -26,7 +26,8 @@ class BackboneRef(Card):
             architecture and the SHA-256 of its code.
         digest: SHA-256 of the weights file, of the factory's state dict, or of the library's weights; None = random.
         init_seed: seed of random initialisation, the run's seed; None for fixed weights.
-        normalisation: of a card: takes the place of the backbone's own, which are used when the protocol asks for them.
+        normalisation: takes the place of what the model is built with, where the protocol asks for a backbone's own. Of a card; in jobs of
+            such a protocol also of a folder, or of a library's weights that are not the model's usual ones.
         container: key of the set of weights in a file that holds several; not part of other jobs' keys.
         tokenizer: SHA-256 of the files of the tokenizer that a card names, in jobs that read words; not part of other jobs' keys.
     """
@@ -40,6 +41,11 @@ class BackboneRef(Card):
     normalisation: Normalisation | None = None
     container: Later[str | None] = None
     tokenizer: Later[str | None] = None
+
+    @property
+    def is_untrained(self) -> bool:
+        """LOBE itself draws its weights, so it saw no image. An author's code may draw one tensor and load all others."""
+        return self.digest is None and self.family != "python_file"
 
 
 class DatasetRef(Card):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import json_files
 from benchmark.cards import Contamination
-from benchmark.encoders import sources
+from benchmark.encoders import drawn, sources
 from benchmark.encoders.sources import SourceFile
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.files import read_bytes
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FRAME = 224
 # What libraries look for in the working directory, whoever calls them.
 LOOKED_FOR = frozenset({"matplotlibrc", "pyproject.toml", "setup.cfg"})
+_SENTENCE = f"{ConformanceError.__module__}.{ConformanceError.__qualname__}: "  # before one that needs no other, as Python ends a traceback
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def describe(model: str) -> FactoryDigest:
     """Digests of the factory `path/to/file.py:function`, built in a subprocess.
 
     Raises:
-        ConformanceError: the factory fails; carries the last line of its error.
+        ConformanceError: the factory fails, with the last line of its error; or as in `observe`.
         UsageError: it reads a file by a path relative to the folder the command was started in.
     """
     found = _described(model)
@@ -105,6 +106,8 @@ def _described(model: str) -> dict[str, Any]:
         )
         if done.returncode != 0 or not answer.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            if last.startswith(_SENTENCE):
+                raise ConformanceError(last.removeprefix(_SENTENCE))
             raise ConformanceError(f"{Path(model).name} could not be built: {last}")
         return json_files.read(answer)
 
@@ -265,7 +268,7 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
 
     Raises:
         Exception: the author's code raised it.
-        ConformanceError: a file was edited meanwhile.
+        ConformanceError: a file was edited meanwhile, or the network is a trained one with tensors that every call draws anew.
     """
     import torch
 
@@ -273,12 +276,17 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
 
     observer = _observer()
     factory = Path(model.rpartition(":")[0]).resolve()
+    built: list[Backbone] = []
     weights = []
     with observer.watching():
         for seed in (0, 1):
             torch.manual_seed(seed)
-            backbone = python_file.build(model)
-            weights.append(state_digest(backbone))
+            built.append(python_file.build(model))
+            weights.append(state_digest(built[-1]))
+        if weights[0] != weights[1]:
+            drawn.require_untrained(Path(model).name, *built)
+        backbone = built.pop()
+        built.clear()  # the other one needs as much memory
         _pass_images(backbone)
     executed = python_file.modules_of(backbone).executed
     first, second = weights

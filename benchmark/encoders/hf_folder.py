@@ -14,9 +14,15 @@ from benchmark import json_files
 from benchmark.cards import Normalisation
 from benchmark.errors import ConformanceError, UsageError
 
+OPEN_CLIP = "open_clip_config.json"
 _SAME_SCALE = 0.01  # share by which a factor may miss 1/255: configurations round it
 _MOST_LAYERS = 1_000
 _LARGEST = 1_000_000  # of a width, a vocabulary or an image's side
+
+
+def states_beside(family: str, model: str) -> bool:
+    """Whether the statistics of a backbone are those of `own_normalisation`: neither its configuration nor its weights hold them."""
+    return family == "hf" or (family == "hf_text" and not (Path(model) / OPEN_CLIP).is_file())
 
 
 def own_normalisation(model: str) -> Normalisation | None:

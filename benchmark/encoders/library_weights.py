@@ -25,12 +25,19 @@ class LibraryWeights:
         title: architecture and full name of the weights.
         normalisation: statistics the library documents for them; None where it does not.
         pretraining: names of the pretraining sets; None where the library does not say.
+        as_built: statistics that the family gives the model whatever its weights; None where none, or only what lies beside the weights.
     """
 
     path: Path
     title: str
     normalisation: Normalisation | None
     pretraining: tuple[str, ...] | None
+    as_built: Normalisation | None = None
+
+    @property
+    def own(self) -> Normalisation | None:
+        """Statistics of these weights alone; None where the model is built with them, or nobody documents any."""
+        return None if self.normalisation == self.as_built else self.normalisation
 
 
 class NotHere(EnvironmentProblem):

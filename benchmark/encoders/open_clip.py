@@ -19,7 +19,7 @@ from benchmark import json_files
 from benchmark.cards import Normalisation
 from benchmark.encoders.base import Backbone, ImageEmbedding, TextEmbedding, VisionLanguageBackbone
 from benchmark.encoders.clip import NORMALISATION, Activation, ClipBackbone, ClipShape
-from benchmark.encoders.hf_folder import numbers, require_sizes
+from benchmark.encoders.hf_folder import OPEN_CLIP, numbers, require_sizes
 from benchmark.encoders.library_weights import LibraryWeights
 from benchmark.encoders.text import ATTENTION
 from benchmark.encoders.timm import TimmBackbone
@@ -27,7 +27,7 @@ from benchmark.errors import ConformanceError, EnvironmentProblem, UnknownName, 
 from benchmark.files import require_regular_in
 
 DEFAULT_LAYOUT = "hf-text"
-CONFIGURATION = "open_clip_config.json"
+CONFIGURATION = OPEN_CLIP
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 POOLERS = ("cls_last_hidden_state_pooler", "mean_pooler")
 _NATIVE_VISION = {"layers", "width", "patch_size", "image_size", "head_width", "mlp_ratio"}
@@ -82,7 +82,7 @@ def library_weights(model: str, name: str) -> LibraryWeights:
     if found is None:
         raise UnknownName("weight", f"hf:{model}@{name}", sorted(p.name for p in Path(model).glob("*.*")))
     statistics = _statistics(json_files.read(Path(model) / CONFIGURATION), Path(model) / CONFIGURATION)
-    return LibraryWeights(found, f"{Path(model).name} {found.name}", statistics, pretraining=None)
+    return LibraryWeights(found, f"{Path(model).name} {found.name}", statistics, pretraining=None, as_built=statistics)
 
 
 class MixedTowers(VisionLanguageBackbone):

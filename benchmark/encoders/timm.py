@@ -124,8 +124,14 @@ def library_weights(model: str, name: str) -> LibraryWeights:
 
         return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors", local_files_only=not may_ask()))
 
-    file = fetched(f"timm:{model}@{name}", download)
-    return LibraryWeights(file, f"{config.architecture} {config.tag}", Normalisation(mean=config.mean, std=config.std), pretraining=None)
+    file, built = fetched(f"timm:{model}@{name}", download), timm.get_pretrained_cfg(model)
+    return LibraryWeights(
+        file,
+        f"{config.architecture} {config.tag}",
+        Normalisation(mean=config.mean, std=config.std),
+        pretraining=None,
+        as_built=None if built is None else Normalisation(mean=built.mean, std=built.std),
+    )
 
 
 class _Level(TypedDict):

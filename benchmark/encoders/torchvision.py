@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from benchmark.cards import IMAGENET, BackboneSpec
+from benchmark.cards import IMAGENET, BackboneSpec, Normalisation
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.library_weights import LibraryWeights, fetched, may_ask
 from benchmark.errors import ConformanceError, UnknownName
@@ -111,8 +111,14 @@ def library_weights(model: str, name: str) -> LibraryWeights:
         torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=digest_start, progress=False)
         return path
 
-    file = path if path.is_file() else fetched(f"torchvision:{model}@{name}", download)
-    return LibraryWeights(file, f"{model} {weights.name}", IMAGENET, pretraining=("imagenet-1k",))
+    file, shown = path if path.is_file() else fetched(f"torchvision:{model}@{name}", download), weights.transforms()
+    return LibraryWeights(
+        file,
+        f"{model} {weights.name}",
+        Normalisation(mean=tuple(shown.mean), std=tuple(shown.std)),
+        pretraining=("imagenet-1k",),
+        as_built=IMAGENET,
+    )
 
 
 class TorchvisionBackbone(Backbone):

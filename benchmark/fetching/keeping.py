@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from pathlib import Path
 
 import pooch
 
-from benchmark.errors import DataError
+from benchmark.contents import digest_like
 from benchmark.fetching.transfer import FetchError, Progress, Wanted, transfer
-from benchmark.files import open_regular
 
 pooch.get_logger().setLevel(logging.ERROR)  # it tells of every file; here a bar does
 
@@ -48,16 +46,3 @@ def fetched(wanted: Wanted, folder: Path, progress: Progress = lambda done, tota
 def part_of(wanted: Wanted, folder: Path) -> Path:
     """Where the bytes of a file lie until it is whole."""
     return folder / f".{wanted.name}.part"
-
-
-def digest_like(known: str, path: Path) -> str:
-    """The file's digest in the form of `known`: `sha256:HEX` or `md5:HEX`.
-
-    Raises:
-        DataError: another kind of digest.
-    """
-    kind = known.partition(":")[0]
-    if kind not in ("sha256", "md5"):
-        raise DataError(f"{known!r} is no digest of a file: write sha256:HEX or md5:HEX.")
-    with open_regular(path) as handle:
-        return f"{kind}:{hashlib.file_digest(handle, kind).hexdigest()}"

@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 
 from benchmark import json_files, registry
 from benchmark.cards import DatasetCard, ReleaseCard, ReleaseFile
+from benchmark.contents import digest_like
 from benchmark.errors import DataError, UsageError
-from benchmark.fetching.keeping import digest_like, fetched
+from benchmark.fetching.keeping import fetched
 from benchmark.fetching.transfer import FetchError, Progress, Wanted
 from benchmark.fetching.unpacking import is_archive, unpack
 from benchmark.files import write_atomically

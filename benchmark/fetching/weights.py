@@ -13,10 +13,11 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.cards import BackboneCard
+from benchmark.contents import digest_like
 from benchmark.encoders import kept_weights, naming
 from benchmark.errors import CheckpointError, UnknownName, UsageError
 from benchmark.fetching.hub import fetched_from_hub
-from benchmark.fetching.keeping import digest_like, fetched
+from benchmark.fetching.keeping import fetched
 from benchmark.fetching.transfer import FetchError, Progress, Wanted, full_disk
 from benchmark.files import open_regular, write_atomically
 

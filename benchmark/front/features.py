@@ -95,7 +95,7 @@ def of_images(
         built = backbone
     else:
         found = resolve.backbone(name_of(backbone), cache)
-        ref = found.named.ref.model_copy(update={"model": found.model})
+        ref = found.named.self_normalised.model_copy(update={"model": found.model})
         built, _ = build_backbone(ref, found.weights, init_seed=BASE_SEED if ref.digest is None else None)
         known = found.named.ref.model_dump(mode="json")
     was_training = built.training

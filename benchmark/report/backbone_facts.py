@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmark import registry
 from benchmark.cards import BackboneCard, EncoderMode, Record
 from benchmark.report.escape import one_line
-from benchmark.report.rows import is_random
+from benchmark.report.row_warnings import is_floor
 
 NOT_STATED = "not stated"
 SIZES = ((10_000_000, "under 10 M"), (30_000_000, "10 to 30 M"), (100_000_000, "30 to 100 M"))
@@ -90,7 +90,7 @@ def _facts(name: str, records: list[Record]) -> BackboneFacts:
     return BackboneFacts(
         name=name,
         architecture=f"{first.family}:{first.model}",
-        random=all(is_random(record.job.experiment) for record in records),
+        random=all(is_floor(record.job.experiment, [record.job]) for record in records),
         parameters=known or max((record.parameters["frozen"] for record in frozen), default=None),
         macs=max((record.macs["encoder"] for record in records if "encoder" in record.macs), default=None),
         seconds=sum(sum(record.timings_s.values()) for record in records),

@@ -134,7 +134,12 @@ def changed_file_warnings(records: Iterable[Record]) -> Iterable[str]:
 
 def contamination_of(experiment: Experiment, jobs: Sequence[Job]) -> Contamination:
     """The worst that the jobs' own card says; unknown where a record of an older LOBE says nothing. Untrained backbones are clean."""
-    if experiment.backbone.digest is None:
+    if experiment.backbone.is_untrained:
         return Contamination.NONE
     said = {job.labels.contamination or Contamination.UNKNOWN for job in jobs}
     return max(said, key=list(Contamination).index)
+
+
+def is_floor(experiment: Experiment, jobs: Sequence[Job]) -> bool:
+    """Whether a row may stand for the untrained network: every run draws it anew, and it is known to have seen no image."""
+    return experiment.backbone.digest is None and contamination_of(experiment, jobs) is Contamination.NONE

@@ -19,11 +19,10 @@ from benchmark.report.escape import one_line
 from benchmark.report.gathering import Gathered, Run, gather, headline_value, scores_of
 from benchmark.report.gathering import ResampledOf as ResampledOf
 from benchmark.report.gathering import identity as identity
-from benchmark.report.gathering import is_random as is_random
 from benchmark.report.resampling import Resampled
 from benchmark.report.row_costs import Cost, cost_of
 from benchmark.report.row_texts import why_no_mean
-from benchmark.report.row_warnings import contamination_of, warnings_about
+from benchmark.report.row_warnings import contamination_of, is_floor, warnings_about
 from benchmark.report.tracks import geometry_of, track_of
 from benchmark.statistics.difference import Cell, Scores, cells
 from benchmark.statistics.levels import RUNS
@@ -216,7 +215,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         protocol=protocol,
         scale=scale,
         phantom=phantom,
-        random=is_random(experiment),
+        random=is_floor(experiment, jobs),
         architecture=f"{experiment.backbone.family}:{experiment.backbone.model}",
         drawn=gathered.drawn,
         runs=runs,

@@ -66,7 +66,7 @@ def contradictions(records: Iterable[Record]) -> list[str]:
     marks: dict[tuple[str, str | None], dict[str, set[Contamination]]] = {}
     for record in records:
         ref, labels = record.job.experiment.backbone, record.job.labels
-        if ref.digest is not None and labels.contamination is not None:
+        if not ref.is_untrained and labels.contamination is not None:
             of = marks.setdefault((labels.backbone, ref.digest), {})
             of.setdefault(record.job.experiment.dataset.name, set()).add(labels.contamination)
     found = []
@@ -86,7 +86,7 @@ def contradictions(records: Iterable[Record]) -> list[str]:
 def derived_contamination(record: Record, cards: Cards) -> Contamination | None:
     """What follows from the card of the record's backbone; None where its author's own code alone can say."""
     ref, label, dataset = record.job.experiment.backbone, record.job.labels.backbone, record.job.experiment.dataset
-    if ref.digest is None:
+    if ref.is_untrained:
         return Contamination.NONE
     card = _card_of(ref, label, cards)
     if card is None:

@@ -12,7 +12,7 @@ import torch
 
 from benchmark import registry
 from benchmark.cards import BackboneRef, Experiment, Job, Normalisation
-from benchmark.encoders import conformance, python_file, sources
+from benchmark.encoders import configurations, conformance, python_file, sources
 from benchmark.encoders.base import Backbone
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.describe import state_digest
@@ -74,6 +74,7 @@ class SharedWork:
             own = catalogue.find("encoders", experiment.backbone.family) is not None
             if authored:
                 _require_planned_files(experiment.backbone, inputs)
+            configurations.require_planned(experiment.backbone, inputs.backbone_model)
             backbone, account = build_backbone(ref, inputs.weights, init_seed=ref.init_seed, tokenizer=inputs.tokenizer)
             if authored:
                 _require_planned(experiment.backbone, backbone, inputs)

@@ -102,6 +102,17 @@ def test_a_copy_is_the_same_backbone_from_any_working_directory(everything: Path
     assert fault() == slowly == "broken.py:build could not be built: ValueError: no such layer"
 
 
+LOADED_IN_PART = "seed = torch.initial_seed(); torch.manual_seed(5); made = Tiny(); torch.manual_seed(seed)"
+
+
+def test_a_trained_backbone_with_a_tensor_left_to_chance_is_not_described_as_a_random_one(tiny, describing, monkeypatch) -> None:
+    file = tiny(at_build=f"{LOADED_IN_PART}; made.fc = nn.Linear(16, 3); return made")
+    monkeypatch.setattr(describe, "subprocess", describing)
+    with pytest.raises(ConformanceError, match=r"^mine\.py:build draws fc\.weight, fc\.bias anew at every call.*torch\.manual_seed"):
+        describe.describe(f"{file}:build")
+    assert describe.observe(f"{tiny('random', at_build='pass')}:build")["weights"] is None
+
+
 SIBLING = "import sys; sys.path.insert(0, str(Path(__file__).parent.parent / 'lab')); import parts; "
 SIBLING += "torch.manual_seed(parts.SEED); (Path(__file__).parent.parent / 'data' / 'prior.txt').read_text()"
 

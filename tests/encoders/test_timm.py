@@ -7,7 +7,7 @@ import timm
 import torch
 
 from benchmark import registry
-from benchmark.cards import IMAGENET
+from benchmark.cards import IMAGENET, Normalisation
 from benchmark.encoders import conformance
 from benchmark.encoders import timm as family
 from benchmark.encoders.checkpoints import load_checkpoint
@@ -150,6 +150,16 @@ def test_fetched_weights_come_with_their_tag_and_statistics(tmp_path, monkeypatc
     assert asked == [("timm/resnet50.a1_in1k", "model.safetensors")]
     assert (found.path, found.title, found.pretraining) == (tmp_path / "model.safetensors", "resnet50 a1_in1k", None)
     assert found.normalisation == IMAGENET
+
+
+@pytest.mark.parametrize(("tag", "own"), [("DEFAULT", None), ("augreg_in21k", None), ("dino", IMAGENET), ("mae", IMAGENET)])
+def test_a_tag_has_statistics_of_its_own_where_the_model_is_built_with_others(tmp_path, monkeypatch, tag: str, own: Normalisation | None):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *given, **how: str(tmp_path / given[1]))
+    found = family.library_weights("vit_base_patch16_224", tag)
+    half = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    assert (found.own, found.normalisation, found.as_built) == (own, own or half, half)
+    with torch.device("meta"):
+        assert family.build("vit_base_patch16_224").spec.normalisation == found.as_built
 
 
 def test_weights_that_cannot_be_had_are_a_sentence_with_the_cure(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from benchmark.cards import IMAGENET
+from benchmark.cards import IMAGENET, Normalisation
 from benchmark.encoders import conformance
 from benchmark.encoders import torchvision as family
 from benchmark.encoders.library_weights import NotHere, without_asking
@@ -88,6 +88,28 @@ def test_library_weights_come_from_the_cache(tmp_path, monkeypatch):
     found = family.library_weights("resnet18", "DEFAULT")
     assert found.path == cached
     assert found.pretraining == ("imagenet-1k",)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "documented", "is_usual"),
+    [
+        ("resnet18", "IMAGENET1K_V1", IMAGENET, True),
+        ("efficientnet_v2_l", "DEFAULT", Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), False),
+        ("vgg16", "IMAGENET1K_FEATURES", Normalisation(mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)), False),
+    ],
+)
+def test_named_weights_have_the_statistics_that_torchvision_documents_for_them(
+    tmp_path, monkeypatch, model: str, name: str, documented: Normalisation, is_usual: bool
+):
+    """torchvision 0.26 to 0.30, models/efficientnet.py and models/vgg.py."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    url = torchvision.models.get_model_weights(model)[name].url
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / url.rsplit("/", 1)[-1]).write_bytes(b"weights")
+    found = family.library_weights(model, name)
+    assert (found.normalisation, found.own) == (documented, None if is_usual else documented)
+    with torch.device("meta"):
+        assert family.build(model).spec.normalisation == found.as_built
 
 
 def test_library_weights_that_are_not_there_are_downloaded_into_the_cache(tmp_path, monkeypatch):

@@ -62,6 +62,18 @@ def test_a_file_in_the_cache_that_was_edited_is_refused(server: FaultyServer, ca
         resolve.backbone("mine", tmp_path)
 
 
+def test_a_kept_file_is_held_to_a_digest_of_either_kind(card, tmp_path: Path):
+    """BioViL's files are published with an MD5 alone."""
+    digest = hashlib.md5(CONTENT).hexdigest()
+    place = kept_weights.place_of(card(PublishedFile(page="https://example.org"), f"md5:{digest}"), tmp_path)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(CONTENT)
+    assert resolve.backbone("mine", tmp_path).named.ref.digest == DIGEST.removeprefix("sha256:")
+    place.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(CheckpointError, match=rf"mine\.pth has MD5 \w{{12}}…, and the file of mine has {digest[:12]}…: it was edited"):
+        resolve.backbone("mine", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("served", "sentence"),
     [

@@ -12,6 +12,7 @@ from benchmark import registry
 from benchmark.cards import Contamination, DatasetCard, Role
 from benchmark.errors import CardError
 from benchmark.report import backbone_pages, contenders, paper_sheets, provenance, tracks
+from benchmark.report.backbone_facts import facts_of
 from benchmark.report.row_warnings import CONTAMINATION_UNKNOWN, CUSTOM, LIMITED, PARTIAL, PHANTOM, sentence_of
 from benchmark.report.rows import rows_of
 from benchmark.submission.trust import Trust
@@ -170,6 +171,21 @@ def test_contamination_is_what_the_jobs_say_not_what_a_name_resembles(make):
     assert "pretraining overlaps this dataset: images" in mixed.warnings
     (older,) = rows_of(said(None))
     assert CONTAMINATION_UNKNOWN in older.warnings
+
+
+@pytest.mark.parametrize("family", ["torchvision", "python_file"])
+@pytest.mark.parametrize("known", list(Contamination))
+def test_what_draws_its_weights_is_the_floor_where_it_is_known_to_have_seen_nothing(make, family, known):
+    """An author's code may draw one tensor and load the others; its row is then no untrained partner of anybody's."""
+    job = make.job(contamination=known)
+    ref = job.experiment.backbone.model_copy(update={"family": family})
+    job = job.model_copy(update={"experiment": job.experiment.model_copy(update={"backbone": ref})})
+    record = make.record(0.2, job=job)
+    (row,) = rows_of([record])
+    clean = family == "torchvision" or known is Contamination.NONE
+    assert (row.random, row.contamination) == (clean, "none" if clean else known.value)
+    assert facts_of([record])[row.backbone].random == clean
+    assert row.drawn
 
 
 def test_sentences_about_datasets_without_redistribution_are_withheld(make):

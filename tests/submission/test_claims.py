@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import registry
-from benchmark.cards import BackboneRef, Contamination, DatasetRef, Failure, Job, Record
+from benchmark.cards import BackboneCard, BackboneRef, Contamination, DatasetRef, Failure, Job, Record
 from benchmark.contamination import contamination_of
 from benchmark.plan import NamedBackbone, Settings, plan
 from benchmark.store import Store
@@ -149,9 +149,21 @@ def test_what_a_card_says_of_its_pretraining_goes_for_its_own_family_and_weights
     assert claims.derived_contamination(relabelled(record, backbone="nobody's"), {}) is Contamination.UNKNOWN
 
 
-def test_who_saw_the_images_of_one_dataset_saw_those_of_another_that_shares_them() -> None:
+def test_only_what_lobe_draws_itself_is_known_to_have_seen_nothing() -> None:
+    drawn = BackboneRef(family="torchvision", model="resnet18", digest=None)
+    record = of_experiment(final_record(), backbone=drawn)
+    assert claims.derived_contamination(record, {}) is Contamination.NONE
+    of_an_author = of_experiment(record, backbone=drawn.model_copy(update={"family": "python_file"}))
+    assert claims.derived_contamination(of_an_author, {}) is None
+    card = BackboneCard(name="mine", family="python_file", model="mine.py:build", contamination={"rsna": "images"})
+    assert claims.derived_contamination(relabelled(of_an_author, backbone="Mine"), {"Mine": card}) is Contamination.IMAGES
+
+
+@pytest.mark.parametrize("digest", ["5" * 64, None])
+def test_who_saw_the_images_of_one_dataset_saw_those_of_another_that_shares_them(digest: str | None) -> None:
+    ref = BackboneRef(family="python_file", model="build:1", digest=digest)
     rsna, nih = (
-        relabelled(final_record(task), contamination=mark)
+        of_experiment(relabelled(final_record(task), contamination=mark), backbone=ref)
         for task, mark in ((TASK, Contamination.IMAGES), ("nih-cxr-linear-frozen-100", Contamination.NONE))
     )
     (sentence,) = claims.contradictions([rsna, nih])
