@@ -21,7 +21,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from benchmark import private
-from benchmark.errors import DataError
+from benchmark.errors import DataChanged, DataError
 from benchmark.events import Steps
 from benchmark.files import open_regular
 
@@ -259,7 +259,7 @@ def _hashed(path: Path) -> tuple[Path, bytes, str]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Is it there, and may you read it?") from None
     if before != after:
-        raise DataError(f"{path} changed while it was read. Run the same command again when nothing writes there.")
+        raise DataChanged(f"{path} changed while it was read. Run the same command again when nothing writes there.")
     return path, before, digest
 
 

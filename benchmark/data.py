@@ -129,7 +129,7 @@ def prepare(
         with bar(f"{card.name} images") as step:
             for done, chunk in _chunks(reader.ids):
                 samples = [reader.sample(i) for i in chunk]
-                problems += [sentence for _, sentence in opened.fill(samples, workers=workers, contents=contents, memory=memory)]
+                problems += [bad.sentence for bad in opened.fill(samples, workers=workers, contents=contents, memory=memory)]
                 step(done, len(reader.ids))
         rows.append(
             {

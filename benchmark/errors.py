@@ -43,6 +43,13 @@ class UnknownName(UsageError):
         return self.__new__, (type(self), str(self))  # its names are in the sentence
 
 
+class ChangedSince(LobeError):
+    """Mixed into the error of inputs that are not those a job was planned with: changed or gone meanwhile, or others on this machine.
+
+    It says nothing of the job, so it is never kept as its result.
+    """
+
+
 class DataError(LobeError):
     """A dataset folder is not what its card says: missing, truncated, edited or inconsistent files."""
 
@@ -66,12 +73,24 @@ class PartialRelease(DataError):
     """Files that the release has are not in the folder: it may serve a card that needs fewer of them."""
 
 
+class DataChanged(DataError, ChangedSince):
+    """Files of a dataset are not those that the job was planned with, or changed while it ran."""
+
+
 class ImageError(DataError):
     """One image cannot be read. Names file and id."""
 
 
+class ImageChanged(ImageError, ChangedSince):
+    """An image is not the one that the job was planned with, or changed while it was decoded."""
+
+
 class SplitError(DataError):
     """A split leaks ids, misses ids or does not match its digest."""
+
+
+class SplitChanged(SplitError, ChangedSince):
+    """Lists of a split are not those that the job was planned with."""
 
 
 class TooFewImages(DataError):
@@ -80,6 +99,10 @@ class TooFewImages(DataError):
 
 class CheckpointError(LobeError):
     """A weights file cannot be read, or too little of the encoder was loaded from it."""
+
+
+class CheckpointChanged(CheckpointError, ChangedSince):
+    """Weights, code or a tokenizer are not those that the job was planned with."""
 
 
 class ConformanceError(LobeError):

@@ -1,4 +1,5 @@
-"""Which faults are the environment's: a full disk, a lost device, too little memory, a node that went away, a missing package.
+"""Which faults are the environment's: a full disk, a lost device, too little memory, a node that went away, a missing package, inputs that
+are not those of the plan.
 
 They say nothing of the job that met them, so they are never kept as its result: the same command computes it again. A fault of the job
 itself (bad input, code that is wrong) lasts, and is kept until somebody asks for it again.
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from benchmark.cards import Failure
-from benchmark.errors import EnvironmentProblem, LobeError, StoreError
+from benchmark.errors import ChangedSince, EnvironmentProblem, LobeError, StoreError
 
 OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
 
@@ -23,6 +24,7 @@ _ERRNOS = frozenset(
 )
 # As records of earlier releases name them, which kept no more than a type's name and a sentence.
 _KINDS = frozenset({OUT_OF_MEMORY, "MemoryError", "WorkerLost", EnvironmentProblem.__name__, StoreError.__name__})
+_AGAIN = re.compile(r"[Rr]un the same command again")  # ends the sentences of inputs that changed
 _MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 _LOST_DEVICE = re.compile(
     r"CUDA (driver |unknown )?error|NCCL|nccl\w*Error|\bECC\b|device lost|No CUDA GPUs are available|no CUDA-capable device"
@@ -34,7 +36,7 @@ _SYSTEM = re.compile("|".join([*(re.escape(os.strerror(number)) for number in so
 def is_environment(error: BaseException) -> bool:
     """True when the error, or what it was made of, is the environment's."""
     return any(
-        isinstance(one, EnvironmentProblem | StoreError)
+        isinstance(one, EnvironmentProblem | StoreError | ChangedSince)
         or type(one).__name__ in _KINDS
         or (isinstance(one, OSError) and one.errno in _ERRNOS)
         or is_of_memory(one)
@@ -70,7 +72,9 @@ def of_environment(failure: Failure | None) -> bool:
         return True
     # A withheld message leaves the type alone: a system error without a type of its own is a disk's or a device's.
     withheld = failure.kind == "OSError" and "message withheld" in failure.sentence
-    return withheld or _tells_of_it(failure.sentence, foreign=failure.sentence.startswith(f"{failure.kind}: "))
+    foreign = failure.sentence.startswith(f"{failure.kind}: ")
+    changed = not foreign and _AGAIN.search(failure.sentence) is not None
+    return withheld or changed or _tells_of_it(failure.sentence, foreign=foreign)
 
 
 def _tells_of_it(sentence: str, *, foreign: bool) -> bool:

@@ -296,7 +296,7 @@ def plugin(room: str, name: str) -> ModuleType:
     Raises:
         UnknownName: no such module.
         CardError: it is the user's own and cannot be used, or its name is taken twice.
-        CheckpointError: it is the user's own, and another one than the running jobs were planned with.
+        CheckpointChanged: it is the user's own, and another one than the running jobs were planned with.
     """
     module = name.replace("-", "_")
     if catalogue.find(room, module) is not None:

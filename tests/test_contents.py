@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import contents
 from benchmark.contents import Contents, Memory, digest_like, drained, sha256_of
-from benchmark.errors import DataError
+from benchmark.errors import DataChanged, DataError
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(files: list[Path], mem
         return sha256_of(path)
 
     monkeypatch.setattr(contents, "sha256_of", growing)
-    with pytest.raises(DataError, match=r"0\.bin changed while it was read"):
+    with pytest.raises(DataChanged, match=r"0\.bin changed while it was read"):
         drained(memory.digests(files[:1]))
 
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import benchmark
 from benchmark import api, plan
 from benchmark.api import Request, evaluate, plan_jobs
 from benchmark.cards import Failure, Role
+from benchmark.encoders import torchvision
 from benchmark.errors import (
+    ChangedSince,
+    CheckpointChanged,
     CheckpointError,
     ConformanceError,
+    DataChanged,
     DataError,
     EnvironmentProblem,
+    ImageChanged,
     ImageError,
     LobeError,
     NotSelected,
+    SplitChanged,
     StoreError,
     TooLittleMemory,
     TrainingError,
@@ -29,11 +40,18 @@ from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.on_ray import WorkerLost
 from benchmark.execute.work import outcome_of
 from benchmark.faults import is_environment, no_room, of_environment
+from benchmark.fetching.transfer import FetchError
+from benchmark.imaging import cache
+from benchmark.readers.base import open_reader
 from benchmark.store import Store
+from benchmark.training import data
+from benchmark.training import fit as fitting
 from benchmark.training.options import RunOptions
 from benchmark.training.record import failed
 
 LINEAR = "rsna-linear-frozen-100"
+PACKAGE = Path(benchmark.__file__).parent
+PLANNING = {"encoders/describe.py"}  # what ends in planning is told and never stored
 
 
 def raised(kind: type[Exception], sentence: str, while_handling: Exception) -> Exception:
@@ -73,6 +91,11 @@ OF_THE_ENVIRONMENT = {
     "node": EnvironmentProblem("No node of the cluster has what it needs."),
     "store": StoreError("The disk is full."),
     "selection": NotSelected("The learning rate could not be selected."),
+    "changed data": DataChanged("label or image files are not those the job was planned with."),
+    "changed image": ImageChanged("image 3 changed while it was decoded."),
+    "changed lists": SplitChanged("the lists are not those the job was planned with."),
+    "changed weights": CheckpointChanged("the file was replaced."),
+    "changed under another sentence": raised(CheckpointError, "the backbone could not be built", CheckpointChanged("mine.py was changed")),
 }
 OF_THE_JOB = {
     "image": ImageError("image 3 cannot be read: truncated"),
@@ -109,6 +132,9 @@ def test_faults_of_data_and_code_are_the_jobs(what: str):
         ("OSError", "OSError: message withheld, it may quote data that must not be passed on.", True),
         ("RuntimeError", "RuntimeError: CUDA error: an illegal memory access was encountered", True),
         ("TrainingError", "A batch of 4 images does not fit into memory, and micro-batches would train another model", True),
+        ("DataError", "rsna: image files in /data/rsna changed while the job ran. Run the same command again.", True),
+        ("ImageError", "a.png: its content is not what the job was planned with. It changed since; run the same command again.", True),
+        ("ValueError", "ValueError: Run the same command again.", False),
         ("OSError", "OSError: image file is truncated", False),
         ("KeyError", "KeyError: message withheld, it may quote data that must not be passed on.", False),
         ("TrainingError", "The loss is not finite in epoch 3.", False),
@@ -117,6 +143,26 @@ def test_faults_of_data_and_code_are_the_jobs(what: str):
 )
 def test_a_stored_failure_of_an_older_release_is_told_by_its_kind_and_words(kind: str, sentence: str, environment: bool):
     assert of_environment(Failure(kind=kind, sentence=sentence, traceback="")) is environment
+
+
+def test_an_error_that_says_to_run_the_same_command_again_is_never_kept_as_a_result():
+    said = {}
+    for source in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and "un the same command again" in ast.unparse(node.exc):
+                said[f"{source.relative_to(PACKAGE).as_posix()}:{node.lineno}"] = ast.unparse(node.exc.func)
+    known = {kind.__name__: kind for kind in _kinds_of(LobeError)}
+    assert len(said) > 15
+    assert FetchError.__name__ in said.values()
+    for place, kind in said.items():
+        kept = not issubclass(known[kind], EnvironmentProblem | StoreError | ChangedSince)
+        assert not kept or place.partition(":")[0] in PLANNING, f"{place}: a {kind} would be stored as the job's result"
+
+
+def _kinds_of(kind: type[LobeError]) -> Iterator[type[LobeError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds_of(narrower)
 
 
 # ------------------------------------------------------------------------------------------------------------- whole commands
@@ -160,6 +206,85 @@ def test_a_full_disk_is_said_with_its_file_and_what_goes_on():
     assert "No room left on the disk for /out/f.json (No space left on device). Make room" in str(no_room(raised(KeyError, "k", named)))
     assert str(no_room(full(errno.EDQUOT))).startswith("No room left on the disk (")
     assert [no_room(error) for error in (full(errno.EIO), ValueError("No space left on device"))] == [None, None]
+
+
+Change = Callable[[], Callable[[], object]]
+"""Changes something; gives what puts it back."""
+
+
+def edited(path: Path) -> Change:
+    def change() -> Callable[[], object]:
+        held = path.read_bytes()
+        path.write_bytes(held + b"\0")
+        return lambda: path.write_bytes(held)
+
+    return change
+
+
+def gone(path: Path) -> Change:
+    def change() -> Callable[[], object]:
+        away = path.rename(path.with_name("away"))
+        return lambda: away.rename(path)
+
+    return change
+
+
+@pytest.fixture
+def inputs_of_ones_own(request_for, corpora: Path, tmp_path: Path):
+    """A request on a copy of the corpus and on a weights file, the dataset's folder, an image that is used, and the file."""
+    root, file = tmp_path / "data" / "rsna", tmp_path / "resnet18.safetensors"
+    shutil.copytree(corpora / "rsna", root)
+    torch.manual_seed(1)
+    save_file(torchvision.build("resnet18").network.state_dict(), file)
+    request = request_for(data=[str(root.parent)], backbones=[f"torchvision:resnet18@{file}"], cache=tmp_path / "cache")
+    (unit,) = plan_jobs(request).todo
+    experiment = unit.jobs[0].experiment
+    image = data.choose(experiment, open_reader(unit.inputs.card, unit.inputs.dataset_root))["train"][0].files[0]
+    return request, root, image, file
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        (lambda root, image, file: edited(image), DataChanged),
+        (lambda root, image, file: edited(file), CheckpointChanged),
+        (lambda root, image, file: gone(file), CheckpointChanged),
+        (lambda root, image, file: gone(root), DataChanged),
+    ],
+    ids=["an image", "weights", "weights that are gone", "a folder that is not mounted"],
+)
+def test_after_inputs_changed_and_were_put_back_the_same_command_computes_again(inputs_of_ones_own, changed, kind: type[LobeError]):
+    request, *places = inputs_of_ones_own
+    load, back = fitting.load, []
+
+    def changed_first(*given):
+        back.append(changed(*places)())
+        return load(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "load", changed_first)
+        (record,) = evaluate(request).not_computed
+    assert record.failure.kind == kind.__name__
+    back[0]()
+    assert_computes_again(request)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["with the same bytes", "with others"])
+def test_after_an_image_was_written_while_it_was_decoded_the_same_command_computes_again(inputs_of_ones_own, same: bool):
+    request, _, image, _ = inputs_of_ones_own
+    held, prepare_image = image.read_bytes(), cache.prepare_image
+
+    def written(source, *given):
+        if image in source.files:
+            image.write_bytes(held if same else held + b"\0")
+        return prepare_image(source, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "prepare_image", written)
+        (record,) = evaluate(request).not_computed
+    assert record.failure.kind == ImageChanged.__name__
+    image.write_bytes(held)
+    assert_computes_again(request)
 
 
 @pytest.mark.parametrize("what", ["GPU memory", "device", "worker", "exchange"])

@@ -22,10 +22,13 @@ from benchmark.cards import Record, SplitRule
 from benchmark.contents import sha256_of
 from benchmark.encoders.build import build_backbone
 from benchmark.errors import (
+    CheckpointChanged,
     CheckpointError,
     ConformanceError,
+    DataChanged,
     DataError,
     FrameMismatch,
+    ImageChanged,
     ImageError,
     SplitError,
     StoreError,
@@ -105,7 +108,9 @@ def test_a_checkpoint_replaced_after_planning_is_not_evaluated_under_the_old_dig
     jobs, places = small.plan(LINEAR, [resolve.backbone(f"torchvision:resnet18@{file}", tmp_path / "cache")])
     save_file({name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in resnet18.items()}, file)
     (record,) = run(jobs, places)
-    assert (record.status, record.failure.kind) == ("failed", "CheckpointError")
+    assert (record.status, record.failure.kind, record.failure.environment) == ("failed", CheckpointChanged.__name__, True)
+    save_file(resnet18, file)
+    assert [record.status for record in run(jobs, places)] == ["ok"]
 
 
 def test_a_folder_configured_anew_after_planning_is_not_evaluated_under_the_old_configuration(small, tmp_path: Path):
@@ -407,11 +412,14 @@ def test_an_image_that_is_not_what_the_release_lists_fails_its_job_and_no_other_
     assert job.experiment.dataset == unlisted.experiment.dataset
     assert [record.status for record in run([job], places)] == ["ok"]
     found = data.choose(job.experiment, open_reader(registry.dataset("rsna"), root / "rsna"))["test"][0]
-    images[images.index(found.files[0])].write_bytes(b"\0" * found.files[0].stat().st_size)
+    held = found.files[0].read_bytes()
+    found.files[0].write_bytes(b"\0" * len(held))
     assert small.one(LINEAR, tiny("later"), root=root)[0].experiment.dataset == job.experiment.dataset
     (record,) = run([job], places)
-    assert (record.status, record.failure.kind) == ("failed", ImageError.__name__)
+    assert (record.status, record.failure.kind, record.failure.environment) == ("failed", ImageChanged.__name__, True)
     assert f"SHA256SUMS.txt line {images.index(found.files[0]) + 1}: SHA-256" in record.failure.sentence
+    found.files[0].write_bytes(held)
+    assert [record.status for record in run([job], places)] == ["ok"]
 
 
 def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(small, tiny, own):
@@ -422,8 +430,10 @@ def test_an_image_swapped_after_planning_by_one_of_another_size_stops_the_job(sm
     assert one.stat().st_size != other.stat().st_size
     swap(one, other)
     (record,) = run(jobs, places)
-    assert (record.status, record.failure.kind) == ("failed", DataError.__name__)
+    assert (record.status, record.failure.kind, record.failure.environment) == ("failed", DataChanged.__name__, True)
     assert "not those the job was planned with" in record.failure.sentence
+    swap(one, other)
+    assert [record.status for record in run(jobs, places)] == ["ok"]
 
 
 def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own):
@@ -436,7 +446,7 @@ def test_an_image_swapped_while_a_job_runs_stops_it(small, tiny, own):
     swap(one, other)
     again, elsewhere = small.one(LINEAR, file, root=root)
     data.load_part(again.experiment, elsewhere, "train")  # another job of the same folder decodes the file anew
-    with pytest.raises(DataError, match="changed while the job ran"):
+    with pytest.raises(DataChanged, match="changed while the job ran"):
         list(steps)
 
 
@@ -449,6 +459,7 @@ def test_an_image_swapped_between_runs_by_one_of_the_same_size_stops_the_next_ru
     swap(one, other)
     (record,) = run(jobs[1:], places)
     assert "not those the job was planned with" in record.failure.sentence
+    assert record.failure.environment
 
 
 def test_runs_of_an_earlier_release_on_other_bytes_are_said_in_the_row(small, tiny):
@@ -478,9 +489,13 @@ def test_an_image_replaced_between_planning_and_decoding_stores_nothing(small, t
 
     monkeypatch.setattr(data, "open_known", replaced_after)
     (record,) = run(jobs, places)
-    assert (record.status, record.failure.kind, record.metrics) == ("failed", ImageError.__name__, {})
+    assert (record.status, record.failure.kind, record.metrics) == ("failed", ImageChanged.__name__, {})
     assert "not what the job was planned with" in record.failure.sentence
     assert "run the same command again" in record.failure.sentence
+    assert record.failure.environment
+    monkeypatch.setattr(data, "open_known", known)
+    swap(one, other)
+    assert [record.status for record in run(jobs, places)] == ["ok"]
 
 
 @pytest.mark.parametrize("name", ["images.u8", "masks.bits", "rows.bin"])

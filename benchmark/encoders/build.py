@@ -16,7 +16,7 @@ from benchmark.encoders import tokenizer_files
 from benchmark.encoders.base import Backbone, VisionLanguageBackbone
 from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
 from benchmark.encoders.shards import digest_of
-from benchmark.errors import CheckpointError, UsageError
+from benchmark.errors import CheckpointChanged, CheckpointError, UsageError
 from benchmark.files import open_regular
 
 # Seed of what is drawn and then overwritten by a file, or of a Python function whose digest stands for its weights.
@@ -38,7 +38,8 @@ def build_backbone(
         The backbone, and its account: empty where no file was loaded.
 
     Raises:
-        CheckpointError: the reference has weights or a tokenizer but no file was given, the file is another one, or it does not fit.
+        CheckpointError: the reference has weights but no file was given, or the file does not fit.
+        CheckpointChanged: the file, or the tokenizer's, is another one or is not there.
         UsageError: a random backbone without a seed, or a tokenizer for one that reads no text.
         EnvironmentProblem: a tokenizer that cannot be read.
     """
@@ -85,11 +86,15 @@ def _known_of(ref: BackboneRef, weights_path: Path | None) -> dict:
 
 def _require_digest(path: Path, digest: str) -> None:
     if not path.is_file():
-        raise CheckpointError(f"There is no weights file {path}.")
-    found = digest_of(path, _sha256)
+        raise CheckpointChanged(f"There is no weights file {path}.")
+    try:
+        found = digest_of(path, _sha256)
+    except CheckpointError as error:  # of an index, which named its files when the job was planned
+        raise CheckpointChanged(str(error)) from error
     if found != digest:
-        raise CheckpointError(
-            f"{path.name} has SHA-256 {found[:12]}…, the job was planned with {digest[:12]}…: the file was replaced. Plan again."
+        raise CheckpointChanged(
+            f"{path.name} has SHA-256 {found[:12]}…, the job was planned with {digest[:12]}…: the file was replaced. Run the same "
+            "command again to plan with what is there now."
         )
 
 

@@ -7,7 +7,7 @@ A checkpoint that fits badly gives a plausible number, not a crash; so every sig
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -94,12 +94,12 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float,
             larger encoder; BatchNorm statistics are missing; a tensor is no plain real tensor, or holds NaN or infinity; or loading changed
             nothing. Says which, with the account.
     """
-    chosen = layout_of(layout)
-    read = read_set(path, container, chosen.container)
+    asked = layout_of(layout)
+    read = read_set(path, container, asked.container)
     found = read.tensors
     wanted = encoder.state_dict()
-    chosen = _with_one_prefix(chosen, found, wanted)
-    if not layout.startswith(PREFIX_LAYOUT):
+    chosen = _with_one_prefix(asked, found, wanted)
+    if not _names_the_copy(layout, asked):
         _refuse_second_copy(found, wanted, chosen, path)
     _refuse_no_values(found, wanted, chosen, path)
     fitting, account = _match(found, wanted, chosen)
@@ -215,9 +215,13 @@ def _prefix_votes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
     """Prefix -> number of the file's tensors that would fit the encoder without it."""
     votes: Counter[str] = Counter()
     for name, tensor in found.items():
-        starts = [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")][:_MOST_PARTS]
-        votes.update(name[:at] for at in starts if name[at:] in wanted and wanted[name[at:]].shape == tensor.shape)
+        votes.update(name[:at] for at in _starts(name) if name[at:] in wanted and wanted[name[at:]].shape == tensor.shape)
     return votes
+
+
+def _starts(name: str) -> list[int]:
+    """Where an encoder's own name may begin in a file's."""
+    return [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")][:_MOST_PARTS]
 
 
 def _refuse_larger_encoder(account: TensorAccount, wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
@@ -285,18 +289,48 @@ def _not_weights(tensor: Tensor, wanted: Tensor) -> str:
     return ""
 
 
+def _names_the_copy(name: str, layout: Layout) -> bool:
+    """Whether the user, or the layout's one prefix, says which of several copies is meant. Where prefixes are tried, nobody does."""
+    return name.startswith(PREFIX_LAYOUT) or (len(layout.prefixes) == 1 and layout.prefixes != ("",))
+
+
 def _refuse_second_copy(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
     """An averaged copy beside the encoder, under names of its own, where nothing in the layout says which of the two is meant."""
     (prefix,) = layout.prefixes
-    if prefix:
-        return
-    votes = _prefix_votes(found, wanted)
-    for other, n_fitting in votes.items():
-        if other == prefix or n_fitting < _COPY * votes[prefix]:
+    copies = _copies(found, wanted, layout)
+    own = copies.pop(prefix, {})
+    for other, names in copies.items():
+        if len(names) < _COPY * len(own):
             continue
-        pairs = [(found[prefix + name], found[other + name]) for name in wanted if prefix + name in found and other + name in found]
+        pairs = [(found[name], found[names[inner]]) for inner, name in own.items() if names.get(inner, name) != name]
         if any(one.shape == two.shape and not (is_plain(one) and is_plain(two) and torch.equal(one, two)) for one, two in pairs):
+            under = f"with {prefix!r} before its names" if prefix else "under its own names"
             raise CheckpointError(
-                f"{path.name} holds the encoder twice: under its own names and with {other!r} before them. Which one is meant, only its "
-                f"author knows. Choose with --layout {PREFIX_LAYOUT} or --layout {PREFIX_LAYOUT}{other}, or with `layout` in a card."
+                f"{path.name} holds the encoder twice: {under} and with {other!r} before them. Which one is meant, only its author knows. "
+                + _choice_of(prefix, other, layout)
             )
+
+
+def _copies(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> dict[str, dict[str, str]]:
+    """Prefix -> the encoder's own names -> the file's names of tensors that would fit under them.
+
+    What the layout knows to be no part of the encoder is no copy of it: a text tower may be blocks of the same shapes.
+    """
+    (chosen,) = layout.prefixes
+    copies: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, tensor in found.items():
+        if _is_ignored(name, chosen, layout):
+            continue
+        for at in _starts(name):
+            inner = inner_name(name, name[:at], layout)
+            whole, shard, _ = inner.partition(SHARD)
+            if whole in wanted and (wanted[whole].shape == tensor.shape or (shard and wanted[whole].shape[1:] == tensor.shape[1:])):
+                copies[name[:at]][inner] = name
+    return copies
+
+
+def _choice_of(prefix: str, other: str, layout: Layout) -> str:
+    """How to say which copy is meant; a prefix of one's own has no layout's renaming."""
+    if layout.rename not in ((), layout_of(PREFIX_LAYOUT).rename):
+        return "Save that one in a file of its own."
+    return f"Choose with --layout {PREFIX_LAYOUT}{prefix} or --layout {PREFIX_LAYOUT}{other}, or with `layout` in a card."

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.cards import BackboneRef
 from benchmark.contents import sha256_of
 from benchmark.encoders.naming import BESIDE_THEIR_CARD, CONFIGURATIONS
-from benchmark.errors import CheckpointError
+from benchmark.errors import CheckpointChanged
 
 
 def model_in_keys(family: str, model: str, digest_of: Callable[[Path], str]) -> str:
@@ -32,12 +32,12 @@ def require_planned(ref: BackboneRef, model: str) -> None:
         model: the folder as it is found here; other models pass, and so does a folder without a configuration, which no family builds.
 
     Raises:
-        CheckpointError: a configuration is not the planned one.
+        CheckpointChanged: a configuration is not the planned one.
     """
     digests = _digests(ref.family, model, sha256_of)
     if digests and digests != ref.model.rpartition(":")[2]:
         names = " and ".join(file.name for file in _files(ref.family, model))
-        raise CheckpointError(
+        raise CheckpointChanged(
             f"The folder {model} is not the one the job was planned with: {names} differs. Run the same command again to plan with what is "
             "there now."
         )

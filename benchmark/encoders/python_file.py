@@ -60,7 +60,7 @@ def require_planned(backbone: Backbone, model: str, planned: Sequence[SourceFile
     """Holds the code of a backbone, run already or imported later, to the files it was planned with.
 
     Raises:
-        CheckpointError: it ran another file, or one that is not among them.
+        CheckpointChanged: it ran another file, or one that is not among them.
     """
     factory = Path(model.rpartition(":")[0]).resolve()
     files = {os.path.realpath(file.at(factory.parent)): file.digest for file in planned}

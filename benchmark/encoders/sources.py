@@ -18,7 +18,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from benchmark import registry
-from benchmark.errors import CheckpointError
+from benchmark.errors import CheckpointChanged
 from benchmark.files import open_regular
 from benchmark.own.modules import installed_folders
 
@@ -91,18 +91,18 @@ def must_be_planned(factory: Path, module: str) -> bool:
 
 
 def require_unchanged(files: Sequence[SourceFile], folder: Path, name: str) -> None:
-    """Raises CheckpointError where a file is missing here or is another than when the job was planned; `name` is the factory's."""
+    """Raises CheckpointChanged where a file is missing here or is another than when the job was planned; `name` is the factory's."""
     for file in files:
         path = file.at(folder)
         if not path.is_file():
             hidden = not file.name.startswith(OUTSIDE) and any(part.startswith(".") for part in Path(file.path).parts)
             cure = "Rename it: names that begin with a dot do not travel" if hidden else f"Only the folder of {name} travels"
-            raise CheckpointError(
+            raise CheckpointChanged(
                 f"{name} was planned with {path}, which is not on this machine. {cure} to a cluster"
                 + (", or put it where every node sees it." if hidden else ": put the file there or below, or where every node sees it.")
             )
         if _digest(path) != file.digest:
-            raise CheckpointError(
+            raise CheckpointChanged(
                 f"{name} and the files beside it are not those the job was planned with: {file.path} was changed. Run the same command "
                 "again to plan with what is there now."
             )

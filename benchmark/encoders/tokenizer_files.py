@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
+from benchmark.errors import CheckpointChanged, EnvironmentProblem, UsageError
 
 # What a tokenizer of transformers consists of; weights that lie in the same folder do not count.
 FILES = (
@@ -82,12 +82,12 @@ def digest(path: Path, digest_of: Callable[[Path], str]) -> str:
 def require_unchanged(path: Path | None, expected: str, backbone: str, digest_of: Callable[[Path], str]) -> Path:
     """
     Raises:
-        CheckpointError: there is none here, or it is another than when the job was planned.
+        CheckpointChanged: there is none here, or it is another than when the job was planned.
     """
     if path is None or not path.exists():
-        raise CheckpointError(f"{backbone} was planned with a tokenizer that is not here: {path}. Put it where every node sees it.")
+        raise CheckpointChanged(f"{backbone} was planned with a tokenizer that is not here: {path}. Put it where every node sees it.")
     if (found := digest(path, digest_of)) != expected:
-        raise CheckpointError(f"The tokenizer {path} is another ({found[:12]}…) than the job was planned with ({expected[:12]}…).")
+        raise CheckpointChanged(f"The tokenizer {path} is another ({found[:12]}…) than the job was planned with ({expected[:12]}…).")
     return path
 
 

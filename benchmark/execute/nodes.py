@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
-from pathlib import Path
 
+from benchmark import own_code
 from benchmark.cards import Record
 from benchmark.execute import spool
 from benchmark.execute.placing import Node
@@ -45,7 +43,7 @@ def identity() -> dict[str, str]:
     return {
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "torch": _version("torch"),
-        "benchmark package": package_digest(),
+        "benchmark package": own_code.digest(),
         "gpu_bytes": str(gpus_here()[1]),
     }
 
@@ -59,16 +57,6 @@ def difference(driver: dict[str, str], worker: dict[str, str], node: str) -> str
         return None
     parts = "; ".join(f"{name} is {worker.get(name, 'absent')[:16]} there and {driver[name][:16]} here" for name in wrong)
     return f"Node {node} is not used: {parts}. Install the same versions on it; results would differ."
-
-
-@cache
-def package_digest() -> str:
-    """SHA-256 over the names and bytes of the package's Python files."""
-    folder = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def collect(store_id: str, keys: Iterable[str]) -> Iterator[tuple[Record, dict[str, bytes]]]:

@@ -144,7 +144,7 @@ class Schedule:
     def retry(self, unit: WorkUnit, event: Event, share: float) -> bool:
         """Puts a job that ran out of memory back with the next remedy; False when none is left, or something else failed it.
 
-        A job that failed because its selection run was put back goes back too, and waits for it.
+        A job that failed because its selection run was put back goes back too, and waits for it where it has not ended yet.
 
         Args:
             share: of its GPU it had; 1 when all of it, or on a CPU.
@@ -155,11 +155,19 @@ class Schedule:
         if event.record.failure.kind == OUT_OF_MEMORY:
             next_try = _with_more_room(replace(unit, jobs=(job,)), share)
         else:
-            next_try = replace(unit, jobs=(job,)) if self._put_back.intersection(job.depends_on) else None
+            next_try = replace(unit, jobs=(job,)) if self._lacked(unit, job) else None
         if next_try is None:
             return False
         self.put_back(next_try, job)
         return True
+
+    def _lacked(self, unit: WorkUnit, job: Job) -> bool:
+        """Whether the job did not know the outcome of a selection run that was put back.
+
+        A unit that starts again after its process was lost holds no job that has ended, and may have begun before that outcome came.
+        """
+        known = {outcome.key for outcome in unit.outcomes} | {one.key for one in unit.jobs}
+        return bool(self._put_back.intersection(job.depends_on)) or not known.issuperset(job.depends_on)
 
     def put_back(self, unit: WorkUnit, job: Job) -> None:
         """Queues one job of a unit again, to be tried under other circumstances.

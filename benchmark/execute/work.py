@@ -294,7 +294,7 @@ def _learning_rate(job: Job, search: Search) -> float | None:
     """The rate that a job trains at; None for one beyond the edge of a grid whose winner lies inside.
 
     Raises:
-        NotSelected: a selection run was not computed, and will be.
+        NotSelected: a selection run was not computed, and will be; or is computed elsewhere.
         LobeError: the selection runs give no winner.
     """
     experiment = job.experiment
@@ -302,6 +302,11 @@ def _learning_rate(job: Job, search: Search) -> float | None:
         return 0.0  # nothing learns
     if experiment.learning_rate is not None:
         return experiment.learning_rate
+    if unknown := [key for key in job.depends_on if key not in search.outcomes]:
+        raise NotSelected(
+            f"The learning rate could not be selected: {len(unknown)} of {len(job.depends_on)} selection runs had not ended when this job "
+            "began. Run the same command again."
+        )
     made = _choice(job, [search.outcomes[key] for key in job.depends_on])
     best = rate_search.chosen(made)
     if experiment.extends_grid:

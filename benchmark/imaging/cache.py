@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -21,7 +20,7 @@ from filelock import FileLock
 from benchmark import private
 from benchmark.cards import digest_of
 from benchmark.contents import Contents, Memory, combined, stamp_of
-from benchmark.errors import DataError, NotRegular, StoreError
+from benchmark.errors import DataChanged, DataError, NotRegular, StoreError
 from benchmark.imaging.cache_files import (
     LAYOUT,
     RECIPE_FILE,
@@ -35,17 +34,10 @@ from benchmark.imaging.cache_files import (
 )
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.prepare import Source, prepare_image
-from benchmark.imaging.rows import ROW, Prepared, RefusedImage, joint_stamp, sealed, source_digests
+from benchmark.imaging.rows import ROW, Bad, Prepared, joint_stamp, sealed, source_digests
 
 _EMPTY, _DONE = 0, 1
 _BATCH = 32  # rows between two commits: at most so many images are lost to a kill
-
-
-class Bad(NamedTuple):
-    """An image that cannot be cached, with the sentence that says why."""
-
-    id: str
-    sentence: str
 
 
 class ImageCache:
@@ -195,9 +187,6 @@ class ImageCache:
             for sample, prepared in zip(stale, (pool.map if pool else map)(lambda s: self._prepare(s, contents), stale), strict=True):
                 if isinstance(prepared, Bad):
                     bad.append(prepared)
-                    continue
-                if isinstance(prepared, RefusedImage):
-                    bad.append(Bad(prepared.id, prepared.sentence))
                     read += prepared.read
                     continue
                 self._write(self.row_of(sample.id), prepared.content, files)
@@ -211,26 +200,28 @@ class ImageCache:
             self._sound[[self.row_of(s.id) for s in done]] = True
         return bad
 
-    def _prepare(self, sample: Source, contents: Contents) -> Prepared | RefusedImage | Bad:
+    def _prepare(self, sample: Source, contents: Contents) -> Prepared | Bad:
         """One row, unless a source file is not what it should be or changes meanwhile."""
         source = sample if self.recipe.with_masks else _Unmasked(sample)
+        planned, stamps = contents.of(sample.files) is not None, list[bytes]()
         try:
-            stamps = [stamp_of(path) for path in sample.files]
+            stamps += map(stamp_of, sample.files)
             sha256, each = source_digests(sample.files)
             refused = next(filter(None, map(contents.refusal, sample.files, each)), None)
             if refused is not None:
                 sentence = f"{refused} (id {sample.id})" if contents.names_files else refused
-                return RefusedImage(sample.id, sentence, list(zip(sample.files, stamps, each, strict=True)))
+                return Bad(sample.id, sentence, changed=True, read=list(zip(sample.files, stamps, each, strict=True)))
             image, frame, masks = prepare_image(source, self.recipe.intensity, self.recipe.size)
-            if [stamp_of(path) for path in sample.files] != stamps:
-                return Bad(sample.id, _changed(sample, contents))
+            if _moved(sample, stamps):
+                return Bad(sample.id, _changed(sample, contents), changed=True)
         except NotRegular as error:  # of the files themselves, before the reader, which would name none of a withheld dataset
-            return Bad(sample.id, str(error) if contents.names_files else f"An image file cannot be read: {error.strerror}.")
-        except DataError as error:
-            return Bad(sample.id, str(error))
+            said = str(error) if contents.names_files else f"An image file cannot be read: {error.strerror}."
+            return Bad(sample.id, said, changed=planned)
+        except DataError as error:  # the reader may have met a file that was half written
+            return Bad(sample.id, _changed(sample, contents), changed=True) if _moved(sample, stamps) else Bad(sample.id, str(error))
         except OSError as error:
             name = f"{error.filename} (id {sample.id})" if contents.names_files else "An image file"
-            return Bad(sample.id, f"{name} cannot be read: {error.strerror}. Is the image folder complete?")
+            return Bad(sample.id, f"{name} cannot be read: {error.strerror}. Is the image folder complete?", changed=planned)
         row = np.zeros((), dtype=ROW)
         row["height"], row["width"] = frame.height, frame.width
         row["stamp"], row["sha256"] = np.frombuffer(joint_stamp(stamps), np.uint8), np.frombuffer(sha256, np.uint8)
@@ -309,7 +300,7 @@ class ImageCache:
         unseen = np.atleast_1d(rows)[~self._sound[np.atleast_1d(rows)]]
         damaged = [self._ids[row] for row in unseen if not self._is_sound(int(row))]
         if damaged:
-            raise DataError(
+            raise DataChanged(
                 f"{self.recipe.dataset}: {len(damaged):,} of the images asked for are damaged in the cache {self.path}. "
                 "Run the same command again: it decodes them anew. If that does not help, choose another --cache."
             )
@@ -341,6 +332,14 @@ def _read(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
     return found
+
+
+def _moved(sample: Source, stamps: Sequence[bytes]) -> bool:
+    """Whether a file is another one than when its stamp was taken, or gone."""
+    try:
+        return [stamp_of(path) for path in sample.files] != stamps
+    except OSError:
+        return True
 
 
 def _changed(sample: Source, contents: Contents) -> str:

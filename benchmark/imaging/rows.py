@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.errors import ImageChanged, ImageError
 from benchmark.files import read_bytes
 
 ROW = np.dtype(
@@ -38,15 +39,26 @@ class Prepared(NamedTuple):
     read: list[tuple[Path, bytes, str]]
 
 
-class RefusedImage(NamedTuple):
-    """An image whose content is not the planned one, with the sentence that says so.
+class Bad(NamedTuple):
+    """An image that cannot be cached, with the sentence that says why.
 
-    `read` is as in `Prepared`: it tells what the files hold now.
+    Attributes:
+        changed: its files are not what they should be, or changed while they were read.
+        read: as in `Prepared`, of files that hold something else than planned.
     """
 
     id: str
     sentence: str
-    read: list[tuple[Path, bytes, str]]
+    changed: bool = False
+    read: Sequence[tuple[Path, bytes, str]] = ()
+
+
+def error_of(bad: Sequence[Bad], dataset: str) -> ImageError:
+    """One error for the images that cannot be cached; the first three are named."""
+    listed = " ".join(one.sentence for one in bad[:3])
+    rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {dataset} in all." if len(bad) > 3 else ""
+    kind = ImageChanged if any(one.changed for one in bad) else ImageError
+    return kind(f"{listed}{rest}")
 
 
 def joint_stamp(stamps: Iterable[bytes]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.errors import CheckpointError
+from benchmark.errors import CheckpointChanged
 
 Note = Callable[[str, bytes], str]  # is told of a file and what it holds; gives its digest
 _EXTENSIONS: dict[str, tuple[ModuleType, str]] = {}  # compiled modules by file, with its digest: a process can load each once
@@ -47,7 +47,9 @@ class Extension(ExtensionFileLoader):
         if module is None:
             return super().create_module(spec)
         if digest != self._digest:
-            raise CheckpointError(f"{Path(self.path).name} was compiled anew while this process had it loaded. Run the same command again.")
+            raise CheckpointChanged(
+                f"{Path(self.path).name} was compiled anew while this process had it loaded. Run the same command again."
+            )
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from benchmark.errors import CardError, CheckpointError, LobeError
+from benchmark.errors import CardError, CheckpointChanged, LobeError
 from benchmark.own.contract import OWED, PAGE
 from benchmark.own.modules import Kept, OwnModules
 from benchmark.own.rooms import PlannedModule
@@ -26,17 +26,17 @@ def load(planned: PlannedModule) -> ModuleType:
 
     Raises:
         CardError: it is no Python, fails when it is imported, or lacks what its room asks for.
-        CheckpointError: a file is another one than it was planned with, or it imports one that was not found by reading it.
+        CheckpointChanged: a file is another one than it was planned with, or it imports one that was not found by reading it.
     """
     module = planned.module
     key = (str(module.file), planned.code.digest)
     if key not in _LOADED:
-        module.require_whole()
         if changed := changed_in(planned.code, module.base):
-            raise CheckpointError(
+            raise CheckpointChanged(
                 f"The {module.what} was planned with another {changed} than lies in {module.base}. Run the same command again to plan with "
                 "what is there now."
             )
+        module.require_whole()
         _LOADED[key] = _run(planned)
     return _LOADED[key][0]
 

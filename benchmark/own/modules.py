@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.errors import CheckpointError, UsageError
+from benchmark.errors import CheckpointChanged, UsageError
 from benchmark.own.loaders import Alias, Extension, SourceLoader
 
 NAME = "lobe_backbone_"  # of the private packages
@@ -134,7 +134,7 @@ class OwnModules:
             counts: whether a file must be among them.
 
         Raises:
-            CheckpointError: other code was run.
+            CheckpointChanged: other code was run.
         """
         self._planned, self._counts = planned, counts
         for path, digest in self.executed.items():
@@ -159,7 +159,7 @@ class OwnModules:
         if planned.get(path) == digest or (path not in planned and not self._counts(path)):
             return
         what = "is not the file" if path in planned else "was not among the files"
-        raise CheckpointError(
+        raise CheckpointChanged(
             f"{self.file.name} imports {os.path.relpath(path, self.file.parent)}, which {what} the job was planned with. Run the same "
             "command again to plan with what is there now. A module that is only imported on some machines belongs at the top of its file."
         )

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 
 from benchmark.errors import ImageError
-from benchmark.imaging.cache import Bad, ImageCache
+from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe
 from benchmark.imaging.dicom import decoder_versions
 from benchmark.imaging.prepare import RULES, Intensity, Source, prepare_image
+from benchmark.imaging.rows import Bad, error_of
 from benchmark.readers.base import Reader
 
 Show = Callable[[int], None]
@@ -131,9 +132,7 @@ def mapped(reader: Reader, ids: Sequence[str], frame: str, size: int, folder: Pa
         samples = (reader.sample(i) for i in ids[start : start + CACHED])
         bad += cache.fill(framed(sample, reader.card.intensity, frame, size)[0] for sample in samples)
     if bad:
-        listed = " ".join(sentence for _, sentence in bad[:3])
-        rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {reader.card.name} in all." if len(bad) > 3 else ""
-        raise ImageError(f"{listed}{rest}")
+        raise error_of(bad, reader.card.name)
     return Mapped(cache, np.array([cache.row_of(i) for i in ids]))
 
 

@@ -6,6 +6,7 @@ Which ids a job sees is decided here and nowhere else. Pixels come from the cach
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import numpy as np
 from benchmark import kinds
 from benchmark.cards import Experiment
 from benchmark.contents import Contents, Memory, drained
-from benchmark.errors import CardError, DataError, ImageError, SplitError, TooFewImages
+from benchmark.errors import CardError, DataChanged, DataError, SplitError, TooFewImages
 from benchmark.events import Steps
 from benchmark.imaging.augment import Augmentation
 from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
+from benchmark.imaging.rows import error_of
 from benchmark.kinds.base import Part
 from benchmark.readers.base import SPLITS, Reader, Sample, open_reader
 from benchmark.readers.kit.cached import cache_recipe
@@ -108,19 +110,31 @@ def open_known(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, i
     Yields per cents where this node has to read the files first.
 
     Raises:
-        DataError: the folder is an unknown or edited copy, or changed since planning.
+        DataError: the folder is an unknown or edited copy.
+        DataChanged: it changed since planning.
     """
     if not inputs.known_release and experiment.limit is None:
         raise DataError(sizes.unknown_release(inputs.card.name, inputs.dataset_root, inputs.release))
-    reader = open_reader(inputs.card, inputs.dataset_root, shapes=experiment.switches.object_cxr_shapes)
+    with _as_planned():
+        reader = open_reader(inputs.card, inputs.dataset_root, shapes=experiment.switches.object_cxr_shapes)
     splits = used(splits_of(reader, experiment.dataset.split_rule, inputs.lists), trains=experiment.words is None)
-    identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(inputs.cache.parent)))
+    with _as_planned():
+        identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(inputs.cache.parent)))
     if identity.digest != experiment.dataset.digest:
-        raise DataError(
+        raise DataChanged(
             f"{inputs.card.name}: label or image files in {inputs.dataset_root} are not those the job was planned with. "
             "Run the same command again to plan with the files as they are now."
         )
     return reader, identity.contents
+
+
+@contextmanager
+def _as_planned() -> Iterator[None]:
+    """Planning read the same files: what cannot be read of them now has changed, or is not on this machine."""
+    try:
+        yield
+    except DataError as error:
+        raise DataChanged(str(error)) from error
 
 
 def _in_per_cent(steps: Generator[tuple[int, int], None, Identity]) -> Generator[tuple[int, int], None, Identity]:
@@ -144,9 +158,7 @@ def fill(cache: ImageCache, samples: Sequence[Sample], inputs: Inputs, contents:
         bad += cache.fill(samples[start : start + FILL_CHUNK], contents=contents, memory=memory)
         yield min(start + FILL_CHUNK, len(samples)), len(samples)
     if bad:
-        listed = " ".join(sentence for _, sentence in bad[:3])
-        rest = f" And {len(bad) - 3:,} more: {len(bad):,} unreadable images of {inputs.card.name} in all." if len(bad) > 3 else ""
-        raise ImageError(f"{listed}{rest}")
+        raise error_of(bad, inputs.card.name)
 
 
 def _cache(experiment: Experiment, inputs: Inputs, reader: Reader) -> ImageCache:

@@ -17,7 +17,7 @@ import torch
 from benchmark import parallel
 from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.errors import DataError, LobeError, TrainingError
+from benchmark.errors import DataChanged, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.networks.pyramid import on_one_grid
@@ -347,4 +347,4 @@ def _require_possible(metrics: Mapping[str, float]) -> None:
 
 def _require_same_files(digests: Mapping[str, str], parts: Sequence[Part], inputs: Inputs) -> None:
     if digests != record.sample_digests(parts):
-        raise DataError(f"{inputs.card.name}: image files in {inputs.dataset_root} changed while the job ran. Run the same command again.")
+        raise DataChanged(f"{inputs.card.name}: images in {inputs.dataset_root} changed while the job ran. Run the same command again.")

@@ -74,7 +74,7 @@ def rebuilt(job: Job, inputs: Inputs, state: Mapping[str, Tensor]) -> Model:
     """The model of a state that `Model.snapshot` gave, without training.
 
     Raises:
-        CheckpointError: the backbone's files are not those of the job.
+        CheckpointChanged: the backbone's files are not those of the job.
         RuntimeError: the state is of another model.
     """
     experiment = job.experiment

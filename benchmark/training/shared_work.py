@@ -19,7 +19,7 @@ from benchmark.encoders.describe import state_digest
 from benchmark.encoders.naming import without_statistics
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import require_text_side
-from benchmark.errors import CheckpointError, ConformanceError, TrainingError
+from benchmark.errors import CheckpointChanged, ConformanceError, TrainingError
 from benchmark.heads.base import Head
 from benchmark.heads.networks.pyramid import levels_read
 from benchmark.imaging.cache import ImageCache
@@ -63,7 +63,7 @@ class SharedWork:
         """The experiment's encoder on the device: the one that is there if it is the same, else a new one, without features.
 
         Raises:
-            CheckpointError: files or weights are not those that the job was planned with.
+            CheckpointChanged: files or weights are not those that the job was planned with.
             ConformanceError: an author's backbone breaks the contract.
         """
         data = experiment.dataset.model_dump_json(exclude={"target", "split", "split_rule"})
@@ -200,14 +200,14 @@ def _require_planned_files(ref: BackboneRef, inputs: Inputs) -> None:
     file = Path(inputs.backbone_model.rpartition(":")[0])
     sources.require_unchanged(inputs.sources, file.parent, file.name)
     if ref.model.rpartition(":")[2] != sources.combined(inputs.sources):
-        raise CheckpointError(f"{file.name} comes without the list of files it was planned with. Run the same command again.")
+        raise CheckpointChanged(f"{file.name} comes without the list of files it was planned with. Run the same command again.")
 
 
 def _require_planned(ref: BackboneRef, backbone: Backbone, inputs: Inputs) -> None:
     """The backbone must be made of the files, and have the weights, of the job's key."""
     python_file.require_planned(backbone, inputs.backbone_model, inputs.sources)
     if ref.digest is not None and ref.digest != state_digest(backbone):
-        raise CheckpointError(
+        raise CheckpointChanged(
             f"{Path(inputs.backbone_model).name} builds other weights than those the job was planned with. Run the same command again to "
             "plan with what is there now."
         )

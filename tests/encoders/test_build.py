@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from benchmark.cards import BackboneRef, Normalisation
 from benchmark.encoders.build import build_backbone
-from benchmark.errors import CheckpointError, UnknownName, UsageError
+from benchmark.errors import CheckpointChanged, CheckpointError, UnknownName, UsageError
 
 RANDOM = BackboneRef(family="torchvision", model="resnet18", digest=None)
 
@@ -70,12 +70,12 @@ def test_reference_with_weights_but_no_file_is_refused(weights):
 
 
 def test_file_with_another_digest_is_refused(weights):
-    with pytest.raises(CheckpointError, match="replaced"):
+    with pytest.raises(CheckpointChanged, match="replaced"):
         build_backbone(_ref(weights, digest="0" * 64), weights, init_seed=None)
 
 
 def test_file_that_is_gone_is_named(weights, tmp_path):
-    with pytest.raises(CheckpointError, match=r"There is no weights file .*gone\.safetensors"):
+    with pytest.raises(CheckpointChanged, match=r"There is no weights file .*gone\.safetensors"):
         build_backbone(_ref(weights), tmp_path / "gone.safetensors", init_seed=None)
 
 

@@ -165,6 +165,51 @@ def test_second_copy_under_names_of_its_own_is_refused_until_the_layout_says_whi
     assert load_checkpoint(_small(), same, "torchvision", 1.0).share_loaded == 1
 
 
+TWO = {"one": SMALL, "other": {name: tensor + 1 for name, tensor in SMALL.items()}}
+
+
+def _under(prefix: str, which: str = "one") -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in TWO[which].items()}
+
+
+@pytest.mark.parametrize("other", ["vit_ema.", "teacher.vit.", "deit.", ""])
+def test_second_copy_beside_a_prefix_that_was_tried_is_refused_until_the_layout_says_which(tmp_path, other):
+    """The first of two prefixes of the layout's own that are equally full would win, and any of them over the author's."""
+    path = _save(tmp_path, _under("vit.") | _under(other, "other"))
+    with pytest.raises(CheckpointError, match=r"weights\.pt holds the encoder twice: .* Choose with --layout prefix:") as refused:
+        load_checkpoint(_small(), path, "hf", 1.0)
+    assert all(f"--layout prefix:{prefix}" in str(refused.value) for prefix in ("vit.", other))
+    for prefix, which in (("vit.", "one"), (other, "other")):
+        encoder = _small()
+        load_checkpoint(encoder, path, f"prefix:{prefix}", 1.0)
+        assert all(torch.equal(tensor, TWO[which][name]) for name, tensor in encoder.state_dict().items())
+    same = _save(tmp_path, _under("vit.") | _under(other))
+    assert load_checkpoint(_small(), same, "hf", 1.0).share_loaded == 1
+
+
+def test_second_copy_under_names_that_the_layout_changes_is_refused(tmp_path):
+    encoder = _nested("stem", nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3, bias=False), norm=nn.GroupNorm(2, 4))))
+    released = {"convs.0.proj.weight": "conv.weight", "convs.0.norm.weight": "norm.weight", "convs.0.norm.bias": "norm.bias"}
+    one = {f"image_encoder.{theirs}": SMALL[name] for theirs, name in released.items()}
+    other = {f"image_encoder_ema.{theirs}": SMALL[name] + 1 for theirs, name in released.items()}
+    with pytest.raises(CheckpointError, match=r"twice: with 'image_encoder\.' .*'image_encoder_ema\.' .*Save that one"):
+        load_checkpoint(encoder, _save(tmp_path, one | other), "medimageinsight", 1.0)
+    assert load_checkpoint(encoder, _save(tmp_path, one), "medimageinsight", 1.0).share_loaded == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "own", "other"),
+    [
+        ("hf", "vision_model.", "text_model."),  # SigLIP: the blocks of both towers have the same shapes
+        ("mgca", "img_encoder_q.model.", "img_encoder_k.model."),  # the layout's one prefix says which
+    ],
+)
+def test_another_tower_that_the_layout_tells_apart_is_no_second_copy(tmp_path, layout, own, other):
+    encoder = _small()
+    load_checkpoint(encoder, _save(tmp_path, _under(own) | _under(other, "other")), layout, 1.0)
+    assert all(torch.equal(tensor, SMALL[name]) for name, tensor in encoder.state_dict().items())
+
+
 def test_student_and_teacher_under_names_of_their_own_are_both_named(tmp_path):
     both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in SMALL.items()}
     with pytest.raises(CheckpointError, match=r"--layout prefix:student\..*'teacher\.'"):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from benchmark.encoders import describe, python_file, sources
 from benchmark.encoders.describe import FactoryDigest
 from benchmark.encoders.sources import SourceFile
-from benchmark.errors import CheckpointError, ConformanceError, UsageError
+from benchmark.errors import CheckpointChanged, ConformanceError, UsageError
 
 
 def names(found: dict) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_file_that_a_worker_does_not_have_is_a_sentence(tiny, tmp_path: Path) 
     write(tmp_path, {"lab/parts.py": "SEED = 3\n", "data/prior.txt": "0.5\n"})
     files = tuple(SourceFile(**one) for one in describe.observe(f"{file}:build")["files"])
     shutil.rmtree(tmp_path / "lab")
-    with pytest.raises(CheckpointError, match=r"mine\.py was planned with .*parts\.py, which is not on this machine. Only the folder"):
+    with pytest.raises(CheckpointChanged, match=r"mine\.py was planned with .*parts\.py, which is not on this machine. Only the folder"):
         sources.require_unchanged(files, file.parent, file.name)
 
 
@@ -174,7 +174,7 @@ def test_code_counts_also_where_libraries_keep_what_they_fetched(tiny, tmp_path:
     planned = tuple(SourceFile(**file) for file in first["files"])
     python_file.require_planned(python_file.build(name), name, planned)
     write(hub, {"net/blocks.py": "SEED = 6\n"})
-    with pytest.raises(CheckpointError, match=r"blocks\.py, which is not the file the job was planned with"):
+    with pytest.raises(CheckpointChanged, match=r"blocks\.py, which is not the file the job was planned with"):
         python_file.require_planned(python_file.build(name), name, planned)
 
 

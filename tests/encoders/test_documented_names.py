@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark import registry
-from benchmark.encoders.checkpoints import TensorAccount, _match, _with_one_prefix
+from benchmark.encoders.checkpoints import TensorAccount, _match, _refuse_second_copy, _with_one_prefix
 from benchmark.encoders.layouts import Layout, layout_of
 from benchmark.errors import CheckpointError
 
@@ -404,6 +405,14 @@ def test_documented_names_at_full_size_fill_the_cards_encoder(name, number):
     assert (account.missing, account.wrong_shape, account.unexpected) == ((), (), ())
     assert account.share_loaded == 1
     assert card.minimum_loaded == 1
+
+
+@pytest.mark.parametrize(("name", "number"), FILES)
+def test_no_documented_file_is_taken_for_one_that_holds_its_encoder_twice(name, number):
+    card = registry.backbones()[name]
+    names, encoder, layout = DOCUMENTED[name][number](), _encoder(name), layout_of(card.layout)
+    found = {name: torch.full((), place).expand(shape) for place, (name, shape) in enumerate(names.items())}  # no two are equal
+    _refuse_second_copy(found, encoder, _with_one_prefix(layout, found, encoder), Path("weights.pt"))
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))

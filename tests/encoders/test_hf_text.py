@@ -16,7 +16,7 @@ from benchmark.encoders.build import build_backbone
 from benchmark.encoders.clip import ClipBackbone, ClipShape
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.encoders.text_contract import fault
-from benchmark.errors import CheckpointError, ConformanceError, UsageError
+from benchmark.errors import CheckpointChanged, ConformanceError, UsageError
 from tests.text_folders import WORDS, with_words
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -187,5 +187,5 @@ def test_a_tokenizer_that_was_exchanged_after_planning_is_refused(tmp_path: Path
     found = resolve.backbone(f"hf:{folder}+text@DEFAULT", tmp_path / "cache", reads_words=True)
     (folder / "vocab.txt").write_text("\n".join([*WORDS[:3], *reversed(WORDS[3:8]), WORDS[8]]) + "\n")
     ref = found.named.ref.model_copy(update={"model": found.model})
-    with pytest.raises(CheckpointError, match=r"is another .* than the job was planned with"):
+    with pytest.raises(CheckpointChanged, match=r"is another .* than the job was planned with"):
         build_backbone(ref, found.weights, init_seed=None, tokenizer=found.tokenizer)

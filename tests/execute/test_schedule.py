@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.cards import EncoderMode, Role
+from benchmark.errors import NotSelected
 from benchmark.events import Finished
 from benchmark.execute import schedule as module
 from benchmark.execute.costs import Costs
@@ -81,6 +82,28 @@ def test_a_frozen_unit_holds_its_selection_and_its_final_runs(small, tiny):
     (unit,) = units(jobs, places)
     assert names(unit) == ["selection 0.01", "selection 0.1", "final 0", "final 1"]
     assert Schedule([unit]).next() == unit
+
+
+def test_a_final_run_that_began_before_a_repeated_selection_run_ended_is_tried_again_with_its_outcome(small, tiny):
+    """The selection run ran out of memory, then the process was lost; the rest of the unit starts before the second try has ended."""
+    jobs, places = small.plan(LINEAR, [tiny()], grid=GRID)
+    schedule = Schedule(units(jobs, places))
+    taken = schedule.next()
+    first, final = taken.jobs[0], taken.jobs[-1]
+    assert schedule.retry(taken, Finished(failed(first, taken.inputs, taken.options, MemoryError("no room"))), share=1.0)
+    rest = schedule.refreshed(replace(taken, jobs=taken.jobs[1:]))
+    for event in run_unit(schedule.next()):
+        schedule.note(event)
+    *_, selected, lacking = (event for event in run_unit(rest) if isinstance(event, Finished))
+    schedule.note(selected)
+    assert (lacking.record.key, lacking.record.failure.kind) == (final.key, NotSelected.__name__)
+    assert schedule.retry(rest, lacking, share=1.0)
+    again = schedule.next()
+    assert (again.jobs, {outcome.key for outcome in again.outcomes}) == ((final,), set(final.depends_on))
+    (done,) = (event for event in run_unit(again) if isinstance(event, Finished))
+    assert done.record.status == "ok"
+    assert not schedule.retry(again, lacking, share=1.0)  # who knew all outcomes is not tried for ever
+    assert len(schedule) == 0
 
 
 def test_the_longest_unit_starts_first(small, tiny):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import resolve
+from benchmark import own_code, registry, resolve
 from benchmark.encoders import describe, python_file, sources
 from benchmark.encoders.describe import FactoryDigest
-from benchmark.errors import CheckpointError, EnvironmentProblem, UsageError
+from benchmark.errors import CheckpointChanged, EnvironmentProblem, UsageError
 from benchmark.execute import nodes, parcel, ship, submit
 from benchmark.execute.connecting import Connection
 from benchmark.execute.on_ray import RayExecutor
@@ -35,10 +35,10 @@ def test_the_package_the_cards_and_the_authors_folder_travel_together(tiny, tmp_
     assert named[0] == "torchvision:resnet18"
     assert re.fullmatch(r"author/[0-9a-f]{16}/mine\.py:build", named[1])
     assert (tmp_path / "staged" / named[1].partition(":")[0]).read_text() == file.read_text()
-    look = "import benchmark; from benchmark import registry; from benchmark.execute.nodes import package_digest as d; "
+    look = "import benchmark; from benchmark import registry; from benchmark.own_code import digest as d; "
     look += "print(benchmark.__file__, len(registry.suite('lovt-18').tasks), d())"
     seen = subprocess.run([sys.executable, "-c", look], cwd=tmp_path / "staged", capture_output=True, text=True, check=True).stdout.split()
-    assert seen == [str(tmp_path / "staged" / "benchmark" / "__init__.py"), "18", nodes.package_digest()]
+    assert seen == [str(tmp_path / "staged" / "benchmark" / "__init__.py"), "18", own_code.digest()]
 
 
 def test_a_worker_finds_the_authors_file_in_what_was_uploaded(small, tiny, tmp_path: Path, monkeypatch):
@@ -77,7 +77,7 @@ def test_sub_packages_and_data_travel_and_a_worker_computes_the_same_digest(smal
     assert here.backbone_model == f"{tmp_path / 'staged'}/{named}"
     assert small.fit(jobs[0], here).status == "ok"
     (tmp_path / "staged" / named.partition(":")[0]).with_name("w").joinpath("a.bin").write_text("21")
-    with pytest.raises(CheckpointError, match=r"not those the job was planned with: w/a\.bin was changed"):
+    with pytest.raises(CheckpointChanged, match=r"not those the job was planned with: w/a\.bin was changed"):
         small.fit(jobs[0], here)
 
 
@@ -214,9 +214,27 @@ def test_a_dot_file_that_counts_as_a_source_is_refused_where_it_did_not_arrive(t
     (tmp_path / "staged").mkdir()
     (named,) = ship.stage(tmp_path / "staged", [f"{file}:build"], say=lambda _: None)
     with pytest.raises(
-        CheckpointError, match=r"\.seed, which is not on this machine\. Rename it: names that begin with a dot do not travel"
+        CheckpointChanged, match=r"\.seed, which is not on this machine\. Rename it: names that begin with a dot do not travel"
     ):
         sources.require_unchanged(counted, (tmp_path / "staged" / named.partition(":")[0]).parent, "mine.py")
+
+
+def test_a_driver_from_a_wheel_finds_its_own_package_on_the_nodes(tmp_path: Path):
+    """A wheel holds cards, and a module among them, inside the package; they travel beside it."""
+    wheel, staged = tmp_path / "wheel", tmp_path / "staged"
+    shutil.copytree(Path(ship.__file__).parents[1], wheel / "benchmark", ignore=shutil.ignore_patterns(*ship.LEFT_BEHIND))
+    for name in ship.CONTENT:
+        shutil.copytree(registry.content(name), wheel / "benchmark" / "content" / name)
+    assert list((wheel / "benchmark" / "content").rglob("*.py"))
+    staged.mkdir()
+    said = "import json; from benchmark.execute import nodes; print(json.dumps(nodes.identity()))"
+    stage = f"from pathlib import Path; from benchmark.execute import ship; ship.stage(Path({str(staged)!r}), [], say=str); "
+    driver, worker = (
+        json.loads(subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True, check=True).stdout)
+        for code, where in ((stage + said, wheel), (said, staged))
+    )
+    assert not (staged / "benchmark" / "content").exists()
+    assert nodes.difference(driver, worker, "abcd") is None
 
 
 def test_a_worker_with_other_versions_is_refused_with_a_sentence():

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import own_code
 from benchmark.errors import DeviceMissing, EnvironmentProblem, LobeError
 from benchmark.events import Event, Finished, Noticed, Started
-from benchmark.execute import nodes, on_ray
+from benchmark.execute import on_ray
 from benchmark.execute.connecting import QUIET
 from benchmark.execute.costs import Costs
 from benchmark.execute.on_ray import RayExecutor
@@ -151,7 +152,7 @@ def test_both_nodes_work_no_device_is_given_twice_and_the_simulator_foretold_the
 
 
 def test_nodes_with_another_package_are_not_used_and_that_is_said(cluster, monkeypatch):
-    monkeypatch.setattr(nodes, "package_digest", lambda: "another")  # of the driver; the nodes look for themselves
+    monkeypatch.setattr(own_code, "digest", lambda: "another")  # of the driver; the nodes look for themselves
     events = list(RayExecutor(address=cluster.address, work=sleeping).run(Schedule(whole_device_units(["0.1", "0.1"], "cpu"))))
     said = [e.sentence for e in events if isinstance(e, Noticed)]
     assert len(said) == 2

@@ -265,6 +265,15 @@ def test_a_rate_at_which_training_fails_is_out_and_no_other_failure_is_passed_ov
         work._learning_rate(job, Search(outcomes(job, dict.fromkeys(GRID, (None, None)), None, training=True)))
 
 
+def test_a_selection_run_of_which_nothing_is_known_is_no_bug_and_no_failure_of_the_job(small, tiny) -> None:
+    """Its outcome may come after the unit began, where it ran out of memory and is tried again elsewhere."""
+    (job, _) = searching(small, tiny())[1]
+    known = outcomes(job, rising(1e-3), None)
+    known.pop(job.depends_on[3])
+    with pytest.raises(NotSelected, match=r"1 of 12 selection runs had not ended when this job began"):
+        work._learning_rate(job, Search(known))
+
+
 def test_a_search_beyond_the_grid_that_is_not_needed_ends_before_it_reads_an_image(small, tiny, monkeypatch) -> None:
     from benchmark.training import fit
 

@@ -123,10 +123,12 @@ def test_a_bad_image_stops_no_other_and_is_returned_with_its_sentence(tmp_path: 
 
     samples = toys(tmp_path / "data", 5)
     samples[1] = replace(samples[1], image=broken)
+    planned = expected(samples)
     samples[3].files[0].unlink()
     cache = opened(tmp_path, samples)
     bad = cache.fill(samples, workers=2)
-    assert [b.id for b in bad] == ["image-1", "image-3"]
+    assert [(b.id, b.changed) for b in bad] == [("image-1", False), ("image-3", False)]
+    assert [b.changed for b in cache.fill(samples, contents=planned)] == [False, True]  # what was planned with it, is not there now
     assert bad[0].sentence == "image-1.png (id image-1): cut off."
     assert "image-3.txt" in bad[1].sentence
     assert_holds(cache, [samples[i] for i in (0, 2, 4)])
@@ -462,7 +464,7 @@ def test_an_image_that_is_not_what_the_release_lists_is_refused_with_both_checks
     samples = toys(tmp_path / "data", 3)
     cache = opened(tmp_path, samples)
     (bad,) = cache.fill(samples, contents=expected(samples, listed=True, image_1="0" * 64))
-    assert bad.id == "image-1"
+    assert (bad.id, bad.changed) == ("image-1", True)
     found = sha256_of(samples[1].files[0])
     assert (
         f"{samples[1].files[0]}: the file does not have the checksum of SHA256SUMS.txt line 2: SHA-256 {'0' * 64} expected" in bad.sentence
@@ -502,18 +504,21 @@ def test_a_cached_row_of_other_bytes_than_planned_is_not_used(tmp_path: Path) ->
     assert_holds(opened(tmp_path, samples), samples)
 
 
-def test_an_image_replaced_while_it_is_decoded_is_not_cached(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["9", ""], ids=["whole", "half written"])
+def test_an_image_replaced_while_it_is_decoded_is_not_cached(tmp_path: Path, written: str) -> None:
     samples = toys(tmp_path / "data", 2)
     path = samples[0].files[0]
 
     def replaced() -> np.ndarray:
-        image = draw(path)
-        path.write_text("9")
-        return image
+        path.write_text(written)
+        if not written:
+            raise ImageError("image-0.txt (id image-0): cut off.")
+        return draw(path)
 
     cache = opened(tmp_path, samples)
     (bad,) = cache.fill([replace(samples[0], image=replaced), samples[1]])
     assert "changed while it was decoded" in bad.sentence
+    assert bad.changed
     with pytest.raises(DataError, match="1 of the images asked for are not in the cache yet"):
         cache.images(np.array([0]))
 

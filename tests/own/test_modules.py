@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from benchmark.encoders import python_file
-from benchmark.errors import CheckpointError, UsageError
+from benchmark.errors import CheckpointChanged, UsageError
 from benchmark.own import modules as own_modules
 
 FACTORY = """
@@ -216,7 +216,7 @@ def test_a_compiled_module_is_loaded_once_and_refused_when_it_was_compiled_anew(
     assert str(tmp_path / "a" / compiled.name) in python_file.modules_of(second).executed
     (tmp_path / "anew").write_bytes(compiled.read_bytes() + b"\0")
     os.replace(tmp_path / "anew", tmp_path / "a" / compiled.name)
-    with pytest.raises(CheckpointError, match=r"_speedups.* was compiled anew while this process had it loaded"):
+    with pytest.raises(CheckpointChanged, match=r"_speedups.* was compiled anew while this process had it loaded"):
         python_file.build(name)
 
 
@@ -239,12 +239,12 @@ def test_a_module_that_was_not_planned_is_refused_whenever_it_is_imported(write,
     file = tmp_path / "a" / "mine.py"
     backbone = python_file.build(name)
     python_file.require_planned(backbone, name, sources.files_of(file, []))
-    with pytest.raises(CheckpointError, match=r"imports late\.py, which was not among the files the job was planned with"):
+    with pytest.raises(CheckpointChanged, match=r"imports late\.py, which was not among the files the job was planned with"):
         result(backbone)
     both = sources.files_of(file, [str(tmp_path / "a" / "late.py")])
     (tmp_path / "a" / "late.py").write_text("factor = 4\n")
     python_file.require_planned(backbone, name, both)
-    with pytest.raises(CheckpointError, match=r"imports late\.py, which is not the file the job was planned with"):
+    with pytest.raises(CheckpointChanged, match=r"imports late\.py, which is not the file the job was planned with"):
         result(backbone)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import registry, resolve
 from benchmark.cards import Job
-from benchmark.errors import CardError, CheckpointError, UnknownName
+from benchmark.errors import CardError, CheckpointChanged, UnknownName
 from benchmark.execute import ship
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.work import run_unit
@@ -94,7 +94,7 @@ def test_what_a_module_imports_from_its_folder_counts_and_what_it_hides_is_refus
     assert job_of(planned(data, tmp_path)).key != before
     hidden = "import importlib\nWIDTH = importlib.import_module('shared').WIDTH\n"
     head.write_text(text.replace("from _layers import WIDTH\n", hidden))
-    with pytest.raises(CheckpointError, match=r"mine\.py imports \.\./shared\.py, which was not among the files"):
+    with pytest.raises(CheckpointChanged, match=r"mine\.py imports \.\./shared\.py, which was not among the files"):
         registry.plugin("heads", "mine")
 
 

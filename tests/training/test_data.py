@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.contents import drained
-from benchmark.errors import DataError, TooFewImages
+from benchmark.errors import DataChanged, DataError, TooFewImages
 from benchmark.readers.base import Sample, open_reader
 from benchmark.readers.kit.splits import prefix
 from benchmark.training import data, sizes
@@ -179,7 +179,10 @@ def test_a_folder_that_changed_since_planning_is_refused(small, tiny, corpora: P
     name, x, *rest = rows[box].split(",")
     rows[box] = ",".join([name, str(float(x) + 1), *rest])
     labels.write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match="not those the job was planned with"):
+    with pytest.raises(DataChanged, match="not those the job was planned with"):
+        loaded(job, place)
+    labels.unlink()
+    with pytest.raises(DataChanged, match=r"stage_2_train_labels\.csv"):
         loaded(job, place)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.cards import VOLATILE_FIELDS, EncoderMode, Record
 from benchmark.encoders.python_file import build
-from benchmark.errors import CheckpointError, ConformanceError, TrainingError
+from benchmark.errors import CheckpointChanged, ConformanceError, TrainingError
 from benchmark.kinds import segmentation
 from benchmark.training import evaluate, shared_work
 from benchmark.training import fit as fitting
@@ -225,7 +225,7 @@ def test_a_backbone_file_edited_since_planning_is_refused(small, tiny):
     file = tiny()
     job, place = small.one(LINEAR, file)
     file.write_text(file.read_text() + "# another line\n")
-    with pytest.raises(CheckpointError, match="files beside it are not those the job was planned with"):
+    with pytest.raises(CheckpointChanged, match="files beside it are not those the job was planned with"):
         small.fit(job, place)
 
 
@@ -234,13 +234,13 @@ def test_weights_that_a_backbone_file_reads_and_that_changed_since_planning_are_
     seed.write_text("5")
     job, place = small.one(LINEAR, tiny(at_build=f"torch.manual_seed(int(Path({str(seed)!r}).read_text()))"))
     seed.write_text("6")
-    with pytest.raises(CheckpointError, match="builds other weights than those the job was planned with"):
+    with pytest.raises(CheckpointChanged, match="builds other weights than those the job was planned with"):
         small.fit(job, place)
 
 
 def test_a_backbone_without_the_list_of_files_it_was_planned_with_is_refused(small, tiny):
     job, place = small.one(LINEAR, tiny())
-    with pytest.raises(CheckpointError, match=r"mine\.py comes without the list of files it was planned with"):
+    with pytest.raises(CheckpointChanged, match=r"mine\.py comes without the list of files it was planned with"):
         small.fit(job, replace(place, sources=()))
 
 

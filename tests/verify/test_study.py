@@ -25,12 +25,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from benchmark import registry, resolve
+from benchmark import own_code, registry, resolve
 from benchmark.api import Request, evaluate
 from benchmark.cards import BackboneRef, Record
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
-from benchmark.execute.nodes import package_digest
 from benchmark.heads.base import seeded_init
 from benchmark.heads.networks.dice_loss import dice_loss_of, dice_sums
 from benchmark.imaging.prepare import prepare_image
@@ -148,7 +147,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     registry.include(CARDS)
     kept = os.environ.get(KEPT)
     # Another package, study or recipe is another folder: nothing computed by older code may pass for this one's.
-    made_by = hashlib.sha256(package_digest().encode() + Path(__file__).read_bytes() + (CARDS / "tasks" / "study.yaml").read_bytes())
+    made_by = hashlib.sha256(own_code.digest().encode() + Path(__file__).read_bytes() + (CARDS / "tasks" / "study.yaml").read_bytes())
     root = Path(kept) / f"study-{made_by.hexdigest()[:12]}" if kept else tmp_path_factory.mktemp("study")
     root.mkdir(parents=True, exist_ok=True)
     workers = os.cpu_count() or 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataChanged, UsageError
 from benchmark.imaging import coco_rle
 from benchmark.imaging.geometry import Frame
 from benchmark.imaging.originals import Originals
@@ -43,7 +43,7 @@ def scored(probabilities: Iterable[np.ndarray], part: Part, codes: Codes) -> Ite
 
     Raises:
         UsageError: predictions of more or fewer images than the part has.
-        DataError: as `true_masks`.
+        DataChanged: as `true_masks`.
     """
     n_images = 0
     for maps in itertools.chain.from_iterable(probabilities):
@@ -81,12 +81,12 @@ def true_masks(part: Part, image: int) -> np.ndarray:
     """(C, height, width) bool of an image of the part.
 
     Raises:
-        DataError: they are not those that the frame's masks in the cache were made from.
+        DataChanged: they are not those that the frame's masks in the cache were made from.
     """
     originals = _originals(part)
     masks = originals.masks(image)
     if not np.array_equal(originals.frames[image].place_masks(masks), part.masks(np.array([image]))[0]):
-        raise DataError(
+        raise DataChanged(
             f"{part.cache.recipe.dataset}: a mask of the test split is another one now than when it was decoded; a file changed since. "
             "Run the same command again."
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.cards import DatasetCard, SplitRule, digest_of
-from benchmark.errors import DataError, SplitError
+from benchmark.errors import DataError, SplitChanged, SplitError
 from benchmark.readers.base import SPLITS, Reader, ids_digest, open_reader
 from benchmark.readers.kit.splits import LovtLists, Splits, check_disjoint, lovt_csv
 from benchmark.readers.kit.withheld import is_withheld, withholding
@@ -43,15 +43,19 @@ def splits_of(reader: Reader, rule: SplitRule, folder: Path | None) -> Splits:
     """Ids of train, validation and test by a rule of the card, or by the lists in `folder` for a rule of `lists_rule`.
 
     Raises:
-        SplitError: lists without a folder, or other lists than the rule's.
+        SplitError: lists without a folder.
+        SplitChanged: other lists than the rule's, or none that can be read.
     """
     if not is_lists(rule):
         return reader.split(rule)
     if folder is None:
         raise SplitError(f"{reader.card.name}: the split is given by lists, and no folder of lists was given. Add --splits DIR.")
-    splits = read_lists(reader, folder)
+    try:
+        splits = read_lists(reader, folder)
+    except DataError as error:  # they were read when the job was planned
+        raise SplitChanged(str(error)) from error
     if lists_rule(splits) != rule:
-        raise SplitError(f"{reader.card.name}: the lists in {folder} are not those the job was planned with. Run the same command again.")
+        raise SplitChanged(f"{reader.card.name}: the lists in {folder} are not those the job was planned with. Run the same command again.")
     return splits
 
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from benchmark import registry
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataChanged, UsageError
 from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe
 from benchmark.imaging.geometry import Frame
@@ -196,7 +196,7 @@ def test_a_mask_that_is_another_one_now_is_no_truth(part) -> None:
     now = {"seed": 0}
     of = part(draw=lambda shape, i: blobs(shape, i + now["seed"]))
     now["seed"] = 2
-    with pytest.raises(DataError, match=r"made-up: a mask of the test split is another one now"):
+    with pytest.raises(DataChanged, match=r"made-up: a mask of the test split is another one now"):
         original_masks.true_masks(of, 0)
 
 

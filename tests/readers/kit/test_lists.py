@@ -10,7 +10,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.cards import SplitRule
-from benchmark.errors import DataError, SplitError
+from benchmark.errors import DataError, SplitChanged, SplitError
 from benchmark.readers.base import SPLITS, Reader, open_reader
 from benchmark.readers.kit.lists import is_lists, lists_rule, published_rule, read_lists, require_same_boxes, splits_of
 from benchmark.readers.kit.splits import lovt_csv, split_by_rule
@@ -67,7 +67,10 @@ def test_lists_that_changed_after_planning_are_refused(reader: Reader, tmp_path:
     folder = write_lists(reader, tmp_path / "rsna")
     rule = lists_rule(reader.split(RULE))
     edit(folder, "train", lambda rows: rows[::-1])
-    with pytest.raises(SplitError, match="not those the job was planned with"):
+    with pytest.raises(SplitChanged, match="not those the job was planned with"):
+        splits_of(reader, rule, folder)
+    (folder / "train.csv").unlink()
+    with pytest.raises(SplitChanged, match=r"train\.csv"):
         splits_of(reader, rule, folder)
     with pytest.raises(SplitError, match="--splits DIR"):
         splits_of(reader, rule, None)
