@@ -87,7 +87,9 @@ def test_prepare_decodes_every_image_once_and_a_job_finds_them(corpora: Path, pr
     for asked, filled in ((task, row), (task.model_copy(update={"frame_size": 96}), smaller)):
         job = plan([asked], [NamedBackbone("x", backbone.named.ref)], {"rsna": found.ref}, published, Settings())[0]
         place = resolve.inputs(backbone, found, cache)
-        opened = ImageCache.open(place.cache, cache_recipe(reader, job.experiment.dataset.intensity, job.experiment.dataset.frame_size), reader.ids)
+        opened = ImageCache.open(
+            place.cache, cache_recipe(reader, job.experiment.dataset.intensity, job.experiment.dataset.frame_size), reader.ids
+        )
         assert str(opened.path) == filled["cache"]
         opened._prepare = None  # decoding anything now would fail
         list(fill(opened, [reader.sample(i) for i in reader.ids], place))

@@ -126,7 +126,7 @@ class MaskData(OwnData):
             raise ValueError("`background` goes with `values`: without them everything but zero is the mask")
         listed = [*self.background, *(v for values in self.values.values() for v in ((values,) if isinstance(values, int) else values))]
         if len(set(listed)) < len(listed) or any(not 0 < value < 65_536 for value in listed):
-            raise ValueError("`values` and `background` are whole numbers from 1 to 65,535, each of one class or of none; 0 is the background")
+            raise ValueError("`values` and `background` are whole numbers from 1 to 65,535, each listed once; 0 is the background")
         return self
 
     @property

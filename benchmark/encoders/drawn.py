@@ -1,7 +1,7 @@
 """Whether code that builds other weights under another seed builds an untrained network, or a trained one with tensors left to chance.
 
-Both differ from call to call: a classifier that no file fills is enough. What the spec says of pretraining, and what stays the same, tell them
-apart.
+Both differ from call to call: a classifier that no file fills is enough. What the spec says of pretraining, and what stays the same, tell
+them apart.
 """
 
 from __future__ import annotations

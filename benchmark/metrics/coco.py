@@ -78,8 +78,8 @@ def coco_hits(
         FrameMismatch: the two were measured in different frames.
         TrainingError, UsageError: values or lengths make no sense, as in `overlaps`, which an overflowed detection does not.
 
-    Source: pycocotools' `COCOeval`, to which the average precision is equal up to rounding of the mean (tests/metrics/test_detection.py), but
-    for images with more than 100 detections of several classes: COCOeval keeps 100 of each class, this keeps 100 of the image.
+    Source: pycocotools' `COCOeval`, to which the average precision is equal up to rounding of the mean (tests/metrics/test_detection.py),
+    but for images with more than 100 detections of several classes: COCOeval keeps 100 of each class, this keeps 100 of the image.
     """
     require_same_frame(detections, truth)
     check_boxes("detections", detections)

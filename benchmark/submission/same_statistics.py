@@ -1,4 +1,4 @@
-"""Stored statistics held to those of predictions that were scored again, image by image: one metric follows from many images, and from other ones.
+"""Stored statistics held to those of predictions that were scored again, image by image: other images may give the same metric.
 
 Intervals, p and bands rest on single images and on whose they are, which a metric alone does not tell. Of masks nobody stores probabilities
 nor the batches of the test: what follows from those alone, the ranking of pixels, is as its author says.

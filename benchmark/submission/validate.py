@@ -303,7 +303,7 @@ class _Inspection:
         return n_rescored
 
     def _fault_of_images(self, record: Record, again: ByImage) -> str:
-        """What its statistics say of single images and its predictions do not; nothing of statistics that it has not, or that were refused."""
+        """What its statistics say of single images and its predictions do not; nothing where it has none, or they were refused."""
         try:
             stored = statistics_of(record, self.folder)
         except LobeError:

@@ -10,7 +10,7 @@ from benchmark.cards import BackboneRef
 from benchmark.contents import sha256_of
 from benchmark.encoders.configurations import model_in_keys, require_planned
 from benchmark.encoders.naming import CONFIGURATIONS
-from benchmark.errors import CheckpointError
+from benchmark.errors import CheckpointChanged
 
 
 def planned(family: str, folder: Path) -> BackboneRef:
@@ -32,7 +32,7 @@ def test_every_configuration_of_a_folder_is_held_to_what_was_planned(family: str
     require_planned(ref, str(folder))
     for name in CONFIGURATIONS[family]:
         (folder / name).write_text("{ }")
-        with pytest.raises(CheckpointError, match=rf"net is not the one the job was planned with: .*{name}.* differs"):
+        with pytest.raises(CheckpointChanged, match=rf"net is not the one the job was planned with: .*{name}.* differs"):
             require_planned(ref, str(folder))
         assert planned(family, folder) != ref
         (folder / name).write_text("{}")
@@ -44,7 +44,7 @@ def test_a_configuration_that_came_later_is_another_folder(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("{}")
     ref = planned("hf_text", tmp_path)
     (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="open_clip_config.json and config.json differs"):
+    with pytest.raises(CheckpointChanged, match=r"open_clip_config\.json and config\.json differs"):
         require_planned(ref, str(tmp_path))
 
 

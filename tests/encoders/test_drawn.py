@@ -1,4 +1,4 @@
-"""What differs between two seeds is an untrained network, whatever of it is fixed, or a trained one of which a tensor was left to chance."""
+"""What differs between two seeds is an untrained network, whatever of it is fixed, or a trained one with a tensor left to chance."""
 
 from __future__ import annotations
 

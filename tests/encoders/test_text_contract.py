@@ -46,7 +46,9 @@ def encoder(base: type[Backbone] = VisionLanguageBackbone, image=GOOD_IMAGE, tex
 
 def test_the_families_that_read_no_text_are_those_without_a_class_that_could() -> None:
     modules = {name: vars(registry.plugin("encoders", name)).values() for name in registry.plugins("encoders")}
-    read = {name for name, found in modules.items() if any(isinstance(one, type) and issubclass(one, VisionLanguageBackbone) for one in found)}
+    read = {
+        name for name, found in modules.items() if any(isinstance(one, type) and issubclass(one, VisionLanguageBackbone) for one in found)
+    }
     assert set(modules) - read - {naming.PYTHON} == naming.IMAGES_ONLY
 
 

@@ -105,9 +105,13 @@ def test_what_the_card_decides_is_in_the_digest(tmp_path: Path) -> None:
 
 def test_the_cache_of_masks_is_another_where_classes_are(tmp_path: Path) -> None:
     folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}])
-    readers = [opened(folder, "coco", {"annotations": "a.json"}, classes=classes) for classes in (CLASSES, CLASSES[::-1], ("mass", "other"))]
+    readers = [
+        opened(folder, "coco", {"annotations": "a.json"}, classes=classes) for classes in (CLASSES, CLASSES[::-1], ("mass", "other"))
+    ]
     assert len({cache_recipe(reader, "as-stored", 64).digest for reader in readers}) == 3
-    assert cache_recipe(readers[0], "as-stored", 64) == cache_recipe(opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES), "as-stored", 64)
+    assert cache_recipe(readers[0], "as-stored", 64) == cache_recipe(
+        opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES), "as-stored", 64
+    )
 
 
 def test_boxes_in_fractions_are_refused(tmp_path: Path) -> None:

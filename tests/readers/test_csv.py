@@ -55,10 +55,16 @@ def test_a_column_that_names_the_finding(folder: Path) -> None:
 def test_beside_a_finding_that_the_card_does_not_know_no_class_is_certainly_absent(folder: Path) -> None:
     own_folders.table(folder / "l.csv", [("f", "x"), ("d", "Mass|effusion"), ("a b.png", "Nodule"), ("é.jpg", "No finding"), ("c", "tube")])
     given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x", "findings": {"Mass": "mass"}}
-    labels = {i: reader.sample(i).labels.tolist() for reader in [opened(folder, "csv", given, classes=("mass", "nodule"))] for i in reader.ids}
+    labels = {
+        i: reader.sample(i).labels.tolist() for reader in [opened(folder, "csv", given, classes=("mass", "nodule"))] for i in reader.ids
+    }
     assert labels == {"a b.png": [-1, -1], "d.png": [1, -1], "sub/c.png": [-1, -1], "é.jpg": [0, 0]}
     passed_over = {**given, "findings": {"Mass": "mass", "Nodule": "nodule"}, "nothing": ["No finding", "effusion", "tube"]}
-    labels = {i: reader.sample(i).labels.tolist() for reader in [opened(folder, "csv", passed_over, classes=("mass", "nodule"))] for i in reader.ids}
+    labels = {
+        i: reader.sample(i).labels.tolist()
+        for reader in [opened(folder, "csv", passed_over, classes=("mass", "nodule"))]
+        for i in reader.ids
+    }
     assert labels == {"a b.png": [0, 1], "d.png": [1, 0], "sub/c.png": [0, 0], "é.jpg": [0, 0]}
 
 
@@ -71,8 +77,19 @@ def test_a_box_of_a_finding_that_the_card_does_not_know_is_left_out_and_told_as_
 
 
 def test_of_rows_that_contradict_each_other_the_first_split_counts_and_no_patient(folder: Path) -> None:
-    rows = [("f", "x", "pid", "part"), ("d", "mass", "p1", "test"), ("d", "nodule", "p1", "train"), ("d", "", "", ""), ("c", "mass", "p2", "TRAIN")]
-    rows += [("c", "nodule", "p2", "train"), ("a b.png", "mass", "p3", "train"), ("a b.png", "nodule", "p4", "train"), ("é", "mass", "p5", "train")]
+    rows = [
+        ("f", "x", "pid", "part"),
+        ("d", "mass", "p1", "test"),
+        ("d", "nodule", "p1", "train"),
+        ("d", "", "", ""),
+        ("c", "mass", "p2", "TRAIN"),
+    ]
+    rows += [
+        ("c", "nodule", "p2", "train"),
+        ("a b.png", "mass", "p3", "train"),
+        ("a b.png", "nodule", "p4", "train"),
+        ("é", "mass", "p5", "train"),
+    ]
     own_folders.table(folder / "l.csv", rows)
     given = {"table": "l.csv", "images": "img", "image": "f", "finding": "x", "patient": "pid"}
     split = {"by": "column", "column": "part", "validation_share": 0.5}

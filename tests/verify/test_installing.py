@@ -1,5 +1,5 @@
-"""A clone installs as docs/installing.md says. The wheel in empty environments, outside the checkout: small, it reads results; whole, it makes
-them."""
+"""A clone installs as docs/installing.md says. The wheel in empty environments, outside the checkout: small, it reads results; whole, it
+makes them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from benchmark import registry
 from docsite.path_steps import NOTED
-from tests.page_commands import ROOT, commands, noted, timed, typed
 from tests.corpora import CorpusPlan, write_corpus
+from tests.page_commands import ROOT, commands, noted, timed, typed
 
 pytestmark = pytest.mark.slow
 

@@ -146,7 +146,7 @@ class OwnReader(ImageReader, Generic[Block]):
         """The card's block and split: values, columns and patterns decide masks, labels, patients and lists."""
         split = None if self.card.split is None else self.card.split.model_dump(mode="json")
         said = {self.card.reader: self.own.model_dump(mode="json"), "split": split}
-        # Of two rows of an image the last was taken once, and a finding that the card does not know for none: the same files, another result.
+        # Of two rows of an image the last was taken once, and a finding that the card does not know for none: same files, another result.
         return canonical_json(said | ({"doubted": 2} if self.doubted else {}))
 
     def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
