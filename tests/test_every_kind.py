@@ -13,9 +13,9 @@ from benchmark.cards import Record
 from benchmark.kinds.base import Kind
 from benchmark.kinds.kit.stored import EXAMPLES_FILE, STATISTICS_FILES
 from benchmark.shelf import Shelf
-from benchmark.submission.same_statistics import fault_of_images
+from benchmark.submission.same_statistics import differing_metrics, fault_of_images
 from benchmark.submission.score import scorer
-from benchmark.submission.verified import differing, statistics_of
+from benchmark.submission.verified import statistics_of
 from tests.corpora import CorpusPlan, write_corpus
 from tests.towers import write_towers
 
@@ -89,7 +89,7 @@ def is_scored_again(record: Record, data: Path, folder: Path) -> bool:
     (name,) = (one for one in record.predictions if PurePosixPath(one).name not in (*STATISTICS_FILES, EXAMPLES_FILE))
     labels, dataset = record.job.labels, record.job.experiment.dataset
     found = scorer(labels.task, [str(data)], folder / "cache", labels.protocol, 8, dataset.split).score(folder / "out" / name)
-    assert (found.digest, differing(record.metrics, found.metrics)) == (dataset.digest, [])
     stored = statistics_of(record, folder / "out")
+    assert (found.digest, differing_metrics(record.metrics, found.metrics, stored)) == (dataset.digest, [])
     assert fault_of_images(stored, found.images) == ""
     return True

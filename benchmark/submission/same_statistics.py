@@ -1,7 +1,7 @@
-"""Stored statistics held to those of predictions that were scored again, image by image: other images may give the same metric.
+"""Stored statistics held to those of predictions that were scored again, image by image.
 
-Intervals, p and bands rest on single images and on whose they are, which a metric alone does not tell. Of masks nobody stores probabilities
-nor the batches of the test: what follows from those alone, the ranking of pixels, is as its author says.
+Intervals, p and bands rest on single images and on whose they are, and a metric that agrees follows from many others as well. Of masks nobody
+stores probabilities, nor the batches of the test: what follows from those alone, such as the ranking of pixels, is as its author says.
 """
 
 from __future__ import annotations
@@ -15,11 +15,28 @@ from benchmark.errors import UsageError
 from benchmark.kinds.kit.stored import ByImage
 from benchmark.metrics import pixels
 from benchmark.metrics import statistics as of_split
-from benchmark.metrics.columns import Lists
+from benchmark.metrics.columns import Lists, exact
+from benchmark.metrics.label_statistics import ClassificationStatistics
+from benchmark.metrics.statistics import Statistics
+from benchmark.submission.verified import ABSOLUTE, RELATIVE, differing
 
-RELATIVE, ABSOLUTE = 1e-6, 1e-9  # predictions are stored in single precision, with an error of 6e-8 of them; whole numbers are equal
+# By which class scores that a file of predictions rounds to single precision may move a metric, a fraction: a page shows a tenth of a per cent.
+ROUNDED = 1e-3
 _NOT_IN_PREDICTIONS = frozenset({*pixels.COLUMNS, "batch_size"})
 _OF_THE_SPLIT = ("kind", "classes", "names", "frame", "exclusive", "calibrated")  # all that is no image's, without thresholds of validation
+
+
+def differing_metrics(said: Mapping[str, float], again: Mapping[str, float], stored: ByImage | None) -> list[str]:
+    """Metrics of a record that its predictions, scored again, do not give.
+
+    Class scores that statistics hold in double precision are rounded in the file of predictions: two then tie, or one comes to lie on the
+    other side of a threshold.
+
+    Args:
+        stored: the record's statistics; None where it has none.
+    """
+    margin = ROUNDED if stored is not None and _is_rounded_in_predictions(stored.statistics) else 0.0
+    return [name for name in differing(said, again) if abs(said[name] - again[name]) > margin]
 
 
 def fault_of_images(stored: ByImage, again: ByImage) -> str:
@@ -55,12 +72,19 @@ def fault_of_images(stored: ByImage, again: ByImage) -> str:
     return f"its statistics say something else of {n_images:,} of {len(order):,} test images than its predictions do ({', '.join(wrong)})"
 
 
+def _is_rounded_in_predictions(statistics: Statistics) -> bool:
+    return isinstance(statistics, ClassificationStatistics) and exact(statistics.scores).dtype != np.float32
+
+
 def _of_split(about: Mapping[str, Any]) -> list[Any]:
     return [about.get(name) for name in _OF_THE_SPLIT]
 
 
 def _differing(given: Lists, found: Lists) -> np.ndarray:
-    """(N,) bool, images of which two columns say something else; where lists are of other lengths, those images alone."""
+    """(N,) bool, images of which two columns say something else; where lists are of other lengths, those images alone.
+
+    Whole numbers are equal, others as two machines give them; single precision, with an error of 6e-8, is within that.
+    """
     longer: np.ndarray = given.counts != found.counts
     if longer.any():
         return longer

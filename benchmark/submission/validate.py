@@ -29,10 +29,10 @@ from benchmark.submission.archive import Archive
 from benchmark.submission.completeness import equal_runs, incomplete_tasks, missing_from, odd_runs
 from benchmark.submission.manifest import CARD, RECORD, RESULT, Manifest
 from benchmark.submission.pseudonyms import is_pseudonymised
-from benchmark.submission.same_statistics import fault_of_images
+from benchmark.submission.same_statistics import differing_metrics, fault_of_images
 from benchmark.submission.trust import Trust, lowest
 from benchmark.submission.truth import digest_of_truth, tested_on
-from benchmark.submission.verified import STATISTICS, differing, statistics_of
+from benchmark.submission.verified import STATISTICS, statistics_of
 
 Progress = Callable[[int, int], None]
 
@@ -288,27 +288,27 @@ class _Inspection:
             if found.report not in found.metrics:
                 self._note(f"{job.labels.task}: its {found.report} does not follow from its predictions.")
                 continue
-            if odd := differing(record.metrics, found.metrics):
+            stored = self._statistics_of(record)
+            if odd := differing_metrics(record.metrics, found.metrics, stored):
                 said, again = record.metrics[odd[0]], found.metrics[odd[0]]
                 self._fault(
                     f"Record {record.key} ({job.labels.task}, {job.labels.backbone}): its {odd[0]} is {said:.6g}, "
                     f"and its predictions score {again:.6g}."
                 )
                 continue
-            if why := self._fault_of_images(record, found.images):
+            if stored is not None and (why := fault_of_images(stored, found.images)):
                 self._fault(f"Record {record.key} ({job.labels.task}, {job.labels.backbone}): {why}.")
                 continue
             n_rescored += 1
             self.levels[record.key] = Trust.RESCORED
         return n_rescored
 
-    def _fault_of_images(self, record: Record, again: ByImage) -> str:
-        """What its statistics say of single images and its predictions do not; nothing where it has none, or they were refused."""
+    def _statistics_of(self, record: Record) -> ByImage | None:
+        """None where it has none, or they were refused."""
         try:
-            stored = statistics_of(record, self.folder)
+            return statistics_of(record, self.folder)
         except LobeError:
-            return ""
-        return "" if stored is None else fault_of_images(stored, again)
+            return None
 
     def _compare(self, records: Sequence[Record], rerun: Path) -> int:
         """Runs that were trained again with the same result."""

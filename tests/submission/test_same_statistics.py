@@ -20,7 +20,8 @@ from benchmark.metrics.mask_statistics import SegmentationStatistics
 from benchmark.metrics.scores import score_detection
 from benchmark.metrics.statistics import Statistics, pooled_metrics
 from benchmark.metrics.surface import surface_distances
-from benchmark.submission.same_statistics import fault_of_images
+from benchmark.submission.same_statistics import differing_metrics, fault_of_images
+from benchmark.submission.verified import differing
 
 N = 6
 IDS, PATIENTS = tuple(f"i{k}" for k in range(N)), (*(f"P{k // 2}" for k in range(N - 1)), None)
@@ -99,6 +100,22 @@ def test_scores_in_single_precision_are_those_of_the_statistics_and_others_are_n
     assert fault_of_images(of(exchanged), of(stored)).endswith("of 2 of 6 test images than its predictions do (score)")
     other = replace(given, truth=np.where(given.truth == 1, 0, given.truth).astype(np.int8))
     assert "(truth)" in fault_of_images(of(other), of(stored))
+
+
+def test_scores_that_tie_only_in_single_precision_refuse_nobody_and_give_nobody_a_metric() -> None:
+    """As zero-shot scores do, which lie close together: stored in double precision, and in single precision as predictions."""
+    random = np.random.default_rng(4)
+    truth = random.integers(0, 2, (2000, 1)).astype(np.int8)
+    scores = 0.5 + 1e-3 * (random.standard_normal(truth.shape) + truth)
+    close = ClassificationStatistics(("a",), scores, truth, False)
+    single = replace(close, scores=scores.astype(np.float32).astype(np.float64))
+    said, again = ({"auroc": pooled_metrics(each)["auroc"](None)} for each in (close, single))
+    assert differing(said, again) == ["auroc"]
+    stored = ByImage(tuple(map(str, range(2000))), (None,) * 2000, close)
+    assert differing_metrics(said, again, stored) == []
+    assert differing_metrics({"auroc": again["auroc"] + 0.002}, again, stored) == ["auroc"]
+    for known in (None, replace(stored, statistics=single)):
+        assert differing_metrics(said, again, known) == ["auroc"]
 
 
 def test_what_masks_without_probabilities_do_not_give_is_not_compared() -> None:
