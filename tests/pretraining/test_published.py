@@ -49,7 +49,8 @@ def made_small(name: str) -> PretrainingCard:
     tokens = 40
     text = {"hub": None, "layers": 2, "width": 16, "heads": 2, "hidden": 32, "tokens": tokens, "kept_layers": None}
     text["frozen_layers"] = min(card.text.frozen_layers, 1)
-    budget = {"pairs": 24 if card.budget.stages else 12, "batch": 6, "group": 6 if card.budget.group == card.budget.batch else 3, "precision": "float32"}
+    group = 6 if card.budget.group == card.budget.batch else 3
+    budget = {"pairs": 24 if card.budget.stages else 12, "batch": 6, "group": group, "precision": "float32"}
     objective = {**card.objective, **SMALLER[card.method]} | ({"slots": tokens} if "slots" in card.objective else {})
     return card.model_copy(
         update={

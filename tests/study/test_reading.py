@@ -126,7 +126,10 @@ def test_what_a_method_may_need_of_its_own_no_ablation_needs(part, key, value, t
         read(tmp_path, STUDY.replace("without: lovt-global-phantom", "without: beside"))
 
 
-@pytest.mark.parametrize(("part", "key", "value"), each({"pairs": {"sentences": "one", "joined": "text"}, "budget": {"schedule": "cosine"}}))
+FREE = {"pairs": {"sentences": "one", "joined": "text"}, "budget": {"schedule": "cosine", "pairs": 64}}
+
+
+@pytest.mark.parametrize(("part", "key", "value"), each(FREE))
 def test_what_is_drawn_of_a_report_is_the_method_and_the_schedule_is_the_studys(part, key, value, tmp_path, beside):
     beside(part, key, value)
     assert "beside" in read(tmp_path, STUDY.replace("lovt-phantom]\nseeds", "lovt-phantom, beside]\nseeds")).recipes
