@@ -1,4 +1,4 @@
-"""What readers must know of the rows behind a study's scores before they believe them: what pretraining saw, what was cut short, warnings.
+"""What readers must know of the rows behind a study's scores: what pretraining saw of their images, what was cut short, and warnings.
 
 The rows' own words (`report.row_warnings`), gathered over all backbones of a study.
 """
@@ -57,8 +57,6 @@ def notices(caveats: Caveats, titles: Mapping[str, str]) -> list[str]:
     """
     found = [f"{titles[task]}: {SEEN[mark]}." for task, mark in caveats.seen.items()]
     if caveats.limited:
-        tasks = "; ".join(titles[task] for task in caveats.limited)
-        found.append(
-            f"Limited to a part of the data or steps, or a partial release: {tasks}. Never ranked, never beside published numbers."
-        )
+        cut = "; ".join(titles[task] for task in caveats.limited)
+        found.append(f"Limited to a part of the data or steps, or a partial release: {cut}. Never ranked, never beside published numbers.")
     return found

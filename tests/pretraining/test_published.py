@@ -49,12 +49,8 @@ def made_small(name: str) -> PretrainingCard:
     tokens = 40
     text = {"hub": None, "layers": 2, "width": 16, "heads": 2, "hidden": 32, "tokens": tokens, "kept_layers": None}
     text["frozen_layers"] = min(card.text.frozen_layers, 1)
-    budget = {
-        "pairs": 24 if card.budget.stages else 12,
-        "batch": 6,
-        "group": 6 if card.budget.group == card.budget.batch else 3,
-        "precision": "float32",
-    }
+    group = 6 if card.budget.group == card.budget.batch else 3
+    budget = {"pairs": 24 if card.budget.stages else 12, "batch": 6, "group": group, "precision": "float32"}
     objective = {**card.objective, **SMALLER[card.method]} | ({"slots": tokens} if "slots" in card.objective else {})
     return card.model_copy(
         update={
@@ -122,6 +118,25 @@ def test_what_cannot_be_had_offline_is_said_in_one_sentence(monkeypatch, tmp_pat
     run.require_possible(registry.recipe("lovt-phantom"))
     with pytest.raises(UnknownName, match="augmentation"):
         run.require_possible(card.model_copy(update={"image": card.image.model_copy(update={"augmentation": "lovd"})}))
+
+
+def test_a_text_encoder_of_the_hub_has_the_digest_of_its_snapshot_with_and_without_a_network(monkeypatch, tmp_path):
+    for name in ("config.json", "vocab.txt", "pytorch_model.bin"):
+        (tmp_path / name).write_text(name)
+    asked = []
+    monkeypatch.setattr(towers, "snapshot_download", lambda name, allow_patterns: asked.append(allow_patterns[-1]) or str(tmp_path))
+    assert towers.digest_of("somebody/something") == towers.digest_of(str(tmp_path))
+    assert asked == [towers.SAFE, towers.PICKLED]
+
+    def without_network(name, allow_patterns):
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr(towers, "snapshot_download", without_network)
+    monkeypatch.setattr(towers, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    assert towers.digest_of("somebody/something") == towers.digest_of(str(tmp_path))
+    monkeypatch.setattr(towers, "try_to_load_from_cache", lambda name, file: None)
+    with pytest.raises(EnvironmentProblem, match=r"somebody/something cannot be had \(no network\)"):
+        towers.digest_of("somebody/something")
 
 
 @pytest.mark.parametrize("name", ["g2d-published", "g2d-corrected"])

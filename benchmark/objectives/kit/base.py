@@ -1,8 +1,8 @@
 """What an objective is: layers over the towers' outputs, and named losses of a group of pairs.
 
 A method's module has `Options`, `build(widths, options)` and, where training changes on the way, `turns(options)`: shares of the budget at
-which it does. The towers (an image encoder and a BERT) are the loop's. b pairs of this process, T tokens, W width of the text encoder, C
-channels.
+which it does. The towers (an image encoder and a BERT) are the loop's.
+b pairs of this process, T tokens, W width of the text encoder, C channels.
 """
 
 from __future__ import annotations
