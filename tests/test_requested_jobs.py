@@ -82,10 +82,12 @@ def test_of_two_names_of_one_backbone_the_jobs_are_listed_once_under_the_last_na
 def test_a_backbone_without_a_text_side_is_named_before_a_task_asks_it_in_words(family: str, model: str, fails: bool):
     card = registry.task("rsna-labels-zero-shot-lobe")
     backbone = SimpleNamespace(named=NamedBackbone("mine", BackboneRef(family=family, model=model, digest="0" * 64)))
-    dataset = SimpleNamespace(card=registry.dataset("rsna"), ref=DATASETS["rsna"], sizes=SplitSizes(20_000, 5_000, 5_000))
+    ref = DATASETS["rsna"].model_copy(update={"name": card.dataset, "split": card.split})
+    dataset = SimpleNamespace(card=registry.dataset(card.dataset), ref=ref, sizes=SplitSizes(20_000, 5_000, 5_000))
     found = requested_jobs.listed(
-        [card], [backbone], {("rsna", card.split, False): dataset}, None, registry.protocol("corrected"), Settings(), AllDone()
+        [card], [backbone], {(card.dataset, card.split, False): dataset}, None, registry.protocol("corrected"), Settings(), AllDone()
     )
+    assert len(found.jobs) == 1
     said = f"{card.id} will fail: it compares images with words, and mine has no text side (docs/classification.md)."
     assert found.will_fail == ((said,) if fails else ())
 

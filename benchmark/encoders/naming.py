@@ -24,7 +24,7 @@ from benchmark.encoders import kept_weights, tokenizer_files
 from benchmark.errors import CardError, UnknownName, UsageError
 
 SOURCES = ("torchvision", "timm", "hf")
-IMAGES_ONLY = frozenset({*SOURCES, "registered_vit"})  # shipped families without a text side: no task asks them in words
+IMAGES_ONLY = frozenset(SOURCES)  # shipped families without a text side: no task asks them in words
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
 TEXT = "+text"  # behind the name of a model: with its text half
 # Families whose models are folders -> files of a folder that decide what is built.
