@@ -149,8 +149,8 @@ def _require_same_truth(file: Path, found: Validated, known: Sequence[Entry], re
             if entry.truths.get(what, truth) != truth:
                 raise UsageError(
                     f"{file} is not accepted: its ground truth of {what.partition(' ')[0]} is not that of submission {entry.id}, which was "
-                    "tested on the same images. One of them was edited, or has the labels of another release; scoring both again tells which "
-                    "(--data)."
+                    "tested on the same images. One of them was edited, or has the labels of another release; scoring both again tells "
+                    "which (--data)."
                 )
 
 

@@ -77,7 +77,9 @@ def test_counts_that_were_moved_between_images_are_found_although_their_sums_and
     counts = replace(given.counts, tp=given.counts.tp + move, fn=given.counts.fn - move)
     moved = replace(given, counts=counts)
     assert pooled_metrics(moved)["a_dice"](None) == pooled_metrics(given)["a_dice"](None)
-    assert fault_of_images(of(moved), of(given)) == "its statistics say something else of 2 of 6 test images than its predictions do (tp, fn)"
+    assert (
+        fault_of_images(of(moved), of(given)) == "its statistics say something else of 2 of 6 test images than its predictions do (tp, fn)"
+    )
 
 
 def test_a_closer_box_and_one_more_of_another_image_are_found() -> None:
