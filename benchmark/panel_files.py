@@ -47,9 +47,8 @@ def write(card: PanelCard, results: Path) -> Path:
 def _read(path: Path) -> PanelCard:
     try:
         card = PanelCard.model_validate(json_files.read(path))
-        is_whole = card.is_whole  # in here: a number that is none, as a hand may write it, has no canonical JSON
     except (ValueError, OSError) as error:  # pydantic's own is a ValueError
         raise CardError(f"{path} is no reference panel: {str(error).splitlines()[0]}.") from None
-    if not is_whole or card.version != path.stem:
+    if not card.is_whole or card.version != path.stem:
         raise CardError(f"{path} was edited or renamed, and a frozen panel never is. Bring the file back, or freeze another version.")
     return card

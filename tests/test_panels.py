@@ -149,6 +149,21 @@ def _reliability(records: list[Record], task: str, resampled: Callable) -> float
     return reliability(values.mean(axis=1), v)
 
 
+@pytest.mark.parametrize(("field", "number"), [("median", math.nan), ("iqr", math.inf), ("reliability", -math.inf)])
+def test_a_panel_with_a_number_that_is_none_is_refused_with_any_checksum(
+    own: Path, records: list[Record], resampled: Callable, field: str, number: float
+):
+    """JSON has no text for it but `null`, so that a checksum over the file fits."""
+    card = freeze(records, "t1", "three", resampled=resampled)
+    edited = {task: scale.model_copy(update={field: number}) for task, scale in card.tasks.items()}
+    forged = card.model_copy(update={"tasks": edited}).sealed()
+    (own / "results" / "panels").mkdir(parents=True, exist_ok=True)
+    (own / "results" / "panels" / "t1.json").write_text(json.dumps(forged.model_dump()), encoding="utf-8")
+    registry.forget()
+    with pytest.raises(CardError, match="is no reference panel"):
+        registry.panels()
+
+
 def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own: Path, records: list[Record], resampled: Callable):
     card = freeze(records, "t1", "three", resampled=resampled)
     path = panel_files.write(card, own / "results")
@@ -163,12 +178,6 @@ def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own:
     registry.forget()
     with pytest.raises(CardError, match="was edited"):
         registry.panels()
-    for number in (math.nan, math.inf):
-        content["tasks"]["rsna-linear-frozen-10"]["median"] = number
-        path.write_text(json.dumps(content), encoding="utf-8")
-        registry.forget()
-        with pytest.raises(CardError, match="is no reference panel: Out of range float values"):
-            registry.panels()
     path.write_text("[]", encoding="utf-8")
     registry.forget()
     with pytest.raises(CardError, match="no reference panel"):

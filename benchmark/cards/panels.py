@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Anchor = Literal["random", "imagenet", "dinov2"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]  # JSON's text of others is `null`, of which a checksum is as good as any
 
 
 class LineupCard(Card):
@@ -89,10 +90,10 @@ class PanelTask(Card):
 
     metric: str
     dataset_digest: str
-    median: float
-    iqr: float = Field(gt=0)
+    median: Finite
+    iqr: Finite = Field(gt=0)
     rises: bool
-    reliability: float
+    reliability: Finite
 
 
 class PanelRow(Card):
@@ -107,7 +108,7 @@ class PanelRow(Card):
 
     backbone: str
     digest: str
-    scores: dict[str, float]
+    scores: dict[str, Finite]
     records: dict[str, tuple[str, ...]]
 
 

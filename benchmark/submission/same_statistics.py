@@ -1,7 +1,7 @@
 """Stored statistics held to those of predictions that were scored again, image by image.
 
-Intervals, p and bands rest on single images and on whose they are, and a metric that agrees follows from many others too. Of masks nobody
-stores probabilities, nor the batches of the test: what follows from those alone, such as the ranking of pixels, is as its author says.
+Intervals, p and bands rest on single images and on whose they are, and a metric that agrees follows from many others as well. Of masks
+nobody stores probabilities, nor the batches of the test: what follows from those alone, as the ranking of pixels, is as its author says.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmark.metrics.label_statistics import ClassificationStatistics
 from benchmark.metrics.statistics import Statistics
 from benchmark.submission.verified import ABSOLUTE, RELATIVE, differing
 
-# By which class scores that a file of predictions rounds to single precision may move a metric, a fraction: a page shows a tenth of a per cent.
+# By which class scores that are rounded to single precision in a file may move a metric, a fraction: a page shows a tenth of a per cent.
 ROUNDED = 1e-3
 _NOT_IN_PREDICTIONS = frozenset({*pixels.COLUMNS, "batch_size"})
-_OF_THE_SPLIT = ("kind", "classes", "names", "frame", "exclusive", "calibrated")  # no thresholds of validation
+_OF_THE_SPLIT = ("kind", "classes", "names", "frame", "exclusive", "calibrated")  # all that is no image's, without thresholds of validation
 
 
 def differing_metrics(said: Mapping[str, float], again: Mapping[str, float], stored: ByImage | None) -> list[str]:

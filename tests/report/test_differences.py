@@ -69,7 +69,7 @@ def test_rows_of_one_split_with_labels_of_another_release_are_compared_over_runs
     records = make.runs([0.100, 0.101, 0.099]) + make.runs([0.142, 0.141, 0.139], **TRAINED)
     rows = rows_of(records, resampled=drawn({"mine": 0.001, "resnet50 (random)": 0.001}))
     (gain,) = gains(rows)
-    assert (gain.reading, gain.covers) == ("higher", "runs paired by seed and 60 test patients")
+    assert (gain.reading, gain.covers) == ("higher", "runs paired by seed, 60 test patients")
     (gain,) = gains([rows[0], replace(rows[1], dataset_digest="f" * 64)])
     assert (gain.difference.value, gain.covers, gain.adjusted_p) == (pytest.approx(0.0407, abs=1e-4), "runs paired by seed only", None)
     assert gain.reading.startswith("not tested: ")
