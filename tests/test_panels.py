@@ -250,7 +250,7 @@ def test_a_run_that_was_planned_and_is_not_there_is_a_gap(own: Path, out: Path, 
 
 def test_a_backbone_of_which_nothing_was_run_yet_is_a_gap(own: Path, records: list[Record], resampled: Callable):
     planned = [make_job(task=task, backbone="b9", digest="9" * 64, run=run) for task in TASKS for run in range(N_RUNS)]
-    with pytest.raises(UsageError, match="b9: rsna-linear-frozen-10 .0 of 3 runs, 3 missing"):
+    with pytest.raises(UsageError, match=r"b9: rsna-linear-frozen-10 .0 of 3 runs, 3 missing"):
         freeze(records, "t1", "three", resampled=resampled, planned=planned)
     elsewhere = [make_job(task="rsna-yolov3-frozen-10", backbone="b9", digest="9" * 64)]  # no task of the suite
     limited = [make_job(task=task, backbone="b9", digest="9" * 64, limit=8) for task in TASKS]
@@ -264,7 +264,7 @@ def test_a_number_that_its_statistics_do_not_give_enters_no_scale_with_any_check
     store = Store(folder)
     record = next(one for one in store.all() if (one.job.labels.backbone, one.job.labels.task) == ("b7", "rsna-linear-frozen-10"))
     store.path(record.key).write_text(sealed(record.model_copy(update={"metrics": {"opacity_dice": 0.99}})).model_dump_json())
-    with pytest.raises(UsageError, match="b7: rsna-linear-frozen-10 .2 of 3 runs, 1 missing"):
+    with pytest.raises(UsageError, match=r"b7: rsna-linear-frozen-10 .2 of 3 runs, 1 missing"):
         frozen(folder, "t1", "three")
     store.plan(one.job for one in Store(out).all())
     with pytest.raises(UsageError, match=f"2 of 3 runs, 1 missing: the stored record {record.key} is refused"):
