@@ -22,6 +22,7 @@ TRAINED = {"backbone": "mine", "digest": "a" * 64}
 
 @pytest.fixture(autouse=True)
 def no_cards(monkeypatch):
+    registry.suites(), registry.tasks()  # read once, with their datasets; what is kept of them is not to depend on which test came first
     monkeypatch.setattr(registry, "datasets", dict)
 
 
