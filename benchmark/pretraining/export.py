@@ -77,9 +77,7 @@ def write(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Tra
     return _cards(folder, backbone_card(card, key, seed, trained), TOKENIZER)
 
 
-def keep(
-    folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut, *, done: float
-) -> Path:
+def keep(folder: Path, card: PretrainingCard, key: str, seed: int, trained: Trained, pairs: int, held_out: HeldOut, *, done: float) -> Path:
     """Writes the encoders as they are after so many pairs, in a folder of its own; its tokenizer is that of the folder above.
 
     Args:
