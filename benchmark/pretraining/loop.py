@@ -94,8 +94,9 @@ class Course:
         # As objectives ask: a share of the budget lies behind once `step / n_steps` reaches it.
         steps, end = range(self.n_steps), self.n_steps
         self.starts = [next((step for step in steps if step / end >= one.begins), end) for one in budget.stages]
-        for stage, first, next_ in zip(budget.stages, self.starts, [*self.starts[1:], end], strict=True):
-            if first >= next_:
+        ends = [*self.starts[1:], end][: len(self.starts)]
+        for stage, first, last in zip(budget.stages, self.starts, ends, strict=True):
+            if first >= last:
                 shown = f"{budget.pairs:,} pairs, {budget.batch} a step"
                 raise UsageError(f"Recipe {card.name}: {shown}, leave no step for the stage that begins at {stage.begins:g}. Show more.")
 
