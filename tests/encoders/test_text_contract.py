@@ -45,7 +45,8 @@ def encoder(base: type[Backbone] = VisionLanguageBackbone, image=GOOD_IMAGE, tex
 
 
 def test_the_families_that_read_no_text_are_those_without_a_class_that_could() -> None:
-    families = {name: vars(module) for name in registry.plugins("encoders") if hasattr(module := registry.plugin("encoders", name), "build")}
+    modules = {name: registry.plugin("encoders", name) for name in registry.plugins("encoders")}
+    families = {name: vars(module) for name, module in modules.items() if hasattr(module, "build")}
     classes = {name: [one for one in found.values() if isinstance(one, type)] for name, found in families.items()}
     read = {name for name, found in classes.items() if any(issubclass(one, VisionLanguageBackbone) for one in found)}
     assert set(families) - read - {naming.PYTHON} == naming.IMAGES_ONLY
