@@ -64,7 +64,7 @@ def test_a_target_that_the_block_does_not_give_is_a_fault() -> None:
         ({"reader": "rsna"}, "", "the block `coco:` is of the reader coco"),
         ({"coco": None, "reader": "masks"}, "classes", ""),
         ({"coco": None, "masks": {"masks": "m/{steam}"}}, "masks.masks", "needs {stem} or {name}"),
-        ({"coco": None, "masks": {"values": {"a": [1, 2], "b": 2}}}, "masks", "each of one class"),
+        ({"coco": None, "masks": {"values": {"a": [1, 2], "b": 2}}}, "masks", "each listed once"),
         ({"coco": None, "masks": {"masks": "{class}/{stem}", "values": {"a": 1}}}, "masks", "choose one"),
         ({"coco": None, "csv": {"table": "t", "image": "i"}}, "csv", "say either `labels`"),
         ({"coco": None, "pairs": {}}, "pairs", "say either `table`"),

@@ -101,7 +101,7 @@ def test_a_bug_keeps_its_traceback_and_a_sentence_for_the_user_does_not(small, t
     wrong, place = small.one(LINEAR, tiny("wrong"))
     missing = replace(place, dataset_root=place.dataset_root / "nowhere")
     (record,) = records(run_unit(WorkUnit("wrong", (wrong,), missing)))
-    assert (record.failure.kind, record.failure.traceback) == ("DataError", "")
+    assert (record.failure.kind, record.failure.traceback) == ("DataChanged", "")
     assert "nowhere" in record.failure.sentence
     out_of_range = wrong.model_copy(update={"experiment": wrong.experiment.model_copy(update={"order_seed": -(2**80)})})
     (record,) = records(run_unit(WorkUnit("range", (out_of_range,), place)))

@@ -46,7 +46,7 @@ class Presence(TrainedKind):
     def metric_names(self, task, dataset, prompts, exclusive):
         return Names(frozenset({"agreement"}), frozenset({"agreement"}))
 
-    def annotations(self, samples):
+    def annotations(self, samples, experiment):
         return np.array([[len(sample.boxes_xywh) > 0] for sample in samples], np.int8)
 
     def n_positive(self, part):
@@ -120,7 +120,7 @@ class Lengths(UntrainedKind):
     def metric_names(self, task, dataset, prompts, exclusive):
         return Names(frozenset(), frozenset({"thousand_words"}))
 
-    def annotations(self, samples):
+    def annotations(self, samples, experiment):
         return [sample.report for sample in samples]
 
     def answer(self, given):

@@ -28,6 +28,7 @@ OFFERED = {
     "reproduce": {"Reproduction"},
     "reproduce_pages": set(),
     "resampling": {"Resampled"},
+    "row_warnings": {"PHANTOM"},
     "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
     "side_by_side": {"lines"},

@@ -59,7 +59,7 @@ def test_an_edited_history_is_refused_at_the_line(folder: Path, change, sentence
 
 
 @pytest.mark.parametrize("letter", ["\n", "\r\n", "\t", "\x0b", "\x1c", "\x85", "\u2028", "\u2029"])
-def test_a_reason_stands_in_one_line_whatever_its_lines_were_broken_by(tmp_path: Path, letter: str) -> None:
+def test_a_reason_stands_in_one_line(tmp_path: Path, letter: str) -> None:
     append(tmp_path, [entry("accepted", ONE, f" sent in{letter}by mail ")])
     append(tmp_path, [entry("withdrawn", ONE, "a rehearsal")])
     assert [one.why for one in read(tmp_path)] == ["sent in by mail", "a rehearsal"]
