@@ -61,7 +61,7 @@ verify: install  ## the long checks, of which `make test` has the miniatures: al
 	$(BIN)/python -m tests.verification $$(($$(date +%s) - began)) $$failed || failed=1; \
 	exit $$failed
 
-studies: install  ## measured anew for their pages: is a better backbone seen, what does each switch of a protocol do, do p-values hold
+studies: install  ## measured anew for their pages: is a better backbone seen, do text tasks see what pairs taught, what does each switch do, do p-values hold
 	$(BIN)/python -m pytest -m study
 
 study-pretraining: install  ## five methods and ConVIRT on generated pairs, three seeds each, on two cores; the page is lobe-study/study/index.html

@@ -20,7 +20,7 @@ from benchmark.encoders import naming
 from benchmark.errors import UsageError
 from benchmark.metrics import spec
 from benchmark.report import resampling
-from benchmark.report.rows import ResampledOf, Row, rows_of
+from benchmark.report.rows import ResampledOf, Row, is_of, rows_of
 from benchmark.shelf import Shelf
 from benchmark.statistics.difference import differences
 from benchmark.statistics.headline import SEEN
@@ -242,9 +242,7 @@ def _are_of(lineup: LineupCard, rows: Iterable[PanelRow], trained: Mapping[str, 
 
 def _is_of(card: BackboneCard, row: Row, digest: str) -> bool:
     """Whether a row is of a card's own weights, to the bit where the card says which these are."""
-    is_named = row.architecture.partition(":")[0] == card.family and row.backbone in naming.labels_of(card)
-    is_other_card = "backbone" in row.custom and not registry.is_custom(card.name, "backbones")
-    return is_named and not is_other_card and (not card.digest.startswith("sha256:") or card.digest == f"sha256:{digest}")
+    return is_of(row, card) and (not card.digest.startswith("sha256:") or card.digest == f"sha256:{digest}")
 
 
 def _panel_row(name: str, by_task: Mapping[str, Row], by_key: Mapping[str, Record]) -> PanelRow:

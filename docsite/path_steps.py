@@ -40,7 +40,7 @@ SUBMITTING = "test_submitting.py::test_the_commands_of_the_page_lead_from_nothin
 STEPS = (
     Step("clone", "installing.md", CLONING),
     Step("install", "installing.md", CLONING),
-    Step("demo", "first-steps.md", "test_installing.py::test_the_demo_of_an_installed_wheel_ends_with_three_rows"),
+    Step("demo", "first-steps.md", "test_installing.py::test_the_whole_demo_of_an_installed_wheel_has_three_rows_and_the_pretrained_ahead"),
     Step("backbone", "your-backbone.md", "test_your_backbone.py::test_the_commands_of_the_page_lead_from_weights_to_a_row"),
     Step("data", "your-data.md", "test_your_data.py::test_the_commands_of_the_page_lead_from_two_folders_to_two_rows"),
     Step("submit", "submitting.md", SUBMITTING),

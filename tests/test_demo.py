@@ -1,4 +1,4 @@
-"""The newcomer's journey: small here, whole in `make verify`."""
+"""The newcomer's journey, small; the whole one is made from an installed wheel, in tests/verify/test_installing.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from benchmark import demo, registry
-from benchmark.cards import Role
 from benchmark.store import Store
 from tests.frames import small_frames
 
@@ -118,19 +117,3 @@ def test_a_mean_is_of_tasks_that_every_row_has():
     records += [record("unet", *of, RANDOM, 0.9), record("unet", *of, TEXT, 0.9)]  # the third failed
     assert demo.means_by_metric(records) == {"opacity Dice": ({"random": 0.2, "pre-trained on text": 0.3, "ImageNet": 0.6}, 1)}
     assert "Row 'ImageNet' is ahead of 'random' on 1 of 1 tasks." in demo._comparison_lines(records)
-
-
-@pytest.mark.slow
-@pytest.mark.alone  # it pre-trains for so many seconds, not steps
-def test_the_pretrained_backbone_is_ahead_in_the_whole_demo(tmp_path: Path, record_property):
-    code, printed = run(tmp_path, "ray")
-    assert code == 0, printed
-    records = Store(tmp_path / "out").all()
-    final = [r for r in records if r.job.experiment.role is Role.FINAL]
-    values = demo.values_by_row(final)
-    in_per_cent = {task: {row: round(value * 100, 1) for row, value in found.items()} for task, found in values.items()}
-    record_property("rows in per cent", in_per_cent)
-    assert set(values) == set(registry.suite("demo").tasks)
-    # Thirty steps of a U-Net fall either way between seeds (about 12 points); the heads that train least do not.
-    pairs = demo.pairs_with_random(final, demo.TEXT_ROW)
-    assert [task for task in LINEAR if pairs[task][1] <= pairs[task][0]] == []

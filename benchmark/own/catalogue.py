@@ -23,6 +23,7 @@ _stamps: dict[tuple[str, str], tuple[tuple[int, ...], PlannedModule]] = {}  # (r
 _running: list[Mapping[tuple[str, str], PlannedModule]] = []  # (room, name) -> module that the running jobs were planned with
 
 
+@cache  # asked several times with every job
 def shipped(room: str) -> tuple[str, ...]:
     """Names of LOBE's own modules of a room: all of `benchmark.<room>` but `base`, packages and those with an underscore."""
     found = pkgutil.iter_modules(importlib.import_module(f"benchmark.{room}").__path__)
@@ -96,6 +97,7 @@ def as_planned(modules: Sequence[PlannedModule]) -> Iterator[None]:
 
 def forget() -> None:
     """Looks for modules anew when next asked."""
+    shipped.cache_clear()
     _found.cache_clear()
     _names_found.cache_clear()
 

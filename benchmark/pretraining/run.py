@@ -165,7 +165,9 @@ def untrained(
 def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, seed: int, threads: int, device_type: str) -> str:
     """SHA-256 over all that decides the weights: recipe, pairs, seed, threads, device type and the version of this code.
 
-    A name of the hub, or a folder, says nothing of what lies there: of a text encoder that the recipe names, its files are among it.
+    Processes share a batch to rounding, so that their number is in no key, but where groups are smaller than the batch: each has running
+    statistics of its own there, of which the mean is kept. A name of the hub, or a folder, says nothing of what lies there: of a text
+    encoder that the recipe names, its files are among it.
 
     Raises:
         EnvironmentProblem: that text encoder cannot be had.
@@ -176,6 +178,7 @@ def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, see
         "seed": seed,
         "threads": threads,
         "device_type": device_type,
+        **({"statistics of": parallel.size()} if card.budget.group < card.budget.batch and parallel.size() > 1 else {}),
         "version": VERSION,
         "torch": torch.__version__.split("+")[0],
         **({} if card.text.hub is None else {"text": towers.digest_of(card.text.hub)}),

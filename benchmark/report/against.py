@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from benchmark import registry
 from benchmark.report import escape, tracks
 from benchmark.report.differences import Compared, compare_all
-from benchmark.report.rows import Row
+from benchmark.report.rows import Row, is_of
 
 CSV_COLUMNS = (
     "suite",
@@ -49,14 +49,18 @@ def against_references(rows: Sequence[Row]) -> list[tuple[str, Against]]:
         for row in rows if card.reference else ():
             if row.task in card.core:
                 boards.setdefault((row.phantom, row.scale, row.protocol, row.geometry), []).append(row)
-        found += [(name, one) for mine in boards.values() for one in against(mine, reference_label(card.reference))]
+        for mine in boards.values():
+            if (label := _reference_label(mine, card.reference)) is not None:
+                found += [(name, one) for one in against(mine, label)]
     return found
 
 
-def reference_label(reference: str) -> str:
-    """What tables call a backbone that a suite names by its card."""
+def _reference_label(rows: Iterable[Row], reference: str) -> str | None:
+    """What the rows call the backbone that a suite names by its card, first without a variant; None where none is of it."""
     card = registry.backbones().get(reference)
-    return reference if card is None else card.title or card.name
+    if card is None:
+        return None
+    return min(((bool(row.variant), row.label) for row in rows if is_of(row, card)), default=(False, None))[1]
 
 
 def to_csv(found: Iterable[tuple[str, Against]]) -> str:

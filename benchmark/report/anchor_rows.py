@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmark import registry
-from benchmark.cards import Anchor, BackboneCard, LineupCard
-from benchmark.encoders import naming
+from benchmark.cards import Anchor, LineupCard
 from benchmark.metrics.anchors import ALL_POSITIVE
 from benchmark.report import escape
-from benchmark.report.rows import Row
+from benchmark.report.rows import Row, is_of
 
 TRIVIAL, ORACLE = "trivial predictor", "grid oracle"
 ROLES: Mapping[Anchor, str] = {"random": "random initialisation", "imagenet": "ImageNet, supervised", "dinov2": "DINOv2 of the same size"}
@@ -67,7 +66,7 @@ def anchor_rows(rows: Sequence[Row], lineup: LineupCard | None = None) -> tuple[
     for role, title in ROLES.items():
         name = "" if lineup is None else lineup.anchors.get(role, "")
         card = registry.backbones().get(name)
-        measured = [row for row in rows if (row.random if role == "random" else card is not None and _is_of(row, card))]
+        measured = [row for row in rows if (row.random if role == "random" else card is not None and is_of(row, card))]
         found += _networks(title, name, measured, tasks)
     return tuple(sorted(found, key=lambda one: ORDER.index(one.role)))
 
@@ -120,11 +119,6 @@ def _why_none(name: str, task: str, rows: Sequence[Row]) -> str:
     if not any(row.anchors for row in rows if row.task == task):
         return "its records name none: scored without masks, who predicts nothing has the lowest score"
     return "its records name none" if name in (ALL_POSITIVE, TRIVIAL) else "its head sees other maps than this grid"
-
-
-def _is_of(row: Row, card: BackboneCard) -> bool:
-    """Whether a row is of the card's weights, under the card's name or the library's own."""
-    return not row.random and row.architecture == f"{card.family}:{card.model}" and row.backbone in naming.labels_of(card)
 
 
 def _networks(role: str, card: str, measured: Sequence[Row], tasks: Sequence[str]) -> list[AnchorRow]:

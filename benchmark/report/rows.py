@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmark import kinds, registry
-from benchmark.cards import Job, Record
+from benchmark.cards import BackboneCard, Job, Record
+from benchmark.encoders import naming
 from benchmark.report import numbers
 from benchmark.report.covered import covered
 from benchmark.report.escape import one_line
@@ -146,6 +147,14 @@ class Row:
     def text(self) -> str:
         """`16.4 ± 1.3` in per cent, or a dash."""
         return numbers.DASH if self.mean is None else numbers.percent(self.mean, self.half_width)
+
+
+def is_of(row: Row, card: BackboneCard) -> bool:
+    """Whether a row is of the weights that a card names, under the card's title or the library's own name."""
+    family, _, model = row.architecture.partition(":")
+    is_other_card = "backbone" in row.custom and not registry.is_custom(card.name, "backbones")
+    is_other_model = family in naming.SOURCES and model != card.model
+    return not row.random and family == card.family and not is_other_model and not is_other_card and row.backbone in naming.labels_of(card)
 
 
 def rows_of(

@@ -15,7 +15,6 @@ import numpy as np
 from benchmark import task_rules
 from benchmark.cards import PanelCard
 from benchmark.report import contenders, tracks
-from benchmark.report.against import reference_label
 from benchmark.report.contenders import Contender
 from benchmark.report.rows import Row
 from benchmark.statistics.bands import RankBand, rank_bands, tied_for_best
@@ -94,7 +93,6 @@ class Standings:
         tasks: that a headline averages; without a panel, all of the track that were run.
         shown: all of the suite's track that were run, those that got no scale included.
         panel: version of the reference panel; empty without one.
-        reference: backbone that the suite names for differences task by task; empty without one.
         rows: by band, alphabetical inside a band; then anchors, then rows without a headline.
         ranked: labels of rows with a band, in their order.
         sentence: `Tied for best: A, B.` or `No ranking yet: …`.
@@ -110,7 +108,6 @@ class Standings:
     phantom: bool
     tasks: tuple[str, ...]
     panel: str
-    reference: str
     rows: tuple[Standing, ...]
     tied_for_best: tuple[str, ...]
     sentence: str
@@ -176,12 +173,10 @@ def _table(
     )
     tasks = tuple(run) if panel is None else tuple(panel.by_task)
     entrants = contenders.read(rows, panel, _images_of(frozen))
-    card = tracks.suites().get(suite)
-    reference = "" if card is None else reference_label(card.reference)
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
-    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, reference, ordered, (), none, [], shown=tuple(run))
+    table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, ordered, (), none, [], shown=tuple(run))
     return table if panel is None else _ranked(table, entrants)
 
 

@@ -22,7 +22,7 @@ def as_one(board: Board, tables: Sequence[Standings]) -> Standings:
     rows = tuple(_merged(by_label[label]) for label in board.backbones if label in by_label)
     tasks = tuple(dict.fromkeys(column.task for column in board.columns))
     sentence = next((table.sentence for table in tables), "")
-    return Standings("", "", "", board.protocol, board.scale, board.phantom, tasks, "", "", rows, (), sentence, [])
+    return Standings("", "", "", board.protocol, board.scale, board.phantom, tasks, "", rows, (), sentence, [])
 
 
 def _merged(parts: Sequence[Standing]) -> Standing:

@@ -117,8 +117,7 @@ def open_known(experiment: Experiment, inputs: Inputs) -> Generator[tuple[int, i
         raise DataError(sizes.unknown_release(inputs.card.name, inputs.dataset_root, inputs.release))
     with _as_planned():
         reader = open_reader(inputs.card, inputs.dataset_root, shapes=experiment.switches.object_cxr_shapes)
-    splits = used(splits_of(reader, experiment.dataset.split_rule, inputs.lists), trains=experiment.words is None)
-    with _as_planned():
+        splits = used(splits_of(reader, experiment.dataset.split_rule, inputs.lists), trains=experiment.words is None)
         identity = yield from _in_per_cent(identify(reader, splits, experiment.limit, Memory(inputs.cache.parent)))
     if identity.digest != experiment.dataset.digest:
         raise DataChanged(

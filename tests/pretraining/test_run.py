@@ -100,6 +100,20 @@ def test_what_decides_the_weights_is_in_the_key(other, made, data):
     assert run.key_of(card.model_copy(update={"title": "Another"}), *both, 0, 1, "cpu") == made[1].key
 
 
+def test_processes_are_in_the_key_where_each_has_running_statistics_of_its_own(made, data, monkeypatch):
+    from benchmark.pretraining import pairs
+
+    card = recipe("lovt")
+    both = pairs.load(card.pairs, data, card.image.size, 0)
+    grouped = card.model_copy(update={"budget": card.budget.model_copy(update={"group": card.budget.batch // 2})})
+    keys = {}
+    for n in (1, 2, 4):
+        monkeypatch.setattr(run.parallel, "size", lambda n=n: n)
+        keys[n] = [run.key_of(one, *both, 0, 1, "cpu") for one in (card, grouped)]
+    assert {whole for whole, _ in keys.values()} == {made[1].key}
+    assert len({parts for _, parts in keys.values()}) == 3
+
+
 def test_the_files_of_a_text_encoder_are_in_the_key_and_keys_without_one_stay(made, data, tmp_path):
     from benchmark.pretraining import pairs
 

@@ -51,18 +51,20 @@ def test_holm_corrects_over_the_tasks_of_one_backbone_in_one_track(found) -> Non
     assert linear.adjusted_p == linear.difference.p_value
 
 
-def test_the_file_holds_every_difference_of_suites_that_name_a_reference(make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("called", ["ResNet-50 ImageNet", "resnet50 (IMAGENET1K_V1)"])
+def test_the_file_holds_every_difference_of_suites_that_name_a_reference(make, monkeypatch: pytest.MonkeyPatch, called: str) -> None:
+    """However the reference was named when it ran: by its card, or as the library's own weights."""
     card = SuiteCard(name="mine", title="T", description="D", tasks=FROZEN, reference="imagenet-resnet50")
     silent = SuiteCard(name="silent", title="T", description="D", tasks=TASKS)
     monkeypatch.setattr(registry, "suites", lambda: {"mine": card, "silent": silent})
     records = []
     for task in TASKS:
-        records += make.runs([0.200, 0.202, 0.204], task=task, backbone="ResNet-50 ImageNet", digest="0" * 64)
+        records += make.runs([0.200, 0.202, 0.204], task=task, backbone=called, model="resnet50", digest="0" * 64)
         records += make.runs([0.215, 0.218, 0.219], task=task, backbone="mine", digest="1" * 64)
         records += make.runs([0.215, 0.218, 0.219], task=task, backbone="mine", digest="1" * 64, limit=8)
     lines = list(csv.DictReader(io.StringIO(to_csv(against_references(rows_of(records, resampled=drawn))))))
     assert [(line["suite"], line["backbone"], line["reference"], line["scale"]) for line in lines] == [
-        ("mine", "mine", "ResNet-50 ImageNet", "full")
+        ("mine", "mine", called, "full")
     ] * len(FROZEN)
     for line in lines:
         assert float(line["difference_points"]) == pytest.approx(100 * (0.652 - 0.606) / 3)
@@ -70,6 +72,14 @@ def test_the_file_holds_every_difference_of_suites_that_name_a_reference(make, m
         assert float(line["half_width_95_points"]) > 0
         assert float(line["counted_twice_points_squared"]) >= 0
         assert line["reading"] in ("higher", "not told apart")
+
+
+def test_another_network_of_the_references_name_is_not_the_reference(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SuiteCard(name="mine", title="T", description="D", tasks=FROZEN, reference="imagenet-resnet50")
+    monkeypatch.setattr(registry, "suites", lambda: {"mine": card})
+    named = {"backbone": "ResNet-50 ImageNet", "model": "resnet18"}
+    records = [one for task in FROZEN for of in (named, {"backbone": "mine"}) for one in make.runs([0.20, 0.21, 0.22], task=task, **of)]
+    assert against_references(rows_of(records, resampled=drawn)) == []
 
 
 def test_without_the_reference_nothing_is_compared(make) -> None:

@@ -332,12 +332,6 @@ def test_rows_on_other_images_than_the_panel_are_not_measured_by_its_scale(rows)
     assert table.rows[-1].why_none == f"no headline; on other images than the panel: {TASKS[4]}"
 
 
-def test_the_reference_is_named_as_tables_call_it(rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = SuiteCard(name="mine", title="T", description="D", tasks=TASKS, reference="imagenet-resnet50")
-    monkeypatch.setattr(registry, "suites", lambda: {"mine": card})
-    assert only(standings(rows({"a": 0.42}))).reference == "ResNet-50 ImageNet"
-
-
 @pytest.mark.parametrize(
     ("dataset", "by_patient", "lists"),
     [

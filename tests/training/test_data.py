@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.contents import drained
-from benchmark.errors import DataChanged, DataError, TooFewImages
+from benchmark.errors import DataChanged, DataError, SplitError, TooFewImages
 from benchmark.readers.base import Sample, open_reader
 from benchmark.readers.kit.splits import prefix
 from benchmark.training import data, sizes
@@ -183,6 +183,18 @@ def test_a_folder_that_changed_since_planning_is_refused(small, tiny, corpora: P
         loaded(job, place)
     labels.unlink()
     with pytest.raises(DataChanged, match=r"stage_2_train_labels\.csv"):
+        loaded(job, place)
+
+
+def test_splits_that_the_files_gave_when_planned_and_do_not_give_now_are_a_change(small, tiny, monkeypatch: pytest.MonkeyPatch):
+    """It is of this machine's files, and no property of the job: nothing of it is stored."""
+
+    def too_few(*_):
+        raise SplitError("rsna: too few training images")
+
+    job, place = small.one(LINEAR, tiny())
+    monkeypatch.setattr(data, "splits_of", too_few)
+    with pytest.raises(DataChanged, match="rsna: too few training images"):
         loaded(job, place)
 
 

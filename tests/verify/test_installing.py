@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import registry
+from benchmark import demo, registry
+from benchmark.cards import Role
+from benchmark.store import Store
 from docsite.path_steps import NOTED
 from tests.corpora import CorpusPlan, write_corpus
 from tests.page_commands import ROOT, commands, noted, timed, typed
@@ -102,9 +104,21 @@ def test_a_base_install_lists_reports_scores_and_validates_without_torch(wheel: 
     assert "Traceback" not in said
 
 
-def test_the_demo_of_an_installed_wheel_ends_with_three_rows(wheel: Path, tmp_path: Path):
+@pytest.mark.alone  # it pre-trains for so many seconds, not steps
+def test_the_whole_demo_of_an_installed_wheel_has_three_rows_and_the_pretrained_ahead(wheel: Path, tmp_path: Path, record_property):
     lobe = installed(tmp_path / "whole", f"{wheel}[demo]")
     code, said = run(lobe, "demo", cwd=tmp_path)
     assert code == 0, said
     assert "Row 'ImageNet' is ahead of 'random'" in said
-    assert (tmp_path / "lobe-demo" / "out" / "report" / "index.html").is_file()
+    out = tmp_path / "lobe-demo" / "out"
+    assert (out / "report" / "index.html").is_file()
+    final = [record for record in Store(out).all() if record.job.experiment.role is Role.FINAL]
+    values = demo.values_by_row(final)
+    in_per_cent = {task: {row: round(value * 100, 1) for row, value in found.items()} for task, found in values.items()}
+    record_property("rows in per cent", in_per_cent)
+    assert set(values) == set(registry.suite("demo").tasks)
+    # Thirty steps of a U-Net fall either way between seeds (about 12 points); the heads that train least do not.
+    pairs = demo.pairs_with_random(final, demo.TEXT_ROW)
+    linear = [task for task in values if registry.task(task).head == "linear"]
+    assert len(linear) == 2
+    assert [task for task in linear if pairs[task][1] <= pairs[task][0]] == []

@@ -10,7 +10,7 @@ from benchmark.phantom.corpus import CorpusPlan, write_corpus
 from tests.peaks import forecast_and_peak
 
 pytestmark = pytest.mark.slow
-BATCH = 16
+BATCH = 8
 
 
 @pytest.fixture(scope="module")

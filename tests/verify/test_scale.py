@@ -160,18 +160,35 @@ def nothing(unit: WorkUnit) -> Iterator[Event]:
 
 
 @pytest.mark.alone
-def test_the_driver_costs_ten_milliseconds_a_job_at_most(record_property):
+def test_the_driver_costs_eight_times_at_most_what_ray_itself_takes_for_an_empty_task(record_property):
+    """Milliseconds are the machine's. What Ray takes to give out a task that does nothing, and to hear of it, is the measure."""
+    import ray
+
     (first, *_) = suite_units(1, device_type="cpu")
     job = first.jobs[0]
-    n = 10_000
+    n = 2_500
     seeded = (job.model_copy(update={"experiment": job.experiment.model_copy(update={"order_seed": i})}) for i in range(n))
     made = [WorkUnit(first.name, (each,), first.inputs) for each in seeded]
-    started = time.process_time()
-    done = sum(isinstance(e, Finished) for e in RayExecutor(cpus=2, work=nothing).run(Schedule(made)))
-    each_ms = (time.process_time() - started) / n * 1000
-    record_property("driver's processor time a job in ms", f"{each_ms:.2f}")
+    with raylets(0) as cluster:
+        ray.init(address=cluster.address, log_to_driver=False)
+        empty = ray.remote(num_cpus=1, num_returns="streaming")(lambda: iter((1,)))
+        said_by([empty.remote() for _ in range(100)])  # from here on the processes have started
+        started = time.process_time()
+        assert said_by([empty.remote() for _ in range(n)]) == n
+        ray_ms = (time.process_time() - started) / n * 1000
+        started = time.process_time()
+        done = sum(isinstance(e, Finished) for e in RayExecutor(address=cluster.address, work=nothing).run(Schedule(made)))
+        each_ms = (time.process_time() - started) / n * 1000
+    record_property("driver's processor time a job in ms, Ray's own", f"{each_ms:.2f}, {ray_ms:.2f}")
     assert done == n
-    assert each_ms <= 10
+    assert each_ms <= 8 * ray_ms
+
+
+def said_by(streams: list) -> int:
+    """How many things the tasks said."""
+    import ray
+
+    return sum(len(ray.get(list(stream))) for stream in streams)
 
 
 # --------------------------------------------------------------------------------------------------------------- chaos

@@ -1,6 +1,6 @@
 """Every suite from raw phantom files to stored records, by the command, in a few steps.
 
-The whole smoke budget of each head of LoVT, frozen and fine-tuned, is in `test_architectures.py`.
+Each head of LoVT, frozen and fine-tuned, by a request of Python is in `test_architectures.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_suite_runs_by_the_command_with_the_backbone_that_matches(data: Path, lobe, suite: str, record_property):
     out, backbone = data.parent / "out", f"{data.parent / 'towers' / 'towers.py'}:{OWN.get(suite, 'small')}"
     named = ["--suite", suite, "--backbone", backbone, "--data", data, "--out", out, "--cache", data.parent / "cache"]
-    code, stdout, stderr = lobe("run", *named, "--profile", "smoke", "--limit", 16, "--seeds", 1, "--no-tracking", "--json")
+    code, stdout, stderr = lobe("run", *named, "--profile", "smoke", "--limit", 8, "--seeds", 1, "--no-tracking", "--json")
     assert code == 0, stdout + stderr
     document = json.loads(stdout)
     assert all(math.isfinite(row["mean_percent"]) for row in document["rows"])

@@ -43,7 +43,7 @@ from benchmark.training import pair_pretraining
 from benchmark.training.pair_pretraining import TwoTowers
 from tests.statistics.intervals import percentile_interval
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.study]
 
 CARDS = Path(__file__).parent / "cards"
 CORES = os.cpu_count() or 1
