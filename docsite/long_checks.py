@@ -18,11 +18,11 @@ class Seen:
 
     Attributes:
         check: its name, as pytest has it below tests/verify/.
-        result: passed, failed or error.
+        result: passed, failed, error or skipped.
         seconds: of the check alone.
         commit: with `-dirty` where something had changed on top of it.
         date: of UTC, year-month-day.
-        saw: what it noted, `name: value; name: value`.
+        saw: what it noted, `name: value; name: value`; why it was skipped.
     """
 
     check: str

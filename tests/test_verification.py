@@ -29,6 +29,11 @@ def test_fails():
     assert False
 
 
+@pytest.mark.skipif(True, reason="no browser on this machine")
+def test_needs_a_browser():
+    pass
+
+
 @pytest.mark.alone
 def test_later():
     pass
@@ -66,20 +71,32 @@ def test_rows_are_the_same_from_one_process_and_from_two_workers(workers: list[s
 
     assert run("slow and not alone", *workers) == 1
     noted = {f"test_long.py::test_noted[{address}]": "passed a number of NumPy's: 0.5" for address in ("plain", "a@b")}
-    assert rows(tmp_path / "rows.csv") == noted | {"test_long.py::test_fails": "failed"}
+    noted |= {"test_long.py::test_fails": "failed", "test_long.py::test_needs_a_browser": "skipped no browser on this machine"}
+    assert rows(tmp_path / "rows.csv") == noted
     assert "<!-- site: long-checks -->" in (tmp_path / "page.md").read_text()
     assert run("slow and alone") == 0  # the second part keeps the rows of the first
-    assert rows(tmp_path / "rows.csv") == noted | {"test_long.py::test_fails": "failed", "test_long.py::test_later": "passed"}
+    assert rows(tmp_path / "rows.csv") == noted | {"test_long.py::test_later": "passed"}
 
 
 def test_the_whole_run_is_noted_on_the_page_and_kept_by_later_parts(tmp_path: Path, monkeypatch):
     page = tmp_path / "page.md"
     monkeypatch.setattr(verification, "PAGE", page)
+    monkeypatch.setattr(verification, "DATA", tmp_path / "rows.csv")
     verification.write_whole(3480, passed=False)
     assert f"{verification.WHOLE}`make verify`, 58 minutes, not all passed, commit" in page.read_text()
     told = verification._known_whole()
     verification._write(told)
     assert page.read_text().count(told) == 1
+
+
+def test_a_run_that_skipped_checks_is_not_noted_as_whole(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(verification, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(verification, "DATA", tmp_path / "rows.csv")
+    now, before = (verification._commit(), verification._today()), ("0123456", "2026-11-30")
+    rows = [Seen("a", "passed", "5", *now, ""), Seen("b", "skipped", "0", *now, "no browser"), Seen("c", "skipped", "0", *before, "")]
+    long_checks.write(rows, tmp_path / "rows.csv")
+    verification.write_whole(3480, passed=True)
+    assert "58 minutes, all passed, 1 skipped: their rows say why, commit" in (tmp_path / "page.md").read_text()
 
 
 def test_rows_of_checks_that_are_gone_are_forgotten(tmp_path: Path, monkeypatch):

@@ -36,7 +36,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return
     told = session.config.pluginmanager.get_plugin("terminalreporter").stats
-    reports = [report for outcome in ("passed", "failed", "error") for report in told.get(outcome, ())]
+    reports = [report for outcome in ("passed", "failed", "error", "skipped") for report in told.get(outcome, ())]
     reports = [report for report in reports if "slow" in getattr(report, "keywords", ())]  # a file that could not be loaded has none
     if reports:
         long_checks.write((_known_rows() | {row.check: row for row in map(_row, reports)}).values(), DATA)
@@ -50,8 +50,11 @@ def write_whole(seconds: int, passed: bool) -> None:
         seconds: from its start, with both of its parts.
         passed: no check of either part failed.
     """
-    ended = "all passed" if passed else "not all passed"
-    _write(f"{WHOLE}`make verify`, {seconds / 60:.0f} minutes, {ended}, commit `{_commit()}`, {_today()}")
+    commit, ended = _commit(), "all passed" if passed else "not all passed"
+    skipped = sum((row.result, row.commit, row.date) == ("skipped", commit, _today()) for row in long_checks.read(DATA))
+    if skipped:
+        ended += f", {skipped} skipped: their rows say why"
+    _write(f"{WHOLE}`make verify`, {seconds / 60:.0f} minutes, {ended}, commit `{commit}`, {_today()}")
 
 
 def _write(whole: str) -> None:
@@ -73,7 +76,9 @@ def _write(whole: str) -> None:
 
 
 def _row(report: pytest.TestReport) -> Seen:
-    saw = "; ".join(f"{name}: {value}" for name, value in report.user_properties).replace("\n", " ")
+    noted = "; ".join(f"{name}: {value}" for name, value in report.user_properties)
+    why = report.longrepr[2].removeprefix("Skipped: ") if report.skipped and isinstance(report.longrepr, tuple) else ""
+    saw = (noted or why).replace("\n", " ")
     name = report.nodeid.removeprefix("tests/verify/")
     return Seen(name, str(report.outcome), f"{report.duration:.0f}", _commit(), _today(), saw)
 
