@@ -27,6 +27,7 @@ from benchmark.rate_search import is_out
 from benchmark.request import Planned, Request, Silent, Watcher, executor_for, plan_request
 from benchmark.shelf import Refused, Shelf
 from benchmark.store import Store
+from benchmark.submission import history
 from benchmark.submission import shown as submitted
 from benchmark.submission.trust import PUBLIC, Trust
 from benchmark.tracking.spool import behind
@@ -215,9 +216,12 @@ def write_report(
 
     outs = list(dict.fromkeys([out] if isinstance(out, Path) else out))
     shelves = [Shelf(each) for each in outs]
-    sent, left_out = submitted.shown(submissions or submitted.default_folder(), resolve.cache_folder())
+    folder_of_submissions = submissions or submitted.default_folder()
+    sent, left_out = submitted.shown(folder_of_submissions, resolve.cache_folder())
+    gone = history.gone(history.read(folder_of_submissions))
     asked = json.dumps([groups, {name: list(labels) for name, labels in (recipes or {}).items()}])
-    of_whom = "\n".join([title, least, asked, *(one.entry.canonical for one in sent), *(one.sentence for one in left_out)])
+    told = [*(one.entry.canonical for one in sent), *(one.canonical for one in gone), *(one.sentence for one in left_out)]
+    of_whom = "\n".join([title, least, asked, *told])
     report, made_of = outs[0] / REPORT, unchanged.made_of(of_whom, [*shelves, *(one.shelf for one in sent)])
     if unchanged.is_written(report, made_of, shelves[0].kept_page(REPORT)):
         return WrittenReport(report / "index.html", ())
@@ -247,6 +251,7 @@ def write_report(
                 curve_of=lambda record: of[record.key].curve(record.key),
                 trust=trust,
                 panels=list(registry.panels().values()),
+                gone=gone,
                 groups_of=functools.partial(subgroups.subgroups, where=where) if groups else None,
                 recipes=recipes,
             )

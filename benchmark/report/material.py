@@ -19,6 +19,7 @@ from benchmark.report.standings import FrozenPanel, Standings, standings
 from benchmark.report.tables import Board
 from benchmark.report.unranked import as_one
 from benchmark.shelf import Refused
+from benchmark.submission.history import Entry
 from benchmark.submission.trust import Trust
 
 
@@ -80,12 +81,13 @@ def gathered(
     refused: Sequence[Refused],
     trust: Mapping[str, Trust] | None = None,
     panels: Sequence[FrozenPanel] = (),
+    gone: Sequence[Entry] = (),
 ) -> Material:
     """Computes rows, differences and tables; arguments as of `site.write_site`."""
     records = tuple(sorted(records, key=job_order))
     rows = rows_of(records, planned=planned, resampled=resampled, refused=[one.key for one in refused], trust=trust)
     facts = facts_of(records)
-    placed = standings(rows, panels)
+    placed = standings(rows, panels, gone)
     found = [ranked for board in tables.boards(rows) for ranked in _of_board(board, placed)]
     found.sort(key=lambda one: (one.board.phantom, one.board.scale == "limited", not one.standings.ranked))
     values = tuple(beside.values_of(rows, records))

@@ -36,6 +36,7 @@ from benchmark.report.shell import Shell
 from benchmark.report.standings import FrozenPanel
 from benchmark.report.subgroups import Subgroup
 from benchmark.shelf import Refused
+from benchmark.submission.history import Entry
 from benchmark.submission.trust import Trust
 
 GroupsOf = Callable[[Sequence[Row]], list[Subgroup]]
@@ -55,6 +56,7 @@ def write_site(
     curve_of: CurveOf | None = None,
     trust: Mapping[str, Trust] | None = None,
     panels: Sequence[FrozenPanel] = (),
+    gone: Sequence[Entry] = (),
     groups_of: GroupsOf | None = None,
     recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
@@ -72,6 +74,7 @@ def write_site(
         curve_of: gives a record's training curve, where records were read without; None takes the record's own.
         trust: level of each record by key; those that it does not name are one's own.
         panels: frozen reference panels, the newest of a suite last; without one nothing is ranked.
+        gone: submissions that were accepted and are shown no more; ranks are corrected for them too.
         groups_of: rows -> their scores on parts of the test images, for tasks' pages and groups.csv; None shows none.
         recipes: name -> labels of the checkpoints that were pretrained alike, for recipes.csv.
 
@@ -80,7 +83,9 @@ def write_site(
     """
     report = out / REPORT
     report.mkdir(parents=True, exist_ok=True)
-    material = gathered(records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust, panels=panels)
+    material = gathered(
+        records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust, panels=panels, gone=gone
+    )
     shell = Shell(report, title)
     shell.written.update(assets.write(report))
     galleries = gallery_page.collect(shell, material, overlays or {})

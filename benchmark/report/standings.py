@@ -22,6 +22,7 @@ from benchmark.statistics.families import holm_all_pairs
 from benchmark.statistics.headline import Headline, Pairs, all_pairs
 from benchmark.statistics.levels import Seeds
 from benchmark.statistics.panel import Panel
+from benchmark.submission.history import Entry
 from benchmark.submission.trust import Trust
 
 NO_PANEL = "no reference panel has been measured for these tasks"
@@ -98,6 +99,7 @@ class Standings:
         sentence: `Tied for best: A, B.` or `No ranking yet: …`.
         adjusted_p: (K, K) of the differences of all pairs of `ranked`, Holm's over all pairs; empty where nothing is tested.
         pair_half_widths: (K, K) of the 95 % intervals of these differences, not corrected; NaN where two rows are off scale on one side.
+        n_gone: backbones that were accepted for these tasks and are shown no more; bands and adjusted p are corrected for them too.
     """
 
     suite: str
@@ -115,6 +117,7 @@ class Standings:
     ranked: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     pair_half_widths: list[list[float]] = field(default_factory=list)
+    n_gone: int = 0
 
     def rows_in(self, rows: Iterable[Row]) -> list[Row]:
         """Those of a report's rows that the table shows."""
@@ -122,11 +125,12 @@ class Standings:
         return [row for row in rows if (row.phantom, row.scale, row.protocol, row.geometry, row.track) == place and row.task in self.shown]
 
 
-def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[Standings]:
+def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = (), gone: Sequence[Entry] = ()) -> list[Standings]:
     """All tables, real and full ones first; those of one board in the order of their suites and tracks.
 
     Args:
         panels: frozen ones, the newest of a suite last.
+        gone: submissions that were accepted and are shown no more. Bands and pairs are corrected for them too.
     """
     boards: dict[tuple[bool, str, str, str], list[Row]] = {}
     for row in rows:
@@ -138,9 +142,9 @@ def standings(rows: Iterable[Row], panels: Sequence[FrozenPanel] = ()) -> list[S
             tasks = _tasks_of(suite, members)
             mine = [row for row in members if row.task in tasks]
             suited |= {id(row) for row in mine}
-            found += [_table(suite, track, geometry, protocol, scale, phantom, each, panels) for track, each in _by_track(mine)]
+            found += [_table(suite, track, geometry, protocol, scale, phantom, each, panels, gone) for track, each in _by_track(mine)]
         rest = [row for row in members if id(row) not in suited]
-        found += [_table("", track, geometry, protocol, scale, phantom, each, ()) for track, each in _by_track(rest)]
+        found += [_table("", track, geometry, protocol, scale, phantom, each, (), ()) for track, each in _by_track(rest)]
     return found
 
 
@@ -161,7 +165,15 @@ def _by_track(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _table(
-    suite: str, track: str, geometry: str, protocol: str, scale: str, phantom: bool, rows: Sequence[Row], panels: Sequence[FrozenPanel]
+    suite: str,
+    track: str,
+    geometry: str,
+    protocol: str,
+    scale: str,
+    phantom: bool,
+    rows: Sequence[Row],
+    panels: Sequence[FrozenPanel],
+    gone: Sequence[Entry],
 ) -> Standings:
     fitting = [each for each in panels if (each.suite, each.protocol, each.phantom) == (suite, protocol, phantom)]
     frozen = fitting[-1] if fitting and scale == "full" and protocol != RELEASED else None
@@ -177,7 +189,15 @@ def _table(
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
     table = Standings(suite, track, geometry, protocol, scale, phantom, tasks, version, ordered, (), none, [], shown=tuple(run))
-    return table if panel is None else _ranked(table, entrants)
+    return table if panel is None else _ranked(replace(table, n_gone=_ranked_once(gone, tasks, phantom=phantom)), entrants)
+
+
+def _ranked_once(gone: Sequence[Entry], tasks: Sequence[str], *, phantom: bool) -> int:
+    """Backbones of submissions that are shown no more, as far as they could have been ranked by these tasks."""
+    levels = ([one.levels.get(task, Trust.REPORTED) for task in tasks] for one in gone)
+    return sum(
+        len(one.backbones) for one, mine in zip(gone, levels, strict=True) if one.phantom == phantom and not contenders.UNRANKED & {*mine}
+    )
 
 
 def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
@@ -198,7 +218,7 @@ def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
     ranked = sorted((one for one in entrants if one.label in fits), key=lambda one: (one.label.casefold(), one.label))
     headlines = [one.headline for one in ranked if one.headline is not None]
     pairs = all_pairs(headlines, _seeds(ranked))
-    bands = dict(zip((one.label for one in ranked), _bands(headlines, pairs), strict=True))
+    bands = dict(zip((one.label for one in ranked), _bands(headlines, pairs, table.n_gone), strict=True))
     places = []
     for one in entrants:
         why = one.why_none or (UNTRAINED if one.random else one.unranked)
@@ -214,16 +234,16 @@ def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
         rows=tuple(places),
         tied_for_best=tied,
         sentence=_sentence(tied, len(known), pairs.untested),
-        adjusted_p=holm_all_pairs(pairs.p_values)[np.ix_(order, order)].tolist() if known else [],
+        adjusted_p=holm_all_pairs(pairs.p_values, table.n_gone)[np.ix_(order, order)].tolist() if known else [],
         ranked=tuple(ranked[i].label for i in order) if known else (),
         pair_half_widths=pairs.half_widths[np.ix_(order, order)].tolist() if known else [],
     )
 
 
-def _bands(headlines: Sequence[Headline], pairs: Pairs) -> Sequence[RankBand | None]:
+def _bands(headlines: Sequence[Headline], pairs: Pairs, n_gone: int) -> Sequence[RankBand | None]:
     if pairs.untested:
         return [None] * len(headlines)
-    return rank_bands([one.value for one in headlines], pairs.p_values)
+    return rank_bands([one.value for one in headlines], pairs.p_values, n_gone)
 
 
 def _seeds(ranked: Sequence[Contender]) -> Seeds:

@@ -23,7 +23,7 @@ class RankBand:
         return str(self.best) if self.best == self.worst else f"{self.best}-{self.worst}"
 
 
-def rank_bands(values: Sequence[float], p_values: np.ndarray) -> list[RankBand]:
+def rank_bands(values: Sequence[float], p_values: np.ndarray, n_gone: int = 0) -> list[RankBand]:
     """Rank bands of rows: best = 1 + rows significantly above, worst = K - rows significantly below.
 
     Significance is by Holm's correction over the K - 1 comparisons of that row alone, so a band speaks of its own row: "A above B" needs
@@ -32,6 +32,8 @@ def rank_bands(values: Sequence[float], p_values: np.ndarray) -> list[RankBand]:
     Args:
         values: (K,) headlines, higher is better.
         p_values: (K, K) unadjusted p of their differences, symmetric; the diagonal is not read.
+        n_gone: rows that were ranked beside these and are shown no more. They hold no rank, and are corrected for: whoever withdraws all
+            but the luckiest of many has tried as often.
 
     Raises:
         UsageError: a value or p is missing (NaN), or the shapes do not fit.
@@ -42,7 +44,7 @@ def rank_bands(values: Sequence[float], p_values: np.ndarray) -> list[RankBand]:
             f"Rank bands of {len(points)} rows need a value for each and a p-value for every pair; p-values have shape "
             f"{np.shape(p_values)}. Rows without a headline have no band: leave them out."
         )
-    apart = holm_per_row(p_values) <= LEVEL
+    apart = holm_per_row(p_values, n_gone) <= LEVEL
     above, below = points[None, :] > points[:, None], points[None, :] < points[:, None]
     n_above, n_below = ((apart & side).sum(axis=1) for side in (above, below))
     return [RankBand(1 + int(a), len(points) - int(b)) for a, b in zip(n_above, n_below, strict=True)]

@@ -16,17 +16,20 @@ from benchmark.errors import UsageError
 Key = TypeVar("Key", bound=Hashable)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], n_more: int = 0) -> list[float]:
     """Holm's adjusted p-values, in the order given: step-down, monotone, at most 1.
 
     The i-th smallest of m p-values (i from 1) becomes the largest of (m - j + 1) p_j over j <= i.
+
+    Args:
+        n_more: tests that the family counts beside these, whatever came of them: as if each had the p-value 1.
 
     Source: docs/sources.md, Holm.
     """
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p) + n_more, n_more, -1)), 1.0)
     return adjusted.tolist()
 
 
@@ -40,11 +43,12 @@ def holm_by_family(p_values: Mapping[Key, float | None], family_of: Callable[[Ke
     return {key: found.get(key) for key in p_values}
 
 
-def holm_all_pairs(p_values: np.ndarray) -> np.ndarray:
+def holm_all_pairs(p_values: np.ndarray, n_gone: int = 0) -> np.ndarray:
     """Adjusted p of all K (K - 1) / 2 pairs of K rows, one family. For headlines only: on tasks it finds next to nothing.
 
     Args:
         p_values: (K, K) unadjusted, symmetric; the diagonal is not read.
+        n_gone: rows that are shown no more; the family counts their pairs too.
 
     Returns:
         (K, K) float64, symmetric, with 1 on the diagonal.
@@ -55,13 +59,14 @@ def holm_all_pairs(p_values: np.ndarray) -> np.ndarray:
     p = square(p_values)
     upper = np.triu_indices(len(p), k=1)
     adjusted = np.ones(p.shape)
-    adjusted[upper] = holm(p[upper].tolist())
+    adjusted[upper] = holm(p[upper].tolist(), n_more=n_gone * len(p) + n_gone * (n_gone - 1) // 2)
     adjusted.T[upper] = adjusted[upper]
     return adjusted
 
 
-def holm_per_row(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted p of each row against all others, one family per row of the table: [i, j] is judged among the K - 1 comparisons of row i.
+def holm_per_row(p_values: np.ndarray, n_gone: int = 0) -> np.ndarray:
+    """Adjusted p of each row against all others, one family per row of the table: [i, j] is judged among the K - 1 comparisons of row i,
+    and those with rows that are shown no more.
 
     Args, Raises: as `holm_all_pairs`.
 
@@ -72,7 +77,7 @@ def holm_per_row(p_values: np.ndarray) -> np.ndarray:
     adjusted = np.ones(p.shape)
     for row in range(len(p)):
         others = np.arange(len(p)) != row
-        adjusted[row, others] = holm(p[row, others].tolist())
+        adjusted[row, others] = holm(p[row, others].tolist(), n_more=n_gone)
     return adjusted
 
 

@@ -156,6 +156,12 @@ def standing(entries: Sequence[Entry]) -> dict[str, Entry]:
     return {name: entry for name, entry in last.items() if entry.what == "accepted"}
 
 
+def gone(entries: Sequence[Entry]) -> list[Entry]:
+    """Lines that accepted what counts no more today: withdrawn since, or replaced."""
+    left = {entry.id for entry in entries} - set(standing(entries))
+    return list({entry.id: entry for entry in entries if entry.what == "accepted" and entry.id in left}.values())
+
+
 _CURE = " Bring it back from the repository; lines are only ever added, by `lobe accept` and `lobe withdraw`."
 
 

@@ -19,6 +19,7 @@ from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
 from benchmark.report.standings import AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
+from benchmark.submission import history
 from benchmark.submission.trust import Trust
 from tests.statistics.vectors import DATASET_OF_TASK, N_ROWS, PATIENTS_OF_DATASET, board
 
@@ -144,6 +145,28 @@ def test_rows_stand_by_band_and_alphabetically_inside_one(rows) -> None:
     assert [(one.label, str(one.band)) for one in table.rows] == [("adam", "1-2"), ("Zoe", "1-2"), ("mid", "3"), ("low", "4")]
     assert table.sentence == "Tied for best: adam, Zoe."
     assert only(standings(rows({"best": 0.42, "low": 0.38}), [PANEL])).sentence == "Best: best."
+
+
+@pytest.mark.parametrize(
+    ("changed", "n_gone"),
+    [
+        ({}, 2),
+        ({"backbones": ("x", "y", "z")}, 3),
+        ({"phantom": True}, 0),  # a rehearsal stands in no table of real rows
+        ({"levels": dict.fromkeys(TASKS, Trust.RECOMPUTED)}, 0),  # it could not be ranked
+        ({"levels": dict.fromkeys(TASKS[1:], Trust.RESCORED)}, 0),  # without all tasks neither
+    ],
+)
+def test_what_was_ranked_and_is_shown_no_more_is_corrected_for(rows, changed: dict, n_gone: int) -> None:
+    told = {"levels": dict.fromkeys(TASKS, Trust.RESCORED), "trust": Trust.RESCORED, "backbones": ("x", "y")}
+    once = history.entry("accepted", "a" * 64, "sent", **(told | changed))
+    mine = rows({"a": 0.42, "b": 0.4185, "c": 0.40})
+    before, after = only(standings(mine, [PANEL])), only(standings(mine, [PANEL], [once]))
+    assert (before.n_gone, after.n_gone) == (0, n_gone)
+    assert [one.headline for one in after.rows] == [one.headline for one in before.rows]
+    assert all(one.band.worst <= 3 for one in after.rows)  # what is shown no more holds no rank
+    least, least_before = (min(p for row in table.adjusted_p for p in row) for table in (after, before))
+    assert least > least_before if n_gone else least == least_before
 
 
 def test_a_row_with_a_gap_has_no_headline_names_it_and_moves_nobody(rows) -> None:

@@ -21,6 +21,12 @@ def test_a_band_counts_only_rows_that_are_told_apart() -> None:
     assert rank_bands([1.0], np.array([[np.nan]])) == [RankBand(1, 1)]
 
 
+def test_rows_that_are_shown_no_more_make_bands_wider_and_hold_no_rank() -> None:
+    p = np.array([[np.nan, 0.02], [0.02, np.nan]])
+    assert rank_bands([2.0, 1.0], p, n_gone=1) == [RankBand(1, 1), RankBand(2, 2)]
+    assert rank_bands([2.0, 1.0], p, n_gone=2) == [RankBand(1, 2)] * 2  # 0.02 is not below the level of three comparisons
+
+
 def test_a_missing_value_gives_no_band() -> None:
     with pytest.raises(UsageError, match="every pair needs one p-value"):
         rank_bands([1.0, 2.0], np.full((2, 2), np.nan))

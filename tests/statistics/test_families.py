@@ -19,6 +19,16 @@ def test_holm_is_step_down() -> None:
     assert holm([]) == []
 
 
+def test_tests_that_are_counted_and_not_shown_have_the_p_value_one() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert holm(p, n_more=3) == pytest.approx(holm([*p, 1.0, 1.0, 1.0])[:4])
+    table = np.array([[1.0, 0.02, 0.2], [0.02, 1.0, 0.03], [0.2, 0.03, 1.0]])
+    whole = np.ones((5, 5))
+    whole[:3, :3] = table
+    for rule in (holm_all_pairs, holm_per_row):
+        np.testing.assert_allclose(rule(table, n_gone=2), rule(whole)[:3, :3])
+
+
 def test_holm_rejects_what_the_sequential_procedure_rejects() -> None:
     """By definition: the smallest p against level / m, the next against level / (m - 1), until one fails."""
     rng = np.random.default_rng(0)

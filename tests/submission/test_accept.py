@@ -16,7 +16,7 @@ from benchmark.report.contenders import UNRANKED
 from benchmark.report.rows import rows_of
 from benchmark.submission import shown as showing
 from benchmark.submission.accept import accept, withdraw
-from benchmark.submission.history import HISTORY, read, standing
+from benchmark.submission.history import HISTORY, gone, read, standing
 from benchmark.submission.pack import pack
 from benchmark.submission.shown import default_folder, shown
 from benchmark.submission.trust import Trust
@@ -125,6 +125,7 @@ def test_another_takes_the_place_of_one_and_both_stay_on_record(sent, folder: Pa
         (what, first, second),
     ]
     assert list(standing(read(folder))) == [second]
+    assert [(one.what, one.id, one.backbones) for one in gone(read(folder))] == [("accepted", first, (MINE,))]
     assert len(list(folder.glob("*.zip"))) == 2
 
 
