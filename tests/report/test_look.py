@@ -29,7 +29,7 @@ OFFERED = {
     "reproduce_pages": set(),
     "resampling": {"Resampled"},
     "row_warnings": {"PHANTOM"},
-    "rows": {"ResampledOf", "Row", "metric_title", "rows_of"},
+    "rows": {"ResampledOf", "Row", "is_of", "metric_title", "rows_of"},
     "site": {"REPORT", "write_site"},
     "side_by_side": {"lines"},
     "subgroups": set(),
