@@ -15,6 +15,7 @@ import numpy as np
 from benchmark.report import addresses, data_files
 from benchmark.report.differences import tested_alike
 from benchmark.report.material import Material, Ranked
+from benchmark.report.numbers import significant
 from benchmark.report.ranking_page import title_of
 from benchmark.report.rows import Row
 from benchmark.report.shell import Shell
@@ -50,7 +51,7 @@ def half_widths(rows: Sequence[Row]) -> dict[str, list[float]]:
     of_runs, of_patients = (np.repeat([pair[i] for pair in pairs], N_NODES) for i in (0, 1))
     shares = np.tile(share, len(pairs))
     found = two_part_half_width((shares, of_runs), (1 - shares, of_patients)).reshape(len(pairs), N_NODES)
-    return {f"{f},{g}": [float(f"{value:.5g}") for value in line] for (f, g), line in zip(pairs, found.tolist(), strict=True)}
+    return {f"{f},{g}": line for (f, g), line in zip(pairs, significant(found, 5), strict=True)}
 
 
 def _table(shell: Shell, place: int, ranked: Ranked) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _table(shell: Shell, place: int, ranked: Ranked) -> dict[str, Any]:
             cells[label][number] = found
     for label, mine in cells.items():
         shell.add(data_files.write(shell.report, f"compare/{place}/{addresses.name_of(label)}", mine))
-    pairs = {"p": _known(standings.adjusted_p), "half_widths": _known(standings.pair_half_widths)}
+    pairs = {"p": significant(standings.adjusted_p, 5), "half_widths": significant(standings.pair_half_widths, 5)}
     shell.add(data_files.write(shell.report, f"compare/{place}/pairs", pairs))
     by_label = {one.label: one for one in standings.rows}
     of_headline = [by_label[label] for label in standings.ranked]
@@ -78,11 +79,6 @@ def _table(shell: Shell, place: int, ranked: Ranked) -> dict[str, Any]:
     }
 
 
-def _known(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]:
-    """In five digits; null where nothing is known."""
-    return [[float(f"{value:.5g}") if math.isfinite(value) else None for value in line] for line in matrix]
-
-
 def _cells(rows: dict[str, Row], labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Each row of one task in per cent, with the covariances of its mean over runs with those of the others; null where the two were not
     tested alike."""
@@ -91,23 +87,20 @@ def _cells(rows: dict[str, Row], labels: Sequence[str]) -> dict[str, dict[str, A
         for label, row in rows.items()
         if row.resampled is not None and np.isfinite(row.resampled.mean).all()
     }
-    covariance = np.atleast_2d(np.cov(np.stack(list(means.values())))) if means else np.zeros((0, 0))
-    place = {label: i for i, label in enumerate(means)}
-
-    def shared(a: str, b: str) -> float | None:
-        if a not in place or b not in place or not tested_alike(rows[a], rows[b]):
-            return None
-        return float(f"{covariance[place[a], place[b]]:.4g}")
-
+    shared = np.full((len(rows), len(labels)), np.nan)
+    if means:
+        alike = tested_alike([rows[label] for label in means])
+        mine, others = ([names.index(label) for label in means] for names in (list(rows), list(labels)))
+        shared[np.ix_(mine, others)] = np.where(alike, np.cov(np.stack(list(means.values()))), np.nan)
     return {
         label: {
             "mean": float(f"{100 * (row.mean or 0.0):.6g}"),
             "text": row.text,
             "runs": [float(f"{100 * value:.6g}") for value in row.values],
             "seeds": ";".join(",".join(map(str, one)) for one in row.seeds) if row.drawn else "",
-            "clusters": None if label not in place or row.resampled is None else row.resampled.n_clusters,
+            "clusters": None if label not in means or row.resampled is None else row.resampled.n_clusters,
             "patients": row.resampled is not None and row.resampled.by_patient,
-            "with": [shared(label, other) for other in labels] if label in place else None,
+            "with": covariances if label in means else None,
         }
-        for label, row in rows.items()
+        for (label, row), covariances in zip(rows.items(), significant(shared, 4), strict=True)
     }

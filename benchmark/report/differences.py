@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmark.report import numbers
 from benchmark.report.covered import covered
 from benchmark.report.rows import Row
@@ -130,19 +132,29 @@ def seeds_of(first: Row, second: Row) -> Seeds:
     return "shared" if runs and first.seeds == second.seeds else "independent"
 
 
-def tested_alike(first: Row, second: Row) -> bool:
-    """Whether resamples of two rows can be subtracted: of the same test images and patients and, where both have one split, of one release.
+def tested_alike(rows: Sequence[Row]) -> np.ndarray:
+    """(N, N) bool: whether resamples of two rows can be subtracted: of the same test images and patients and, where both have one split, of
+    one release.
 
     Another digest of a dataset's one split is another ground truth, or other pixels. Two splits have digests of their own.
     """
-    tests = [None if row.resampled is None else row.resampled.test for row in (first, second)]
-    return tests[0] == tests[1] and (first.split != second.split or first.dataset_digest == second.dataset_digest)
+    tests = _equal(None if row.resampled is None else row.resampled.test for row in rows)
+    found: np.ndarray = tests & (~_equal(row.split for row in rows) | _equal(row.dataset_digest for row in rows))
+    return found
+
+
+def _equal(values: Iterable[Hashable]) -> np.ndarray:
+    """(N, N) bool: which of N values equal which."""
+    places: dict[Hashable, int] = {}
+    codes = np.array([places.setdefault(value, len(places)) for value in values])
+    equal: np.ndarray = codes[:, None] == codes
+    return equal
 
 
 def _comparable(first: Row, second: Row) -> tuple[Scores, Scores, Seeds]:
     """What is subtracted; of rows that were not tested alike without their resamples."""
     scores = first.scores, second.scores
-    if not tested_alike(first, second):
+    if not tested_alike((first, second))[0, 1]:
         scores = tuple(Scores(one.runs, None, None, one.n_with_finding, one.drawn) for one in scores)  # type: ignore[assignment]
     return (*scores, seeds_of(first, second))
 

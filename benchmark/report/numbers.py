@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from benchmark.statistics.interval import WithInterval
 
 DASH = "–"
+_POWERS = np.array([float(f"1e{exponent}") for exponent in range(309)])  # exact up to 1e22, which a power that is computed need not be
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,22 @@ def signed_points(value: float, half_width: float | None = None) -> str:
     """A difference in percentage points: `+2.1 ± 0.8`."""
     text = points(value, half_width)
     return text if text.startswith("-") else f"+{text}"
+
+
+def significant(values: ArrayLike, digits: int) -> Any:
+    """What a page draws or computes with: lists of `values` in so many significant digits, None where one is not finite.
+
+    As `float(f"{value:.{digits}g}")` of each, but of all at once: the pages of a large leaderboard hold millions. JSON has no NaN.
+    """
+    given = np.asarray(values, np.float64)
+    known = np.isfinite(given) & (given != 0)
+    size = np.where(known, np.abs(given), 1.0)
+    shift = digits - 1 - np.floor(np.log10(size)).astype(int)
+    power = _POWERS[np.minimum(np.abs(shift), len(_POWERS) - 1)]
+    rounded = np.where(shift < 0, np.rint(given / power) * power, np.rint(given * power) / power)
+    found = np.where(known, rounded, given).astype(object)
+    found[~np.isfinite(given)] = None
+    return found.tolist()
 
 
 def p_value(p: float) -> str:

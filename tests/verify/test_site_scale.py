@@ -1,4 +1,5 @@
-"""The site of a community's leaderboard: 200 backbones on 60 tasks with five runs each is written in a minute, and opens in two seconds.
+"""The site of a community's leaderboard: 200 backbones on 60 tasks with five runs each is written in the time of some passes over its
+records (about a minute), and opens in two seconds.
 
 Records are made by code. Where they were verified before they lie in memory, as the index of an output folder hands them over, and their
 resamples are given, as those that a report kept. Where nothing was, they lie in a folder with the statistics of 200 test images each, and a
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 N_BACKBONES, N_TASKS, N_EPOCHS = 200, 60, 30
-MOST_SECONDS, MOST_BYTES, MOST_OPENING_S = 60, 1_000_000, 2.0
+MOST_PASSES, MOST_BYTES, MOST_OPENING_S = 10, 1_000_000, 2.0
 MOST_SECONDS_UNVERIFIED, MOST_MIB = 15 * 60, 4096
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,12 +69,23 @@ def written(records, tmp_path_factory) -> tuple[Path, float]:
     return page, time.perf_counter() - start
 
 
-def test_it_is_written_in_a_minute(records, written):
+def seconds_of_a_pass(records: list[Record]) -> float:
+    """Seconds in which this machine writes every record as JSON and reads it again, of a tenth of them."""
+    some = records[::10]
+    start = time.perf_counter()
+    with no_garbage():
+        assert [Record.model_validate_json(text).key for text in [record.model_dump_json() for record in some]]
+    return (time.perf_counter() - start) * len(records) / len(some)
+
+
+def test_it_is_written_in_the_time_of_few_passes_over_its_records(records, written, record_property):
     page, seconds = written
+    one = seconds_of_a_pass(records)
+    record_property("saw", f"{seconds:.0f} s; writing and reading its records as JSON {one:.0f} s")
     assert len(records) == N_BACKBONES * N_TASKS * 5
     assert len(list((page.parent / "backbones").iterdir())) == N_BACKBONES
     assert len(list((page.parent / "tasks").iterdir())) == N_TASKS
-    assert seconds < MOST_SECONDS
+    assert seconds < MOST_PASSES * one
 
 
 def test_the_first_page_weighs_under_a_megabyte_with_all_that_it_loads(written):
