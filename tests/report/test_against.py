@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.cards import Record, SuiteCard
 from benchmark.report.against import against, against_references, to_csv
 from benchmark.report.resampling import Resampled
-from benchmark.report.rows import rows_of
+from benchmark.report.rows import Row, rows_of
 from benchmark.statistics.families import holm
 
 FROZEN = ("rsna-yolov3-frozen-10", "rsna-yolov3-frozen-100", "siim-unet-frozen-100")
@@ -80,6 +80,24 @@ def test_another_network_of_the_references_name_is_not_the_reference(make, monke
     named = {"backbone": "ResNet-50 ImageNet", "model": "resnet18"}
     records = [one for task in FROZEN for of in (named, {"backbone": "mine"}) for one in make.runs([0.20, 0.21, 0.22], task=task, **of)]
     assert against_references(rows_of(records, resampled=drawn)) == []
+
+
+def test_ones_own_card_of_the_references_title_is_not_the_reference(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SuiteCard(name="mine", title="T", description="D", tasks=FROZEN, reference="imagenet-resnet50")
+    monkeypatch.setattr(registry, "suites", lambda: {"mine": card})
+
+    def rows(custom: tuple[str, ...]) -> list[Row]:
+        """As the reference and another ran; the reference by a card that is custom or shipped."""
+        records = []
+        for task in FROZEN:
+            for one in make.runs([0.200, 0.202, 0.204], task=task, backbone="ResNet-50 ImageNet", model="resnet50", digest="0" * 64):
+                job = one.job.model_copy(update={"labels": one.job.labels.model_copy(update={"custom": custom})})
+                records.append(one.model_copy(update={"job": job}))
+            records += make.runs([0.215, 0.218, 0.219], task=task, backbone="mine", digest="1" * 64)
+        return rows_of(records, resampled=drawn)
+
+    assert against_references(rows(())) != []
+    assert against_references(rows(("backbone",))) == []
 
 
 def test_without_the_reference_nothing_is_compared(make) -> None:
