@@ -70,6 +70,7 @@ class Mgca(Objective):
             }
         )
         self.prototype_layer = nn.Linear(options.joint, options.prototypes, bias=False)
+        self.after_step()
 
     def forward(self, encoded: Encoded, group: Group, done: float) -> dict[str, Tensor]:
         options, texts = self.options, encoded.texts
@@ -95,6 +96,7 @@ class Mgca(Objective):
         return self.heads["word"](words, group, mask), mask
 
     def after_step(self) -> None:
+        """Prototypes have length 1 before each use, as released: their gradient does not go through that."""
         with torch.no_grad():
             self.prototype_layer.weight.copy_(F.normalize(self.prototype_layer.weight, dim=1))
 
@@ -111,7 +113,7 @@ def losses(
     group: Group,
     looked: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The three weighted losses of vectors that are not normalised yet.
+    """The three weighted losses of vectors that are not normalised yet, with prototypes that are.
 
     Args:
         image, report: (b, D).
@@ -119,10 +121,10 @@ def losses(
         words: (b, n, D).
         mask: (b, n) bool, False on padding.
         attention: (b, n) of [CLS] to the words.
-        prototypes: (K, D).
+        prototypes: (K, D), each of length 1.
         looked: (b, P) of a ViT's class token to the patches; None for a convolutional network, whose patches weigh the same.
     """
-    image, patches, report, words, prototypes = (F.normalize(one, dim=-1) for one in (image, patches, report, words, prototypes))
+    image, patches, report, words = (F.normalize(one, dim=-1) for one in (image, patches, report, words))
     whole = contrast_sum(image, report, 1 / options.temperature, group)
     of_words = words_and_context(words, patches, mask, clipped_weights(attention), options)
     weights = patches.new_full(patches.shape[:2], 1 / patches.shape[1]) if looked is None else clipped_weights(looked)

@@ -41,10 +41,26 @@ def test_whole_images_and_reports():
     assert norm(image, report) == approx([2.643498, 3.273576])
 
 
+def test_pairs_that_match_alone_cost_next_to_nothing():
+    assert sum(contrast(torch.eye(4), torch.eye(4), 1 / 0.07, Group.alone(4))).item() == pytest.approx(3.64e-6, abs=5e-7)
+
+
 def test_pseudo_masks_are_strictly_above_the_quantile():
     masks = pseudo_masks(LOOKED, grey(), RELEASED)
     assert blocks(masks) == [[3, 14, 29, 34, 38, 40, 46, 57, 60], [2, 20, 21, 28, 38, 48, 57, 60, 61]]
     assert masks.flatten(1).sum(dim=1).tolist() == [9216, 9216]
+
+
+@pytest.mark.parametrize(("side", "n"), [(7, 7), (6, 5), (4, 2), (3, 1)])
+def test_the_released_mask_has_as_many_blocks_as_its_grid_gives(side, n):
+    looked = r(32, (1, 4, 1 + side**2)).softmax(dim=-1)
+    masks = pseudo_masks(looked, torch.zeros(1, 3, 32 * side, 32 * side), RELEASED)
+    assert masks.sum() == n * 32 * 32
+
+
+def test_by_the_median_half_of_the_blocks_are_foreground():
+    masks = pseudo_masks(LOOKED, grey(), Options(mask="released", released_heads=4, quantile=0.5))
+    assert [len(one) for one in blocks(masks)] == [32, 32]
 
 
 def test_a_grid_of_two_by_two_leaves_the_released_mask_empty():
@@ -67,6 +83,15 @@ def test_the_released_loss_takes_logits_for_probabilities():
     assert loss.item() == approx(1.295187)
     assert norm(logits) == approx([0.215156])
     assert mask_loss(0.5 + r(33, (2, 1, 16, 16)).abs(), masks, "released", TWO).item() == approx(1.050722)
+
+
+@pytest.mark.parametrize(("inside", "outside", "loss"), [(0.0, 0.0, 1.1386), (1.0, 0.0, 0.1006), (10.0, -10.0, -19.0)])
+def test_the_released_loss_has_no_lower_bound(inside, outside, loss):
+    """A map of 4 x 4 whose left half is foreground, and logits of it and of the rest."""
+    masks = torch.zeros(1, 1, 4, 4)
+    masks[..., :2] = 1
+    logits = torch.where(masks > 0, inside, outside)
+    assert mask_loss(logits, masks, "released", Group.alone(1)).item() == pytest.approx(loss, abs=1e-4)
 
 
 def test_the_papers_loss():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.heads.networks.local_similarity import attention
+from benchmark.heads.networks.local_similarity import attention, local_similarity
 from benchmark.objectives.gloria import Gloria, Options, local_losses, shortened, whole_texts, word_vectors
 from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths
 from benchmark.objectives.kit.group import Group
-from benchmark.objectives.kit.losses import contrast
+from benchmark.objectives.kit.losses import contrast, cosines
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 THREE = Group.alone(3)
@@ -36,6 +36,14 @@ def test_images_and_texts_by_their_regions_and_words():
     assert float(words.grad[0, :, 4:].abs().sum() + words.grad[2, :, 5:].abs().sum()) == 0
 
 
+def test_similarities_of_every_image_with_every_text():
+    regions, words = r(13, (3, 6, 3, 3)).flatten(2), r(14, (3, 6, 7))
+    scores = [local_similarity(regions, words[text][:, :n], "sum") for text, n in enumerate((4, 6, 5))]
+    expected = [[43.900162, 47.247772, 44.660015], [35.202175, 47.051922, 54.116825], [48.413044, 49.094284, 43.187504]]
+    for row, values in zip(10 * torch.stack(scores, dim=1), expected, strict=True):
+        assert row.tolist() == approx(values)
+
+
 def test_all_four_losses():
     image, text = leaf(15, (3, 8)), leaf(16, (3, 8))
     there, back = contrast(image, text, 10.0, THREE)
@@ -44,6 +52,13 @@ def test_all_four_losses():
     assert norm(image) == approx([4.522735])
     local = local_losses(r(13, (3, 6, 3, 3)).flatten(2), r(14, (3, 6, 7)), torch.tensor([4, 6, 5]), 10.0, THREE)
     assert float(there + back + sum(local)) == approx(16.617517)
+
+
+def test_whole_images_and_texts_by_hand():
+    images, texts = torch.tensor([[1.0, 2, -1], [0, 1, 3]]), torch.tensor([[2.0, 1, 0], [-1, 0.5, 2]])
+    assert cosines(images[None], texts[None]).flatten().tolist() == pytest.approx([0.730297, -0.356348, 0.141421, 0.897085], abs=1e-6)
+    losses = contrast(images, texts, 10.0, Group.alone(2))
+    assert [one.item() for one in losses] == pytest.approx([0.000271, 0.001385], abs=1e-6)
 
 
 def test_words_are_sums_of_pieces_and_layers():

@@ -66,6 +66,9 @@ def test_shares_of_neighbours():
     assert targets[0, :4].tolist() == approx([0.060408, 0.054604, 0.049358, 0.044615])
     assert targets[24, [24, 0]].tolist() == approx([0.026546, 0.017293])
     assert [int((row > 0).sum()) for row in targets[[0, 3, 24]]] == [22, 33, 49]
+    entropies = torch.special.entr(targets).sum(dim=1)
+    assert [float(one) for one in (entropies[0], entropies[24], entropies.mean())] == pytest.approx([3.083, 3.887, 3.525], abs=5e-4)
+    assert sorted({int((row > 0).sum()) for row in neighbourhood(3, 3, 0.5, 1.0)}) == [6, 7, 9]
 
 
 def test_sentences_without_padding_among_the_negatives():

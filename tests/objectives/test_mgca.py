@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.objectives.kit.base import EncodedTexts
+from benchmark.objectives.kit.base import EncodedTexts, Widths
 from benchmark.objectives.kit.group import Group
 from benchmark.objectives.kit.layers import clipped_weights
-from benchmark.objectives.mgca import Options, codes, losses, words_of
+from benchmark.objectives.mgca import Mgca, Options, codes, losses, words_of
 from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 
 RELEASED = Options(counted="all", aligned=False)
@@ -18,14 +18,17 @@ MASK = torch.arange(6)[None] < torch.tensor([6, 4, 3, 5])[:, None]
 LOOKED = r(45, (4, 2, 10, 10)).softmax(dim=-1).mean(dim=1)[:, 0, 1:]
 
 
+PROTOTYPES = F.normalize(r(46, (12, 8)), dim=1)
+
+
 def inputs():
     return leaf(40, (4, 8)), leaf(41, (4, 9, 8)), leaf(42, (4, 8)), leaf(43, (4, 6, 8))
 
 
-def found(options: Options = RELEASED, looked=None):
+def found(options: Options = RELEASED, looked=None, prototypes=None):
     attention = 0.5 * r(44, (4, 6)).masked_fill(~MASK, float("-inf")).softmax(dim=1)
     given = inputs()
-    return given, losses(*given, MASK, attention, r(46, (12, 8)), options, FOUR, looked)
+    return given, losses(*given, MASK, attention, PROTOTYPES if prototypes is None else prototypes, options, FOUR, looked)
 
 
 def approx(expected):
@@ -48,14 +51,29 @@ def test_all_losses(looked, patches, total, gradients):
     assert norm(*given) == approx(gradients)
 
 
-def test_weights_of_the_class():
-    _, parts = found(Options(counted="all", weights=(1.0, 0.7, 0.5)))
-    assert float(sum(parts.values())) == approx(7.191193)
+@pytest.mark.parametrize(("looked", "total"), [(None, 7.191193), (LOOKED, 7.160044)], ids=["resnet", "vit"])
+def test_weights_of_the_class(looked, total):
+    _, parts = found(Options(counted="all", weights=(1.0, 0.7, 0.5)), looked)
+    assert float(sum(parts.values())) == approx(total)
+
+
+def test_the_gradient_of_prototypes_does_not_go_through_their_normalisation():
+    """As released: they are normalised in place, before use. 1.1271 from the formula by hand; behind a normalisation it would be 0.850269."""
+    prototypes = PROTOTYPES.clone().requires_grad_()
+    _, parts = found(prototypes=prototypes)
+    parts["prototypes"].backward()
+    assert norm(prototypes) == approx([1.1271])
+    along = (prototypes.grad * prototypes.detach()).sum(dim=1)
+    assert float(along.abs().max()) > 0.1
+
+
+def test_prototypes_have_length_one_from_the_start():
+    layer = Mgca(Widths(maps={16: 6}, text=8), Options(stride=16, deepest=16, hidden=4, joint=4, prototypes=5)).prototype_layer
+    assert layer.weight.norm(dim=1).tolist() == approx([1.0] * 5)
 
 
 def test_prototypes_are_used_evenly():
-    image, prototypes = F.normalize(r(40, (4, 8)), dim=1), F.normalize(r(46, (12, 8)), dim=1)
-    shares = codes(image @ prototypes.T, FOUR)
+    shares = codes(F.normalize(r(40, (4, 8)), dim=1) @ PROTOTYPES.T, FOUR)
     assert shares[0, :6].tolist() == pytest.approx([0.083942, 0.376443, 0.113030, 0.000004, 0.000106, 0.000013], rel=1e-4, abs=6e-7)
     assert shares.sum(dim=1).tolist() == approx([1.0] * 4)
 
@@ -65,7 +83,7 @@ def test_halves_of_a_group_are_evened_out_by_themselves():
     attention = 0.5 * r(44, (4, 6)).masked_fill(~MASK, float("-inf")).softmax(dim=1)
     for half in (slice(0, 2), slice(2, 4)):
         given = [one[half] for one in inputs()]
-        parts.append(losses(*given, MASK[half], attention[half], r(46, (12, 8)), RELEASED, Group.alone(2))["prototypes"])
+        parts.append(losses(*given, MASK[half], attention[half], PROTOTYPES, RELEASED, Group.alone(2))["prototypes"])
     assert float(sum(parts)) / 2 == approx(3.569514)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmark.objectives.kit.base import Encoded, EncodedTexts, Widths
+from benchmark.objectives.kit.decoders import matched
 from benchmark.objectives.kit.group import Group
 from benchmark.objectives.prior import Options, Prior
 from tests.pretraining.numbers import RELATIVE, fill, of_linear, of_norm, r
@@ -89,6 +90,26 @@ def test_places_and_sentences_read_each_other_with_weights_that_need_not_sum_to_
     heard, _ = one.local_cross_attention(r(60, (2, 49, 16)), each, MASK)
     assert heard[0, 0, :4].tolist() == approx([-0.243987, 2.329844, -1.237523, -0.139556])
     assert one.global_text_attention(each, MASK)[0, :4].tolist() == approx([-0.415852, -0.281041, -1.038947, 0.343417])
+
+
+def test_places_attend_to_sentences_by_sigmoids():
+    attention, each = objective().local_cross_attention, r(62, (1, 4, 16))
+    asked, answered = attention.query1(r(60, (2, 49, 16))[:1]), attention.key2(each)
+    assert (asked @ answered.transpose(1, 2) / 4).sigmoid()[0, 0].tolist() == approx([0.289799, 0.593103, 0.784027, 0.631085])
+
+
+def test_the_decoder_makes_the_released_image():
+    one, seen = objective(), []
+    one.image_decoder.register_forward_hook(lambda module, given, made: seen.append(made))
+    found(3, one)
+    assert seen[0][0, 0, 0, :4].tolist() == approx([0.263911, 0.432711, 0.066769, 0.066769])
+
+
+@pytest.mark.parametrize(("put_back", "distance"), [("assignment", 6.0), ("inverse", 0.0)])
+def test_the_assignment_of_three_in_a_circle_is_not_its_own_inverse(put_back, distance):
+    wanted = torch.eye(3)[None]
+    drawn = wanted[:, [1, 2, 0]]
+    assert (drawn[:, matched(drawn, wanted, put_back)[0]] - wanted).abs().sum() == distance
 
 
 def test_the_first_stage_contrasts():

@@ -12,7 +12,7 @@ from benchmark.objectives.gloria import local_losses
 from benchmark.objectives.kit.group import Group
 from benchmark.objectives.kit.layers import RowNorm
 from benchmark.objectives.kit.losses import contrast
-from tests.pretraining.numbers import RELATIVE, r
+from tests.pretraining.numbers import RELATIVE, leaf, norm, r
 from tests.test_parallel import joined, run_all
 
 
@@ -39,11 +39,14 @@ def test_gathered_vectors_carry_the_gradient_of_all_rows(tmp_path: Path):
 
 
 def test_groups_inside_a_process_have_their_own_negatives():
+    one, other = leaf(1, (4, 8)), leaf(2, (4, 8))
     halves = []
     for rows in (slice(0, 2), slice(2, 4)):
-        there, back = contrast(r(1, (4, 8))[rows], r(2, (4, 8))[rows], 10.0, Group.alone(2))
+        there, back = contrast(one[rows], other[rows], 10.0, Group.alone(2))
         halves.append(0.75 * there + 0.25 * back)
-    assert float(sum(halves)) / 2 == pytest.approx(0.104879, rel=RELATIVE)
+    loss = sum(halves) / 2
+    loss.backward()
+    assert [loss.item(), *norm(one, other)] == pytest.approx([0.104879, 0.287868, 0.420070], rel=RELATIVE)
 
 
 def test_words_of_other_halves_are_negatives_too():
