@@ -18,19 +18,21 @@ from benchmark.errors import ChangedSince, EnvironmentProblem, LobeError, StoreE
 OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # a disk or a quota takes no more, or no file so large
-_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+_ERRNOS = (
+    FULL
+    | {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE}
     | {errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 )
 # As records of earlier releases name them, which kept no more than a type's name and a sentence.
 _KINDS = frozenset({OUT_OF_MEMORY, "MemoryError", "WorkerLost", EnvironmentProblem.__name__, StoreError.__name__})
 _AGAIN = re.compile(r"[Rr]un the same command again")  # ends the sentences of inputs that changed
-_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
+_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED", "Insufficient memory")
 _LOST_DEVICE = re.compile(
     r"CUDA (driver |unknown )?error|NCCL|nccl\w*Error|\bECC\b|device lost|No CUDA GPUs are available|no CUDA-capable device"
     r"|Found no NVIDIA driver|(CUDNN|CUBLAS|CUFFT)_STATUS_(NOT_INITIALIZED|EXECUTION_FAILED|INTERNAL_ERROR|ARCH_MISMATCH)"
 )
-_SYSTEM = re.compile("|".join([*(re.escape(os.strerror(number)) for number in sorted(_ERRNOS)), "does not fit into memory"]))
+_WORDS = ("does not fit into memory", "can't start new thread")
+_SYSTEM = re.compile("|".join([*(re.escape(os.strerror(number)) for number in sorted(_ERRNOS)), *_WORDS]))
 
 
 def is_environment(error: BaseException) -> bool:
@@ -58,10 +60,11 @@ def no_room(error: BaseException) -> EnvironmentProblem | None:
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Torch has a type of its own for a full GPU, but none for a full machine or a library that cannot allocate."""
+    """Torch has a type of its own for a full GPU, but none for a full machine or a library that cannot allocate; OpenCV has one for all."""
     if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY:
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY)
+    foreign = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return foreign and any(sign in str(error) for sign in _MEMORY)
 
 
 def of_environment(failure: Failure | None) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from tests.full_disk import full_disk
 
 LINEAR = "rsna-linear-frozen-100"
+HANDED = ("--task", LINEAR, "--out", "/out", "--address", "http://head:8265", "--detach")
 
 
 @pytest.fixture
@@ -301,7 +302,23 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
     try:
-        assert lobe("--include", tmp_path, "run", "--backbone", "x", "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+        assert (
+            lobe(
+                "--include",
+                tmp_path,
+                "run",
+                "--backbone",
+                "x",
+                "--task",
+                LINEAR,
+                "--out",
+                "/out",
+                "--address",
+                "http://head:8265",
+                "--detach",
+            )[0]
+            == 0
+        )
         assert registry.included() == (tmp_path.resolve(),)  # what `submit` sends along by itself (tests/execute/test_ship.py)
     finally:
         catalogue.FOLDERS.clear()
@@ -331,11 +348,28 @@ def test_listings_show_what_only_cards_say(lobe, what: str, name: str | None, fi
         assert rows[0][field] == fields[field] if isinstance(fields, dict) else field in rows[0]
 
 
+@pytest.mark.parametrize("option", ["--out", "--cache", "--splits", "--checkpoints", "--data"])
+def test_what_is_handed_over_has_paths_from_the_root(lobe, monkeypatch, option):
+    """A job runs in a folder that Ray unpacks, and may remove with all that was stored there."""
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *_, **__: pytest.fail("handed over"))
+    paths = {"--out": "/out", "--data": "rsna=/data/run=1/rsna"} | {option: "rsna=mine" if option == "--data" else "mine"}
+    words = [word for pair in paths.items() for word in pair]
+    code, _, err = lobe("run", "--backbone", "x", "--task", LINEAR, *words, "--address", "http://head:8265", "--detach")
+    assert code == 2
+    assert f"{option}" in err
+    assert "mine is relative, and with --detach paths are the cluster's" in " ".join(err.replace("│", " ").split())
+
+
 def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
     handed = []
     monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, *given, **more: handed.append(backbones) or "id")
     choices = ("--container", "teacher", "--layout", "prefix:net.")
-    assert lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--address", "http://head:8265", "--detach")[0] == 0
+    assert (
+        lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--out", "/out", "--address", "http://head:8265", "--detach")[
+            0
+        ]
+        == 0
+    )
     assert handed == [["prior@a.pth#container=teacher#layout=prefix:net."]]
     code, _, err = lobe("check-backbone", "torchvision:resnet18", "--container", "teacher")
     assert code == 2
@@ -372,7 +406,7 @@ def test_a_checked_backbone_is_shown_with_both_scores_and_its_picture(lobe, tiny
 
 def test_handing_over_needs_an_address_and_gives_the_id_as_json(lobe, monkeypatch):
     monkeypatch.setattr("benchmark.execute.submit.submit", lambda *_, **__: "raysubmit_1")
-    command = ("run", "--backbone", "x", "--task", LINEAR, "--detach")
+    command = ("run", "--backbone", "x", "--task", LINEAR, "--out", "/out", "--detach")
     code, text, err = lobe(*command)
     assert (code, text) == (2, "")
     assert "needs --address, the cluster's job server" in " ".join(err.split())

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -73,6 +74,10 @@ OF_THE_ENVIRONMENT = {
     "full disk": full(),
     "quota": full(errno.EDQUOT),
     "failing disk": full(errno.EIO),
+    "a file that the disk takes no more of": full(errno.EFBIG),
+    "no more processes": BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+    "no more threads": RuntimeError("can't start new thread"),
+    "memory of OpenCV": cv2.error("OpenCV(4.13.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 8589934592 bytes"),
     "read-only disk": full(errno.EROFS),
     "lost mount": full(errno.ESTALE),
     "full disk under a sentence": raised(DataError, "the table could not be written", full()),
@@ -102,6 +107,7 @@ OF_THE_JOB = {
     "truncated file": OSError("image file is truncated (12 bytes not processed)"),
     "missing file": FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)),
     "bug": KeyError("author"),
+    "an image that OpenCV cannot take": cv2.error("OpenCV(4.13.0) resize.cpp:4211: error: (-215:Assertion failed) !ssize.empty()"),
     "shape": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
     "wrong use of cuBLAS": RuntimeError("cuBLAS error: CUBLAS_STATUS_INVALID_VALUE"),
     "training": TrainingError("The loss is not finite."),

@@ -91,6 +91,19 @@ def test_nobody_else_counts_the_machines_cores():
     assert asking == {"machine.py"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no mark that can be set back")
+def test_the_peak_of_a_job_is_not_that_of_the_one_before_it():
+    """In a process of its own: what this one holds is given back to the system only now and then."""
+    code = (
+        "import mmap; from benchmark.machine import forget_peak_memory as forget, peak_memory_bytes as peak\n"
+        "before = peak(); held = mmap.mmap(-1, 400 << 20); held.write(b'1' * (400 << 20)); held.close(); most = peak(); forget()\n"
+        "print(before, most, peak())"
+    )
+    before, most, after = map(int, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert most > before + (400 << 20)
+    assert after < before + (100 << 20)
+
+
 def test_a_process_is_not_charged_with_what_its_parent_took():
     held = bytearray(os.urandom(2**20) * 400)
     asked = [sys.executable, "-c", "from benchmark.machine import peak_memory_bytes; print(peak_memory_bytes())"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def hand_over(request, no_tracking: bool, as_json: bool) -> None:
     single |= {"device": "--device", "workers_per_job": "--workers-per-job", "retries": "--retries", "cache_budget": "--cache-budget"}
     given = [(option, getattr(request, name)) for name, option in single.items() if getattr(request, name) is not None]
     given += [("--task", name) for name in request.tasks] + [("--data", name) for name in request.data]
+    _require_absolute(request)
     words = [str(word) for pair in given for word in pair]
     words += ["--compile"] * request.compiled + ["--retry-failed"] * request.retry_failed + ["--no-tracking"] * no_tracking
     title = f"{request.suite or ', '.join(request.tasks)} · {', '.join(request.backbones)}"
@@ -34,6 +36,16 @@ def hand_over(request, no_tracking: bool, as_json: bool) -> None:
         return
     out.print(f"Handed over as {submission}. You may leave.")
     out.print(f"Next: lobe status --address {plain(request.address)}, or lobe logs {submission} --address {plain(request.address)}")
+
+
+def _require_absolute(request) -> None:
+    """A job runs in a folder that Ray unpacks and may remove: a path relative to it is none of the user's."""
+    paths = {"--out": request.out, "--cache": request.cache, "--splits": request.splits, "--checkpoints": request.checkpoints}
+    given = [*paths.items(), *(("--data", name if name.startswith("/") else name.rpartition("=")[2]) for name in request.data)]
+    for option, path in given:
+        if path is not None and not PurePosixPath(path).is_absolute():
+            why = "is relative, and with --detach paths are the cluster's. Give one from the root, on a disk that stays."
+            raise typer.BadParameter(f"{plain(str(path))} {why}", param_hint=option)
 
 
 AddressOption = Annotated[str, typer.Option("--address", envvar="RAY_ADDRESS", help="Job server of the cluster, like http://head:8265.")]

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
-
 from benchmark import registry
 from benchmark.cards import BackboneRef
 from benchmark.encoders import tokenizer_files
@@ -18,6 +16,7 @@ from benchmark.encoders.checkpoints import TensorAccount, load_checkpoint
 from benchmark.encoders.shards import digest_of
 from benchmark.errors import CheckpointChanged, CheckpointError, UsageError
 from benchmark.files import open_regular
+from benchmark.generators import drawn_from
 
 # Seed of what is drawn and then overwritten by a file, or of a Python function whose digest stands for its weights.
 FIXED_SEED = 0
@@ -52,8 +51,7 @@ def build_backbone(
     if weights_path is not None and ref.digest is not None:
         _require_digest(weights_path, ref.digest)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(FIXED_SEED if init_seed is None else init_seed)
+    with drawn_from(FIXED_SEED if init_seed is None else init_seed):
         backbone = family.build(ref.model)
     account = TensorAccount()
     if weights_path is not None:

@@ -8,6 +8,7 @@ bits differ between processors.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import hashlib
 import importlib.util
@@ -46,7 +47,7 @@ class FactoryDigest:
     """
     Attributes:
         weights: SHA-256 of the state dict; None when every call draws new weights.
-        files: every file that was imported or opened.
+        files: every file that was imported or opened, and the variables of the environment that were asked for.
         pretraining, contamination: what the spec says the network was pre-trained on, and which datasets that meets.
         normalised: the spec states a mean and deviation.
         input_size: of the spec.
@@ -137,6 +138,7 @@ class _Observer:
     Attributes:
         read, run, written: absolute paths; `run` are those of code.
         relative: paths as they were given, of files that are there.
+        asked: names of variables, each with the file of the code that asked for it.
     """
 
     def __init__(self):
@@ -144,13 +146,14 @@ class _Observer:
         self.run: set[str]
         self.written: set[str]
         self.relative: list[str]
+        self.asked: set[tuple[str, str]]
         self._started_in = ""
         self._watching = False
         sys.addaudithook(self._event)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        self.read, self.run, self.written, self.relative = set(), set(), set(), []
+        self.read, self.run, self.written, self.relative, self.asked = set(), set(), set(), [], set()
         self._started_in = os.getcwd()
         self._watching = True
         try:
@@ -168,6 +171,17 @@ class _Observer:
             return original(path, *args, **options)
 
         setattr(owner, name, staticmethod(noting) if isinstance(owner, type) else noting)
+
+    def variables(self) -> None:
+        """Notes the variables of the environment that code asks for one by one."""
+        original = os._Environ.__getitem__
+
+        def noting(environment: os._Environ, name: Any) -> Any:
+            if self._watching and environment is os.environ and (file := _asking(sys._getframe(1))) is not None:
+                self.asked.add((os.fsdecode(name), file))
+            return original(environment, name)
+
+        os._Environ.__getitem__ = noting  # type: ignore[method-assign, assignment]
 
     def _event(self, event: str, args: tuple) -> None:
         if not self._watching:
@@ -200,6 +214,20 @@ class _Observer:
             name = Path(given).parts
             if not any(part.startswith(".") and part.strip(".") for part in name) and name[-1] not in LOOKED_FOR:
                 self.relative.append(given)
+
+
+def _asking(frame: FrameType | None) -> str | None:
+    """The file of the code that asks for one variable; None where all are listed or copied."""
+    direct = True
+    while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc"):
+        if frame.f_code.co_name not in ("get", "getenv", "__contains__", "pop", "setdefault"):
+            return None
+        frame, direct = frame.f_back, False
+    if frame is None:
+        return None
+    # `os.environ[name]` alone: a copy (`dict(os.environ)`) asks for each as well.
+    subscript = dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("BINARY_SUBSCR", "BINARY_OP")
+    return frame.f_code.co_filename if subscript or not direct else None
 
 
 def _shows_code(frame: FrameType | None) -> bool:
@@ -253,6 +281,7 @@ def _observer() -> _Observer:
     """One for the process: what is hooked into Python stays there."""
     observer = _Observer()
     _watch_libraries(observer)
+    observer.variables()
     return observer
 
 
@@ -270,9 +299,9 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
         Exception: the author's code raised it.
         ConformanceError: a file was edited meanwhile, or the network is a trained one with tensors that every call draws anew.
     """
-    import torch
 
     from benchmark.encoders import python_file
+    from benchmark.generators import seed_all
 
     observer = _observer()
     factory = Path(model.rpartition(":")[0]).resolve()
@@ -280,7 +309,7 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
     weights = []
     with observer.watching():
         for seed in (0, 1):
-            torch.manual_seed(seed)
+            seed_all(seed)
             built.append(python_file.build(model))
             weights.append(state_digest(built[-1]))
         if weights[0] != weights[1]:
@@ -296,9 +325,10 @@ def observe(model: str, temporary: str = os.devnull) -> dict[str, Any]:
     )
     files = sources.files_of(factory, read - observer.written, run)
     _require_as_executed(files, factory, executed)
+    variables = sources.variables_of(factory, observer.asked)
     return {
         "weights": first if first == second else None,
-        "files": [asdict(file) for file in files],
+        "files": [asdict(file) for file in (*files, *variables)],
         "pretraining": spec.pretraining,
         "contamination": {dataset: Contamination(kind).value for dataset, kind in spec.contamination.items()},
         "normalised": spec.normalisation is not None,

@@ -1,4 +1,5 @@
-"""The files that a factory's code runs or reads, as part of a backbone's identity: what they are called in its digest, and where they lie.
+"""What a factory's code runs or reads, as part of a backbone's identity: what files are called in its digest and where they lie, and the
+environment's variables that it asks for.
 
 Files of the factory's folder and below are named by their path in it, so a copied folder is the same backbone. Others are named by the end
 of their path. Code of the standard library, of installed packages and of this one is not part of it, nor what a system or a library keeps.
@@ -23,6 +24,13 @@ from benchmark.files import open_regular
 from benchmark.own.modules import installed_folders
 
 OUTSIDE = "outside: "  # begins the names of files that lie elsewhere
+VARIABLE = "$"  # begins the names of variables
+# They say which machine, user or process it is, and differ from worker to worker; what is read where they point is a file.
+OF_MACHINES = ("HOME", "USER", "PATH", "PWD", "TMPDIR", "HOSTNAME", "DISPLAY", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LD_LIBRARY_PATH")
+OF_MACHINES_BEGIN = (
+    *("LOBE_", "RAY_", "SLURM_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "MASTER_", "OMP_", "MKL_", "OPENBLAS_", "KMP_"),
+    *("XDG_", "HF_", "TORCH_", "TRANSFORMERS_", "PYTHON", "PYTORCH_", "MLFLOW_", "LC_", "SSL_", "VIRTUAL_ENV", "CONDA_"),
+)
 CONTENT = ("tasks", "datasets", "backbones", "results")
 SYSTEM = ("/proc", "/sys", "/dev", "/run", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share")
 SHARED_PREFIXES = ("/", "/usr", "/usr/local")  # of a Python that shares its folder with much else
@@ -35,9 +43,11 @@ INSIDE, ELSEWHERE, FOREIGN = "inside", "elsewhere", "foreign"
 @dataclass(frozen=True)
 class SourceFile:
     """
+    A file, or a variable of the environment.
+
     Attributes:
         name: in the digest.
-        path: below the factory's folder, or absolute.
+        path: below the factory's folder, or absolute; of a variable its name.
         digest: SHA-256 of its content.
     """
 
@@ -84,6 +94,17 @@ def files_of(factory: Path, read: Iterable[str], run: Iterable[str] = ()) -> tup
     )
 
 
+def variables_of(factory: Path, asked: Iterable[tuple[str, str]]) -> tuple[SourceFile, ...]:
+    """Describes the variables that count: asked for by code that does, and of no machine.
+
+    Args:
+        asked: name of a variable, and the file of the code that asked for it.
+    """
+    own = [(name, file) for name, file in asked if not name.startswith(OF_MACHINES_BEGIN) and name not in OF_MACHINES]
+    names = sorted({VARIABLE + name for name, file in own if must_be_planned(factory, file)})
+    return tuple(SourceFile(name, name, _value_digest(name)) for name in names)
+
+
 def must_be_planned(factory: Path, module: str) -> bool:
     """Whether a module's file counts: not one of the installed packages, nor one that is written to be run once and deleted."""
     kind = _kind(os.path.realpath(module), _roots(factory.parent, code=True), code=True)
@@ -91,8 +112,15 @@ def must_be_planned(factory: Path, module: str) -> bool:
 
 
 def require_unchanged(files: Sequence[SourceFile], folder: Path, name: str) -> None:
-    """Raises CheckpointChanged where a file is missing here or is another than when the job was planned; `name` is the factory's."""
+    """Raises CheckpointChanged where a file is missing here, or it or a variable is another than when the job was planned; `name` is the
+    factory's."""
     for file in files:
+        if file.name.startswith(VARIABLE):
+            if _value_digest(file.name) != file.digest:
+                raise CheckpointChanged(
+                    f"{name} reads {file.name}, which has another value here than where the job was planned. Write the value into the file."
+                )
+            continue
         path = file.at(folder)
         if not path.is_file():
             hidden = not file.name.startswith(OUTSIDE) and any(part.startswith(".") for part in Path(file.path).parts)
@@ -146,6 +174,12 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
     while len({Path(path).parts[-n:] for path in paths}) < len(paths):
         n += 1
     return {path: "/".join(Path(path).parts[-n:]) for path in paths}
+
+
+def _value_digest(variable: str) -> str:
+    """SHA-256 of a variable's value, told apart from having none."""
+    value = os.environ.get(variable.removeprefix(VARIABLE))
+    return hashlib.sha256(b"" if value is None else b"=" + os.fsencode(value)).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -184,7 +184,7 @@ def kind_of(job: Job) -> str:
     e = job.experiment
     model = (e.backbone.family, e.backbone.model.rpartition("/")[2])
     images = (e.dataset.name, e.dataset.frame_size, batch_size(e.recipe, e.limit, e.limit or 0))
-    return "|".join(map(str, (e.head, e.encoder.value, *model, *images, e.precision, e.device_type)))
+    return "|".join(map(str, (e.head, e.encoder.value, *model, *images, e.precision, e.device_type, e.threads)))
 
 
 def sizes_of(job: Job, inputs: Inputs | None) -> SplitSizes:

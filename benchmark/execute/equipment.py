@@ -29,11 +29,13 @@ class Equipment:
         device_type: of every job of the plan.
         nodes: machines that compute; none where they have yet to join.
         where: whose they are, in words.
+        at_once: units that run at a time, however much is there; None: as many as fit.
     """
 
     device_type: DeviceType
     nodes: tuple[Node, ...]
     where: str
+    at_once: int | None = None
 
     @property
     def n_gpus(self) -> int:

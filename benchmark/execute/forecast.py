@@ -48,6 +48,7 @@ def forecast(todo: Sequence[WorkUnit], costs: Costs, equipment: Equipment) -> Fo
         nodes,
         costs,
         overhead_s=START_S,
+        at_once=equipment.at_once,
         seconds=lambda unit: costs.unit_seconds(unit) / unit.workers + decoding.get(unit.jobs[0].key, 0.0),
     )
     jobs = [job for unit in todo for job in unit.jobs]

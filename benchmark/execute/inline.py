@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmark.events import Event, Finished
 from benchmark.execute import spool
@@ -18,7 +19,7 @@ class InlineExecutor:
 
     def equipment(self, asked: DeviceChoice) -> Equipment:
         """What this process has."""
-        return equip(asked, [this_machine(asked)], "this machine", may_grow=False)
+        return replace(equip(asked, [this_machine(asked)], "this machine", may_grow=False), at_once=1)
 
     def close(self) -> None:
         """Nothing was opened."""

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmark import registry
 from benchmark.cards import Job
-from benchmark.encoders.sources import base_folder
-from benchmark.errors import UsageError
+from benchmark.encoders.sources import base_folder, require_unchanged
+from benchmark.errors import CheckpointChanged, UsageError
 from benchmark.execute.parcel import Parcel, packed, size_text
 from benchmark.own import rooms
 from benchmark.own.modules import installed_folders
@@ -74,11 +74,11 @@ def included_there() -> list[str]:
 
 
 def found_here(job: Job, inputs: Inputs) -> Inputs:
-    """The inputs with the author's file where this node has it, under its own path, else in what was uploaded; and with the user's own
-    modules as they were uploaded, else under their own path."""
+    """The inputs with the author's file where this node has it as it was planned, under its own path, else in what was uploaded; and with
+    the user's own modules as they were uploaded, else under their own path."""
     inputs = replace(inputs, own=tuple(map(_module_here, inputs.own)))
     file, _, function = inputs.backbone_model.rpartition(":")
-    if job.experiment.backbone.family != "python_file" or Path(file).exists():
+    if job.experiment.backbone.family != "python_file" or _is_planned(Path(file), inputs):
         return inputs
     parts = Path(file).parts
     if AUTHORS in parts[:-2]:  # planned on the cluster, from what was uploaded
@@ -90,6 +90,17 @@ def found_here(job: Job, inputs: Inputs) -> Inputs:
     candidates += [root.joinpath(*parts[-n:]) for n in range(1, len(parts))]  # a package travels with the folders above the file
     shipped = next((path for path in candidates if path.is_file()), None)
     return inputs if shipped is None else replace(inputs, backbone_model=f"{shipped}:{function}")
+
+
+def _is_planned(file: Path, inputs: Inputs) -> bool:
+    """A node with folders of its own may have an older file under the same path."""
+    if not file.exists():
+        return False
+    try:
+        require_unchanged(inputs.sources, file.parent, file.name)
+    except CheckpointChanged:
+        return False
+    return True
 
 
 def _module_here(planned: PlannedModule) -> PlannedModule:

@@ -60,12 +60,14 @@ def simulate(
     costs: Costs,
     overhead_s: float = 0.0,
     seconds: Callable[[WorkUnit], float] | None = None,
+    at_once: int | None = None,
 ) -> Simulation:
     """Runs the units of an evaluation on a clock.
 
     Args:
         overhead_s: added to every unit: starting its process, say.
         seconds: what a unit takes; None takes what is expected, shared between its workers.
+        at_once: units that may run at a time; None: as many as fit.
     """
     taken = seconds or (lambda unit: costs.unit_seconds(unit) / unit.workers)
     schedule, placer = Schedule(units, costs=costs), Placer(cluster)
@@ -77,8 +79,12 @@ def simulate(
     ends: list[tuple[float, int, WorkUnit, Slot]] = []
     curve: list[tuple[float, float]] = []
     unplaced = []
+
+    def place(unit: WorkUnit) -> Slot | None:
+        return placer.place(costs.needs(unit), near=near(unit)) if at_once is None or len(ends) < at_once else None
+
     while True:
-        while (found := schedule.next_that_fits(lambda unit: placer.place(costs.needs(unit), near=near(unit)))) is not None:
+        while (found := schedule.next_that_fits(place)) is not None:
             unit, slot = found
             length = taken(unit) + overhead_s
             heapq.heappush(ends, (now + length, len(starts), unit, slot))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cards import Switches
+from benchmark.generators import drawn_from
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,6 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def seeded_init(build, seed: int):
-    """Builds a module with its random initialisation drawn from `seed`, leaving the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Builds a module with its random initialisation drawn from `seed`, leaving the process's generators as they were."""
+    with drawn_from(seed):
         return build()

@@ -107,7 +107,7 @@ class OwnModules:
         before = set(sys.modules)
         _BUILDING.append(self)
         try:
-            with contextlib.chdir("."):  # back to it, wherever the code went
+            with contextlib.chdir("."), _torch_as_it_is():  # back to it, wherever the code went
                 yield
         finally:
             self._note_folders()
@@ -311,6 +311,35 @@ def is_installed(top: str) -> bool:
 
 def _find(top: str, folders: list[str]) -> ModuleSpec | None:
     return PathFinder.find_spec(top, folders)
+
+
+@contextlib.contextmanager
+def _torch_as_it_is() -> Iterator[None]:
+    """Puts back what the code sets for the whole process: the head, and whoever comes next, has the type and precision of the job."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:  # nothing is computed before a process is prepared
+        yield
+        return
+    settings: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_default_device, torch.set_default_device),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        (torch.get_num_threads, torch.set_num_threads),
+        *(
+            (functools.partial(getattr, torch.backends.cudnn, name), functools.partial(setattr, torch.backends.cudnn, name))
+            for name in ("allow_tf32", "benchmark")
+        ),
+    )
+    before = [get() for get, _ in settings]
+    try:
+        yield
+    finally:
+        for value, (get, put) in zip(before, settings, strict=True):
+            if get() != value:
+                put(value)
+        torch.set_flush_denormal(False)
 
 
 def _facade(import_module: Callable[..., ModuleType]) -> ModuleType:

@@ -19,6 +19,7 @@ from benchmark import json_files, parallel, private
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.encoders import dual_encoder
 from benchmark.encoders.dual_encoder import CONFIGURATION
+from benchmark.errors import UsageError
 from benchmark.pretraining.views import Views
 from benchmark.training.text_pretraining import torchvision_state
 
@@ -140,6 +141,16 @@ def made(folder: Path, key: str) -> Made | None:
     return Made(folder / CARD, _held_out(content))
 
 
+def require_free(folder: Path, key: str) -> None:
+    """Raises UsageError where the folder holds a finished backbone of another key: hours of work are replaced by nobody's mistake."""
+    other = _content(folder, None)
+    if other is not None and other.get("key") != key and other.get("ended") and all((folder / name).is_file() for name in LEFT):
+        raise UsageError(
+            f"{folder} holds a finished backbone of another recipe, other pairs, or another number of threads, device or version "
+            f"(key {str(other.get('key'))[:12]}…, not {key[:12]}…). Choose another --out, or move it away."
+        )
+
+
 def held_out(folder: Path, key: str) -> HeldOut:
     """As far as an earlier call of this key came."""
     content = _content(folder, key)
@@ -181,12 +192,15 @@ def _cards(folder: Path, images: dict[str, Any], tokenizer: str) -> Path:
     return folder / CARD
 
 
-def _content(folder: Path, key: str) -> dict[str, Any] | None:
+def _content(folder: Path, key: str | None) -> dict[str, Any] | None:
+    """What an earlier call of this key, or of any, left."""
     path = folder / CURVE
     if not path.is_file():
         return None
     content = json_files.read(path)
-    return content if isinstance(content, dict) and content.get("key") == key and isinstance(content.get("each"), dict) else None
+    if not isinstance(content, dict) or not isinstance(content.get("each"), dict):
+        return None
+    return content if key in (None, content.get("key")) else None
 
 
 def _held_out(content: dict[str, Any]) -> HeldOut:

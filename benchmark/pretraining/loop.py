@@ -20,6 +20,7 @@ from benchmark import parallel
 from benchmark.cards.pretraining import OptimiserCard, PretrainingCard, StageCard
 from benchmark.encoders.words import Words
 from benchmark.errors import TrainingError, UsageError
+from benchmark.generators import seed_all
 from benchmark.objectives.kit.base import Encoded, Objective
 from benchmark.objectives.kit.group import Group
 from benchmark.pretraining.pairs import Pairs
@@ -180,7 +181,7 @@ def train(
     replica, began = parallel.Replica(), time.monotonic()
     first = 0 if saved is None else saved["step"]
     for step in range(first, course.n_steps):
-        torch.manual_seed(draws(course.seed, step))  # of what falls out at random
+        seed_all(draws(course.seed, step))  # of what falls out at random
         if course.begins_stage(step):
             optimiser.state.clear()
         rate = card.optimiser.rate * course.rate(step)

@@ -88,7 +88,7 @@ def pretrain(
 
     Raises:
         CardError: the recipe asks its method for what it does not have.
-        DataError, UsageError: of the pairs.
+        DataError, UsageError: of the pairs; or the folder holds a finished backbone of another key.
         TrainingError: a loss is not finite.
     """
     tell = tell or Telling()
@@ -105,6 +105,7 @@ def pretrain(
         made.held_out.describe(train, held_out)  # an earlier version left less; the key says that these are the pairs
         return Pretrained(made.card, key, curve[max(curve)], curve, made.held_out, was_there=True)
 
+    parallel.led(lambda: export.require_free(folder, key))
     trained, reader = untrained(card, train, seed, folder / "tokenizer")
     trained = trained.to(device).train()
     views, blank = Views(card.image.augmentation, card.image.size), Views(still(card.image.augmentation), card.image.size)
@@ -172,8 +173,11 @@ def key_of(card: PretrainingCard, train: pairs.Pairs, held_out: pairs.Pairs, see
     Raises:
         EnvironmentProblem: that text encoder cannot be had.
     """
+    recipe = card.model_dump(mode="json", exclude={"title", "source", "unverified"})
+    if card.text.hub is not None and Path(card.text.hub).is_dir():
+        del recipe["text"]["hub"]  # where its files lie decides nothing
     decides = {
-        "recipe": card.model_dump(mode="json", exclude={"title", "source", "unverified"}),
+        "recipe": recipe,
         "pairs": [train.digest, held_out.digest],
         "seed": seed,
         "threads": threads,

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
@@ -24,6 +23,7 @@ from benchmark.encoders.tokenizer_files import FILES
 from benchmark.encoders.torchvision import library_weights
 from benchmark.encoders.words import Batch, write_vocabulary
 from benchmark.errors import EnvironmentProblem
+from benchmark.generators import drawn_from
 from benchmark.objectives.kit.base import Encoded, Objective, Widths
 
 HALF = Normalisation(mean=(0.5,), std=(0.5,))
@@ -71,8 +71,7 @@ def build(
     backbone, _ = build_backbone(reference, weights, init_seed=seed)
     encoder = SealedEncoder(backbone, image.statistics or (IMAGENET if image.weights else HALF))
     reader = Tokenizer(tokenizer, text.tokens)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         tower = _of_the_hub(text.hub, text.kept_layers) if text.hub else bert(_config(text, reader))
     if reads_attention:
         tower.set_attn_implementation("eager")

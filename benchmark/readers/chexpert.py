@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark.cards import SplitRule
+from benchmark.cards import SplitRule, canonical_json
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.person import age_decade, sex_of
 from benchmark.metrics.classification import UNKNOWN
@@ -38,6 +38,11 @@ DRAWN = {"5x200 mgca": mgca_set, "5x200 gloria": gloria_set}
 PRIOR_RULE, PRIOR_LIST = "5x200 prior", "chexpert_5x200.json"
 N_VALIDATION, N_TRAIN = 5_000, 223_414
 POSITIVE, NEGATIVE, UNCERTAIN, BLANK = 1, 0, -1, 2
+# As GLoRIA and MGCA count them, and the shipped card does.
+RELEASED: dict[str, Literal["positive", "negative"]] = {
+    **dict.fromkeys(("Atelectasis", "Edema", "Pleural Effusion"), "positive"),
+    **dict.fromkeys(("Cardiomegaly", "Consolidation"), "negative"),
+}
 
 _VALUES = {"1.0": POSITIVE, "1": POSITIVE, "0.0": NEGATIVE, "0": NEGATIVE, "-1.0": UNCERTAIN, "-1": UNCERTAIN, "": BLANK}
 _FRONTAL = re.compile(r"view.*_frontal\.jpg")
@@ -103,6 +108,10 @@ class DatasetReader(UnnamedReader):
 
     def labels_of(self, sample_id: str) -> np.ndarray:
         return labels_of(self._studies[sample_id], self.card.classes, self.card.uncertain)
+
+    def decided(self) -> str:
+        """What uncertain labels count as, where it is not as released."""
+        return "" if self.card.uncertain == RELEASED else canonical_json({"uncertain": self.card.uncertain})
 
     def where_of(self, sample_id: str) -> str:
         return f"{self.card.name}: {self._studies[sample_id].where}"

@@ -140,6 +140,7 @@ class DatasetReader(Reader):
                 "classes": list(reader.card.classes),
                 "splits": {name: rule.model_dump(mode="json", exclude={"expected"}) for name, rule in reader.card.splits.items()},
                 "merged": [list(indices) for indices in self._names[role]],
+                **({"decided": reader.decided()} if reader.decided() else {}),
             }
             for role, reader in self._releases.items()
         }

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 
-from benchmark import private
+from benchmark import generators, private
 from benchmark.cards import Epoch
 from benchmark.files import open_regular
 
@@ -65,7 +63,7 @@ class Checkpoint:
             "modules": state.modules.state_dict(),
             "stateful": {name: thing.state_dict() for name, thing in state.stateful.items()},
             "order": state.order.get_state(),
-            "generators": _generators(),
+            "generators": generators.state(),
             "progress": progress,
         }
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -97,7 +95,7 @@ class Checkpoint:
         for name, thing in state.stateful.items():
             thing.load_state_dict(saved["stateful"][name])
         state.order.set_state(saved["order"].cpu())
-        _set_generators(saved["generators"])
+        generators.set_state(saved["generators"])
         return saved["progress"]
 
 
@@ -122,27 +120,3 @@ def selected_from_plain(selected, plain: dict[str, Any]) -> None:
     """Fills a `loop.Selected` with what `selected_to_plain` gave."""
     vars(selected).update(plain)
     selected.curve = [Epoch.model_validate(line) for line in plain["curve"]]
-
-
-def _generators() -> dict[str, Any]:
-    """State of every global generator a backbone might draw from."""
-    version, keys, gauss = random.getstate()
-    # NumPy's stub does not tell that this is a tuple unless `legacy` is False. An author's code may draw from it.
-    state = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state())  # noqa: NPY002
-    name, words, position, has_gauss, cached = state
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": [state.cpu() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
-        "python": [version, list(keys), gauss],
-        "numpy": [name, torch.from_numpy(words.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-    }
-
-
-def _set_generators(saved: dict[str, Any]) -> None:
-    torch.set_rng_state(saved["torch"].cpu())
-    if saved["cuda"]:  # pragma: no cover: needs CUDA; `make gpu` runs it
-        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
-    version, keys, gauss = saved["python"]
-    random.setstate((version, tuple(keys), gauss))
-    name, words, position, has_gauss, cached = saved["numpy"]
-    np.random.set_state((name, words.cpu().numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmark.errors import TrainingError
+from benchmark.generators import seed_all
 from benchmark.kinds.base import Part
 from benchmark.training.micro_batches import losses_of_pieces
 from benchmark.training.model import Model
@@ -81,7 +82,7 @@ def _numbers(model: Model, part: Part, index: np.ndarray, finetune: bool, autoca
     """Validation loss, training loss and all gradients of one batch; leaves the model as it was."""
     trained = model.trained_modules(finetune)
     before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
-    torch.manual_seed(0)
+    seed_all(0)
     model.start_evaluation()
     with torch.no_grad():
         validation = torch.stack([loss.detach() for loss in losses_of_pieces(model, part, index, autocast)]).sum()

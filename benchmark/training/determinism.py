@@ -13,12 +13,18 @@ from benchmark.training.free_memory import keep_large_apart
 def prepare_process(threads: int) -> None:
     """Sets torch, OpenMP and OpenCV threads, deterministic algorithms, and what becomes of freed memory.
 
+    What an author's network may have set for the whole process, in a unit before, is set back: gradients, type and precision.
+
     Args:
         threads: CPU threads of the job; part of its key.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    torch.set_flush_denormal(False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     keep_large_apart()

@@ -19,11 +19,13 @@ from benchmark.cards import EncoderMode, Epoch, Experiment, Job, Record
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import DataChanged, LobeError, TrainingError
 from benchmark.events import Decoded, Encoded, EpochEnded, Event, Finished, Noticed, Steps
+from benchmark.generators import seed_all
 from benchmark.heads.base import Head, HeadRequest, seeded_init
 from benchmark.heads.networks.pyramid import on_one_grid
 from benchmark.kinds.base import Part, Predicted, ScoredSplit
 from benchmark.kinds.kit import stored
 from benchmark.kinds.kit.embedding import UntrainedJob
+from benchmark.machine import forget_peak_memory
 from benchmark.metrics import spec
 from benchmark.registry import plugin
 from benchmark.training import evaluate, record
@@ -77,8 +79,8 @@ def fit(
     if options.compiled and not once:
         compile_network(model, data.train, data.batch_size, finetune, _autocast(experiment))
         ready.clock.lap("compiling")
-    # Dropout and stochastic depth draw from the global generator: a job's draws must not depend on what ran before it.
-    torch.manual_seed(experiment.head_seed + parallel.rank())
+    # Dropout and stochastic depth draw from the process's generators: a job's draws must not depend on what ran before it.
+    seed_all(experiment.head_seed + parallel.rank())
     names, checkpoint = experiment.dataset.classes, None
     if options.checkpoints is not None and not once:
         checkpoint = Checkpoint(options.checkpoints, job.key, learning_rate, options.checkpoint_every_s)
@@ -326,8 +328,11 @@ def _autocast(experiment: Experiment):
 
 
 def _forget_peak_memory(device: torch.device) -> None:
+    """A process runs one job after another, and each is charged with its own."""
     if device.type == "cuda":  # pragma: no cover: needs CUDA; `make gpu` runs it
         torch.cuda.reset_peak_memory_stats()
+    else:
+        forget_peak_memory()
 
 
 def _execution_notes(checkpoint: Checkpoint | None, options: RunOptions, most: int | None) -> tuple[str, ...]:

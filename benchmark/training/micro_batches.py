@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmark import parallel
 from benchmark.errors import TooLittleMemory
+from benchmark.generators import fingerprint
 from benchmark.kinds.base import Part
 from benchmark.training.model import Model
 
@@ -74,12 +75,12 @@ def require_same_result(model: Model, part: Part, batch_size: int, finetune: boo
             if batchnorm and (layer.training or layer.running_mean is None):
                 _refuse(batch_size, f"{name} is a BatchNorm, whose statistics are taken over the whole batch", divisible=finetune)
     buffers = {f"{top}.{name}": buffer for top, module in trained.items() for name, buffer in module.named_buffers()}
-    before, draws = {name: buffer.clone() for name, buffer in buffers.items()}, _generators(model.device)
+    before, draws = {name: buffer.clone() for name, buffer in buffers.items()}, fingerprint()
     two = np.arange(min(2, len(part)))
     with torch.no_grad(), autocast():
         outputs = model.outputs_at_once(part, two)
         together, alone = _tensors(outputs), _tensors(model.outputs_at_once(part, two[:1]))
-    if any(not torch.equal(one, other) for one, other in zip(draws, _generators(model.device), strict=True)):
+    if fingerprint() != draws:
         _refuse(batch_size, "random numbers are drawn while it trains (dropout, or dropped paths), and micro-batches would draw others")
     moved = [name for name, buffer in buffers.items() if not torch.equal(buffer, before[name])]
     if moved:
@@ -107,10 +108,6 @@ def _refuse(batch_size: int, why: str, divisible: bool = False) -> NoReturn:
         f"A batch of {batch_size} images does not fit into memory, and micro-batches would train another model: {why}. "
         f"Use a device with more memory{also}."
     )
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def _image(outputs: Any, place: int) -> Any:

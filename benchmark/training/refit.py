@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from benchmark.cards import EncoderMode, Job, Record
 from benchmark.errors import TrainingError
 from benchmark.events import Steps
+from benchmark.generators import seed_all
 from benchmark.registry import plugin
 from benchmark.training import fit
 from benchmark.training.at_once import learn_at_once
@@ -44,7 +44,7 @@ def refit(job: Job, inputs: Inputs, learning_rate: float) -> tuple[Model, dict[s
         pass
     ready = steps.result
     model = ready.models[0]
-    torch.manual_seed(experiment.head_seed)  # as `fit` does before it trains
+    seed_all(experiment.head_seed)  # as `fit` does before it trains
     if plugin("heads", experiment.head).FACTS.at_once:
         epochs = Steps(learn_at_once(model, ready.data, experiment))
     else:

@@ -241,3 +241,41 @@ def test_a_link_in_the_folder_counts_by_its_place_there(tiny, tmp_path: Path) ->
     write(tmp_path, {"store/blob-1": "12"})
     (file.parent / "w.bin").symlink_to(tmp_path / "store" / "blob-1")
     assert names(describe.observe(f"{file}:build")) == ["mine.py", "w.bin"]
+
+
+READS = "import os; use = {how}; torch.manual_seed(5)"
+WAYS = ['os.environ.get("POOL", "mean")', 'os.getenv("POOL")', '"POOL" in os.environ', 'os.environ["POOL"]']
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_variable_of_the_environment_that_is_asked_for_counts_with_its_value(tiny, monkeypatch, how: str) -> None:
+    file = tiny(at_build=READS.format(how=how))
+    found = []
+    for value in ("mean", "max", "mean"):
+        monkeypatch.setenv("POOL", value)
+        found.append(describe.observe(f"{file}:build"))
+    assert names(found[0]) == ["mine.py", "$POOL"]
+    assert digest(found[0]) == digest(found[2]) != digest(found[1])
+
+
+def test_a_variable_without_a_value_is_told_apart_from_an_empty_one(tiny, monkeypatch) -> None:
+    file = tiny(at_build=READS.format(how='os.environ.get("POOL")'))
+    monkeypatch.delenv("POOL", raising=False)
+    without = describe.observe(f"{file}:build")
+    monkeypatch.setenv("POOL", "")
+    assert digest(describe.observe(f"{file}:build")) != digest(without)
+
+
+@pytest.mark.parametrize("how", ["dict(os.environ)", "{**os.environ}", "os.environ.copy()", 'os.environ.get("HF_HOME")', "os.cpu_count()"])
+def test_what_is_copied_whole_or_says_which_machine_it_is_does_not_count(tiny, how: str) -> None:
+    assert names(describe.observe(f"{tiny(at_build=READS.format(how=how))}:build")) == ["mine.py"]
+
+
+def test_a_worker_of_another_environment_builds_no_other_network(tiny, monkeypatch) -> None:
+    file = tiny(at_build=READS.format(how='os.environ.get("POOL")'))
+    monkeypatch.setenv("POOL", "max")
+    planned = [SourceFile(**each) for each in describe.observe(f"{file}:build")["files"]]
+    sources.require_unchanged(planned, file.parent, file.name)
+    monkeypatch.delenv("POOL")
+    with pytest.raises(CheckpointChanged, match=r"mine\.py reads \$POOL, which has another value here.*Write the value into the file"):
+        sources.require_unchanged(planned, file.parent, file.name)

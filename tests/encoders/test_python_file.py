@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark import generators
 from benchmark.cards import BackboneRef, Normalisation
 from benchmark.encoders import conformance, python_file
 from benchmark.encoders.build import build_backbone
 from benchmark.encoders.sealed import SealedEncoder
 from benchmark.errors import ConformanceError, UsageError
+from benchmark.training.determinism import prepare_process
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "backbones" / "template.py"
 HEADER = "from torch import nn\nfrom benchmark.cards import BackboneSpec\nSPEC = BackboneSpec(name='x', strides={1: 3}, embed_dim=3)\n"
@@ -73,3 +75,47 @@ def test_missing_file_or_function_is_a_usage_error(tmp_path):
 def test_errors_of_the_authors_own_code_keep_their_kind(tmp_path):
     with pytest.raises(ZeroDivisionError):
         python_file.build(_file(tmp_path, "def build(): return 1 / 0\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.set_grad_enabled(False)",
+        "torch.set_default_dtype(torch.float64)",
+        "torch.set_float32_matmul_precision('medium')",
+        "torch.backends.cudnn.allow_tf32 = False",
+        "torch.backends.cudnn.benchmark = True",
+        "torch.use_deterministic_algorithms(False)",
+        "torch.set_num_threads(3)",
+    ],
+)
+def test_what_it_sets_for_the_whole_process_is_set_back(tmp_path, line):
+    """Its head, and the next backbone, have the type and precision of the job."""
+
+    def settings():
+        return (
+            *(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()),
+            *(torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()),
+        )
+
+    prepare_process(1)
+    before = settings()
+    body = "class B(nn.Conv2d):\n    spec = SPEC\n    pyramid = pooled = lambda self, images: {1: self(images)}\n"
+    body += "def build(): return B(3, 3, 1)\n"
+    python_file.build(_file(tmp_path, f"import torch\n{line}\n{body}"))
+    assert settings() == before
+
+
+@pytest.mark.parametrize("draw", ["np.random.randn(3)", "[random.gauss(0, 1) for _ in range(3)]", "torch.randn(3)"])
+def test_weights_are_drawn_from_the_runs_seed_by_whatever_generator(tmp_path, draw):
+    body = (
+        "import random\nimport numpy as np\nimport torch\n"
+        "class B(nn.Conv2d):\n    spec = SPEC\n    pyramid = pooled = lambda self, images: {1: self(images)}\n"
+        f"def build():\n    b = B(3, 3, 1)\n    b.bias.data = torch.as_tensor({draw}).float()\n    return b\n"
+    )
+    ref = BackboneRef(family="python_file", model=_file(tmp_path, body), digest=None)
+    before = generators.fingerprint()
+    first, again, other = (build_backbone(ref, None, init_seed=seed)[0].bias for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert generators.fingerprint() == before

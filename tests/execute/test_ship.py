@@ -49,6 +49,9 @@ def test_a_worker_finds_the_authors_file_in_what_was_uploaded(small, tiny, tmp_p
     monkeypatch.chdir(tmp_path / "staged")
     found = ship.found_here(job, place)
     assert {k for k in vars(place) if getattr(place, k) != getattr(found, k)} == set()  # where it is, it is used
+    older = file.read_text()
+    file.write_text(f"{older}# an older copy, on a node with a home of its own\n")
+    assert ship.found_here(job, place).backbone_model == f"{tmp_path / 'staged'}/{named}"
     file.rename(file.with_name("gone.py"))
     assert ship.found_here(job, place).backbone_model == f"{tmp_path / 'staged'}/{named}"
     planned_on_the_cluster = replace(place, backbone_model=f"/elsewhere/{named}")

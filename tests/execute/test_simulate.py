@@ -11,6 +11,7 @@ from benchmark.cards import BackboneRef, DatasetRef, Normalisation, SplitRule
 from benchmark.execute.costs import Costs
 from benchmark.execute.equipment import Equipment
 from benchmark.execute.forecast import forecast
+from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.placing import Node
 from benchmark.execute.simulate import simulate
 from benchmark.execute.work import WorkUnit, units
@@ -102,6 +103,14 @@ def test_what_no_node_can_hold_is_named():
     result = simulate(suite_units(1), [Node("a", cpus=2)], Costs())
     assert len(result.unplaced) > 0
     assert result.makespan_s == 0
+
+
+def test_one_after_another_takes_the_sum_however_many_cores_there_are():
+    made = suite_units(1, "cpu")
+    one, all_that_fit = (simulate(made, [Node("a", cpus=16)], Costs(), at_once=n) for n in (1, None))
+    assert one.makespan_s == pytest.approx(one.work_s)
+    assert one.makespan_s > 3 * all_that_fit.makespan_s
+    assert InlineExecutor().equipment("cpu").at_once == 1
 
 
 def test_a_forecast_says_how_much_of_it_was_measured():

@@ -58,7 +58,7 @@ def test_weights_of_the_class(looked, total):
 
 
 def test_the_gradient_of_prototypes_does_not_go_through_their_normalisation():
-    """As released: they are normalised in place, before use. 1.1271 from the formula by hand; behind a normalisation it would be 0.850269."""
+    """They are normalised in place, before use. 1.1271 is from the formula by hand; behind a normalisation it would be 0.850269."""
     prototypes = PROTOTYPES.clone().requires_grad_()
     _, parts = found(prototypes=prototypes)
     parts["prototypes"].backward()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from benchmark import parallel, registry
 from benchmark.encoders import naming
-from benchmark.errors import CardError
+from benchmark.errors import CardError, UsageError
 from benchmark.pretraining import export, loop, run
 from benchmark.training.checkpoint import Checkpoint
 from tests.pretraining.small import corpus, recipe
@@ -79,6 +79,17 @@ def test_what_is_made_is_found_again(made, data):
     assert (again.key, again.percentile, again.curve) == (found.key, found.percentile, found.curve)
 
 
+def test_a_finished_backbone_of_another_key_is_not_written_over(made, data):
+    out, found = made
+    files = {path: path.read_bytes() for path in found.card.parent.iterdir() if path.is_file()}
+    with pytest.raises(
+        UsageError, match=r"lovt-phantom-0 holds a finished backbone of another recipe.*Choose another --out, or move it away"
+    ):
+        run.pretrain(recipe("lovt", steps=1), data, out)
+    assert {path: path.read_bytes() for path in files} == files
+    assert run.pretrain(recipe("lovt"), data, out).was_there
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -128,6 +139,10 @@ def test_the_files_of_a_text_encoder_are_in_the_key_and_keys_without_one_stay(ma
         keys.append(run.key_of(of_hub, *both, 0, 1, "cpu"))
     assert keys[0] == keys[1]  # notes are nobody's weights
     assert len(set(keys)) == 4
+    moved = tmp_path.with_name("moved")
+    shutil.copytree(tmp_path, moved)
+    elsewhere = card.model_copy(update={"text": card.text.model_copy(update={"hub": str(moved)})})
+    assert run.key_of(elsewhere, *both, 0, 1, "cpu") == keys[-1]  # where its files lie decides nothing
     assert run.key_of(card, *both, 0, 1, "cpu") == made[1].key
 
 
@@ -198,7 +213,8 @@ def test_a_checkpoint_of_another_recipe_is_not_used(data, tmp_path, monkeypatch)
     loaded = []
     load = Checkpoint.load
     monkeypatch.setattr(Checkpoint, "load", lambda self, *rest: loaded.append(load(self, *rest)) or loaded[-1])
-    run.pretrain(recipe("convirt", steps=2), data, tmp_path)
+    ended = run.pretrain(recipe("convirt", steps=2), data, tmp_path)
+    ended.card.unlink()  # as one that was stopped
     run.pretrain(recipe("convirt", steps=3), data, tmp_path)
     assert loaded == [None, None]
 

@@ -72,6 +72,14 @@ def test_uncertain_labels_count_as_the_card_says_and_blanks_as_negative() -> Non
     assert labels_of(uncertain, CARD.classes, {}).tolist() == [-1, -1, 0, 1, 0]
 
 
+def test_what_uncertain_labels_count_as_is_part_of_the_dataset(corpus) -> None:
+    """Two cards of the same files give other labels; the shipped card's digest is that of the files, as it always was."""
+    cards = [CARD, *(CARD.model_copy(update={"uncertain": CARD.uncertain | {"Edema": one}}) for one in ("positive", "negative"))]
+    shipped, same, other = (open_reader(card, corpus) for card in cards)
+    assert shipped.decided() == ""
+    assert shipped.label_digest() == same.label_digest() != other.label_digest()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
