@@ -139,7 +139,7 @@ class Prepared:
     def jobs(self, backbone: NamedBackbone) -> Iterator[Job]:
         """All jobs of a backbone, as `plan` gives them."""
         ref = backbone.self_normalised if self.protocol.statistics == "backbone" else backbone.ref
-        unread = ref.model_copy(update={"tokenizer": None})  # where no word is read, a tokenizer decides nothing
+        unread = ref.model_copy(update={"tokenizer": None, "text_code": None})  # where no word is read, they decide nothing
         refs, reading = _refs(unread), _refs(ref)
         side = backbone.input_size if self.protocol.geometry == "native" else None
         for task in self.tasks:

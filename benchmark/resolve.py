@@ -306,6 +306,7 @@ def backbone(name: str, cache: Path, *, reads_words: bool = False) -> ResolvedBa
         normalisation=parsed.normalisation,
         container=parsed.container,
         tokenizer=None if tokenizer is None else tokenizer_files.digest(tokenizer, lambda file: _file_digest(file, cache)),
+        text_code=naming.TEXT_CODE.get(parsed.family),
     )
     before = None if earlier is None else ref.model_copy(update={"model": earlier})
     stated = None if parsed.normalisation is not None else statistics

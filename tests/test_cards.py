@@ -142,6 +142,7 @@ OTHER: dict[str, Any] = {
     "backbone.minimum_loaded": 1.0,
     "backbone.container": "teacher",
     "backbone.tokenizer": "0" * 64,
+    "backbone.text_code": 2,
     "backbone.normalisation.mean": (0.5, 0.5, 0.5),
     "backbone.normalisation.std": (0.5, 0.5, 0.5),
     "dataset.name": "rsna",

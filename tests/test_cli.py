@@ -302,23 +302,7 @@ def test_a_handed_over_evaluation_is_the_one_that_was_asked_for(lobe, tmp_path: 
     assert len(fields(Request)) - len(apart) == len(options) + len(flags)
     assert lobe("run", "--backbone", "x", "--executor", "inline", "--address", "http://head:8265", "--detach")[0] == 2
     try:
-        assert (
-            lobe(
-                "--include",
-                tmp_path,
-                "run",
-                "--backbone",
-                "x",
-                "--task",
-                LINEAR,
-                "--out",
-                "/out",
-                "--address",
-                "http://head:8265",
-                "--detach",
-            )[0]
-            == 0
-        )
+        assert lobe("--include", tmp_path, "run", "--backbone", "x", *HANDED)[0] == 0
         assert registry.included() == (tmp_path.resolve(),)  # what `submit` sends along by itself (tests/execute/test_ship.py)
     finally:
         catalogue.FOLDERS.clear()
@@ -364,12 +348,7 @@ def test_choice_of_weights_travels_with_the_backbones_name(lobe, monkeypatch):
     handed = []
     monkeypatch.setattr("benchmark.execute.submit.submit", lambda address, backbones, *given, **more: handed.append(backbones) or "id")
     choices = ("--container", "teacher", "--layout", "prefix:net.")
-    assert (
-        lobe("run", "--backbone", "prior@a.pth", *choices, "--task", LINEAR, "--out", "/out", "--address", "http://head:8265", "--detach")[
-            0
-        ]
-        == 0
-    )
+    assert lobe("run", "--backbone", "prior@a.pth", *choices, *HANDED)[0] == 0
     assert handed == [["prior@a.pth#container=teacher#layout=prefix:net."]]
     code, _, err = lobe("check-backbone", "torchvision:resnet18", "--container", "teacher")
     assert code == 2

@@ -30,6 +30,7 @@ class BackboneRef(Card):
             such a protocol also of a folder, or of a library's weights that are not the model's usual ones.
         container: key of the set of weights in a file that holds several; not part of other jobs' keys.
         tokenizer: SHA-256 of the files of the tokenizer that a card names, in jobs that read words; not part of other jobs' keys.
+        text_code: version of how its family makes vectors of texts, where a later one gives others; as `tokenizer`.
     """
 
     family: str
@@ -41,6 +42,7 @@ class BackboneRef(Card):
     normalisation: Normalisation | None = None
     container: Later[str | None] = None
     tokenizer: Later[str | None] = None
+    text_code: Later[int | None] = None
 
     @property
     def is_untrained(self) -> bool:

@@ -181,7 +181,7 @@ class _Observer:
                 self.asked.add((os.fsdecode(name), file))
             return original(environment, name)
 
-        os._Environ.__getitem__ = noting  # type: ignore[method-assign, assignment]
+        os._Environ.__getitem__ = noting  # type: ignore[method-assign]
 
     def _event(self, event: str, args: tuple) -> None:
         if not self._watching:

@@ -96,8 +96,8 @@ class Lovt(VisionLanguageBackbone):
         each = spread.amax(dim=2).masked_fill(~mask[..., None], 0.0)
         aggregator = side.encoder.global_aggregator
         if aggregator is not None:
-            # The released query is the mean over the padded axis.
-            query = each.mean(dim=1, keepdim=True)
+            # The released query is the mean over the padded axis, so that a text's vector would be that of its longest neighbour.
+            query = each.sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
             pooled = aggregator.attention(query, each, each, key_padding_mask=~mask, need_weights=False)[0][:, 0]
         else:
             largest = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)

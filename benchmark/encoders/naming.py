@@ -27,6 +27,8 @@ SOURCES = ("torchvision", "timm", "hf")
 IMAGES_ONLY = frozenset(SOURCES)  # shipped families without a text side: no task asks them in words
 PYTHON = "python_file"  # a function of the author's: whether its weights are random shows when it is called twice
 TEXT = "+text"  # behind the name of a model: with its text half
+# Families whose vectors of texts were others before -> version of the code that makes them, for the keys of jobs that read words.
+TEXT_CODE = {"lovt": 2}  # a text's query is the mean of its own sentences, whatever stands beside it
 # Families whose models are folders -> files of a folder that decide what is built.
 CONFIGURATIONS = {
     "hf": ("config.json",),

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 
 from benchmark import registry, resolve
@@ -94,19 +95,27 @@ def test_every_shipped_card_with_text_names_a_tokenizer() -> None:
     assert named == {name for name in registry.backbones() if name.endswith("-text")}
 
 
-def test_a_planned_job_has_the_tokenizer_in_its_key_only_where_it_reads_words() -> None:
+def test_a_planned_job_has_what_makes_vectors_of_texts_in_its_key_only_where_it_reads_words() -> None:
     ref = BackboneRef(family="gloria", model="resnet50+text", layout="gloria", digest="1" * 64)
     words, labels = registry.task("chexpert-5x200-zero-shot-mgca"), registry.task("chexpert-linear-frozen-100-mgca")
     datasets = {"chexpert": _dataset()}
 
-    def keys(tokenizer: str | None) -> list[str]:
-        named = NamedBackbone("mine", ref.model_copy(update={"tokenizer": tokenizer}))
+    def keys(tokenizer: str | None, text_code: int | None = None) -> list[str]:
+        named = NamedBackbone("mine", ref.model_copy(update={"tokenizer": tokenizer, "text_code": text_code}))
         protocol = registry.protocol("corrected")
         return [plan([task], [named], datasets, protocol, Settings(runs=1), registry.prompts())[0].key for task in (words, labels)]
 
-    without, one, other = keys(None), keys("2" * 64), keys("3" * 64)
-    assert len({without[0], one[0], other[0]}) == 3
-    assert without[1] == one[1] == other[1]
+    found = [keys(None), keys("2" * 64), keys("3" * 64), keys(None, 2)]
+    assert len({reading for reading, _ in found}) == 4
+    assert len({unread for _, unread in found}) == 1
+
+
+def test_lovts_text_side_has_a_later_version_than_its_first(tmp_path: Path) -> None:
+    """Its vectors were those of its longest neighbour; other families' never changed."""
+    file = tmp_path / "weights.pth"
+    torch.save({"weight": torch.zeros(2)}, file)
+    found = {name: resolve.backbone(f"{name}@{file}", tmp_path).named.ref.text_code for name in ("lovt-text", "gloria-text")}
+    assert found == {"lovt-text": 2, "gloria-text": None}
 
 
 def _dataset():

@@ -126,5 +126,11 @@ def test_no_leak_and_no_curve_over_labels_joins_two_trainings(make) -> None:
 
 
 def test_every_field_of_a_reference_makes_another_network_or_has_its_reason() -> None:
-    no_other = {"init_seed": "drawn anew", "minimum_loaded": "a check", "normalisation": "of images", "tokenizer": "of words"}
+    no_other = {
+        "init_seed": "drawn anew",
+        "minimum_loaded": "a check",
+        "normalisation": "of images",
+        "tokenizer": "of words",
+        "text_code": "of words",
+    }
     assert set(BackboneRef.model_fields) == {*Network._fields, *no_other}
