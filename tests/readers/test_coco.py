@@ -167,3 +167,13 @@ def test_an_image_of_another_size_than_listed_is_left_out(tmp_path: Path) -> Non
     reader = opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
     assert reader.ids == ("2.png",)
     assert odd(reader)["images of another size than listed"] == "1: 1.png, 64 x 64 for 32 x 64 listed"
+
+
+def test_a_number_of_json_is_one_patient_with_and_without_a_point_and_nan_is_none(tmp_path: Path) -> None:
+    for patient, other in ((12, 12.0), ("12", 12.0), (float("nan"), None)):
+        images = [{"id": k, "file_name": f"{k}.png", "who": who} for k, who in ((1, patient), (2, other))]
+        folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}], images=images)
+        reader = opened(folder, "coco", {"annotations": "a.json", "patient_key": "who"}, classes=CLASSES)
+        expected = None if other is None else "12"
+        assert [reader.sample(i).patient_id for i in reader.ids] == [expected, expected]
+        assert "read_anew" in reader.decided()

@@ -23,6 +23,7 @@ from benchmark.cards.own_split import OWN_SPLIT, OwnSplit, SplitName
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.any_picture import read_image
 from benchmark.readers.base import SPLITS, Check
+from benchmark.readers.kit.blanks import patient_named
 from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.checks import release_checks
 from benchmark.readers.kit.image_reader import ImageReader
@@ -46,6 +47,7 @@ class OwnReader(ImageReader, Generic[Block]):
         odd: what is odd, by kind.
         drawn_on: id -> (height, width) of the picture that its labels were drawn on; other sizes are refused when an image is decoded.
         doubted: (what, image) where label files say two things, or something that the card does not know, and a rule decides.
+        read_anew: what occurs here that LOBE once read otherwise: same files, another result.
         looked_for: kinds of oddities (`oddities.RULES`) that this reader can meet.
     """
 
@@ -60,7 +62,9 @@ class OwnReader(ImageReader, Generic[Block]):
         self.drawn_on: dict[str, tuple[int, int]] = {}
         self._columns: dict[str, str] = {}
         self._patients: dict[str, str] = {}
+        self._spelt: dict[str, str] = {}  # patient as written -> as named
         self.doubted: set[tuple[str, str]] = set()
+        self.read_anew: set[str] = set()
         self._all: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
         found = self.read()
@@ -117,8 +121,10 @@ class OwnReader(ImageReader, Generic[Block]):
         return None
 
     def say_patient(self, place: str, patient: object) -> None:
-        """What a label file says of an image's patient; empty says nothing."""
-        said = "" if patient is None else str(patient).strip()
+        """What a label file says of an image's patient; what `blanks` calls empty says nothing."""
+        if patient is None:
+            return
+        said = self._spelt.setdefault(str(patient).strip(), patient_named(patient))
         if said and said != self._patients.setdefault(place, said):
             self._doubt(TWO_PATIENTS, place)
 
@@ -147,7 +153,8 @@ class OwnReader(ImageReader, Generic[Block]):
         split = None if self.card.split is None else self.card.split.model_dump(mode="json")
         said = {self.card.reader: self.own.model_dump(mode="json"), "split": split}
         # Of two rows of an image the last was taken once, and a finding that the card does not know for none: same files, another result.
-        return canonical_json(said | ({"doubted": 2} if self.doubted else {}))
+        anew = {*self.read_anew, *self._patients_anew()}
+        return canonical_json(said | ({"doubted": 2} if self.doubted else {}) | ({"read_anew": sorted(anew)} if anew else {}))
 
     def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         """As of every reader, and what the card decides: masks that other values mean are another cache."""
@@ -205,6 +212,12 @@ class OwnReader(ImageReader, Generic[Block]):
         if (what, place) not in self.doubted:
             self.doubted.add((what, place))
             self.odd.add(what, self.called(place))
+
+    def _patients_anew(self) -> Iterator[str]:
+        """Tells that an empty word was a patient once, or one patient of two spellings two. Where they only sort otherwise, intervals do."""
+        spelt = {written: named for written, named in self._spelt.items() if written}
+        if [spelt[written] for written in sorted(spelt)] != sorted({named for named in spelt.values() if named}):
+            yield "patients"
 
     def _splits_if_possible(self) -> Mapping[str, Sequence[str]]:
         try:
