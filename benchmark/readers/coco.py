@@ -62,6 +62,11 @@ class DatasetReader(DrawnReader[CocoData]):
     def annotation_split(self, place: str) -> SplitName | None:
         return self._split_in.get(place)
 
+    def said_splits(self) -> tuple[SplitName, ...]:
+        given = self.own.annotations
+        by_file = isinstance(given, Mapping) and self.card.split is not None and self.card.split.by == "folder"
+        return (*super().said_splits(), *(given if by_file else ()))
+
     def _read_file(self, path: Path, name: str, pictures: ImageFiles) -> list[str]:
         """Images that a file lists and that can be used."""
         content = self._content(path)

@@ -164,7 +164,7 @@ class OwnReader(ImageReader, Generic[Block]):
         """The split that the card's `split` says.
 
         Raises:
-            SplitError: another rule; too few images.
+            SplitError: another rule; too few images; a split that the card says, without an image.
         """
         known = self.card.splits.get(OWN_SPLIT)
         if known is None or rule.rule != known.rule:
@@ -228,6 +228,12 @@ class OwnReader(ImageReader, Generic[Block]):
     @cached_property
     def _made(self) -> Splits:
         assert self.card.split is not None
+        there = set(self._given.values())
+        if absent := [name for name in self.said_splits() if name not in there]:
+            raise SplitError(
+                f"{self.card.name}: the card says which images are {absent[0]}, and not one of them is there. Mend the list, or the "
+                "name of the file, folder or value, or take it out of the card: then LOBE draws that split."
+            )
         return own_splits([self.sample(i) for i in self.images if i in self._given], self._given, self.card.split, self.card)
 
     def _find_patients(self) -> None:
@@ -246,10 +252,16 @@ class OwnReader(ImageReader, Generic[Block]):
         """The split of the annotation file that lists an image, for readers with one file for each."""
         return None
 
+    def said_splits(self) -> tuple[SplitName, ...]:
+        """Splits whose images the card names. One without an image would be drawn from those of another."""
+        return () if self.card.split is None else self.card.split.says
+
     def _splits_given(self) -> dict[str, SplitName]:
         """Id -> split, as far as the folder says; with `by: rule` all are for training until some are drawn."""
         split = self.card.split
         assert split is not None
+        if split.overrules and split.by in ("column", "folder"):
+            self.read_anew.add("names of splits")
         if split.by == "lists":
             return self._read_lists(split)
         if split.by == "rule":
