@@ -81,7 +81,7 @@ class DatasetReader(DrawnReader[CsvData]):
             if place not in seen and place not in refused:
                 self.odd.add("image files that nothing lists", self.called(place))
         if own.boxes is not None and own.boxes.unit == "pixels":
-            self.require_pixels("Say `unit: fractions` under `csv.boxes`.")
+            self.require_pixels(seen, path.name, "Say `unit: fractions` under `csv.boxes`.")
         return self._used(pictures, seen)
 
     def labels_of(self, sample_id: str) -> np.ndarray | None:

@@ -136,7 +136,7 @@ def test_patients_that_are_read_anew_are_in_the_digest_and_other_tables_keep_the
 def test_fractions_that_the_card_calls_pixels_are_refused(folder: Path, form: str) -> None:
     own_folders.table(folder / "l.csv", [("f", "1", "2", "3", "4"), ("d", 0.25, 0.125, 0.75, 0.5), ("c", 0.5, 0.5, 0.9, 0.9)])
     given = {"table": "l.csv", "images": "img", "image": "f", "boxes": {"columns": ["1", "2", "3", "4"], "form": form}}
-    with pytest.raises(DataError, match=r"all 2 boxes end within 2 pixels .* fractions .* Say `unit: fractions` under `csv\.boxes`"):
+    with pytest.raises(DataError, match=r"all 2 boxes of l\.csv end within .* fractions .* Say `unit: fractions` under `csv\.boxes`"):
         opened(folder, "csv", given, classes=("nodule",))
 
 

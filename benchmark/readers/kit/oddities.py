@@ -27,6 +27,7 @@ RULES = {
     "boxes with their centre outside the image": "Left out.",
     "boxes that leave the image": "Used as they are, not clipped.",
     "annotations without an outline": "Their box is filled instead.",
+    "outlines that are none, beside a box": "Their box is filled instead.",
     "outlines that are none": "Left out.",
     "images without an annotation": "Used as images without a finding.",
     "images without a mask": "As `without_mask` of the card says.",
