@@ -172,11 +172,14 @@ def test_a_phantoms_patients_come_from_its_report_table_and_a_release_ignores_su
     assert next(c for c in phantom.verify().checks if c.what == "patients").verdict == "ok"
 
 
-def test_a_phantom_with_a_damaged_report_table_is_an_error(release):
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("id,report\n", "no columns"), ('id,patient_id\na,"P1\nb,P2\n', "not a readable table .* `lobe data sample`")]
+)
+def test_a_phantom_with_a_damaged_report_table_is_an_error(release, text, sentence):
     root = release()
     (root / "PHANTOM.json").write_text("{}")
-    (root / PHANTOM_REPORTS).write_text("id,report\n")
-    with pytest.raises(DataError, match="no columns"):
+    (root / PHANTOM_REPORTS).write_text(text)
+    with pytest.raises(DataError, match=sentence):
         open_reader(CARD, root).sample(IDS[0])
 
 
