@@ -39,7 +39,10 @@ class DatasetReader(OwnReader[PairData]):
         return self._sections.get(sample_id) or {"report": self._captions[sample_id]}
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
-        return tuple(filter(None, [self._texts.get(sample_id)]))
+        return self.labels_beside(sample_id)
+
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        return tuple(filter(None, [self._texts.get(place)]))
 
     def _from_table(self, pictures: ImageFiles) -> dict[str, str]:
         own = self.own

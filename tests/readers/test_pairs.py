@@ -64,6 +64,13 @@ def test_a_text_file_of_such_a_word_is_no_caption(folder: Path) -> None:
     assert opened(folder, "pairs", {"texts": "{stem}"}).ids == ("b.png",)
 
 
+def test_one_picture_in_two_formats_does_not_share_a_caption(folder: Path) -> None:
+    own_folders.save(folder / "a.jpg", own_folders.picture(1))
+    (folder / "a.txt").write_text("Clear lungs.")
+    with pytest.raises(DataError, match=r"a\.jpg and a\.png have one label file between them"):
+        opened(folder, "pairs", {"texts": "{stem}"})
+
+
 def test_no_caption_at_all_is_said(folder: Path) -> None:
     with pytest.raises(DataError, match="has a caption"):
         opened(folder, "pairs", {"texts": "texts/{stem}"})

@@ -31,6 +31,7 @@ RULES = {
     "outlines that are none": "Left out.",
     "images without an annotation": "Used as images without a finding.",
     "images without a mask": "As `without_mask` of the card says.",
+    "images without a mask of every class": "Left out, or that class is empty, as `without_mask` of the card says.",
     "masks without an image": "Not used.",
     "masks of another size than their image": "Image and mask are left out.",
     "rows twice": "The first is used.",

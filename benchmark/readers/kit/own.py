@@ -75,6 +75,7 @@ class OwnReader(ImageReader, Generic[Block]):
         if not self.images:
             why = "; ".join(f"{len(places):,} {what}" for what, places in self.odd.places.items() if places) or "nothing lists one"
             raise DataError(f"{self.card.name}: not one image of {self.root} can be used: {why}.")
+        self._require_own_labels()
         self._find_patients()
         self._given = self._splits_given()
         self.release = f"own data, {len(self.images):,} images"
@@ -214,10 +215,22 @@ class OwnReader(ImageReader, Generic[Block]):
             self.odd.add(what, self.called(place))
 
     def _patients_anew(self) -> Iterator[str]:
-        """Tells that an empty word was a patient once, or one patient of two spellings two. Where they only sort otherwise, intervals do."""
+        """Tells that an empty word was a patient once, or one patient of two spellings two. Intervals sort patients by name."""
         spelt = {written: named for written, named in self._spelt.items() if written}
         if [spelt[written] for written in sorted(spelt)] != sorted({named for named in spelt.values() if named}):
             yield "patients"
+
+    def _require_own_labels(self) -> None:
+        """Refuses two images of one label file: splits would part two formats of a picture, and two pictures of a name share a label."""
+        found: dict[Path, str] = {}
+        for place in self.images:
+            for path in self.labels_beside(place):
+                if (other := found.setdefault(path, place)) != place:
+                    raise DataError(
+                        f"{self.card.name}: {self.called(other)} and {self.called(place)} have one label file between them. Is it one "
+                        "picture in two formats? Keep one, or name the other in `leave_out`. Are they two pictures of one name? Then the "
+                        f"card's pattern under `{self.card.reader}` needs {{stem}}, which holds their folders."
+                    )
 
     def _splits_if_possible(self) -> Mapping[str, Sequence[str]]:
         try:
@@ -247,6 +260,10 @@ class OwnReader(ImageReader, Generic[Block]):
             for place in self.images:
                 if place not in self._patients:
                     self.odd.add("images without a patient", self.called(place))
+
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        """Files that say something of this image alone: its masks or its text, for readers of such."""
+        return ()
 
     def annotation_split(self, place: str) -> SplitName | None:
         """The split of the annotation file that lists an image, for readers with one file for each."""
