@@ -73,7 +73,7 @@ class CocoData(OwnData):
     """COCO's JSON: boxes, polygons and run-length codes.
 
     Attributes:
-        annotations: the file, or one for each split.
+        annotations: the file, or one for each split, which is then how images are split unless the card's `split` says otherwise.
         masks: what masks are made of: filled boxes, or `segmentation`.
         categories: name of a category in the file -> class of the card; several may become one. Empty: the names are the classes.
         patient_key: key of an image's entry that names the patient.
@@ -270,7 +270,11 @@ def completed(given: Mapping[str, Any]) -> Mapping[str, Any]:
     if len(blocks) != 1:
         return given
     (name,) = blocks
-    block, split = _valid(BLOCKS[name], given.get(name) or {}), _valid(OwnSplit, given.get("split") or {})
+    block = _valid(BLOCKS[name], given.get(name) or {})
+    asked = given.get("split") or {}
+    if isinstance(block, CocoData) and isinstance(block.annotations, Mapping) and isinstance(asked, Mapping):
+        asked = {"by": "folder", **asked}  # a file for each split says which image is in which
+    split = _valid(OwnSplit, asked)
     called = given.get("name", "?")
     defaults = {
         "title": called,

@@ -15,6 +15,7 @@ CALLED: dict[SplitName, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "tst"),
 }
+_BY_WORD: dict[str, SplitName] = {word: split for split, words in CALLED.items() for word in words}
 
 
 class OwnSplit(Card):
@@ -25,7 +26,7 @@ class OwnSplit(Card):
             goes by a folder of the image's path, or by the annotation file that lists it.
         column: for "column".
         lists: split -> text file, for "lists".
-        names: split -> values of the column, or names of folders, that mean it; beside those of `CALLED`.
+        names: split -> values of the column, or names of folders, that mean it; beside those of `CALLED`, and before them.
         seed: of every draw.
         validation_share, test_share: of all images, where that split is drawn.
     """
@@ -48,6 +49,11 @@ class OwnSplit(Card):
             raise ValueError("`lists` has no file for train")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("`validation_share` and `test_share` leave nothing to train on")
+        meant: dict[str, SplitName] = {}
+        for split, words in self.names.items():
+            for word in words:
+                if meant.setdefault(_own_word(word), split) != split:
+                    raise ValueError(f"`names` has {word!r} under {meant[_own_word(word)]} and under {split}: a name means one split")
         return self
 
     @property
@@ -56,9 +62,28 @@ class OwnSplit(Card):
         by = f"own: by {self.by}{f' {self.column}' if self.column else ''}"
         return {"rule": by, "seed": self.seed, "validation_share": self.validation_share, "test_share": self.test_share}
 
+    @property
+    def says(self) -> tuple[SplitName, ...]:
+        """Splits whose images the card names, by list, value or folder: none of these is drawn."""
+        named = self.names if self.by in ("column", "folder") else {}
+        return (*self.lists, *(split for split, words in named.items() if words))
+
+    @property
+    def overrules(self) -> bool:
+        """Whether the card gives a word of `CALLED` to another split."""
+        return any(_BY_WORD.get(word, split) != split for word, split in self._meant.items())
+
     def split_of(self, name: str) -> SplitName | None:
-        """The split that a value of the column, or a folder of that name, means; None for any other."""
-        for split, names in CALLED.items():
-            if name in self.names.get(split, ()) or name.strip().lower() in names:
-                return split
-        return None
+        """The split that a value of the column, or a folder of that name, means; None for any other. What the card says comes first."""
+        word = _own_word(name)
+        return self._meant.get(word) or _BY_WORD.get(word)
+
+    @property
+    def _meant(self) -> dict[str, SplitName]:
+        return {_own_word(word): split for split, words in self.names.items() for word in words}
+
+
+def _own_word(name: str) -> str:
+    """A word of `CALLED` in small letters, as it is in any case; another name as it is."""
+    word = name.strip().lower()
+    return word if word in _BY_WORD else name

@@ -6,6 +6,7 @@ the rest. Contradictions that would change what an image or a class is (one id f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from benchmark.cards.own_data import CocoData
 from benchmark.cards.own_split import SplitName
 from benchmark.errors import DataError, UsageError
 from benchmark.imaging.coco_rle import runs
-from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, Outline, box_of, drawn_oddities, polygons
+from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, Outline, as_float, box_of, drawn_oddities, polygons
 from benchmark.readers.kit.own_images import ImageFiles
 from benchmark.readers.kit.text import read_json
 
@@ -36,6 +37,7 @@ class DatasetReader(DrawnReader[CocoData]):
         "annotations of a category that the card leaves out",
         "crowd annotations (iscrowd)",
         "annotations without an outline",
+        "outlines that are none, beside a box",
         "outlines that are none",
     )
 
@@ -56,11 +58,15 @@ class DatasetReader(DrawnReader[CocoData]):
         for place in pictures.paths:
             if place not in self._listed:
                 self.odd.add("image files that nothing lists", self.called(place))
-        self.require_pixels("COCO's boxes are x, y, width and height in pixels: multiply them by each image's width and height.")
         return {place: path for place, path in pictures.paths.items() if place in used}
 
     def annotation_split(self, place: str) -> SplitName | None:
         return self._split_in.get(place)
+
+    def said_splits(self) -> tuple[SplitName, ...]:
+        given = self.own.annotations
+        by_file = isinstance(given, Mapping) and self.card.split is not None and self.card.split.by == "folder"
+        return (*super().said_splits(), *(given if by_file else ()))
 
     def _read_file(self, path: Path, name: str, pictures: ImageFiles) -> list[str]:
         """Images that a file lists and that can be used."""
@@ -73,6 +79,7 @@ class DatasetReader(DrawnReader[CocoData]):
         for place in kept:
             if place not in self.drawn_in:
                 self.odd.add("images without an annotation", self.called(place))
+        self.require_pixels(kept, name, "COCO's boxes and outlines are in pixels: multiply them by each image's width and height.")
         return kept
 
     def _content(self, path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -157,8 +164,8 @@ class DatasetReader(DrawnReader[CocoData]):
         crowd = entry.get("iscrowd") in (1, True)
         if crowd:
             self.odd.add("crowd annotations (iscrowd)", where)
-        outline = self._outline(entry.get("segmentation"), size, where)
         box = _box(entry.get("bbox"))
+        outline = self._outline(entry.get("segmentation"), size, where, filled=box is not None and not crowd)
         if box is None and isinstance(outline, tuple):
             box = box_of(outline)
         if crowd and outline is None:
@@ -168,8 +175,13 @@ class DatasetReader(DrawnReader[CocoData]):
             return
         self.keep(place, size, Drawn(label, box, where, outline, is_box=not crowd))
 
-    def _outline(self, given: object, size: tuple[int, int], where: str) -> Outline | None:
-        """The outline, where the card asks for outlines or the entry has no box; None where there is none."""
+    def _outline(self, given: object, size: tuple[int, int], where: str, *, filled: bool) -> Outline | None:
+        """The outline; None where there is none.
+
+        Args:
+            filled: the entry has a box, which masks of outlines have in its place.
+        """
+        none = "outlines that are none, beside a box" if filled and self.own.masks == "segmentation" else "outlines that are none"
         if given in (None, [], {}):
             if self.own.masks == "segmentation":
                 self.odd.add("annotations without an outline", where)
@@ -178,12 +190,12 @@ class DatasetReader(DrawnReader[CocoData]):
             try:
                 runs(given, size, where)
             except UsageError:
-                self.odd.add("outlines that are none", where)
+                self.odd.add(none, where)
                 return None
             return given
         found = polygons(given, size)
         if found is None:
-            self.odd.add("outlines that are none", where)
+            self.odd.add(none, where)
         return found
 
 
@@ -199,7 +211,7 @@ def _id(value: object) -> int | str | None:
 def _listed_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) that the file says of an image, where it says both."""
     height, width = (entry.get(key) for key in ("height", "width"))
-    if isinstance(height, (int, float)) and isinstance(width, (int, float)) and height > 0 and width > 0:
+    if isinstance(height, (int, float)) and isinstance(width, (int, float)) and 0 < height < math.inf and 0 < width < math.inf:
         return int(height), int(width)
     return None
 
@@ -210,5 +222,5 @@ def _box(given: object) -> tuple[float, float, float, float] | None:
         return None
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in given):
         return None
-    left, top, width, height = map(float, given)
+    left, top, width, height = map(as_float, given)
     return left, top, width, height

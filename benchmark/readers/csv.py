@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark.cards.own_data import BoxColumns, CsvData
 from benchmark.errors import DataError
+from benchmark.readers.kit.blanks import is_empty
 from benchmark.readers.kit.boxes import numbers_of
 from benchmark.readers.kit.own import TWO_PATIENTS, TWO_SPLITS
 from benchmark.readers.kit.own_boxes import Drawn, DrawnReader, drawn_oddities
@@ -21,7 +22,6 @@ from benchmark.readers.kit.own_table import rows_of
 
 JOINED_BY = "|"
 STRANGE = "values that the card does not know"
-EMPTY = ("", "nan", "na", "none", "null")
 
 
 class DatasetReader(DrawnReader[CsvData]):
@@ -81,7 +81,7 @@ class DatasetReader(DrawnReader[CsvData]):
             if place not in seen and place not in refused:
                 self.odd.add("image files that nothing lists", self.called(place))
         if own.boxes is not None and own.boxes.unit == "pixels":
-            self.require_pixels("Say `unit: fractions` under `csv.boxes`.")
+            self.require_pixels(seen, path.name, "Say `unit: fractions` under `csv.boxes`.")
         return self._used(pictures, seen)
 
     def labels_of(self, sample_id: str) -> np.ndarray | None:
@@ -153,7 +153,7 @@ class DatasetReader(DrawnReader[CsvData]):
     def _box(self, asked: BoxColumns, cells: Mapping[str, str], place: str, where: str) -> tuple[float, float, float, float] | None:
         """xywh in pixels; None for a row without numbers. Raises DataError for cells that are no numbers."""
         written = [cells[column] for column in asked.columns]
-        if all(cell.lower() in EMPTY for cell in written):
+        if all(map(is_empty, written)):
             return None
         a, b, c, d = numbers_of(written, ", ".join(asked.columns), f"{self.card.name}: {where}")
         x, y, width, height = {"xywh": (a, b, c, d), "xyxy": (a, b, c - a, d - b), "cxcywh": (a - c / 2, b - d / 2, c, d)}[asked.form]

@@ -25,13 +25,14 @@ class DatasetReader(OwnReader[MaskData]):
     looked_for = (
         "images that cannot be opened",
         "images without a mask",
+        "images without a mask of every class",
         "masks without an image",
         "masks of another size than their image",
     )
 
     def read(self) -> Mapping[str, Path]:
         self._require_classes()
-        self._in_folder: dict[Path, dict[str, Path]] = {}
+        self._in_folder: dict[Path, dict[str, list[Path]]] = {}
         self._masks: dict[str, dict[str, Path]] = {}  # id -> class, or "" for all -> file
         everything = self.image_files_in(self.own.images)
         found = {place: self._masks_of(place) for place in everything.paths}
@@ -42,13 +43,17 @@ class DatasetReader(OwnReader[MaskData]):
                 f"{self.card.name}: no image has a mask at {self.own.masks} ({', '.join(MASK_ENDINGS)}) in {self.root}, which the card "
                 "names in `masks.masks`."
             )
-        strangers = {path for listed in self._in_folder.values() for path in listed.values()} - masks - set(pictures.values())
+        there = {path for by_stem in self._in_folder.values() for listed in by_stem.values() for path in listed}
+        strangers = there - masks - set(pictures.values())
         for path in sorted(strangers):
             self.odd.add("masks without an image", path.relative_to(self.root).as_posix() if self.names_files else "a file")
         return {place: path for place, path in pictures.items() if self._is_usable(place, path, found[place])}
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
-        return (self.path_of(sample_id), *self._masks[sample_id].values())
+        return (self.path_of(sample_id), *self.labels_beside(sample_id))
+
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        return tuple(self._masks[place].values())
 
     def is_positive(self, sample_id: str) -> bool | None:
         """False where there is no file; what a file holds, only decoding tells."""
@@ -99,24 +104,35 @@ class DatasetReader(OwnReader[MaskData]):
 
     def _masks_of(self, place: str) -> dict[str, Path]:
         names = self.card.classes if "{class}" in self.own.masks else ("",)
-        found = {name: self._file(filled_in(self.own.masks, place, name)) for name in names}
+        found = {name: self._file(filled_in(self.own.masks, place, name), place) for name in names}
         return {name: path for name, path in found.items() if path is not None}
 
-    def _file(self, stem: str) -> Path | None:
-        """The mask file of that name without its ending."""
+    def _file(self, stem: str, image: str) -> Path | None:
+        """The mask file of that name without its ending. Raises DataError for two, which may differ."""
         folder, _, name = stem.rpartition("/")
         place = self.root / folder
         if place not in self._in_folder:
-            self._in_folder[place] = {path.stem: path for path in files_in(place) if path.suffix.lower() in MASK_ENDINGS}
-        return self._in_folder[place].get(name)
+            by_stem = self._in_folder[place] = {}
+            for path in files_in(place):
+                if path.suffix.lower() in MASK_ENDINGS:
+                    by_stem.setdefault(path.stem, []).append(path)
+        listed = self._in_folder[place].get(name, [])
+        if len(listed) > 1:
+            names = " and ".join(path.name if self.names_files else f"a {path.suffix}" for path in listed)
+            where = folder or "the dataset's folder" if self.names_files else f"the folder of masks of {self.called(image)}"
+            raise DataError(f"{self.card.name}: {names} are masks of one name in {where}. Keep one, they may differ.")
+        return listed[0] if listed else None
 
     def _is_usable(self, place: str, path: Path, masks: dict[str, Path]) -> bool:
         size = self.usable(place, path)
         if size is None:
             return False
-        if not masks:
-            self.odd.add("images without a mask", self.called(place))
+        n_expected = len(self.card.classes) if "{class}" in self.own.masks else 1
+        if len(masks) < n_expected:
+            self.odd.add("images without a mask of every class" if masks else "images without a mask", self.called(place))
             if self.own.without_mask == "left out":
+                if masks:
+                    self.read_anew.add("masks of every class")
                 return False
         for mask in masks.values():
             drawn = header_size(mask, place)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmark.cards.own_data import PairData
 from benchmark.errors import DataError
+from benchmark.readers.kit.blanks import is_empty
 from benchmark.readers.kit.own import OwnReader
 from benchmark.readers.kit.own_images import ImageFiles, filled_in
 from benchmark.readers.kit.own_table import rows_of
@@ -38,7 +39,10 @@ class DatasetReader(OwnReader[PairData]):
         return self._sections.get(sample_id) or {"report": self._captions[sample_id]}
 
     def texts_of(self, sample_id: str) -> tuple[Path, ...]:
-        return tuple(filter(None, [self._texts.get(sample_id)]))
+        return self.labels_beside(sample_id)
+
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        return tuple(filter(None, [self._texts.get(place)]))
 
     def _from_table(self, pictures: ImageFiles) -> dict[str, str]:
         own = self.own
@@ -53,7 +57,7 @@ class DatasetReader(OwnReader[PairData]):
                 self.odd.add("rows of an image that is not there", where)
             elif place in found:
                 self.odd.add("rows twice", where)
-            elif said := {name: text for name, column in columns.items() if (text := " ".join(cells[column].split()))}:
+            elif said := {name: text for name, column in columns.items() if (text := self._text(cells[column]))}:
                 found[place] = " ".join(said.values())
                 if own.sections:
                     self._sections[place] = said
@@ -65,6 +69,15 @@ class DatasetReader(OwnReader[PairData]):
         found: dict[str, str] = {}
         for place in pictures.paths:
             path = self.root / f"{filled_in(self.own.texts, place)}.txt"
-            if path.is_file() and (caption := " ".join(read_text(path, self.card.name).split())):
+            if path.is_file() and (caption := self._text(read_text(path, self.card.name))):
                 found[place], self._texts[place] = caption, path
         return found
+
+    def _text(self, written: str) -> str:
+        """A caption or section on one line; empty where it holds no more than a tool's word for a missing cell."""
+        text = " ".join(written.split())
+        if not is_empty(text):
+            return text
+        if text:
+            self.read_anew.add("captions")
+        return ""

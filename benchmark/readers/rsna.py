@@ -17,6 +17,7 @@ from benchmark.cards import SplitRule
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.dicom import read_dicom
 from benchmark.readers.base import Check
+from benchmark.readers.kit.blanks import is_empty
 from benchmark.readers.kit.boxed import BoxedReader
 from benchmark.readers.kit.boxes import numbers_of
 from benchmark.readers.kit.checks import first_image_check, release_checks, split_checks
@@ -81,6 +82,7 @@ class DatasetReader(BoxedReader):
             self.warnings.append(f"{self.card.name}: {STAGE_1_LABELS} beside {LABELS} is not read; stage 1 has other boxes.")
         self.boxes = {i: (boxes, np.zeros(len(boxes), np.int64)) for i, boxes in self._labels.boxes_xywh.items()}
         self._find_images()
+        self._mapped_to_none = False
         patients_file, self._patients = self._read_patients()
         self.tables = (self._base / LABELS, *([patients_file] if patients_file is not None else []))
 
@@ -89,6 +91,10 @@ class DatasetReader(BoxedReader):
 
     def patient_of(self, sample_id: str) -> str | None:
         return self._patients.get(sample_id)
+
+    def decided(self) -> str:
+        """Images that the mapping names no patient of were those of one patient once: same files, another result."""
+        return "mapped to none: no patient" if self._mapped_to_none else ""
 
     def split(self, rule: SplitRule) -> Splits:
         """LoVT's permutation, or the hold-out of sorted ids; variants that need patients need RSNA's mapping file."""
@@ -145,10 +151,18 @@ class DatasetReader(BoxedReader):
         return (self.root / PHANTOM_REPORTS, generated) if generated else (None, {})
 
     def _read_mapping(self, path: Path) -> dict[str, str]:
-        """Image id -> NIH patient (first part of the NIH file name)."""
+        """Image id -> NIH patient (first part of the NIH file name); an entry without that name tells of no patient."""
+        patients: dict[str, str] = {}
         try:
-            entries = read_json(path, self.card.name, list)
-            patients = {entry[MAPPING_ID]: str(entry[MAPPING_NIH]).split("_")[0] for entry in entries}
+            for number, entry in enumerate(read_json(path, self.card.name, list), start=1):
+                image, patient = entry[MAPPING_ID], str(entry[MAPPING_NIH]).split("_")[0]
+                if is_empty(patient):
+                    self._mapped_to_none |= image in self.images
+                elif patients.setdefault(image, patient) != patient:
+                    raise DataError(
+                        f"{self.card.name}: {path.name} entry {number:,} gives an image another patient than an entry before it. Fetch the "
+                        "file again, or remove it to go without patients."
+                    )
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{self.card.name}: {path.name} is not RSNA's mapping to NIH ({type(error).__name__}: {error}); expected a list of entries "

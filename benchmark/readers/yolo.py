@@ -7,7 +7,7 @@ it is shown. A sixth number behind a box is a confidence, which is the sign of p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmark.cards.own_data import YoloData
@@ -53,6 +53,7 @@ class DatasetReader(DrawnReader[YoloData]):
                 f"{self.card.name}: no image has a text file at {self.own.labels}.txt in {self.root}, which the card names "
                 "in `yolo.labels`."
             )
+        self._require_labelled(place for place in used if place not in self.own.leave_out)
         known = {f"{filled_in(self.own.labels, place)}.txt" for place in pictures.paths}
         folders = {path.parent for path in self._texts.values()}
         for path in sorted({path for folder in folders for path in files_in(folder, ".txt")}):
@@ -63,7 +64,30 @@ class DatasetReader(DrawnReader[YoloData]):
 
     def files_of(self, sample_id: str) -> tuple[Path, ...]:
         """The image, and the text that its masks are drawn from."""
-        return (self.path_of(sample_id), *filter(None, [self._texts.get(sample_id)]))
+        return (self.path_of(sample_id), *self.labels_beside(sample_id))
+
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        return tuple(filter(None, [self._texts.get(place)]))
+
+    def _require_labelled(self, places: Iterable[str]) -> None:
+        """Refuses a folder of images that nobody labelled, of which every image would be one without a finding.
+
+        A folder of texts is there for it, if only an empty one, where somebody looked.
+        """
+        listed: dict[Path, list[str]] = {}
+        for place in places:
+            text = self.root / f"{filled_in(self.own.labels, place)}.txt"
+            listed.setdefault(text.parent, []).append(place)
+        bare = [folder for folder in listed if not folder.is_dir()]
+        if bare:
+            first = listed[bare[0]][0]
+            which = (first.rpartition("/")[0] or self.own.images) if self.names_files else f"of {self.called(first)}"
+            texts = f" {bare[0].relative_to(self.root).as_posix()}" if self.names_files else ""
+            raise DataError(
+                f"{self.card.name}: no image of the folder {which} has a text file, and the folder{texts} of their texts is not there "
+                f"({len(bare):,} of {len(listed):,} such folders): unlabelled, or without a finding? Without a finding, make the folder, "
+                "empty or with an empty text for each. Unlabelled, take the images out: move them away, or name them in `leave_out`."
+            )
 
     def _read_text(self, place: str, path: Path) -> None:
         for number, line in numbered_lines(path, self.card.name):

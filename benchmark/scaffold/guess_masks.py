@@ -53,9 +53,11 @@ def masks(found: Survey) -> Guess | None:
         else:
             classes = ("finding",)
             unknown.append("What the masks show: rename `finding` in `classes`.")
-    if n_held < len(images):
+    n_whole = sum(all(filled_in(pattern, place, name) in stems for name in classes or ("",)) for place in images)
+    if n_whole < len(images):
         given["without_mask"] = "left out"
-        unknown.append(f"Whether the {len(images) - n_held:,} images without a mask show nothing: then write `without_mask: empty`.")
+        what = "a mask" if n_whole == n_held else "a mask of every class"
+        unknown.append(f"Whether the {len(images) - n_whole:,} images without {what} show nothing there: then write `without_mask: empty`.")
     return Guess("masks", given, classes, tuple(images), {}, reasons, tuple(unknown))
 
 

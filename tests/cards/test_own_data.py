@@ -21,6 +21,14 @@ def test_a_name_classes_and_a_block_are_a_whole_card() -> None:
     assert DatasetCard.model_validate(card.model_dump()) == card
 
 
+@pytest.mark.parametrize(("split", "rule"), [({}, "own: by folder"), ({"seed": 3}, "own: by folder"), ({"by": "rule"}, "own: by rule")])
+def test_annotations_in_a_file_for_each_split_are_the_split_unless_the_card_says_another(split: dict[str, Any], rule: str) -> None:
+    given = {"coco": {"annotations": {"train": "a.json", "test": "b.json"}}}
+    card = DatasetCard.model_validate({**MINIMAL, **given, **({"split": split} if split else {})})
+    assert card.splits["own"].rule == rule
+    assert DatasetCard.model_validate(card.model_dump()) == card
+
+
 def test_cards_of_releases_hold_no_word_of_blocks() -> None:
     assert not registry.dataset("rsna").canonical.count("coco")
     assert all(card.own is None for card in registry.datasets().values())
@@ -60,6 +68,8 @@ def test_a_target_that_the_block_does_not_give_is_a_fault() -> None:
         ({"coco": {"annotations": "a.json", "patient_pattern": "("}}, "coco.patient_pattern", "no regular expression"),
         ({"split": {"by": "column"}}, "split", "`column` names the column"),
         ({"split": {"by": "lists", "lists": {"test": "t.txt"}}}, "split", "no file for train"),
+        ({"split": {"by": "folder", "names": {"train": ["x"], "test": ["y", "x"]}}}, "split", "'x' under train and under test"),
+        ({"split": {"by": "folder", "names": {"train": ["Val"], "test": ["val"]}}}, "split", "'val' under train and under test"),
         ({"split": {"test_share": 0.6, "validation_share": 0.5}}, "split", "leave nothing to train on"),
         ({"reader": "rsna"}, "", "the block `coco:` is of the reader coco"),
         ({"coco": None, "reader": "masks"}, "classes", ""),

@@ -9,6 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from benchmark.errors import DataError
+from benchmark.readers.base import Reader
 from benchmark.readers.kit.cached import cache_recipe
 from tests import own_folders
 from tests.own_cards import odd, opened
@@ -116,8 +117,24 @@ def test_the_cache_of_masks_is_another_where_classes_are(tmp_path: Path) -> None
 
 def test_boxes_in_fractions_are_refused(tmp_path: Path) -> None:
     folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [0.25, 0.5, 0.5, 0.25]}])
-    with pytest.raises(DataError, match=r"all 1 boxes end within 2 pixels .* COCO's boxes are x, y, width and height in pixels"):
+    with pytest.raises(DataError, match=r"all 1 boxes of a\.json end within 2 pixels .* COCO's boxes and outlines are in pixels"):
         opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
+
+
+def test_fractions_in_one_of_several_files_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    for part, box in (("train", [1, 2, 9, 9]), ("test", [0.25, 0.5, 0.5, 0.25])):
+        small(folder / part, [{"image_id": 1, "category_id": 1, "bbox": box}])
+    with pytest.raises(DataError, match=r"all 1 boxes of test/a\.json end within 2 pixels"):
+        opened(folder, "coco", {"annotations": {"train": "train/a.json", "test": "test/a.json"}}, classes=CLASSES)
+
+
+def test_outlines_in_fractions_are_refused_where_masks_are_made_of_them(tmp_path: Path) -> None:
+    outline = [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]
+    folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9], "segmentation": outline}])
+    with pytest.raises(DataError, match=r"all 1 outlines of a\.json end within 2 pixels"):
+        opened(folder, "coco", {"annotations": "a.json", "masks": "segmentation"}, classes=CLASSES)
+    assert opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES).sample("1.png").boxes_xywh.tolist() == [[1, 2, 9, 9]]
 
 
 def test_a_file_for_each_split_and_images_beside_it(tmp_path: Path) -> None:
@@ -148,14 +165,49 @@ def test_contradictions_stop_it_with_their_place(tmp_path: Path, change: dict[st
         opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
 
 
+def outlines_told(reader: Reader) -> dict[str, str]:
+    return {what: found for what, found in odd(reader).items() if "outline" in what}
+
+
 @pytest.mark.parametrize(
     "outline",
     [[[1, 2, 3, 4]], [["a"] * 6], "text", [[1, 2, 3, 4, 5, 1e12]], {"size": [64, 64], "counts": "0"}, {"size": [32, 32], "counts": [1024]}],
 )
-def test_an_outline_that_is_none_is_told_and_its_box_kept(tmp_path: Path, outline: object) -> None:
+def test_an_outline_that_is_none_is_told_and_its_box_filled(tmp_path: Path, outline: object) -> None:
     listed = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9], "segmentation": outline}]
+    folder = small(tmp_path / "own", listed)
+    reader = opened(folder, "coco", {"annotations": "a.json", "masks": "segmentation"}, classes=CLASSES)
+    assert outlines_told(reader) == {"outlines that are none, beside a box": "1: a.json annotation 1"}
+    assert reader.warnings == ["mine: 1 outlines that are none, beside a box. Their box is filled instead."]
+    sample = reader.sample("1.png")
+    assert sample.boxes_xywh.tolist() == [[1, 2, 9, 9]]
+    assert sample.masks is not None
+    assert sample.masks((64, 64)).sum() == 9 * 9
+    boxes = opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
+    assert outlines_told(boxes) == {"outlines that are none": "1: a.json annotation 1"}
+
+
+def test_an_outline_that_is_none_leaves_nothing_without_a_box(tmp_path: Path) -> None:
+    listed = [{"image_id": 1, "category_id": 1, "segmentation": [[1, 2, 3, 4]]}]
     reader = opened(small(tmp_path / "own", listed), "coco", {"annotations": "a.json", "masks": "segmentation"}, classes=CLASSES)
-    assert odd(reader)["outlines that are none"] == "1: a.json annotation 1"
+    assert outlines_told(reader) == {"outlines that are none": "1: a.json annotation 1"}
+    assert odd(reader)["boxes without area"] == "1: a.json annotation 1"
+    assert reader.sample("1.png").positive is False
+
+
+@pytest.mark.parametrize("number", ["Infinity", "1" + "0" * 400])
+def test_a_number_that_no_image_has_is_no_size_and_no_box(tmp_path: Path, number: str) -> None:
+    polygon = "[[1, 2, 3, 4, 5, 123456789]]"
+    entry = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 123456789, 9]}
+    listed = [entry, {**entry, "bbox": [1, 2, 9, 9], "segmentation": json.loads(polygon)}]
+    folder = small(tmp_path / "own", listed)
+    content = json.loads((folder / "a.json").read_text())
+    content["images"][1]["height"] = 123456789
+    (folder / "a.json").write_text(json.dumps(content).replace("123456789", number))
+    reader = opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
+    found = odd(reader)
+    assert found["boxes without area"] == "1: a.json annotation 1"
+    assert found["outlines that are none"] == "1: a.json annotation 2"
     assert reader.sample("1.png").boxes_xywh.tolist() == [[1, 2, 9, 9]]
 
 
@@ -167,3 +219,13 @@ def test_an_image_of_another_size_than_listed_is_left_out(tmp_path: Path) -> Non
     reader = opened(folder, "coco", {"annotations": "a.json"}, classes=CLASSES)
     assert reader.ids == ("2.png",)
     assert odd(reader)["images of another size than listed"] == "1: 1.png, 64 x 64 for 32 x 64 listed"
+
+
+def test_a_number_of_json_is_one_patient_with_and_without_a_point_and_nan_is_none(tmp_path: Path) -> None:
+    for patient, other in ((12, 12.0), ("12", 12.0), (float("nan"), None)):
+        images = [{"id": k, "file_name": f"{k}.png", "who": who} for k, who in ((1, patient), (2, other))]
+        folder = small(tmp_path / "own", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}], images=images)
+        reader = opened(folder, "coco", {"annotations": "a.json", "patient_key": "who"}, classes=CLASSES)
+        expected = None if other is None else "12"
+        assert [reader.sample(i).patient_id for i in reader.ids] == [expected, expected]
+        assert "read_anew" in reader.decided()

@@ -111,11 +111,32 @@ def test_what_a_rule_decides_of_contradicting_rows_is_in_the_digest_and_other_ta
     assert decided["tube"] != decided["mass"]
 
 
+def test_a_missing_cell_is_no_patient_and_a_patient_of_two_spellings_one(folder: Path) -> None:
+    rows = [("d", 1, "nan"), ("c", 0, "NULL"), ("a b.png", 0, "12"), ("é", 1, "12.0")]
+    given = {"table": "l.csv", "images": "img", "image": "f", "labels": {"a": "x"}, "patient": "pid"}
+    own_folders.table(folder / "l.csv", [("f", "x", "pid"), *rows])
+    reader = opened(folder, "csv", given, classes=("a",))
+    assert [reader.sample(i).patient_id for i in ("d.png", "sub/c.png", "a b.png", "é.jpg")] == [None, None, "12", "12"]
+    assert odd(reader)["images without a patient"] == "2: d.png; sub/c.png"
+
+
+@pytest.mark.parametrize(
+    ("patients", "anew"), [(("1", "2", "", "10"), False), (("1.0", "2.0", "", "10.0"), False), (("1", "nan"), True), (("1", "1.0"), True)]
+)
+def test_patients_that_are_read_anew_are_in_the_digest_and_other_tables_keep_theirs(
+    folder: Path, patients: tuple[str, ...], anew: bool
+) -> None:
+    rows = [(name, 1, patient) for name, patient in zip(("d", "c", "a b.png", "é"), patients, strict=False)]
+    own_folders.table(folder / "l.csv", [("f", "x", "pid"), *rows])
+    given = {"table": "l.csv", "images": "img", "image": "f", "labels": {"a": "x"}, "patient": "pid"}
+    assert ("read_anew" in opened(folder, "csv", given, classes=("a",)).decided()) == anew
+
+
 @pytest.mark.parametrize("form", ["xywh", "xyxy", "cxcywh"])
 def test_fractions_that_the_card_calls_pixels_are_refused(folder: Path, form: str) -> None:
     own_folders.table(folder / "l.csv", [("f", "1", "2", "3", "4"), ("d", 0.25, 0.125, 0.75, 0.5), ("c", 0.5, 0.5, 0.9, 0.9)])
     given = {"table": "l.csv", "images": "img", "image": "f", "boxes": {"columns": ["1", "2", "3", "4"], "form": form}}
-    with pytest.raises(DataError, match=r"all 2 boxes end within 2 pixels .* fractions .* Say `unit: fractions` under `csv\.boxes`"):
+    with pytest.raises(DataError, match=r"all 2 boxes of l\.csv end within .* fractions .* Say `unit: fractions` under `csv\.boxes`"):
         opened(folder, "csv", given, classes=("nodule",))
 
 

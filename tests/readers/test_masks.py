@@ -116,3 +116,58 @@ def test_equal_images_in_two_splits_are_told(tmp_path: Path) -> None:
     reader = opened(folder, "masks", {"images": "images"}, classes=("lesion",), split={"by": "folder"})
     assert odd(reader)["equal images in two splits"] == "1: test/again.png = train/case00.png in test and train"
     assert {name: len(ids) for name, ids in reader.split(reader.card.splits["own"]).items()} == {"train": 2, "validation": 1, "test": 2}
+
+
+def test_two_mask_files_of_an_image_are_refused_and_others_may_lie_beside(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 3, faults=False)
+    for ending in ("png", "tif"):
+        own_folders.save(folder / "masks" / f"stranger.{ending}", np.zeros((64, 64), np.uint8))
+    reader = opened(folder, "masks", {"images": "images"}, classes=("lesion",))
+    assert odd(reader)["masks without an image"] == "2: masks/stranger.png; masks/stranger.tif"
+    own_folders.save(folder / "masks" / "case01.tif", np.zeros((64, 64), np.uint8))
+    with pytest.raises(DataError, match=r"case01\.png and case01\.tif are masks of one name in masks\. Keep one, they may differ"):
+        opened(folder, "masks", {"images": "images"}, classes=("lesion",))
+    with pytest.raises(DataError, match=r"mine: a \.png and a \.tif are masks of one name in the folder of masks of image 2 of 3\."):
+        opened(folder, "masks", {"images": "images"}, classes=("lesion",), redistribution="none")
+
+
+def test_one_picture_in_two_formats_does_not_share_a_mask(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "own", 3, faults=False)
+    own_folders.save(folder / "images" / "case01.jpg", own_folders.picture(1))
+    with pytest.raises(
+        DataError, match=r"case01\.jpg and case01\.png have one label file between them\. Is it one picture in two formats\?"
+    ):
+        opened(folder, "masks", {"images": "images"}, classes=("lesion",))
+    with pytest.raises(DataError, match=r"image 2 of 4 and image 3 of 4 have one label file"):
+        opened(folder, "masks", {"images": "images"}, classes=("lesion",), redistribution="none")
+    reader = opened(folder, "masks", {"images": "images", "leave_out": ["case01.jpg"]}, classes=("lesion",))
+    assert reader.ids == ("case00.png", "case01.png", "case02.png")
+
+
+def test_two_images_of_one_name_do_not_share_a_mask(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    for patient in ("p1", "p2"):
+        own_folders.save(folder / "images" / patient / "1.png", own_folders.picture(1))
+    own_folders.save(folder / "masks" / "1.png", np.ones((64, 64), np.uint8))
+    with pytest.raises(DataError, match=r"p1/1\.png and p2/1\.png have one label file .* pattern under `masks` needs \{stem\}"):
+        opened(folder, "masks", {"images": "images", "masks": "masks/{name}"}, classes=("lesion",))
+
+
+@pytest.mark.parametrize("without_mask", ["left out", "empty"])
+def test_an_image_without_a_mask_of_every_class_is_told_and_treated_as_one_without_a_mask(tmp_path: Path, without_mask: str) -> None:
+    folder = tmp_path / "own"
+    for k in range(2):
+        own_folders.save(folder / "img" / f"{k}.png", own_folders.picture(k))
+        own_folders.save(folder / "masks" / f"{k}_a.png", np.ones((64, 64), np.uint8))
+        own_folders.save(folder / "masks" / f"{k}_b.png", np.ones((64, 64), np.uint8))
+    given = {"images": "img", "masks": "masks/{stem}_{class}", "without_mask": without_mask}
+    assert "read_anew" not in opened(folder, "masks", given, classes=("a", "b")).decided()
+    (folder / "masks" / "0_b.png").unlink()
+    reader = opened(folder, "masks", given, classes=("a", "b"))
+    assert odd(reader)["images without a mask of every class"] == "1: 0.png"
+    assert reader.ids == (("1.png",) if without_mask == "left out" else ("0.png", "1.png"))
+    assert ("read_anew" in reader.decided()) == (without_mask == "left out")
+    if without_mask == "empty":
+        draw = reader.sample("0.png").masks
+        assert draw is not None
+        assert draw((64, 64)).any(axis=(1, 2)).tolist() == [True, False]

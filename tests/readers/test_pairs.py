@@ -46,6 +46,31 @@ def test_captions_in_files_are_read_and_their_bytes_are_in_the_identity(folder: 
     assert reader.card.targets == ("reports",)
 
 
+@pytest.mark.parametrize("columns", [{"caption": "text"}, {"sections": {"findings": "text", "impression": "more"}}])
+def test_a_tools_word_for_a_missing_cell_is_no_caption(folder: Path, columns: dict[str, object]) -> None:
+    given = {"table": "t.csv", "image": "img", **columns}
+    rows = [("img", "text", "more"), ("a", "nan", ""), ("b", "Clear lungs.", "NaN"), ("c", "None", "null")]
+    own_folders.table(folder / "t.csv", rows)
+    reader = opened(folder, "pairs", given)
+    assert [reader.sample(i).report for i in reader.ids] == ["Clear lungs."]
+    assert "read_anew" in reader.decided()
+    own_folders.table(folder / "t.csv", [rows[0], ("b", "Clear lungs.", "")])
+    assert "read_anew" not in opened(folder, "pairs", given).decided()
+
+
+def test_a_text_file_of_such_a_word_is_no_caption(folder: Path) -> None:
+    for name, text in (("a", "nan\n"), ("b", "Clear lungs.")):
+        (folder / f"{name}.txt").write_text(text)
+    assert opened(folder, "pairs", {"texts": "{stem}"}).ids == ("b.png",)
+
+
+def test_one_picture_in_two_formats_does_not_share_a_caption(folder: Path) -> None:
+    own_folders.save(folder / "a.jpg", own_folders.picture(1))
+    (folder / "a.txt").write_text("Clear lungs.")
+    with pytest.raises(DataError, match=r"a\.jpg and a\.png have one label file between them"):
+        opened(folder, "pairs", {"texts": "{stem}"})
+
+
 def test_no_caption_at_all_is_said(folder: Path) -> None:
     with pytest.raises(DataError, match="has a caption"):
         opened(folder, "pairs", {"texts": "texts/{stem}"})

@@ -172,11 +172,14 @@ def test_a_phantoms_patients_come_from_its_report_table_and_a_release_ignores_su
     assert next(c for c in phantom.verify().checks if c.what == "patients").verdict == "ok"
 
 
-def test_a_phantom_with_a_damaged_report_table_is_an_error(release):
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("id,report\n", "no columns"), ('id,patient_id\na,"P1\nb,P2\n', "not a readable table .* `lobe data sample`")]
+)
+def test_a_phantom_with_a_damaged_report_table_is_an_error(release, text, sentence):
     root = release()
     (root / "PHANTOM.json").write_text("{}")
-    (root / PHANTOM_REPORTS).write_text("id,report\n")
-    with pytest.raises(DataError, match="no columns"):
+    (root / PHANTOM_REPORTS).write_text(text)
+    with pytest.raises(DataError, match=sentence):
         open_reader(CARD, root).sample(IDS[0])
 
 
@@ -185,6 +188,28 @@ def test_an_image_put_into_a_phantom_later_has_no_patient(release):
     (root / "PHANTOM.json").write_text("{}")
     (root / PHANTOM_REPORTS).write_text(f"id,patient_id\n{IDS[0]},P1\n")
     assert [open_reader(CARD, root).sample(i).patient_id for i in IDS[:2]] == ["P1", None]
+
+
+@pytest.mark.parametrize("nothing", [None, "", "nan", "null"])
+def test_an_image_that_the_mapping_gives_no_patient_has_none(release: Callable[..., Path], nothing: object) -> None:
+    root = release()
+    entries = [{"subset_img_id": i, "img_id": f"0000000{n}_000.png"} for n, i in enumerate(IDS)]
+    (root / MAPPING).write_text(json.dumps(entries))
+    assert open_reader(CARD, root).decided() == ""
+    (root / MAPPING).write_text(json.dumps([*({**entry, "img_id": nothing} for entry in entries[:2]), *entries[2:]]))
+    reader = open_reader(CARD, root)
+    assert [reader.sample(i).patient_id for i in IDS] == [None, None, "00000002"]
+    assert reader.decided() != ""
+
+
+def test_an_image_that_the_mapping_gives_two_patients_is_an_error(release: Callable[..., Path]) -> None:
+    root = release()
+    entries = [{"subset_img_id": IDS[0], "img_id": f"0000000{n}_000.png"} for n in (1, 1, 2)]
+    (root / MAPPING).write_text(json.dumps(entries[:2]))
+    assert open_reader(CARD, root).sample(IDS[0]).patient_id == "00000001"
+    (root / MAPPING).write_text(json.dumps(entries))
+    with pytest.raises(DataError, match=f"{MAPPING} entry 3 gives an image another patient than an entry before it"):
+        open_reader(CARD, root)
 
 
 @pytest.mark.parametrize("content", ["[[1, 2]]", "{}", "[", '[{"subset_img_id": "other", "img_id": "1_0.png"}]'])

@@ -65,3 +65,27 @@ def test_the_text_is_a_file_that_masks_are_drawn_from(folder: Path) -> None:
 def test_a_pattern_that_finds_no_text_is_said(folder: Path) -> None:
     with pytest.raises(DataError, match=r"no image has a text file at labels/{stem}.txt"):
         opened(folder, "yolo", {}, classes=("nodule",))
+
+
+def test_one_picture_in_two_formats_does_not_share_a_text(folder: Path) -> None:
+    own_folders.save(folder / "train" / "images" / "a.jpg", own_folders.picture(1)[:32])
+    (folder / "train" / "labels" / "a.txt").write_text("1 0.5 0.5 0.25 0.5")
+    with pytest.raises(DataError, match=r"train/images/a\.jpg and train/images/a\.png have one label file between them"):
+        opened(folder, "yolo", GIVEN, classes=("nodule", "mass"))
+    left = {**GIVEN, "leave_out": ["train/images/a.jpg"]}
+    assert len(opened(folder, "yolo", left, classes=("nodule", "mass")).ids) == 3
+
+
+def test_a_folder_of_images_that_nobody_labelled_is_refused(folder: Path) -> None:
+    (folder / "train" / "labels" / "a.txt").write_text("1 0.5 0.5 0.25 0.5")
+    own_folders.save(folder / "test" / "images" / "t.png", own_folders.picture(1)[:32])
+    with pytest.raises(DataError, match=r"no image of the folder test/images has a text file, and the folder test/labels .* \(1 of 2 "):
+        opened(folder, "yolo", GIVEN, classes=("nodule", "mass"))
+    with pytest.raises(
+        DataError, match=r"no image of the folder of image 1 of 4 has a text file, and the folder of their texts is not there"
+    ):
+        opened(folder, "yolo", GIVEN, classes=("nodule", "mass"), redistribution="none")
+    left = {**GIVEN, "leave_out": ["test/images/t.png"]}
+    assert len(opened(folder, "yolo", left, classes=("nodule", "mass")).ids) == 3
+    (folder / "test" / "labels").mkdir()
+    assert opened(folder, "yolo", GIVEN, classes=("nodule", "mass")).sample("test/images/t.png").positive is False

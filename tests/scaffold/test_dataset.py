@@ -193,7 +193,16 @@ def test_what_was_not_known_stands_in_the_card(tmp_path: Path) -> None:
     text = (tmp_path / "cards" / "datasets" / "mine.yaml").read_text()
     assert "# not known: What the masks show: rename `finding` in `classes`." in text
     assert "# not known: Which images are of one patient" in text
-    assert "# not known: Whether the 1 images without a mask show nothing" in text
+    assert "# not known: Whether the 1 images without a mask show nothing there" in text
+    assert yaml.safe_load(text)["datasets"][0]["masks"]["without_mask"] == "left out"
+
+
+def test_a_missing_mask_of_one_class_is_asked_about(tmp_path: Path) -> None:
+    masks_by_class(tmp_path / "mine")
+    (tmp_path / "mine" / "masks" / "heart" / "3.png").unlink()
+    new_dataset(tmp_path / "mine", tmp_path / "cards")
+    text = (tmp_path / "cards" / "datasets" / "mine.yaml").read_text()
+    assert "# not known: Whether the 1 images without a mask of every class show nothing there" in text
     assert yaml.safe_load(text)["datasets"][0]["masks"]["without_mask"] == "left out"
 
 

@@ -35,19 +35,20 @@ def patients_in(root: Path, dataset: str) -> dict[str, str]:
     """Image id -> generated patient, as the report table names them; empty without a table.
 
     Raises:
-        DataError: the table has other columns.
+        DataError: the table has other columns, or quoting that does not close.
     """
     path = root / PHANTOM_REPORTS
     if not path.exists():
         return {}
-    with open_text(path, dataset) as handle:
-        rows = csv.DictReader(handle)
-        if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
-            raise DataError(
-                f"{dataset}: {path.name} has no columns id and patient_id. "
-                "The corpus was changed after it was generated; write it again with `lobe data sample`."
-            )
-        return {row["id"]: row["patient_id"] for row in rows}
+    changed = "The corpus was changed after it was generated; write it again with `lobe data sample`."
+    try:
+        with open_text(path, dataset) as handle:
+            rows = csv.DictReader(handle, strict=True)
+            if not {"id", "patient_id"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{dataset}: {path.name} has no columns id and patient_id. {changed}")
+            return {row["id"]: row["patient_id"] for row in rows}
+    except csv.Error as error:
+        raise DataError(f"{dataset}: {path.name} is not a readable table ({error}). {changed}") from None
 
 
 def _checked(content: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from benchmark.cards.own_split import OWN_SPLIT, OwnSplit, SplitName
 from benchmark.errors import DataError, SplitError
 from benchmark.imaging.any_picture import read_image
 from benchmark.readers.base import SPLITS, Check
+from benchmark.readers.kit.blanks import patient_named
 from benchmark.readers.kit.boxes import require_size
 from benchmark.readers.kit.checks import release_checks
 from benchmark.readers.kit.image_reader import ImageReader
@@ -46,6 +47,7 @@ class OwnReader(ImageReader, Generic[Block]):
         odd: what is odd, by kind.
         drawn_on: id -> (height, width) of the picture that its labels were drawn on; other sizes are refused when an image is decoded.
         doubted: (what, image) where label files say two things, or something that the card does not know, and a rule decides.
+        read_anew: what occurs here that LOBE once read otherwise: same files, another result.
         looked_for: kinds of oddities (`oddities.RULES`) that this reader can meet.
     """
 
@@ -60,7 +62,9 @@ class OwnReader(ImageReader, Generic[Block]):
         self.drawn_on: dict[str, tuple[int, int]] = {}
         self._columns: dict[str, str] = {}
         self._patients: dict[str, str] = {}
+        self._spelt: dict[str, str] = {}  # patient as written -> as named
         self.doubted: set[tuple[str, str]] = set()
+        self.read_anew: set[str] = set()
         self._all: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
         found = self.read()
@@ -71,6 +75,7 @@ class OwnReader(ImageReader, Generic[Block]):
         if not self.images:
             why = "; ".join(f"{len(places):,} {what}" for what, places in self.odd.places.items() if places) or "nothing lists one"
             raise DataError(f"{self.card.name}: not one image of {self.root} can be used: {why}.")
+        self._require_own_labels()
         self._find_patients()
         self._given = self._splits_given()
         self.release = f"own data, {len(self.images):,} images"
@@ -117,8 +122,10 @@ class OwnReader(ImageReader, Generic[Block]):
         return None
 
     def say_patient(self, place: str, patient: object) -> None:
-        """What a label file says of an image's patient; empty says nothing."""
-        said = "" if patient is None else str(patient).strip()
+        """What a label file says of an image's patient; what `blanks` calls empty says nothing."""
+        if patient is None:
+            return
+        said = self._spelt.setdefault(str(patient).strip(), patient_named(patient))
         if said and said != self._patients.setdefault(place, said):
             self._doubt(TWO_PATIENTS, place)
 
@@ -147,7 +154,8 @@ class OwnReader(ImageReader, Generic[Block]):
         split = None if self.card.split is None else self.card.split.model_dump(mode="json")
         said = {self.card.reader: self.own.model_dump(mode="json"), "split": split}
         # Of two rows of an image the last was taken once, and a finding that the card does not know for none: same files, another result.
-        return canonical_json(said | ({"doubted": 2} if self.doubted else {}))
+        anew = {*self.read_anew, *self._patients_anew()}
+        return canonical_json(said | ({"doubted": 2} if self.doubted else {}) | ({"read_anew": sorted(anew)} if anew else {}))
 
     def outline_digest(self, sizes: Sequence[int] | None = None) -> str:
         """As of every reader, and what the card decides: masks that other values mean are another cache."""
@@ -157,7 +165,7 @@ class OwnReader(ImageReader, Generic[Block]):
         """The split that the card's `split` says.
 
         Raises:
-            SplitError: another rule; too few images.
+            SplitError: another rule; too few images; a split that the card says, without an image.
         """
         known = self.card.splits.get(OWN_SPLIT)
         if known is None or rule.rule != known.rule:
@@ -206,6 +214,24 @@ class OwnReader(ImageReader, Generic[Block]):
             self.doubted.add((what, place))
             self.odd.add(what, self.called(place))
 
+    def _patients_anew(self) -> Iterator[str]:
+        """Tells that an empty word was a patient once, or one patient of two spellings two. Intervals sort patients by name."""
+        spelt = {written: named for written, named in self._spelt.items() if written}
+        if [spelt[written] for written in sorted(spelt)] != sorted({named for named in spelt.values() if named}):
+            yield "patients"
+
+    def _require_own_labels(self) -> None:
+        """Refuses two images of one label file: splits would part two formats of a picture, and two pictures of a name share a label."""
+        found: dict[Path, str] = {}
+        for place in self.images:
+            for path in self.labels_beside(place):
+                if (other := found.setdefault(path, place)) != place:
+                    raise DataError(
+                        f"{self.card.name}: {self.called(other)} and {self.called(place)} have one label file between them. Is it one "
+                        "picture in two formats? Keep one, or name the other in `leave_out`. Are they two pictures of one name? Then the "
+                        f"card's pattern under `{self.card.reader}` needs {{stem}}, which holds their folders."
+                    )
+
     def _splits_if_possible(self) -> Mapping[str, Sequence[str]]:
         try:
             return self._made
@@ -215,6 +241,12 @@ class OwnReader(ImageReader, Generic[Block]):
     @cached_property
     def _made(self) -> Splits:
         assert self.card.split is not None
+        there = set(self._given.values())
+        if absent := [name for name in self.said_splits() if name not in there]:
+            raise SplitError(
+                f"{self.card.name}: the card says which images are {absent[0]}, and not one of them is there. Mend the list, or the "
+                "name of the file, folder or value, or take it out of the card: then LOBE draws that split."
+            )
         return own_splits([self.sample(i) for i in self.images if i in self._given], self._given, self.card.split, self.card)
 
     def _find_patients(self) -> None:
@@ -229,14 +261,24 @@ class OwnReader(ImageReader, Generic[Block]):
                 if place not in self._patients:
                     self.odd.add("images without a patient", self.called(place))
 
+    def labels_beside(self, place: str) -> tuple[Path, ...]:
+        """Files that say something of this image alone: its masks or its text, for readers of such."""
+        return ()
+
     def annotation_split(self, place: str) -> SplitName | None:
         """The split of the annotation file that lists an image, for readers with one file for each."""
         return None
+
+    def said_splits(self) -> tuple[SplitName, ...]:
+        """Splits whose images the card names. One without an image would be drawn from those of another."""
+        return () if self.card.split is None else self.card.split.says
 
     def _splits_given(self) -> dict[str, SplitName]:
         """Id -> split, as far as the folder says; with `by: rule` all are for training until some are drawn."""
         split = self.card.split
         assert split is not None
+        if split.overrules and split.by in ("column", "folder"):
+            self.read_anew.add("names of splits")
         if split.by == "lists":
             return self._read_lists(split)
         if split.by == "rule":

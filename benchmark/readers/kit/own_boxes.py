@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -74,21 +74,29 @@ class DrawnReader(OwnReader[Block]):
             return
         listed.append(one)
 
-    def require_pixels(self, mend: str) -> None:
+    def require_pixels(self, places: Iterable[str], file: str, mend: str) -> None:
         """Refuses boxes that all end within two pixels of the image's corner, whatever four numbers they are: such are fractions.
 
+        So are outlines, where masks are made of them: tools write boxes and outlines by code of their own.
+
         Args:
+            places: images that one file lists. Another file may be in other units.
+            file: its name, for sentences.
             mend: a sentence that says what to do.
 
         Raises:
             DataError: they do.
         """
-        boxes = [one.box_xywh for listed in self.drawn_in.values() for one in listed]
-        if boxes and all(max(left + width, top + height) <= FRACTIONS_END for left, top, width, height in boxes):
-            raise DataError(
-                f"{self.card.name}: all {len(boxes):,} boxes end within {FRACTIONS_END} pixels of the image's upper left corner. These are "
-                f"fractions of its width and height, read as pixels. {mend}"
-            )
+        drawn = [one for place in places for one in self.drawn_in.get(place, ())]
+        ends = {"boxes": [max(left + width, top + height) for left, top, width, height in (one.box_xywh for one in drawn)]}
+        if self.own.mask_source == "masks":
+            ends["outlines"] = [max(map(max, one.outline)) for one in drawn if isinstance(one.outline, tuple)]
+        for what, listed in ends.items():
+            if listed and max(listed) <= FRACTIONS_END:
+                raise DataError(
+                    f"{self.card.name}: all {len(listed):,} {what} of {file} end within {FRACTIONS_END} pixels of the image's upper left "
+                    f"corner. These are fractions of its width and height, read as pixels. {mend}"
+                )
 
     def sample(self, sample_id: str) -> Sample:
         sample = super().sample(sample_id)
@@ -169,10 +177,18 @@ def filled(outline: Outline, shape: tuple[int, int], where: str) -> np.ndarray:
     return found
 
 
+def as_float(value: float) -> float:
+    """A number of JSON; infinity for a whole one of more digits than a float holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def drawn_oddities(*others: str) -> tuple[str, ...]:
     """What a reader of boxes looks for, beside its own."""
     return (*others, *BOX_ODDITIES)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(as_float(value))

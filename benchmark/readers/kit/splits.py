@@ -320,7 +320,7 @@ def lovt_csv(folder: Path) -> LovtLists:
     """Reads `train.csv`, `validation.csv` and `test.csv` of a folder: header `ID` or `ID,boxes,classes`, boxes `x;y;w;h` joined by `|`.
 
     Raises:
-        DataError: a missing file, other columns, or a cell that does not parse, with its line.
+        DataError: a missing file, other columns, quoting that does not close, or a cell that does not parse, with its line.
     """
     splits: Splits = {}
     boxes: dict[str, np.ndarray] = {}
@@ -329,18 +329,21 @@ def lovt_csv(folder: Path) -> LovtLists:
         path = folder / f"{split}.csv"
         if not path.is_file():
             raise DataError(f"No list {path}. Expected train.csv, validation.csv and test.csv in LoVT's format.")
-        with open_text(path, "split lists") as handle:
-            rows = csv.reader(handle)
-            header = next(rows, [])
-            if header not in (["ID"], ["ID", "boxes", "classes"]):
-                raise DataError(f"{path}: columns {','.join(header) or '(none)'}, expected ID or ID,boxes,classes.")
-            ids = []
-            for row in rows:
-                if len(row) != len(header):
-                    raise DataError(f"{path}, line {rows.line_num:,}: {len(row)} fields, expected {len(header)}.")
-                ids.append(row[0])
-                if len(row) == 3:
-                    boxes[row[0]], labels[row[0]] = _lovt_boxes(row[1], row[2], f"{path}, line {rows.line_num:,}")
+        try:
+            with open_text(path, "split lists") as handle:
+                rows = csv.reader(handle, strict=True)
+                header = next(rows, [])
+                if header not in (["ID"], ["ID", "boxes", "classes"]):
+                    raise DataError(f"{path}: columns {','.join(header) or '(none)'}, expected ID or ID,boxes,classes.")
+                ids = []
+                for row in rows:
+                    if len(row) != len(header):
+                        raise DataError(f"{path}, line {rows.line_num:,}: {len(row)} fields, expected {len(header)}.")
+                    ids.append(row[0])
+                    if len(row) == 3:
+                        boxes[row[0]], labels[row[0]] = _lovt_boxes(row[1], row[2], f"{path}, line {rows.line_num:,}")
+        except csv.Error as error:
+            raise DataError(f"{path} is not a readable table ({error}). Expected a list in LoVT's format.") from None
         splits[split] = tuple(ids)
     return LovtLists(splits, boxes, labels)
 

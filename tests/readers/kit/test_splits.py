@@ -224,6 +224,8 @@ def test_lovts_lists_are_read_with_boxes_and_classes(tmp_path: Path) -> None:
         ("ID,boxes,classes\na,1;2;3;x,1\n", "line 2"),
         ("ID,boxes,classes\na,1;2;3;4,\n", "1 boxes and 0 classes"),
         ("ID,boxes,classes\na\n", "1 fields"),
+        ('ID,boxes,classes\n"a,,\nb,,\n', r"train\.csv is not a readable table \(unexpected end of data\)"),
+        ('ID,boxes,classes\n"' + "a,,\n" * 80_000, r"train\.csv is not a readable table \(field larger than field limit"),
     ],
 )
 def test_lists_in_another_format_are_errors(tmp_path: Path, train: str, sentence: str) -> None:
