@@ -75,7 +75,6 @@ _OF_PIXELS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
 )
-_OVERLAY_POSITIONS = tuple((group, BIT_POSITION) for group in OVERLAYS)
 _END_OF_CODESTREAM = b"\xff\xd9"
 _MOST_INFLATED = 2 * limits.MOST_PIXELS + 64 * 2**20  # bytes of pixels and header behind a deflated data set
 
@@ -230,8 +229,10 @@ def _parse(path: Path, sample_id: str, *, stop_before_pixels: bool = False) -> p
         with open_regular(path) as file:
             _require_bounded(file)
             dataset = pydicom.dcmread(file, force=False, stop_before_pixels=stop_before_pixels)
-            for tag in (*_OF_PIXELS, *_OVERLAY_POSITIONS):
-                dataset.get(tag)
+            for name in _OF_PIXELS:
+                dataset.get(name)
+            for group in OVERLAYS:
+                dataset.get((group, BIT_POSITION))
             return dataset
     except NotRegular as error:
         raise ImageError(f"{path} (id {sample_id}): {error.strerror}. Put the file itself in its place.") from None
