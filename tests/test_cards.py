@@ -421,3 +421,28 @@ def test_the_rates_of_a_protocol_rise_from_above_zero(rates: tuple[float, ...]):
     given = {"name": "p", "title": "p", "switches": Switches(), "statistics": "dataset", "equalise": "as-released"}
     with pytest.raises(ValidationError, match="the rates of linear are not two or more that rise from above 0"):
         Protocol(**given, grids={"frozen": {"linear": rates}})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "sentence"),
+    [
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "statistics of 0 to 255 are to be divided by 255"),
+        ((0.485,), (-0.25,), "std above 0"),
+        ((0.485,), (0.0,), "std above 0"),
+        ((0.485,), (math.inf,), "std above 0"),
+        ((math.nan,), (0.25,), "mean and std are of images from 0 to 1"),
+        ((-1.1,), (0.25,), "mean and std are of images from 0 to 1"),
+        ((0.4, 0.5, 0.6), (0.2, 0.2), "one number for each channel, or one for all"),
+        ((), (), "one number for each channel, or one for all"),
+    ],
+)
+def test_statistics_that_no_image_from_0_to_1_has_are_refused(mean: tuple[float, ...], std: tuple[float, ...], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Normalisation(mean=mean, std=std)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.0,), (1.0,)), ((-1.0, 0.5, 2.0), (1 / 255,) * 3), ((0.5,), (0.2, 0.25, 0.3)), ((0.1,), (2.0,)), ((0.5,), (1e-7,))]
+)
+def test_statistics_that_authors_state_are_taken(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    assert Normalisation(mean=mean, std=std).std == std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -15,11 +16,23 @@ class EncoderMode(StrEnum):
     FINETUNE = "finetune"
 
 
+LEAST_MEAN, MOST_MEAN = -1.0, 2.0  # of images from 0 to 1, with room for what authors made of theirs
+
+
 class Normalisation(Card):
     """Mean and standard deviation on the [0, 1] scale, one value per channel or one for all."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _on_the_scale(self) -> Self:
+        means = all(LEAST_MEAN <= value <= MOST_MEAN for value in self.mean)  # false for what is no number
+        if not means or not all(value > 0 and math.isfinite(value) for value in self.std):
+            raise ValueError("mean and std are of images from 0 to 1, std above 0; statistics of 0 to 255 are to be divided by 255")
+        if not self.mean or not self.std or len({len(self.mean), len(self.std)} - {1}) > 1:
+            raise ValueError("mean and std have one number for each channel, or one for all")
+        return self
 
 
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

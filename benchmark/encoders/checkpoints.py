@@ -23,7 +23,9 @@ from benchmark.encoders.weights_file import read_set
 from benchmark.errors import CheckpointError
 
 _NAMES_SHOWN = 4
-_COPY = 0.9  # share of the encoder's tensors that a second copy of it in the file has at least
+_COPY = 0.9  # share of the encoder's parameters that a second copy of it in the file has at least
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm; an average of parameters alone has none
+_MAY_BE_ZERO = "token_type_embeddings.weight"  # RoBERTa's published files zero it: its texts have one type
 _MOST_PARTS = 64  # of a tensor's name
 
 
@@ -91,8 +93,8 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float,
 
     Raises:
         CheckpointError: the file cannot be read; it holds several sets of weights and none was named; too little fits; it belongs to a
-            larger encoder; BatchNorm statistics are missing; a tensor is no plain real tensor, or holds NaN or infinity; or loading changed
-            nothing. Says which, with the account.
+            larger encoder; BatchNorm statistics are missing; two tensors have one name in the encoder; a tensor is no plain real tensor,
+            holds NaN or infinity, or is a matrix of zeros; or loading changed nothing. Says which, with the account.
     """
     asked = layout_of(layout)
     read = read_set(path, container, asked.container)
@@ -109,6 +111,7 @@ def load_checkpoint(encoder: nn.Module, path: Path, layout: str, minimum: float,
     _refuse_larger_encoder(account, wanted, chosen, path)
     _refuse_missing_statistics(encoder, account, path)
     _refuse_not_finite(fitting, wanted, path)
+    _refuse_zeros(fitting, wanted, path)
     if all(torch.equal(tensor.to(wanted[name].dtype), wanted[name].cpu()) for name, tensor in fitting.items()):
         raise CheckpointError(f"Loading {path.name} changed no tensor of the encoder: the file holds what the encoder already had.")
     encoder.load_state_dict(fitting, strict=False)
@@ -139,7 +142,7 @@ def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: La
     wrong_shape: list[str] = []
     resampled: list[str] = []
     (prefix,) = layout.prefixes
-    merged, apart = _joined(found, prefix, layout)
+    merged, apart = _joined(found, wanted, prefix, layout)
     for inner, (name, tensor) in merged.items():
         if inner not in wanted:
             apart.append(name)
@@ -169,25 +172,38 @@ def _is_ignored(name: str, prefix: str, layout: Layout) -> bool:
     return any(fnmatch(name, pattern) for pattern in layout.ignore if not inside or pattern.startswith(prefix))
 
 
-def _joined(found: Mapping[str, Tensor], prefix: str, layout: Layout) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
-    """Tensors by their inner name, those stored in pieces joined, and names of tensors outside the encoder."""
+def _joined(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: str, layout: Layout
+) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
+    """Tensors by their inner name, those stored in pieces joined, and names of tensors outside the encoder.
+
+    Raises:
+        CheckpointError: two tensors of the file are one of the encoder, and differ.
+    """
     whole: dict[str, tuple[str, Tensor]] = {}
-    shards: dict[str, dict[str, str]] = {}
+    shards: dict[str, dict[str, tuple[str, Tensor]]] = {}
     apart: list[str] = []
+
+    def take(inner: str, name: str, tensor: Tensor) -> None:
+        if inner in whole and inner.partition(SHARD)[0] in wanted:
+            other, held = whole[inner]
+            if tensor.dtype != held.dtype or not torch.equal(tensor, held):
+                raise CheckpointError(f"The file holds {inner} twice: as {other} and as {name}. Only its author knows which is meant.")
+        whole[inner] = (name, tensor)
+
     for name, tensor in found.items():
-        if not name.startswith(prefix):
+        if name.startswith(prefix):
+            take(inner_name(name, prefix, layout), name, tensor)
+        else:
             apart.append(name)
-            continue
-        inner, mark, number = inner_name(name, prefix, layout).partition(SHARD)
-        if mark:
-            shards.setdefault(inner, {})[number] = name
+    for place in [place for place in whole if SHARD in place]:
+        inner, _, number = place.partition(SHARD)
+        shards.setdefault(inner, {})[number] = whole.pop(place)
+    for inner, pieces in shards.items():
+        if sorted(pieces) == ["0", "1", "2"]:
+            take(inner, pieces["0"][0], torch.cat([pieces[number][1] for number in sorted(pieces)]))
         else:
-            whole[inner] = (name, tensor)
-    for inner, names in shards.items():
-        if sorted(names) == ["0", "1", "2"]:
-            whole[inner] = (names["0"], torch.cat([found[names[number]] for number in sorted(names)]))
-        else:
-            apart += names.values()
+            apart += [name for name, _ in pieces.values()]
     return whole, apart
 
 
@@ -259,6 +275,18 @@ def _refuse_not_finite(fitting: Mapping[str, Tensor], wanted: Mapping[str, Tenso
             raise CheckpointError(f"{path.name}: {name} holds values beyond the range of {wanted[name].dtype}. Training had diverged.")
 
 
+def _refuse_zeros(fitting: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """A download that was interrupted in a file of its full length leaves zeros at its end, which safetensors takes for weights."""
+    zero = [
+        name
+        for name, tensor in fitting.items()
+        if name.endswith("weight") and tensor.dim() >= 2 and tensor.is_floating_point() and not name.endswith(_MAY_BE_ZERO)
+        if not tensor.any() and wanted[name].any()  # what is zero before training may have stayed so
+    ]
+    if zero:
+        raise CheckpointError(f"{path.name}: {len(zero)} weight matrices are all zeros (first: {zero[0]}): is the download complete?")
+
+
 def _refuse_no_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
     """A tensor of the encoder takes plain real values of its own kind: numbers without their scale would be loaded as weights."""
     (prefix,) = layout.prefixes
@@ -300,7 +328,7 @@ def _refuse_second_copy(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor
     copies = _copies(found, wanted, layout)
     own = copies.pop(prefix, {})
     for other, names in copies.items():
-        if len(names) < _COPY * len(own):
+        if _n_parameters(names) < _COPY * _n_parameters(own):
             continue
         pairs = [(found[name], found[names[inner]]) for inner, name in own.items() if names.get(inner, name) != name]
         if any(one.shape == two.shape and not (is_plain(one) and is_plain(two) and torch.equal(one, two)) for one, two in pairs):
@@ -309,6 +337,10 @@ def _refuse_second_copy(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor
                 f"{path.name} holds the encoder twice: {under} and with {other!r} before them. Which one is meant, only its author knows. "
                 + _choice_of(prefix, other, layout)
             )
+
+
+def _n_parameters(names: Iterable[str]) -> int:
+    return sum(not name.endswith(_BUFFERS) for name in names)
 
 
 def _copies(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], layout: Layout) -> dict[str, dict[str, str]]:

@@ -154,6 +154,8 @@ class HuggingFaceBackbone(Backbone):
         interpolates = embeddings is not None and "interpolate_pos_encoding" in inspect.signature(embeddings.forward).parameters
         # Without it transformers refuses any other size than the configuration's; some models (DINOv2) always interpolate.
         self._options = {"interpolate_pos_encoding": True} if interpolates else {}
+        # Class token, DeiT's second one, DINOv3's registers: these stand before the patches.
+        self._beside = (0, 1, 2, 1 + (getattr(config, "num_register_tokens", 0) or 0))
         self._index: dict[int, int] = {}
         with torch.no_grad():
             if self.patch:
@@ -186,8 +188,18 @@ class HuggingFaceBackbone(Backbone):
         return tokens[:, 0] if tokens.shape[1] > n_patches else tokens.mean(dim=1)
 
     def tokens(self, images: Tensor, patch: int) -> Tensor:
-        """(N, T, width) of a plain transformer after its last norm: class and register tokens first, then the patches, row by row."""
+        """(N, T, width) of a plain transformer after its last norm: class and register tokens first, then the patches, row by row.
+
+        Raises:
+            ConformanceError: there are other tokens beside the patches, and nothing says where.
+        """
         tokens = self.network(pixel_values=images[:, : self.channels], **self._options, **self._in_order(images, patch)).last_hidden_state
+        n_beside = tokens.shape[1] - (images.shape[-2] // patch) * (images.shape[-1] // patch)
+        if n_beside not in self._beside:  # YOLOS's detection tokens stand behind them
+            raise ConformanceError(
+                f"hf:{self.spec.name} gives {n_beside} tokens beside its patches; where they stand is not known. "
+                "Write it as a Python backbone."
+            )
         final = getattr(self.network, "post_layernorm", None)  # CLIP's last state is before its last norm
         return tokens if final is None or self.network.config.model_type.startswith("siglip") else final(tokens)
 

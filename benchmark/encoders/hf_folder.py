@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark import json_files
 from benchmark.cards import Normalisation
+from benchmark.cards.backbones import LEAST_MEAN, MOST_MEAN
 from benchmark.errors import ConformanceError, UsageError
 
 OPEN_CLIP = "open_clip_config.json"
@@ -39,7 +40,7 @@ def own_normalisation(model: str) -> Normalisation | None:
     try:
         content = json_files.read(file)
         scale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
-        if abs(255 * scale - 1) > _SAME_SCALE:
+        if abs(255 * scale - 1) > _SAME_SCALE or content.get("rescale_offset", False):
             return None
         if not content.get("do_normalize", True):
             return Normalisation(mean=(0.0,), std=(1.0,))
@@ -48,6 +49,8 @@ def own_normalisation(model: str) -> Normalisation | None:
         mean, std = numbers(content["image_mean"]), numbers(content["image_std"])
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError("image_mean and image_std do not fit each other")
+        if not all(LEAST_MEAN <= value <= MOST_MEAN for value in mean):
+            return None
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{file.name} of hf:{model} is malformed ({str(error)[:100]}). Mend it, or take it away.") from None
     return Normalisation(mean=mean, std=std)

@@ -230,7 +230,8 @@ def _statistics(config: Mapping[str, Any], file: Path) -> Normalisation:
             std=numbers(said.get("std", list(NORMALISATION.std))),
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file}: `preprocess_cfg` is malformed ({str(error)[:100]}).") from None
+        reason = str(error).rpartition("Value error, ")[2].partition(" [type=")[0]  # of pydantic's sentence, the one of `Normalisation`
+        raise UsageError(f"{file}: `preprocess_cfg` is malformed ({reason[:150]}).") from None
 
 
 def _require_known(found: Mapping[str, Any], known: set[str], where: str, file: Path) -> None:

@@ -122,13 +122,32 @@ class Tokenizer:
         """A text of known and unknown words, cut and padded, as reports will be.
 
         Raises:
-            ValueError: special tokens are missing, so that texts of several lengths make no batch.
+            ValueError: special tokens are missing, so that texts of several lengths make no batch, or words are taken for special ones; or
+                padding comes first, where the places of words are counted from the left.
         """
         tokens = self(["No effusion.", "\u2603 cardiomegaly " * 3], pad_to_limit=True)
         if tokens.ids.shape != (2, self.max_length) or not tokens.mask.any(dim=1).all():
             raise ValueError(f"it does not cut and pad texts to {self.max_length} tokens")
         if int(tokens.ids.min()) < 0:  # pragma: no cover: a guard; no tokenizer of the pinned library counts below zero
             raise ValueError("it gives negative tokens")
+        if not tokens.mask[:, 0].all():
+            raise ValueError("it pads texts on the left")
+        if not self._tokenizer("")["input_ids"]:
+            raise ValueError("it puts no special tokens around a text")
+
+    def pair(self) -> Tokens:
+        """The two special tokens between which a text stands: those of an empty text.
+
+        Raises:
+            EnvironmentProblem: there are fewer or more, and words would be taken for them.
+        """
+        found = self([""])
+        if found.ids.shape[1] != 2:
+            raise EnvironmentProblem(
+                f"The tokenizer {self._source} puts {found.ids.shape[1]} special tokens around a text, and sentences are joined between "
+                "two. Give one of BERT's kind, with a token before a text and one behind it."
+            )
+        return found
 
     def __call__(self, texts: Sequence[str], *, pad_to_limit: bool = False) -> Tokens:
         whole = self._tokenizer(list(texts))["input_ids"]
@@ -249,20 +268,24 @@ def join_sentences(tokenizer: Tokenizer, reports: Sequence[Sequence[str]], *, wh
 
     Returns:
         Tokens, and (M, T) int64: the number of each token's sentence, -1 for special tokens and padding.
+
+    Raises:
+        EnvironmentProblem: the tokenizer puts another number of special tokens around a text than two.
     """
+    pair = tokenizer.pair()
+    (first, last), (first_piece, last_piece) = pair.ids[0].tolist(), pair.pieces[0]
     rows, owners, pieces, n_truncated = [], [], [], 0
     for report in reports:
-        each = [tokenizer([sentence]) for sentence in report] or [tokenizer([""])]
-        first, last = int(each[0].ids[0, 0]), int(each[0].ids[0, -1])
+        each = [tokenizer([sentence]) for sentence in report]
         # A sentence may be too long by itself: it was cut when its tokens were made.
-        ids, owner, own_pieces, cut = [first], [-1], [each[0].pieces[0][0]], any(tokens.n_truncated for tokens in each)
+        ids, owner, own_pieces, cut = [first], [-1], [first_piece], any(tokens.n_truncated for tokens in each)
         for number, tokens in enumerate(each):
             inner = tokens.ids[0, 1:-1].tolist()
             if whole_only and len(ids) + len(inner) + 1 > tokenizer.max_length:
                 cut = True
                 break
             ids, owner, own_pieces = ids + inner, owner + [number] * len(inner), [*own_pieces, *tokens.pieces[0][1:-1]]
-        ids, owner, own_pieces = [*ids, last], [*owner, -1], [*own_pieces, each[0].pieces[0][-1]]
+        ids, owner, own_pieces = [*ids, last], [*owner, -1], [*own_pieces, last_piece]
         cut |= len(ids) > tokenizer.max_length
         n_truncated += cut
         rows.append(ids[: tokenizer.max_length])

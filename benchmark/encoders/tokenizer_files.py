@@ -25,8 +25,14 @@ FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "bpe.codes",
+    "spm.model",
+    "vocab.bpe",
+    "sentencepiece.model",
+    "normalizer.json",
 )
-VOCABULARIES = tuple(name for name in FILES if name not in ("config.json", "tokenizer_config.json", "special_tokens_map.json"))
+_SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "normalizer.json")
+VOCABULARIES = tuple(name for name in FILES if name not in _SETTINGS)
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
 

@@ -58,6 +58,9 @@ class Words:
         reports: sentences of each.
         joined: see `PairsCard.joined`.
         padded_to: see `TextTowerCard.padded_to`.
+
+    Raises:
+        EnvironmentProblem: the tokenizer puts another number of special tokens around a text than two.
     """
 
     def __init__(
@@ -70,8 +73,7 @@ class Words:
         self.limit, self.said, self.joined, self.padded_to = tokenizer.max_length, reports, joined, padded_to
         self.wider = copy(tokenizer)
         self.wider.max_length += 1  # of a text that is cut before its last special token, one more piece is read
-        empty = tokenizer([""])
-        self.first, self.last = int(empty.ids[0, 0]), int(empty.ids[0, -1])
+        self.first, self.last = tokenizer.pair().ids[0].tolist()
         known = {one: _pieces(tokenizer, one) for one in {sentence for report in reports for sentence in report}}
         self.reports = [Tokenised(*zip(*(known[sentence] for sentence in report), strict=True)) for report in reports]
 

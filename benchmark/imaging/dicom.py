@@ -34,7 +34,7 @@ from benchmark.files import open_regular
 from benchmark.imaging import limits
 from benchmark.imaging.person import age_decade, sex_of
 from benchmark.imaging.picture import require_strict_pillow
-from benchmark.imaging.stored_bits import values_of
+from benchmark.imaging.stored_bits import BIT_POSITION, OVERLAYS, values_of
 
 NATIVE = "pydicom"
 
@@ -70,6 +70,11 @@ _MAY_BE_EMPTY = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 )
+# What the header has to say of the pixels. Values are converted when they are asked for, and only then does a damaged one show.
+_OF_PIXELS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+)
 _END_OF_CODESTREAM = b"\xff\xd9"
 _MOST_INFLATED = 2 * limits.MOST_PIXELS + 64 * 2**20  # bytes of pixels and header behind a deflated data set
 
@@ -104,7 +109,7 @@ def read_dicom(path: Path, sample_id: str) -> DicomImage:
     MONOCHROME1 is inverted over the stored bit range, so that larger is always brighter. Rescale and window tags are ignored, as LoVT does.
 
     Raises:
-        ImageError: not DICOM, cut off, without pixel data, several frames, colour, signed, or a codestream that contradicts the header.
+        ImageError: not DICOM, cut off, without pixel data, several frames, colour, signed, or pixels of another size than the header's.
         EnvironmentProblem: the decoder of this transfer syntax is not installed.
     """
     dataset, pixels, padding = _stored(path, sample_id)
@@ -133,10 +138,10 @@ def read_windowed_dicom(path: Path, sample_id: str) -> DicomImage:
     Source: rescale and window to apply, docs/sources.md, VinDr-CXR; DICOM PS3.3, C.11.1 and C.11.2, by pydicom's own functions.
     """
     dataset, stored, padding = _stored(path, sample_id)
-    for name in _MAY_BE_EMPTY:
-        if name in dataset and not dataset[name].value and dataset[name].value != 0:
-            del dataset[name]  # an empty tag says nothing, as if it were absent
     try:
+        for name in _MAY_BE_EMPTY:
+            if name in dataset and not dataset[name].value and dataset[name].value != 0:
+                del dataset[name]  # an empty tag says nothing, as if it were absent
         values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), dtype=np.float64)
     except Exception as error:  # malformed windows fail in as many ways as there are tags
         raise ImageError(f"{path} (id {sample_id}): its rescale or window cannot be applied ({error}). Is this an edited copy?") from error
@@ -212,8 +217,8 @@ def _described(dataset: pydicom.FileDataset, pixels: np.ndarray, bits_stored: in
         pixels=pixels,
         bits_stored=bits_stored,
         view=_view(dataset),
-        sex=sex_of(str(dataset.get("PatientSex", "") or "")),
-        age_decade=age_decade(str(dataset.get("PatientAge", "") or "")),
+        sex=sex_of(_text(dataset, "PatientSex")),
+        age_decade=age_decade(_text(dataset, "PatientAge")),
         transfer_syntax=str(syntax),
         decoder=DECODERS[syntax],
     )
@@ -223,7 +228,12 @@ def _parse(path: Path, sample_id: str, *, stop_before_pixels: bool = False) -> p
     try:
         with open_regular(path) as file:
             _require_bounded(file)
-            return pydicom.dcmread(file, force=False, stop_before_pixels=stop_before_pixels)
+            dataset = pydicom.dcmread(file, force=False, stop_before_pixels=stop_before_pixels)
+            for name in _OF_PIXELS:
+                dataset.get(name)
+            for group in OVERLAYS:
+                dataset.get((group, BIT_POSITION))
+            return dataset
     except NotRegular as error:
         raise ImageError(f"{path} (id {sample_id}): {error.strerror}. Put the file itself in its place.") from None
     except _TooMuch:
@@ -261,8 +271,8 @@ def _require_bounded(file: BinaryIO) -> None:
 def _require_single_grey_frame(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> None:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise ImageError(f"{path} (id {sample_id}): no pixel data; the file is cut off or is not an image. Download it again.")
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    if frames != 1:
+    frames = dataset.get("NumberOfFrames") or 1
+    if frames != 1:  # several numbers are not equal to one either
         raise ImageError(f"{path} (id {sample_id}): {frames} frames, expected one radiograph.")
     height, width = _declared_size(dataset, path, sample_id)
     if fault := limits.fault_of(height, width):
@@ -286,7 +296,9 @@ def _decode(dataset: pydicom.FileDataset, syntax: uid.UID, path: Path, sample_id
         )
     require_strict_pillow()
     try:
-        if syntax.is_encapsulated and syntax != uid.RLELossless:
+        if not syntax.is_encapsulated:
+            _require_no_more_pixels(dataset, path, sample_id)
+        elif syntax != uid.RLELossless:
             _require_whole_codestream(dataset, syntax, path, sample_id)
         pixels, _ = decoder.as_array(
             dataset,
@@ -310,19 +322,39 @@ def _require_whole_codestream(dataset: pydicom.FileDataset, syntax: uid.UID, pat
     inside = limits.codestream_size(frame)
     if inside is not None and (fault := limits.fault_of(*inside)) and inside[0] != 0:  # JPEG may give its height after the scan
         raise ImageError(f"{path} (id {sample_id}): of its codestream, {fault}. Is this the radiograph?")
-    if DECODERS[syntax] != "pillow":
-        return
-    with PIL.Image.open(io.BytesIO(frame), formats=("JPEG",)) as picture:
-        expected = (dataset.Columns, dataset.Rows)
-        if picture.size != expected:
-            raise ImageError(
-                f"{path} (id {sample_id}): the header says {expected[1]} rows x {expected[0]} columns, "
-                f"the JPEG inside has {picture.size[1]} x {picture.size[0]}. Is this an edited copy?"
-            )
-        if picture.mode != "L":
-            raise ImageError(f"{path} (id {sample_id}): the header says grey, the JPEG inside is {picture.mode}.")
+    if DECODERS[syntax] == "pillow":
+        with PIL.Image.open(io.BytesIO(frame), formats=("JPEG",)) as picture:
+            inside = picture.size[::-1]
+            if picture.mode != "L":
+                raise ImageError(f"{path} (id {sample_id}): the header says grey, the JPEG inside is {picture.mode}.")
+    rows, columns = _declared_size(dataset, path, sample_id)
+    if inside is not None and inside not in ((rows, columns), (0, columns)):
+        raise ImageError(
+            f"{path} (id {sample_id}): the header says {rows} rows x {columns} columns, "
+            f"the codestream inside has {inside[0]} x {inside[1]}. Is this an edited copy?"
+        )
+
+
+def _require_no_more_pixels(dataset: pydicom.FileDataset, path: Path, sample_id: str) -> None:
+    """Too few columns in the header shear the picture, too few rows crop it; pydicom takes as much as the header asks for."""
+    rows, columns = _declared_size(dataset, path, sample_id)
+    row = columns * int(dataset.BitsAllocated) // 8
+    n_bytes = len(dataset.PixelData)
+    if n_bytes - rows * row >= max(row, 2):  # one byte pads an odd number
+        raise ImageError(
+            f"{path} (id {sample_id}): it holds more pixels than the header's {rows} rows x {columns} columns "
+            f"({n_bytes:,} bytes for {rows * row:,}). Is this an edited copy?"
+        )
 
 
 def _view(dataset: pydicom.FileDataset) -> str | None:
-    view = str(dataset.get("ViewPosition", "") or "").strip().upper()
+    view = _text(dataset, "ViewPosition").strip().upper()
     return view if view in _VIEWS else None
+
+
+def _text(dataset: pydicom.FileDataset, name: str) -> str:
+    """Empty also where the value cannot be read: an image without it is as good."""
+    try:
+        return str(dataset.get(name, "") or "")
+    except Exception:  # a damaged value fails in as many ways as there are types
+        return ""

@@ -8,12 +8,15 @@ drawn on stored pixels, a quarter turn shows in the size, and the reader says so
 
 from __future__ import annotations
 
+import struct
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
+import PIL.PngImagePlugin
+import PIL.TiffImagePlugin
 
 from benchmark.errors import EnvironmentProblem, ImageError, NotRegular
 from benchmark.files import open_regular, read_bytes
@@ -36,6 +39,21 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 _SIDES_CHANGE = (5, 6, 7, 8)
+# What Pillow raises for damaged files: ValueError also for text that unpacks to too much, the last two for the second frame of a GIF.
+_UNREADABLE = (OSError, SyntaxError, ValueError, IndexError, struct.error)
+# TIFF 6.0, section 8 and "SampleFormat": baseline tags by number.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+# What loses values on the way to the file, by Pillow's name of the format, or of the compression inside a TIFF.
+_LOSSY = {
+    "JPEG": "a JPEG",
+    "MPO": "a JPEG",
+    "JPEG2000": "a JPEG 2000",
+    "jpeg": "a TIFF compressed as JPEG",
+    "tiff_jpeg": "a TIFF compressed as JPEG",
+    "webp": "a TIFF compressed as WebP",
+}
+_LEVELS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 class GreyRule(StrEnum):
@@ -58,7 +76,8 @@ def read_grey(path: Path, sample_id: str, rule: GreyRule = GreyRule.LUMA) -> np.
         (H, W) uint8, or uint16 for 16-bit files.
 
     Raises:
-        ImageError: missing, cut off, not a picture, or in a colour model radiographs do not have.
+        ImageError: missing, cut off, not a picture, of several pages or frames, stored in a way that Pillow would misread, or in a colour
+            model radiographs do not have.
     """
     picture = _open(path, sample_id)
     if picture.mode in _SIXTEEN_BIT:
@@ -88,16 +107,12 @@ def read_mask(path: Path, sample_id: str) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        ImageError: missing, cut off, lossy (JPEG), colour, or values other than 0 and 1, or 0 and 255.
+        ImageError: as `read_grey`; or lossy (JPEG), colour, or values other than 0 and 1, or 0 and 255.
     """
-    picture = _open(path, sample_id)
-    if picture.format == "JPEG":
-        raise ImageError(f"{path} (id {sample_id}): a JPEG cannot hold a mask, its edges are noise. Expected PNG or GIF.")
+    picture = _open_mask(path, sample_id)
     if picture.mode not in ("1", "L", "P"):
         raise ImageError(f"{path} (id {sample_id}): a mask of mode {picture.mode}, expected one channel of 0/1 or 0/255.")
-    if picture.mode == "P" and (picture.getpalette() or [])[:3] != [0, 0, 0]:
-        # GIF writers compact palettes: a mask that is white everywhere then has index 0 everywhere and would read as empty.
-        raise ImageError(f"{path} (id {sample_id}): palette entry 0 is not black, so background and mask cannot be told apart.")
+    _require_black_zero(picture, path, sample_id)
     values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
     levels = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
     if not (set(levels) <= {0, 1} or set(levels) <= {0, 255}):
@@ -112,7 +127,7 @@ def size_of(path: Path, sample_id: str) -> tuple[int, int]:
         with open_regular(path) as file, PIL.Image.open(file, formats=_FORMATS) as picture:
             sides = picture.height, picture.width
             return sides[::-1] if _orientation(picture) in _SIDES_CHANGE and picture.format != "TIFF" else sides
-    except (OSError, PIL.Image.DecompressionBombError) as error:
+    except (*_UNREADABLE, PIL.Image.DecompressionBombError) as error:
         raise ImageError(f"{path} (id {sample_id}): not a readable picture ({error}).") from error
 
 
@@ -121,33 +136,41 @@ def is_turned(path: Path) -> bool:
     try:
         with open_regular(path) as file, PIL.Image.open(file, formats=_FORMATS) as picture:
             return _orientation(picture) != 1
-    except (OSError, ValueError, PIL.Image.DecompressionBombError):
+    except (*_UNREADABLE, PIL.Image.DecompressionBombError):
         return False
 
 
-def read_levels(path: Path, sample_id: str) -> np.ndarray:
+def read_levels(path: Path, sample_id: str, *, zero_is_background: bool = False) -> np.ndarray:
     """Reads a mask whose pixel values mean classes. Palettes are not looked through: the stored index decides.
+
+    Args:
+        zero_is_background: the caller takes everything but zero for the mask, so that entry 0 of a palette has to be black.
 
     Returns:
         (H, W) uint8 or uint16.
 
     Raises:
-        ImageError: missing, cut off, lossy (JPEG), or of several channels that differ.
+        ImageError: as `read_grey`; or lossy (JPEG), no whole numbers, of several channels that differ, or drawn in the alpha channel.
     """
-    picture = _open(path, sample_id)
-    if picture.format == "JPEG":
-        raise ImageError(f"{path} (id {sample_id}): a JPEG cannot hold a mask, its edges are noise. Expected PNG, TIFF or GIF.")
+    picture = _open_mask(path, sample_id)
     if picture.mode in _SIXTEEN_BIT:
         wide = np.asarray(picture)
         if wide.min() < 0 or wide.max() > 65535:
             raise ImageError(f"{path} (id {sample_id}): pixel values outside 0..65535.")
         return wide.astype(np.uint16)
+    if picture.mode not in _LEVELS:
+        raise ImageError(f"{path} (id {sample_id}): a mask of mode {picture.mode}; expected whole numbers in one channel.")
+    if zero_is_background:
+        _require_black_zero(picture, path, sample_id)
     values = np.asarray(picture).astype(np.uint8)
     if values.ndim == 2:
         return values
     channels = values[..., :3] if picture.mode in ("RGB", "RGBA") else values[..., :1]
     if (channels != channels[..., :1]).any():
         raise ImageError(f"{path} (id {sample_id}): a mask in colour; expected one value a pixel, or equal channels.")
+    alpha = values[..., -1]
+    if picture.mode.endswith("A") and alpha.min() != alpha.max() and channels.min() == channels.max():
+        raise ImageError(f"{path} (id {sample_id}): the mask is in the alpha channel. Save it as one channel.")
     return np.ascontiguousarray(channels[..., 0])
 
 
@@ -163,6 +186,23 @@ def require_strict_pillow() -> None:
         )
 
 
+def _open_mask(path: Path, sample_id: str) -> PIL.Image.Image:
+    picture = _open(path, sample_id)
+    lossy = _LOSSY.get(picture.format or "") or _LOSSY.get(str(picture.info.get("compression")))
+    if lossy:
+        raise ImageError(f"{path} (id {sample_id}): {lossy} cannot hold a mask, its edges are noise. Expected PNG, GIF or plain TIFF.")
+    return picture
+
+
+def _require_black_zero(picture: PIL.Image.Image, path: Path, sample_id: str) -> None:
+    """GIF writers compact palettes: a mask that is white everywhere then has index 0 everywhere and would read as empty."""
+    if picture.mode in ("P", "PA") and (picture.getpalette() or [])[:3] != [0, 0, 0]:
+        raise ImageError(
+            f"{path} (id {sample_id}): palette entry 0 is not black, so background and mask cannot be told apart. Save it in grey, "
+            "without a palette."
+        )
+
+
 def _open(path: Path, sample_id: str) -> PIL.Image.Image:
     require_strict_pillow()
     try:
@@ -172,6 +212,8 @@ def _open(path: Path, sample_id: str) -> PIL.Image.Image:
             kind = picture.format
             if kind == "TIFF" and _orientation(picture) in _SIDES_CHANGE:
                 raise ImageError(f"{path} (id {sample_id}): a TIFF stored by a quarter turn, which Pillow scrambles. Save it upright.")
+            if fault := _misread(picture):
+                raise ImageError(f"{path} (id {sample_id}): {fault}")
             picture.load()
             upright = _UPRIGHT.get(_orientation(picture))  # of a TIFF none is left: Pillow turned it
     except NotRegular as error:
@@ -182,7 +224,7 @@ def _open(path: Path, sample_id: str) -> PIL.Image.Image:
         raise ImageError(f"{path} (id {sample_id}): not a picture file. Download it again.") from None
     except PIL.Image.DecompressionBombError as error:  # Pillow's own limit, before ours can be asked
         raise ImageError(f"{path} (id {sample_id}): {error}. Is this the radiograph?") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ImageError(f"{path} (id {sample_id}): cannot be decoded, it is cut off or damaged ({error}).") from error
     if kind == "JPEG":
         _require_jpeg_end(path, sample_id)
@@ -191,6 +233,23 @@ def _open(path: Path, sample_id: str) -> PIL.Image.Image:
     turned = picture.transpose(upright)
     turned.format = kind
     return turned
+
+
+def _misread(picture: PIL.Image.Image) -> str | None:
+    """What the file holds and Pillow would drop or turn round without a word, for a sentence that names the file; asked before `load`."""
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):  # what follows in an MPO are previews of the first
+        return "more than one page or frame, expected one picture. Save each in a file of its own."
+    deep = isinstance(picture, PIL.PngImagePlugin.PngImageFile) and any(";16" in str(tile[3]) for tile in picture.tile)
+    if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        deep = max(tags.get(_BITS, (1,))) == 16  # a file of separate planes has another raw mode
+        if picture.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+            return "a TIFF of signed numbers in 8 bits, which would be read as unsigned. Save it as unsigned grey."
+        if picture.mode in _SIXTEEN_BIT and tags.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
+            return "a TIFF of 16 bits in which zero is white, which would be read as a negative. Save it with zero as black."
+    if deep and picture.mode not in _SIXTEEN_BIT:
+        return "16 bits a channel in colour or with alpha, which would be read as 8. Save it as 16-bit grey."
+    return None
 
 
 def _orientation(picture: PIL.Image.Image) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 
-_OVERLAYS = range(0x6000, 0x6020, 2)  # groups
-_BIT_POSITION = 0x0102
+OVERLAYS = range(0x6000, 0x6020, 2)  # groups
+BIT_POSITION = 0x0102
 
 
 def values_of(cells: np.ndarray, dataset: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
@@ -58,8 +58,8 @@ def _padding(cells: np.ndarray, dataset: pydicom.Dataset, bits_allocated: int) -
 def _without_unused(cells: np.ndarray, unused: np.ndarray, dataset: pydicom.Dataset, high_bit: int, bits_stored: int) -> np.ndarray:
     """Cells without what stands above the value. It is an overlay if the header says so, or if it is one plane that the picture does
     without; a picture that becomes rougher has lost its own upper bits, and then the header says too few of them."""
-    for group in _OVERLAYS:
-        position = dataset.get((group, _BIT_POSITION))
+    for group in OVERLAYS:
+        position = dataset.get((group, BIT_POSITION))
         if position is not None and isinstance(position.value, int) and high_bit < position.value < 8 * cells.itemsize:
             unused = unused & (np.iinfo(cells.dtype).max ^ 1 << (position.value - high_bit - 1))
     masked = cells & ((1 << (high_bit + 1)) - 1)

@@ -67,7 +67,7 @@ class DatasetReader(OwnReader[MaskData]):
         made = np.zeros((len(self.card.classes), *shape), bool)
         for name, path in self._masks[sample_id].items():
             where = f"{path} (id {sample_id})"
-            levels = read_levels(path, sample_id)
+            levels = read_levels(path, sample_id, zero_is_background=not self.own.values)
             require_size(levels.shape, shape, where, "mask", "masks")
             if self.own.values:
                 self._require_known(levels, where)

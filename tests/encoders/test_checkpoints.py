@@ -8,6 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 from benchmark.encoders import torchvision as family
@@ -163,6 +164,73 @@ def test_second_copy_under_names_of_its_own_is_refused_until_the_layout_says_whi
         assert all(torch.equal(tensor, both[prefix + name]) for name, tensor in encoder.state_dict().items())
     same = _save(tmp_path, SMALL | {f"ema.{name}": tensor for name, tensor in SMALL.items()})
     assert load_checkpoint(_small(), same, "torchvision", 1.0).share_loaded == 1
+
+
+def test_an_average_of_parameters_alone_beside_the_raw_network_is_a_second_copy(tmp_path, resnet18, encoder):
+    """A third of a ResNet's tensors are BatchNorm's statistics, of which such an average holds none."""
+    raw = {name: tensor for name, tensor in resnet18.items() if not name.startswith("fc.")}
+    parameters = {name for name, _ in encoder.named_parameters()}
+    averaged = {f"ema.{name}": tensor + 1 for name, tensor in raw.items() if name in parameters}
+    path = _save(tmp_path, raw | averaged)
+    with pytest.raises(CheckpointError, match=r"twice.*'ema\.'.*--layout prefix: or --layout prefix:ema\."):
+        load_checkpoint(encoder, path, "torchvision", 1.0)
+    load_checkpoint(encoder, path, "prefix:", 1.0)
+    assert torch.equal(encoder.state_dict()["conv1.weight"], raw["conv1.weight"])
+
+
+def test_two_tensors_that_are_one_of_the_encoder_are_refused_by_both_names(tmp_path):
+    encoder = nn.Sequential(OrderedDict(denselayer1=nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3, bias=False)))))
+    old, new = "denselayer1.conv.1.weight", "denselayer1.conv1.weight"
+    before = encoder.state_dict()[new].clone()
+    twice = rf"holds {re.escape(new)} twice: as {re.escape(old)} and as {re.escape(new)}\. Only its author knows"
+    for second in (torch.ones(4, 3, 3, 3), torch.ones(4, 3, 1, 1), torch.zeros(4, 3, 3, 3, dtype=torch.float16)):
+        with pytest.raises(CheckpointError, match=twice):
+            load_checkpoint(encoder, _save(tmp_path, {old: torch.full((4, 3, 3, 3), 2.0), new: second}), "torchvision", 1.0)
+        assert torch.equal(encoder.state_dict()[new], before)
+    same = {old: torch.full((4, 3, 3, 3), 2.0), new: torch.full((4, 3, 3, 3), 2.0)}
+    assert load_checkpoint(encoder, _save(tmp_path, same), "torchvision", 1.0).counts["loaded"] == 1
+
+
+def test_a_tensor_beside_its_own_pieces_is_refused_by_both_names(tmp_path):
+    encoder = nn.Sequential(OrderedDict(blocks=nn.ModuleList([_nested("attn.qkv", nn.Linear(2, 6, bias=False))])))
+    given = {f"transformer.encoder.layer.0.attn.{part}.weight": torch.ones(2, 2) for part in ("query", "key", "value")}
+    assert load_checkpoint(encoder, _save(tmp_path, given), "refers", 1.0).share_loaded == 1
+    whole = "transformer.blocks.0.attn.qkv.weight"
+    with pytest.raises(CheckpointError, match=rf"holds blocks\.0\.attn\.qkv\.weight twice: as {re.escape(whole)} and as "):
+        load_checkpoint(encoder, _save(tmp_path, given | {whole: torch.zeros(6, 2)}), "refers", 1.0)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pytorch"])
+def test_weight_matrices_of_zeros_are_an_interrupted_download(tmp_path, form, resnet18, encoder):
+    tensors = {name: tensor.clone() for name, tensor in resnet18.items() if not name.startswith("fc.")}
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    if form == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        save_file(tensors, path)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    else:
+        path = _save(tmp_path, tensors | {"layer4.1.conv2.weight": torch.zeros(512, 512, 3, 3)})
+    with pytest.raises(CheckpointError, match=r"\d+ weight matrices are all zeros \(first: layer\d\S+weight\): is the download complete\?"):
+        load_checkpoint(encoder, path, "torchvision", 1.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_zeros_that_training_may_leave_are_loaded(tmp_path):
+    """Scales of a residual branch; a matrix that was zero before training; RoBERTa's types of a text."""
+
+    def made() -> nn.Module:
+        parts = {
+            "conv": nn.Conv2d(3, 4, 3),
+            "norm": nn.GroupNorm(2, 4),
+            "adapter": nn.Linear(4, 4),
+            "token_type_embeddings": nn.Embedding(1, 4),
+        }
+        nn.init.zeros_(parts["adapter"].weight)
+        return nn.Sequential(OrderedDict(parts))
+
+    tensors = made().state_dict() | {"norm.weight": torch.zeros(4), "token_type_embeddings.weight": torch.zeros(1, 4)}
+    assert load_checkpoint(made(), _save(tmp_path, tensors), "torchvision", 1.0).share_loaded == 1
 
 
 TWO = {"one": SMALL, "other": {name: tensor + 1 for name, tensor in SMALL.items()}}

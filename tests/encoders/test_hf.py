@@ -137,6 +137,15 @@ def test_registers_are_left_out_of_the_grid(kind):
     torch.testing.assert_close(grid.flatten(2).transpose(1, 2), tokens[:, 5:], atol=1e-6, rtol=1e-6)
 
 
+def test_tokens_of_which_nobody_knows_where_they_stand_are_refused():
+    """YOLOS: a class token, the patches, and tokens for detections behind them."""
+    config = transformers.YolosConfig(**SMALL, image_size=[64, 64], patch_size=16, num_detection_tokens=10)
+    backbone = family.HuggingFaceBackbone("tiny", config).eval()
+    for read in (backbone.pyramid, backbone.pooled):
+        with torch.no_grad(), pytest.raises(ConformanceError, match=r"hf:tiny gives 11 tokens beside its patches; .* as a Python backbone"):
+            read(torch.randn(1, 3, 64, 64))
+
+
 @pytest.mark.parametrize(
     ("configuration", "expected"),
     [
@@ -146,6 +155,9 @@ def test_registers_are_left_out_of_the_grid(kind):
         ),
         ({"image_mean": [0.4] * 3, "image_std": [0.2] * 3, "do_normalize": False}, Normalisation(mean=(0.0,), std=(1.0,))),
         ({"image_mean": [120.0] * 3, "image_std": [60.0] * 3, "do_rescale": False}, None),
+        ({"image_mean": [123.675, 116.28, 103.53], "image_std": [58.395, 57.12, 57.375]}, None),
+        ({"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 1 / 255, "rescale_offset": True}, None),
+        ({"image_mean": [0.4] * 3, "image_std": [0.2] * 3, "rescale_offset": False}, Normalisation(mean=(0.4,) * 3, std=(0.2,) * 3)),
         ({"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255}, None),
         ({"size": {"height": 224}}, None),
     ],

@@ -12,6 +12,7 @@ import transformers
 
 from benchmark.encoders import clip, gloria
 from benchmark.encoders.text import Tokenizer, bert, bert_states, join_sentences, sentences, sum_words, token_rows, words_of
+from benchmark.encoders.words import Words
 from benchmark.errors import EnvironmentProblem
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "pneumo", "##thorax", "mild", "edema", "."]
@@ -241,3 +242,42 @@ def test_a_tokenizer_in_one_file_reads_as_its_folder_does(folder, tmp_path):
     assert alone(texts).ids.tolist() == whole(texts).ids.tolist()
     assert alone(texts).mask.tolist() == whole(texts).mask.tolist()
     assert alone(texts).n_truncated == 1
+
+
+def of_words(folder, *, before=(), behind=(), **settings):
+    """A tokenizer of whole words that puts the given tokens around a text."""
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: k for k, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    if before or behind:
+        special = [(token, WORDS.index(token)) for token in {*before, *behind}]
+        made.post_processor = tokenizers.processors.TemplateProcessing(single=[*before, "$A", *behind], special_tokens=special)
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]", **settings}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(tmp_path):
+    with pytest.raises(EnvironmentProblem, match="it puts no special tokens around a text"):
+        Tokenizer(of_words(tmp_path / "bare"), 8)
+
+
+def test_a_tokenizer_that_pads_on_the_left_is_refused(tmp_path):
+    with pytest.raises(EnvironmentProblem, match="it pads texts on the left"):
+        Tokenizer(of_words(tmp_path / "left", before=["[CLS]"], behind=["[SEP]"], padding_side="left"), 8)
+
+
+@pytest.mark.parametrize(("before", "behind"), [((), ("[SEP]",)), (("[CLS]",), ()), (("[CLS]", "[CLS]"), ("[SEP]",))])
+def test_sentences_are_joined_between_two_special_tokens_and_no_other_number(tmp_path, before, behind):
+    tokenizer = Tokenizer(of_words(tmp_path / "other", before=before, behind=behind), 8)
+    assert tokenizer(["no edema"]).pieces == ((*before, "no", "edema", *behind),)
+    for read in (lambda: join_sentences(tokenizer, [["no edema"]], whole_only=True), lambda: Words(tokenizer, [("no edema",)])):
+        with pytest.raises(EnvironmentProblem, match=f"puts {len(before + behind)} special tokens around a text"):
+            read()
+
+
+def test_a_report_without_sentences_is_its_two_special_tokens(folder):
+    tokens, owner = join_sentences(Tokenizer(folder, 7), [[], ["no edema"]], whole_only=False)
+    assert tokens.pieces == (("[CLS]", "[SEP]"), ("[CLS]", "no", "edema", "[SEP]"))
+    assert owner.tolist() == [[-1, -1, -1, -1], [-1, 0, 0, -1]]

@@ -80,6 +80,24 @@ def test_weights_in_the_same_folder_and_the_folders_name_do_not_count(tmp_path: 
     assert tokenizer_files.digest(one, sha256) != tokenizer_files.digest(other, sha256)
 
 
+@pytest.mark.parametrize("name", ["bpe.codes", "spm.model", "vocab.bpe", "sentencepiece.model", "normalizer.json"])
+def test_every_file_that_a_tokenizer_of_the_library_reads_counts(tmp_path: Path, name: str) -> None:
+    folder = with_words(tmp_path / "one")
+    without = tokenizer_files.digest(folder, sha256)
+    (folder / name).write_text("{}")
+    held = tokenizer_files.digest(folder, sha256)
+    (folder / name).write_text("[]")
+    assert len({without, held, tokenizer_files.digest(folder, sha256)}) == 3
+
+
+def test_the_digest_of_a_folder_stays_that_of_earlier_jobs(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "tokenizer.model"):
+        (folder / name).write_text(name)
+    assert tokenizer_files.digest(folder, sha256) == "8b696537f453c08a81e12a53054c68b4a499def474c6988ca563fdf8dfdcab5b"
+
+
 def test_a_choice_behind_the_weights_takes_the_cards_place_and_is_told_without_its_path(tmp_path: Path) -> None:
     weights, words = tmp_path / "chexpert_resnet50.ckpt", with_words(tmp_path / "words")
     weights.touch()

@@ -180,8 +180,35 @@ def test_a_jpeg_whose_tail_was_never_downloaded_is_an_error(tmp_path: Path) -> N
 def test_a_jpeg_of_other_rows_and_columns_than_the_header_is_an_error(tmp_path: Path) -> None:
     dataset = baseline(gradient(24, 40))
     dataset.Rows, dataset.Columns = 40, 24
-    with pytest.raises(ImageError, match="40 rows x 24 columns, the JPEG inside has 24 x 40"):
+    with pytest.raises(ImageError, match="40 rows x 24 columns, the codestream inside has 24 x 40"):
         read_dicom(write(tmp_path, dataset), "case-7")
+
+
+@pytest.mark.parametrize("sides", [(72, 48), (24, 144)])
+@pytest.mark.parametrize("name", ["JPEG2000Lossless", "JPEGLosslessProcess14_1", "JPEGLSLossless"])
+def test_a_codestream_of_other_rows_and_columns_than_the_header_is_an_error_in_every_syntax(tmp_path: Path, name: str, sides) -> None:
+    source = write(tmp_path, dataset_of(gradient()))
+    dataset = pydicom.dcmread(recompressed(source, tmp_path / "compressed.dcm", getattr(gdcm.TransferSyntax, name)))
+    dataset.Rows, dataset.Columns = sides
+    with pytest.raises(ImageError, match=f"{sides[0]} rows x {sides[1]} columns, the codestream inside has 48 x 72"):
+        read_dicom(write(tmp_path, dataset), "case-7")
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize("header", [{"Columns": 44}, {"Rows": 33}, {"Rows": 47}])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_more_uncompressed_pixels_than_the_header_says_are_an_error(tmp_path: Path, syntax: str, header: dict, bits: int) -> None:
+    path = write(tmp_path, dataset_of(gradient(48, 64, bits), bits, syntax, **header))
+    with pytest.raises(ImageError, match="it holds more pixels than the header's") as error:
+        read_dicom(path, "case-7")
+    assert_named(error, path)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 1), (1, 1)])
+def test_the_byte_that_pads_an_odd_number_of_pixels_is_no_pixel(tmp_path: Path, shape: tuple[int, int]) -> None:
+    dataset = dataset_of(gradient(*shape))
+    dataset.PixelData += b"\0"
+    assert (read_dicom(write(tmp_path, dataset), "a").pixels == gradient(*shape)).all()
 
 
 def test_a_colour_jpeg_under_a_grey_header_is_an_error(tmp_path: Path) -> None:
@@ -234,6 +261,58 @@ def test_a_header_that_is_cut_off_damaged_or_silent_is_an_error(tmp_path: Path) 
         path.write_bytes(bytes(128) + b"DICM" + content)
         with pytest.raises(ImageError, match=rf"image\.dcm \(id a\): {sentence}"):
             read_dicom(path, "a")
+
+
+def with_value(path: Path, tag: tuple[int, int], value_type: bytes, value: bytes) -> Path:
+    """The file with one element of the header replaced by bytes that no writer would let pass."""
+    head = b"".join(number.to_bytes(2, "little") for number in tag)
+    content = path.read_bytes()
+    at = content.find(head + value_type)
+    end = at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")
+    if at < 0:  # right before the pixels
+        at = end = content.index(b"\xe0\x7f\x10\x00")
+    path.write_bytes(content[:at] + head + value_type + len(value).to_bytes(2, "little") + value + content[end:])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "value_type", "value"),
+    [
+        ((0x28, 0x08), b"IS", b"1\\1 "),
+        ((0x28, 0x08), b"IS", b"abcdef"),
+        ((0x28, 0x10), b"US", b"\x30"),
+        ((0x28, 0x102), b"US", b"\x07\x00\x00"),
+        ((0x28, 0x103), b"US", b"\x00"),
+        ((0x28, 0x120), b"US", b"\x00"),
+        ((0x6000, 0x102), b"US", b"\x00"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_dicom, read_windowed_dicom])
+def test_a_damaged_value_that_pixels_depend_on_is_an_error(tmp_path: Path, read, tag, value_type: bytes, value: bytes) -> None:
+    path = with_value(write(tmp_path, dataset_of(gradient(), NumberOfFrames=1)), tag, value_type, value)
+    with pytest.raises(ImageError, match=r"the DICOM header cannot be read|(\[1, 1\]|abcdef) frames, expected one") as error:
+        read(path, "case-7")
+    assert_named(error, path)
+
+
+def test_a_damaged_rescale_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, dataset_of(gradient(), RescaleSlope="1"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\x28\x00\x53\x10DS", b"\x28\x00\x53\x10FD"))  # a number of eight bytes, of which there are two
+    with pytest.raises(ImageError, match="its rescale or window cannot be applied"):
+        read_windowed_dicom(path, "a")
+    assert (read_dicom(path, "a").pixels == gradient()).all()
+
+
+def test_a_damaged_view_sex_or_age_is_unknown(tmp_path: Path) -> None:
+    path = write(tmp_path, dataset_of(gradient(), ViewPosition="PA", PatientSex="F", PatientAge="047Y"))
+    for tag, value_type in (((0x18, 0x5101), b"CS"), ((0x10, 0x40), b"CS"), ((0x10, 0x1010), b"AS")):
+        content = path.read_bytes()
+        at = content.index(b"".join(number.to_bytes(2, "little") for number in tag) + value_type) + 4
+        path.write_bytes(content[:at] + b"FD" + content[at + 2 :])  # numbers of eight bytes, of which there are fewer
+    image = read_dicom(path, "a")
+    assert (image.view, image.sex, image.age_decade) == (None, None, None)
+    assert (image.pixels == gradient()).all()
 
 
 def test_a_header_without_a_size_is_an_error(tmp_path: Path) -> None:

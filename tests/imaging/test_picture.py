@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import EnvironmentProblem, ImageError
 from benchmark.imaging import limits
-from benchmark.imaging.picture import GreyRule, read_grey, read_mask, size_of
+from benchmark.imaging.picture import GreyRule, is_turned, read_grey, read_levels, read_mask, size_of
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "real"
 COLOURS = np.random.RandomState(0).randint(0, 256, (30, 50, 3)).astype(np.uint8)
@@ -96,6 +96,117 @@ def test_a_picture_whose_tail_was_never_downloaded_is_an_error(tmp_path: Path, e
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     with pytest.raises(ImageError, match="cut off"):
         read_grey(path, "case-7")
+
+
+@pytest.mark.parametrize("chunk", [b"zTXt", b"iCCP"])
+def test_text_that_unpacks_to_too_much_is_an_error_for_every_reader(tmp_path: Path, chunk: bytes) -> None:
+    content = saved(tmp_path / "a.png", GREY).read_bytes()
+    body = chunk + b"name\0\0" + zlib.compress(bytes(80 * 2**20))
+    (tmp_path / "a.png").write_bytes(
+        content[:33] + (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big") + content[33:]
+    )
+    for read in (size_of, read_grey, read_mask, read_levels):
+        with pytest.raises(ImageError, match=r"a\.png \(id case-7\)"):
+            read(tmp_path / "a.png", "case-7")
+    assert not is_turned(tmp_path / "a.png")
+
+
+# ------------------------------------------------------------------------------------------ what Pillow would drop or turn round
+
+
+def deep_png(path: Path, colour_type: int, channels: int) -> Path:
+    """30 x 50 pixels of 16 bits a channel, which Pillow does not write."""
+    header = (50).to_bytes(4, "big") + (30).to_bytes(4, "big") + bytes([16, colour_type, 0, 0, 0])
+    row = b"\0" + np.arange(50 * channels, dtype=">u2").tobytes()
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * 30)), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big") for name, body in chunks)
+    )
+    return path
+
+
+def tiff(path: Path, pixels: np.ndarray, **tags: int | tuple[int, ...]) -> Path:
+    """An uncompressed little-endian TIFF with tags that Pillow does not write: t262=0 is tag 262."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    height, width = pixels.shape[:2]
+    entries = {256: (4, (width,)), 257: (4, (height,)), 258: (3, (8 * pixels.itemsize,) * channels), 259: (3, (1,))}
+    entries |= {262: (3, (2 if channels > 1 else 1,)), 273: (4, (8,)), 277: (3, (channels,)), 278: (4, (height,))}
+    entries |= {279: (4, (pixels.nbytes,))}
+    entries |= {int(name[1:]): (3, value if isinstance(value, tuple) else (value,)) for name, value in tags.items()}
+    at = 8 + pixels.nbytes
+    directory, behind = len(entries).to_bytes(2, "little"), b""
+    for tag, (kind, values) in sorted(entries.items()):
+        packed = b"".join(value.to_bytes(2 if kind == 3 else 4, "little") for value in values)
+        if len(packed) > 4:
+            place = at + 2 + 12 * len(entries) + 4 + len(behind)
+            behind, packed = behind + packed, place.to_bytes(4, "little")
+        directory += tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + len(values).to_bytes(4, "little") + packed.ljust(4, b"\0")
+    path.write_bytes(b"II*\0" + at.to_bytes(4, "little") + pixels.tobytes() + directory + bytes(4) + behind)
+    return path
+
+
+@pytest.mark.parametrize("read", [read_grey, read_levels, read_mask])
+def test_sixteen_bits_in_colour_or_with_alpha_are_refused(tmp_path: Path, read) -> None:
+    colour = np.arange(30 * 50 * 3, dtype="<u2").reshape(30, 50, 3)
+    files = [deep_png(tmp_path / f"{kind}.png", kind, channels) for kind, channels in ((2, 3), (4, 2), (6, 4))]
+    files += [tiff(tmp_path / "a.tif", colour), tiff(tmp_path / "planes.tif", colour, t284=2, t273=8, t279=30 * 50 * 2)]
+    for path in files:
+        with pytest.raises(ImageError, match=r"16 bits a channel in colour or with alpha.* Save it as 16-bit grey") as error:
+            read(path, "case-7")
+        assert str(path) in str(error.value)
+    assert (read_grey(deep_png(tmp_path / "grey.png", 0, 1), "a")[3] == np.arange(50)).all()
+    PIL.Image.fromarray(COLOURS).convert("RGB").save(tmp_path / "eight.tif")
+    assert read_grey(tmp_path / "eight.tif", "a").dtype == np.uint8
+
+
+@pytest.mark.parametrize("read", [read_grey, read_levels])
+def test_a_deep_tiff_in_which_zero_is_white_is_refused(tmp_path: Path, read) -> None:
+    deep = np.arange(30 * 50, dtype="<u2").reshape(30, 50)
+    assert (read(tiff(tmp_path / "black.tif", deep, t262=1), "a") == deep).all()
+    with pytest.raises(ImageError, match=r"white\.tif \(id a\): .* zero is white, which would be read as a negative"):
+        read(tiff(tmp_path / "white.tif", deep, t262=0), "a")
+    assert (read(tiff(tmp_path / "eight.tif", GREY, t262=0), "a") == 255 - GREY).all()  # which Pillow turns round
+
+
+@pytest.mark.parametrize("read", [read_grey, read_levels, read_mask])
+def test_a_tiff_of_signed_bytes_is_refused(tmp_path: Path, read) -> None:
+    with pytest.raises(ImageError, match="signed numbers in 8 bits"):
+        read(tiff(tmp_path / "signed.tif", GREY, t339=2), "a")
+
+
+@pytest.mark.parametrize("read", [read_grey, read_levels, read_mask])
+def test_several_pages_or_frames_are_refused(tmp_path: Path, read) -> None:
+    one, other = PIL.Image.fromarray(MASK * 255), PIL.Image.fromarray(255 - MASK * 255)
+    for ending in ("tif", "gif", "png"):
+        path = tmp_path / f"several.{ending}"
+        one.save(path, save_all=True, append_images=[other])
+        with pytest.raises(ImageError, match="more than one page or frame, expected one picture") as error:
+            read(path, "case-7")
+        assert str(path) in str(error.value)
+        one.save(path)
+        assert ((read(path, "a") > 0) == (MASK > 0)).all()
+
+
+def test_a_second_frame_whose_header_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "several.gif"
+    one = PIL.Image.fromarray(GREY)
+    one.save(path)
+    n_bytes = path.stat().st_size
+    one.save(path, save_all=True, append_images=[PIL.Image.fromarray(255 - GREY)])
+    content = path.read_bytes()
+    second = content.index(b",", n_bytes - 4)
+    for n_kept in range(1, 10):
+        path.write_bytes(content[: second + n_kept])
+        with pytest.raises(ImageError):
+            read_grey(path, "a")
+
+
+def test_previews_in_a_jpeg_are_not_further_pictures(tmp_path: Path) -> None:
+    picture = PIL.Image.fromarray(np.tile(GREY[:1], (16, 1)))
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[picture.resize((10, 8))], quality=98)
+    assert PIL.Image.open(tmp_path / "a.jpg").format == "MPO"
+    assert read_grey(tmp_path / "a.jpg", "a").shape == (16, 50)
 
 
 def test_missing_files_and_other_bytes_are_errors(tmp_path: Path) -> None:
@@ -195,6 +306,50 @@ def test_lossy_colour_and_cut_off_masks_are_errors(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ImageError, match="cut off"):
         read_mask(path, "case-7")
+
+
+@pytest.mark.parametrize("read", [read_mask, read_levels])
+def test_no_lossy_file_is_a_mask_whatever_holds_it(tmp_path: Path, read) -> None:
+    picture = PIL.Image.fromarray(MASK * 255)
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[picture])
+    picture.save(tmp_path / "a.jp2", irreversible=True)
+    picture.save(tmp_path / "a.tif", compression="jpeg")
+    for name in ("a.jpg", "a.jp2", "a.tif"):
+        with pytest.raises(ImageError, match=r"a (TIFF compressed as )?JPEG( 2000)? cannot hold a mask, its edges are noise"):
+            read(tmp_path / name, "a")
+    picture.save(tmp_path / "b.tif", compression="tiff_lzw")
+    assert ((read(tmp_path / "b.tif", "a") > 0) == (MASK > 0)).all()
+
+
+def test_levels_are_whole_numbers_in_one_channel_or_equal_ones(tmp_path: Path) -> None:
+    PIL.Image.fromarray(MASK.astype(np.float32)).save(tmp_path / "f.tif")
+    PIL.Image.fromarray(np.stack([MASK] * 3, axis=-1) * 255).convert("CMYK").save(tmp_path / "cmyk.tif")
+    for name, mode in (("f.tif", "F"), ("cmyk.tif", "CMYK")):
+        with pytest.raises(ImageError, match=f"a mask of mode {mode}; expected whole numbers in one channel"):
+            read_levels(tmp_path / name, "a")
+    for mode in ("L", "LA", "RGB", "RGBA", "1"):
+        PIL.Image.fromarray(MASK * 255).convert(mode).save(tmp_path / "a.png")
+        assert ((read_levels(tmp_path / "a.png", "a") > 0) == (MASK > 0)).all()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("grey", [0, 255])
+def test_a_mask_in_the_alpha_channel_is_refused(tmp_path: Path, mode: str, grey: int) -> None:
+    picture = PIL.Image.new(mode, (50, 30), (grey,) * (len(mode) - 1) + (255,))
+    picture.save(tmp_path / "opaque.png")
+    assert (read_levels(tmp_path / "opaque.png", "a") == grey).all()
+    picture.putalpha(PIL.Image.fromarray(MASK * 255))
+    picture.save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"the mask is in the alpha channel\. Save it as one channel"):
+        read_levels(tmp_path / "a.png", "a")
+
+
+def test_levels_of_a_palette_are_its_indices_whose_zero_is_black_where_it_is_the_background(tmp_path: Path) -> None:
+    white, black = palette_file(tmp_path / "w.png", [255, 255, 255, 0, 0, 0]), palette_file(tmp_path / "b.png", [0, 0, 0, 9, 9, 9])
+    assert (read_levels(white, "a") == MASK).all()
+    assert (read_levels(black, "a", zero_is_background=True) == MASK).all()
+    with pytest.raises(ImageError, match="palette entry 0 is not black"):
+        read_levels(white, "a", zero_is_background=True)
 
 
 # --------------------------------------------------------------------------------------------------------------- real files

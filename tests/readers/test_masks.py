@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from benchmark.errors import DataError, ImageError
@@ -80,6 +81,22 @@ def test_a_value_that_means_no_class_is_refused_unless_the_card_says_so(tmp_path
     assert draw is not None
     assert draw((64, 64)).sum() == 8 * 64
     assert opened(folder, "masks", {**given, "background": []}, classes=("heart",)).decided() != told.decided()
+
+
+def test_a_palette_whose_zero_is_white_is_read_by_its_values_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    own_folders.save(folder / "x.png", own_folders.picture(1))
+    mask = own_folders.disc(own_folders.box_in(1)).astype(np.uint8)
+    picture = PIL.Image.frombytes("P", (64, 64), mask.tobytes())
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(folder / "x_mask.png")
+    draw = opened(folder, "masks", {"masks": "{stem}_mask", "values": {"heart": 1}}, classes=("heart",)).sample("x.png").masks
+    assert draw is not None
+    assert (draw((64, 64))[0] == (mask > 0)).all()
+    draw = opened(folder, "masks", {"masks": "{stem}_mask"}, classes=("heart",)).sample("x.png").masks
+    assert draw is not None
+    with pytest.raises(ImageError, match=r"x_mask\.png .* palette entry 0 is not black"):
+        draw((64, 64))
 
 
 @pytest.mark.parametrize(
