@@ -31,7 +31,7 @@ def recipe_rows(rows: Iterable[Row], recipes: Mapping[str, Sequence[str]]) -> li
     """
     places: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        place = (row.task, row.split, row.metric, row.protocol, row.geometry, row.scale, row.phantom)
+        place = (row.task, row.task_version, row.split, row.metric, row.protocol, row.geometry, row.scale, row.phantom)
         places.setdefault(place, {})[row.label] = row
     labels = {label for by_label in places.values() for label in by_label}
     for name, checkpoints in recipes.items():

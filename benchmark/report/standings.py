@@ -6,14 +6,14 @@ was frozen for the same. What a headline is: `statistics.headline`; which of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from benchmark import task_rules
-from benchmark.cards import PanelCard
+from benchmark.cards import PanelCard, PanelTask
 from benchmark.report import contenders, tracks
 from benchmark.report.contenders import Contender
 from benchmark.report.rows import Row
@@ -184,7 +184,7 @@ def _table(
         sorted({row.task for row in rows}, key=lambda task: (list(order).index(task) if task in order else len(order), task))
     )
     tasks = tuple(run) if panel is None else tuple(panel.by_task)
-    entrants = contenders.read(rows, panel, _images_of(frozen))
+    entrants = contenders.read(rows, panel, _tasks_in(frozen))
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
@@ -207,9 +207,9 @@ def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
     return panel.only(mine) if mine else None
 
 
-def _images_of(frozen: FrozenPanel | None) -> dict[str, str]:
-    """Task -> digest of the images and labels that a panel was measured on, where it says so."""
-    return {task: one.dataset_digest for task, one in frozen.tasks.items()} if isinstance(frozen, PanelCard) else {}
+def _tasks_in(frozen: FrozenPanel | None) -> Mapping[str, PanelTask]:
+    """Task -> images, metric and version that a panel was measured on, where it says so."""
+    return frozen.tasks if isinstance(frozen, PanelCard) else {}
 
 
 def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
