@@ -221,7 +221,7 @@ def _variances(column: Sequence[Row]) -> list[float]:
     """V = V_seed + V_patient of the differences between all pairs of rows on a task.
 
     Raises:
-        UsageError: a row has no statistics per image, or other test images than the rest.
+        UsageError: a row has no statistics per image, or other test images than the rest, or no variance over patients is known.
     """
     for row in column:
         if row.resampled is None:
@@ -229,6 +229,8 @@ def _variances(column: Sequence[Row]) -> list[float]:
     if len({row.resampled.test for row in column if row.resampled is not None}) > 1:
         raise UsageError("Its rows were tested on different images.")
     found = differences((a.scores, b.scores, _seeds(a, b)) for a, b in itertools.combinations(column, 2))
+    if not all(one.covers_patients for one in found):
+        raise UsageError("Too few resamples of its test patients define the metric, so that their chance is not known.")
     return [sum(level.variance for level in one.levels) for one in found]
 
 

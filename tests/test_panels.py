@@ -352,6 +352,21 @@ def test_rows_without_statistics_per_image_give_no_scale(own: Path, records: lis
         freeze(records, "t1", "three", resampled=lambda record: None)
 
 
+def test_a_task_whose_chance_over_patients_is_not_known_gets_no_scale(own: Path, records: list[Record], resampled: Callable):
+    """Resamples that mostly leave a metric undefined are no proof that nothing is chance."""
+    task = "siim-unet-frozen-100"
+
+    def undefined(record: Record) -> resampling.Resampled | None:
+        found = resampled(record)
+        if found is None or record.job.labels.task != task:
+            return found
+        return replace(found, values=np.full_like(found.values, np.nan))
+
+    card = freeze(records, "t1", "three", resampled=undefined)
+    assert "Too few resamples of its test patients define the metric" in card.left_out[task]
+    assert task not in card.tasks
+
+
 def test_rows_tested_on_other_images_give_no_scale(own: Path, records: list[Record], resampled: Callable):
     def other(record: Record) -> resampling.Resampled | None:
         found = resampled(record)
