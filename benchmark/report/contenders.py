@@ -246,7 +246,7 @@ def _measured(row: Row) -> Measured | None:
     defined = ~np.isnan(drawn)
     # The few resamples that leave the metric undefined move nothing.
     drawn = np.where(defined, drawn, drawn[defined].mean())
-    return Measured(row.dataset, np.array(row.values), drawn, spread.n_clusters, _patients_of(row), row.drawn)
+    return Measured(row.dataset, np.array(row.values), drawn, spread.n_clusters, _patients_of(row), row.drawn, row.n_with_finding)
 
 
 def _patients_of(row: Row) -> str:
