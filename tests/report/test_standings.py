@@ -17,7 +17,7 @@ from benchmark.report import contenders
 from benchmark.report.contenders import NOT_SCORED_AGAIN
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
-from benchmark.report.standings import AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
+from benchmark.report.standings import ALONE, AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
 from benchmark.submission import history
 from benchmark.submission.trust import Trust
@@ -286,6 +286,23 @@ def test_too_few_runs_rank_nobody(rows, n_runs, why) -> None:
     assert all(one.band is None and one.why_none for one in table.rows)
     if n_runs == 1:
         assert table.rows[0].why_none == f"no headline; one run: {', '.join(TASKS)}"
+
+
+def test_one_row_alone_has_no_rank_and_the_sentence_says_why(rows) -> None:
+    """Others have headlines: an anchor, and what nobody scored again."""
+    sent = [replace(row, trust=Trust.RECOMPUTED) for row in rows({"sent": 0.44})]
+    table = only(standings([*rows({"a": 0.42, "resnet18 (random)": 0.39}), *sent], [PANEL]))
+    assert (table.sentence, table.ranked, table.tied_for_best) == ("No ranking yet: only a may have a rank.", (), ())
+    assert all(one.band is None and one.headline is not None for one in table.rows)
+    assert {one.label: one.why_none for one in table.rows}["a"] == ALONE
+    assert only(standings(sent, [PANEL])).sentence == "No ranking yet: no backbone may have a rank."
+
+
+def test_tasks_of_few_images_with_the_finding_rank_nobody(rows) -> None:
+    few = [replace(row, n_with_finding=14) if row.task == TASKS[0] else row for row in rows({"a": 0.42, "b": 0.38})]
+    table = only(standings(few, [PANEL]))
+    assert table.sentence == "No ranking yet: not tested: 14 test patients with the finding, a test needs 15."
+    assert all(one.band is None and one.half_width is not None for one in table.rows)
 
 
 def test_rows_without_statistics_per_image_have_no_headline(rows) -> None:
