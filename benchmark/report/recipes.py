@@ -54,8 +54,8 @@ def recipe_rows(rows: Iterable[Row], recipes: Mapping[str, Sequence[str]]) -> li
 
 
 def _row(name: str, checkpoints: Sequence[Row]) -> Row:
-    """The row before its interval is known: as clean and as trusted as the worst of its checkpoints. A checkpoint stands as a run, under the
-    key of its first."""
+    """The row before its interval is known: as clean and as trusted as the worst of its checkpoints. A checkpoint stands as a run, under
+    the key of its first."""
     first = checkpoints[0]
     runs = tuple(Run(i, row.runs[0].key, row.runs[0].head_seed, row.runs[0].order_seed, row.mean) for i, row in enumerate(checkpoints, 1))
     told = dict.fromkeys(warning for row in checkpoints for warning in row.warnings)
