@@ -90,7 +90,8 @@ def freeze(
         without: rows to leave out, by their name in tables.
 
     Raises:
-        UsageError: the version exists; rows are too few, incomplete, limited, of one run, of other data than the rest, of cards of the
+        UsageError: the version exists; rows are too few, incomplete, limited, of one run, of other data, metrics or versions of a task
+            than the rest, of cards of the
             user's own, or of backbones whose pretraining has or may have seen a task's images; or no task is reliable.
     """
     if version in registry.panels():
@@ -114,6 +115,7 @@ def freeze(
     scales, left_out = {}, {}
     for task in card.core:
         column = [by_task[task] for by_task in trained.values()]
+        metric, task_version = _one({(row.metric, row.task_version) for row in column}, f"other metrics or versions of {task}")
         try:
             sure = reliability([scores[name][task] for name in trained], _variances(column))
             if sure < FEWEST_RELIABLE:
@@ -125,12 +127,13 @@ def freeze(
             continue
         digest = _one({by_key[run.key].job.experiment.dataset.digest for row in column for run in row.runs}, f"other files of {task}")
         scales[task] = PanelTask(
-            metric=column[0].metric,
+            metric=metric,
             dataset_digest=digest,
             median=scale.median,
             iqr=scale.iqr,
             rises=scale.rises,
             reliability=sure,
+            task_version=task_version,
         )
     if not scales:
         raise UsageError(f"No task gives a scale. {'; '.join(f'{task}: {why}' for task, why in left_out.items())}.")
@@ -218,7 +221,7 @@ def _variances(column: Sequence[Row]) -> list[float]:
     """V = V_seed + V_patient of the differences between all pairs of rows on a task.
 
     Raises:
-        UsageError: a row has no statistics per image, or other test images than the rest.
+        UsageError: a row has no statistics per image, or other test images than the rest, or no variance over patients is known.
     """
     for row in column:
         if row.resampled is None:
@@ -226,6 +229,8 @@ def _variances(column: Sequence[Row]) -> list[float]:
     if len({row.resampled.test for row in column if row.resampled is not None}) > 1:
         raise UsageError("Its rows were tested on different images.")
     found = differences((a.scores, b.scores, _seeds(a, b)) for a, b in itertools.combinations(column, 2))
+    if not all(one.covers_patients for one in found):
+        raise UsageError("Too few resamples of its test patients define the metric, so that their chance is not known.")
     return [sum(level.variance for level in one.levels) for one in found]
 
 

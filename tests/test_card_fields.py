@@ -78,7 +78,7 @@ CALLED: dict[str, dict[str, set[str]]] = {
     "LineupCard": {"panels.py": {"lineup"}, "cli/": {"card"}},
     "PanelCard": {ANYWHERE: {"panel", "card"}},
     "PanelRow": {"cli/listing.py": {"row"}},
-    "PanelTask": {"panels.py": {"scale"}, "cli/listing.py": {"scale"}},
+    "PanelTask": {"panels.py": {"scale"}, "report/contenders.py": {"scale"}, "cli/listing.py": {"scale"}},
     "PaperCard": {"report/": {"card"}, "cli/listing.py": {"paper", "card"}},
     "PaperMethod": {"report/": {"method", "line"}},
     "PaperTable": {"report/": {"table", "t", "card", "one"}},

@@ -164,6 +164,16 @@ def test_a_panel_with_a_number_that_is_none_is_refused_with_any_checksum(
         registry.panels()
 
 
+def test_a_panel_names_the_version_of_each_task_and_one_that_does_not_is_still_whole(own: Path, records: list[Record], resampled: Callable):
+    card = freeze(records, "t1", "three", resampled=resampled)
+    assert {scale.task_version for scale in card.tasks.values()} == {1}
+    unsaid = {task: scale.model_copy(update={"task_version": None}) for task, scale in card.tasks.items()}
+    earlier = card.model_copy(update={"tasks": unsaid}).sealed()
+    stored = earlier.model_dump_json()
+    assert "task_version" not in stored
+    assert PanelCard.model_validate_json(stored).is_whole
+
+
 def test_a_frozen_panel_is_never_written_again_and_an_edited_one_is_refused(own: Path, records: list[Record], resampled: Callable):
     card = freeze(records, "t1", "three", resampled=resampled)
     path = panel_files.write(card, own / "results")
@@ -223,9 +233,20 @@ def of_other_files(records: list[Record]) -> list[Record]:
     return found
 
 
+def of_another_version(records: list[Record]) -> list[Record]:
+    found = []
+    for record in records:
+        if record.job.labels.backbone == "b1":
+            experiment = record.job.experiment.model_copy(update={"task_version": 2})
+            record = record.model_copy(update={"job": record.job.model_copy(update={"experiment": experiment})})
+        found.append(record)
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (of_another_version, "other metrics or versions of rsna-linear-frozen-10"),
         (of_other_files, "other files of rsna-linear-frozen-10"),
         (without_one_run, f"b3: {NOISY} \\(2 of 3 runs, 1 missing"),
         (seven, "at least 8 trained backbones, found 7"),
@@ -236,7 +257,7 @@ def of_other_files(records: list[Record]) -> list[Record]:
         (of_own_cards, "measured with task of your own"),
         (lambda records: [], "no rows"),
     ],
-    ids=["other-files", "incomplete", "few", "limited", "mixed", "one-run", "contaminated", "own-cards", "none"],
+    ids=["other-version", "other-files", "incomplete", "few", "limited", "mixed", "one-run", "contaminated", "own-cards", "none"],
 )
 def test_rows_that_may_not_make_a_scale_are_refused_by_name(own: Path, records: list[Record], resampled: Callable, change, said: str):
     with pytest.raises(UsageError, match=said):
@@ -329,6 +350,21 @@ def test_a_panel_names_a_line_up_where_all_its_rows_are_backbones_of_it(
 def test_rows_without_statistics_per_image_give_no_scale(own: Path, records: list[Record]):
     with pytest.raises(UsageError, match="no statistics per image"):
         freeze(records, "t1", "three", resampled=lambda record: None)
+
+
+def test_a_task_whose_chance_over_patients_is_not_known_gets_no_scale(own: Path, records: list[Record], resampled: Callable):
+    """Resamples that mostly leave a metric undefined are no proof that nothing is chance."""
+    task = "siim-unet-frozen-100"
+
+    def undefined(record: Record) -> resampling.Resampled | None:
+        found = resampled(record)
+        if found is None or record.job.labels.task != task:
+            return found
+        return replace(found, values=np.full_like(found.values, np.nan))
+
+    card = freeze(records, "t1", "three", resampled=undefined)
+    assert "Too few resamples of its test patients define the metric" in card.left_out[task]
+    assert task not in card.tasks
 
 
 def test_rows_tested_on_other_images_give_no_scale(own: Path, records: list[Record], resampled: Callable):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from benchmark.cards.base import Card, digest_of
+from benchmark.cards.base import Card, Later, digest_of
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class PanelTask(Card):
         dataset_digest: of the images and labels behind the scores.
         median, iqr, rises: as of `PanelScale`.
         reliability: share of the panel's spread that is no chance.
+        task_version: of the task's card that was measured; None in panels that do not say.
     """
 
     metric: str
@@ -94,6 +95,7 @@ class PanelTask(Card):
     iqr: Finite = Field(gt=0)
     rises: bool
     reliability: Finite
+    task_version: Later[int | None] = None
 
 
 class PanelRow(Card):

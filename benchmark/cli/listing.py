@@ -181,7 +181,7 @@ def list_panels(as_json: AsJson = False) -> None:
 def _scale_facts(scale: PanelTask) -> dict[str, Any]:
     better = "higher" if scale.rises else "lower"
     facts = {"metric": scale.metric, "better": better, "median": scale.median, "iqr": scale.iqr, "reliability": scale.reliability}
-    return facts | {"dataset_digest": scale.dataset_digest}
+    return facts | {"task_version": scale.task_version, "dataset_digest": scale.dataset_digest}
 
 
 @list_app.command("protocols")

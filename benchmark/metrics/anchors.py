@@ -69,8 +69,20 @@ def dice_anchors_of_images(
             if inside.any():
                 share = up @ (down @ image.in_frame[label].astype(np.float32) @ down.T) @ up.T
                 levels.add(label, image.map_back(share), inside)
-    everything = 2 * n_true / np.maximum(n_true + n_pixels, 1)
-    return {ALL_POSITIVE: _named(everything, class_names), _oracle(cells): _named(levels.best_dice(), class_names)}
+    return {
+        ALL_POSITIVE: all_positive_of_counts(n_true, n_pixels, class_names),
+        _oracle(cells): _named(levels.best_dice(), class_names),
+    }
+
+
+def all_positive_of_counts(n_true: np.ndarray, n_pixels: int, class_names: Sequence[str]) -> dict[str, float]:
+    """What `dice_anchors` says of calling everything foreground, from counts over all images.
+
+    Args:
+        n_true: (C,) positive pixels of each class.
+        n_pixels: of all images together.
+    """
+    return _named(_everything(n_true, n_pixels), class_names)
 
 
 def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
@@ -80,7 +92,11 @@ def all_positive(masks: MaskSlices, chunk: int = 16) -> np.ndarray:
     for start in range(0, n_images, chunk):
         for image in masks[start : start + chunk]:
             n_true += np.array([np.count_nonzero(of_class) for of_class in image])
-    dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_images * height * width, 1)
+    return _everything(n_true, n_images * height * width)
+
+
+def _everything(n_true: np.ndarray, n_pixels: int) -> np.ndarray:
+    dice: np.ndarray = 2 * n_true / np.maximum(n_true + n_pixels, 1)
     return dice
 
 

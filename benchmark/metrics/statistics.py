@@ -25,6 +25,9 @@ _KINDS: dict[str, type[Statistics]] = {
     kind.kind: kind for kind in (SegmentationStatistics, DetectionStatistics, ClassificationStatistics, MeanStatistics)
 }
 
+TARGETS = frozenset(kind.target for kind in _KINDS.values() if kind.target)
+"""Ground truths whose metrics are computed from statistics of their own; those of all others are means of stored values."""
+
 
 def pooled_metrics(statistics: Statistics, *, selects: bool = False) -> dict[str, PooledMetric]:
     """Every metric that the statistics define, by name, or only those known after every epoch.

@@ -89,7 +89,11 @@ def against(rows: Iterable[Row], reference: str) -> list[Against]:
         reference: a backbone's name; without its row on a task there is no difference there.
     """
     whole = [row for row in rows if row.mean is not None]
-    base = {(row.task, row.split, row.metric): row for row in whole if row.label == reference}
-    pairs = [(row, base[place]) for row in whole if row.label != reference and (place := (row.task, row.split, row.metric)) in base]
+    base = {_place(row): row for row in whole if row.label == reference}
+    pairs = [(row, base[_place(row)]) for row in whole if row.label != reference and _place(row) in base]
     found = compare_all(pairs, family_of=lambda row, other: (row.label, other.label, row.track))
     return [Against(**vars(one), row=row, reference=other) for (row, other), one in zip(pairs, found, strict=True)]
+
+
+def _place(row: Row) -> tuple:
+    return (row.task, row.task_version, row.split, row.metric)

@@ -6,13 +6,13 @@ Nothing here compares two backbones, except that all of a table must have been t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmark import registry
-from benchmark.cards import Contamination
+from benchmark.cards import Contamination, PanelTask
 from benchmark.report import tracks
 from benchmark.report.rows import Row
 from benchmark.statistics.headline import SEEN, Z_LIMIT, Headline, Measured, half_widths, headline, uneven, why_no_headline
@@ -66,22 +66,26 @@ class Contender:
     tests: dict[str, str]
 
 
-def read(rows: Sequence[Row], panel: Panel | None, images: Mapping[str, str] | None = None) -> list[Contender]:
+def read(rows: Sequence[Row], panel: Panel | None, frozen: Mapping[str, PanelTask] | None = None) -> list[Contender]:
     """One for each label, in the order of their first rows.
 
     Args:
         rows: of one track, protocol, geometry, scale and kind of data.
         panel: of exactly the tasks that are averaged; None where nothing is.
-        images: task -> digest of the images and labels that the panel was measured on; rows of others are not measured by its scale.
+        frozen: task -> what the panel was measured on; rows of other images, another metric or another version of the task are not
+            measured by its scale.
     """
-    splits: dict[str, Counter[str]] = {}
-    for row in rows:
-        splits.setdefault(row.task, Counter())[row.split] += 1
-    split_of = {task: min((-count, split) for split, count in found.items())[1] for task, found in splits.items()}
+    split_of = _splits(rows, frozen or {})
     by_label: dict[str, list[Row]] = {}
+    settings: dict[tuple[str, str], dict[str, set[str]]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
-    found = [_contender(label, mine, split_of, panel, images or {}) for label, mine in by_label.items()]
+        if row.split == split_of[row.task] and row.mean is not None:
+            settings.setdefault((row.backbone, row.network), {}).setdefault(row.task, set()).add(row.settings)
+    found = [
+        _contender(label, mine, split_of, panel, frozen or {}, settings.get((mine[0].backbone, mine[0].network), {}))
+        for label, mine in by_label.items()
+    ]
     # All intervals at once: one alone takes as long as a hundred.
     known = [one.headline for one in found if one.headline is not None]
     half_of = dict(zip(map(id, known), half_widths(known), strict=True))
@@ -98,25 +102,66 @@ def comparable(contenders: Sequence[Contender]) -> set[str]:
     return {label for label, kind in kinds.items() if kind == most}
 
 
-def _contender(label: str, rows: Sequence[Row], split_of: Mapping[str, str], panel: Panel | None, images: Mapping[str, str]) -> Contender:
+def _splits(rows: Sequence[Row], frozen: Mapping[str, PanelTask]) -> dict[str, str]:
+    """Task -> the split that counts: the one that most rows ran on. Where some ran on the panel's own images, no other row has a say."""
+    own = {row.task for row in rows if _is_on_images(row, frozen)}
+    splits: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row.task not in own or _is_on_images(row, frozen):
+            splits.setdefault(row.task, Counter())[row.split] += 1
+    return {task: min((-count, split) for split, count in found.items())[1] for task, found in splits.items()}
+
+
+def _is_on_images(row: Row, frozen: Mapping[str, PanelTask]) -> bool:
+    scale = frozen.get(row.task)
+    return scale is not None and scale.dataset_digest == row.dataset_digest
+
+
+def _is_of_scale(row: Row, frozen: Mapping[str, PanelTask]) -> bool:
+    """Whether a row is of the metric and version that a panel measured. One that names no version is of the version of today's card."""
+    scale, card = frozen.get(row.task), tracks.tasks().get(row.task)
+    if scale is None:
+        return True
+    version = scale.task_version if scale.task_version is not None or card is None else card.version
+    return row.metric == scale.metric and version in (None, row.task_version)
+
+
+def _contender(
+    label: str,
+    rows: Sequence[Row],
+    split_of: Mapping[str, str],
+    panel: Panel | None,
+    frozen: Mapping[str, PanelTask],
+    settings: Mapping[str, Collection[str]],
+) -> Contender:
+    """
+    Args:
+        settings: task -> settings under which the contender's network was measured, under any label.
+    """
     cells = {row.task: row for row in rows if row.split == split_of[row.task] and (panel is None or row.task in panel.by_task)}
     shown = cells or {row.task: row for row in rows}
     head, unseen, why, by_task, by_dataset = None, None, "", {}, {}
     if panel is not None:
         measured = {task: found for task, row in cells.items() if (found := _measured(row)) is not None}
+        run = [task for task in panel.by_task if task in cells]
+        strange = [task for task in run if task in frozen and not _is_on_images(cells[task], frozen)]
+        odd = [task for task in run if not _is_of_scale(cells[task], frozen)]
+        scaled = {task: row for task, row in cells.items() if task not in (*strange, *odd)}
         by_task = {
-            task: float(np.clip(panel.by_task[task].z(np.array(row.mean)), -Z_LIMIT, Z_LIMIT)) for task, row in _in_order(cells, panel)
+            task: float(np.clip(panel.by_task[task].z(np.array(row.mean)), -Z_LIMIT, Z_LIMIT)) for task, row in _in_order(scaled, panel)
         }
         by_dataset = _by_dataset(by_task, cells, panel)
         seen = {task: Contamination(row.contamination) for task, row in cells.items()}
-        why = _why_none(cells, measured, panel, seen)
-        strange = [task for task, row in cells.items() if row.dataset_digest != images.get(task, row.dataset_digest)]
+        off_split = {row.task for row in rows if row.mean is not None} - set(cells)
+        why = _why_none(cells, measured, panel, seen, settings, off_split)
         if strange:
             why = f"{why or 'no headline'}; on other images than the panel: {', '.join(strange)}"
+        if odd:
+            why = f"{why or 'no headline'}; of another version or metric than the panel: {', '.join(odd)}"
         if not why:
             head = headline(measured, panel, sources=sources())
         clean = [task for task in panel.by_task if task not in seen or seen[task] not in SEEN]
-        of_clean = {task: measured[task] for task in clean if task in measured}
+        of_clean = {task: measured[task] for task in clean if task in measured and task in scaled}
         if 0 < len(of_clean) == len(clean) < len(panel.by_task) and not uneven(of_clean):
             unseen = headline(of_clean, panel.only(clean), sources=sources())
     own = [part for part in OWN_RULES if any(part in row.custom for row in rows)]
@@ -158,12 +203,30 @@ def _by_dataset(by_task: Mapping[str, float], cells: Mapping[str, Row], panel: P
     return {name: float(np.mean([by_task[t] for t in tasks])) for name, tasks in tasks_of.items() if all(t in by_task for t in tasks)}
 
 
-def _why_none(cells: Mapping[str, Row], measured: Mapping[str, Measured], panel: Panel, seen: Mapping[str, Contamination]) -> str:
-    """Names every task that keeps a row from a headline, by what it lacks."""
+def _why_none(
+    cells: Mapping[str, Row],
+    measured: Mapping[str, Measured],
+    panel: Panel,
+    seen: Mapping[str, Contamination],
+    settings: Mapping[str, Collection[str]],
+    off_split: Collection[str],
+) -> str:
+    """Names every task that keeps a row from a headline, by what it lacks.
+
+    Args:
+        settings: as of `_contender`.
+        off_split: tasks that the row has on another split alone.
+    """
     whole = [task for task in panel.by_task if task in cells and cells[task].mean is not None]
+    several = [task for task in panel.by_task if len(settings.get(task, ())) > 1]
+    # Each setting has a label of its own, and the tasks that ran under one alone have a further one.
+    apart = [task for task in panel.by_task if several and task in settings and task not in whole]
+    elsewhere = [task for task in panel.by_task if task in off_split and task not in apart]
     lone = [task for task in whole if cells[task].drawn and len(cells[task].values) < 2]
     blind = [task for task in whole if task not in measured and task not in lone]
-    told = [why_no_headline(whole, panel, seen)]
+    told = [why_no_headline([*whole, *apart, *elsewhere], panel, seen)]
+    told += [f"measured under several settings: {', '.join(several)}"] * bool(apart)
+    told += [f"measured on another split: {', '.join(elsewhere)}"] * bool(elsewhere)
     told += [f"one run: {', '.join(lone)}"] * bool(lone) + [f"no resamples of the test patients: {', '.join(blind)}"] * bool(blind)
     told += [f"other runs or test patients within {name}: {_sizes(tasks, measured)}" for name, tasks in uneven(measured).items()]
     said = "; ".join(filter(None, told))
@@ -183,7 +246,7 @@ def _measured(row: Row) -> Measured | None:
     defined = ~np.isnan(drawn)
     # The few resamples that leave the metric undefined move nothing.
     drawn = np.where(defined, drawn, drawn[defined].mean())
-    return Measured(row.dataset, np.array(row.values), drawn, spread.n_clusters, _patients_of(row), row.drawn)
+    return Measured(row.dataset, np.array(row.values), drawn, spread.n_clusters, _patients_of(row), row.drawn, row.n_with_finding)
 
 
 def _patients_of(row: Row) -> str:

@@ -133,12 +133,12 @@ def seeds_of(first: Row, second: Row) -> Seeds:
 
 
 def tested_alike(rows: Sequence[Row]) -> np.ndarray:
-    """(N, N) bool: whether resamples of two rows can be subtracted: of the same test images and patients and, where both have one split, of
-    one release.
+    """(N, N) bool: whether resamples of two rows can be subtracted: of one version of their task, of the same test images and patients and,
+    where both have one split, of one release.
 
     Another digest of a dataset's one split is another ground truth, or other pixels. Two splits have digests of their own.
     """
-    tests = _equal(None if row.resampled is None else row.resampled.test for row in rows)
+    tests = _equal((row.task_version, None if row.resampled is None else row.resampled.test) for row in rows)
     found: np.ndarray = tests & (~_equal(row.split for row in rows) | _equal(row.dataset_digest for row in rows))
     return found
 
@@ -164,8 +164,8 @@ def _family(first: Row, second: Row) -> Hashable:
 
 
 def _place(row: Row) -> tuple:
-    return (row.task, row.split, row.metric, row.protocol, row.scale, row.phantom, row.architecture)
+    return (row.task, row.task_version, row.split, row.metric, row.protocol, row.scale, row.phantom, row.architecture)
 
 
 def _place_without_split(row: Row) -> tuple:
-    return (row.task, row.metric, row.protocol, row.scale, row.phantom, row.architecture, row.label)
+    return (row.task, row.task_version, row.metric, row.protocol, row.scale, row.phantom, row.architecture, row.label)

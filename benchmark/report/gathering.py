@@ -97,14 +97,20 @@ def gather(records: Sequence[Record], planned: Iterable[Job], resampled: Resampl
     fullest: dict[tuple, int] = defaultdict(int)
     for names, variants in groups.items():
         for members in variants.values():
-            fullest[names[1:]] = max(fullest[names[1:]], sum(job.experiment.role is Role.FINAL for job, _ in members))
+            place = _place(names, members)
+            fullest[place] = max(fullest[place], sum(job.experiment.role is Role.FINAL for job, _ in members))
     found = []
     for names, variants in groups.items():
         told = variants_of([_representative(members).experiment for members in variants.values()], networks[names[0]])
         for members, variant in zip(variants.values(), told, strict=True):
-            n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[names[1:]]
+            n_expected = 1 if any(job.key in is_planned for job, _ in members) else fullest[_place(names, members)]
             found.append(_gathered(names, members, variant, n_expected, resampled or _no_resamples))
     return found
+
+
+def _place(names: tuple, members: Sequence[Entry]) -> tuple:
+    """What rows have in common that need equally many runs: all of their names but the backbone, and the version of their task."""
+    return (*names[1:], members[0][0].experiment.task_version)
 
 
 def identity(experiment: Experiment) -> str:

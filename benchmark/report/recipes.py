@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmark.cards import Contamination
 from benchmark.errors import UsageError
 from benchmark.report.gathering import Run
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row
 from benchmark.statistics.difference import cells
 from benchmark.statistics.levels import CHECKPOINTS, FEWEST_CHECKPOINTS
+from benchmark.submission.trust import lowest
 
 RECIPE = "recipe of {} checkpoints: each counts as one run, and the interval covers pretraining seeds"
 
@@ -31,7 +33,7 @@ def recipe_rows(rows: Iterable[Row], recipes: Mapping[str, Sequence[str]]) -> li
     """
     places: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        place = (row.task, row.split, row.metric, row.protocol, row.geometry, row.scale, row.phantom)
+        place = (row.task, row.task_version, row.split, row.metric, row.protocol, row.geometry, row.scale, row.phantom)
         places.setdefault(place, {})[row.label] = row
     labels = {label for by_label in places.values() for label in by_label}
     for name, checkpoints in recipes.items():
@@ -52,7 +54,8 @@ def recipe_rows(rows: Iterable[Row], recipes: Mapping[str, Sequence[str]]) -> li
 
 
 def _row(name: str, checkpoints: Sequence[Row]) -> Row:
-    """The row before its interval is known. A checkpoint stands as a run, under the key of its first."""
+    """The row before its interval is known: as clean and as trusted as the worst of its checkpoints. A checkpoint stands as a run, under
+    the key of its first."""
     first = checkpoints[0]
     runs = tuple(Run(i, row.runs[0].key, row.runs[0].head_seed, row.runs[0].order_seed, row.mean) for i, row in enumerate(checkpoints, 1))
     told = dict.fromkeys(warning for row in checkpoints for warning in row.warnings)
@@ -70,6 +73,9 @@ def _row(name: str, checkpoints: Sequence[Row]) -> Row:
         resampled=_resampled([row.resampled for row in checkpoints]),
         warnings=(RECIPE.format(len(runs)), *told),
         custom=tuple(dict.fromkeys(part for row in checkpoints for part in row.custom)),
+        contamination=max((Contamination(row.contamination) for row in checkpoints), key=list(Contamination).index).value,
+        trust=lowest(row.trust for row in checkpoints),
+        n_with_finding=min((row.n_with_finding for row in checkpoints if row.n_with_finding is not None), default=None),
         cost=None,
         unit=CHECKPOINTS,
     )

@@ -60,6 +60,7 @@ class Row:
         trust: the lowest level of its final runs; a search has no number that stands in a table.
         dataset_digest: of the images and labels that its runs used.
         settings: the part of `variant` that is not the backbone's.
+        task_version: of the task's card that its jobs were planned from; rows of two versions are never compared.
     """
 
     backbone: str
@@ -104,6 +105,7 @@ class Row:
     trust: Trust = Trust.LOCAL
     dataset_digest: str = ""
     settings: str = ""
+    task_version: int = 0
 
     @property
     def n_missing(self) -> int:
@@ -112,6 +114,11 @@ class Row:
     @property
     def label(self) -> str:
         return f"{self.backbone} [{self.variant}]" if self.variant else self.backbone
+
+    @property
+    def network(self) -> str:
+        """The part of `variant` that is the backbone's."""
+        return self.variant.removesuffix(self.settings).removesuffix(", ")
 
     @property
     def values(self) -> list[float]:
@@ -250,6 +257,7 @@ def _row(gathered: Gathered, cell: Cell | None, failures: dict[str, Record], ref
         trust=lowest(trust.get(record.key, Trust.LOCAL) for record in gathered.finals or records),
         dataset_digest=experiment.dataset.digest,
         settings=gathered.variant.settings,
+        task_version=experiment.task_version,
     )
 
 

@@ -6,14 +6,14 @@ was frozen for the same. What a headline is: `statistics.headline`; which of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from benchmark import task_rules
-from benchmark.cards import PanelCard
+from benchmark.cards import PanelCard, PanelTask
 from benchmark.report import contenders, tracks
 from benchmark.report.contenders import Contender
 from benchmark.report.rows import Row
@@ -28,6 +28,7 @@ from benchmark.submission.trust import Trust
 NO_PANEL = "no reference panel has been measured for these tasks"
 LIMITED = "limited runs are never ranked"
 AS_PUBLISHED = "runs that repeat a paper's code, mistakes included, are never ranked"
+ALONE = "not ranked: no other row of the table may have a rank"
 UNTRAINED = "an anchor: untrained, shown beside the ranks"
 RELEASED = "published"  # the protocol that repeats papers
 
@@ -184,7 +185,7 @@ def _table(
         sorted({row.task for row in rows}, key=lambda task: (list(order).index(task) if task in order else len(order), task))
     )
     tasks = tuple(run) if panel is None else tuple(panel.by_task)
-    entrants = contenders.read(rows, panel, _images_of(frozen))
+    entrants = contenders.read(rows, panel, _tasks_in(frozen))
     version = "" if frozen is None or panel is None else frozen.version
     ordered = tuple(sorted((_standing(one, why) for one in entrants), key=_alphabetical))
     none = f"No ranking yet: {why}."
@@ -207,9 +208,9 @@ def _of_track(panel: Panel, track: str, rows: Sequence[Row]) -> Panel | None:
     return panel.only(mine) if mine else None
 
 
-def _images_of(frozen: FrozenPanel | None) -> dict[str, str]:
-    """Task -> digest of the images and labels that a panel was measured on, where it says so."""
-    return {task: one.dataset_digest for task, one in frozen.tasks.items()} if isinstance(frozen, PanelCard) else {}
+def _tasks_in(frozen: FrozenPanel | None) -> Mapping[str, PanelTask]:
+    """Task -> images, metric and version that a panel was measured on, where it says so."""
+    return frozen.tasks if isinstance(frozen, PanelCard) else {}
 
 
 def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
@@ -218,13 +219,15 @@ def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
     ranked = sorted((one for one in entrants if one.label in fits), key=lambda one: (one.label.casefold(), one.label))
     headlines = [one.headline for one in ranked if one.headline is not None]
     pairs = all_pairs(headlines, _seeds(ranked))
-    bands = dict(zip((one.label for one in ranked), _bands(headlines, pairs, table.n_gone), strict=True))
+    alone = len(ranked) == 1 and not pairs.untested
+    untested = ALONE if alone else pairs.untested
+    bands = dict(zip((one.label for one in ranked), _bands(headlines, pairs, table.n_gone, untested), strict=True))
     places = []
     for one in entrants:
         why = one.why_none or (UNTRAINED if one.random else one.unranked)
         if not why and one.label not in fits:
             why = "not ranked: other runs, test images or patients than most rows of the table"
-        places.append(replace(_standing(one, why or (pairs.untested if bands.get(one.label) is None else "")), band=bands.get(one.label)))
+        places.append(replace(_standing(one, why or (untested if bands.get(one.label) is None else "")), band=bands.get(one.label)))
     places.sort(key=lambda one: (one.headline is None, one.band is None, one.band and (one.band.best, one.band.worst), *_alphabetical(one)))
     order = [[one.label for one in ranked].index(place.label) for place in places if place.label in fits]
     known = {label: band for label, band in bands.items() if band is not None}
@@ -233,15 +236,15 @@ def _ranked(table: Standings, entrants: Sequence[Contender]) -> Standings:
         table,
         rows=tuple(places),
         tied_for_best=tied,
-        sentence=_sentence(tied, len(known), pairs.untested),
+        sentence=_sentence(tied, f"only {ranked[0].label} may have a rank" if alone else untested or _nobody(entrants)),
         adjusted_p=holm_all_pairs(pairs.p_values, table.n_gone)[np.ix_(order, order)].tolist() if known else [],
         ranked=tuple(ranked[i].label for i in order) if known else (),
         pair_half_widths=pairs.half_widths[np.ix_(order, order)].tolist() if known else [],
     )
 
 
-def _bands(headlines: Sequence[Headline], pairs: Pairs, n_gone: int) -> Sequence[RankBand | None]:
-    if pairs.untested:
+def _bands(headlines: Sequence[Headline], pairs: Pairs, n_gone: int, untested: str) -> Sequence[RankBand | None]:
+    if untested:
         return [None] * len(headlines)
     return rank_bands([one.value for one in headlines], pairs.p_values, n_gone)
 
@@ -251,11 +254,17 @@ def _seeds(ranked: Sequence[Contender]) -> Seeds:
     return "shared" if len({tuple(sorted(one.seeds.items())) for one in ranked}) <= 1 else "independent"
 
 
-def _sentence(tied: Sequence[str], n_ranked: int, untested: str) -> str:
-    if not n_ranked:
-        return f"No ranking yet: {untested or 'no backbone has a headline'}."
-    if n_ranked == 1:
-        return f"No ranking yet: only {tied[0]} has a headline."
+def _nobody(entrants: Sequence[Contender]) -> str:
+    return "no backbone may have a rank" if any(one.headline is not None for one in entrants) else "no backbone has a headline"
+
+
+def _sentence(tied: Sequence[str], why: str) -> str:
+    """
+    Args:
+        why: there is no ranking, where nobody is tied for best.
+    """
+    if not tied:
+        return f"No ranking yet: {why}."
     return f"Best: {tied[0]}." if len(tied) == 1 else f"Tied for best: {', '.join(tied)}."
 
 

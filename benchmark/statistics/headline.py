@@ -37,6 +37,7 @@ class Measured:
         n_patients: in the list that is resampled.
         patients: name of a list that several datasets have patients of; empty for the dataset's own.
         drawn: another run would draw something anew; False for the one evaluation of fixed weights.
+        n_with_finding: test images that show the finding; None where unknown.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class Measured:
     n_patients: int
     patients: str = ""
     drawn: bool = True
+    n_with_finding: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Headline:
         runs: dataset -> (n,) its share of the headline in each run, a clipped task held at 0; without datasets on which nothing is drawn.
         resampled: list of patients -> (R,) its share of the headline in resamples, each z clipped.
         n_patients: list of patients -> their number; the smallest that a dataset has of a list.
+        n_with_finding: the fewest test images with the finding that a task has; None where no task says.
     """
 
     by_task: dict[str, float]
@@ -66,6 +69,7 @@ class Headline:
     runs: dict[str, np.ndarray]
     resampled: dict[str, np.ndarray]
     n_patients: dict[str, int]
+    n_with_finding: int | None = None
 
     @property
     def n_clipped(self) -> int:
@@ -209,7 +213,8 @@ def headline(
     by_task = {task: by_task[task] for task in panel.by_task}
     by_dataset = {dataset: float(np.mean([by_task[task] for task in tasks])) for dataset, tasks in tasks_of.items()}
     value = sum(weights[dataset] * z for dataset, z in by_dataset.items())
-    return Headline(by_task, by_dataset, value, runs, resampled, n_patients)
+    n_with_finding = min((one.n_with_finding for one in measured.values() if one.n_with_finding is not None), default=None)
+    return Headline(by_task, by_dataset, value, runs, resampled, n_patients, n_with_finding)
 
 
 def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
@@ -235,7 +240,8 @@ def all_pairs(headlines: Sequence[Headline], seeds: Seeds = "shared") -> Pairs:
                 f"another {one.shape}."
             )
     n_runs = min(map(len, first.runs.values()), default=None)
-    untested = why_untested(n_runs, min(first.n_patients.values()), None)
+    n_with_finding = min((one.n_with_finding for one in headlines if one.n_with_finding is not None), default=None)
+    untested = why_untested(n_runs, min(first.n_patients.values()), n_with_finding)
     if untested:
         return Pairs(table, np.full(table.shape, np.nan), untested)
 

@@ -118,8 +118,9 @@ def opened(path: Path) -> Iterator[Archive]:
     with ExitStack() as stack:
         with _guarded(path):
             handle = stack.enter_context(open_regular(path))
-            packed = stack.enter_context(zipfile.ZipFile(_bounded(handle, path)))
-            _require_plain(handle, packed, path)
+            n_declared = _require_bounded(handle, path)
+            packed = stack.enter_context(zipfile.ZipFile(handle))
+            _require_plain(handle, packed, n_declared, path)
             manifest = _manifest(packed, path)
             names = tuple(info.filename for info in packed.infolist())
             listed = [one.name for one in manifest.files]
@@ -142,8 +143,8 @@ def _guarded(path: Path) -> Iterator[None]:
         raise UsageError(f"Cannot read the archive {path}: {error.strerror or error}.") from None
 
 
-def _bounded(handle: BufferedReader, path: Path) -> BufferedReader:
-    """The file, once its size and the number of its entries are known to be small: a library would load the whole table first."""
+def _require_bounded(handle: BufferedReader, path: Path) -> int:
+    """The number of entries that the file declares. Holds it and the file's size to limits: a library would load the whole table first."""
     size = handle.seek(0, 2)
     if size > MOST_BYTES:
         raise _bad(path, f"it has {size:,} bytes, more than {MOST_BYTES:,}")
@@ -157,12 +158,14 @@ def _bounded(handle: BufferedReader, path: Path) -> BufferedReader:
         raise _bad(path, f"it declares {total:,} files in {table_bytes:,} bytes of contents; at most {MOST_FILES:,} files are opened")
     if table_start + table_bytes + _END.size != size:
         raise _bad(path, "bytes stand before, behind or between its parts that belong to no file")
-    return handle
+    return int(total)
 
 
-def _require_plain(handle: BufferedReader, packed: zipfile.ZipFile, path: Path) -> None:
+def _require_plain(handle: BufferedReader, packed: zipfile.ZipFile, n_declared: int, path: Path) -> None:
     """Holds every entry to a known name, to limits, and to its place in the file, which no other may share."""
     infos = packed.infolist()
+    if len(infos) != n_declared:  # a library reads by the table's bytes, and asks nobody how many entries they are
+        raise _bad(path, f"it declares {n_declared:,} files, and its table of contents has {len(infos):,}")
     names = [info.filename for info in infos]
     unpacked, end = 0, 0
     for info in sorted(infos, key=lambda info: info.header_offset):

@@ -1,8 +1,8 @@
 """Numbers held to the statistics they are said to follow from: computed again before they are shown, once for each state of a record.
 
 Whoever edits a metric and counts the checksum anew is caught here, and whoever edits statistics so that they give another metric than the
-record has, other images, or other counts. Whoever edits both alike is caught only by scoring predictions again (`validate`), and who made
-the predictions up only by training again.
+record has, other images, or other counts, or puts statistics of another kind in their place. Whoever edits both alike is caught only by
+scoring predictions again (`validate`), and who made the predictions up only by training again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from benchmark.errors import UsageError
 from benchmark.integrity import file_of
 from benchmark.kinds.kit.stored import STATISTICS_FILES, ByImage, read_statistics, told_of
 from benchmark.metrics import spec
+from benchmark.metrics.anchors import ALL_POSITIVE, all_positive_of_counts
 from benchmark.metrics.box_statistics import DetectionStatistics
 from benchmark.metrics.label_statistics import ClassificationStatistics
 from benchmark.metrics.mask_statistics import SegmentationStatistics
-from benchmark.metrics.statistics import Statistics, pooled_metrics
+from benchmark.metrics.statistics import TARGETS, Statistics, pooled_metrics
 from benchmark.own import catalogue
 from benchmark.readers.base import ids_digest
 from benchmark.shelf import Check
@@ -56,18 +57,27 @@ def fault_in(record: Record, out: Path) -> str:
     found = statistics_of(record, out)
     if found is None:
         return ""
-    return fault_of_metrics(record, found.statistics) or _fault_of_images(record, found) or _fault_of_counts(record, found.statistics)
+    return (
+        fault_of_metrics(record, found.statistics)
+        or _fault_of_images(record, found)
+        or _fault_of_counts(record, found.statistics)
+        or _fault_of_anchors(record, found.statistics)
+    )
 
 
 def fault_of_metrics(record: Record, statistics: Statistics) -> str:
-    """The first test metric that the statistics do not give."""
-    target, pooled = record.job.experiment.dataset.target, pooled_metrics(statistics)
+    """The first test metric that the statistics do not give, or that they are of another ground truth than the task."""
+    target, report = record.job.experiment.dataset.target, record.job.experiment.report
+    if target in TARGETS and statistics.target != target:
+        return f"its statistics are of the kind {statistics.kind}, which are none of {target}"
+    pooled = pooled_metrics(statistics)
+    held = "task" not in record.job.labels.custom  # a task of one's own may report what a job alone knows
     for name, value in record.metrics.items():
         if _is_of_code_elsewhere(record, name):
             continue
         if name not in pooled:
             declared = spec.find(name, target)
-            if declared is not None and declared.spec.compute is None:
+            if declared is not None and declared.spec.compute is None and not (held and name == report):
                 continue  # a job computes it, and keeps nothing that it could be computed from again
             return f"it has {name}, which its statistics do not give"
         again = pooled[name](None)
@@ -121,8 +131,20 @@ def _fault_of_counts(record: Record, statistics: Statistics) -> str:
     if experiment.words is None:
         there |= _counted(statistics, in_frame=experiment.switches.scored_in == "frame")
     for what, n in there.items():
-        if said.get(what, n) != n:
-            return f"it counts {said[what]:,} {what} of the test split, and its statistics hold {n:,}"
+        if said.get(what) != n:
+            return f"it counts {f'{said[what]:,}' if what in said else 'no'} {what} of the test split, and its statistics hold {n:,}"
+    return ""
+
+
+def _fault_of_anchors(record: Record, statistics: Statistics) -> str:
+    """The score of calling everything positive, where true pixels were counted as masks were scored. A grid's oracle needs the masks."""
+    said, in_frame = record.anchors.get(ALL_POSITIVE, {}), record.job.experiment.switches.scored_in == "frame"
+    if not isinstance(statistics, SegmentationStatistics) or statistics.frame_pixels is None or not in_frame:
+        return ""
+    n_true = (statistics.counts.tp + statistics.counts.fn).sum(axis=0)
+    again = all_positive_of_counts(n_true, statistics.n_images * statistics.frame_pixels, statistics.class_names)
+    for name in differing(said, again):
+        return f"its {name} of {ALL_POSITIVE} is {said[name]:.6g}, and its statistics give {again[name]:.6g}"
     return ""
 
 
@@ -149,5 +171,5 @@ def _fault(record: Record, out: Path) -> str:
         return told_of(record, str(error).splitlines()[0], out).rstrip(".")
 
 
-STATISTICS = Check("statistics 1", _fault)
+STATISTICS = Check("statistics 2", _fault)
 """For `Shelf.believable`. The number goes up when a record that passed before might not pass again."""

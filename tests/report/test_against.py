@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_ones_own_card_of_the_references_title_is_not_the_reference(make, monkey
 
     assert against_references(rows(())) != []
     assert against_references(rows(("backbone",))) == []
+
+
+def test_another_version_of_the_task_is_not_compared_with_the_reference(make) -> None:
+    records = make.runs([0.20, 0.21], backbone="imagenet", digest="0" * 64) + make.runs([0.22, 0.23], backbone="mine", digest="1" * 64)
+    rows = rows_of(records, resampled=drawn)
+    assert len(against(rows, "imagenet")) == 1
+    assert against([replace(row, task_version=2) if row.label == "mine" else row for row in rows], "imagenet") == []
 
 
 def test_without_the_reference_nothing_is_compared(make) -> None:

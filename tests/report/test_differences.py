@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmark.report import differences
 from benchmark.report.differences import gains, leaks
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import rows_of
@@ -94,6 +95,17 @@ def test_runs_with_other_seeds_are_compared_as_independent(make):
     (gain,) = gains(rows_of(make.runs([0.1, 0.11, 0.12]) + trained))
     assert not gain.paired
     assert gain.covers == "independent runs only"
+
+
+def test_rows_of_two_versions_of_a_task_are_never_subtracted(make):
+    rows = rows_of(make.runs([0.1, 0.2]) + make.runs([0.3, 0.4], **TRAINED), resampled=drawn({"mine": 0.01, "resnet50 (random)": 0.01}))
+    assert differences.tested_alike(rows).all()
+    rows[1] = replace(rows[1], task_version=2)
+    assert gains(rows) == []
+    assert differences.tested_alike(rows).tolist() == [[True, False], [False, True]]
+    leaky, disjoint = (replace(rows[0], split=split) for split in ("size-matched", "patient-disjoint"))
+    assert len(leaks([leaky, disjoint])) == 1
+    assert leaks([leaky, replace(disjoint, task_version=2)]) == []
 
 
 def test_no_difference_across_architectures_protocols_or_gaps(make):

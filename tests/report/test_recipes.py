@@ -16,6 +16,7 @@ from benchmark.report.resampling import Resampled
 from benchmark.report.rows import rows_of
 from benchmark.report.site import write_site
 from benchmark.statistics.two_part import two_part_half_width
+from benchmark.submission.trust import Trust
 
 NAMES = ("first", "second", "third")
 MEANS = (0.20, 0.26, 0.23)
@@ -43,6 +44,18 @@ def test_a_recipes_units_are_its_checkpoints_and_their_runs_are_part_of_them(row
     assert row.half_width == pytest.approx(float(expected), rel=1e-4)
     assert row.covers == "3 pretraining seeds and 80 test patients"
     assert RECIPE.format(3) in row.warnings
+
+
+def test_a_recipe_is_as_clean_and_as_trusted_as_its_worst_checkpoint(rows) -> None:
+    told = {
+        "first": {"contamination": "none", "trust": Trust.LOCAL, "n_with_finding": 22},
+        "second": {"contamination": "images", "trust": Trust.RECOMPUTED, "n_with_finding": 12},
+        "third": {"contamination": "source", "trust": Trust.RESCORED, "n_with_finding": None},
+    }
+    (row,) = recipe_rows([replace(one, **told.get(one.label, {})) for one in rows], {"mine": NAMES})
+    assert (row.contamination, row.trust, row.n_with_finding) == ("images", Trust.RECOMPUTED, 12)
+    other = [replace(one, task_version=2) if one.label == "third" else one for one in rows]
+    assert recipe_rows(other, {"mine": NAMES}) == []
 
 
 def test_a_recipe_is_compared_as_independent_of_what_it_stands_beside(rows) -> None:

@@ -70,6 +70,18 @@ def test_without_a_plan_the_fullest_row_of_a_task_sets_the_number_of_runs(make):
     assert {row.backbone: row.missing for row in rows} == {"resnet50 (random)": "", "mine": "2 of 3 runs, 1 missing: not run yet"}
 
 
+def test_runs_of_another_version_of_the_task_make_no_row_incomplete(make):
+    earlier = make.runs([0.1, 0.2, 0.3])
+    today = [of_version(record, 2) for record in make.runs([0.2, 0.3], **TRAINED)]
+    rows = rows_of(earlier + today)
+    assert {(row.backbone, row.task_version): row.missing for row in rows} == {("resnet50 (random)", 1): "", ("mine", 2): ""}
+
+
+def of_version(record, version: int):
+    job = record.job.model_copy(update={"experiment": record.job.experiment.model_copy(update={"task_version": version})})
+    return record.model_copy(update={"job": job, "key": job.key})
+
+
 def test_absent_or_infinite_metric_is_a_gap_not_a_zero(make):
     for metrics in ({}, {"mAP": math.inf}):
         (row,) = rows_of([make.record(metrics=metrics)])

@@ -17,7 +17,7 @@ from benchmark.report import contenders
 from benchmark.report.contenders import NOT_SCORED_AGAIN
 from benchmark.report.resampling import Resampled
 from benchmark.report.rows import Row, rows_of
-from benchmark.report.standings import AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
+from benchmark.report.standings import ALONE, AS_PUBLISHED, LIMITED, NO_PANEL, UNTRAINED, Standings, standings
 from benchmark.statistics.panel import Panel, PanelScale, panel_scale
 from benchmark.submission import history
 from benchmark.submission.trust import Trust
@@ -288,6 +288,23 @@ def test_too_few_runs_rank_nobody(rows, n_runs, why) -> None:
         assert table.rows[0].why_none == f"no headline; one run: {', '.join(TASKS)}"
 
 
+def test_one_row_alone_has_no_rank_and_the_sentence_says_why(rows) -> None:
+    """Others have headlines: an anchor, and what nobody scored again."""
+    sent = [replace(row, trust=Trust.RECOMPUTED) for row in rows({"sent": 0.44})]
+    table = only(standings([*rows({"a": 0.42, "resnet18 (random)": 0.39}), *sent], [PANEL]))
+    assert (table.sentence, table.ranked, table.tied_for_best) == ("No ranking yet: only a may have a rank.", (), ())
+    assert all(one.band is None and one.headline is not None for one in table.rows)
+    assert {one.label: one.why_none for one in table.rows}["a"] == ALONE
+    assert only(standings(sent, [PANEL])).sentence == "No ranking yet: no backbone may have a rank."
+
+
+def test_tasks_of_few_images_with_the_finding_rank_nobody(rows) -> None:
+    few = [replace(row, n_with_finding=14) if row.task == TASKS[0] else row for row in rows({"a": 0.42, "b": 0.38})]
+    table = only(standings(few, [PANEL]))
+    assert table.sentence == "No ranking yet: not tested: 14 test patients with the finding, a test needs 15."
+    assert all(one.band is None and one.half_width is not None for one in table.rows)
+
+
 def test_rows_without_statistics_per_image_have_no_headline(rows) -> None:
     table = only(standings(rows({"a": 0.42}, undrawn=True), [PANEL]))
     assert table.rows[0].why_none == f"no headline; no resamples of the test patients: {', '.join(TASKS)}"
@@ -343,16 +360,73 @@ def test_a_suites_card_says_which_tasks_count_and_in_which_order(rows, monkeypat
     assert [(one.suite, one.shown) for one in found] == [("mine", card.tasks), ("", (TASKS[4], TASKS[1]))]
 
 
-def test_rows_on_other_images_than_the_panel_are_not_measured_by_its_scale(rows) -> None:
-    digests = {row.task: row.dataset_digest for row in rows({"a": 0.42})}
-    tasks = {task: PanelTask(metric="m", dataset_digest=digests[task], median=0.4, iqr=0.02, rises=True, reliability=0.9) for task in TASKS}
-    card = PanelCard(
+def card_of(measured: Sequence[Row], task_version: int | None = None) -> PanelCard:
+    """A panel that was measured on the images and by the metrics of these rows."""
+    scale = {"median": 0.4, "iqr": 0.02, "rises": True, "reliability": 0.9, "task_version": task_version}
+    by_task = {row.task: row for row in measured}
+    tasks = {task: PanelTask(metric=by_task[task].metric, dataset_digest=by_task[task].dataset_digest, **scale) for task in TASKS}
+    return PanelCard(
         version="v9", suite="mine", protocol="corrected", phantom=False, tasks=tasks, rows=(), made_by="T", frozen_on="2026-01-31"
     )
+
+
+@pytest.fixture
+def no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without cards of tasks, which have versions of their own."""
+    monkeypatch.setattr(registry, "tasks", dict)
+
+
+def test_rows_on_other_images_than_the_panel_are_not_measured_by_its_scale(rows, no_cards: None) -> None:
+    card = card_of(rows({"a": 0.42}))
     elsewhere = [replace(row, dataset_digest="f" * 64) if row.task == TASKS[4] else row for row in rows({"edited": 0.44})]
     table = only(standings([*rows({"a": 0.42, "b": 0.40}), *elsewhere], [card]))
     assert (table.panel, table.ranked) == ("v9", ("a", "b"))
     assert table.rows[-1].why_none == f"no headline; on other images than the panel: {TASKS[4]}"
+    assert set(table.rows[-1].by_task) == set(TASKS[:4])
+
+
+@pytest.mark.parametrize("other", [{"task_version": 2}, {"metric": "another"}])
+def test_rows_of_another_version_or_metric_than_the_panel_are_not_ranked(rows, no_cards: None, other: dict) -> None:
+    card = card_of(rows({"a": 0.42}), task_version=1)
+    apart = [replace(row, **other) if row.task == TASKS[4] else row for row in rows({"apart": 0.44})]
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *apart], [card]))
+    assert table.ranked == ("a", "b")
+    assert (table.rows[-1].headline, table.rows[-1].unseen) == (None, None)
+    assert table.rows[-1].why_none == f"no headline; of another version or metric than the panel: {TASKS[4]}"
+    assert set(table.rows[-1].by_task) == set(TASKS[:4])
+
+
+def test_a_panel_that_names_no_version_is_of_todays(rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = {task: card.model_copy(update={"version": 3}) for task, card in registry.tasks().items() if task in TASKS}
+    monkeypatch.setattr(registry, "tasks", lambda: today)
+    mine = [replace(row, task_version=3) for row in rows({"a": 0.42, "b": 0.40})]
+    table = only(standings([*mine, *rows({"earlier": 0.44})], [card_of(mine)]))
+    assert table.ranked == ("a", "b")
+    known = ", ".join(task for task in TASKS if task in today)
+    assert table.rows[-1].why_none == f"no headline; of another version or metric than the panel: {known}"
+
+
+def test_the_panels_images_choose_the_split(rows, no_cards: None) -> None:
+    """However many rows ran on another split: its rows say so, and nobody else loses a rank."""
+    mine, others = rows({"a": 0.42, "b": 0.40}), rows({"x": 0.43, "y": 0.41, "z": 0.39}, split="patient-disjoint")
+    others = [replace(row, dataset_digest="d" * 64) for row in others]
+    table = only(standings([*mine, *others], [card_of(mine)]))
+    assert table.ranked == ("a", "b")
+    assert {one.why_none for one in table.rows if one.label in "xyz"} == {f"no headline; measured on another split: {', '.join(TASKS)}"}
+
+
+def test_a_task_under_several_settings_is_not_called_unmeasured(rows) -> None:
+    settings = {"threads=1", "threads=2"}
+    once, again = rows({"mine": 0.43}), rows({"mine": {TASKS[0]: 0.43}}, threads=2)
+    (first,) = [row for row in once if row.task == TASKS[0]]
+    both = [replace(row, variant=name, settings=name) for row, name in zip((first, *again), sorted(settings), strict=True)]
+    twice = [*both, *(row for row in once if row is not first)]
+    table = only(standings([*rows({"a": 0.42, "b": 0.40}), *twice], [PANEL]))
+    assert table.ranked == ("a", "b")
+    why = {one.label: one.why_none for one in table.rows if one.backbone == "mine"}
+    assert why == dict.fromkeys(
+        ["mine", *(f"mine [{one}]" for one in settings)], f"no headline; measured under several settings: {TASKS[0]}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,19 @@ def test_few_runs_leave_values_and_nothing_tested() -> None:
         assert headline({"t0": at(0.5, "a", n_runs=1)}, panel).levels
 
 
+def test_a_task_of_few_images_with_the_finding_leaves_nothing_tested() -> None:
+    panel = panel_of({"t0": UNIT, "t1": UNIT})
+
+    def rows(n_with_finding: int | None) -> list[Headline]:
+        return [
+            headline({"t0": at(s, "a", noise=0.1), "t1": replace(at(s, "b", noise=0.1), n_with_finding=n_with_finding)}, panel)
+            for s in (0.5, 1.5)
+        ]
+
+    assert all_pairs(rows(14)).untested == "not tested: 14 test patients with the finding, a test needs 15"
+    assert all_pairs(rows(15)).untested == all_pairs(rows(None)).untested == ""
+
+
 def test_rows_of_other_datasets_or_draws_are_not_compared() -> None:
     panel = panel_of({"t0": UNIT})
     with pytest.raises(UsageError, match="compared over the same datasets"):

@@ -135,6 +135,17 @@ def test_more_files_than_a_submission_has_are_refused_unread(honest: Path, monke
         pass
 
 
+def test_another_number_of_files_than_the_archive_declares_is_refused(honest: Path) -> None:
+    """A library reads the whole table whatever its end record says, so that any number of files would pass as few."""
+
+    def understated(content: bytearray) -> bytearray:
+        content[-14:-10] = struct.pack("<2H", 1, 1)
+        return content
+
+    with pytest.raises(BadArchive, match="it declares 1 files, and its table of contents has 3"), opened(changed(honest, understated)):
+        pass
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -132,6 +132,14 @@ def test_edited_counts_are_refused(judged, task: str, what: str, sentence: str) 
     _require(sentence, judged(setting(f"counts.test.{what}", 99), task).faults)
 
 
+@pytest.mark.parametrize("what", ["images", "positives"])
+def test_a_count_that_was_taken_out_is_refused(judged, what: str) -> None:
+    def without(counts: dict[str, int]) -> dict[str, int]:
+        return {name: n for name, n in counts.items() if name != what}
+
+    _require(f"it counts no {what} of the test split, and its statistics hold", judged(setting("counts.test", without), MASKS).faults)
+
+
 @pytest.mark.parametrize("which", ["test", "test sorted"])
 def test_an_edited_digest_of_the_test_images_is_refused(judged, which: str) -> None:
     _require("its digest of the test images", judged(setting(f"sample_digests.{which}", "0" * 64)).faults)

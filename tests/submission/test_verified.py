@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark import contents, processes
+from benchmark.cards import Record
 from benchmark.errors import StoreError
 from benchmark.integrity import sealed
 from benchmark.kinds.kit.stored import STATISTICS_FILE, STATISTICS_FILES, told_of, write_statistics
+from benchmark.metrics.label_statistics import MeanStatistics
 from benchmark.record_index import INDEX
 from benchmark.shelf import Check, Shelf, read_record
 from benchmark.submission.score import _require_as_recorded
-from benchmark.submission.verified import STATISTICS, _counted, fault_in, statistics_of
+from benchmark.submission.verified import STATISTICS, _counted, fault_in, fault_of_metrics, statistics_of
 
 
 @pytest.fixture
@@ -115,6 +119,49 @@ def test_statistics_that_name_an_image_twice_are_a_fault(out: Path) -> None:
     write_statistics(out / "predictions" / record.key / STATISTICS_FILE, twice, {"key": record.key, "task": record.job.labels.task})
     again = record.model_copy(update={"file_digests": {}})
     assert fault_in(again, out) == "its statistics name an image twice"
+
+
+def test_statistics_of_another_ground_truth_hold_no_metric(out: Path) -> None:
+    """Means of made-up values under a detector's metric, or counts of masks."""
+    records = Shelf(out).believable()[0]
+    boxes = next(one for one in records if one.job.experiment.dataset.target == "boxes")
+    masks = next(one for one in records if one.job.experiment.dataset.target == "masks")
+    n = statistics_of(boxes, out).statistics.n_images
+    made_up = MeanStatistics(("mAP",), np.arange(n), np.full((n, 1), 0.99), n)
+    edited = boxes.model_copy(update={"metrics": {"mAP": 0.99}})
+    assert fault_of_metrics(edited, made_up) == "its statistics are of the kind means, which are none of boxes"
+    of_masks = statistics_of(masks, out).statistics
+    assert fault_of_metrics(boxes, of_masks) == "its statistics are of the kind segmentation, which are none of boxes"
+
+
+def asked(out: Path, report: str, metrics: dict[str, float], **labels) -> Record:
+    """A record of retrieval, whose metrics are means of stored values."""
+    record = Shelf(out).believable()[0][0]
+    dataset = record.job.experiment.dataset.model_copy(update={"target": "reports"})
+    experiment = record.job.experiment.model_copy(update={"dataset": dataset, "report": report})
+    job = record.job.model_copy(update={"experiment": experiment, "labels": record.job.labels.model_copy(update=labels)})
+    return record.model_copy(update={"job": job, "metrics": metrics})
+
+
+def test_a_reported_metric_that_statistics_do_not_give_is_a_fault(out: Path) -> None:
+    kept = MeanStatistics(("image_to_text_mrr",), np.arange(2), np.array([[0.5], [1.0]]), 2)
+    metrics = {"image_to_text_hit@5": 0.99, "image_to_text_mrr": 0.75, "duplicate_rate": 0.1}
+    sentence = "it has image_to_text_hit@5, which its statistics do not give"
+    assert fault_of_metrics(asked(out, "image_to_text_hit@5", metrics), kept) == sentence
+    assert fault_of_metrics(asked(out, "image_to_text_mrr", metrics), kept) == ""
+    assert fault_of_metrics(asked(out, "image_to_text_hit@5", metrics, custom=("task",)), kept) == ""
+
+
+def test_a_score_of_calling_everything_positive_is_held_to_the_statistics(out: Path) -> None:
+    record = next(one for one in Shelf(out).believable()[0] if one.job.experiment.dataset.target == "masks")
+    statistics = statistics_of(record, out).statistics
+    n_true, n_pixels = (statistics.counts.tp + statistics.counts.fn).sum(axis=0), statistics.n_images * statistics.frame_pixels
+    honest = {f"{name}_dice": 2 * n / (n + n_pixels) for name, n in zip(statistics.class_names, n_true, strict=True)}
+    oracle = {"grid oracle 7 x 7": dict.fromkeys(honest, 0.9)}
+    assert fault_in(record.model_copy(update={"anchors": {"all positive": honest, **oracle}}), out) == ""
+    edited = {name: value / 2 for name, value in honest.items()}
+    said = fault_in(record.model_copy(update={"anchors": {"all positive": edited}}), out)
+    assert re.fullmatch(r"its \w+_dice of all positive is 0\.\d+, and its statistics give 0\.\d+", said)
 
 
 def test_of_masks_scored_in_original_pixels_no_count_of_the_frame_is_held_to_anything(out: Path) -> None:
