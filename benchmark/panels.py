@@ -91,8 +91,8 @@ def freeze(
 
     Raises:
         UsageError: the version exists; rows are too few, incomplete, limited, of one run, of other data, metrics or versions of a task
-            than the rest, of cards of the
-            user's own, or of backbones whose pretraining has or may have seen a task's images; or no task is reliable.
+            than the rest, of cards of the user's own, or of backbones whose pretraining has or may have seen a task's images; or no task is
+            reliable.
     """
     if version in registry.panels():
         raise UsageError(f"The panel {version!r} is frozen already, and rows were ranked by it. Freeze under another version.")
