@@ -41,7 +41,7 @@ _UPRIGHT = {
 _SIDES_CHANGE = (5, 6, 7, 8)
 # What Pillow raises for damaged files: ValueError also for text that unpacks to too much, the last two for the second frame of a GIF.
 _UNREADABLE = (OSError, SyntaxError, ValueError, IndexError, struct.error)
-# TIFF 6.0, section 8 and "SampleFormat": baseline tags by number.
+# Tags of TIFF 6.0 by number.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 # What loses values on the way to the file, by Pillow's name of the format, or of the compression inside a TIFF.

@@ -107,7 +107,7 @@ def test_what_it_sets_for_the_whole_process_is_set_back(tmp_path, line):
 
 
 @pytest.mark.parametrize("draw", ["np.random.randn(3)", "[random.gauss(0, 1) for _ in range(3)]", "torch.randn(3)"])
-def test_weights_are_drawn_from_the_runs_seed_by_whatever_generator(tmp_path, draw):
+def test_weights_are_drawn_from_the_runs_seed_by_every_generator(tmp_path, draw):
     body = (
         "import random\nimport numpy as np\nimport torch\n"
         "class B(nn.Conv2d):\n    spec = SPEC\n    pyramid = pooled = lambda self, images: {1: self(images)}\n"

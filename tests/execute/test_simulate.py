@@ -105,7 +105,7 @@ def test_what_no_node_can_hold_is_named():
     assert result.makespan_s == 0
 
 
-def test_one_after_another_takes_the_sum_however_many_cores_there_are():
+def test_one_after_another_takes_the_sum_on_any_number_of_cores():
     made = suite_units(1, "cpu")
     one, all_that_fit = (simulate(made, [Node("a", cpus=16)], Costs(), at_once=n) for n in (1, None))
     assert one.makespan_s == pytest.approx(one.work_s)

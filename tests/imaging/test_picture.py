@@ -309,7 +309,7 @@ def test_lossy_colour_and_cut_off_masks_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_mask, read_levels])
-def test_no_lossy_file_is_a_mask_whatever_holds_it(tmp_path: Path, read) -> None:
+def test_no_lossy_file_is_a_mask_in_any_container(tmp_path: Path, read) -> None:
     picture = PIL.Image.fromarray(MASK * 255)
     picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[picture])
     picture.save(tmp_path / "a.jp2", irreversible=True)
