@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,7 +149,7 @@ def _require_root(data: Path) -> None:
         )
 
 
-def _trial_task(datasets: list[str]) -> str | None:
+def _trial_task(datasets: Sequence[str]) -> str | None:
     """A quick task on one of the datasets, RSNA's where it is among them; None where no linear head learns from any."""
     if "rsna" in datasets:
         return "rsna-linear-frozen-100"
