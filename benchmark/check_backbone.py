@@ -5,6 +5,7 @@ Runs in this process what a job would run in a worker. What a run of one task sa
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from benchmark.events import Finished
 from benchmark.execute.inline import InlineExecutor
 from benchmark.execute.schedule import Schedule
 from benchmark.execute.work import units
+from benchmark.files import write_atomically, writing
 from benchmark.imaging.prepare import intensity_under
 from benchmark.phantom.anatomy import draw_patient
 from benchmark.phantom.findings import Finding
@@ -93,13 +95,15 @@ def check(
         name: as for `lobe run --backbone`.
         picture: PNG of the feature maps to write.
         task: also score this task twice, smoke profile, `limit` images a split.
-        data: where its dataset lies, as for `lobe run --data`.
+        data: where its dataset lies, as for `lobe run --data`; empty takes $LOBE_DATA.
 
     Raises:
         LobeError: it cannot be resolved, built or loaded; says which, with the account.
     """
-    if bool(task) != bool(data):
-        raise UsageError("The score under the other normalisation needs both --task and --data.")
+    if data and not task:
+        raise UsageError("--data is for the score of a task: name one with --task, or leave --data out.")
+    if task:
+        resolve.data_roots(data)  # told before anything is built
     cache = resolve.cache_folder(cache)
     resolved, parsed = resolve.backbone(name, cache), naming.parse(name, cache)
     ref = resolved.named.self_normalised.model_copy(update={"model": resolved.model})
@@ -273,5 +277,8 @@ def _draw(maps: dict[int, Tensor], radiograph: Tensor, picture: Path) -> None:
     for _, features in sorted(maps.items()):
         small = Image.fromarray(features_as_colours(features[0]))
         tiles.append(np.asarray(small.resize((FRAME, FRAME), Image.Resampling.NEAREST)))
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(tiles, axis=1)).save(picture)
+    content = io.BytesIO()
+    Image.fromarray(np.concatenate(tiles, axis=1)).save(content, "png")
+    with writing(picture, "Name another file with --picture."):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(picture, content.getvalue())

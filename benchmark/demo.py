@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from benchmark import registry
@@ -105,10 +106,10 @@ def run_demo(folder: Path, executor: Literal["ray", "inline"], console: Console,
         console.print(drawn, soft_wrap=True)
     for record in evaluation.failures:
         assert record.failure is not None
-        console.print(f"[red]failed:[/] {record.job.labels.task}: {record.failure.sentence}", soft_wrap=True)
+        console.print(f"[red]failed:[/] {escape(f'{record.job.labels.task}: {record.failure.sentence}')}", soft_wrap=True)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
-    console.print(f"Leaderboard: {page}", soft_wrap=True)
-    console.print(f"Tracking:    mlflow ui --backend-store-uri {shlex.quote(database_uri(request.out))}", soft_wrap=True)
+    console.print(f"Leaderboard: {escape(str(page))}", soft_wrap=True)
+    console.print(f"Tracking:    mlflow ui --backend-store-uri {escape(shlex.quote(database_uri(request.out)))}", soft_wrap=True)
     console.print('             its view "Model training", experiment "lobe", holds the evaluation with its tasks and runs inside')
     return 1 if evaluation.failures or evaluation.planned.problems else 0
 

@@ -28,7 +28,7 @@ class UnknownName(UsageError):
     """A task, dataset, backbone, suite or other thing that does not exist; carries the nearest names, and how to see all."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]):
-        known = list(known)
+        known = list(dict.fromkeys(known))
         nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
         if kind in LISTED:

@@ -6,14 +6,15 @@ an output folder, a cache, a card or weights is therefore opened here; libraries
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
-from benchmark.errors import NotRegular
+from benchmark.errors import NotRegular, UsageError
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -71,16 +72,37 @@ def write_atomically(path: Path, content: bytes, opener: Callable[[str, int], in
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        error.filename, error.filename2 = str(path), None
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str, cure: str) -> Iterator[None]:
+    """Around writing what the user named: says in a sentence why it cannot be. A full disk keeps its own sentence (`faults.no_room`).
+
+    Args:
+        path: what the user named.
+        cure: a sentence, what to do next.
+
+    Raises:
+        UsageError: a folder stands where a file is meant or the other way round, there is no such folder, or it may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        from benchmark import faults
+
+        if faults.no_room(error) is not None:
+            raise
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}. {cure}") from None
 
 
 def require_regular(path: Path | str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark import json_files
 from benchmark.cards import PanelCard
 from benchmark.errors import CardError, UsageError
-from benchmark.files import write_atomically
+from benchmark.files import write_atomically, writing
 
 FOLDER = "panels"
 
@@ -34,13 +34,14 @@ def write(card: PanelCard, results: Path) -> Path:
     """Adds a panel to a folder of results.
 
     Raises:
-        UsageError: the version exists.
+        UsageError: the version exists, or the folder cannot be written.
     """
     path = results / FOLDER / f"{card.version}.json"
     if path.exists():
         raise UsageError(f"{path} exists, and a frozen panel never changes: rows were ranked by it. Freeze under another version.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(card.sealed().model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode())
+    with writing(path, "Name another folder with --to."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(card.sealed().model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 

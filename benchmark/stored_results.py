@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,10 @@ def _holds(name: str, asked: Sequence[str]) -> bool:
 
 def nothing_in(outs: Sequence[Path]) -> str:
     """The sentence on folders without a result."""
+    if wrong := [str(each) for each in outs if each.exists() and not each.is_dir()]:
+        return f"{wrong[0]} is no output folder but a file. Give the folder that `lobe run` was given as --out."
     named = " and ".join(map(str, outs))
-    return f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {outs[0]} …` makes some."
+    return f"{named} {'holds' if len(outs) == 1 else 'hold'} no results yet. `lobe run --out {shlex.quote(str(outs[0]))} …` makes some."
 
 
 def believable(shelf: Shelf, show: Show = unseen) -> tuple[list[Record], list[Refused]]:

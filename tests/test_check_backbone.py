@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from benchmark import registry
 from benchmark.cards import Normalisation
 from benchmark.check_backbone import FRAME, check, features_as_colours, sample_radiograph
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("described_once")
 
@@ -171,9 +171,28 @@ def test_statistics_can_be_written_into_the_template_as_its_comment_says(tmp_pat
     assert found.normalisation == Normalisation(mean=(0.5,), std=(0.25,))
 
 
-def test_other_normalisation_needs_data(tmp_path: Path):
+def test_other_normalisation_needs_data(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("LOBE_DATA", raising=False)
     with pytest.raises(UsageError, match="--data"):
         check("torchvision:resnet18", tmp_path, task="rsna-linear-frozen-100")
+    with pytest.raises(UsageError, match="name one with --task"):
+        check("torchvision:resnet18", tmp_path, data=("x",))
+
+
+def test_other_normalisation_takes_the_data_folder_of_the_environment(tmp_path: Path, monkeypatch):
+    """As the help of --data says."""
+    monkeypatch.setenv("LOBE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=f"rsna: no folder {tmp_path / 'rsna'}"):
+        check("torchvision:resnet18", tmp_path / "cache", task="rsna-linear-frozen-100")
+
+
+def test_a_picture_that_cannot_be_written_is_a_sentence_and_any_ending_is_a_png(tiny, tmp_path: Path):
+    (tmp_path / "file").touch()
+    name = f"{tiny()}:build"
+    with pytest.raises(UsageError, match=r"maps\.png cannot be written: .*\. Name another file with --picture"):
+        check(name, tmp_path / "cache", picture=tmp_path / "file" / "maps.png")
+    check(name, tmp_path / "cache", picture=tmp_path / "maps.what")
+    assert (tmp_path / "maps.what").read_bytes().startswith(b"\x89PNG")
 
 
 def test_colours_are_the_first_components_of_the_places():

@@ -166,6 +166,17 @@ def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lo
         (("list", "tasks", "--suite", "lovt-81"), "lovt-18"),
         (("data", "sample", "x", "--patients", "4"), "--patients"),
         (("score", "-t", LINEAR), "--predictions"),
+        (("score", "-t", LINEAR, "-p", "x", "--limit", "-1"), "--limit"),
+        (("pretrain", "g2d-phantom", "--device", "gpu"), "cpu, cuda"),
+        (("run", "-b", "x", *HANDED, "--dry-run"), "--dry-run computes nothing: leave one of them out"),
+        (("new", "backbone", "no-folder/mine.py"), "error: no-folder/mine.py cannot be written: No such file or directory. Name a file"),
+        (("new", "backbone", "file/mine.py"), "error: file/mine.py cannot be written: Not a directory. Name a file in a folder"),
+        (("report", "--out", "file"), "file is no output folder but a file. Give the folder that `lobe run` was given as --out"),
+        (("results", "--out", "file"), "file is no output folder but a file. Give the folder that `lobe run` was given as --out"),
+        (("reproduce", "prior", "--out", "file"), "cannot be written: Not a directory. Give an --out"),
+        (("data", "get", "rsna", "--data", "file"), "--data file is a file. Name the folder below which each release gets its own."),
+        (("data", "get", "rsna", "--data", "rsna=/x"), "takes the folder above, and makes rsna in it. Give --data DIR."),
+        (("weights", "get", "rad-dino", "--cache", "file"), "cannot be written: Not a directory. Choose another --cache."),
         (("report", "--out", "no-such-folder"), "no results yet"),
         (("report", "--recipe", "mine"), "write NAME=BACKBONE"),
         (("--include", "no-such-folder", "list", "tasks"), "no-such-folder"),
@@ -175,9 +186,11 @@ def test_verify_of_an_edited_folder_exits_with_1_and_shows_expected_and_found(lo
 )
 def test_wrong_use_exits_with_2_and_names_what_is_wrong(lobe, arguments, said, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *_, **__: pytest.fail("handed over"))
+    Path("file").touch()
     code, text, err = lobe(*arguments)
     assert (code, text) == (2, "")
-    assert said in err
+    assert said in " ".join(err.replace("│", " ").split())
     assert "Traceback" not in err
 
 
@@ -383,6 +396,14 @@ def test_a_checked_backbone_is_shown_with_both_scores_and_its_picture(lobe, tiny
     assert (document["scores"]["own statistics"], document["picture"]) == (0.2, str(tmp_path / "maps.png"))
 
 
+@pytest.mark.parametrize("entry", ["rsna=/data/run=1/rsna", "/data/run=1", "rsna=/data"])
+def test_an_equals_sign_in_a_handed_over_path_leaves_it_a_path_from_the_root(lobe, monkeypatch, entry: str):
+    handed = []
+    monkeypatch.setattr("benchmark.execute.submit.submit", lambda *given, lists: handed.append(given[2]) or "id")
+    assert lobe("run", "--backbone", "x", "--data", entry, *HANDED)[0] == 0
+    assert entry in handed[0]
+
+
 def test_handing_over_needs_an_address_and_gives_the_id_as_json(lobe, monkeypatch):
     monkeypatch.setattr("benchmark.execute.submit.submit", lambda *_, **__: "raysubmit_1")
     command = ("run", "--backbone", "x", "--task", LINEAR, "--out", "/out", "--detach")
@@ -402,6 +423,32 @@ def test_a_sample_ends_with_what_to_do_next(lobe, tmp_path: Path, monkeypatch):
     assert f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {tmp_path} --limit 32" in " ".join(
         text.split()
     )
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("siim", "--task siim-linear-frozen-100-lobe-v1 "), ("open-i", "lobe data verify")])
+def test_the_hint_below_a_sample_is_of_a_dataset_that_was_written(lobe, tmp_path: Path, monkeypatch, dataset: str, said: str):
+    from benchmark.phantom import corpus
+
+    monkeypatch.setattr(corpus, "write_corpus", lambda plan, folder, **_: corpus.Summary(folder, plan, {"images": 1}, {}))
+    folder = tmp_path / "a [b] c"
+    code, text, _ = lobe("data", "sample", folder, "--dataset", dataset)
+    hint = next(line for line in text.splitlines() if line.startswith("Next: "))
+    assert (code, said in hint, f"--data '{folder}'" in hint) == (0, True, True)
+    assert "rsna" not in hint
+
+
+def test_hints_quote_what_a_shell_would_cut(lobe, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = lobe("new", "backbone", "a b.py")
+    assert (code, text) == (0, "Wrote a b.py. Next: lobe check-backbone 'a b.py':build\n")
+    code, text, _ = lobe("new", "head", "own", "--out", "a [b]")
+    assert (code, text.partition("Next: ")[2]) == (0, "lobe --include 'a [b]' new task my-own --head own --out 'a [b]'\n")
+
+
+def test_the_page_of_a_report_is_named_whole_also_with_brackets_in_its_folder(lobe, tmp_path: Path, monkeypatch):
+    page = tmp_path / "[bold]" / "[" / "b]" / "index.html"
+    monkeypatch.setattr("benchmark.api.write_report", lambda *_, **__: SimpleNamespace(page=page, refused=(), below=0))
+    assert lobe("report") == (0, f"Leaderboard: {page}\n", "")
 
 
 def test_unreadable_images_are_told_a_few_and_damaged_rows_as_a_note(lobe, corpora: Path, tmp_path: Path, monkeypatch):
@@ -453,6 +500,16 @@ def test_the_doctor_tells_every_finding_and_fails_for_an_error_alone(lobe, monke
         assert (ended, json.loads(text)[0]) == (code, {"check": "Python", "state": state, "detail": "a [detail]", "mend": "mend it"})
         ended, text, _ = lobe("doctor")
         assert (ended, "a [detail]" in text, "mend it" in text) == (code, True, True)
+
+
+def test_the_doctor_looks_at_the_cache_that_its_own_advice_names(lobe, tmp_path: Path, monkeypatch):
+    """It says to name another folder with --cache."""
+    monkeypatch.setattr("benchmark.doctor.CHECKS", {})
+    (tmp_path / "file").touch()
+    code, text, _ = lobe("doctor", "--cache", tmp_path / "file", "--json")
+    assert (code, json.loads(text)[0]["detail"]) == (1, f"the cache folder {tmp_path / 'file'} cannot be written")
+    _, text, _ = lobe("doctor", "--cache", tmp_path / "other", "--json")
+    assert f"for the cache in {tmp_path / 'other'}" in json.loads(text)[0]["detail"]
 
 
 def test_clean_says_what_it_removed(lobe, corpora: Path, tmp_path: Path):

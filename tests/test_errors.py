@@ -46,6 +46,10 @@ def test_unknown_name_of_a_listed_kind_names_the_command(kind):
     assert f"`lobe list {kind}s`" in str(UnknownName(kind, "x", ["y"]))
 
 
+def test_a_name_that_is_known_twice_is_offered_once():
+    assert "Did you mean resnet18?" in str(UnknownName("backbone", "resnet81", ["resnet18", "resnet18"]))
+
+
 def test_unknown_name_of_another_kind_lists_what_there_is():
     said = str(UnknownName("weight", "hf:folder@DEFAULT", [f"file{number}" for number in range(12)]))
     assert "lobe list" not in said

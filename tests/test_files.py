@@ -14,9 +14,9 @@ import pytest
 from benchmark import contents, integrity, registry
 from benchmark.cards import TaskCard
 from benchmark.encoders import hf, naming, shards, text, weights_file
-from benchmark.errors import DataError, ImageError, LobeError, NotRegular, StoreError
+from benchmark.errors import DataError, ImageError, LobeError, NotRegular, StoreError, UsageError
 from benchmark.execute.costs import Costs
-from benchmark.files import open_regular, read_bytes, read_text, require_regular
+from benchmark.files import open_regular, read_bytes, read_text, require_regular, write_atomically, writing
 from benchmark.imaging.cache import ImageCache
 from benchmark.imaging.cache_files import CacheRecipe, list_caches
 from benchmark.imaging.dicom import read_dicom, size_of_dicom
@@ -223,3 +223,19 @@ def test_a_pipe_among_notes_for_the_tracking_server_is_set_aside(tmp_path: Path)
     os.mkfifo(spool.folder / "00000000000000000001-1-000001.json")
     assert list(spool.waiting()) == []
     assert len(list((spool.folder / "rejected").iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", ["file/below.csv", "no-folder/file.csv", "folder"])
+def test_what_cannot_be_written_is_named_as_the_user_named_it_with_what_to_do(tmp_path: Path, place: str):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError, match="Errno") as broken:
+        write_atomically(tmp_path / place, b"rows")
+    assert (broken.value.filename, broken.value.filename2) == (str(tmp_path / place), None)
+    with (
+        pytest.raises(UsageError, match=rf"{place} cannot be written: [A-Z][a-z ]+\. Name another file\.$"),
+        writing(tmp_path / place, "Name another file."),
+    ):
+        write_atomically(tmp_path / place, b"rows")
+    assert sorted(tmp_path.rglob("*")) == before

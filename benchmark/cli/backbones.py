@@ -18,7 +18,7 @@ def check_backbone(
     container: ContainerOption = None,
     layout: LayoutOption = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="PNG of the feature maps on a generated radiograph.")] = None,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="Also score this task under both normalisations; needs --data.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Also score this task under both normalisations, on --data.")] = None,
     data: DataOption = [],  # noqa: B006
     limit: Annotated[int, typer.Option("--limit", min=8, help="Images per split for --task.")] = 64,
     cache: CacheOption = None,

@@ -13,10 +13,13 @@ from benchmark.cli.options import AsJson
 from benchmark.cli.show import out, plain, print_json, show_rows
 
 
-def hand_over(request, no_tracking: bool, as_json: bool) -> None:
+def hand_over(request, no_tracking: bool, as_json: bool, *, dry_run: bool = False) -> None:
     """Hands the request over; its paths are the cluster's."""
     from benchmark.execute.submit import submit
 
+    if dry_run:
+        why = "hands the evaluation over to be computed, and --dry-run computes nothing: leave one of them out."
+        raise typer.BadParameter(why, param_hint="--detach")
     if request.address is None:
         raise typer.BadParameter("needs --address, the cluster's job server.", param_hint="--detach")
     if request.executor == "inline":
@@ -41,11 +44,16 @@ def hand_over(request, no_tracking: bool, as_json: bool) -> None:
 def _require_absolute(request) -> None:
     """A job runs in a folder that Ray unpacks and may remove: a path relative to it is none of the user's."""
     paths = {"--out": request.out, "--cache": request.cache, "--splits": request.splits, "--checkpoints": request.checkpoints}
-    given = [*paths.items(), *(("--data", name if name.startswith("/") else name.rpartition("=")[2]) for name in request.data)]
+    given = [*paths.items(), *(("--data", _path_of(entry)) for entry in request.data)]
     for option, path in given:
         if path is not None and not PurePosixPath(path).is_absolute():
             why = "is relative, and with --detach paths are the cluster's. Give one from the root, on a disk that stays."
-            raise typer.BadParameter(f"{plain(str(path))} {why}", param_hint=option)
+            raise typer.BadParameter(f"{path} {why}", param_hint=option)
+
+
+def _path_of(entry: str) -> str:
+    """The folder of a `--data` entry, which is a folder or NAME=PATH; either may hold equals signs."""
+    return entry if entry.startswith("/") or "=" not in entry else entry.partition("=")[2]
 
 
 AddressOption = Annotated[str, typer.Option("--address", envvar="RAY_ADDRESS", help="Job server of the cluster, like http://head:8265.")]

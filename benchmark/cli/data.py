@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,9 @@ import typer
 from benchmark import private, registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, SplitsOption
-from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
-from benchmark.files import write_atomically
+from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows, word
+from benchmark.errors import UsageError
+from benchmark.files import write_atomically, writing
 
 data_app = typer.Typer(help="Datasets on this machine: get, status, verify, prepare, and phantom samples.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -43,7 +45,12 @@ def data_sample(
         rows.append({"dataset": name, "folder": str(folder / card.folder), **summary.counts})
     show_rows(rows, as_json, tuple(rows[0]))
     if not as_json:
-        out.print(f"Next: lobe run --backbone torchvision:resnet18 --task rsna-linear-frozen-100 --data {folder} --limit 32 --seeds 1")
+        task = _trial_task(names)
+        if task is None:
+            out.print(f"Next: lobe data verify --data {word(folder)}", soft_wrap=True)
+        else:
+            run = "lobe run --backbone torchvision:resnet18"
+            out.print(f"Next: {run} --task {task} --data {word(folder)} --limit 32 --seeds 1", soft_wrap=True)
 
 
 @data_app.command("get")
@@ -56,6 +63,7 @@ def data_get(
     """Downloads what may be had without an account or a signature, and lists the steps for what needs one. Run again, it goes on."""
     from benchmark.fetching.releases import get
 
+    _require_root(data)
     found = get(names, data.expanduser().resolve(), lambda title: progress_bar(title, as_json), keep)
     if as_json:
         print_json([{**vars(one), "folder": str(one.folder)} for one in found])
@@ -69,7 +77,7 @@ def data_get(
             out.print(f"{one.name} {'also needs' if one.state == 'fetched' else 'is had by hand'}:")
         for number, step in enumerate(one.steps, 1):
             out.print(f"  {number}. {plain(step)}", soft_wrap=True)
-    out.print(f"Next: lobe data verify {' '.join(names)} --data {plain(str(data))}", soft_wrap=True)
+    out.print(f"Next: lobe data verify {' '.join(names)} --data {word(data)}", soft_wrap=True)
 
 
 @data_app.command("status")
@@ -129,6 +137,26 @@ def data_prepare(
         raise typer.Exit(1)
 
 
+def _require_root(data: Path) -> None:
+    """Releases are put below one folder: a file is none, and NAME=PATH, which other verbs read, names a release's own."""
+    name, equals, _ = str(data).partition("=")
+    root = data.expanduser()
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"--data {data} is a file. Name the folder below which each release gets its own.")
+    if equals and name in registry.datasets() and not root.exists():
+        raise UsageError(
+            f"--data {data}: `lobe data get` takes the folder above, and makes {registry.dataset(name).folder} in it. Give --data DIR."
+        )
+
+
+def _trial_task(datasets: Sequence[str]) -> str | None:
+    """A quick task on one of the datasets, RSNA's where it is among them; None where no linear head learns from any."""
+    if "rsna" in datasets:
+        return "rsna-linear-frozen-100"
+    quick = [card for card in registry.tasks().values() if card.head == "linear" and card.encoder.value == "frozen"]
+    return next((card.id for card in quick if card.dataset in datasets and card.fraction == 1), None)
+
+
 def _write_odd(file: Path, names: list[str], data: list[str]) -> None:
     """A private file: it names images, also those of data that may not be passed on."""
     from benchmark.data import odd_places
@@ -137,7 +165,8 @@ def _write_odd(file: Path, names: list[str], data: list[str]) -> None:
     table = csv.DictWriter(text, ("dataset", "what", "where"), lineterminator="\n")
     table.writeheader()
     table.writerows(odd_places(names, data))
-    write_atomically(file, text.getvalue().encode(), opener=private.opener)
+    with writing(file, "Name another file with --odd."):
+        write_atomically(file, text.getvalue().encode(), opener=private.opener)
     err.print(f"Wrote {plain(str(file))}.", soft_wrap=True)
 
 

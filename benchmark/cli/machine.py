@@ -29,11 +29,11 @@ def demo(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(cache: CacheOption = None, as_json: AsJson = False) -> None:
     """What works on this machine, what does not, and how to mend it."""
     from benchmark.doctor import examine
 
-    findings = examine()
+    findings = examine(cache)
     rows = [{"check": f.name, "state": f.state, "detail": f.detail, "mend": f.mend} for f in findings]
     show_rows(rows, as_json, ("check", "state", "detail", "mend"))
     if any(f.state == "error" for f in findings):

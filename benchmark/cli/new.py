@@ -10,9 +10,9 @@ import typer
 
 from benchmark import registry
 from benchmark.cli.app import app
-from benchmark.cli.show import out, plain
+from benchmark.cli.show import out, plain, word
 from benchmark.errors import UsageError
-from benchmark.files import write_atomically
+from benchmark.files import write_atomically, writing
 
 new_app = typer.Typer(help="A commented file to start from.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
@@ -23,8 +23,9 @@ def new_backbone(file: Annotated[Path, typer.Argument(help="Python file to write
     """Writes a backbone in Python to fill in, with every contract in its comments."""
     if file.exists():
         raise UsageError(f"{file} exists already: name another file.")
-    write_atomically(file, (registry.content("backbones") / "template.py").read_bytes())
-    out.print(f"Wrote {plain(str(file))}. Next: lobe check-backbone {plain(str(file))}:build")
+    with writing(file, "Name a file in a folder that is there."):
+        write_atomically(file, (registry.content("backbones") / "template.py").read_bytes())
+    out.print(f"Wrote {plain(str(file))}. Next: lobe check-backbone {word(file)}:build", soft_wrap=True)
 
 
 @new_app.command("dataset")

@@ -12,7 +12,7 @@ DataOption = Annotated[
     list[str], typer.Option("--data", help="Root folder with one folder per dataset, or NAME=PATH. Default: $LOBE_DATA.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Output folder: records, predictions, tracking, report.")]
-SplitOption = Annotated[str | None, typer.Option("--split", help="lovt, patient-disjoint or size-matched. Default: the task card's.")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="A split of the dataset's card. Default: the task card's.")]
 SplitsOption = Annotated[
     Path | None, typer.Option("--splits", help="Folder with split lists in LoVT's format, one sub-folder per dataset, instead of a rule.")
 ]

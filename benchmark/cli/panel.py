@@ -12,7 +12,7 @@ from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption, OutOption, one_of
 from benchmark.cli.run import end_dry_run, run_and_show
-from benchmark.cli.show import err, out, plain, print_json, show_rows
+from benchmark.cli.show import err, out, plain, print_json, show_rows, word
 
 panel_app = typer.Typer(help="The reference panel that headlines are measured by: measured once, then frozen.", no_args_is_help=True)
 app.add_typer(panel_app, name="panel")
@@ -65,7 +65,7 @@ def panel_run(
         planned = plan_jobs(request, hashing=False)
         show_rows(_by_backbone(planned), as_json, ("backbone", "jobs", "stored"))
         end_dry_run(planned, as_json)
-    run_and_show(request, as_json, f"lobe panel freeze {plain(str(out_folder))} --version VERSION")
+    run_and_show(request, as_json, f"lobe panel freeze {word(out_folder)} --version VERSION")
 
 
 @panel_app.command("freeze")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.app import app
-from benchmark.cli.options import CacheOption, DataOption
-from benchmark.cli.show import err, out, plain, progress_bar
+from benchmark.cli.options import CacheOption, DataOption, one_of
+from benchmark.cli.show import err, out, plain, progress_bar, word
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def pretrain(
 
     if address is not None and workers == 1:
         raise UsageError("--address is for several processes: add --workers.")
+    one_of("--device", device, ("cpu", "cuda"))
     card = registry.recipe(recipe)
     if pairs is not None:
         card = card.model_copy(update={"budget": card.budget.model_copy(update={"pairs": pairs})})
@@ -90,7 +91,7 @@ def pretrain(
         found = start(call, workers, Telling(read, stepped, validated), address)
     said = "lay there already" if found.was_there else "is made"
     out.print(f"{plain(card.title)}, seed {seed}, {said}: {_said(found.percentile)}")
-    out.print(f"Next: lobe run --backbone {plain(str(found.card))} --task rsna-linear-frozen-100 --data DIR", soft_wrap=True)
+    out.print(f"Next: lobe run --backbone {word(found.card)} --task rsna-linear-frozen-100 --data DIR", soft_wrap=True)
 
 
 def _tell_plan(card: PretrainingCard) -> None:

@@ -26,7 +26,7 @@ def show_results(
 ) -> None:
     """Prints the table of stored results of one output folder or several; computes and writes nothing else."""
     from benchmark import stored_results
-    from benchmark.files import write_atomically
+    from benchmark.files import write_atomically, writing
     from benchmark.report import tables
 
     stored = stored_results.read(out_folders)
@@ -34,8 +34,9 @@ def show_results(
     for refused in stored.refused:
         err.print(f"[red]refused:[/] {plain(refused.sentence)}", soft_wrap=True)
     if csv_file is not None:
-        csv_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(csv_file, tables.to_csv(rows).encode())
+        with writing(csv_file, "Name another file with --csv."):
+            csv_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(csv_file, tables.to_csv(rows).encode())
     if as_json:
         print_json(tables.to_dicts(rows))
     else:
@@ -90,10 +91,10 @@ def report(
         print_json({"page": str(written.page), "refused": [vars(refused) for refused in written.refused], "below": written.below})
     else:
         if pictures is not None:
-            out.print(f"Not for publication: {pictures}")
+            out.print(f"Not for publication: {plain(str(pictures))}", soft_wrap=True)
         if written.below:
             out.print(f"{written.below:,} submitted results are below the level {trust} and not shown; --trust reported shows all.")
-        out.print(f"Leaderboard: {written.page}")
+        out.print(f"Leaderboard: {plain(str(written.page))}", soft_wrap=True)
     if written.refused:
         raise typer.Exit(1)
 
@@ -127,10 +128,10 @@ def score(
     predictions: Annotated[Path, typer.Option("--predictions", "-p", help="Predictions of a run, or made like it: Parquet or COCO JSON.")],
     data: DataOption = [],  # noqa: B006
     cache: CacheOption = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="published or corrected.")] = "published",
+    protocol: Annotated[str, typer.Option("--protocol", help="As in `lobe list protocols`.")] = "published",
     split: SplitOption = None,
     splits: SplitsOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="The limit of the run that made the predictions.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=2, help="The limit of the run that made the predictions.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Scores saved predictions again; they must say in which frame they were measured."""

@@ -21,7 +21,7 @@ from benchmark.cli.options import (
     SplitsOption,
     one_of,
 )
-from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows, show_whole
+from benchmark.cli.show import err, out, plain, print_json, show_problems, show_rows, show_whole, word
 
 TO_COMPUTE, TO_TAKE_OVER, NOT_KNOWN = "to compute", "to take over", "not known yet"
 # Column of a dry run's table -> state of the jobs that it counts.
@@ -111,13 +111,13 @@ def run(
         verbose=verbose,
     )
     if detach:
-        hand_over(request, no_tracking, as_json)
+        hand_over(request, no_tracking, as_json, dry_run=dry_run)
         return
     if dry_run:
         planned = plan_jobs(request, hashing=False)
         _show_plan(planned, as_json, every_job=verbose or as_json)
         end_dry_run(planned, as_json)
-    run_and_show(request, as_json, f"lobe report --out {plain(str(out_folder))}")
+    run_and_show(request, as_json, f"lobe report --out {word(out_folder)}")
 
 
 def end_dry_run(planned, as_json: bool) -> NoReturn:
@@ -272,4 +272,4 @@ def _show_evaluation(evaluation, as_json: bool, next_step: str) -> None:
     out.print(f"{evaluation.computed} jobs computed, {len(planned.done)} already stored in {plain(str(planned.request.out))}.")
     if not_computed:
         out.print(f"{len(not_computed)} not computed, for want of memory, disk or a device: the same command computes them again.")
-    out.print(f"Next: {next_step}")
+    out.print(f"Next: {next_step}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +92,11 @@ def _cell(value: Any) -> str:
 def plain(text: str) -> str:
     """Text with the console's markup escaped: names and paths may hold brackets."""
     return text.replace("[", r"\[")
+
+
+def word(value: object) -> str:
+    """A path or name as one word of a command that a user may copy: quoted where a shell would cut it, markup escaped."""
+    return plain(shlex.quote(str(value)))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption, DataOption
-from benchmark.cli.show import err, out, plain, print_json, progress_bar
+from benchmark.cli.show import err, out, plain, print_json, progress_bar, word
 
 if TYPE_CHECKING:
     from benchmark.submission.validate import Validated
@@ -72,8 +72,8 @@ def submit(
         out.print(f"Of {', '.join(packed.pseudonymised)}: statistics under pseudonyms, no predictions and no names.", soft_wrap=True)
     mark = ", generated data: a rehearsal" if packed.manifest.phantom else ""
     out.print(f"{plain(str(packed.file))}: submission {packed.id}, {packed.n_records:,} records, {packed.n_bytes / 1e6:,.1f} MB{mark}.")
-    word = " --allow-phantom" if packed.manifest.phantom else ""
-    out.print(f"Look at it as others will: lobe validate {plain(str(packed.file))}{word}")
+    allowed = " --allow-phantom" if packed.manifest.phantom else ""
+    out.print(f"Look at it as others will: lobe validate {word(packed.file)}{allowed}", soft_wrap=True)
 
 
 @app.command()
@@ -150,7 +150,7 @@ def accept(
         out.print(f"Without all runs and searches, and so without a rank: {', '.join(accepted.incomplete)}.", soft_wrap=True)
     for entry in done.entries[1:]:
         out.print(f"{entry.id} is {entry.what}: {plain(entry.why)}")
-    out.print(f"It lies in {plain(str(done.file))}. Show it: lobe report --submissions {plain(str(done.file.parent))}", soft_wrap=True)
+    out.print(f"It lies in {plain(str(done.file))}. Show it: lobe report --submissions {word(done.file.parent)}", soft_wrap=True)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from benchmark import registry
 from benchmark.cli.app import app
 from benchmark.cli.options import AsJson, CacheOption
-from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows
+from benchmark.cli.show import err, out, plain, print_json, progress_bar, show_rows, word
 
 weights_app = typer.Typer(help="Weights files of backbone cards: which are here, and how to get the others.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -41,7 +41,7 @@ def weights_get(
             out.print(f"  {number}. {plain(step_text)}", soft_wrap=True)
         return
     out.print(f"{plain(got.name)}: {got.state}, {plain(str(got.path))}", soft_wrap=True)
-    out.print(f"Next: lobe check-backbone {plain(got.name)}{'' if cache is None else f' --cache {plain(str(cache))}'}", soft_wrap=True)
+    out.print(f"Next: lobe check-backbone {plain(got.name)}{'' if cache is None else f' --cache {word(cache)}'}", soft_wrap=True)
 
 
 @weights_app.command("list")

@@ -19,7 +19,7 @@ from benchmark.errors import CheckpointError, UnknownName, UsageError
 from benchmark.fetching.hub import fetched_from_hub
 from benchmark.fetching.keeping import fetched
 from benchmark.fetching.transfer import FetchError, Progress, Wanted, full_disk
-from benchmark.files import open_regular, write_atomically
+from benchmark.files import open_regular, write_atomically, writing
 
 _PIECES = ".fetching"  # beside the file: what is not whole yet
 
@@ -53,7 +53,7 @@ def get_weights(name: str, cache: Path, file: Path | None = None, progress: Prog
 
     Raises:
         UnknownName: no such card.
-        UsageError: the card has no file to get, or `file` is none.
+        UsageError: the card has no file to get, `file` is none, or the cache cannot be written.
         FetchError: it could not be fetched, or has another digest.
         CheckpointError: `file` has another digest than the card's.
     """
@@ -71,7 +71,8 @@ def get_weights(name: str, cache: Path, file: Path | None = None, progress: Prog
     if published is None or not (published.hub or published.url):
         return GotWeights(name, None, "by hand", steps=_steps(card))
     pieces = place.parent / _PIECES
-    pieces.mkdir(parents=True, exist_ok=True)
+    with writing(pieces, "Choose another --cache."):
+        pieces.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
     if published.url:
         wanted = Wanted(place.name, published.url, card.digest, published.n_bytes, page=published.page)

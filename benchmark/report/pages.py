@@ -6,6 +6,7 @@ Everything a template prints is escaped; the only script data is JSON made safe 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.cards import DISCLAIMER
+from benchmark.files import writing
 
 
 @cache
@@ -34,11 +36,13 @@ def write_page(path: Path, text: str) -> Path:
 
     The disk is not waited for: a site has hundreds of files, and all of them can be made again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(text.encode())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, "Give an --out whose folder report may be written."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(text.encode())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                temporary.unlink()
     return path

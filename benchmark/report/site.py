@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.cards import Job, Record
+from benchmark.files import writing
 from benchmark.report import (
     assets,
     backbone_pages,
@@ -82,7 +83,8 @@ def write_site(
         UsageError: an overlay is no PNG file, or a recipe has fewer than three checkpoints or one without a row.
     """
     report = out / REPORT
-    report.mkdir(parents=True, exist_ok=True)
+    with writing(report, "Give an --out whose folder report may be written."):
+        report.mkdir(parents=True, exist_ok=True)
     material = gathered(
         records, title=title, planned=list(planned), resampled=resampled, refused=refused, trust=trust, panels=panels, gone=gone
     )

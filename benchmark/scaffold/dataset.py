@@ -19,6 +19,7 @@ from benchmark import registry
 from benchmark.cards import DatasetCard
 from benchmark.cards.own_split import OWN_SPLIT
 from benchmark.errors import LobeError, UsageError
+from benchmark.files import write_atomically, writing
 from benchmark.imaging.equalise import equalise
 from benchmark.readers.base import Reader, open_reader
 from benchmark.scaffold.card_text import dataset_text, tasks_text
@@ -87,8 +88,9 @@ def new_dataset(folder: Path, out: Path, name: str | None = None, classes: Seque
     measured, problem = _measured(card, place)
     tasks, of_tasks = tasks_text(card, measured)
     for file, text in zip(files, (dataset_text(card, made, measured, problem), of_tasks), strict=True):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        with writing(file, "Name another folder with --out."):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, text.encode())
     guessed = tuple(f"{key}: {_shown(key, made)} ({reason})" for key, reason in made.reasons.items())
     return Written(card, files, place.parent, guessed, made.unknown, problem, tasks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,4 +65,4 @@ def start(folder: Path, texts: Mapping[str, str], then: str) -> Started:
             write_atomically(path, text.encode())
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}.") from None
-    return Started(tuple(files), then.format(folder=folder))
+    return Started(tuple(files), then.format(folder=shlex.quote(str(folder))))

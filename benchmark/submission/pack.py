@@ -6,7 +6,9 @@ pseudonyms. No picture leaves, of any dataset. The same results give the same by
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -196,12 +198,16 @@ def _as_stored(record: Record, out: Path, with_predictions: bool) -> dict[str, P
         if name == EXAMPLES_FILE or (name not in STATISTICS_FILES and not rescored):
             continue
         if not name.endswith(".parquet"):
-            raise UsageError(f"{out / relative} has an earlier release's form. Give it today's with `lobe convert {out}`, then submit.")
+            raise UsageError(f"{out / relative} has an earlier release's form. {_to_convert(out)}")
         path = file_of(record, name, out)
         if path is None:
             raise UsageError(f"{out / relative} is missing. Bring it back from a copy, or move its record away.")
         found[relative] = path
     return found
+
+
+def _to_convert(out: Path) -> str:
+    return f"Give it today's with `lobe convert {shlex.quote(str(out))}`, then submit."
 
 
 def _under_pseudonyms(record: Record, work: Path, out: Path) -> tuple[Record, dict[str, Path]]:
@@ -211,7 +217,7 @@ def _under_pseudonyms(record: Record, work: Path, out: Path) -> tuple[Record, di
         raise UsageError(f"The split rule of {dataset.name} lists patients, and its agreement lets nobody pass them on.")
     relative = f"{PREDICTIONS}/{record.key}/{STATISTICS_FILE}"
     if f"{PREDICTIONS}/{record.key}/statistics.json" in record.predictions:
-        raise UsageError(f"{out} holds statistics in an earlier release's form. Give them today's with `lobe convert {out}`, then submit.")
+        raise UsageError(f"{out} holds statistics in an earlier release's form. {_to_convert(out)}")
     path = file_of(record, STATISTICS_FILE, out)
     if path is None:
         return record, {}
@@ -279,7 +285,8 @@ def _write(to: Path, contents: Mapping[str, Callable[[], bytes]]) -> None:
     except OSError as error:
         raise StoreError(f"Cannot write {to}: {error.strerror}. Choose another file with --to.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
 
 
 def _version() -> str:

@@ -187,6 +187,13 @@ def test_what_cannot_be_done_is_said_and_nothing_is_overwritten(tmp_path: Path) 
         new_dataset(folder, tmp_path / "cards", name="other")
 
 
+def test_cards_that_cannot_be_written_are_a_sentence(tmp_path: Path) -> None:
+    folder = own_folders.masks(tmp_path / "mine", 4, faults=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"mine\.yaml cannot be written: Not a directory\. Name another folder with --out"):
+        new_dataset(folder, tmp_path / "file")
+
+
 def test_what_was_not_known_stands_in_the_card(tmp_path: Path) -> None:
     folder = own_folders.masks(tmp_path / "mine", 5)
     new_dataset(folder, tmp_path / "cards")

@@ -99,6 +99,9 @@ def test_an_archive_that_cannot_be_written_leaves_nothing_behind(out: Path, tmp_
     (tmp_path / "folder").mkdir()
     with pytest.raises(StoreError, match=r"Cannot write .*folder: .*Choose another file with --to"):
         pack(out, tmp_path / "folder", allow_phantom=True, backbones=["resnet18 (random)"])
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"Cannot write .*sent\.zip: .*Choose another file with --to"):
+        pack(out, tmp_path / "file" / "sent.zip", allow_phantom=True, backbones=["resnet18 (random)"])
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
 
 
