@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.heads.networks.local_similarity import local_similarity
-from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths
+from benchmark.objectives.kit.base import Encoded, EncodedTexts, Objective, Widths, as_map, places
 from benchmark.objectives.kit.group import Group
 from benchmark.objectives.kit.losses import among, contrast
 
@@ -71,6 +71,9 @@ class Gloria(Objective):
         return whole_texts(texts)
 
     def place_vectors(self, maps: Mapping[int, Tensor], group: Group) -> Tensor:
+        if not self.options.local:  # nothing trained the projection of regions
+            deepest = maps[self.options.deepest]
+            return as_map(self.global_embedder(places(deepest)), deepest)
         return self.local_embedder(maps[self.options.stride])
 
     def part_vectors(self, texts: EncodedTexts, keys: Tensor, group: Group, done: float) -> tuple[Tensor, Tensor]:

@@ -243,16 +243,25 @@ def percentiles(trained: Trained, feed: Feed, done: float, batch: int, seed: int
 
     Args:
         feed: of pairs that were not trained on; what is read of a report is the same every time.
+
+    Raises:
+        TrainingError: a vector is not finite. The losses of the last step do not show what that step made of the weights.
     """
     trained.eval()
     try:
         images, reports = [], []
         for first in range(0, len(feed.pairs), batch):
             index = np.arange(first, min(first + batch, len(feed.pairs)))
-            found = trained.objective.embed(feed.encoded(index, index + (seed << 32), trained), Group.alone(len(index)), done)
+            keys = index + (seed % 2**31 << 32)  # a larger seed would leave int64
+            found = trained.objective.embed(feed.encoded(index, keys, trained), Group.alone(len(index)), done)
             images.append(nn.functional.normalize(found[0].float(), dim=1))
             reports.append(nn.functional.normalize(found[1].float(), dim=1))
         scores = torch.cat(images) @ torch.cat(reports).T
+        if not bool(scores.isfinite().all()):
+            raise TrainingError(
+                f"Vectors of held-out pairs are not finite after {100 * done:.0f} % of the budget: training has diverged, and no backbone "
+                "of it is kept. Give the recipe a lower rate, or a `precision` of float32."
+            )
         own = scores.diagonal()[:, None]
         below = (scores < own).sum(dim=1) + 0.5 * ((scores == own).sum(dim=1) - 1)
         shares: np.ndarray = below.double().div(len(scores) - 1).cpu().numpy()

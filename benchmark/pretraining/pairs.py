@@ -19,6 +19,7 @@ from benchmark.readers.base import Reader, open_reader
 
 VALIDATION_SHARE = 0.05  # of the patients, where a release has no validation images of its own
 HASHED = 512  # frames between two reads for the digest
+SHARED = "images of patients who are held out"
 Show = Callable[[int, int], None]
 
 
@@ -31,7 +32,7 @@ class Pairs:
         frames: (M, S, S) uint8.
         reports: the sentences of each.
         patients: (N,) int64, equal for images of one patient; an image is a patient where none is known.
-        dropped: why images were left out -> how many.
+        dropped: why pairs were left out -> how many; of patients who are held out, images.
         digest: SHA-256 over ids, frames and sentences.
         rows: of each pair's frames; None where each has one, in order.
         is_drawn: whether a visit shows one of a pair's frames by its key, or the first each time.
@@ -96,9 +97,13 @@ def load(
     train, validation = sources.images_of(reader)
     if not validation:
         train, validation = _held_out(reader, train, seed)
+    others = _of_others(reader, train, validation)
+    n_shared, train = len(train) - len(others), others
     if card.share < 1:
         train = _drawn(reader, train, card.share, seed) if card.share_of == "patients" else _first(reader, train, card)
     told = [_told(reader, name, ids, card) for name, ids in (("training", train), ("validation", validation))]
+    if n_shared:
+        told[0].dropped[SHARED] = n_shared
     n_images, done = sum(len(images) for one in told for images in one.images), 0
     pairs = []
     for one, is_drawn in zip(told, (True, card.held_out_view == "drawn"), strict=True):
@@ -178,6 +183,12 @@ def _exchanged(pairs: Pairs, seed: int) -> Pairs:
 def _held_out(reader: Reader, ids: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     held = set(_drawn(reader, ids, VALIDATION_SHARE, seed + 1, fewest=2))  # a pair is told from another
     return tuple(i for i in ids if i not in held), tuple(i for i in ids if i in held)
+
+
+def _of_others(reader: Reader, ids: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
+    """Images of patients of whom none is held out: a column or list of one's own may put a patient's images on both sides."""
+    patients = {sources.patient_of(reader, i) for i in held_out}
+    return tuple(i for i in ids if sources.patient_of(reader, i) not in patients)
 
 
 def _first(reader: Reader, ids: Sequence[str], card: PairsCard) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _claims(study: Study, table: Table) -> Iterable[Finding]:
     for claim in study.card.claims:
         for measure in claim.measures:
             yield _finding("claim", table, claim.recipe, claim.against, claim.says, measure, end[claim.recipe], end[claim.against])
-            if study.equal:
+            if {claim.recipe, claim.against} <= study.equal.keys():
                 at = study.equal[claim.recipe], study.equal[claim.against]
                 yield _finding("claim at equal compute", table, claim.recipe, claim.against, claim.says, measure, *at)
 

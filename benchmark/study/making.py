@@ -10,7 +10,7 @@ import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -109,20 +109,25 @@ def make(members: Sequence[Member], where: Where, workers: int, told: Told, ende
 
 
 def attempted(member: Member, where: Where, told: Told) -> MadeMember | str:
-    """The member, or the sentence that says why there is none. What is wrong with one, a fault of its code included, stops no other.
-
-    Where the dataset's agreement lets nothing leave, names are withheld, and so is the message of a foreign error, which may quote data.
-    """
+    """The member, or the sentence that says why there is none. What is wrong with one, a fault of its code included, stops no other."""
     try:
         return one(member, where, told)
     except Exception as error:
-        dataset, kind = registry.dataset(member.recipe.pairs.dataset), type(error).__name__
-        is_restricted = private.is_restricted(dataset.redistribution)
-        if isinstance(error, LobeError):
-            return without_names(str(error), where.roots.get(dataset.name)) if is_restricted else str(error)
-        if is_restricted:
-            return f"{kind}: message withheld, it may quote data that must not be passed on."
-        return f"{kind}: {(str(error).splitlines() or ['no more is known'])[0]}"
+        return why(error, member.recipe, where.roots)
+
+
+def why(error: Exception, recipe: PretrainingCard, roots: Mapping[str, Path]) -> str:
+    """The sentence of a failure.
+
+    Where the dataset's agreement lets nothing leave, names are withheld, and so is the message of a foreign error, which may quote data.
+    """
+    dataset, kind = registry.dataset(recipe.pairs.dataset), type(error).__name__
+    is_restricted = private.is_restricted(dataset.redistribution)
+    if isinstance(error, LobeError):
+        return without_names(str(error), roots.get(dataset.name)) if is_restricted else str(error)
+    if is_restricted:
+        return f"{kind}: message withheld, it may quote data that must not be passed on."
+    return f"{kind}: {(str(error).splitlines() or ['no more is known'])[0]}"
 
 
 def one(member: Member, where: Where, told: Told) -> MadeMember:

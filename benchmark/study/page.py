@@ -165,7 +165,7 @@ def _compute(study: Study, scores: Table) -> Block | None:
     lines, figures = [], []
     for measure in scores.measures:
         series = []
-        for name in study.card.recipes:
+        for name in study.costs:
             member = next(one for one in study.members if one.name == name)
             points = []
             for pairs in member.keeps:
@@ -245,8 +245,7 @@ def _levels(found: Sequence[Finding], scores: Table) -> Block | None:
 
 def _budget(study: Study) -> Block:
     lines = []
-    for name in study.card.recipes:
-        cost = study.costs[name]
+    for name, cost in study.costs.items():
         end = next(one.keeps[-1] for one in study.members if one.name == name)
         total = cost.flops_until(end, end)
         at = study.equal.get(name)
@@ -266,7 +265,8 @@ def _budget(study: Study) -> Block:
 
 
 def _missing(study: Study, scores: Table) -> Block | None:
-    lines = [(label, "pretraining", why) for label, why in study.making.failed.items()]
+    lines = [(name, "what a pair costs", why) for name, why in study.unmeasured.items()]
+    lines += [(label, "pretraining", why) for label, why in study.making.failed.items()]
     lines += [
         (f"{name}, {pairs:,} pairs", scores.titles.get(measure, measure), why) for ((name, pairs), measure), why in scores.missing.items()
     ]

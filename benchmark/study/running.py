@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,7 +16,7 @@ from benchmark.request import Request, Silent, Watcher
 from benchmark.study import costs as costing
 from benchmark.study.costs import Cost
 from benchmark.study.made import lies_there
-from benchmark.study.making import Making, Where, loaded_pairs, make
+from benchmark.study.making import Making, Where, loaded_pairs, make, why
 from benchmark.study.members import Member, members
 from benchmark.study.reading import tasks_of
 
@@ -81,11 +81,12 @@ class Study:
     """What came of a study.
 
     Attributes:
-        costs: by name of a method.
-        equal: method -> pairs after which it has cost what the cheapest costs in all.
+        costs: by name of a method, of those that could be measured.
+        equal: method -> pairs after which it has cost what the cheapest costs in all; of the same.
         left_out: seeds of the card for which the budget has no time.
         evaluations: of image encoders, then of those with their text side, where tasks ask in words.
         places: name of a backbone in tables -> member and pairs after which it was kept; the start is none of them.
+        unmeasured: method -> why nobody knows what a pair costs it.
     """
 
     card: StudyCard
@@ -97,6 +98,7 @@ class Study:
     evaluations: list[Evaluation] = field(default_factory=list)
     places: dict[str, tuple[Member, int]] = field(default_factory=dict)
     seconds: float = 0.0
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 def planned(card: StudyCard, asked: Asked) -> tuple[list[Member], dict[str, Cost]]:
@@ -142,15 +144,18 @@ def run(card: StudyCard, asked: Asked, shown: Shown | None = None) -> Study:
     named = {registry.recipe(name).pairs.dataset for name in card.recipes}
     of_datasets = {name: resolve.dataset_root(registry.dataset(name), roots) for name in named}
     _require_data(card, roots)
-    costs = _costs(card, asked, of_datasets, shown)
-    equal = _equal(card, costs)
-    whole, card = card, fitting(card, costs, equal, asked.workers)
+    costs, unmeasured = _costs(card, asked, of_datasets, shown)
+    if not costs:
+        raise TrainingError("\n".join(f"{name}: {sentence}" for name, sentence in unmeasured.items()))
+    equal = _equal(card, costs, unmeasured)
+    expected = _forecast_with(costs, unmeasured)
+    whole, card = card, fitting(card, expected, equal, asked.workers)
     every = members(card, equal)
     todo = [one for one in every if not lies_there(one, asked.out)]
-    shown.measured(forecast_s(todo, costs, asked.workers) or 0.0, len(every) - len(todo), len(every))
+    shown.measured(forecast_s(todo, expected, asked.workers) or 0.0, len(every) - len(todo), len(every))
     where = Where(asked.out, of_datasets, resolve.cache_folder(asked.cache), asked.threads, asked.device, registry.included())
     making = _pretrained(every, where, asked.workers, shown)
-    study = Study(card, every, costs, equal, making, left_out=whole.seeds[len(card.seeds) :])
+    study = Study(card, every, costs, equal, making, left_out=whole.seeds[len(card.seeds) :], unmeasured=unmeasured)
     if not making.made:
         raise TrainingError("\n".join(f"{label}: {why}" for label, why in making.failed.items()))
     for one in requests(study, asked):
@@ -204,26 +209,38 @@ def _request(card: StudyCard, asked: Asked, backbones: Sequence[str], tasks: Seq
     )
 
 
-def _costs(card: StudyCard, asked: Asked, roots: Mapping[str, Path], shown: Shown) -> dict[str, Cost]:
-    """Of every method, measured once for an output folder."""
-    known, found = costing.known(asked.out), {}
+def _costs(card: StudyCard, asked: Asked, roots: Mapping[str, Path], shown: Shown) -> tuple[dict[str, Cost], dict[str, str]]:
+    """Of every method, measured once for an output folder; and why of some it could not be: that stops no other."""
+    known, found, failed = costing.known(asked.out), dict[str, Cost](), dict[str, str]()
+    cache = resolve.cache_folder(asked.cache)
     for number, name in enumerate(card.recipes):
         recipe = _of_study(card, name)
         address = _address(name, asked)
         if address not in known:
             shown.measuring(name, number, len(card.recipes))
-            loaded = loaded_pairs(recipe, roots[recipe.pairs.dataset], card.seeds[0], resolve.cache_folder(asked.cache))
             folder = private.folder(asked.out / "costs" / address)
-            known[address] = costing.measured(recipe, loaded, folder, threads=asked.threads, device_type=asked.device)
+            try:
+                loaded = loaded_pairs(recipe, roots[recipe.pairs.dataset], card.seeds[0], cache)
+                known[address] = costing.measured(recipe, loaded, folder, threads=asked.threads, device_type=asked.device)
+            except Exception as error:
+                failed[name] = why(error, recipe, roots)
+                continue
             costing.remember(asked.out, known)
         found[name] = known[address]
-    return found
+    return found, failed
 
 
-def _equal(card: StudyCard, costs: Mapping[str, Cost]) -> dict[str, int]:
-    if not card.budget.equal_compute or set(costs) != set(card.recipes):
+def _equal(card: StudyCard, costs: Mapping[str, Cost], unmeasured: Collection[str] = ()) -> dict[str, int]:
+    """Of the methods whose costs are known, once all others are known to have none."""
+    if not card.budget.equal_compute or not costs or {*costs, *unmeasured} != set(card.recipes):
         return {}
-    return costing.equal_compute([_of_study(card, name) for name in card.recipes], costs)
+    return costing.equal_compute([_of_study(card, name) for name in card.recipes if name in costs], costs)
+
+
+def _forecast_with(costs: Mapping[str, Cost], unmeasured: Collection[str]) -> dict[str, Cost]:
+    """Costs to forecast by: a method that could not be measured is taken for the slowest one."""
+    slowest = sorted(costs.values(), key=lambda cost: sum(cost.seconds))[-1:]
+    return {**costs, **{name: cost for name in unmeasured for cost in slowest}}
 
 
 def _of_study(card: StudyCard, name: str) -> PretrainingCard:

@@ -16,14 +16,17 @@ def of_checkpoints(members: Sequence[Member]) -> str:
     from benchmark.pretraining.run import turns_of  # methods load torch
 
     recipes = _methods(members)
-    shares = ["the rise"] if any(recipe.budget.warm_up for recipe in recipes.values()) else []
+    rates = [one.warm_up for recipe in recipes.values() for one in recipe.budget.stages or (recipe.budget,)]
+    shares = ["the rise"] if any(rates) else []
     if staged := [name for name, recipe in recipes.items() if turns_of(recipe)]:
         shares.append(f"what begins on the way in {', '.join(staged)}")
     if not shares:
         return "The rate is constant, so a checkpoint is what a smaller budget would have left."
     lie = "is a share" if len(shares) == 1 else "are shares"
+    anew = [name for name, recipe in recipes.items() if recipe.budget.stages]
+    stages = f" In {', '.join(anew)} each stage has a rise, a rate and an optimiser of its own." if anew else ""
     return (
-        "The rate is constant after its rise, so a checkpoint misses no fall. It is not what a smaller budget would have left: "
+        f"The rate is constant after its rise, so a checkpoint misses no fall.{stages} It is not what a smaller budget would have left: "
         f"{' and '.join(shares)} {lie} of the whole budget."
     )
 

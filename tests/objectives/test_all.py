@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,19 @@ def compare(one: dict[str, torch.Tensor], several: dict[str, torch.Tensor]) -> N
     for key, value in one.items():
         assert torch.allclose(value, several[key], rtol=1e-10, atol=1e-10), key
     assert float(one["images"].abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize(("name", "options"), [("gloria", {"local": 0.0}), ("mgca", {"weights": (1.0, 0.0, 0.0)})])
+def test_without_a_local_loss_places_and_parts_are_read_by_layers_that_were_trained(name: str, options: dict):
+    whole, pairs, group = made(name), encoded(), Group.alone(5)
+    whole.options = replace(whole.options, **options)
+    sum(whole(pairs, group, 1.0).values()).backward()
+    trained = {".".join(key.split(".")[:2]) for key, p in whole.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    read = [whole.place_vectors(pairs.maps, group), whole.part_vectors(pairs.texts, pairs.keys, group, 1.0)[0]]
+    whole.zero_grad(set_to_none=True)
+    sum(one.square().sum() for one in read if one.requires_grad).backward()
+    used = {".".join(key.split(".")[:2]) for key, p in whole.named_parameters() if p.grad is not None}
+    assert used
+    assert used <= trained
+    side = pairs.maps[whole.options.deepest].shape[2]
+    assert read[0].shape[2:] == (side, side)

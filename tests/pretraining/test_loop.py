@@ -238,3 +238,28 @@ def test_images_that_find_their_own_report_first_are_at_one_and_chance_is_a_half
     assert told(torch.ones(n, n)) == 0.5
     assert told(-torch.eye(n)) == 0.0
     assert trained.training
+
+
+def test_a_seed_of_any_size_has_keys_for_held_out_pairs(given):
+    trained, feed, _ = parts(given, recipe("convirt"), torch.float32)
+    assert np.array_equal(loop.percentiles(trained, feed, 1.0, 8, 3), loop.percentiles(trained, feed, 1.0, 8, 2**40 + 3))
+
+
+def test_weights_that_the_last_step_broke_are_never_called_finished(given):
+    trained, feed, _ = parts(given, recipe("convirt"), torch.float32)
+    with torch.no_grad():
+        trained.objective.model_b.project_global.projection_after.weight[0, 0] = math.nan
+    with pytest.raises(TrainingError, match=r"not finite after 100 % of the budget: training has diverged"):
+        loop.percentiles(trained, feed, 1.0, 8, 0)
+    assert trained.training
+
+
+def test_priors_last_stage_stops_with_a_sentence_when_its_weights_are_not_finite(given):
+    """Matching sentences with vectors that are not finite may not end in a fault of its own."""
+    card = recipe("prior", steps=3)
+    card = card.model_copy(update={"objective": {**card.objective, "stages": (0.0, 0.0)}})
+    trained, feed, course = parts(given, card)
+    with torch.no_grad():
+        trained.objective.sentence_decoder.queries[0, 0, 0] = math.nan
+    with pytest.raises(TrainingError, match=r"a loss is not finite in step 0 of 3"):
+        list(loop.train(trained, feed, course, card))

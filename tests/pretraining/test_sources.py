@@ -149,3 +149,13 @@ def test_a_test_image_among_those_to_pretrain_on_is_refused(own, registered, mon
     monkeypatch.setattr(type(reader), "split", lambda self, rule: {"train": ("0.png", "1.png"), "validation": (), "test": ("1.png",)})
     with pytest.raises(DataError, match="1 test images are among those to pretrain on"):
         sources.images_of(reader)
+
+
+def test_a_patient_of_a_held_out_pair_is_never_trained_on_whatever_a_column_says(own, registered):
+    rows = [line.split(",") for line in (own / "reports.csv").read_text(encoding="utf-8").splitlines()]
+    rows[1][3] = rows[5][3]  # the first training image is of the first held-out patient
+    own_folders.table(own / "reports.csv", rows)
+    train, held_out = pairs.load(registered, own, 24, 0)
+    assert sorted(train.ids) == ["1.png", "2.png", "3.png"]
+    assert sorted(held_out.ids) == ["4.png", "5.png", "6.png", "7.png"]
+    assert train.dropped["images of patients who are held out"] == 1

@@ -183,3 +183,17 @@ def test_a_name_with_markup_stays_text(tmp_path):
     blocks = page.blocks_of(asked, scored(), findings(asked, scored()))
     assert "<script>" not in page.to_html(asked, scored(), blocks, phantom=False)
     assert "<b>x</b>|y" not in page.to_markdown(asked, scored(), blocks, phantom=False)
+
+
+def test_a_method_whose_cost_is_not_known_is_named_and_takes_no_claim_of_others_along(tmp_path):
+    asked = study(tmp_path)
+    del asked.costs[METHOD], asked.equal[METHOD]
+    asked.unmeasured = {METHOD: "KeyError: its layer"}
+    kinds = [one.kind for one in findings(asked, scored())]
+    assert "claim" in kinds
+    assert "claim at equal compute" not in kinds
+    text = page.to_markdown(asked, scored(), page.blocks_of(asked, scored(), findings(asked, scored())), phantom=False)
+    assert f"| {METHOD} | what a pair costs | KeyError: its layer |" in text.replace("\\", "")
+    forecast = running._forecast_with({"a": Cost((1.0,), (0.1,)), "b": Cost((1.0,), (0.3,))}, [METHOD])
+    assert forecast[METHOD].seconds == (0.3,)
+    assert running._forecast_with({}, [METHOD]) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 from benchmark import registry
 from benchmark.cli import app
 from benchmark.store import Store
+from benchmark.study import reading, running
+from benchmark.study.costs import Cost
 from tests.study import miniature
 from tests.study.miniature import IN_WORDS, TASK
 
@@ -101,3 +104,24 @@ def test_the_same_call_makes_what_is_missing_and_leaves_the_rest(first, folder):
     assert "2 of 5: lovt-mini-0 is made" in again.output
     assert weights.read_bytes() == trained
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_method_whose_cost_cannot_be_measured_stops_no_other_and_its_fault_quotes_no_data(tmp_path, monkeypatch):
+    card = reading.read(Path("phantom"))
+    asked = running.Asked(data=[], out=tmp_path / "out", cache=tmp_path / "cache")
+    broken = "gloria-phantom"
+
+    def measured(recipe, *loaded, **how):
+        if recipe.name == broken:
+            raise KeyError("p10000032")
+        return Cost((float(len(recipe.name)),), (1.0,))
+
+    monkeypatch.setattr(running, "loaded_pairs", lambda *asked: None)
+    monkeypatch.setattr(running.costing, "measured", measured)
+    costs, unmeasured = running._costs(card, asked, {"mimic-cxr": tmp_path}, running.Unseen())
+    assert unmeasured == {broken: "KeyError: message withheld, it may quote data that must not be passed on."}
+    assert set(costs) == set(card.recipes) - {broken}
+    assert running._equal(card, costs) == {}  # as long as it may still be measured
+    assert set(running._equal(card, costs, unmeasured)) == set(costs)
+    monkeypatch.setattr(running.costing, "measured", lambda *given, **how: Cost((1.0,), (1.0,)))
+    assert running._costs(card, asked, {"mimic-cxr": tmp_path}, running.Unseen())[1] == {}  # the same call tries it again

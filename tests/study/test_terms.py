@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from benchmark import registry
+from benchmark.cards.pretraining import StageCard
 from benchmark.study import terms
 from benchmark.study.members import Member
+
+STAGES = (StageCard(begins=0, rate=1.0, warm_up=0.1), StageCard(begins=0.3, rate=0.5, warm_up=0.1))
 
 
 def member(name: str, **budget) -> Member:
@@ -23,9 +26,14 @@ def member(name: str, **budget) -> Member:
             [member("lovt-phantom"), member("g2d-phantom"), member("prior-phantom"), member("mgca-phantom")],
             "left: the rise and what begins on the way in g2d-phantom, prior-phantom, mgca-phantom are shares of the whole budget.",
         ),
+        (
+            [member("convirt-phantom"), member("prior-phantom", stages=STAGES)],
+            "misses no fall. In prior-phantom each stage has a rise, a rate and an optimiser of its own. It is not what",
+        ),
+        ([member("prior-phantom", warm_up=0.0, stages=STAGES)], "left: the rise and what begins on the way in prior-phantom are shares"),
         ([member("g2d-phantom", warm_up=0.0)], "left: what begins on the way in g2d-phantom is a share of the whole budget."),
     ],
-    ids=["neither", "a rise", "stages too", "stages alone"],
+    ids=["neither", "a rise", "stages too", "stages of the budget", "rises of stages", "stages alone"],
 )
 def test_a_checkpoint_is_called_a_smaller_budgets_only_where_nothing_is_a_share_of_the_whole(members, said):
     assert said in terms.of_checkpoints(members)

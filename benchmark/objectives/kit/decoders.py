@@ -70,8 +70,11 @@ class SentenceDecoder(nn.Module):
 
 
 def matched(drawn: Tensor, wanted: Tensor, put_back: str) -> Tensor:
-    """(b, Q) order of the drawn sentences: by Hungarian matching, the least sum of L1 distances to the wanted ones."""
-    costs = torch.cdist(drawn.float(), wanted.float(), p=1).cpu().numpy()
+    """(b, Q) order of the drawn sentences: by Hungarian matching, the least sum of L1 distances to the wanted ones.
+
+    Distances that are not finite give any order: the losses made with it are not finite either, and the loop says so with its step.
+    """
+    costs = np.nan_to_num(torch.cdist(drawn.float(), wanted.float(), p=1).cpu().numpy())
     orders: Sequence[np.ndarray] = [linear_sum_assignment(cost)[1] for cost in costs]
     if put_back == "inverse":
         orders = [np.argsort(order) for order in orders]
