@@ -151,7 +151,7 @@ def test_a_test_image_among_those_to_pretrain_on_is_refused(own, registered, mon
         sources.images_of(reader)
 
 
-def test_a_patient_of_a_held_out_pair_is_never_trained_on_whatever_a_column_says(own, registered):
+def test_a_patient_of_a_held_out_pair_is_never_trained_on(own, registered):
     rows = [line.split(",") for line in (own / "reports.csv").read_text(encoding="utf-8").splitlines()]
     rows[1][3] = rows[5][3]  # the first training image is of the first held-out patient
     own_folders.table(own / "reports.csv", rows)
