@@ -10,7 +10,7 @@ memory, for a forecast.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.cards import Switches
+from benchmark.errors import TrainingError
 from benchmark.generators import drawn_from
 
 
@@ -162,6 +163,25 @@ class Head(nn.Module):
 def count_images(outputs: Any) -> int:
     """Images of a head's outputs: of one tensor, or of several, each with the images first."""
     return len(outputs if isinstance(outputs, Tensor) else outputs[0])
+
+
+def require_numbers(what: str, values: Sequence[Tensor], *, finite: bool = False) -> None:
+    """Refuses tensors in which something is no number: compared with a threshold it is below it, and reads as a prediction of nothing.
+
+    Args:
+        what: the tensors, in the plural, for the sentence.
+        values: each with the images first.
+        finite: infinity is refused too.
+
+    Raises:
+        TrainingError: says of how many images.
+    """
+    bad = torch.stack([(~each.isfinite() if finite else each.isnan()).flatten(1).any(dim=1) for each in values]).any(dim=0)
+    if n_bad := int(bad.sum()):
+        raise TrainingError(
+            f"{what} of {n_bad:,} of {len(bad):,} images are not finite numbers: training diverged, or the encoder overflows at these "
+            "images. Try a smaller learning rate, or a protocol in float32 or bfloat16."
+        )
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -47,10 +47,11 @@ def standardised(scores: np.ndarray) -> np.ndarray:
     """GLoRIA's last step: each class minus its mean over all images scored together, by their standard deviation.
 
     It makes a prediction depend on the other test images, so only the protocol `published` uses it. One image alone stays as it is;
-    a class that scores the same everywhere becomes 0.
+    a class that scores the same everywhere becomes 0. A score that is no number leaves its class without numbers.
     """
     if len(scores) < 2:
         return scores
     centred = scores - scores.mean(axis=0)
     spread = scores.std(axis=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+    # Equal scores may differ from their rounded mean, and have a spread then. A range that is no number must not pass for none.
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=np.ptp(scores, axis=0) != 0)

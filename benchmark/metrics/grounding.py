@@ -53,11 +53,11 @@ class Grounded:
 
 def union_of_boxes(boxes_xywh: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(H, W) bool union of boxes in original pixels, edges rounded to whole pixels, parts outside the image cut off."""
-    height, width = shape
     union = np.zeros(shape, bool)
     for x, y, w, h in np.asarray(boxes_xywh, np.float64).reshape(-1, 4):
         left, top, right, bottom = round(x), round(y), round(x + w), round(y + h)
-        union[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)] = True
+        # No end is negative: it would count from the far side, and a box left of the image would fill it.
+        union[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
     return union
 
 
@@ -102,12 +102,14 @@ def mask_overlap(similarity: np.ndarray, inside: np.ndarray) -> tuple[float, flo
     threshold = otsu(similarity)
     if threshold is None:
         return 0.0, float("nan")
-    found = _iou(similarity > threshold, inside)
+    found = _iou(np.asarray(similarity, np.float64) > threshold, inside)  # a threshold between two levels of float32 stays between them
     return found, found
 
 
 def otsu(values: np.ndarray, n_bins: int = OTSU_BINS) -> float | None:
     """The threshold that separates two classes best, between equal bins of the values' range; None for values of one level.
+
+    A range too narrow for so many bins in the values' own precision is divided in float64; one too narrow for that is one level.
 
     Args:
         values: of any shape, finite.
@@ -115,7 +117,10 @@ def otsu(values: np.ndarray, n_bins: int = OTSU_BINS) -> float | None:
     low, high = float(values.min()), float(values.max())
     if not high > low:
         return None
-    counts, edges = np.histogram(values, bins=n_bins, range=(low, high))
+    try:
+        counts, edges = np.histogram(values, bins=n_bins, range=(low, high))
+    except ValueError:  # too many bins for the range
+        return None if values.dtype == np.float64 else otsu(values.astype(np.float64), n_bins)
     middles = (edges[:-1] + edges[1:]) / 2
     below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
     mean_below = np.cumsum(counts * middles)[:-1] / below

@@ -263,6 +263,9 @@ class FeatureBank:
     def _gathered(self, stride: int, rows: np.ndarray) -> torch.Tensor | None:
         """(b, C, h, w) of rows that are ready, or None where one on the disk is not sound."""
         kept = {k: self._kept[int(row)][stride] for k, row in enumerate(rows) if int(row) in self._kept}
+        if len({level.device for level in kept.values()}) > 1 or len(kept) < len(rows):
+            # What this process spilled to the disk is the CPU's; others of the same batch may lie in a GPU's memory.
+            kept = {k: level.to(self._device) for k, level in kept.items()}
         if len(kept) == len(rows):
             return torch.stack(list(kept.values()))
         assert self.stored is not None

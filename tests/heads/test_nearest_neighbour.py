@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmark.cards import POOLED, Switches
+from benchmark.errors import TrainingError
 from benchmark.heads.base import HeadRequest, Targets
 from benchmark.heads.nearest_neighbour import build
 from benchmark.heads.networks import nearest_neighbour
@@ -75,3 +76,13 @@ def test_a_stored_memory_fills_an_empty_head():
     second = build(HeadRequest({32: D}, C, 64, Switches(), embed_dim=D)).eval()
     second.load_state_dict(first.state_dict())
     np.testing.assert_array_equal(asked(first, query), asked(second, query))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_embedding_that_is_not_finite_is_refused_and_no_vote_of_one_half(value):
+    kept, labels, broken = np.eye(D)[:4], np.ones((4, C)), np.eye(D)[:3]
+    broken[1, 2] = value
+    with pytest.raises(TrainingError, match="Embeddings of 1 of 3 images are not finite numbers"):
+        asked(head_with(kept, labels), broken)
+    with pytest.raises(TrainingError, match="Embeddings of 1 of 3 images are not finite numbers"):
+        head_with(broken, labels[:3])

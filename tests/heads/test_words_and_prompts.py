@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from benchmark import registry
 from benchmark.cards import DatasetRef, PromptCard, PromptTemplate
 from benchmark.encoders.gloria import clean
-from benchmark.errors import CardError, ConformanceError, UsageError
+from benchmark.errors import CardError, ConformanceError, TrainingError, UsageError
 from benchmark.heads import grounding, zero_shot
 from benchmark.heads.networks import local_similarity as loc
 from benchmark.heads.prompts import asked_of, combinations, prompt_sets
+from benchmark.metrics import classification
 
 # gloria 1.6: columns are regions and words.
 IMAGES = torch.tensor([[[-1, 0, 1, 2], [0, 2, -1, 1], [1, -1, 2, 0]], [[1, 2, -2, -1], [-2, 0, 2, -1], [0, -2, 1, -1]]]).double()
@@ -140,6 +141,19 @@ def test_standardising_is_the_only_step_that_looks_at_other_images() -> None:
     scores = np.array([[1.0, 5.0], [3.0, 5.0]])
     assert zero_shot.standardised(scores).tolist() == [[-1, 0], [1, 0]]
     assert zero_shot.standardised(scores[:1]).tolist() == [[1.0, 5.0]]
+
+
+@pytest.mark.parametrize("n_images", [7, 10, 1000])
+def test_a_class_that_scores_the_same_everywhere_is_standardised_to_zero_however_its_mean_rounds(n_images: int) -> None:
+    assert not zero_shot.standardised(np.full((n_images, 2), [0.1, -0.7])).any()
+
+
+def test_a_score_that_is_no_number_is_not_standardised_away() -> None:
+    found = zero_shot.standardised(np.array([[1.0, 5.0], [np.nan, 6.0], [2.0, 7.0]]))
+    assert np.isnan(found[:, 0]).all()
+    assert np.isfinite(found[:, 1]).all()
+    with pytest.raises(TrainingError, match="not finite"):
+        classification.rank(found, np.array([[1, 0], [0, 1], [0, 1]]))
 
 
 def test_prompts_that_no_card_has_and_classes_without_words_are_named() -> None:

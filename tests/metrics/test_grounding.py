@@ -43,6 +43,13 @@ def test_the_truth_is_the_union_of_boxes_cut_at_the_image() -> None:
     assert union.astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("box", [(-10, 1, 5, 1), (1, -10, 2, 5), (-9, -9, 3, 3), (7, 1, 3, 1), (1, 5, 2, 2)])
+def test_a_box_wholly_beside_the_image_covers_no_pixel_of_it(box) -> None:
+    assert not grd.union_of_boxes(np.array([box]), (3, 5)).any()
+    one = grd.union_of_boxes(np.array([[1, 0, 2, 2]]), (3, 5))
+    assert np.array_equal(grd.union_of_boxes(np.array([box, (1, 0, 2, 2)]), (3, 5)), one)
+
+
 def test_a_constant_map_scores_zero_contrast_and_counts() -> None:
     inside = grd.union_of_boxes(np.array([[0, 0, 2, 2]]), (4, 4))
     found = grd.ground(np.full((4, 4), 0.05), inside)
@@ -107,3 +114,13 @@ def test_otsus_threshold_is_that_of_scikit_image():
     step = np.ptp(values) / 256
     assert abs(grd.otsu(values) - threshold_otsu(values, nbins=256)) <= step
     assert grd.otsu(np.ones(4)) is None
+
+
+def test_a_map_too_flat_for_so_many_bins_still_has_a_threshold_or_is_of_one_level():
+    inside = np.zeros((4, 6), bool)
+    inside[1:3, 1:4] = True
+    low = np.float32(0.3)
+    nearly = np.where(inside, np.nextafter(low, np.float32(1)), low)
+    assert nearly.dtype == np.float32
+    assert grd.mask_overlap(nearly, inside) == (1, 1)
+    assert grd.otsu(np.where(inside, np.nextafter(0.3, 1), 0.3)) is None  # rounding of a flat map in float64

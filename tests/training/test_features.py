@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,6 +300,26 @@ def test_rows_in_memory_and_on_the_disk_make_one_batch(encoder, parts, bank_on_d
     bank = prepared(bank_on_disk(), parts[:1])
     bank._kept |= {int(row): memory._kept[int(row)] for row in parts[0].rows[::2]}
     assert same(bank, memory, parts[:1])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies in a GPU's memory until it is moved."""
+
+    device = torch.device("cuda")
+
+    def to(self, device):
+        assert device == torch.device("cpu")
+        return self.as_subclass(torch.Tensor)
+
+
+def test_rows_of_two_memories_are_moved_together_and_those_of_one_stay():
+    bank = FeatureBank(SimpleNamespace(mean=torch.zeros(1)), STRIDES, UNLIMITED)
+    there = torch.ones(2, 4, 4).as_subclass(Elsewhere)
+    bank._kept = {0: {8: there}, 1: {8: torch.zeros(2, 4, 4)}, 2: {8: there}}
+    together = bank._gathered(8, np.array([1, 0]))
+    assert type(together) is torch.Tensor
+    assert together[:, 0, 0, 0].tolist() == [0, 1]
+    assert isinstance(bank._gathered(8, np.array([2, 0])), Elsewhere)  # one copy of the batch is the model's to make
 
 
 def test_a_replaced_image_never_gets_the_features_of_the_old_one(parts, bank_on_disk, computed, monkeypatch):

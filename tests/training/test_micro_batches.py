@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmark.cards import EncoderMode
 from benchmark.errors import TooLittleMemory
 from benchmark.heads.networks.dice_loss import dice_sums
 from benchmark.heads.networks.linear import Linear
+from benchmark.training import micro_batches
 from benchmark.training.options import RunOptions
 
 LINEAR, UNET, DETECTION = "rsna-linear-frozen-100", "covid-rural-unet-frozen-100", "rsna-yolov3-frozen-100"
@@ -80,3 +82,24 @@ def test_a_loss_that_does_not_add_up_over_images_is_refused(small, tiny, monkeyp
     job, place = small.one(LINEAR, tiny(), batch_size=4)
     with pytest.raises(TooLittleMemory, match="`sums` of two images are not those of each added"):
         small.fit(job, place, RunOptions(micro_batches=2))
+
+
+def test_a_buffer_that_holds_no_number_and_stays_so_is_not_taken_for_one_that_moves(small, tiny, monkeypatch):
+    """As of maps from labels, which keep where they are cut and do not know it before the first validation."""
+    built = Linear.__init__
+
+    def with_unknown(self, request):
+        built(self, request)
+        self.register_buffer("cuts", torch.full((2,), torch.nan, dtype=torch.float64))
+
+    monkeypatch.setattr(Linear, "__init__", with_unknown)
+    job, place = small.one(LINEAR, tiny(), batch_size=4)
+    close(small.fit(job, place, RunOptions(micro_batches=2)), small.fit(job, place))
+
+
+def test_a_buffer_that_becomes_no_number_has_moved():
+    known, unknown = torch.zeros(2), torch.tensor([0.0, torch.nan])
+    assert micro_batches._is_same(unknown, unknown.clone())
+    assert not micro_batches._is_same(known, unknown)
+    assert not micro_batches._is_same(unknown, known)
+    assert micro_batches._is_same(torch.tensor([True]), torch.tensor([True]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ConformanceError, TrainingError, UsageError
-from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32, count_images
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32, count_images, require_numbers
 from benchmark.heads.networks import mmcv_ops
 from benchmark.heads.networks.parts_only import parts_only
 
@@ -105,6 +105,11 @@ class FasterRcnn(Head):
 
     @torch.no_grad()
     def predict(self, outputs: Sequence[Tensor]) -> list[ImageDetections]:
+        """
+        Raises:
+            TrainingError: a value is not finite; mmdet's cuts would drop such boxes without a word.
+        """
+        require_numbers("Maps of the neck, objectness and deltas", outputs, finite=True)
         with torch.autocast(outputs[0].device.type, enabled=False):
             # One by one: a thousand proposals of each image of a batch would not fit.
             return [self._predict_one([level[i : i + 1] for level in outputs]) for i in range(len(outputs[0]))]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.cards import POOLED
-from benchmark.heads.base import Head, HeadRequest, Targets
+from benchmark.heads.base import Head, HeadRequest, Targets, require_numbers
 
 NEIGHBOURS = 20  # DINO's k
 TEMPERATURE = 0.07  # DINO's, of the cosine
@@ -29,7 +29,12 @@ class NearestNeighbour(Head):
         self.register_buffer("kept_labels", torch.zeros(0, request.n_classes))
 
     def forward(self, pyramid: Mapping[int, Tensor], images: Tensor | None = None) -> Tensor:
-        """(B, D) float32 embeddings of length 1 in training mode, to be kept; else the (B, C) vote, one half where nobody votes."""
+        """(B, D) float32 embeddings of length 1 in training mode, to be kept; else the (B, C) vote, one half where nobody votes.
+
+        Raises:
+            TrainingError: an embedding is not finite. Its vote would be one half, and kept it would be nearest to every image.
+        """
+        require_numbers("Embeddings", (pyramid[POOLED],), finite=True)
         embeddings = F.normalize(pyramid[POOLED].flatten(1).float(), dim=1)
         return embeddings if self.training else self.vote(embeddings)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmark.errors import ConformanceError, UsageError
 from benchmark.heads._sizes import YOLO_STRIDES as STRIDES
 from benchmark.heads._sizes import YOLO_WIDTHS as WIDTHS
-from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32
+from benchmark.heads.base import Head, HeadRequest, ImageDetections, Targets, at_least_float32, require_numbers
 from benchmark.heads.networks import mmcv_ops
 from benchmark.heads.networks.parts_only import parts_only
 from benchmark.heads.networks.recomputed import convolved, keep_less
@@ -167,7 +167,12 @@ class LovtYOLOV3Head(YOLOV3Head):
             return torch.cat(sums)
 
     def predict_by_feat(self, pred_maps: Sequence[Tensor]) -> list[ImageDetections]:
-        """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable)."""
+        """Detections per image: scored by confidence alone, suppressed per predicted class, sorted by falling confidence (stable).
+
+        Raises:
+            TrainingError: a value is no number. Sides may overflow where they are decoded, as released.
+        """
+        require_numbers("Predicted maps", pred_maps)
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             survivors = partial(_survivors, threshold=self.nms_threshold)
             decoded = self._decode(pred_maps)

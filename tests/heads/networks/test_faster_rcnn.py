@@ -309,6 +309,15 @@ def test_detections_are_torchvisions(head, monkeypatch) -> None:
     assert torch.equal(ours.labels, labels - 1)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("level", [0, 6, 11])
+def test_an_image_whose_maps_are_not_finite_is_refused_and_not_an_image_without_boxes(head, outputs, level, value) -> None:
+    given = [one.clone() for one in outputs]
+    given[level][1, 0, 0, 0] = value
+    with pytest.raises(TrainingError, match=r"deltas of 1 of 3 images are not finite numbers"):
+        head.predict(given)
+
+
 def test_proposals_like_the_truth_give_the_truth(head, monkeypatch) -> None:
     proposals = torch.tensor([[10.0, 40, 60, 60], [60, 5, 76, 35], [0, 0, 90, 9]])
     logits = torch.full((3, CLASSES + 1), -9.0)

@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from benchmark.cards import Switches
-from benchmark.errors import ConformanceError, UsageError
+from benchmark.errors import ConformanceError, TrainingError, UsageError
 from benchmark.heads.base import HeadRequest, Targets, seeded_init
 from benchmark.heads.networks import yolov3
 
@@ -360,6 +360,14 @@ def test_image_without_candidates_gives_no_detection(head):
     (image,) = head.predict(_maps(-20.0))
     assert image.boxes_xywh.shape == (0, 4)
     assert image.labels.dtype == torch.long
+
+
+@pytest.mark.parametrize("channel", [0, 3, 4, 5])
+def test_an_image_whose_maps_are_no_numbers_is_refused_and_not_an_image_without_boxes(head, channel):
+    maps = _maps(n=3)
+    maps[1][2, channel, 4, 4] = float("nan")
+    with pytest.raises(TrainingError, match="Predicted maps of 1 of 3 images are not finite numbers"):
+        head.predict(maps)
 
 
 def test_head_learns_one_box(monkeypatch):
