@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 from benchmark.cards import Failure
 from benchmark.errors import ChangedSince, EnvironmentProblem, LobeError, StoreError
+from benchmark.files import FULL
 
 OUT_OF_MEMORY = "OutOfMemoryError"  # kind of every failure for want of memory
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # a disk or a quota takes no more, or no file so large
 _ERRNOS = (
     FULL
     | {errno.EIO, errno.EROFS, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE}

@@ -7,6 +7,7 @@ an output folder, a cache, a card or weights is therefore opened here; libraries
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import IO, Any, Literal, overload
 
 from benchmark.errors import NotRegular, UsageError
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # a disk or a quota takes no more, or no file so large
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -98,9 +100,7 @@ def writing(path: Path | str, cure: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from benchmark import faults
-
-        if faults.no_room(error) is not None:
+        if error.errno in FULL:
             raise
         raise UsageError(f"{path} cannot be written: {error.strerror or error}. {cure}") from None
 

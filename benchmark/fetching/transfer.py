@@ -22,9 +22,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from benchmark import json_files
 from benchmark.errors import EnvironmentProblem
-from benchmark.faults import FULL
 from benchmark.fetching.proxies import proxy_for
-from benchmark.files import write_atomically
+from benchmark.files import FULL, write_atomically
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all (0 = not known)
 
