@@ -144,7 +144,7 @@ def test_standardising_is_the_only_step_that_looks_at_other_images() -> None:
 
 
 @pytest.mark.parametrize("n_images", [7, 10, 1000])
-def test_a_class_that_scores_the_same_everywhere_is_standardised_to_zero_however_its_mean_rounds(n_images: int) -> None:
+def test_a_class_that_scores_the_same_everywhere_is_standardised_to_zero_though_its_mean_rounds(n_images: int) -> None:
     assert not zero_shot.standardised(np.full((n_images, 2), [0.1, -0.7])).any()
 
 
