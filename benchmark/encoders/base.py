@@ -72,6 +72,11 @@ class TextEmbedding:
     n_truncated: int = 0
 
 
+def mean_of_parts(text: TextEmbedding) -> Tensor:
+    """(M, D) means of each text's words or sentences, zero where it has none."""
+    return (text.local * text.mask[:, None]).sum(dim=2) / text.mask.sum(dim=1).clamp(min=1)[:, None]
+
+
 class VisionLanguageBackbone(Backbone):
     """An image encoder with its text side.
 
@@ -111,6 +116,10 @@ class VisionLanguageBackbone(Backbone):
     def embed_prompts(self, texts: Sequence[str]) -> TextEmbedding:
         """Prompts as the method's released zero-shot code reads them, where that is another way than for reports."""
         return self.embed_texts(texts)
+
+    def among_places(self, text: TextEmbedding) -> Tensor:
+        """(M, D) vectors of texts to compare with an image's places: the global ones, unless no loss brought these near to places."""
+        return text.global_
 
     def similarity(self, image: ImageEmbedding, text: TextEmbedding) -> Tensor:
         """(N, M) cosine of the global embeddings."""

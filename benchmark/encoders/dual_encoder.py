@@ -21,7 +21,7 @@ from benchmark import json_files, registry
 from benchmark.cards.base import Card
 from benchmark.cards.pretraining import PretrainingCard
 from benchmark.encoders import torchvision
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, mean_of_parts
 from benchmark.encoders.hf_folder import require_sizes
 from benchmark.encoders.sentence_rules import RULES
 from benchmark.encoders.text import bert
@@ -135,6 +135,9 @@ class DualEncoder(VisionLanguageBackbone):
         parts, mask = objective.part_vectors(read, keys, group, self.done)
         n_truncated = sum(is_cut or sum(map(len, report.ids)) + 2 > words.limit for is_cut, report in zip(cut, words.reports, strict=True))
         return TextEmbedding(objective.text_vectors(read, keys, group, self.done), parts.transpose(1, 2), mask, n_truncated)
+
+    def among_places(self, text: TextEmbedding) -> Tensor:
+        return mean_of_parts(text) if self.network.objective.aligns_parts_alone else text.global_
 
     def _said(self, text: str) -> tuple[tuple[str, ...], bool]:
         """Sentences by the recipe's rule, or the text as it stands where that leaves no token; and whether one is too long alone."""

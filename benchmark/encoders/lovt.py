@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from benchmark.cards import BackboneSpec
-from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone
+from benchmark.encoders.base import ImageEmbedding, TextEmbedding, VisionLanguageBackbone, mean_of_parts
 from benchmark.encoders.text import bert, bert_states, join_sentences, sentences
 from benchmark.encoders.torchvision import ARCHITECTURES, resnet, run_levels
 from benchmark.errors import UnknownName
@@ -103,6 +103,10 @@ class Lovt(VisionLanguageBackbone):
             largest = each.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
             pooled = largest.masked_fill(~mask.any(dim=1)[:, None], 0.0)  # a text without a sentence has no largest value
         return TextEmbedding(side.project_global(pooled), side.project_places(each.transpose(1, 2)), mask, tokens.n_truncated)
+
+    def among_places(self, text: TextEmbedding) -> Tensor:
+        """The mean of its sentences where regions and sentences have projections of their own, which the local losses bring together."""
+        return mean_of_parts(text) if self.variant.local else text.global_
 
     def _pool_regions(self, maps: Tensor) -> Tensor:
         regions = maps.flatten(2).transpose(1, 2)

@@ -25,7 +25,7 @@ def similarity_maps(places: Tensor, texts: Tensor) -> Tensor:
 
     Args:
         places: (D, h, w) local image embedding.
-        texts: (M, D) global text embeddings.
+        texts: (M, D) texts as `VisionLanguageBackbone.among_places` gives them.
 
     Raises:
         ConformanceError: places and texts do not share a space.

@@ -87,7 +87,7 @@ class Grounding(UntrainedKind):
         if not texts:
             raise DataError(f"{given.experiment.dataset.name}: no test image has a phrase with a box.")
         asked = given.texts(texts)
-        embedded, column = asked.global_, {text: k for k, text in enumerate(texts)}
+        embedded, column = given.backbone.among_places(asked), {text: k for k, text in enumerate(texts)}
         words = given.experiment.words
         by_mask = words is not None and words.found_in == "masks"
         kept, rows = Found([], [], [], [], []), []

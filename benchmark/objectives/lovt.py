@@ -97,6 +97,10 @@ class Lovt(Objective):
         each, mask = sentence_maxima(texts, group)
         return self._local(self.model_b)(each, group, mask), mask
 
+    @property
+    def aligns_parts_alone(self) -> bool:
+        return self.options.local != 0
+
     def _local(self, side: _Side) -> Projection:
         return side.project_local if self.options.local else side.project_global
 

@@ -97,6 +97,10 @@ class Mgca(Objective):
         return self.heads["word" if self._has_local else "report"](words, group, mask), mask
 
     @property
+    def aligns_parts_alone(self) -> bool:
+        return self._has_local
+
+    @property
     def _has_local(self) -> bool:
         """Whether the losses of words and patches train their heads; without a weight these stay as they were drawn."""
         return self.options.weights[1] != 0

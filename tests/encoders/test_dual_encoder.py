@@ -84,6 +84,12 @@ def test_vectors_of_images_and_texts_are_those_that_the_method_compares(method, 
     assert seen.local.shape[:2] == (len(index), images.shape[1])
     assert read.local.shape == (len(index), images.shape[1], read.mask.shape[1])
     assert fault(encoder, frames[:2]) is None
+    apart = method in ("lovt", "mgca")
+    mask = read.mask[:, None]
+    means = torch.where(mask, read.local, 0.0).sum(dim=2) / mask.sum(dim=2).clamp(min=1)
+    torch.testing.assert_close(backbone.among_places(read), means if apart else read.global_)
+    if apart:
+        assert not torch.allclose(means, read.global_, atol=1e-3)
 
 
 @pytest.mark.parametrize("done", [0.1, 0.2])

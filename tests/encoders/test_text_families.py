@@ -83,6 +83,19 @@ def test_the_pooled_image_is_what_is_projected_into_the_joint_space(backbone, pr
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("variant", "apart"), [("lovt", True), ("clip", False), ("convirt", False)])
+def test_a_phrase_meets_places_in_the_space_of_lovts_local_losses(variant: str, apart: bool, tokenizer) -> None:
+    """Its whole texts and its regions have projections of their own, which no loss brings together."""
+    torch.manual_seed(0)
+    made = lovt.Lovt(variant, "resnet18", BERT).eval()
+    made.tokenizer = tokenizer
+    text = made.embed_texts(["Edema.", "No edema. Edema."])
+    assert text.mask.tolist() == [[True, False], [True, True]]
+    means = torch.stack([text.local[0, :, 0], text.local[1].mean(dim=1)])
+    torch.testing.assert_close(made.among_places(text), means if apart else text.global_)
+
+
+@torch.no_grad()
 def test_the_pooled_image_of_local_region_clip_is_clips_own() -> None:
     torch.manual_seed(0)
     made = local_region_clip.LocalRegionClip(CLIP).eval()

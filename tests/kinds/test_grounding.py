@@ -62,6 +62,16 @@ def test_phrases_are_asked_in_their_own_words_and_scored_against_the_union_of_th
     assert np.isclose(record.metrics["cnr"], np.mean(cnr), atol=1e-4)
 
 
+def test_phrases_meet_places_as_the_backbone_says(small, tiny_words, corpus: Path) -> None:
+    """A method may bring other vectors of a text near to places than near to whole images."""
+    plain, turned = tiny_words(), tiny_words("turned")
+    turned.write_text(f"{turned.read_text()}\n\nTiny.among_places = lambda self, text: -text.global_\n")
+    jobs = [small.one("nih-cxr-grounding-lobe", file, root=corpus, limit=8) for file in (plain, turned)]
+    first, second = (small.fit(*job).metrics["cnr"] for job in jobs)
+    assert first != 0
+    assert math.isclose(first, -second, abs_tol=1e-5)
+
+
 def test_a_finding_without_a_box_in_the_test_has_no_contrast_of_its_own(small, tiny_words, corpus: Path) -> None:
     job, place = small.one("nih-cxr-grounding-lobe", tiny_words(), root=corpus, limit=2)
     record = small.fit(job, place)

@@ -106,6 +106,11 @@ class Objective(nn.Module):
         there is one."""
         raise NotImplementedError
 
+    @property
+    def aligns_parts_alone(self) -> bool:
+        """Whether places have a projection that only losses of words or sentences train: a whole text lies in another space than they."""
+        return False
+
     def after_step(self) -> None:
         """What has to hold again after the optimiser moved the parameters."""
 
